@@ -1,0 +1,66 @@
+"""Every error that aios-eccos raises on purpose. Catch `EccosError` to catch them all.
+
+    EccosError
+    ├── ConfigError         a setting is unknown, malformed or out of range
+    ├── DataError           a data set's row or file is malformed
+    ├── HistoryError        the history cannot be read or written
+    │   └── HistoryOwned    another process owns the embedded history
+    ├── EmbedderError       no embedder can be loaded, or it is not the history's
+    ├── ArtifactError       a trained artefact is missing, damaged or does not match
+    ├── WorkloadError       the workload store cannot be used
+    └── KernelError         AIOS is not what the plugin's contract expects
+
+Messages say which key or file, which value, and what to do next. Errors of libraries are
+translated into these at the edge, with `raise ... from error`.
+"""
+
+from __future__ import annotations
+
+
+class EccosError(Exception):
+    """Base of every error that aios-eccos raises on purpose."""
+
+
+class ConfigError(EccosError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class DataError(EccosError):
+    """A data set's file or row is malformed.
+
+    Args:
+        reason: what is wrong, without the place.
+        source: the file's name, if known.
+        line: 1-based line (or row) in the file, if known.
+    """
+
+    def __init__(self, reason: str, *, source: str | None = None, line: int | None = None) -> None:
+        place = ":".join(str(part) for part in (source, line) if part is not None)
+        super().__init__(f"{place}: {reason}" if place else reason)
+        self.reason = reason
+        self.source = source
+        self.line = line
+
+
+class HistoryError(EccosError):
+    """The history cannot be read or written."""
+
+
+class HistoryOwned(HistoryError):
+    """Another process owns the embedded history (Chroma is unsafe between processes)."""
+
+
+class EmbedderError(EccosError):
+    """No embedder can be loaded, or it is not the one that made the history."""
+
+
+class ArtifactError(EccosError):
+    """A trained artefact is missing, damaged, or does not match what it is used with."""
+
+
+class WorkloadError(EccosError):
+    """The workload store cannot be used (Redis unreachable, out of memory, wrong answer)."""
+
+
+class KernelError(EccosError):
+    """AIOS is not what the plugin's contract expects."""

@@ -1,0 +1,233 @@
+"""The values that pass between the stages, in the order of the data path.
+
+    Query -> Forecast -> (optimize: AssignmentProblem -> Solution) -> Assignment -> Lease -> Outcome
+
+All are frozen, none knows AIOS, Redis or Chroma. Arrays are float64 unless said otherwise and are
+indexed [query, model]; a missing outcome is NaN, never zero. Money is US dollars.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+BoolArray: TypeAlias = NDArray[np.bool_]
+IntArray: TypeAlias = NDArray[np.int64]
+
+Ability = Literal["tools", "json", "vision"]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One LLM call, as far as choosing a model for it goes.
+
+    Attributes:
+        text: what the forecast is made on; may be empty (then priors decide).
+        id: unique per call.
+        agent: who asks; agent floors, fairness and traces go by it.
+        session: key of the conversation (a hash, never text), if there is one.
+        input_tokens: length of the whole prompt.
+        max_output_tokens: the answer's limit, if the caller set one.
+        allowed: names of the models that may serve; None means any.
+        needs: abilities that the serving model must have.
+        floor: the caller's own quality floor (absolute success, 0..1), if it set one.
+        priority: higher goes first within an agent.
+        deadline: `time.monotonic()` value after which an answer is of no use, if any.
+        arrived: `time.monotonic()` at arrival.
+    """
+
+    text: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    agent: str = ""
+    session: str | None = None
+    input_tokens: int = 0
+    max_output_tokens: int | None = None
+    allowed: tuple[str, ...] | None = None
+    needs: frozenset[Ability] = frozenset()
+    floor: float | None = None
+    priority: int = 0
+    deadline: float | None = None
+    arrived: float = field(default_factory=time.monotonic)
+
+    def may_use(self, model: Model) -> bool:
+        """Whether `model` is allowed, able and large enough; what is unknown is no obstacle."""
+        if self.allowed is not None and model.name not in self.allowed:
+            return False
+        if model.abilities is not None and not self.needs <= model.abilities:
+            return False
+        wanted = self.input_tokens + (self.max_output_tokens or 0)
+        return model.context_window is None or wanted <= model.context_window
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model that can be asked.
+
+    Attributes:
+        name: unique within the kernel; history and forecasts go by it.
+        endpoint: the hostname or backend that serves it; limits belong to (name, endpoint).
+        limit: most calls in flight at once, over all kernels.
+        input_price, output_price: dollars per token; None = unknown, 0 = declared free.
+        context_window: tokens, None = unknown.
+        abilities: None = unknown, which counts as able.
+        size_b: billions of parameters, if declared or readable from the name.
+        strength: declared prior success rate in 0..1, used before there is history.
+    """
+
+    name: str
+    endpoint: str = ""
+    limit: int = 32
+    input_price: float | None = None
+    output_price: float | None = None
+    context_window: int | None = None
+    abilities: frozenset[Ability] | None = None
+    size_b: float | None = None
+    strength: float | None = None
+
+    @property
+    def slot(self) -> str:
+        """Key of the model's slots: name plus a hash of the endpoint, equal in every kernel."""
+        digest = hashlib.sha256(self.endpoint.encode()).hexdigest()[:8]
+        return f"{self.name}@{digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What each of m models would do on each of n queries.
+
+    Attributes:
+        models: the m model names, naming the columns.
+        success: (n, m) probability of a good answer, 0..1.
+        output_tokens: (n, m) expected output length.
+        support: (n, m) effective number of records behind each number; 0 = prior only.
+        novelty: (n,) quantile (0..1) of the query's distance from history among the history's own
+            distances; 1 = farther than everything known. NaN where unknown.
+    """
+
+    models: tuple[str, ...]
+    success: FloatArray
+    output_tokens: FloatArray
+    support: FloatArray
+    novelty: FloatArray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.success), len(self.models))
+        for name in ("success", "output_tokens", "support"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, wanted {shape}")
+        if self.novelty.shape != shape[:1]:
+            raise ValueError(f"novelty has shape {self.novelty.shape}, wanted {shape[:1]}")
+
+    def __len__(self) -> int:
+        return len(self.success)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One slot of one model, lent to one call until it is released or expires.
+
+    Attributes:
+        call_id: unique per attempt, so that a retry's release cannot return another's slot.
+        slot: `Model.slot` of the lender.
+    """
+
+    call_id: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one model did with one query. Money is derived from tokens at today's prices.
+
+    Attributes:
+        model: the model's name.
+        correctness: 0..1 from a grader or a verdict; None = nobody judged (never assumed).
+        output_tokens: length of the answer; None = unknown.
+        latency_s: seconds from request to answer; None = unknown.
+        error: short reason ("429", "timeout", "truncated", ...) if there was no whole answer.
+        prediction: the answer itself, only where a data set carries it.
+    """
+
+    model: str
+    correctness: float | None = None
+    output_tokens: int | None = None
+    latency_s: float | None = None
+    error: str | None = None
+    prediction: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One past query with the outcomes of the models that were asked: a row of the history.
+
+    Attributes:
+        id: stable; adding a record with a known id updates it (so re-ingesting changes nothing).
+        text: the query; the store keeps it only if told to.
+        task: label for reports; never used as a feature.
+        split: "train", "val", "test" or "" (live traffic).
+        source: "ingest", "collect" or "live".
+        agent: who asked, for live traffic (`forget --agent`).
+        created: seconds since the epoch, UTC.
+    """
+
+    id: str
+    text: str
+    input_tokens: int
+    outcomes: tuple[Outcome, ...]
+    task: str = ""
+    split: str = ""
+    source: str = "ingest"
+    agent: str = ""
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryTable:
+    """The history as arrays, for fitting, calibration and replay.
+
+    Attributes:
+        ids: the N record ids.
+        models: the M model names, naming the columns.
+        embeddings: (N, d) float32, rows of unit length.
+        input_tokens: (N,).
+        correctness: (N, M), NaN = missing.
+        output_tokens: (N, M), NaN = missing.
+        tasks, splits: N labels.
+        texts: N texts, empty where none is stored.
+    """
+
+    ids: tuple[str, ...]
+    models: tuple[str, ...]
+    embeddings: NDArray[np.float32]
+    input_tokens: FloatArray
+    correctness: FloatArray
+    output_tokens: FloatArray
+    tasks: tuple[str, ...]
+    splits: tuple[str, ...]
+    texts: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, keep: NDArray[Any] | Sequence[int]) -> HistoryTable:
+        """The table of the rows that `keep` (indices or a mask) selects, in that order."""
+        index = np.arange(len(self))[np.asarray(keep)]
+        return HistoryTable(
+            ids=tuple(self.ids[i] for i in index),
+            models=self.models,
+            embeddings=self.embeddings[index],
+            input_tokens=self.input_tokens[index],
+            correctness=self.correctness[index],
+            output_tokens=self.output_tokens[index],
+            tasks=tuple(self.tasks[i] for i in index),
+            splits=tuple(self.splits[i] for i in index),
+            texts=tuple(self.texts[i] for i in index),
+        )
