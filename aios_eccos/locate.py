@@ -1,0 +1,176 @@
+"""Where things are: AIOS's folder, its config file, and the plugin's state folder.
+
+The only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from platformdirs import user_cache_path, user_state_path
+
+from .config import ModelEntry, Settings, parse_models, parse_settings
+from .errors import ConfigError
+
+APP = "aios-eccos"
+#: AIOS reads its configuration from this place in its own checkout, and from no other.
+CONFIG_IN_AIOS = Path("aios/config/config.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One installation of the plugin.
+
+    Attributes:
+        aios_home: AIOS's checkout, None for standalone use.
+        config_path: the YAML file that settings come from, None = defaults.
+        state_dir: 0700 folder for history, Redis data and trained heads.
+        found_by: how `config_path` was chosen, for `doctor`.
+    """
+
+    aios_home: Path | None
+    config_path: Path | None
+    state_dir: Path
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Settings and models, read and validated.
+
+    Attributes:
+        strategy: AIOS's `llms.router.strategy`; "eccos" means that the plugin is on.
+    """
+
+    location: Location
+    settings: Settings
+    entries: tuple[ModelEntry, ...]
+    strategy: str = ""
+
+
+def state_root() -> Path:
+    """`$AIOS_ECCOS_STATE` or the platform's state folder."""
+    override = os.environ.get("AIOS_ECCOS_STATE")
+    return Path(override) if override else user_state_path(APP)
+
+
+def cache_dir() -> Path:
+    """Folder of what can be made again (embeddings, fitted heads of evaluations)."""
+    override = os.environ.get("AIOS_ECCOS_CACHE")
+    return private_dir(Path(override) if override else user_cache_path(APP))
+
+
+def private_dir(path: Path) -> Path:
+    """Make `path` with mode 0700 and return it."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def state_dir_of(aios_home: Path | None) -> Path:
+    """The state folder of one AIOS checkout, or `standalone`."""
+    if aios_home is None:
+        return state_root() / "standalone"
+    digest = hashlib.sha256(str(aios_home.resolve()).encode()).hexdigest()[:12]
+    return state_root() / digest
+
+
+def locate(config: Path | None = None, aios_home: Path | None = None) -> Location:
+    """Find the configuration: `--config`, `--aios-home`, `$AIOS_HOME`, last `enable`, defaults.
+
+    Raises:
+        ConfigError: a place that was named does not exist.
+    """
+    if config is not None:
+        if not config.is_file():
+            raise ConfigError(f"--config {config}: no such file")
+        inside = config.resolve()
+        home = inside.parents[2] if inside.parts[-3:] == CONFIG_IN_AIOS.parts else None
+        return Location(home, config, state_dir_of(home), "--config")
+    for home, found_by in (
+        (aios_home, "--aios-home"),
+        (_from_environment(), "$AIOS_HOME"),
+        (last_enabled(), "the last `enable`"),
+    ):
+        if home is not None:
+            return _in_home(home, found_by)
+    return Location(None, None, state_dir_of(None), "defaults")
+
+
+def _from_environment() -> Path | None:
+    value = os.environ.get("AIOS_HOME")
+    return Path(value) if value else None
+
+
+def _in_home(home: Path, found_by: str) -> Location:
+    path = home / CONFIG_IN_AIOS
+    if not path.is_file():
+        raise ConfigError(
+            f"{found_by}: {home} holds no {CONFIG_IN_AIOS}; name AIOS's checkout, or run "
+            "`aios-eccos enable --aios-home DIR`, which makes it from config.yaml.example"
+        )
+    return Location(home, path, state_dir_of(home), found_by)
+
+
+def last_enabled() -> Path | None:
+    """The AIOS checkout of the last `enable`, if it still has a configuration."""
+    try:
+        noted = json.loads((state_root() / "enabled.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    home = Path(str(noted.get("aios_home", ""))) if isinstance(noted, dict) else Path()
+    return home if (home / CONFIG_IN_AIOS).is_file() else None
+
+
+def remember_enabled(aios_home: Path | None) -> None:
+    """Note (or, with None, forget) the checkout that commands without arguments mean."""
+    path = private_dir(state_root()) / "enabled.json"
+    if aios_home is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_text(json.dumps({"aios_home": str(aios_home.resolve())}), encoding="utf-8")
+
+
+def load_config(location: Location) -> Config:
+    """Read and validate the configuration at `location`.
+
+    Raises:
+        ConfigError: unreadable YAML, or a setting that does not validate.
+    """
+    if location.config_path is None:
+        return Config(location, Settings(), ())
+    llms = _mapping(read_yaml(location.config_path).get("llms"), "llms")
+    router = _mapping(llms.get("router"), "llms.router")
+    return Config(
+        location,
+        parse_settings(router.get("eccos")),
+        tuple(parse_models(llms.get("models"))),
+        str(router.get("strategy", "")),
+    )
+
+
+def read_yaml(path: Path) -> Mapping[str, Any]:
+    """Parse a YAML file whose top is a mapping.
+
+    Raises:
+        ConfigError: unreadable or no mapping; names file and line.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return _mapping(raw, str(path))
+
+
+def _mapping(raw: object, where: str) -> Mapping[str, Any]:
+    if raw is None:
+        return {}
+    if not isinstance(raw, Mapping):
+        raise ConfigError(f"{where}: wanted a mapping, found {type(raw).__name__}")
+    return raw
