@@ -1,0 +1,231 @@
+"""Recorded answers served over real HTTP: one OpenAI-compatible server per model.
+
+    with ReplayServers(records, ["small", "large"], seconds_per_token=0.001) as servers:
+        httpx.post(servers.url("small") + "/chat/completions", json={...})
+        servers.stats()["small"].peak_in_flight
+
+All servers live in one child process (`replay_child`), each on its own loopback port:
+`POST /v1/chat/completions`, `GET /v1/models`, `GET /stats`. The child ends with the `with` block,
+and also when this process dies, however it dies.
+
+What an answer is: the last user message's text is looked up among the records' texts. The content
+is the outcome's own `prediction` where there is one, else JSON that carries the recorded grade,
+`{"answer": "replayed", "correct": true, "correctness": 1.0}` (both null where nobody judged);
+`graded` reads it back. `usage` has the recorded token counts, `finish_reason` is "length" where
+the outcome's error is "truncated", and the answer takes output tokens x `seconds_per_token`.
+A text without a record gets `UNKNOWN_OUTPUT_TOKENS` tokens and null grades, and is counted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aios_eccos.errors import EccosError
+from aios_eccos.values import Outcome, Record
+
+#: What can be injected. 429, 500, 503 and close come at once, the last three after the answer's
+#: time; hang never answers.
+FAULTS = ("429", "500", "503", "close", "hang", "empty_choices", "null_content", "invalid_json")
+UNKNOWN_OUTPUT_TOKENS = 32
+CHILD = Path(__file__).with_name("replay_child.py")
+#: An answer of the child to stats, reset or faults that takes longer is a failure.
+CONTROL_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """What one server counted since its start or the last `reset`.
+
+    Attributes:
+        requests: chat completions asked for.
+        answered: whole answers sent (no fault).
+        unknown: requests whose text has no record.
+        repeated: requests whose text had been asked before.
+        abandoned: requests whose client hung up before the answer.
+        in_flight, peak_in_flight: requests being served now, and at most at once.
+        faults: injected faults by kind.
+    """
+
+    requests: int
+    answered: int
+    unknown: int
+    repeated: int
+    abandoned: int
+    in_flight: int
+    peak_in_flight: int
+    faults: dict[str, int]
+
+
+def seconds_per_token(records: Iterable[Record], models: Sequence[str], mean_s: float) -> float:
+    """The pace at which the mean recorded answer of `models` takes `mean_s` seconds."""
+    wanted = set(models)
+    lengths = [
+        outcome.output_tokens
+        for record in records
+        for outcome in record.outcomes
+        if outcome.model in wanted and outcome.output_tokens is not None
+    ]
+    if not sum(lengths):
+        raise EccosError("no recorded answer lengths to derive a pace from")
+    return mean_s * len(lengths) / sum(lengths)
+
+
+def graded(content: str) -> float | None:
+    """The recorded correctness (0..1) that an answer carries; None where nobody judged it.
+
+    Raises:
+        ValueError: `content` is not an answer that a replay server made up.
+    """
+    body = json.loads(content)
+    if not isinstance(body, dict) or "correctness" not in body:
+        raise ValueError("the content carries no recorded correctness")
+    value = body["correctness"]
+    return None if value is None else float(value)
+
+
+class ReplayServers:
+    """The servers of some models, as a context manager.
+
+    Args:
+        records: what was recorded; of equal texts the last record that has the model counts.
+        models: names of the models to serve, one server each.
+        seconds_per_token: time an answer takes for each of its output tokens.
+        faults: share (0..1) of requests that get each kind of `FAULTS`, for every model.
+        seed: of the faults; the draws go by the order of arrival at each model.
+        retry_after_s: the Retry-After header of an injected 429; None sends none.
+
+    Raises:
+        EccosError: a fault is unknown or its share is out of range, or the child does not start.
+    """
+
+    def __init__(
+        self,
+        records: Iterable[Record],
+        models: Sequence[str],
+        seconds_per_token: float,
+        *,
+        faults: Mapping[str, float] | None = None,
+        seed: int = 0,
+        retry_after_s: float | None = None,
+    ) -> None:
+        self.models = tuple(models)
+        self._ports: dict[str, int] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        answers: dict[str, dict[str, Any]] = {name: {} for name in models}
+        for record in records:
+            for outcome in record.outcomes:
+                if outcome.model in answers:
+                    answers[outcome.model][record.text] = _answer(outcome, record.input_tokens)
+        self._job = {
+            "models": self.models,
+            "answers": answers,
+            "default": _answer(Outcome("", output_tokens=UNKNOWN_OUTPUT_TOKENS), 0),
+            "seconds_per_token": seconds_per_token,
+            "faults": _checked(faults or {}),
+            "seed": seed,
+            "retry_after_s": retry_after_s,
+        }
+
+    def __enter__(self) -> ReplayServers:
+        # Run by path and isolated: no package import, no site packages, ready at once.
+        command = [sys.executable, "-I", str(CHILD)]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps(self._job).encode() + b"\n")
+            self._process.stdin.flush()
+            self._ports = json.loads(self._process.stdout.readline())["ports"]
+        except (OSError, ValueError) as error:
+            self.close()
+            raise EccosError("the replay servers did not start; their error is above") from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the servers; a second call does nothing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        self._ports = {}
+        try:
+            process.communicate(timeout=CONTROL_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+    def url(self, model: str) -> str:
+        """The model's OpenAI base URL, e.g. `http://127.0.0.1:4711/v1`."""
+        return self._root(model) + "/v1"
+
+    def stats(self) -> dict[str, ServerStats]:
+        """The counters of every server."""
+        body = self._control(self.models[0], "/stats")
+        return {name: ServerStats(**counts) for name, counts in body["models"].items()}
+
+    def reset(self) -> None:
+        """Set every counter to zero (peaks to the calls in flight)."""
+        self._control(self.models[0], "/reset", {})
+
+    def inject(self, model: str, faults: Mapping[str, float]) -> None:
+        """From now on give this share of `model`'s requests each kind of fault; {} ends them."""
+        self._control(model, "/faults", _checked(faults))
+
+    def _root(self, model: str) -> str:
+        if model not in self._ports:
+            raise EccosError(f"no replay server for model {model!r} is running")
+        return f"http://127.0.0.1:{self._ports[model]}"
+
+    def _control(self, model: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        # A proxy from the environment must not come between us and loopback.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(self._root(model) + path, data, CONTROL_TIMEOUT_S) as response:
+                answer: dict[str, Any] = json.load(response)
+        except OSError as error:
+            raise EccosError(f"the replay servers do not answer: {error}") from error
+        return answer
+
+
+def _answer(outcome: Outcome, input_tokens: int) -> dict[str, Any]:
+    grade = outcome.correctness
+    made_up = {
+        "answer": "replayed",
+        "correct": None if grade is None else grade >= 0.5,
+        "correctness": grade,
+    }
+    tokens = outcome.output_tokens
+    return {
+        "content": json.dumps(made_up) if outcome.prediction is None else outcome.prediction,
+        "output_tokens": UNKNOWN_OUTPUT_TOKENS if tokens is None else tokens,
+        "input_tokens": input_tokens,
+        "truncated": outcome.error == "truncated",
+    }
+
+
+def _checked(faults: Mapping[str, float]) -> dict[str, float]:
+    for kind, share in faults.items():
+        if kind not in FAULTS:
+            raise EccosError(f"unknown fault {kind!r}; known: {', '.join(FAULTS)}")
+        if not 0 <= share <= 1:
+            raise EccosError(f"fault {kind}: {share} is not a share between 0 and 1")
+    if sum(faults.values()) > 1 + 1e-9:
+        raise EccosError(f"the faults' shares add up to {sum(faults.values()):g}, more than 1")
+    return dict(faults)
