@@ -1,0 +1,1 @@
+"""What each model would do with a query: success, output length, money, and the floor's price."""

@@ -1,0 +1,64 @@
+"""A small world whose truth is known: questions on a circle, models of different strength."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aios_eccos.values import HistoryTable, Model
+
+STRENGTHS = {"small": -0.5, "middle": 0.7, "large": 2.0}
+PRICES = {"small": 1e-7, "middle": 1e-6, "large": 1e-5}
+MODELS = [
+    Model(name, input_price=price, output_price=4 * price) for name, price in PRICES.items()
+]  # fmt: skip
+
+
+@dataclass
+class Found:
+    models: tuple
+    similarity: np.ndarray
+    correctness: np.ndarray
+    output_tokens: np.ndarray
+
+
+class TableHistory:
+    """Exact nearest neighbors over a table."""
+
+    def __init__(self, table):
+        self._table = table
+
+    def table(self):
+        return self._table
+
+    def nearest(self, embeddings, k):
+        similarity = embeddings @ self._table.embeddings.T
+        near = np.argsort(-similarity, axis=1)[:, :k]
+        return Found(
+            self._table.models,
+            np.take_along_axis(similarity, near, axis=1),
+            self._table.correctness[near],
+            self._table.output_tokens[near],
+        )
+
+
+def make_table(n, seed=0, models=STRENGTHS):
+    """n records: success falls with the angle, the same for all models (difficulty)."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, np.pi, n)
+    embeddings = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    odds = np.array(list(models.values()))[None, :] + 2.5 * np.cos(angle)[:, None]
+    truth = 1 / (1 + np.exp(-odds))
+    correctness = (rng.uniform(size=truth.shape) < truth).astype(float)
+    tokens = 100.0 + 50.0 * angle[:, None] + rng.integers(0, 20, truth.shape)
+    table = HistoryTable(
+        ids=tuple(f"q{i}" for i in range(n)),
+        models=tuple(models),
+        embeddings=embeddings,
+        input_tokens=np.full(n, 50.0),
+        correctness=correctness,
+        output_tokens=tokens,
+        tasks=("t",) * n,
+        splits=("train",) * n,
+        texts=tuple(f"question {i} about {a:.2f}" for i, a in enumerate(angle)),
+    )
+    return table, truth
