@@ -31,6 +31,8 @@ def split_labels(
     """
     if number < 0:
         raise ValueError(f"split number is {number}, wanted 0 (the file's own) or higher")
+    if not len(ids) == len(tasks) == len(texts) == len(own):
+        raise ValueError("ids, tasks, texts and own labels differ in length")
     if number == 0:
         order = list(range(len(ids)))
         labels = [label or "train" for label in own]
