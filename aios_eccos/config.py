@@ -8,11 +8,10 @@ table; a test holds them together.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
@@ -193,15 +192,9 @@ class ModelEntry(BaseModel):
             output_price=self.output_cost_per_token,
             context_window=self.context_window,
             abilities=self.abilities,
-            size_b=self.size_b if self.size_b is not None else size_in_name(self.name),
+            size_b=self.size_b,
             strength=self.strength,
         )
-
-
-def size_in_name(name: str) -> float | None:
-    """Billions of parameters as names say it: `llama-3.1-8b` -> 8.0, `8x7b` -> 56.0."""
-    found = re.findall(r"(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])", name.lower())
-    return max((float(times or 1) * float(size) for times, size in found), default=None)
 
 
 def parse_settings(raw: object) -> Settings:
@@ -274,6 +267,3 @@ def _explain(error: ValidationError, where: str, raw: Mapping[Any, Any]) -> NoRe
         raise ConfigError(f"{key}: missing") from None
     message = first["msg"].removeprefix("Value error, ")
     raise ConfigError(f"{key} = {value}: {message}") from None
-
-
-ABILITIES: tuple[Ability, ...] = get_args(Ability)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -130,6 +130,51 @@ class Forecast:
         return len(self.success)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prospect:
+    """One query with what every model would do for it and what it is worth: a row to assign.
+
+    Attributes:
+        query: the query.
+        models: the m model names; all arrays are (m,) in their order.
+        success, output_tokens, support: the query's row of the `Forecast`.
+        cost: forecast dollars (or the price-free stand-in, see `predict.pricing`).
+        allowed: which models may serve this query at all.
+        novelty: as in `Forecast`.
+        policy: the agent pattern whose floor applies, "" for the general one.
+        floor: success asked for, absolute 0..1; NaN under a budget.
+        price: dollars that one whole success is worth at that floor (the dual price, lambda);
+            inf where nothing is known yet: then the strongest is taken.
+    """
+
+    query: Query
+    models: tuple[str, ...]
+    success: FloatArray
+    output_tokens: FloatArray
+    support: FloatArray
+    cost: FloatArray
+    allowed: BoolArray
+    novelty: float
+    policy: str
+    floor: float
+    price: float
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The models' load at one moment, over all kernels.
+
+    Attributes:
+        free: slots left by model name, 0 or more.
+        limits: slots in all by model name.
+        cooling: names of models that rest after an error; used only where nothing else may serve.
+    """
+
+    free: Mapping[str, int]
+    limits: Mapping[str, int]
+    cooling: frozenset[str] = frozenset()
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """One slot of one model, lent to one call until it is released or expires.
@@ -141,6 +186,117 @@ class Lease:
 
     call_id: str
     slot: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """Which model serves a query, and everything needed to say why.
+
+    Attributes:
+        prospect: the forecasts that were used.
+        model: the chosen model's name, None while the query has to wait.
+        lease: the slot that was lent; None while waiting.
+        free: (m,) slots that were free at the decision.
+        slot_prices: (m,) dollars that one more slot of each model would have saved.
+        status: the optimizer's status for the batch.
+        reason: one sentence in plain words.
+        batch: how many queries were assigned together.
+        decision_s: seconds spent on the decision (the batch's, divided by its size).
+        at: seconds since the epoch, UTC.
+    """
+
+    prospect: Prospect
+    model: str | None
+    lease: Lease | None
+    free: IntArray
+    slot_prices: FloatArray
+    status: str
+    reason: str
+    batch: int
+    decision_s: float
+    at: float
+
+    def of_choice(self, row: FloatArray) -> float:
+        """The chosen model's entry of a (m,) row; NaN while waiting."""
+        if self.model is None:
+            return float("nan")
+        return float(row[self.prospect.models.index(self.model)])
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The decisions for all queries that were assigned together.
+
+    Attributes:
+        decisions: one per query, in the order given.
+        status: the optimizer's status.
+        cost: forecast dollars of the assigned queries.
+        success: forecast mean success of the assigned queries, NaN if none.
+        lower_bound, gap: the optimizer's certificate (dollars; relative).
+        binding: names of the constraints that bound.
+    """
+
+    decisions: tuple[Decision, ...]
+    status: str
+    cost: float
+    success: float
+    lower_bound: float
+    gap: float
+    binding: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a model gave no usable answer.
+
+    Attributes:
+        reason: short, free of prompts and keys ("429", "timeout", "empty answer").
+        status_code: HTTP status for the agent.
+        retryable: whether another try can help (429, 5xx, timeout, broken answer).
+        retry_after_s: the server's Retry-After, if it sent one.
+    """
+
+    reason: str
+    status_code: int = 500
+    retryable: bool = True
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one model call.
+
+    Attributes:
+        value: the answer in the caller's own form; the plugin does not look inside.
+        input_tokens, output_tokens: from the provider's usage, None where not given.
+        failure: None for a good answer.
+    """
+
+    value: Any = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settled:
+    """A call that is over: served, failed, or given up.
+
+    Attributes:
+        query: the query.
+        answer: the last attempt's answer.
+        decision: the last attempt's decision; None if it never got one.
+        attempts: model requests made.
+        waited_s: arrival to first start, seconds.
+        served_s: first start to end, seconds; 0 if it never started.
+    """
+
+    query: Query
+    answer: Answer
+    decision: Decision | None
+    attempts: int
+    waited_s: float
+    served_s: float
 
 
 @dataclass(frozen=True, slots=True)

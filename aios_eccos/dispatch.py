@@ -1,0 +1,443 @@
+"""The scheduler: takes calls as they come, asks the router, runs each call on its own thread.
+
+No call waits for another's answer. A waiting call blocks only calls that want the same slots;
+among the waiting, priority then age decides within an agent, and start-time fair queueing (Goyal
+et al. 1996) in forecast slot-seconds between agents, so that one agent's loop starves nobody.
+Knows nothing of AIOS: what to run is a function that the submitter brings.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from .values import Answer, Assignment, Decision, Failure, Prospect, Query, Settled, Slots
+
+log = logging.getLogger("aios_eccos.dispatch")
+
+#: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
+Run = Callable[[str, float], Answer]
+
+#: Waits before the first and the second repetition on the same model, seconds (plus jitter).
+PINNED_BACKOFF_S = (0.5, 2.0)
+#: How often to look for slots that another kernel freed without our hearing of it, seconds.
+POLL_S = 0.05
+#: Seconds per output token where no model's pace is known yet.
+USUAL_PACE_S = 0.02
+#: Share of a new observation in a model's seconds per token.
+PACE_GAIN = 0.1
+#: Agents whose fairness tags are kept; above it, those that have no debt are forgotten.
+AGENTS_REMEMBERED = 1000
+
+
+class Routes(Protocol):
+    """What the dispatcher needs of a router."""
+
+    def forecast(self, queries: list[Query]) -> list[Prospect]: ...
+    def slots(self) -> Slots: ...
+    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment: ...
+    def release(self, decision: Decision) -> None: ...
+    def rest(self, model: str, seconds: float | None) -> None: ...
+    def fallback(self, query: Query) -> Decision: ...
+    def on_release(self, callback: Callable[[], None]) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    query: Query
+    run: Run
+    future: Future[Settled]
+    order: tuple[int, float, int]
+    expires: float
+    prospect: Prospect | None = None
+    decision: Decision | None = None
+    failed_on: set[str] = field(default_factory=set)
+    attempts: int = 0
+    started: float | None = None
+    not_before: float = 0.0
+    answer: Answer = field(default_factory=lambda: Answer(failure=Failure("timeout", 504)))
+
+
+class Dispatcher:
+    """Schedules calls over a router. Use as a context manager, or `start()` and `stop()`.
+
+    Args:
+        router: forecasts, assigns and lends slots.
+        window_s: seconds that calls are gathered for; a lone call does not wait.
+        max_batch: most calls assigned in one round.
+        max_workers: most calls in flight here.
+        call_timeout_s: seconds from arrival until a call is given up (deadlines may be sooner).
+        on_settled: called once per call from its thread, before its future is done.
+    """
+
+    def __init__(
+        self,
+        router: Routes,
+        *,
+        window_s: float = 0.005,
+        max_batch: int = 256,
+        max_workers: int = 256,
+        call_timeout_s: float = 600.0,
+        on_settled: Callable[[Settled], None] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self._window_s = window_s
+        self._max_batch = max_batch
+        self._max_workers = max_workers
+        self._call_timeout_s = call_timeout_s
+        self._on_settled = on_settled
+        self._random = random.Random(seed)
+        self._changed = threading.Condition()
+        # Insertion-ordered sets: calls leave from anywhere.
+        self._arrived: dict[_Call, None] = {}
+        self._waiting: dict[_Call, None] = {}
+        self._running: dict[_Call, None] = {}
+        self._virtual = 0.0
+        self._tags: dict[str, float] = {}
+        self._pace: dict[str, float] = {}
+        self._wake = False
+        self._stopping = False
+        self._count = 0
+        self._thread: threading.Thread | None = None
+        self._router = router
+        router.on_release(self._slots_freed)
+
+    def __enter__(self) -> Dispatcher:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the scheduling thread (daemon: a hung call must not keep the process)."""
+        self._thread = threading.Thread(target=self._loop, name="eccos-dispatch", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """Settle what still waits with an error, and end the scheduling thread.
+
+        Calls in flight keep their threads and settle when their answers come.
+        """
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_s)
+        with self._changed:
+            left = [*self._arrived, *self._waiting]
+            self._arrived.clear()
+            self._waiting.clear()
+        for call in left:
+            self._settle(call, Answer(failure=Failure("the dispatcher was stopped", 503, False)))
+
+    def use(self, router: Routes) -> None:
+        """Replace the router; waiting calls are forecast anew, calls in flight are not touched."""
+        router.on_release(self._slots_freed)
+        with self._changed:
+            self._router = router
+            self._arrived = self._waiting | self._arrived
+            self._waiting = {}
+            for call in self._arrived:
+                call.prospect = None
+            self._wake = True
+            self._changed.notify_all()
+
+    def submit(self, query: Query, run: Run) -> Future[Settled]:
+        """Queue a call. The future always ends with a `Settled`, or cancelled by `drop`."""
+        future: Future[Settled] = Future()
+        limit = time.monotonic() + self._call_timeout_s
+        expires = limit if query.deadline is None else min(limit, query.deadline)
+        with self._changed:
+            self._count += 1
+            order = (-query.priority, query.arrived, self._count)
+            call = _Call(query, run, future, order, expires)
+            stopped = self._stopping
+            if not stopped:
+                self._arrived[call] = None
+                self._changed.notify_all()
+        if stopped:
+            self._settle(call, Answer(failure=Failure("the dispatcher was stopped", 503, False)))
+        return future
+
+    def drop(self, query_id: str) -> bool:
+        """Forget a call that still waits (its client has gone). False if it runs or is over."""
+        with self._changed:
+            for call in [*self._arrived, *self._waiting]:
+                if call.query.id == query_id and call.future.cancel():
+                    return self._take_out(call)
+        return False
+
+    def depth(self) -> tuple[int, int]:
+        """How many calls wait and how many run, here."""
+        with self._changed:
+            return len(self._arrived) + len(self._waiting), len(self._running)
+
+    # The scheduling thread.
+
+    def _loop(self) -> None:
+        while not self._stopping:
+            for call in self._gather():
+                self._settle(call, Answer(failure=Failure("timeout", 504, retryable=False)))
+            try:
+                while self._round():
+                    pass
+            except Exception:  # whatever is wrong with the decision, the calls must be served
+                log.exception("no decision; waiting calls go to the first model they allow")
+                self._serve_undecided()
+
+    def _gather(self) -> list[_Call]:
+        """Wait for work, then a window more for company; take out what has run out of time."""
+        with self._changed:
+            if not (self._arrived or self._wake or self._stopping):
+                self._changed.wait(self._idle_s())
+            if len(self._arrived) > 1 or (self._arrived and self._running):
+                end = time.monotonic() + self._window_s
+                while len(self._arrived) < self._max_batch and not self._stopping:
+                    left = end - time.monotonic()
+                    if left <= 0 or not self._changed.wait(left):
+                        break
+            self._wake = False
+            now = time.monotonic()
+            late = [
+                call
+                for group in (self._waiting, self._arrived, self._running)
+                for call in group
+                if call.expires <= now
+            ]
+            for call in late:
+                self._take_out(call)
+            return late
+
+    def _take_out(self, call: _Call) -> bool:
+        """Remove a call from wherever it stands (under the lock); False if it is gone already."""
+        for group in (self._waiting, self._arrived, self._running):
+            if call in group:
+                del group[call]
+                return True
+        return False
+
+    def _idle_s(self) -> float | None:
+        """Seconds until something has to be looked at without being told (under the lock)."""
+        now = time.monotonic()
+        times = [c.expires - now for c in self._running]
+        times += [min(c.expires - now, max(c.not_before - now, POLL_S)) for c in self._waiting]
+        return max(min(times), 0.0) if times else None
+
+    def _round(self) -> bool:
+        """Assign once. True if another look may pay: calls were started and some still wait."""
+        router = self._router
+        with self._changed:
+            self._waiting.update(self._arrived)
+            self._arrived.clear()
+            waiting = list(self._waiting)
+            room = self._max_workers - len(self._running)
+        if not waiting or room <= 0:
+            return False
+        unknown = [call for call in waiting if call.prospect is None]
+        if unknown:
+            prospects = router.forecast([call.query for call in unknown])
+            for call, prospect in zip(unknown, prospects, strict=True):
+                call.prospect = prospect
+        for call in unknown:
+            if not _allowed(call):
+                self._give_up(call, Failure("no configured model may serve this call", 400, False))
+        slots = router.slots()
+        calls = self._candidates(waiting, slots, min(room, self._max_batch))
+        if not calls:
+            return False
+        assignment = router.assign([_closed(call, slots.cooling) for call in calls], slots)
+        started = [
+            self._launch(call, decision)
+            for call, decision in zip(calls, assignment.decisions, strict=True)
+            if decision.model is not None
+        ]
+        return bool(started) and len(started) < len(waiting)
+
+    def _serve_undecided(self) -> None:
+        with self._changed:
+            waiting = [*self._waiting, *self._arrived]
+            room = self._max_workers - len(self._running)
+        for call in waiting[: max(room, 0)]:
+            self._launch(call, self._router.fallback(call.query))
+
+    def _candidates(self, waiting: list[_Call], slots: Slots, most: int) -> list[_Call]:
+        """The waiting calls that can have a slot now, fairest first, about as many as slots."""
+        now = time.monotonic()
+        free, cooling = slots.free, slots.cooling
+        queues: dict[str, list[_Call]] = {}
+        for call in sorted(waiting, key=lambda c: c.order):
+            if call.not_before <= now and any(free[name] > 0 for name in _usable(call, cooling)):
+                queues.setdefault(call.query.agent, []).append(call)
+        heads = [
+            (max(self._virtual, self._tags.get(agent, 0.0)), agent, iter(queue))
+            for agent, queue in queues.items()
+        ]
+        heapq.heapify(heads)
+        wanted = {name: count for name, count in free.items() if count > 0}
+        in_all = sum(wanted.values())
+        chosen: list[_Call] = []
+        while heads and len(chosen) < most and (len(chosen) < in_all or any(wanted.values())):
+            tag, agent, queue = heapq.heappop(heads)
+            following = next(queue, None)
+            if following is None:
+                continue
+            chosen.append(following)
+            usable = _usable(following, cooling)
+            for name in usable:
+                wanted[name] = max(wanted.get(name, 0) - 1, 0)
+            heapq.heappush(heads, (tag + self._slot_seconds(following, usable), agent, queue))
+        return chosen
+
+    def _slot_seconds(self, call: _Call, names: list[str]) -> float:
+        """Forecast seconds that the call holds a slot, averaged over the models named."""
+        prospect = call.prospect
+        if prospect is None or not names:
+            return 1.0
+        usual = sum(self._pace.values()) / len(self._pace) if self._pace else USUAL_PACE_S
+        columns = [prospect.models.index(name) for name in names]
+        times = [
+            float(prospect.output_tokens[column]) * self._pace.get(name, usual)
+            for name, column in zip(names, columns, strict=True)
+        ]
+        return max(sum(times) / len(times), 1e-6)
+
+    def _launch(self, call: _Call, decision: Decision) -> bool:
+        """Start the call on its own thread; False if it was dropped in the meantime."""
+        model = decision.model or ""
+        with self._changed:
+            if not self._take_out(call) or (
+                call.attempts == 0 and not call.future.set_running_or_notify_cancel()
+            ):
+                gone = True
+            else:
+                gone = False
+                self._running[call] = None
+                call.decision = decision
+                call.attempts += 1
+                call.started = call.started or time.monotonic()
+                agent = call.query.agent
+                start = max(self._virtual, self._tags.get(agent, 0.0))
+                self._virtual = start
+                self._tags[agent] = start + self._slot_seconds(call, [model])
+                if len(self._tags) > AGENTS_REMEMBERED:
+                    self._tags = {a: t for a, t in self._tags.items() if t > self._virtual}
+        if gone:
+            self._router.release(decision)
+            return False
+        threading.Thread(
+            target=self._serve, args=(call, decision), name=f"eccos-call-{model}", daemon=True
+        ).start()
+        return True
+
+    # A call's own thread.
+
+    def _serve(self, call: _Call, decision: Decision) -> None:
+        model = decision.model or ""
+        begun = time.monotonic()
+        try:
+            answer = call.run(model, call.expires - begun)
+        except Exception as error:  # whatever the caller's code does, the call must end
+            log.exception("the model call to %s raised", model)
+            answer = Answer(failure=Failure(type(error).__name__, 500))
+        if answer.failure is None and answer.output_tokens:
+            pace = (time.monotonic() - begun) / answer.output_tokens
+            self._pace[model] = self._pace.get(model, pace) * (1 - PACE_GAIN) + pace * PACE_GAIN
+        failure = answer.failure
+        if failure is not None and failure.retryable and failure.status_code != 504:
+            self._router.rest(model, failure.retry_after_s)
+        again = self._again(call, model, failure)
+        with self._changed:
+            # A call that was given up while it ran is settled already; its slot was in use.
+            owned = self._take_out(call)
+            if owned and again:
+                self._waiting[call] = None
+        self._router.release(decision)
+        if owned and not again:
+            self._settle(call, answer)
+        self._slots_freed()
+
+    def _again(self, call: _Call, model: str, failure: Failure | None) -> bool:
+        """Whether to try once more: on another model once, or on the only one up to twice."""
+        if failure is None or not failure.retryable or self._stopping:
+            return False
+        call.failed_on.add(model)
+        pinned = _usable(call) == [model]
+        if not pinned:
+            return call.attempts < 2
+        if call.attempts > len(PINNED_BACKOFF_S):
+            return False
+        pause = failure.retry_after_s
+        if pause is None:
+            pause = PINNED_BACKOFF_S[call.attempts - 1] * self._random.uniform(1.0, 1.25)
+        call.not_before = time.monotonic() + pause
+        return call.not_before < call.expires
+
+    def _slots_freed(self) -> None:
+        with self._changed:
+            self._wake = True
+            self._changed.notify_all()
+
+    def _give_up(self, call: _Call, failure: Failure) -> None:
+        with self._changed:
+            owned = self._take_out(call)
+        if owned:
+            self._settle(call, Answer(failure=failure))
+
+    def _settle(self, call: _Call, answer: Answer) -> None:
+        now = time.monotonic()
+        started = call.started
+        settled = Settled(
+            query=call.query,
+            answer=answer,
+            decision=call.decision,
+            attempts=call.attempts,
+            waited_s=(started or now) - call.query.arrived,
+            served_s=now - started if started is not None else 0.0,
+        )
+        if self._on_settled is not None:
+            try:
+                self._on_settled(settled)
+            except Exception:  # an observer's fault is not the agent's
+                log.exception("recording a settled call failed")
+        if not call.future.cancelled():
+            call.future.set_result(settled)
+
+
+def _allowed(call: _Call) -> list[str]:
+    """Models that may serve the call at all, by its prospect."""
+    prospect = call.prospect
+    if prospect is None:
+        return []
+    return [name for name, ok in zip(prospect.models, prospect.allowed, strict=True) if ok]
+
+
+def _usable(call: _Call, cooling: frozenset[str] = frozenset()) -> list[str]:
+    """Models that may serve it now; those it failed on, or that rest, only if there is no other."""
+    names = _allowed(call)
+    fresh = [name for name in names if name not in call.failed_on] or names
+    return [name for name in fresh if name not in cooling] or fresh
+
+
+def _closed(call: _Call, cooling: frozenset[str]) -> Prospect:
+    """The call's prospect, closed to models that it has failed on or that rest."""
+    prospect = call.prospect
+    if prospect is None:
+        raise RuntimeError("a call reached assignment without a forecast")
+    usable = set(_usable(call, cooling))
+    return replace(prospect, allowed=np.array([name in usable for name in prospect.models]))
+
+
+def wait_all(futures: Iterable[Future[Settled]], timeout_s: float | None = None) -> list[Settled]:
+    """The results of all futures, in order."""
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    return [f.result(None if end is None else max(end - time.monotonic(), 0.0)) for f in futures]

@@ -1,0 +1,295 @@
+"""The whole decision: recall, forecast, price, assign, lend.
+
+    queries -> embeddings -> Forecast -> Prospects -> AssignmentProblem -> leases -> Assignment
+
+This module alone joins the stages. It is free of AIOS, and of threads: the dispatcher calls
+`forecast` once per call and `assign` until the call has a slot.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .config import Floor, Settings
+from .errors import EccosError
+from .optimize.problem import AssignmentProblem, Solution
+from .optimize.solve import solve_at_price
+from .predict.floor import PriceBook
+from .predict.predictor import Predictor
+from .predict.pricing import Prices
+from .predict.priors import PriorPredictor
+from .values import (
+    Assignment,
+    BoolArray,
+    Decision,
+    FloatArray,
+    Forecast,
+    Lease,
+    Model,
+    Prospect,
+    Query,
+    Slots,
+)
+from .workload.store import WorkloadStore
+
+log = logging.getLogger("aios_eccos.router")
+
+#: Worth of a success, in the dearest forecast cost, where no price is known: the strongest wins.
+STRONGEST = 1e6
+
+
+class Embeds(Protocol):
+    """As much of an embedder as the router uses."""
+
+    def try_embed(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """(n, d) unit rows; None while the model is still loading."""
+        ...
+
+
+class Router:
+    """Decides for all waiting queries together.
+
+    Args:
+        models: the pool, prices filled in as far as they are known.
+        settings: floors, policies.
+        prices: the pool's price table.
+        predictor: forecasts; where it fails, priors stand in and `failures` counts it.
+        workload: lends slots.
+        embedder: None forecasts on priors.
+        book: today's price book; None (or a call that returns None) while there is no history.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        settings: Settings,
+        prices: Prices,
+        predictor: Predictor,
+        workload: WorkloadStore,
+        *,
+        embedder: Embeds | None = None,
+        book: Callable[[], PriceBook | None] = lambda: None,
+    ) -> None:
+        self.models = tuple(models)
+        self.settings = settings
+        self.failures = 0
+        self._names = tuple(model.name for model in models)
+        self._by_name = {model.name: model for model in models}
+        self._limits = {model.slot: model.limit for model in models}
+        self._prices = prices
+        self._predictor = predictor
+        self._workload = workload
+        self._embedder = embedder
+        self._book = book
+
+    def route(self, queries: Sequence[Query]) -> Assignment:
+        """Forecast and assign in one go; the leases in the decisions are the caller's to release.
+
+        The paper's whole step (ECCOS, section 3): predictor, then constrained assignment.
+        """
+        return self.assign(self.forecast(queries), self.slots())
+
+    def forecast(self, queries: Sequence[Query]) -> list[Prospect]:
+        """What every model would do on each query, what it costs, and what success is worth."""
+        allowed = np.array([[query.may_use(m) for m in self.models] for query in queries])
+        for row, query in enumerate(queries):
+            _, policy = self.settings.policy(query.agent)
+            if policy.models is not None and query.allowed is None:
+                allowed[row] &= np.array([name in policy.models for name in self._names])
+        forecast = self._forecast(queries, allowed)
+        cost = self._prices.cost(
+            np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
+        )
+        return [
+            self._prospect(query, row, forecast, cost[row], allowed[row])
+            for row, query in enumerate(queries)
+        ]
+
+    def slots(self) -> Slots:
+        """What is free now, over all kernels."""
+        loads = self._workload.loads(self._limits)
+        return Slots(
+            free={m.name: max(loads[m.slot].limit - loads[m.slot].in_use, 0) for m in self.models},
+            limits={m.name: loads[m.slot].limit for m in self.models},
+            cooling=frozenset(m.name for m in self.models if loads[m.slot].cooling_s > 0),
+        )
+
+    def assign(self, prospects: Sequence[Prospect], slots: Slots) -> Assignment:
+        """Choose a model for each prospect and lend the slots, the whole batch in one request.
+
+        Earlier prospects go first where slots are short. A decision without a model means: wait.
+        """
+        begun = time.perf_counter()
+        free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
+        solution = self._solve(prospects, free)
+        wanted = [
+            Lease(prospect.query.id, self._by_name[self._names[column]].slot)
+            for prospect, column in zip(prospects, solution.choice, strict=True)
+            if column >= 0
+        ]
+        granted = iter(
+            zip(wanted, self._workload.acquire(wanted, self._limits), strict=True) if wanted else ()
+        )
+        leases = [
+            next((lease for lease, ok in [next(granted)] if ok), None) if column >= 0 else None
+            for column in solution.choice
+        ]
+        share_s = (time.perf_counter() - begun) / max(len(prospects), 1)
+        now = time.time()
+        decisions = tuple(
+            Decision(
+                prospect=prospect,
+                model=self._names[column] if lease is not None else None,
+                lease=lease,
+                free=free,
+                slot_prices=solution.slot_prices,
+                status=solution.status.value,
+                reason=_reason(prospect, int(column), lease, free),
+                batch=len(prospects),
+                decision_s=share_s,
+                at=now,
+            )
+            for prospect, column, lease in zip(prospects, solution.choice, leases, strict=True)
+        )
+        return Assignment(
+            decisions=decisions,
+            status=solution.status.value,
+            cost=solution.cost,
+            success=solution.success,
+            lower_bound=solution.lower_bound,
+            gap=solution.gap,
+            binding=solution.binding,
+        )
+
+    def fallback(self, query: Query) -> Decision:
+        """AIOS's own choice (the first allowed model), for when deciding itself has failed."""
+        self.failures += 1
+        names = [n for n in query.allowed or self._names if n in self._by_name] or [*self._names]
+        prospect = self._prospect(
+            query,
+            0,
+            PriorPredictor().forecast([query], None, self.models),
+            np.zeros(len(self.models)),
+            np.array([name == names[0] for name in self._names]),
+        )
+        return Decision(
+            prospect=prospect,
+            model=names[0],
+            lease=None,
+            free=np.zeros(len(self.models), dtype=np.int64),
+            slot_prices=np.zeros(len(self.models)),
+            status="fallback",
+            reason="no decision could be made; the first allowed model serves, as in AIOS",
+            batch=1,
+            decision_s=0.0,
+            at=time.time(),
+        )
+
+    def release(self, decision: Decision) -> None:
+        """Give the decision's slot back; harmless when it has none or is given back already."""
+        if decision.lease is not None:
+            self._workload.release([decision.lease])
+
+    def rest(self, model: str, seconds: float | None) -> None:
+        """Let a model cool down after an error of its server, in every kernel."""
+        pause = self.settings.cooldown_s if seconds is None else seconds
+        if pause > 0:
+            self._workload.cool_down(self._by_name[model].slot, pause)
+
+    def on_release(self, callback: Callable[[], None]) -> None:
+        """Call back (from any thread) whenever a slot may have come free, in any kernel."""
+        self._workload.on_release(callback)
+
+    def _forecast(self, queries: Sequence[Query], allowed: BoolArray) -> Forecast:
+        """The predictor's forecast; priors where it fails, or where there is nothing to choose."""
+        texts = [query.text for query in queries]
+        if int(allowed.sum(axis=1).max(initial=0)) > 1 and any(texts):
+            try:
+                embeddings = self._embedder.try_embed(texts) if self._embedder else None
+                return self._predictor.forecast(queries, embeddings, self.models)
+            except EccosError as error:
+                self.failures += 1
+                log.warning("forecasting on priors: %s", error)
+        return PriorPredictor().forecast(queries, None, self.models)
+
+    def _prospect(
+        self, query: Query, row: int, forecast: Forecast, cost: FloatArray, allowed: BoolArray
+    ) -> Prospect:
+        pattern, policy = self.settings.policy(query.agent)
+        names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
+        floor, price = self._worth(query.floor, policy.quality_floor, names)
+        return Prospect(
+            query=query,
+            models=self._names,
+            success=forecast.success[row],
+            output_tokens=forecast.output_tokens[row],
+            support=forecast.support[row],
+            cost=cost,
+            allowed=allowed,
+            novelty=float(forecast.novelty[row]),
+            policy=pattern,
+            floor=floor,
+            price=price,
+        )
+
+    def _worth(
+        self, asked: float | None, policy: Floor | None, names: list[str]
+    ) -> tuple[float, float]:
+        """The floor as an absolute success, and the price of success that keeps it on history."""
+        book = self._book() if len(names) > 1 else None
+        curve = book.curve(names) if book is not None else None
+        if book is None or curve is None:
+            return (asked if asked is not None else math.nan), math.inf
+        budget = self.settings.budget_per_call
+        if asked is None and policy is None and budget is not None:
+            return math.nan, curve.price_for(curve.floor_for_cost(budget))
+        floor = Floor(asked, relative=False) if asked is not None else None
+        floor = floor or policy or self.settings.quality_floor
+        value = book.absolute_floor(floor.value, names) if floor.relative else floor.value
+        if value is None:
+            return math.nan, math.inf
+        return value, curve.price_for(value)
+
+    def _solve(self, prospects: Sequence[Prospect], free: NDArray[np.int64]) -> Solution:
+        cost = np.stack([p.cost for p in prospects])
+        dearest = max(float(cost.max()), 1e-12)
+        prices = np.array([min(p.price, STRONGEST * dearest) for p in prospects])
+        problem = AssignmentProblem(
+            cost=cost,
+            success=np.stack([p.success for p in prospects]),
+            capacity=free,
+            allowed=np.stack([p.allowed for p in prospects]),
+        )
+        return solve_at_price(problem, prices)
+
+
+def _reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[np.int64]) -> str:
+    """Why this model, in one sentence."""
+    if not prospect.allowed.any():
+        return "no configured model may serve this call"
+    if lease is None:
+        return "waits: every model that may serve it is at its limit"
+    if int(prospect.allowed.sum()) == 1:
+        return "the only model that may serve this call"
+    best = _unlimited_choice(prospect)
+    if column != best:
+        name = prospect.models[best]
+        why = "is at its limit" if free[best] <= 0 else "had its slots lent to calls that gain more"
+        return f"the best left: {name} would be chosen but {why}"
+    if not math.isfinite(prospect.price):
+        return "the strongest: no history yet to save money by"
+    return "the cheapest way to keep the floor: cost less the worth of its success is least"
+
+
+def _unlimited_choice(prospect: Prospect) -> int:
+    """The column that would be chosen if no limit bound."""
+    worth = prospect.price if math.isfinite(prospect.price) else STRONGEST * prospect.cost.max()
+    score = np.where(prospect.allowed, prospect.cost - worth * prospect.success, np.inf)
+    return int(np.argmin(score))
