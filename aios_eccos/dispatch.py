@@ -1,14 +1,13 @@
 """The scheduler: takes calls as they come, asks the router, runs each call on its own thread.
 
 No call waits for another's answer. A waiting call blocks only calls that want the same slots;
-among the waiting, priority then age decides within an agent, and start-time fair queueing (Goyal
-et al. 1996) in forecast slot-seconds between agents, so that one agent's loop starves nobody.
+among the waiting, priority then age decides within an agent, and `fairness` between agents, so
+that one agent's loop starves nobody.
 Knows nothing of AIOS: what to run is a function that the submitter brings.
 """
 
 from __future__ import annotations
 
-import heapq
 import logging
 import random
 import threading
@@ -20,6 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .fairness import FairShare
 from .values import Answer, Assignment, Decision, Failure, Prospect, Query, Settled, Slots
 
 log = logging.getLogger("aios_eccos.dispatch")
@@ -35,8 +35,6 @@ POLL_S = 0.05
 USUAL_PACE_S = 0.02
 #: Share of a new observation in a model's seconds per token.
 PACE_GAIN = 0.1
-#: Agents whose fairness tags are kept; above it, those that have no debt are forgotten.
-AGENTS_REMEMBERED = 1000
 
 
 class Routes(Protocol):
@@ -58,13 +56,13 @@ class _Call:
     future: Future[Settled]
     order: tuple[int, float, int]
     expires: float
+    router: Routes | None = None
     prospect: Prospect | None = None
     decision: Decision | None = None
     failed_on: set[str] = field(default_factory=set)
     attempts: int = 0
     started: float | None = None
     not_before: float = 0.0
-    answer: Answer = field(default_factory=lambda: Answer(failure=Failure("timeout", 504)))
 
 
 class Dispatcher:
@@ -101,8 +99,7 @@ class Dispatcher:
         self._arrived: dict[_Call, None] = {}
         self._waiting: dict[_Call, None] = {}
         self._running: dict[_Call, None] = {}
-        self._virtual = 0.0
-        self._tags: dict[str, float] = {}
+        self._fair = FairShare()
         self._pace: dict[str, float] = {}
         self._wake = False
         self._stopping = False
@@ -145,10 +142,6 @@ class Dispatcher:
         router.on_release(self._slots_freed)
         with self._changed:
             self._router = router
-            self._arrived = self._waiting | self._arrived
-            self._waiting = {}
-            for call in self._arrived:
-                call.prospect = None
             self._wake = True
             self._changed.notify_all()
 
@@ -243,11 +236,11 @@ class Dispatcher:
             room = self._max_workers - len(self._running)
         if not waiting or room <= 0:
             return False
-        unknown = [call for call in waiting if call.prospect is None]
+        unknown = [call for call in waiting if call.router is not router]
         if unknown:
             prospects = router.forecast([call.query for call in unknown])
             for call, prospect in zip(unknown, prospects, strict=True):
-                call.prospect = prospect
+                call.prospect, call.router = prospect, router
         for call in unknown:
             if not _allowed(call):
                 self._give_up(call, Failure("no configured model may serve this call", 400, False))
@@ -257,18 +250,19 @@ class Dispatcher:
             return False
         assignment = router.assign([_closed(call, slots.cooling) for call in calls], slots)
         started = [
-            self._launch(call, decision)
+            self._launch(call, decision, router)
             for call, decision in zip(calls, assignment.decisions, strict=True)
             if decision.model is not None
         ]
-        return bool(started) and len(started) < len(waiting)
+        return any(started) and len(started) < len(waiting)
 
     def _serve_undecided(self) -> None:
+        router = self._router
         with self._changed:
             waiting = [*self._waiting, *self._arrived]
             room = self._max_workers - len(self._running)
         for call in waiting[: max(room, 0)]:
-            self._launch(call, self._router.fallback(call.query))
+            self._launch(call, router.fallback(call.query), router)
 
     def _candidates(self, waiting: list[_Call], slots: Slots, most: int) -> list[_Call]:
         """The waiting calls that can have a slot now, fairest first, about as many as slots."""
@@ -278,24 +272,15 @@ class Dispatcher:
         for call in sorted(waiting, key=lambda c: c.order):
             if call.not_before <= now and any(free[name] > 0 for name in _usable(call, cooling)):
                 queues.setdefault(call.query.agent, []).append(call)
-        heads = [
-            (max(self._virtual, self._tags.get(agent, 0.0)), agent, iter(queue))
-            for agent, queue in queues.items()
-        ]
-        heapq.heapify(heads)
         wanted = {name: count for name, count in free.items() if count > 0}
         in_all = sum(wanted.values())
         chosen: list[_Call] = []
-        while heads and len(chosen) < most and (len(chosen) < in_all or any(wanted.values())):
-            tag, agent, queue = heapq.heappop(heads)
-            following = next(queue, None)
-            if following is None:
-                continue
-            chosen.append(following)
-            usable = _usable(following, cooling)
-            for name in usable:
+        for call in self._fair.merge(queues, lambda c: self._slot_seconds(c, _usable(c, cooling))):
+            if len(chosen) >= most or (len(chosen) >= in_all and not any(wanted.values())):
+                break
+            chosen.append(call)
+            for name in _usable(call, cooling):
                 wanted[name] = max(wanted.get(name, 0) - 1, 0)
-            heapq.heappush(heads, (tag + self._slot_seconds(following, usable), agent, queue))
         return chosen
 
     def _slot_seconds(self, call: _Call, names: list[str]) -> float:
@@ -311,57 +296,54 @@ class Dispatcher:
         ]
         return max(sum(times) / len(times), 1e-6)
 
-    def _launch(self, call: _Call, decision: Decision) -> bool:
+    def _launch(self, call: _Call, decision: Decision, router: Routes) -> bool:
         """Start the call on its own thread; False if it was dropped in the meantime."""
         model = decision.model or ""
         with self._changed:
-            if not self._take_out(call) or (
-                call.attempts == 0 and not call.future.set_running_or_notify_cancel()
-            ):
-                gone = True
-            else:
-                gone = False
+            present = self._take_out(call) and (
+                call.attempts > 0 or call.future.set_running_or_notify_cancel()
+            )
+            if present:
                 self._running[call] = None
                 call.decision = decision
                 call.attempts += 1
                 call.started = call.started or time.monotonic()
-                agent = call.query.agent
-                start = max(self._virtual, self._tags.get(agent, 0.0))
-                self._virtual = start
-                self._tags[agent] = start + self._slot_seconds(call, [model])
-                if len(self._tags) > AGENTS_REMEMBERED:
-                    self._tags = {a: t for a, t in self._tags.items() if t > self._virtual}
-        if gone:
-            self._router.release(decision)
+                self._fair.charge(call.query.agent, self._slot_seconds(call, [model]))
+        if not present:
+            router.release(decision)
             return False
         threading.Thread(
-            target=self._serve, args=(call, decision), name=f"eccos-call-{model}", daemon=True
+            target=self._serve,
+            args=(call, decision, model, router),
+            name=f"eccos-call-{model}",
+            daemon=True,
         ).start()
         return True
 
     # A call's own thread.
 
-    def _serve(self, call: _Call, decision: Decision) -> None:
-        model = decision.model or ""
+    def _serve(self, call: _Call, decision: Decision, model: str, router: Routes) -> None:
         begun = time.monotonic()
         try:
             answer = call.run(model, call.expires - begun)
         except Exception as error:  # whatever the caller's code does, the call must end
-            log.exception("the model call to %s raised", model)
+            # Its type only: the message may carry the prompt.
+            log.error("the model call to %s raised %s", model, type(error).__name__)
             answer = Answer(failure=Failure(type(error).__name__, 500))
-        if answer.failure is None and answer.output_tokens:
+        failure = answer.failure
+        if failure is None and answer.output_tokens:
             pace = (time.monotonic() - begun) / answer.output_tokens
             self._pace[model] = self._pace.get(model, pace) * (1 - PACE_GAIN) + pace * PACE_GAIN
-        failure = answer.failure
-        if failure is not None and failure.retryable and failure.status_code != 504:
-            self._router.rest(model, failure.retry_after_s)
+        if failure is not None and failure.retryable:
+            router.rest(model, failure.retry_after_s)
+        # Before the call waits again: a second attempt on the same model borrows under the same id.
+        router.release(decision)
         again = self._again(call, model, failure)
         with self._changed:
-            # A call that was given up while it ran is settled already; its slot was in use.
+            # A call that was given up while it ran is settled already.
             owned = self._take_out(call)
             if owned and again:
                 self._waiting[call] = None
-        self._router.release(decision)
         if owned and not again:
             self._settle(call, answer)
         self._slots_freed()
