@@ -326,7 +326,7 @@ class Dispatcher:
         begun = time.monotonic()
         try:
             answer = call.run(model, call.expires - begun)
-        except Exception as error:  # whatever the caller's code does, the call must end
+        except Exception as error:  # noqa: BLE001 - whatever the caller does, the call must end
             # Its type only: the message may carry the prompt.
             log.error("the model call to %s raised %s", model, type(error).__name__)
             answer = Answer(failure=Failure(type(error).__name__, 500))

@@ -1,0 +1,100 @@
+"""`aios-eccos`: the list of commands. A command's module is imported when it is called, not before.
+
+Standard output carries the answer (with `--json`, JSON only); everything else goes to standard
+error. Exit codes: 0 done, 1 done but something is wrong, 2 the call's words are off.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from .. import __version__
+from ..errors import EccosError
+
+#: Command -> (module, one line of help). The function has the command's name, `-` as `_`.
+COMMANDS = {
+    "demo": ("demo", "Route recorded answers over real HTTP and compare strategies."),
+    "route": ("route", "Show which model would serve a query, and why."),
+    "ingest": ("ingest", "Add graded records (QAServe) to the history."),
+    "forget": ("forget", "Remove an agent's records from the history."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """A group whose commands are imported when called; the listing needs none of them.
+
+    Contexts and formatters are `Any`: older typers take them from click, newer ones bring their
+    own.
+    """
+
+    listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The commands, in the order of `COMMANDS`."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command itself; while listing, only its name and help."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, text = COMMANDS[cmd_name]
+        if self.listing:
+            return TyperCommand(cmd_name, help=text)
+        found = importlib.import_module(f"aios_eccos.cli.{module}")
+        target = getattr(found, cmd_name.replace("-", "_"))
+        if isinstance(target, typer.Typer):
+            return typer.main.get_command(target)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(name=cmd_name)(target)
+        return typer.main.get_command(single)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """List the commands without importing them."""
+        self.listing = True
+        super().format_help(ctx, formatter)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    """Least-cost LLM routing under a quality floor, as a plugin for the AIOS kernel."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; errors that are ours become one line and exit code 1."""
+    # Nothing of ours phones home, nor do the libraries below us; nothing is fetched on the way.
+    os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        return app(arguments)
+    except EccosError as error:
+        typer.echo(f"aios-eccos: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
