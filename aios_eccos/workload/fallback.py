@@ -1,0 +1,232 @@
+"""Keeps lending while Redis is away: each kernel lends its share of every limit by itself."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.values import Lease
+from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.pulse import Pulse
+from aios_eccos.workload.redis import RedisWorkload
+from aios_eccos.workload.store import Load
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 5.0
+#: A server that comes and goes is warned of once in so many seconds.
+WARN_AGAIN_S = 60.0
+
+
+class ResilientWorkload:
+    """A `RedisWorkload` that never stops lending.
+
+    The first call that Redis fails, and all until it answers again, are served from memory at
+    limit / known kernels (at least 1). A background thread looks for Redis; when it answers, what
+    was lent meanwhile is added there, prices move by what they moved here, and decisions follow.
+
+    Args:
+        shared: the store to lean on.
+        kernels: kernels to share the limits with until the first answer tells how many there are.
+        lost: why Redis cannot be reached yet, if so.
+        heartbeat_s: seconds between two renewals; a third of the leases' lifetime or less.
+    """
+
+    def __init__(
+        self,
+        shared: RedisWorkload,
+        kernels: int = 1,
+        *,
+        lost: WorkloadError | None = None,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
+        self._shared = shared
+        self._shared.kernels = max(1, kernels)
+        self._local = MemoryWorkload(shared.bell)
+        # Guards `_degraded` together with what is lent locally; never held while Redis is asked.
+        self._switch = threading.Lock()
+        self._degraded = False
+        self._closed = False
+        self._warned = -math.inf
+        # What happened to prices while away: steps to repeat in Redis, and names set anew.
+        self._steps: dict[str, float] = {}
+        self._set: set[str] = set()
+        self._pulse = Pulse(shared, period_s=heartbeat_s, lost=self._lose, back=self._return)
+        if lost is not None:
+            self._lose(lost)
+        self._pulse.start()
+
+    @property
+    def degraded(self) -> bool:
+        return self._degraded
+
+    @property
+    def kernels(self) -> int:
+        return self._shared.kernels
+
+    def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
+        while True:
+            if not self._degraded:
+                try:
+                    granted = self._shared.acquire(leases, limits)
+                except WorkloadError as error:
+                    self._lose(error)
+                else:
+                    self._local.adopt(_chosen(leases, granted))
+                    return granted
+            with self._switch:
+                if self._degraded:
+                    granted = self._local.acquire(leases, self._shares(limits))
+                    self._shared.adopt(_chosen(leases, granted))
+                    return granted
+
+    def release(self, leases: Sequence[Lease]) -> None:
+        self._local.forget(leases)
+        if not self._degraded:
+            try:
+                self._shared.release(leases)
+            except WorkloadError as error:
+                self._lose(error)
+            else:
+                return
+        self._shared.forget(leases)
+        self._shared.bell.ring()
+
+    def renew(self) -> None:
+        if not self._degraded:
+            self._either(self._shared.renew, lambda: None)
+
+    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
+        return self._either(
+            lambda: self._shared.loads(limits), lambda: self._local.loads(self._shares(limits))
+        )
+
+    def cool_down(self, slot: str, seconds: float) -> None:
+        self._local.cool_down(slot, seconds)
+        self._either(lambda: self._shared.cool_down(slot, seconds), lambda: None)
+
+    def on_release(self, callback: Callable[[], None]) -> None:
+        self._shared.on_release(callback)
+
+    def read_prices(self) -> dict[str, float]:
+        return self._either(self._shared_prices, self._local.read_prices)
+
+    def _shared_prices(self) -> dict[str, float]:
+        prices = self._shared.read_prices()
+        for name, value in prices.items():
+            self._local.set_price(name, value)
+        return prices
+
+    def set_price(self, name: str, value: float) -> None:
+        self._local.set_price(name, value)
+        self._either(
+            lambda: self._shared.set_price(name, value), lambda: self._note_price(name, None)
+        )
+
+    def move_price(self, name: str, log_step: float, start: float) -> float:
+        def here() -> float:
+            price = self._local.move_price(name, log_step, start)
+            self._note_price(name, log_step)
+            return price
+
+        def there() -> float:
+            price = self._shared.move_price(name, log_step, start)
+            self._local.set_price(name, price)
+            return price
+
+        return self._either(there, here)
+
+    def _note_price(self, name: str, log_step: float | None) -> None:
+        """Remember what Redis is owed: a step, or (None) the price as it is then."""
+        with self._switch:
+            if log_step is None:
+                self._set.add(name)
+            else:
+                self._steps[name] = self._steps.get(name, 0.0) + log_step
+
+    def push_inbox(self, payloads: Sequence[bytes]) -> None:
+        # Kept in memory, the records would reach nobody; whoever hands them over must know.
+        self._shared.push_inbox(payloads)
+
+    def take_inbox(self, most: int) -> list[bytes]:
+        return self._either(lambda: self._shared.take_inbox(most), list)
+
+    def ack_inbox(self) -> None:
+        # Not dropped, they are taken once more, which changes nothing.
+        self._either(self._shared.ack_inbox, lambda: None)
+
+    def append_decision(self, fields: Mapping[str, str]) -> str:
+        return self._either(
+            lambda: self._shared.append_decision(fields),
+            lambda: self._local.append_decision(fields),
+        )
+
+    def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
+        return self._either(lambda: self._shared.decisions(n), lambda: self._local.decisions(n))
+
+    def close(self) -> None:
+        with self._switch:
+            if self._closed:
+                return
+            self._closed = True
+        self._pulse.stop()
+        self._shared.close()
+        self._local.close()
+        atexit.unregister(self.close)
+
+    def _either(self, shared: Callable[[], T], local: Callable[[], T]) -> T:
+        """Ask Redis, or memory if Redis is away or fails just now."""
+        if not self._degraded:
+            try:
+                return shared()
+            except WorkloadError as error:
+                self._lose(error)
+        return local()
+
+    def _shares(self, limits: Mapping[str, int]) -> dict[str, int]:
+        kernels = self.kernels
+        return {slot: min(limit, max(1, limit // kernels)) for slot, limit in limits.items()}
+
+    def _lose(self, error: WorkloadError) -> None:
+        with self._switch:
+            if self._closed:
+                raise error
+            if self._degraded:
+                return
+            self._degraded = True
+        now = time.monotonic()
+        level = logging.WARNING if now - self._warned >= WARN_AGAIN_S else logging.DEBUG
+        self._warned = now
+        log.log(level, "%s; lending 1/%d of each limit from memory", error, self.kernels)
+        self._pulse.doubt()
+
+    def _return(self) -> None:
+        """Redis answered a heartbeat: lean on it again, and tell it what it missed."""
+        if not self._degraded:
+            return
+        with self._switch:
+            self._degraded = False
+            steps, self._steps = self._steps, {}
+            names, self._set = self._set, set()
+        # What was lent locally after the heartbeat that just reached Redis.
+        self._shared.renew()
+        prices = self._local.read_prices()
+        for name in names:
+            self._shared.set_price(name, prices[name])
+        for name in steps.keys() - names:
+            base = prices[name] / math.exp(steps[name])
+            self._shared.move_price(name, steps[name], base)
+        for fields in self._local.drain_decisions():
+            self._shared.append_decision(fields)
+        log.warning("%s answers again; limits are shared again", self._shared.place)
+
+
+def _chosen(leases: Sequence[Lease], granted: Sequence[bool]) -> list[Lease]:
+    return [lease for lease, ok in zip(leases, granted, strict=True) if ok]

@@ -1,0 +1,87 @@
+"""The one background thread of a shared store: heartbeat, ear for releases, probe when lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.redis import RedisWorkload
+
+#: Seconds between two tries of a lost server; doubles up to the second number.
+RETRY_S = (0.1, 2.0)
+#: Longest wait for news, so that a doubt is looked into soon.
+LOOK_S = 0.25
+
+
+class Pulse:
+    """Renews a store's leases, rings its bell when other kernels release, tells lost from back.
+
+    Args:
+        store: whose leases to renew.
+        period_s: seconds between two heartbeats.
+        lost: told each time that the server does not answer.
+        back: told after each heartbeat that reached the server.
+    """
+
+    def __init__(
+        self,
+        store: RedisWorkload,
+        *,
+        period_s: float,
+        lost: Callable[[WorkloadError], None],
+        back: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._period_s = period_s
+        self._lost = lost
+        self._back = back
+        self._doubtful = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="eccos-pulse", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def doubt(self) -> None:
+        """Ask for a heartbeat soon: a call failed."""
+        self._doubtful.set()
+
+    def stop(self) -> None:
+        """End the thread: at once if the server can be asked to wake it, else within `LOOK_S`."""
+        self._stopping.set()
+        with suppress(WorkloadError):
+            self._store.wake()
+        self._thread.join()
+
+    def _run(self) -> None:
+        wait_s, longest_s = RETRY_S
+        while not self._stopping.is_set():
+            try:
+                self._store.revive()
+                with self._store.listen() as heard:
+                    self._beat()
+                    wait_s = RETRY_S[0]
+                    self._attend(heard)
+            except WorkloadError as error:
+                if not self._stopping.is_set():
+                    self._lost(error)
+                    self._stopping.wait(wait_s)
+                    wait_s = min(2 * wait_s, longest_s)
+
+    def _attend(self, heard: Callable[[float], bool]) -> None:
+        due = time.monotonic() + self._period_s
+        while not self._stopping.is_set():
+            if heard(min(LOOK_S, max(0.0, due - time.monotonic()))):
+                self._store.bell.ring()
+            if self._doubtful.is_set() or time.monotonic() >= due:
+                self._beat()
+                due = time.monotonic() + self._period_s
+
+    def _beat(self) -> None:
+        self._doubtful.clear()
+        self._store.renew()
+        self._back()
