@@ -1,0 +1,69 @@
+"""What commands share of their output: where it goes, versions, JSON."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: Libraries whose versions decide a measurement.
+MEASURED_WITH = ("numpy", "scipy", "torch", "sentence-transformers", "chromadb", "redis")
+
+
+def console(json_file: str | None = None) -> Console:
+    """Where people read: standard output, or standard error when that carries JSON."""
+    from rich.console import Console
+
+    return Console(stderr=json_file == "-")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the plugin and the libraries that decide a measurement."""
+    found = {"python": platform.python_version(), "aios-eccos": __version__}
+    for name in MEASURED_WITH:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_json(value: Mapping[str, Any], target: str) -> None:
+    """Write one JSON object to a file, or to standard output for `-`.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if target == "-":
+        sys.stdout.write(text + "\n")
+        return
+    try:
+        Path(target).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--json {target}: {error.strerror or error}") from error
+
+
+def pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """`NAME=VALUE` options as a mapping.
+
+    Raises:
+        ConfigError: one is not of that form.
+    """
+    found = {}
+    for text in given or []:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name or not value:
+            raise ConfigError(f"--{option} {text}: wanted NAME=VALUE")
+        found[name] = value
+    return found
