@@ -11,11 +11,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.history.store import HistoryStore
 from aios_eccos.predict.priors import (
     PRIOR_TOKENS,
     PRIOR_WEIGHT,
@@ -31,37 +31,6 @@ NEIGHBORS = 32
 TEMPERATURE = 0.1
 #: Effective records that a model's own mean weighs as much as.
 SHRINK = 3.0
-
-
-class Nearest(Protocol):
-    """The k nearest records of n queries: what `HistoryStore.nearest` answers with.
-
-    Attributes:
-        models: names of the M columns.
-        similarity: (n, k) cosine, NaN where there are fewer than k records.
-        correctness, output_tokens: (n, k, M), NaN = missing.
-    """
-
-    @property
-    def models(self) -> tuple[str, ...]: ...
-    @property
-    def similarity(self) -> NDArray[np.floating]: ...
-    @property
-    def correctness(self) -> NDArray[np.floating]: ...
-    @property
-    def output_tokens(self) -> NDArray[np.floating]: ...
-
-
-class History(Protocol):
-    """As much of a history store as retrieval reads."""
-
-    def nearest(self, embeddings: NDArray[np.float32], k: int) -> Nearest:
-        """The k most similar records of each row."""
-        ...
-
-    def table(self) -> HistoryTable:
-        """Everything, as arrays."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +132,7 @@ class RetrievalPredictor:
     name = "retrieval"
     wants_layers = False
 
-    def __init__(self, history: History, *, k: int = NEIGHBORS) -> None:
+    def __init__(self, history: HistoryStore, *, k: int = NEIGHBORS) -> None:
         self._history = history
         self._k = k
         self._lock = threading.Lock()
@@ -200,9 +169,9 @@ class RetrievalPredictor:
             flat = np.zeros((n, len(models)))
             tokens = cap_tokens(flat + length, queries)
             return Forecast(names, flat + toward, tokens, flat, np.full(n, np.nan))
-        found = self._history.nearest(embeddings, self._k)
-        rate, support = weigh(found.similarity, _columns(found.correctness, found.models, names))
-        tokens, heard = weigh(found.similarity, _columns(found.output_tokens, found.models, names))
+        found = self._history.nearest(embeddings, names, self._k)
+        rate, support = weigh(found.similarity, found.correctness)
+        tokens, heard = weigh(found.similarity, found.output_tokens)
         return Forecast(
             models=names,
             success=np.clip(shrink(rate, support, toward), 0.0, 1.0),
@@ -246,17 +215,6 @@ def novelty(similarity: NDArray[np.floating], spacing: FloatArray) -> FloatArray
     nearest = np.max(np.where(np.isfinite(similarity), similarity, -1.0), axis=1)
     rank = np.searchsorted(spacing, 1.0 - nearest, side="right")
     return np.asarray(rank / len(spacing), dtype=float)
-
-
-def _columns(
-    values: NDArray[np.floating], have: tuple[str, ...], want: tuple[str, ...]
-) -> FloatArray:
-    """Reorder the last axis from `have` to `want`; models that `have` lacks are missing."""
-    out = np.full((*values.shape[:-1], len(want)), np.nan)
-    for j, name in enumerate(want):
-        if name in have:
-            out[..., j] = values[..., have.index(name)]
-    return out
 
 
 def _mean_of_present(values: FloatArray) -> FloatArray:

@@ -1,9 +1,8 @@
 """A small world whose truth is known: questions on a circle, models of different strength."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from aios_eccos.history.store import Neighbors
 from aios_eccos.values import HistoryTable, Model
 
 STRENGTHS = {"small": -0.5, "middle": 0.7, "large": 2.0}
@@ -11,14 +10,6 @@ PRICES = {"small": 1e-7, "middle": 1e-6, "large": 1e-5}
 MODELS = [
     Model(name, input_price=price, output_price=4 * price) for name, price in PRICES.items()
 ]  # fmt: skip
-
-
-@dataclass
-class Found:
-    models: tuple
-    similarity: np.ndarray
-    correctness: np.ndarray
-    output_tokens: np.ndarray
 
 
 class TableHistory:
@@ -30,14 +21,22 @@ class TableHistory:
     def table(self):
         return self._table
 
-    def nearest(self, embeddings, k):
+    def nearest(self, embeddings, models, k):
         similarity = embeddings @ self._table.embeddings.T
         near = np.argsort(-similarity, axis=1)[:, :k]
-        return Found(
-            self._table.models,
-            np.take_along_axis(similarity, near, axis=1),
-            self._table.correctness[near],
-            self._table.output_tokens[near],
+        have = [*self._table.models]
+        columns = [have.index(name) if name in have else len(have) for name in models]
+
+        def of(values):
+            missing = np.full((len(values), 1), np.nan)
+            return np.hstack([values, missing])[:, columns][near]
+
+        return Neighbors(
+            ids=tuple(tuple(self._table.ids[i] for i in row) for row in near),
+            similarity=np.take_along_axis(similarity, near, axis=1),
+            correctness=of(self._table.correctness),
+            output_tokens=of(self._table.output_tokens),
+            tasks=tuple(tuple(self._table.tasks[i] for i in row) for row in near),
         )
 
 
