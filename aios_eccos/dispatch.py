@@ -137,11 +137,26 @@ class Dispatcher:
         for call in left:
             self._settle(call, Answer(failure=Failure("the dispatcher was stopped", 503, False)))
 
-    def use(self, router: Routes) -> None:
-        """Replace the router; waiting calls are forecast anew, calls in flight are not touched."""
+    def use(
+        self,
+        router: Routes,
+        *,
+        window_s: float | None = None,
+        max_batch: int | None = None,
+        max_workers: int | None = None,
+        call_timeout_s: float | None = None,
+    ) -> None:
+        """Replace the router, and what else is given (the timeout for calls to come).
+
+        Waiting calls are forecast anew, calls in flight are not touched.
+        """
         router.on_release(self._slots_freed)
         with self._changed:
             self._router = router
+            self._window_s = self._window_s if window_s is None else window_s
+            self._max_batch = max_batch or self._max_batch
+            self._max_workers = max_workers or self._max_workers
+            self._call_timeout_s = call_timeout_s or self._call_timeout_s
             self._wake = True
             self._changed.notify_all()
 
