@@ -30,6 +30,7 @@ def open_workload(
     required: bool = True,
     lease_ttl_s: float = 15.0,
     heartbeat_s: float = 5.0,
+    timeout_s: float | None = None,
 ) -> WorkloadStore:
     """Open the store that `redis` names.
 
@@ -43,6 +44,7 @@ def open_workload(
         required: False: start on local limits when the server cannot be reached yet.
         lease_ttl_s: seconds after which the leases of a dead kernel come back.
         heartbeat_s: seconds between two renewals; at most a third of `lease_ttl_s`.
+        timeout_s: longest wait for Redis; by default 0.05 s, for a look-up 1 s.
 
     Raises:
         ConfigError: `redis` or `namespace` is malformed.
@@ -58,7 +60,9 @@ def open_workload(
     from aios_eccos.workload.fallback import ResilientWorkload
     from aios_eccos.workload.redis import RedisWorkload
 
-    server = _server(redis, state_dir, CALL_TIMEOUT_S if member else LOOK_TIMEOUT_S)
+    if timeout_s is None:
+        timeout_s = CALL_TIMEOUT_S if member else LOOK_TIMEOUT_S
+    server = _server(redis, state_dir, timeout_s)
     shared = RedisWorkload(server, namespace=namespace, lease_ttl_s=lease_ttl_s)
     lost: WorkloadError | None = None
     try:

@@ -35,7 +35,8 @@ from redis.exceptions import BusyLoadingError, RedisError
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.server import options
 
-START_S = 10.0
+#: A server that says nothing for so long is taken for dead.
+START_S = 5.0
 #: A large append-only file takes its time.
 LOAD_S = 60.0
 STOP_S = 5.0
@@ -78,7 +79,7 @@ class EmbeddedServer:
         with self._lock:
             if self._ended:
                 raise WorkloadError("the workload store is closed")
-            with _starting(self._folder):
+            with _usable(self._folder), _starting(self._folder):
                 if self._user is None:
                     self._user = _hold(self._folder / "users.lock", fcntl.LOCK_SH)
                 before, self._socket = self._socket, _running(self._folder)
@@ -92,7 +93,7 @@ class EmbeddedServer:
             self._ended = True
             if self._user is None:
                 return
-            with _starting(self._folder):
+            with _usable(self._folder), _starting(self._folder):
                 os.close(self._user)
                 self._user = None
                 if _is_free(self._folder / "users.lock"):
@@ -104,7 +105,7 @@ def stop_embedded(state_dir: Path) -> bool:
     folder = _folder(state_dir)
     if not folder.exists():
         return False
-    with _starting(folder):
+    with _usable(folder), _starting(folder):
         return _stop(folder)
 
 
@@ -133,9 +134,18 @@ def _folder(state_dir: Path) -> Path:
 
 
 @contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WorkloadError(f"cannot use the folder {folder}: {error}") from error
+
+
+@contextmanager
 def _starting(folder: Path) -> Iterator[None]:
     """Hold `start.lock`."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for private in (folder.parent, folder):
+        private.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _open_lock(folder / "start.lock")
     try:
         until = time.monotonic() + LOAD_S
@@ -177,7 +187,7 @@ def _is_free(path: Path) -> bool:
 
 
 def _running(folder: Path) -> str | None:
-    """The socket of the server that runs, or None; one that cannot be reached is ended."""
+    """The socket of the server that runs, or None; one that does not answer is ended."""
     if _is_free(folder / "server.lock"):
         return None
     record = folder / "socket"
@@ -190,15 +200,11 @@ def _running(folder: Path) -> str | None:
 
 
 def _answers(folder: Path, path: str) -> bool:
-    """Wait for the server's first answer; False if it ended meanwhile.
-
-    Raises:
-        WorkloadError: it lives but does not answer.
-    """
+    """Wait for the server's first answer; False if it ends meanwhile or takes too long."""
     start = time.monotonic()
     with Redis(unix_socket_path=path, **options(timeout_s=1.0)) as client:
-        while not _is_free(folder / "server.lock"):
-            longest_s = START_S
+        longest_s = START_S
+        while not _is_free(folder / "server.lock") and time.monotonic() - start < longest_s:
             try:
                 client.ping()
             except BusyLoadingError:
@@ -207,8 +213,6 @@ def _answers(folder: Path, path: str) -> bool:
                 pass
             else:
                 return True
-            if time.monotonic() - start > longest_s:
-                raise WorkloadError(f"the Redis in {folder} runs but does not answer")
             time.sleep(LOOK_S)
     return False
 
@@ -257,7 +261,10 @@ def _stop(folder: Path) -> bool:
         raise WorkloadError(f"the Redis in {folder} does not end")
     record = folder / "socket"
     if record.exists():
-        shutil.rmtree(Path(record.read_text()).parent, ignore_errors=True)
+        path = Path(record.read_text())
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
         record.unlink()
     return ran
 

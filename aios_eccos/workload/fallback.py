@@ -73,6 +73,7 @@ class ResilientWorkload:
 
     def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
         while True:
+            self._check_open()
             if not self._degraded:
                 try:
                     granted = self._shared.acquire(leases, limits)
@@ -89,6 +90,8 @@ class ResilientWorkload:
 
     def release(self, leases: Sequence[Lease]) -> None:
         self._local.forget(leases)
+        if self._closed:
+            return
         if not self._degraded:
             try:
                 self._shared.release(leases)
@@ -183,6 +186,7 @@ class ResilientWorkload:
 
     def _either(self, shared: Callable[[], T], local: Callable[[], T]) -> T:
         """Ask Redis, or memory if Redis is away or fails just now."""
+        self._check_open()
         if not self._degraded:
             try:
                 return shared()
@@ -190,15 +194,19 @@ class ResilientWorkload:
                 self._lose(error)
         return local()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise WorkloadError("the workload store is closed")
+
     def _shares(self, limits: Mapping[str, int]) -> dict[str, int]:
-        kernels = self.kernels
-        return {slot: min(limit, max(1, limit // kernels)) for slot, limit in limits.items()}
+        """This kernel's part of each limit, of the one that held last if that was smaller."""
+        known, kernels = self._shared.limits, self.kernels
+        smallest = {slot: min(limit, known.get(slot, limit)) for slot, limit in limits.items()}
+        return {slot: min(limit, max(1, limit // kernels)) for slot, limit in smallest.items()}
 
     def _lose(self, error: WorkloadError) -> None:
         with self._switch:
-            if self._closed:
-                raise error
-            if self._degraded:
+            if self._degraded or self._closed:
                 return
             self._degraded = True
         now = time.monotonic()

@@ -17,7 +17,6 @@ touch any of them in a Cluster:
 from __future__ import annotations
 
 import atexit
-import hashlib
 import logging
 import math
 import os
@@ -27,20 +26,11 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib import resources
-from typing import Any
-
-from redis.exceptions import (
-    AuthenticationError,
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-)
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.bell import Bell
+from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.memory import DECISIONS_KEPT, PRICE_RANGE, check_price, check_step
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import Load, check_limits
@@ -56,7 +46,7 @@ class RedisWorkload:
     It starts no thread: `ResilientWorkload` renews the leases and listens for releases.
 
     Args:
-        server: which Redis; this store ends its use on `close`.
+        server: which Redis; `close` ends its use.
         namespace: kernels that share one share slots; letters, digits, `_`, `-` and `.`.
         lease_ttl_s: seconds after which a lease that nobody renews ends.
         decisions_kept: about how many decisions the stream keeps.
@@ -74,12 +64,11 @@ class RedisWorkload:
     ) -> None:
         self.place = server.place
         self.kernel = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self.bell = Bell()
         self.kernels = 1
-        self._server = server
-        # redis-py types each answer as "awaitable or value", so the client stays untyped here.
-        self._client: Any = None
-        self._prefix = f"eccos:{{{namespace}}}:v1:"
+        self.bell = Bell()
+        #: The limits that held at the last acquire, by slot.
+        self.limits: dict[str, int] = {}
+        self._redis = RedisClient(server, namespace)
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
         self._decisions_kept = decisions_kept
         self._lock = threading.Lock()
@@ -87,7 +76,7 @@ class RedisWorkload:
         # What Redis may still count though nobody holds it, with the time when it ends by itself.
         self._owed: dict[Lease, float] = {}
         self._declared: dict[str, int] = {}
-        self._registered = False
+        self._known = False
         self._closed = False
 
     def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
@@ -95,36 +84,37 @@ class RedisWorkload:
         if not leases:
             return []
         with self._lock:
-            self._registered = True
+            self._known = True
             self._declared.update((slot, limits[slot]) for slot in slots)
             for lease in leases:
                 self._owed.pop(lease, None)
-        keys = [self._key("kernels"), *self._slot_keys(slots, "slots", "limits", "cooling")]
+        keys = self._redis.slot_keys(slots, "slots", "limits", "cooling")
+        args = [self._ttl_ms, self.kernel, len(slots), *(limits[slot] for slot in slots)]
         try:
-            known, *answers = self._run(
+            answer = self._redis.run(
                 "acquire",
-                keys,
-                [self._ttl_ms, self.kernel, len(slots), *(limits[slot] for slot in slots)]
-                + _indexed(leases, slots),
+                [self._redis.key("kernels"), *keys],
+                [*args, *_indexed(leases, slots)],
             )
         except WorkloadError:
             # It may have been granted on the server, with only the answer lost.
             self.forget([lease for lease in leases if lease not in self._held])
             raise
-        self.kernels = known
-        granted = [answer == 1 for answer in answers]
+        self.kernels = answer[0]
+        self.limits.update(zip(slots, answer[1:], strict=False))
+        granted = [number == 1 for number in answer[1 + len(slots) :]]
         self.adopt([lease for lease, ok in zip(leases, granted, strict=True) if ok])
         return granted
 
     def release(self, leases: Sequence[Lease]) -> None:
-        self.forget(leases)
         if self._closed or not leases:
             return
+        self.forget(leases)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
-        self._run(
+        self._redis.run(
             "release",
-            self._slot_keys(slots, "slots"),
-            [self._key("releases"), self.kernel, *_indexed(leases, slots)],
+            self._redis.slot_keys(slots, "slots"),
+            [self._redis.key("releases"), self.kernel, *_indexed(leases, slots)],
         )
         with self._lock:
             for lease in leases:
@@ -134,18 +124,21 @@ class RedisWorkload:
     def adopt(self, leases: Iterable[Lease]) -> None:
         """Hold leases from now on; the next `renew` tells the server."""
         with self._lock:
-            self._held.update(leases)
+            for lease in leases:
+                self._held.add(lease)
+                self._owed.pop(lease, None)
 
-    def forget(self, leases: Iterable[Lease]) -> None:
+    def forget(self, leases: Sequence[Lease]) -> None:
         """Hold leases no longer; the next `renew` tells the server."""
-        now = time.monotonic()
+        end = time.monotonic() + self._ttl_ms / 1000
         with self._lock:
             self._held.difference_update(leases)
-            self._owed.update((lease, now + self._ttl_ms / 1000) for lease in leases)
+            self._owed.update((lease, end) for lease in leases)
 
     def renew(self) -> None:
         now = time.monotonic()
         with self._lock:
+            self._known = True
             self._owed = {lease: end for lease, end in self._owed.items() if end > now}
             held, owed = set(self._held), set(self._owed)
             declared = dict(self._declared)
@@ -153,8 +146,7 @@ class RedisWorkload:
         with self._lock:
             for lease in owed - self._held:
                 self._owed.pop(lease, None)
-            released = held - self._held
-            retaken = owed & self._held
+            released, retaken = held - self._held, owed & self._held
         if released or retaken:
             # Other threads released and acquired while the heartbeat was under way: it must not
             # have the last word on those.
@@ -162,89 +154,98 @@ class RedisWorkload:
 
     def _renew(self, held: set[Lease], owed: set[Lease], declared: dict[str, int]) -> None:
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
-        self._registered = True
-        self.kernels = self._run(
+        self.kernels = self._redis.run(
             "renew",
-            [self._key("kernels"), *self._slot_keys(slots, "slots", "limits")],
-            [self._ttl_ms, self.kernel, self._key("releases"), len(slots)]
+            [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
+            [self._ttl_ms, self.kernel, self._redis.key("releases"), len(slots)]
             + [declared.get(slot, "") for slot in slots]
             + [len(held), *_indexed(held, slots), *_indexed(owed, slots)],
         )
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
-        self.revive()
+        self._redis.revive()
         self.loads({})
 
+    def revive(self) -> None:
+        """Make sure that the server runs, as far as that is ours to do."""
+        self._redis.revive()
+
     def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
-        keys = [self._key("kernels"), *self._slot_keys(limits, "slots", "limits", "cooling")]
-        known, *numbers = self._run("loads", keys, list(limits.values()))
-        self.kernels = max(1, known)
-        triples = zip(numbers[::3], numbers[1::3], numbers[2::3], strict=True)
+        keys = self._redis.slot_keys(limits, "slots", "limits", "cooling")
+        answer = self._redis.run(
+            "loads", [self._redis.key("kernels"), *keys], list(limits.values())
+        )
+        self.kernels = max(1, answer[0])
+        triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
         return {
             slot: Load(in_use, limit, cooling_ms / 1000)
             for slot, (in_use, limit, cooling_ms) in zip(limits, triples, strict=True)
         }
 
     def cool_down(self, slot: str, seconds: float) -> None:
-        self._run("cool_down", self._slot_keys([slot], "cooling"), [math.ceil(seconds * 1000)])
+        keys = self._redis.slot_keys([slot], "cooling")
+        self._redis.run("cool_down", keys, [math.ceil(seconds * 1000)])
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.bell.add(callback)
 
     def read_prices(self) -> dict[str, float]:
-        with self._using("read prices") as client:
-            prices = client.hgetall(self._key("prices"))
+        with self._redis.using("read prices") as client:
+            prices = client.hgetall(self._redis.key("prices"))
             return {name.decode(): float(value) for name, value in prices.items()}
 
     def set_price(self, name: str, value: float) -> None:
         check_price(value)
-        with self._using("set a price") as client:
-            client.hset(self._key("prices"), name, repr(float(value)))
+        with self._redis.using("set a price") as client:
+            client.hset(self._redis.key("prices"), name, repr(float(value)))
 
     def move_price(self, name: str, log_step: float, start: float) -> float:
         check_price(start)
         check_step(log_step)
         args = [name, repr(float(log_step)), repr(float(start)), *map(repr, PRICE_RANGE)]
-        return float(self._run("move_price", [self._key("prices")], args))
+        return float(self._redis.run("move_price", [self._redis.key("prices")], args))
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
         if payloads:
-            with self._using("hand over records") as client:
-                client.rpush(self._key("inbox"), *payloads)
+            with self._redis.using("hand over records") as client:
+                client.rpush(self._redis.key("inbox"), *payloads)
 
     def take_inbox(self, most: int) -> list[bytes]:
         if most < 1:
             return []
-        keys = [self._key("inbox"), self._key("taken")]
-        return list(self._run("take_inbox", keys, [most]))
+        keys = [self._redis.key("inbox"), self._redis.key("taken")]
+        return list(self._redis.run("take_inbox", keys, [most]))
 
     def ack_inbox(self) -> None:
-        with self._using("drop taken records") as client:
-            client.delete(self._key("taken"))
+        with self._redis.using("drop taken records") as client:
+            client.delete(self._redis.key("taken"))
 
     def append_decision(self, fields: Mapping[str, str]) -> str:
-        with self._using("keep a decision") as client:
+        with self._redis.using("keep a decision") as client:
             identity: bytes = client.xadd(
-                self._key("decisions"), dict(fields), maxlen=self._decisions_kept, approximate=True
+                self._redis.key("decisions"),
+                dict(fields),
+                maxlen=self._decisions_kept,
+                approximate=True,
             )
             return identity.decode()
 
     def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
         if n < 1:
             return []
-        with self._using("read decisions") as client:
-            entries = client.xrevrange(self._key("decisions"), count=n)
-            return [
-                (identity.decode(), {k.decode(): v.decode() for k, v in fields.items()})
-                for identity, fields in entries
-            ]
+        with self._redis.using("read decisions") as client:
+            entries = client.xrevrange(self._redis.key("decisions"), count=n)
+        return [
+            (identity.decode(), {k.decode(): v.decode() for k, v in fields.items()})
+            for identity, fields in entries
+        ]
 
     @contextmanager
     def listen(self) -> Iterator[Callable[[float], bool]]:
         """Hear of releases; yields a function that waits so many seconds and says if one came."""
-        with self._using("listen for releases") as client, client.pubsub() as ear:
-            ear.subscribe(self._key("releases"))
+        with self._redis.using("listen for releases") as client, client.pubsub() as ear:
+            ear.subscribe(self._redis.key("releases"))
 
             def heard(seconds: float) -> bool:
                 message = ear.get_message(ignore_subscribe_messages=True, timeout=seconds)
@@ -252,91 +253,39 @@ class RedisWorkload:
 
             yield heard
 
-    def revive(self) -> None:
-        """Make sure that the server runs, as far as that is ours to do, and find it."""
-        if self._server.ensure():
-            with self._lock:
-                # Threads still in a call have the old client, which ends with the last of them.
-                self._client = None
-
     def wake(self) -> None:
         """Wake every ear, this kernel's own too."""
-        with self._using("wake who waits") as client:
-            client.publish(self._key("releases"), "")
+        with self._redis.using("wake who waits") as client:
+            client.publish(self._redis.key("releases"), "")
 
     def close(self) -> None:
         with self._lock:
             if self._closed:
                 return
+            self._closed = True
         try:
             self._leave()
         except WorkloadError as error:
             log.debug("left without telling Redis: %s", error)
-        with self._lock:
-            self._closed = True
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
         self.bell.close()
-        self._server.end()
+        self._redis.close()
         atexit.unregister(self.close)
 
     def _leave(self) -> None:
-        """Return all leases and limits of this kernel."""
+        """Return all leases and limits of this kernel, if Redis knows it."""
+        if not self._known:
+            return
         with self._lock:
             held, self._held = self._held, set()
-            declared, self._declared = self._declared, {}
-        slots = list(dict.fromkeys([*declared, *(lease.slot for lease in held)]))
-        if not slots and not self._registered:
-            return
-        self._run(
+            slots = list(dict.fromkeys([*self._declared, *(lease.slot for lease in held)]))
+        self._redis.run(
             "leave",
-            [self._key("kernels"), *self._slot_keys(slots, "slots", "limits")],
-            [self.kernel, self._key("releases"), *_indexed(held, slots)],
+            [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
+            [self.kernel, self._redis.key("releases"), *_indexed(held, slots)],
         )
-
-    def _key(self, name: str) -> str:
-        return self._prefix + name
-
-    def _slot_keys(self, slots: Iterable[str], *kinds: str) -> list[str]:
-        return [f"{self._prefix}{kind}:{slot}" for slot in slots for kind in kinds]
-
-    def _run(self, verb: str, keys: Sequence[str], args: Sequence[object]) -> Any:
-        text, digest = _script(verb)
-        with self._using(verb.replace("_", " ")) as client:
-            try:
-                return client.evalsha(digest, len(keys), *keys, *args)
-            except NoScriptError:
-                return client.eval(text, len(keys), *keys, *args)
-
-    @contextmanager
-    def _using(self, action: str) -> Iterator[Any]:
-        """The client, with what it raises made ours."""
-        if self._closed:
-            raise WorkloadError("the workload store is closed")
-        try:
-            client = self._client
-            if client is None:
-                with self._lock:
-                    client = self._client = self._client or self._server.client()
-            yield client
-        except AuthenticationError as error:
-            raise WorkloadError(
-                f"Redis at {self.place} refuses the user or password: {error}"
-            ) from error
-        except (RedisError, RedisClusterException, OSError) as error:
-            raise WorkloadError(f"Redis at {self.place} cannot {action}: {error}") from error
 
 
 def _indexed(leases: Iterable[Lease], slots: Sequence[str]) -> list[object]:
     """Flat pairs of each lease's 1-based slot number and its call id."""
     number = {slot: index for index, slot in enumerate(slots, start=1)}
     return [part for lease in leases for part in (number[lease.slot], lease.call_id)]
-
-
-@cache
-def _script(verb: str) -> tuple[str, str]:
-    """A script's text and SHA-1."""
-    folder = resources.files(__package__) / "lua"
-    text = (folder / "common.lua").read_text() + (folder / f"{verb}.lua").read_text()
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

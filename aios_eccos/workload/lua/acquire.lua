@@ -2,9 +2,11 @@
 -- KEYS  kernels, then for each slot: leases, limits, cooling
 -- ARGV  ttl_ms, kernel, number of slots, declared limit of each slot,
 --       then for each lease: 1-based index of its slot, call id
--- Returns the number of known kernels, then 1 or 0 for each lease.
+-- Returns the number of known kernels, the limit that holds for each slot, then 1 or 0 for each
+-- lease.
 local now, ttl, kernel, slots = now_ms(), tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 register(KEYS[1], kernel, now, ttl)
+local answer = { redis.call('ZCARD', KEYS[1]) }
 
 -- How many more calls each slot takes. Further limits of an endpoint (requests or tokens per
 -- minute) lower this number here, and are charged where a lease is granted below.
@@ -13,15 +15,14 @@ for i = 1, slots do
   local leases, limits, cooling = KEYS[3 * i - 1], KEYS[3 * i], KEYS[3 * i + 1]
   redis.call('ZREMRANGEBYSCORE', leases, '-inf', now)
   declare(limits, kernel, ARGV[3 + i], ttl)
+  local limit = smallest_limit(limits, KEYS[1], tonumber(ARGV[3 + i]), now)
+  answer[#answer + 1] = limit
+  room[i] = limit - redis.call('ZCARD', leases)
   if redis.call('EXISTS', cooling) == 1 then
     room[i] = 0
-  else
-    local limit = smallest_limit(limits, KEYS[1], tonumber(ARGV[3 + i]), now)
-    room[i] = limit - redis.call('ZCARD', leases)
   end
 end
 
-local answer = { redis.call('ZCARD', KEYS[1]) }
 for a = 4 + slots, #ARGV, 2 do
   local slot, call = tonumber(ARGV[a]), ARGV[a + 1]
   local leases = KEYS[3 * slot - 1]
