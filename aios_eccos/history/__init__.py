@@ -1,0 +1,1 @@
+"""What happened before: past queries, their embeddings, and what each model did with them."""

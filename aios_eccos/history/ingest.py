@@ -1,0 +1,158 @@
+"""Records into the history: from files, and from the inbox that other processes put them in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aios_eccos.errors import DataError
+from aios_eccos.values import Record
+
+from .dataset import read_records
+from .embedding import Embedder
+from .rows import decode_records, encode_records
+from .store import HistoryStore
+
+log = logging.getLogger("aios_eccos.history")
+
+#: Records embedded and stored together, so that an interrupted run keeps what it has done.
+BATCH = 512
+#: Records in one message of the inbox, and messages taken out at a time.
+MESSAGE, TAKEN = 64, 8
+
+
+class Inbox(Protocol):
+    """As much of a workload store as is needed to hand records to the history's owner."""
+
+    def push_inbox(self, payloads: Sequence[bytes]) -> None:
+        """Append messages for the owner."""
+        ...
+
+    def take_inbox(self, most: int) -> list[bytes]:
+        """Up to `most` messages, oldest first; they stay until `ack_inbox`."""
+        ...
+
+    def ack_inbox(self) -> None:
+        """Drop the messages that were taken last."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class IngestReport:
+    """What became of the rows of some files.
+
+    Attributes:
+        added: records that are new or changed.
+        unchanged: records that the history had already.
+        bad: rows that were left out: file, line and reason of each.
+    """
+
+    added: int
+    unchanged: int
+    bad: tuple[DataError, ...]
+
+
+def ingest(
+    paths: Iterable[Path],
+    store: HistoryStore,
+    embedder: Embedder,
+    *,
+    splits: Collection[str] | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> IngestReport:
+    """Read data sets into the history; a bad row is left out and named, the rest is kept.
+
+    Args:
+        splits: only rows of these splits; None takes all.
+        progress: called with the number of rows just done.
+
+    Raises:
+        DataError: a file cannot be opened (what was read before it is kept).
+        HistoryError, EmbedderError: nothing more can be stored.
+    """
+
+    def put(records: Sequence[Record]) -> int:
+        return store.add(records, embedder.embed([record.text for record in records]))
+
+    return _pass_on(paths, put, splits, progress)
+
+
+def hand_over(
+    paths: Iterable[Path],
+    inbox: Inbox,
+    *,
+    splits: Collection[str] | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> IngestReport:
+    """Like `ingest`, for a history that another process owns: it finds the records in its inbox.
+
+    All good rows count as added, since only the owner knows which it has.
+    """
+
+    def put(records: Sequence[Record]) -> int:
+        parts = [records[at : at + MESSAGE] for at in range(0, len(records), MESSAGE)]
+        inbox.push_inbox([encode_records(part) for part in parts])
+        return len(records)
+
+    return _pass_on(paths, put, splits, progress)
+
+
+def _pass_on(
+    paths: Iterable[Path],
+    put: Callable[[Sequence[Record]], int],
+    splits: Collection[str] | None,
+    progress: Callable[[int], None],
+) -> IngestReport:
+    bad: list[DataError] = []
+    batch: list[Record] = []
+    added = rows = 0
+    for path in paths:
+        for row in read_records(path):
+            if isinstance(row, DataError):
+                bad.append(row)
+                progress(1)
+            elif splits is None or row.split in splits:
+                batch.append(row)
+            else:
+                progress(1)
+            if len(batch) == BATCH:
+                added, rows = added + put(batch), rows + len(batch)
+                progress(len(batch))
+                batch = []
+        if batch:
+            added, rows = added + put(batch), rows + len(batch)
+            progress(len(batch))
+            batch = []
+    return IngestReport(added, rows - added, tuple(bad))
+
+
+def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embedder) -> int:
+    """Store what other processes have handed over; returns how many records changed.
+
+    A record without text carries verdicts on one that the store has; unknown ones are dropped.
+    A message that cannot be read is dropped and logged. What was taken is acknowledged once it is
+    stored, so that nothing is lost in a crash between the two (storing twice changes nothing).
+    """
+    changed = 0
+    while messages := inbox.take_inbox(TAKEN):
+        for message in messages:
+            try:
+                changed += _store(decode_records(message), store, embedder)
+            except DataError as error:
+                log.warning("dropped: %s", error)
+        inbox.ack_inbox()
+    return changed
+
+
+def _store(records: Sequence[Record], store: HistoryStore, embedder: Embedder) -> int:
+    whole = [record for record in records if record.text]
+    changed = store.add(whole, embedder.embed([r.text for r in whole])) if whole else 0
+    for record in records:
+        if not record.text:
+            verdicts = [o for o in record.outcomes if o.correctness is not None]
+            known = [store.judge(record.id, o.model, o.correctness or 0.0) for o in verdicts]
+            changed += any(known)
+    return changed

@@ -1,0 +1,144 @@
+"""A history in memory, with exact cosine: the contract in its plainest form, for tests and replay.
+
+Nothing is kept after the process ends.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from aios_eccos.errors import HistoryError
+from aios_eccos.values import HistoryTable, Record
+
+from .store import (
+    SAME_EMBEDDING,
+    Embeddings,
+    Neighbors,
+    build_neighbors,
+    build_table,
+    check_embeddings,
+    facts_by_model,
+    merge,
+    verdict,
+)
+
+
+class MemoryHistory:
+    """See `HistoryStore`.
+
+    Args:
+        dimension: length of an embedding; None takes it from the first one added.
+        store_text: whether texts are kept; None: those of data sets are, those of live calls not.
+    """
+
+    def __init__(self, dimension: int | None = None, *, store_text: bool | None = None) -> None:
+        self._dimension = dimension
+        self._store_text = store_text
+        self._rows: dict[str, tuple[Record, Embeddings]] = {}
+        self._version = 0
+        self._matrix: tuple[int, Embeddings] | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def version(self) -> int:
+        """See `HistoryStore.version`."""
+        return self._version
+
+    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> int:
+        """See `HistoryStore.add`."""
+        with self._lock:
+            if embeddings is not None:
+                if self._dimension is None:
+                    self._dimension = int(np.asarray(embeddings).shape[-1])
+                embeddings = check_embeddings(embeddings, len(records), self._dimension)
+            unknown = [record.id for record in records if record.id not in self._rows]
+            if embeddings is None and unknown:
+                raise HistoryError(f"record {unknown[0]!r} is new and has no embedding")
+            changed = {
+                record.id
+                for row, record in enumerate(records)
+                if self._put(record, None if embeddings is None else embeddings[row])
+            }
+            self._version += bool(changed)
+            return len(changed)
+
+    def _put(self, record: Record, embedding: Embeddings | None) -> bool:
+        old = self._rows.get(record.id)
+        live = record.source == "live"
+        keep_text = not live if self._store_text is None else self._store_text
+        merged = merge(old[0] if old else None, record, keep_text=keep_text)
+        if old is not None:
+            same = embedding is None or np.allclose(embedding, old[1], atol=SAME_EMBEDDING)
+            if same and merged == old[0]:
+                return False
+            embedding = old[1] if same else embedding
+        assert embedding is not None  # an unknown id without one was refused above
+        self._rows[record.id] = (merged, embedding)
+        return True
+
+    def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
+        """See `HistoryStore.nearest`."""
+        with self._lock:
+            queries = check_embeddings(embeddings, None, self._dimension or embeddings.shape[-1])
+            ids = list(self._rows)
+            if not ids:
+                return build_neighbors(
+                    [()] * len(queries), [()] * len(queries), {}, (k, len(models))
+                )
+            cosine = queries @ self._stacked().T
+            take = min(k, len(ids))
+            order = np.argsort(-cosine, axis=1, kind="stable")[:, :take]
+            found = [[ids[i] for i in row] for row in order]
+            rows = {
+                record_id: (record.task, facts_by_model(record.outcomes, models))
+                for record_id in {i for row in found for i in row}
+                for record in [self._rows[record_id][0]]
+            }
+            near = np.take_along_axis(cosine, order, axis=1)
+            return build_neighbors(found, near.tolist(), rows, (k, len(models)))
+
+    def _stacked(self) -> Embeddings:
+        if self._matrix is None or self._matrix[0] != self._version:
+            self._matrix = self._version, np.stack([row[1] for row in self._rows.values()])
+        return self._matrix[1]
+
+    def table(
+        self, *, limit: int | None = None, splits: Collection[str] | None = None
+    ) -> HistoryTable:
+        """See `HistoryStore.table`."""
+        with self._lock:
+            rows = [r for r in self._rows.values() if splits is None or r[0].split in splits]
+            rows = sorted(rows, key=lambda row: (-row[0].created, row[0].id))[:limit]
+            matrix = np.array([row[1] for row in rows], dtype=np.float32)
+            return build_table(
+                [row[0] for row in rows], matrix.reshape(len(rows), self._dimension or 0)
+            )
+
+    def judge(self, record_id: str, model: str, correctness: float) -> bool:
+        """See `HistoryStore.judge`."""
+        with self._lock:
+            old = self._rows.get(record_id)
+            if old is None:
+                return False
+            self._rows[record_id] = (verdict(old[0], model, correctness), old[1])
+            self._version += 1
+            return True
+
+    def count(self) -> int:
+        """See `HistoryStore.count`."""
+        return len(self._rows)
+
+    def forget(self, *, agent: str) -> int:
+        """See `HistoryStore.forget`."""
+        with self._lock:
+            gone = [i for i, (record, _) in self._rows.items() if record.agent == agent]
+            for record_id in gone:
+                del self._rows[record_id]
+            self._version += bool(gone)
+            return len(gone)
+
+    def close(self) -> None:
+        """See `HistoryStore.close`."""

@@ -1,0 +1,80 @@
+"""Records as plain rows: Chroma's metadata, and the JSON that travels through the inbox."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aios_eccos.errors import DataError
+from aios_eccos.values import Outcome, Record
+
+#: Order of an outcome's fields in its compact form.
+FIELDS = tuple(field.name for field in dataclasses.fields(Outcome))
+
+
+def pack(outcomes: Sequence[Outcome]) -> str:
+    """Outcomes as compact JSON: one list each, unknown values at the end left out."""
+    rows = []
+    for outcome in outcomes:
+        row = [getattr(outcome, name) for name in FIELDS]
+        while row[-1] is None:
+            row.pop()
+        rows.append(row)
+    return json.dumps(rows, separators=(",", ":"), allow_nan=False)
+
+
+def unpack(packed: str) -> tuple[Outcome, ...]:
+    """Inverse of `pack`."""
+    return tuple(Outcome(*row) for row in json.loads(packed))
+
+
+def to_metadata(record: Record) -> dict[str, str | int | float]:
+    """A record's row in Chroma, apart from id and embedding.
+
+    The text lies here and not in Chroma's documents, which would be indexed word by word.
+    """
+    return {
+        "outcomes": pack(record.outcomes),
+        "input_tokens": record.input_tokens,
+        "task": record.task,
+        "split": record.split,
+        "source": record.source,
+        "agent": record.agent,
+        "created": record.created,
+        "text": record.text,
+    }
+
+
+def from_metadata(record_id: str, metadata: Mapping[str, Any]) -> Record:
+    """Inverse of `to_metadata`."""
+    return Record(
+        id=record_id,
+        text=str(metadata["text"]),
+        input_tokens=int(metadata["input_tokens"]),
+        outcomes=unpack(metadata["outcomes"]),
+        task=str(metadata["task"]),
+        split=str(metadata["split"]),
+        source=str(metadata["source"]),
+        agent=str(metadata["agent"]),
+        created=float(metadata["created"]),
+    )
+
+
+def encode_records(records: Sequence[Record]) -> bytes:
+    """Records as JSON, for the way from one process to the history's owner."""
+    rows = [{"id": record.id, **to_metadata(record)} for record in records]
+    return json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
+
+
+def decode_records(message: bytes) -> list[Record]:
+    """Inverse of `encode_records`.
+
+    Raises:
+        DataError: the message is none of `encode_records`.
+    """
+    try:
+        return [from_metadata(str(row["id"]), row) for row in json.loads(message)]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"inbox message of {len(message)} bytes: {error!r}"[:300]) from error

@@ -1,0 +1,224 @@
+"""The history's contract, and what every store has in common: merging, masking, arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aios_eccos.errors import HistoryError
+from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
+
+Embeddings: TypeAlias = NDArray[np.float32]
+
+#: Version of what is stored; a store made by a newer one is refused.
+SCHEMA = 1
+
+#: Two embeddings of one text differ by less (float rounding of other batch sizes).
+SAME_EMBEDDING = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbors:
+    """The k nearest records of each of n queries, nearest first.
+
+    Attributes:
+        ids: n tuples of at most k record ids.
+        similarity: (n, k) cosine in -1..1; NaN pads rows with fewer than k records.
+        correctness: (n, k, m) 0..1, NaN = missing; m in the order of the models asked for.
+        output_tokens: (n, k, m), NaN = missing.
+        tasks: n tuples of task labels, like `ids`.
+    """
+
+    ids: tuple[tuple[str, ...], ...]
+    similarity: FloatArray
+    correctness: FloatArray
+    output_tokens: FloatArray
+    tasks: tuple[tuple[str, ...], ...]
+
+
+class HistoryStore(Protocol):
+    """Past queries by nearness. Safe to use from several threads.
+
+    Every method raises `HistoryError` where the store cannot be read or written.
+    """
+
+    @property
+    def version(self) -> int:
+        """Changes whenever rows change, so that what was fitted on them can be fitted anew."""
+        ...
+
+    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> int:
+        """Add records or, by id, update them (outcomes are merged per model, see `merge`).
+
+        Args:
+            embeddings: (n, d) rows of unit length. None is allowed where all ids are known.
+
+        Returns:
+            How many records are new or changed.
+
+        Raises:
+            HistoryError: an unknown id without an embedding, or an embedding of another dimension.
+        """
+        ...
+
+    def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
+        """The k records nearest to each of the (n, d) unit rows, by cosine."""
+        ...
+
+    def table(
+        self, *, limit: int | None = None, splits: Collection[str] | None = None
+    ) -> HistoryTable:
+        """The history as arrays, newest first; at most `limit` rows; only `splits` if given."""
+        ...
+
+    def judge(self, record_id: str, model: str, correctness: float) -> bool:
+        """Store a verdict (0..1) on what `model` did; False if the record is unknown."""
+        ...
+
+    def count(self) -> int:
+        """Number of records."""
+        ...
+
+    def forget(self, *, agent: str) -> int:
+        """Remove every record of an agent; returns how many there were."""
+        ...
+
+    def close(self) -> None:
+        """Release files, locks and connections; harmless when repeated."""
+        ...
+
+
+def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
+    """The record after `new` arrived; equal to `old` if `new` says nothing new.
+
+    Per model, a value that `new` knows replaces the old one, and one it does not know stays. What
+    the row itself says (task, split, length) is taken from `new` where it says anything; source,
+    agent and time of creation stay as they were first.
+
+    Args:
+        keep_text: whether query and answer texts may be kept.
+    """
+    if not keep_text:
+        bare = tuple(dataclasses.replace(outcome, prediction=None) for outcome in new.outcomes)
+        new = dataclasses.replace(new, text="", outcomes=bare)
+    known = {outcome.model: outcome for outcome in old.outcomes} if old is not None else {}
+    for outcome in new.outcomes:
+        known[outcome.model] = _merge_outcome(known.get(outcome.model), outcome)
+    outcomes = tuple(known.values())
+    if old is None:
+        return dataclasses.replace(new, outcomes=outcomes, created=new.created or time.time())
+    return dataclasses.replace(
+        old,
+        text=new.text or old.text,
+        input_tokens=new.input_tokens or old.input_tokens,
+        outcomes=outcomes,
+        task=new.task or old.task,
+        split=new.split or old.split,
+    )
+
+
+def _merge_outcome(old: Outcome | None, new: Outcome) -> Outcome:
+    if old is None:
+        return new
+    known = {name: value for name, value in dataclasses.asdict(new).items() if value is not None}
+    if new.output_tokens is not None:
+        known["error"] = new.error  # a whole answer makes up for an earlier failure
+    return dataclasses.replace(old, **known)
+
+
+def verdict(old: Record, model: str, correctness: float) -> Record:
+    """`old` with a verdict on one model.
+
+    Raises:
+        HistoryError: the verdict is not in 0..1.
+    """
+    if not 0 <= correctness <= 1:
+        raise HistoryError(f"verdict {correctness} on {model}: allowed 0..1")
+    judged = Record(old.id, "", 0, (Outcome(model, correctness=float(correctness)),))
+    return merge(old, judged, keep_text=True)
+
+
+def facts(outcome: Outcome) -> tuple[float, float]:
+    """Correctness and output tokens, NaN = missing; a call without a whole answer has neither."""
+    if outcome.error is not None:
+        return np.nan, np.nan
+    return (
+        np.nan if outcome.correctness is None else outcome.correctness,
+        np.nan if outcome.output_tokens is None else float(outcome.output_tokens),
+    )
+
+
+def facts_by_model(outcomes: Iterable[Outcome], models: Sequence[str]) -> FloatArray:
+    """(2, m): correctness and output tokens in the order of `models`, NaN = missing."""
+    known = {outcome.model: facts(outcome) for outcome in outcomes}
+    missing = (np.nan, np.nan)
+    pairs = [known.get(name, missing) for name in models]
+    return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+
+
+def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTable:
+    """Records and their (N, d) embeddings as arrays; models sorted by name."""
+    models = tuple(sorted({outcome.model for record in records for outcome in record.outcomes}))
+    values = np.full((len(records), 2, len(models)), np.nan)
+    for row, record in enumerate(records):
+        values[row] = facts_by_model(record.outcomes, models)
+    return HistoryTable(
+        ids=tuple(record.id for record in records),
+        models=models,
+        embeddings=np.asarray(embeddings, dtype=np.float32),
+        input_tokens=np.array([record.input_tokens for record in records], dtype=float),
+        correctness=values[:, 0],
+        output_tokens=values[:, 1],
+        tasks=tuple(record.task for record in records),
+        splits=tuple(record.split for record in records),
+        texts=tuple(record.text for record in records),
+    )
+
+
+def build_neighbors(
+    ids: Sequence[Sequence[str]],
+    similarity: Sequence[Sequence[float]],
+    rows: dict[str, tuple[str, FloatArray]],
+    shape: tuple[int, int],
+) -> Neighbors:
+    """Pad what was found to (n, k).
+
+    Args:
+        rows: by record id, its task and its (2, m) facts.
+        shape: k and m.
+    """
+    k, m = shape
+    near = np.full((len(ids), k), np.nan)
+    values = np.full((len(ids), k, 2, m), np.nan)
+    for row, found in enumerate(ids):
+        if found:
+            near[row, : len(found)] = similarity[row]
+            values[row, : len(found)] = [rows[record_id][1] for record_id in found]
+    return Neighbors(
+        ids=tuple(tuple(found) for found in ids),
+        similarity=near,
+        correctness=values[:, :, 0],
+        output_tokens=values[:, :, 1],
+        tasks=tuple(tuple(rows[record_id][0] for record_id in found) for found in ids),
+    )
+
+
+def check_embeddings(embeddings: NDArray[Any], rows: int | None, dimension: int) -> Embeddings:
+    """The embeddings as finite float32 of shape (rows, dimension).
+
+    Raises:
+        HistoryError: another shape, or a number that is not finite.
+    """
+    array = np.ascontiguousarray(embeddings, dtype=np.float32)
+    wanted = (array.shape[0] if rows is None and array.ndim else rows, dimension)
+    if array.shape != wanted:
+        raise HistoryError(f"embeddings have shape {array.shape}, the history wants {wanted}")
+    if not np.isfinite(array).all():
+        raise HistoryError("embeddings hold numbers that are not finite")
+    return array
