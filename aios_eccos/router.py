@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -37,7 +38,7 @@ from .values import (
     Query,
     Slots,
 )
-from .workload.store import WorkloadStore
+from .workload.store import Load, WorkloadStore
 
 log = logging.getLogger("aios_eccos.router")
 
@@ -52,6 +53,27 @@ class Embeds(Protocol):
         """(n, d) unit rows; None while the model is still loading."""
         ...
 
+    def try_embed_with_layers(
+        self, texts: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """The same with (n, 4 d) hidden layers."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What past calls taught; replaced as a whole when there is more of it.
+
+    Attributes:
+        predictor: forecasts; where it fails, priors stand in and `Router.failures` counts it.
+        embedder: for its queries; None forecasts without their text.
+        book: what success costs, None while there are too few verdicts.
+    """
+
+    predictor: Predictor
+    embedder: Embeds | None = None
+    book: PriceBook | None = None
+
 
 class Router:
     """Decides for all waiting queries together.
@@ -60,10 +82,11 @@ class Router:
         models: the pool, prices filled in as far as they are known.
         settings: floors, policies.
         prices: the pool's price table.
-        predictor: forecasts; where it fails, priors stand in and `failures` counts it.
         workload: lends slots.
-        embedder: None forecasts on priors.
-        book: today's price book; None (or a call that returns None) while there is no history.
+
+    Attributes:
+        knowledge: may be replaced at any time, from any thread.
+        failures: decisions that had to do without forecasts or without a decision.
     """
 
     def __init__(
@@ -71,23 +94,18 @@ class Router:
         models: Sequence[Model],
         settings: Settings,
         prices: Prices,
-        predictor: Predictor,
         workload: WorkloadStore,
-        *,
-        embedder: Embeds | None = None,
-        book: Callable[[], PriceBook | None] = lambda: None,
+        knowledge: Knowledge | None = None,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
+        self.knowledge = knowledge or Knowledge(PriorPredictor())
         self.failures = 0
         self._names = tuple(model.name for model in models)
         self._by_name = {model.name: model for model in models}
         self._limits = {model.slot: model.limit for model in models}
         self._prices = prices
-        self._predictor = predictor
         self._workload = workload
-        self._embedder = embedder
-        self._book = book
 
     def route(self, queries: Sequence[Query]) -> Assignment:
         """Forecast and assign in one go; the leases in the decisions are the caller's to release.
@@ -98,6 +116,7 @@ class Router:
 
     def forecast(self, queries: Sequence[Query]) -> list[Prospect]:
         """What every model would do on each query, what it costs, and what success is worth."""
+        begun = time.perf_counter()
         allowed = np.array([[query.may_use(m) for m in self.models] for query in queries])
         for row, query in enumerate(queries):
             _, policy = self.settings.policy(query.agent)
@@ -107,19 +126,16 @@ class Router:
         cost = self._prices.cost(
             np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
         )
-        return [
+        prospects = [
             self._prospect(query, row, forecast, cost[row], allowed[row])
             for row, query in enumerate(queries)
         ]
+        share_s = (time.perf_counter() - begun) / max(len(queries), 1)
+        return [replace(prospect, forecast_s=share_s) for prospect in prospects]
 
     def slots(self) -> Slots:
         """What is free now, over all kernels."""
-        loads = self._workload.loads(self._limits)
-        return Slots(
-            free={m.name: max(loads[m.slot].limit - loads[m.slot].in_use, 0) for m in self.models},
-            limits={m.name: loads[m.slot].limit for m in self.models},
-            cooling=frozenset(m.name for m in self.models if loads[m.slot].cooling_s > 0),
-        )
+        return slots_of(self.models, self._workload.loads(self._limits))
 
     def assign(self, prospects: Sequence[Prospect], slots: Slots) -> Assignment:
         """Choose a model for each prospect and lend the slots, the whole batch in one request.
@@ -153,7 +169,7 @@ class Router:
                 status=solution.status.value,
                 reason=_reason(prospect, int(column), lease, free),
                 batch=len(prospects),
-                decision_s=share_s,
+                decision_s=prospect.forecast_s + share_s,
                 at=now,
             )
             for prospect, column, lease in zip(prospects, solution.choice, leases, strict=True)
@@ -209,11 +225,12 @@ class Router:
 
     def _forecast(self, queries: Sequence[Query], allowed: BoolArray) -> Forecast:
         """The predictor's forecast; priors where it fails, or where there is nothing to choose."""
-        texts = [query.text for query in queries]
-        if int(allowed.sum(axis=1).max(initial=0)) > 1 and any(texts):
+        if int(allowed.sum(axis=1).max(initial=0)) > 1:
+            knows = self.knowledge
+            texts = [query.text for query in queries]
             try:
-                embeddings = self._embedder.try_embed(texts) if self._embedder else None
-                return self._predictor.forecast(queries, embeddings, self.models)
+                embeddings, layers = _embed(knows, texts)
+                return knows.predictor.forecast(queries, embeddings, self.models, layers)
             except EccosError as error:
                 self.failures += 1
                 log.warning("forecasting on priors: %s", error)
@@ -243,7 +260,7 @@ class Router:
         self, asked: float | None, policy: Floor | None, names: list[str]
     ) -> tuple[float, float]:
         """The floor as an absolute success, and the price of success that keeps it on history."""
-        book = self._book() if len(names) > 1 else None
+        book = self.knowledge.book if len(names) > 1 else None
         curve = book.curve(names) if book is not None else None
         if book is None or curve is None:
             return (asked if asked is not None else math.nan), math.inf
@@ -268,6 +285,25 @@ class Router:
             allowed=np.stack([p.allowed for p in prospects]),
         )
         return solve_at_price(problem, prices)
+
+
+def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
+    """The loads of the models' slots, by model name."""
+    return Slots(
+        free={m.name: max(loads[m.slot].limit - loads[m.slot].in_use, 0) for m in models},
+        limits={m.name: loads[m.slot].limit for m in models},
+        cooling=frozenset(m.name for m in models if loads[m.slot].cooling_s > 0),
+    )
+
+
+def _embed(
+    knows: Knowledge, texts: list[str]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    if knows.embedder is None:
+        return None, None
+    if knows.predictor.wants_layers:
+        return knows.embedder.try_embed_with_layers(texts) or (None, None)
+    return knows.embedder.try_embed(texts), None
 
 
 def _reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[np.int64]) -> str:

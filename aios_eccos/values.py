@@ -145,6 +145,7 @@ class Prospect:
         floor: success asked for, absolute 0..1; NaN under a budget.
         price: dollars that one whole success is worth at that floor (the dual price, lambda);
             inf where nothing is known yet: then the strongest is taken.
+        forecast_s: seconds spent on the forecast (the batch's, divided by its size).
     """
 
     query: Query
@@ -158,6 +159,7 @@ class Prospect:
     policy: str
     floor: float
     price: float
+    forecast_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class Decision:
         status: the optimizer's status for the batch.
         reason: one sentence in plain words.
         batch: how many queries were assigned together.
-        decision_s: seconds spent on the decision (the batch's, divided by its size).
+        decision_s: seconds spent on forecast and assignment (the batch's, divided by its size).
         at: seconds since the epoch, UTC.
     """
 

@@ -47,14 +47,19 @@ def load_dataset(paths: Sequence[Path]) -> Dataset:
     Raises:
         DataError: a file cannot be read, or none has a good row.
     """
-    records, bad, digest = [], [], hashlib.sha256()
+    records: list[Record] = []
+    bad: list[DataError] = []
+    digest = hashlib.sha256()
     for path in paths:
         try:
             digest.update(path.read_bytes())
         except OSError as error:
             raise DataError(error.strerror or str(error), source=str(path)) from error
         for row in read_records(path):
-            (bad if isinstance(row, DataError) else records).append(row)  # type: ignore[arg-type]
+            if isinstance(row, DataError):
+                bad.append(row)
+            else:
+                records.append(row)
     if not records:
         raise bad[0] if bad else DataError("holds no records", source=str(paths[0]))
     name = " ".join(path.name for path in paths)

@@ -1,0 +1,163 @@
+"""`aios-eccos demo`: the first thing that anyone runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import console, pairs, versions, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+SHIPPED = Path(__file__).parents[1] / "data"
+SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
+SHIPPED_PRICES = SHIPPED / "demo_prices.json"
+#: Calls in flight for models that --limit does not name.
+DEFAULT_LIMIT = 4
+STRATEGIES = ("eccos", "round_robin", "cheapest", "strongest")
+
+
+def demo(
+    data: Annotated[
+        Path | None, typer.Option(help="QAServe records (.jsonl, .json, .gz); default: synthetic.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
+    ] = None,
+    floor: Annotated[
+        str, typer.Option(help="Success asked for: 0.75, or 95% of the strongest model's.")
+    ] = "95%",
+    calls: Annotated[int, typer.Option(min=1, help="Calls per strategy.")] = 200,
+    agents: Annotated[int, typer.Option(min=1, help="Agents that send calls.")] = 16,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="NAME=N: calls in flight; 4 for models not named.")
+    ] = None,
+    speedup: Annotated[
+        float | None, typer.Option(help="Against 100 tokens/s; default: mean answer in 0.15 s.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw of calls.")] = 0,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
+    ] = None,
+) -> None:
+    """Route recorded answers over real HTTP and compare strategies.
+
+    Starts embedded Redis, embedded Chroma and one replay server per model; leaves nothing running
+    and nothing on disk but the embedding cache (and the file that --json names).
+    """
+    import tempfile
+
+    from ..config import parse_floor
+    from ..errors import ConfigError
+    from ..evaluate.dataset import load_dataset, load_prices, pool
+    from ..evaluate.demo import draw_calls, run_demo
+    from ..history.open import open_embedder
+    from ..locate import cache_dir
+
+    screen = console(json_file)
+    try:
+        asked = parse_floor(floor)
+        limits = {name: int(value) for name, value in pairs("limit", limit).items()}
+    except ValueError as error:
+        raise ConfigError(f"--floor {floor}, --limit {limit}: {error}") from error
+    dataset = load_dataset([data or SHIPPED_DATA])
+    priced = load_prices(prices or SHIPPED_PRICES) if prices or data is None else {}
+    models = pool(dataset.models, priced, limits, DEFAULT_LIMIT)
+    history, test = dataset.split("train", "val", ""), dataset.split("test")
+    if not history or not test:
+        raise ConfigError(f"--data {data}: needs rows of split train and of split test")
+    if data is None:
+        screen.print("Synthetic data (CC0): invented models on made-up questions.", style="dim")
+    embedder = open_embedder(cache_dir=cache_dir())
+    with (
+        tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True) as folder,
+        _progress({"history": len(history), **dict.fromkeys(STRATEGIES, calls)}) as advance,
+    ):
+        rows = run_demo(
+            models,
+            history,
+            draw_calls(test, calls, seed),
+            embedder,
+            floor=asked,
+            agents=agents,
+            speedup=speedup,
+            state_dir=Path(folder),
+            progress=advance,
+        )
+    if json_file != "-":
+        _show(screen, rows, str(asked))
+    if json_file is not None:
+        write_json(
+            {
+                "schema": "aios-eccos/demo/1",
+                "seed": seed,
+                "versions": versions(),
+                "data": "synthetic (shipped)" if data is None else dataset.name,
+                "data_hash": dataset.hash,
+                "floor": str(asked),
+                "agents": agents,
+                "strategies": rows,
+            },
+            json_file,
+        )
+    if any(row["answers"] < row["calls"] for row in rows):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
+    """Bars on standard error, one a step; yields what advances them."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        steps = {name: bars.add_task(name, total=n, start=False) for name, n in totals.items()}
+
+        def advance(name: str, done: int) -> None:
+            bars.start_task(steps[name])
+            bars.advance(steps[name], done)
+
+        yield advance
+
+
+def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
+    from rich.table import Table
+
+    table = Table(title=f"Quality floor asked: {floor}", title_justify="left")
+    heads = ("strategy", "success", "promised", "cost", "wait p50/p95", "latency p50/p95")
+    for head in (*heads, "decision p50/p99", "most at once / limit"):
+        table.add_column(head, justify="left" if head == "strategy" else "right")
+    for row in rows:
+        busiest = max(row["limits"], key=lambda n: row["peak_in_flight"][n] / row["limits"][n])
+        over = [n for n, peak in row["peak_in_flight"].items() if peak > row["limits"][n]]
+        table.add_row(
+            row["name"],
+            _percent(row["success"]),
+            _percent(row["promised_success"]),
+            f"${row['cost_usd']:.4f}",
+            f"{row['wait_p50_s']:.2f} / {row['wait_p95_s']:.2f} s",
+            f"{row['latency_p50_s']:.2f} / {row['latency_p95_s']:.2f} s",
+            f"{row['decision_p50_s'] * 1e3:.1f} / {row['decision_p99_s'] * 1e3:.1f} ms",
+            f"{row['peak_in_flight'][busiest]} / {row['limits'][busiest]}"
+            + (f" OVER: {', '.join(over)}" if over else ""),
+        )
+    screen.print(table)
+    by_name = {row["name"]: row for row in rows}
+    ours, strongest = by_name["eccos"], by_name["strongest"]
+    if strongest["cost_usd"]:
+        screen.print(
+            f"eccos reached {_percent(ours['success'])} (promised "
+            f"{_percent(ours['promised_success'])}) for "
+            f"{ours['cost_usd'] / strongest['cost_usd']:.2f} x the cost of the strongest model, "
+            f"which reached {_percent(strongest['success'])}."
+        )
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:.1f} %"

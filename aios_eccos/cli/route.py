@@ -1,0 +1,216 @@
+"""`aios-eccos route`: the decision for one query, without asking any model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import console, write_json
+
+if TYPE_CHECKING:
+    from ..locate import Config
+    from ..router import Knowledge
+    from ..values import Decision, Model, Slots
+
+#: Characters a token, where no tokenizer of the model is at hand.
+CHARACTERS_PER_TOKEN = 4
+
+
+def route(
+    text: Annotated[str, typer.Argument(help="What an agent would ask.")],
+    agent: Annotated[str, typer.Option(help="Who asks, for floors by agent.")] = "",
+    floor: Annotated[str | None, typer.Option(help="Instead of the configured floor.")] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
+    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show which model would serve a query, and why. Asks no model and takes no slot.
+
+    Without configured models, those that the history knows are compared.
+    """
+    from ..locate import load_config, locate
+    from ..predict.pricing import price_table
+    from ..router import Router
+    from ..values import Query
+    from ..workload.memory import MemoryWorkload
+
+    screen = console("-" if as_json else None)
+    found = _with_floor(load_config(locate(config, aios_home)), floor)
+    models, knowledge, note = _knowledge(found, prices)
+    workload = MemoryWorkload()
+    router = Router(models, found.settings, price_table(models), workload, knowledge)
+    query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
+    (prospect,) = router.forecast([query])
+    slots = _slots(found, models)
+    (decision,) = router.assign([prospect], slots).decisions
+    workload.close()
+    if as_json:
+        write_json(_json(decision, slots, note), "-")
+    else:
+        _show(decision, slots, note, screen)
+
+
+def _with_floor(config: Config, floor: str | None) -> Config:
+    from dataclasses import replace
+
+    from ..config import parse_settings
+
+    if floor is None:
+        return config
+    changed = config.settings.model_copy(
+        update={"quality_floor": parse_settings({"quality_floor": floor}).quality_floor}
+    )
+    return replace(config, settings=changed)
+
+
+def _knowledge(config: Config, prices: Path | None) -> tuple[list[Model], Knowledge | None, str]:
+    """The pool, what the history says of it, and what the reader should know about that."""
+    from ..engine import configured_models, study
+    from ..errors import ConfigError, HistoryError
+    from ..evaluate.dataset import load_prices, pool
+    from ..history.embedding import BackgroundEmbedder
+    from ..history.open import open_embedder, open_history
+    from ..predict.pricing import price_table
+
+    settings = config.settings
+    models = configured_models(config)
+    embedder = open_embedder(settings.embedder)
+    try:
+        history = open_history(settings.history, config.location.state_dir, embedder)
+    except HistoryError as error:
+        if not models:
+            raise
+        return models, None, f"forecast on priors: {error}"
+    try:
+        if not models:
+            known = history.table(limit=1000).models
+            if not known:
+                raise ConfigError(
+                    "no models: none are configured and the history is empty; name an AIOS "
+                    "checkout with --aios-home, or add records with `aios-eccos ingest FILE`"
+                )
+            models = pool(known, load_prices(prices) if prices else {}, {}, 32)
+        background = BackgroundEmbedder(lambda: embedder)
+        background.wait()
+        knows = study(history, background, settings, price_table(models))
+        # The forecast reads the history, so it must outlive this function: closed at exit.
+        return models, knows, "" if history.count() else "forecast on priors: no history yet"
+    except BaseException:
+        history.close()
+        raise
+
+
+def _slots(config: Config, models: list[Model]) -> Slots:
+    """The load now; all free where no kernel keeps a workload."""
+    from ..errors import WorkloadError
+    from ..router import slots_of
+    from ..workload.connect import open_workload
+    from ..workload.memory import MemoryWorkload
+    from ..workload.store import WorkloadStore
+
+    settings = config.settings
+    limits = {model.slot: model.limit for model in models}
+    workload: WorkloadStore = MemoryWorkload()
+    try:
+        workload = open_workload(
+            settings.redis,
+            state_dir=config.location.state_dir,
+            namespace=settings.namespace,
+            member=False,
+        )
+        return slots_of(models, workload.loads(limits))
+    except WorkloadError:
+        return slots_of(models, MemoryWorkload().loads(limits))
+    finally:
+        workload.close()
+
+
+def _rows(decision: Decision, slots: Slots) -> list[dict[str, Any]]:
+    """One row a model, the cheapest first."""
+    p = decision.prospect
+    worth = p.price if math.isfinite(p.price) else None
+    rows = [
+        {
+            "model": name,
+            "chosen": name == decision.model,
+            "success": round(float(p.success[j]), 4),
+            "output_tokens": round(float(p.output_tokens[j]), 1),
+            "cost_usd": float(f"{p.cost[j]:.6g}"),
+            "net_cost_usd": (
+                None if worth is None else float(f"{p.cost[j] - worth * p.success[j]:.6g}")
+            ),
+            "support": round(float(p.support[j]), 2),
+            "in_use": slots.limits[name] - slots.free[name],
+            "limit": slots.limits[name],
+            "why": _why(decision, j, slots),
+        }
+        for j, name in enumerate(p.models)
+    ]
+    return sorted(rows, key=lambda row: (row["cost_usd"], row["model"]))
+
+
+def _why(decision: Decision, column: int, slots: Slots) -> str:
+    p, name = decision.prospect, decision.prospect.models[column]
+    if name == decision.model:
+        return "chosen"
+    if not p.allowed[column]:
+        return "not allowed or not able"
+    if name in slots.cooling:
+        return "rests after an error"
+    if slots.free[name] <= 0:
+        return "at its limit"
+    if decision.model is None:
+        return ""
+    chosen = p.models.index(decision.model)
+    if p.success[column] >= p.success[chosen]:
+        return "dearer than its gain in success is worth"
+    if p.cost[column] < p.cost[chosen]:
+        return "cheaper, but its loss in success costs more"
+    return "dearer and weaker"
+
+
+def _json(decision: Decision, slots: Slots, note: str) -> dict[str, Any]:
+    p = decision.prospect
+    return {
+        "schema": "aios-eccos/route/1",
+        "model": decision.model,
+        "reason": decision.reason,
+        "note": note,
+        "floor": None if math.isnan(p.floor) else round(p.floor, 4),
+        "success_price_usd": p.price if math.isfinite(p.price) else None,
+        "novelty": None if math.isnan(p.novelty) else round(p.novelty, 3),
+        "decision_s": float(f"{decision.decision_s:.4g}"),
+        "models": _rows(decision, slots),
+    }
+
+
+def _show(decision: Decision, slots: Slots, note: str, screen: Any) -> None:
+    from rich.table import Table
+
+    table = Table()
+    for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
+        table.add_column(head, justify="left" if head in ("model", "why") else "right")
+    for row in _rows(decision, slots):
+        table.add_row(
+            row["model"],
+            f"{row['success'] * 100:.1f} %",
+            f"{row['output_tokens']:.0f}",
+            f"${row['cost_usd']:.3g}",
+            f"{row['support']:.1f}",
+            f"{row['in_use']}/{row['limit']}",
+            row["why"],
+            style="bold" if row["chosen"] else None,
+        )
+    screen.print(table)
+    p = decision.prospect
+    screen.print(f"{decision.model or 'none'}: {decision.reason}.", markup=False)
+    if not math.isnan(p.floor):
+        screen.print(f"floor {p.floor:.3f}; one more success is worth ${p.price:.3g} there.")
+    if note:
+        screen.print(f"note: {note}", markup=False, style="yellow")

@@ -1,0 +1,189 @@
+"""Everything that lives as long as a kernel: stores, embedder, router, dispatcher.
+
+`Engine` opens them in the order of the data path and closes them in reverse. What is slow to open
+(Chroma, torch) is opened in the background; until then calls are routed on priors.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from .config import Settings
+from .dispatch import Dispatcher
+from .errors import EccosError, HistoryOwned
+from .history.embedding import BackgroundEmbedder
+from .history.ingest import drain_inbox
+from .history.open import open_embedder, open_history
+from .history.store import HistoryStore
+from .locate import Config, private_dir
+from .predict.floor import PriceBook
+from .predict.pricing import Prices, price_table, with_facts
+from .predict.retrieval import RetrievalPredictor, leave_one_out
+from .router import Knowledge, Router
+from .values import Model, Settled
+from .workload.connect import open_workload
+
+log = logging.getLogger("aios_eccos.engine")
+
+#: Seconds between two looks at the inbox and at the history's growth.
+UPKEEP_S = 5.0
+#: The history is learnt from anew when it has changed and this many seconds have passed.
+RELEARN_S = 60.0
+#: Rows of history that a price book is made from.
+BOOK_ROWS = 8000
+
+
+class Engine:
+    """Opens what the configuration names. Use as a context manager.
+
+    Args:
+        config: settings and models.
+        models: instead of those of the configuration (demo, tests).
+        on_settled: called once per call that is over.
+
+    Raises:
+        ConfigError, WorkloadError: the configuration names a store that cannot be used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        models: Sequence[Model] | None = None,
+        on_settled: Callable[[Settled], None] | None = None,
+    ) -> None:
+        settings, state_dir = config.settings, private_dir(config.location.state_dir)
+        self.config = config
+        pool = models if models is not None else configured_models(config)
+        self.prices = price_table(pool)
+        self.workload = open_workload(
+            settings.redis,
+            state_dir=state_dir,
+            namespace=settings.namespace,
+            required=False,
+            lease_ttl_s=settings.lease_ttl_s,
+            heartbeat_s=settings.lease_ttl_s / 3,
+        )
+        self.router = Router(pool, settings, self.prices, self.workload)
+        self.dispatcher = Dispatcher(
+            self.router,
+            window_s=settings.window_ms / 1000,
+            max_batch=settings.max_batch,
+            max_workers=settings.max_workers,
+            call_timeout_s=settings.call_timeout_s,
+            on_settled=on_settled,
+        )
+        self.history: HistoryStore | None = None
+        self.embedder: BackgroundEmbedder | None = None
+        self.history_error: EccosError | None = None
+        self._closing = threading.Event()
+        self._ready = threading.Event()
+        self._upkeep: threading.Thread | None = None
+
+    def __enter__(self) -> Engine:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Serve calls; open the history in the background."""
+        self.dispatcher.start()
+        self._upkeep = threading.Thread(target=self._keep_up, name="eccos-upkeep", daemon=True)
+        self._upkeep.start()
+
+    def wait_ready(self, timeout_s: float | None = None) -> bool:
+        """Wait until the history has been opened and learnt from, or that has failed."""
+        return self._ready.wait(timeout_s)
+
+    def close(self) -> None:
+        """End the threads and stores; calls in flight settle when their answers come."""
+        self._closing.set()
+        self.dispatcher.stop()
+        if self._upkeep is not None:
+            self._upkeep.join(timeout=30)
+        if self.history is not None:
+            self.history.close()
+        self.workload.close()
+
+    def learn(self) -> None:
+        """Learn from the history as it is now.
+
+        Raises:
+            HistoryError: it cannot be read.
+        """
+        if self.history is not None:
+            self.router.knowledge = study(
+                self.history, self.embedder, self.config.settings, self.prices
+            )
+
+    # The upkeep thread.
+
+    def _keep_up(self) -> None:
+        try:
+            self._open_history()
+        except EccosError as error:
+            self.history_error = error
+            log.warning("calls are routed on priors: %s", error)
+        finally:
+            self._ready.set()
+        learnt, at = self.history.version if self.history else 0, time.monotonic()
+        while not self._closing.wait(UPKEEP_S):
+            try:
+                if self.history is None:
+                    continue
+                self._take_inbox(self.history)
+                if self.history.version != learnt and time.monotonic() - at > RELEARN_S:
+                    learnt, at = self.history.version, time.monotonic()
+                    self.learn()
+            except EccosError as error:
+                log.warning("upkeep of the history failed: %s", error)
+
+    def _open_history(self) -> None:
+        settings, state_dir = self.config.settings, self.config.location.state_dir
+        embedder = open_embedder(settings.embedder)
+        self.embedder = BackgroundEmbedder(lambda: embedder)
+        self.history = open_history(
+            settings.history,
+            state_dir,
+            embedder,
+            store_text=settings.store_text or None,
+            max_records=settings.max_records,
+            max_age_days=settings.max_age_days,
+        )
+        self._take_inbox(self.history)
+        self.learn()
+
+    def _take_inbox(self, history: HistoryStore) -> None:
+        """Add what other processes handed over; only the owner of an embedded history may."""
+        if self.embedder is not None and self.config.settings.history == "embedded":
+            with suppress(HistoryOwned):
+                drain_inbox(self.workload, history, self.embedder.wait(60))
+
+
+def study(
+    history: HistoryStore, embedder: BackgroundEmbedder | None, settings: Settings, prices: Prices
+) -> Knowledge:
+    """What the history teaches: the models' means, and what success costs at these prices.
+
+    Raises:
+        HistoryError: it cannot be read.
+    """
+    table = history.table(limit=BOOK_ROWS)
+    predictor = RetrievalPredictor(history, k=settings.neighbors)
+    predictor.refresh(table)
+    book = None
+    if len(table) > 1 and table.models:
+        success, tokens, _ = leave_one_out(table, settings.neighbors)
+        book = PriceBook.of(table, success, tokens, prices)
+    return Knowledge(predictor, embedder, book)
+
+
+def configured_models(config: Config) -> list[Model]:
+    """The configured pool, completed from LiteLLM's packaged table where the config is silent."""
+    return [with_facts(entry.model(), entry.backend) for entry in config.entries]

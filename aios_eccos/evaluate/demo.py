@@ -1,0 +1,288 @@
+"""The demo: agents send recorded questions through the dispatcher to replay servers.
+
+Everything on the way is real (embedder, Chroma, Redis, HTTP, threads); only the models are
+replayed, with the recorded correctness, length and, in proportion to length, time.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..config import Floor, Settings
+from ..dispatch import Dispatcher
+from ..engine import Engine
+from ..history.embedding import Embedder
+from ..locate import Config, Location
+from ..router import Router
+from ..values import Answer, Failure, Model, Query, Record, Settled
+from .replay_server import ReplayServers, graded, seconds_per_token
+
+#: A replayed answer that takes longer is lost.
+HTTP_TIMEOUT_S = 120.0
+#: Records embedded and stored between two looks at the progress bar.
+BATCH = 64
+#: Without a speed-up of the caller's, the mean recorded answer takes this long, seconds.
+MEAN_ANSWER_S = 0.15
+#: What `speedup` is against: output tokens a second of an ordinary hosted model.
+USUAL_TOKENS_PER_S = 100.0
+
+
+def draw_calls(records: Sequence[Record], count: int, seed: int) -> list[Record]:
+    """`count` records in a seeded order; all of them again, reshuffled, if there are fewer."""
+    draw = random.Random(seed)
+    calls: list[Record] = []
+    while len(calls) < count:
+        calls += draw.sample(records, len(records))
+    return calls[:count]
+
+
+def run_demo(
+    models: Sequence[Model],
+    history: Sequence[Record],
+    calls: Sequence[Record],
+    embedder: Embedder,
+    *,
+    floor: Floor,
+    agents: int,
+    speedup: float | None,
+    state_dir: Path,
+    progress: Callable[[str, int], None],
+) -> list[dict[str, Any]]:
+    """Run every strategy over the same calls, with embedded Redis and Chroma in `state_dir`.
+
+    Args:
+        embedder: fills the history; live calls are embedded by the engine's own.
+        progress: called with the current step's name and how much of it was just done.
+
+    Returns:
+        The `strategies` of the demo's JSON.
+    """
+    location = Location(None, None, state_dir, "demo")
+    settings = Settings(quality_floor=floor, predictor="retrieval")
+    names = [model.name for model in models]
+    if speedup is None:
+        pace = seconds_per_token(calls, names, MEAN_ANSWER_S)
+    else:
+        pace = 1 / (USUAL_TOKENS_PER_S * speedup)
+    with Engine(Config(location, settings, ()), models=models) as engine:
+        engine.wait_ready()
+        if engine.history is None or engine.embedder is None:
+            raise engine.history_error or RuntimeError("the history did not open")
+        for start in range(0, len(history), BATCH):
+            part = history[start : start + BATCH]
+            engine.history.add(part, embedder.embed([record.text for record in part]))
+            progress("history", len(part))
+        engine.learn()
+        engine.embedder.wait()
+        with ReplayServers(calls, names, pace) as servers:
+            return [
+                run_strategy(
+                    strategy,
+                    engine.router,
+                    servers,
+                    calls,
+                    agents=agents,
+                    on_answer=lambda name=strategy.name: progress(name, 1),  # type: ignore[misc]
+                )
+                for strategy in strategies(models, history)
+            ]
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """A way to choose: `pin` names the model of the i-th call, None lets the router decide."""
+
+    name: str
+    pin: Callable[[int], str | None]
+
+
+def strategies(models: Sequence[Model], history: Sequence[Record]) -> list[Strategy]:
+    """ECCOS and its three plain rivals, judged on history only.
+
+    Strongest = highest mean correctness, cheapest = lowest mean cost; ties by name.
+    """
+    names = [model.name for model in models]
+    cheapest = min(models, key=lambda model: (_mean_dollars(history, model), model.name)).name
+    strongest = min(names, key=lambda name: (-_mean_success(history, name), name))
+    return [
+        Strategy("eccos", lambda i: None),
+        Strategy("round_robin", lambda i: names[i % len(names)]),
+        Strategy("cheapest", lambda i: cheapest),
+        Strategy("strongest", lambda i: strongest),
+    ]
+
+
+def run_strategy(
+    strategy: Strategy,
+    router: Router,
+    servers: ReplayServers,
+    calls: Sequence[Record],
+    *,
+    agents: int,
+    on_answer: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Let `agents` agents send the calls, each its own share one after another.
+
+    Returns:
+        One entry of the demo's JSON (see `summarize`).
+    """
+    servers.reset()
+    settled: list[Settled | None] = [None] * len(calls)
+    with (
+        _Client(servers) as client,
+        Dispatcher(router, window_s=router.settings.window_ms / 1000) as dispatcher,
+    ):
+
+        def agent(number: int) -> None:
+            for i in range(number, len(calls), agents):
+                pinned = strategy.pin(i)
+                query = Query(
+                    text=calls[i].text,
+                    agent=f"agent-{number:02d}",
+                    input_tokens=calls[i].input_tokens,
+                    allowed=(pinned,) if pinned is not None else None,
+                )
+                future = dispatcher.submit(query, client.runner(calls[i].text))
+                settled[i] = future.result()
+                on_answer()
+
+        threads = [threading.Thread(target=agent, args=(n,), daemon=True) for n in range(agents)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    stats = servers.stats()
+    over = [call for call in settled if call is not None]
+    peaks = {model.name: stats[model.name].peak_in_flight for model in router.models}
+    return summarize(strategy.name, calls, over, router.models, peaks)
+
+
+def summarize(
+    name: str,
+    calls: Sequence[Record],
+    settled: Sequence[Settled],
+    models: Sequence[Model],
+    peaks: dict[str, int],
+) -> dict[str, Any]:
+    """What a strategy did: success and promised success (means), dollars, seconds, peaks."""
+    by_name = {model.name: model for model in models}
+    records = {record.text: record for record in calls}
+    answered = [s for s in settled if s.answer.failure is None and s.decision is not None]
+    cost = math.fsum(
+        _dollars(by_name[s.decision.model or ""], records[s.query.text], s.answer.output_tokens)
+        for s in answered
+        if s.decision is not None
+    )
+    success = [float(s.answer.value) for s in answered if s.answer.value is not None]
+    promised = [
+        s.decision.of_choice(s.decision.prospect.success)
+        for s in answered
+        if s.decision is not None
+    ]
+    decisions = [s.decision.decision_s for s in answered if s.decision is not None]
+    waits = [s.waited_s for s in answered]
+    latencies = [s.waited_s + s.served_s for s in answered]
+    return {
+        "name": name,
+        "calls": len(calls),
+        "answers": len(answered),
+        "success": _rounded(np.mean(success) if success else math.nan),
+        "promised_success": _rounded(np.mean(promised) if promised else math.nan),
+        "cost_usd": _rounded(cost),
+        **_percentiles("wait", waits, (50, 95)),
+        **_percentiles("latency", latencies, (50, 95)),
+        **_percentiles("decision", decisions, (50, 99)),
+        "peak_in_flight": peaks,
+        "limits": {model.name: model.limit for model in models},
+    }
+
+
+class _Client:
+    """Asks the replay servers over HTTP, one kept-alive connection a thread of the pool."""
+
+    def __init__(self, servers: ReplayServers) -> None:
+        import httpx
+
+        self._http = httpx.Client(
+            timeout=HTTP_TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_connections=None)
+        )
+        self._errors = httpx.HTTPError
+        self._servers = servers
+
+    def __enter__(self) -> _Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._http.close()
+
+    def runner(self, text: str) -> Callable[[str, float], Answer]:
+        """What the dispatcher runs: one chat completion, whose value is the recorded grade."""
+
+        def run(model: str, left: float) -> Answer:
+            body = {"model": model, "messages": [{"role": "user", "content": text}]}
+            url = self._servers.url(model) + "/chat/completions"
+            try:
+                response = self._http.post(url, json=body)
+            except self._errors as error:
+                return Answer(failure=Failure(type(error).__name__, 502))
+            if response.status_code != 200:
+                return Answer(failure=Failure(str(response.status_code), response.status_code))
+            answer = response.json()
+            return Answer(
+                value=graded(answer["choices"][0]["message"]["content"]),
+                input_tokens=answer["usage"]["prompt_tokens"],
+                output_tokens=answer["usage"]["completion_tokens"],
+            )
+
+        return run
+
+
+def _dollars(model: Model, record: Record, output_tokens: int | None) -> float:
+    spent_in = record.input_tokens * (model.input_price or 0.0)
+    return spent_in + (output_tokens or 0) * (model.output_price or 0.0)
+
+
+def _mean_dollars(history: Sequence[Record], model: Model) -> float:
+    return float(
+        np.mean(
+            [
+                _dollars(model, record, outcome.output_tokens)
+                for record in history
+                for outcome in record.outcomes
+                if outcome.model == model.name and outcome.output_tokens is not None
+            ]
+        )
+    )
+
+
+def _mean_success(history: Sequence[Record], name: str) -> float:
+    return float(
+        np.mean(
+            [
+                outcome.correctness
+                for record in history
+                for outcome in record.outcomes
+                if outcome.model == name and outcome.correctness is not None
+            ]
+        )
+    )
+
+
+def _percentiles(name: str, values: Sequence[float], which: Sequence[int]) -> dict[str, Any]:
+    return {
+        f"{name}_p{q}_s": _rounded(np.percentile(values, q) if len(values) else math.nan)
+        for q in which
+    }
+
+
+def _rounded(value: float | np.floating[Any]) -> float | None:
+    """Six significant digits; None for NaN, which JSON has no word for."""
+    return None if math.isnan(value) else float(f"{value:.6g}")
