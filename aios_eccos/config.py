@@ -76,6 +76,11 @@ class AgentPolicy(_Strict):
 class Settings(_Strict):
     """The `llms.router.eccos` block of AIOS's config.yaml."""
 
+    mode: Literal["route", "observe"] = Field(
+        default="route",
+        description="`route` serves the router's choice; `observe` decides and logs, but serves "
+        "the choice that AIOS itself would make",
+    )
     quality_floor: FloorSetting = Field(
         default=Floor(0.95, relative=True),
         description="success that calls must reach on average: 0..1, or `95 %` of what the "
@@ -146,6 +151,25 @@ class Settings(_Strict):
         default=15.0,
         gt=0.2,
         description="seconds until the slots of a dead kernel come back; renewed every third",
+    )
+    session_affinity: bool = Field(
+        default=True,
+        description="whether leaving a conversation's last model counts the reading of the prompt "
+        "again as a cost",
+    )
+    http_threads: int = Field(
+        default=256,
+        ge=1,
+        le=4096,
+        description="requests of agents that the kernel holds at once (AIOS's own: cpus + 4)",
+    )
+    http_token: SecretStr | None = Field(
+        default=None,
+        description="token that requests to /eccos/ on the kernel must carry; without one they "
+        "are answered on this machine only",
+    )
+    terminal_agent: str = Field(
+        default="terminal", description="the one agent that may ask /eccos in the AIOS terminal"
     )
     on_infeasible_floor: Literal["best_effort", "wait"] = Field(
         default="best_effort",

@@ -82,6 +82,7 @@ class Engine:
         self.history_error: EccosError | None = None
         self._closing = threading.Event()
         self._ready = threading.Event()
+        self._stale = threading.Event()
         self._upkeep: threading.Thread | None = None
 
     def __enter__(self) -> Engine:
@@ -96,6 +97,22 @@ class Engine:
         self.dispatcher.start()
         self._upkeep = threading.Thread(target=self._keep_up, name="eccos-upkeep", daemon=True)
         self._upkeep.start()
+
+    def use(self, config: Config, models: Sequence[Model] | None = None) -> None:
+        """Swap settings, models, limits and prices; stores, history and calls under way stay."""
+        settings = config.settings
+        pool = models if models is not None else configured_models(config)
+        self.config = config
+        self.prices = price_table(pool)
+        self.router = Router(pool, settings, self.prices, self.workload, self.router.knowledge)
+        self.dispatcher.use(
+            self.router,
+            window_s=settings.window_ms / 1000,
+            max_batch=settings.max_batch,
+            max_workers=settings.max_workers,
+            call_timeout_s=settings.call_timeout_s,
+        )
+        self._stale.set()
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Wait until the history has been opened and learnt from, or that has failed."""
@@ -138,7 +155,9 @@ class Engine:
                 if self.history is None:
                     continue
                 self._take_inbox(self.history)
-                if self.history.version != learnt and time.monotonic() - at > RELEARN_S:
+                grown = self.history.version != learnt and time.monotonic() - at > RELEARN_S
+                if grown or self._stale.is_set():
+                    self._stale.clear()
                     learnt, at = self.history.version, time.monotonic()
                     self.learn()
             except EccosError as error:
