@@ -1,0 +1,1 @@
+"""QAServe records from the operator's own models: ask, grade, journal, record."""

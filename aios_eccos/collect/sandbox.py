@@ -1,0 +1,129 @@
+"""Sandbox: grading in a child process that has little time and memory.
+
+A model's answer may be hostile or just odd: a tower of powers, a schema's pattern that backtracks
+for ever. An alarm that the child sets before each answer ends it wherever it is, also within C
+code; its memory is limited; and it ends with this process. An answer that ends the child is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import select
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from aios_eccos.collect.grade import MAX_JSON, grade
+from aios_eccos.collect.questions import Question
+
+log = logging.getLogger("aios_eccos.collect.sandbox")
+
+#: Seconds for one answer. The slowest of the graders' test cases takes about 0.1.
+LIMIT_S = 1.0
+#: Seconds for the child's start and its import of sympy; only a broken machine needs more.
+START_S = 60.0
+MEMORY_BYTES = 2 << 30
+ROOT = Path(__file__).parents[2]
+_RUN = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import serve; serve()"
+
+
+class Sandbox:
+    """Grades answers in a child process; safe to share between threads. Use as a context manager.
+
+    Args:
+        math: whether answers of grader math will come; sympy is then imported beforehand.
+        limit_s: time for one answer.
+    """
+
+    def __init__(self, *, math: bool = False, limit_s: float = LIMIT_S) -> None:
+        self.math = math
+        self.limit_s = limit_s
+        self._lock = threading.Lock()
+        self._ready = False
+
+    def __enter__(self) -> Sandbox:
+        self._start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._end()
+
+    def grade(self, question: Question, content: str) -> bool:
+        """Whether the answer is right; one that takes too long or breaks its grader is wrong."""
+        # What is longer is wrong for grader json, and the others look at the end.
+        job = {"question": dataclasses.asdict(question), "content": content[-MAX_JSON - 1 :]}
+        with self._lock:
+            reply = self._ask(json.dumps(job).encode() + b"\n")
+            if reply in (b"0\n", b"1\n"):
+                return reply == b"1\n"
+            code = self._end()
+            self._start()
+        why = "took too long" if code == -signal.SIGALRM else f"ended its grader ({code})"
+        log.warning("an answer to question %r %s: wrong", question.id, why)
+        return False
+
+    def _ask(self, job: bytes) -> bytes:
+        child = self._child
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            if not self._ready:
+                self._ready = _line(child.stdout, START_S) == b"ready\n"
+            child.stdin.write(job)
+            child.stdin.flush()
+        except BrokenPipeError:
+            return b""
+        # The alarm is the child's own; the time given here only guards against one that is stopped.
+        return _line(child.stdout, self.limit_s + START_S)
+
+    def _start(self) -> None:
+        """Start a child; nobody waits for it until the next answer comes."""
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL
+        command = [sys.executable, "-c", _RUN, str(ROOT), str(self.limit_s), *["math"] * self.math]
+        self._child = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere)
+        self._ready = False
+
+    def _end(self) -> int:
+        self._child.poll()
+        self._child.kill()
+        self._child.communicate()
+        return self._child.returncode
+
+
+def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
+    ready, _, _ = select.select([pipe], [], [], timeout_s)
+    return pipe.readline() if ready else b""
+
+
+def serve() -> None:
+    """The child: grade one job after the other until stdin ends."""
+    import resource
+
+    limit_s, *wanted = sys.argv[2:]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    if wanted:
+        import math_verify  # noqa: F401
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    while line := sys.stdin.buffer.readline():
+        job = json.loads(line)
+        question = Question(**job["question"])
+        # The default action of the alarm ends the process.
+        signal.setitimer(signal.ITIMER_REAL, float(limit_s))
+        right = grade(question, job["content"])
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.stdout.write("1\n" if right else "0\n")
+        sys.stdout.flush()

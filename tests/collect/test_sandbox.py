@@ -1,0 +1,113 @@
+"""Hostile answers end in "wrong" within two seconds, and the next answer is graded as ever."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from aios_eccos.collect.questions import Question, parse_question
+from aios_eccos.collect.sandbox import Sandbox
+
+MATH = Question(id="m", task="t", question="?", answer=r"\frac{1}{2}", grader="math")
+PATTERN = {"type": "string", "pattern": "^(a+)+$"}
+JSON = parse_question(
+    {"id": "j", "task": "t", "question": "?", "answer": PATTERN, "grader": "json"}
+)
+NUMERIC = Question(id="n", task="t", question="?", answer="7", grader="numeric")
+EXACT = Question(id="e", task="t", question="?", answer="Paris", grader="exact")
+CHOICE = Question(
+    id="c", task="t", question="?", answer="B", grader="choice", choices=("x", "y", "z")
+)
+EVERY = [MATH, JSON, NUMERIC, EXACT, CHOICE]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(math=True) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    with Sandbox(math=True, limit_s=0.3) as sandbox:
+        yield sandbox
+
+
+def wrong_in_time(sandbox: Sandbox, question: Question, content: str) -> None:
+    started = time.perf_counter()
+    assert sandbox.grade(question, content) is False
+    assert time.perf_counter() - started < 2.0
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        r"$\boxed{9^{9^{9^{9}}}}$",
+        r"$\boxed{10^{10^{10}}}$",
+        r"$\boxed{(10^{10})!}$",
+        r"$\boxed{\binom{10^{12}}{10^{6}}}$",
+        r"$\boxed{\sum_{k=1}^{10^{9}} \sin(k^k)}$",
+        r"$\boxed{(x+y+z+w+v)^{400}}$",
+        r"$\boxed{\int_0^1 e^{\sin(x^{x^{x}})} dx}$",
+        r"$\boxed{" + "{" * 300 + "1" + "}" * 300 + "}$",
+        r"$\boxed{" + r"\frac{1}{" * 60 + "2" + "}" * 60 + "}$",
+        r"$\boxed{" + "-" * 390 + "1}$",
+    ],
+)
+def test_sympy_bombs(hasty, bomb):
+    wrong_in_time(hasty, MATH, bomb)
+
+
+def test_a_bomb_takes_the_whole_limit_and_the_next_answer_is_graded(sandbox):
+    assert sandbox.grade(MATH, r"$\boxed{\sin(\pi/6)}$")
+    wrong_in_time(sandbox, MATH, r"$\boxed{9^{9^{9^{9}}}}$")
+    assert sandbox.grade(MATH, r"$\boxed{\sin(\pi/6)}$")
+
+
+def test_a_pattern_that_backtracks_for_ever(sandbox, caplog):
+    wrong_in_time(sandbox, JSON, '"' + "a" * 60 + '!"')
+    assert "'j' took too long" in caplog.text
+    assert sandbox.grade(JSON, '"aaa"')
+
+
+UNITS = ["a", " ", "\n", "9", "9,", "1 ", "{", "[", "<think>", "$", "answer: ", "answer is", "= "]
+UNITS += ["\\boxed{", "\\frac{1}{", '"answer": "', "**", "####", "1/", "\\text{", "A ", "é", "½"]
+
+
+@pytest.mark.parametrize("question", EVERY, ids=lambda q: q.grader)
+def test_long_runs_of_anything(sandbox, question):
+    for unit in [*UNITS, "```json\n"]:
+        wrong_in_time(sandbox, question, unit * (100_000 // len(unit)))
+
+
+@pytest.mark.parametrize("question", EVERY, ids=lambda q: q.grader)
+@pytest.mark.parametrize("unit", ["a", "[", '{"answer": '])
+def test_ten_megabytes(sandbox, question, unit):
+    wrong_in_time(sandbox, question, unit * (10_000_000 // len(unit)))
+
+
+@pytest.mark.parametrize("question", EVERY, ids=lambda q: q.grader)
+def test_no_answer_at_all(sandbox, question):
+    for content in ("", "\0", "\ud800", "{", '{"answer": ', "\\boxed", "$$", "Answer:"):
+        wrong_in_time(sandbox, question, content)
+
+
+def test_memory_is_limited(hasty):
+    wrong_in_time(hasty, MATH, r"$\boxed{2^{2^{40}}}$")
+
+
+def test_a_killed_child_is_replaced():
+    with Sandbox() as sandbox:
+        assert sandbox.grade(NUMERIC, "7")
+        os.kill(sandbox._child.pid, 9)
+        sandbox._child.wait()
+        assert sandbox.grade(NUMERIC, "7") is False
+        assert sandbox.grade(NUMERIC, "7")
+    assert sandbox._child.poll() is not None
+
+
+def test_a_judges_question_is_not_for_the_sandbox(sandbox):
+    judged = Question(id="q", task="t", question="?", answer="x", grader="judge")
+    assert sandbox.grade(judged, "x") is False
