@@ -1,0 +1,174 @@
+"""AIOS's LLM adapter, as a subclass that asks one model once and says honestly what came back.
+
+Everything else of the adapter (keys, clients, Ollama discovery) stays AIOS's own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from aios_eccos.locate import Config
+from aios_eccos.values import Answer, Failure, Query
+
+from . import answers
+from .contract import StockAdapter, Syscall
+
+if TYPE_CHECKING:
+    _Stock = StockAdapter
+else:
+    _Stock = object
+
+log = logging.getLogger("aios_eccos.kernel.adapter")
+
+#: A server that does not take a connection within this is down, seconds.
+CONNECT_S = 10.0
+#: Hosted providers through LiteLLM would otherwise repeat a request on their own.
+NO_RETRIES = {"num_retries": 0, "max_retries": 0}
+
+
+class EccosAdapter(_Stock):
+    """Asks one model once per `ask`. Mixed into AIOS's LLMAdapter by `hook`."""
+
+    #: The configuration that goes with the models of this adapter.
+    eccos_config: Config
+    #: Sets it, or raises ConfigError when it is not valid; set by `hook`.
+    eccos_check: Callable[[list[dict[str, Any]]], None]
+    #: Cerebrum's LLMResponse and the OpenAI client's class; set by `hook`.
+    eccos_response: Callable[..., Any]
+    eccos_client: type
+
+    def __init__(
+        self,
+        llm_configs: list[dict[str, Any]],
+        api_key: Any = None,
+        log_mode: str = "console",
+        use_context_manager: bool = False,
+        routing_strategy: Any = None,
+    ) -> None:
+        self.eccos_check(llm_configs)
+        # Without the context manager, whatever the setting: it loses the endpoint and lacks the
+        # method for tools, and calls are never interrupted here.
+        super().__init__(llm_configs, api_key, log_mode, False, routing_strategy)
+        self._eccos_clients: dict[int, Any] = {}
+
+    def ask(self, name: str, syscall: Syscall, timeout_s: float) -> Answer:
+        """One request to one model; never raises, never repeats.
+
+        Args:
+            name: a configured model.
+            syscall: whose query is asked; it is not changed.
+            timeout_s: seconds until the answer is of no use.
+
+        Returns:
+            An `Answer` whose value is AIOS's LLMResponse, for a failure too.
+        """
+        if name not in self.available_llm_names:
+            failure = Failure("the model is no longer configured", 503)
+            return self._failed(failure, name, None)
+        index = self.available_llm_names.index(name)
+        try:
+            return self._ask(index, name, syscall.query, timeout_s)
+        except ValueError as error:  # a malformed tool: the agent's fault, any model would refuse
+            return self._failed(Failure("malformed call", 400, False), name, error)
+        except Exception as error:  # noqa: BLE001 - whatever a client raises is an answer to the agent
+            return self._failed(answers.failure_of(error), name, error)
+
+    def own_choice(self, asked: Any, query: Query) -> str:
+        """The model that AIOS itself would take: its router's choice, else the first allowed."""
+        names = list(query.allowed or self.available_llm_names)
+        selected = [{"name": name} for name in names]
+        try:
+            (index,) = self.router.get_model_idxs([selected], [asked.messages])
+            chosen = self.llm_configs[index].name if index >= 0 else names[0]
+        except Exception as error:  # noqa: BLE001 - a failing router of AIOS's must not cost the agent its answer
+            log.warning("AIOS's own router failed: %s", type(error).__name__)
+            chosen = names[0]
+        return chosen if chosen in names else names[0]
+
+    def _ask(self, index: int, name: str, query: Any, timeout_s: float) -> Answer:
+        import httpx
+
+        model = self.llms[index]
+        tools, names = answers.wire_tools(query.tools) if query.tools else (None, None)
+        if not isinstance(model, str | self.eccos_client):
+            return self._ask_local(model, name, query, tools, names)
+        request: dict[str, Any] = {
+            "messages": query.messages,
+            "temperature": query.temperature,
+            "max_tokens": query.max_new_tokens,
+            "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S)),
+        }
+        if tools:
+            request |= {"tools": tools, "tool_choice": "auto"}
+        if query.response_format:
+            request["response_format"] = query.response_format
+        elif query.message_return_type == "json":
+            request["response_format"] = {"type": "json_object"}
+        try:
+            completion = answers.read(self._complete(index, model, name, request), names)
+        except ValueError as error:  # the client could not parse what the server sent
+            failure = Failure("invalid answer", 502)
+            return self._failed(failure, name, error)
+        response = self.eccos_response(
+            response_message=completion.text,
+            tool_calls=completion.tool_calls,
+            finished=True,
+            status_code=200,
+        )
+        return Answer(response, completion.input_tokens, completion.output_tokens)
+
+    def _complete(self, index: int, model: Any, name: str, request: dict[str, Any]) -> Any:
+        if isinstance(model, str):
+            import litellm
+
+            hostname = self.llm_configs[index].hostname
+            place = {"api_base": hostname} if hostname else {}
+            return litellm.completion(model=model, **request, **place, **NO_RETRIES)
+        client = self._eccos_clients.get(index)
+        if client is None:
+            client = self._eccos_clients[index] = model.with_options(max_retries=0)
+        return client.chat.completions.create(model=name, **request)
+
+    def _ask_local(
+        self,
+        model: Any,
+        name: str,
+        query: Any,
+        tools: list[dict[str, Any]] | None,
+        names: dict[str, str] | None,
+    ) -> Answer:
+        """A Hugging Face model in this process, through AIOS's own code; it knows no timeout."""
+        raw, finished = self._get_model_response(
+            model_name=name,
+            model=model,
+            messages=query.messages,
+            tools=tools,
+            llm_syscall=None,
+            message_return_type=query.message_return_type,
+            response_format=query.response_format,
+            temperature=query.temperature,
+            max_tokens=query.max_new_tokens,
+        )
+        response = self._process_response(raw, finished, tools, model, query.message_return_type)
+        response.finished = True
+        for call in response.tool_calls or ():
+            call["name"] = (names or {}).get(call["name"].replace("/", "__"), call["name"])
+        if response.error:
+            return Answer(response, failure=Failure("invalid answer", response.status_code))
+        return Answer(response)
+
+    def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
+        return Answer(self.error_response(failure, name, error), failure=failure)
+
+    def error_response(
+        self, failure: Failure, name: str | None, error: Exception | None = None
+    ) -> Any:
+        """An LLMResponse that ends the call with an error text and a true status code."""
+        return self.eccos_response(
+            response_message=None,
+            error=answers.explain(failure, name, error),
+            finished=True,
+            status_code=failure.status_code,
+        )

@@ -1,0 +1,155 @@
+"""What a model's client returned or raised, as an `Answer`. No AIOS type is needed here.
+
+`read` takes a completion as the OpenAI and the LiteLLM client give it; `failure_of` takes whatever
+they raise. Both clients use one tree of exceptions, so attributes are read, not classes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from aios_eccos.values import Failure
+
+#: Longest piece of a provider's own words that goes to the agent, characters.
+QUOTE = 300
+#: Statuses whose text may name the key.
+_SECRET = (401, 403)
+
+
+class Broken(Exception):
+    """A 200 answer without anything to hand on.
+
+    Args:
+        reason: short, for the failure.
+        retryable: whether another try can help.
+    """
+
+    def __init__(self, reason: str, retryable: bool = True) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A usable answer: text, tool calls, or both.
+
+    Attributes:
+        tool_calls: AIOS's form, `{"name", "parameters", "id"}`; None where no tools were offered.
+    """
+
+    text: str | None
+    tool_calls: list[dict[str, Any]] | None
+    input_tokens: int | None
+    output_tokens: int | None
+    truncated: bool
+
+
+def wire_tools(tools: list[Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Tools as providers accept them, and their names as the agent knows them.
+
+    A slash is not allowed in a function's name there. The agent's own list is left alone: AIOS
+    edits it in place, and a second attempt would then see other names.
+
+    Raises:
+        ValueError: an entry is no tool.
+    """
+    sent, names = [], {}
+    for tool in deepcopy(tools):
+        function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise ValueError("every tool needs a function with a name")
+        name = function["name"]
+        function["name"] = name.replace("/", "__")
+        names[function["name"]] = name
+        sent.append({"type": "function", "function": function})
+    return sent, names
+
+
+def read(response: Any, names: Mapping[str, str] | None) -> Completion:
+    """The first choice's text and tool calls.
+
+    Args:
+        names: names of the offered tools, as `wire_tools` gives them; None = none were offered.
+
+    Raises:
+        Broken: there is no choice, nothing in it, or a tool call that cannot be read.
+    """
+    choices = getattr(response, "choices", None)
+    if not choices:
+        raise Broken("empty choices" if hasattr(response, "choices") else "invalid answer")
+    message = choices[0].message
+    truncated = choices[0].finish_reason == "length"
+    text = getattr(message, "content", None) or None
+    raw_calls = getattr(message, "tool_calls", None) or []
+    calls = None if names is None else [_tool_call(call, names) for call in raw_calls]
+    if text is None and not calls:
+        # A reasoning model that used its whole allowance would do so again.
+        raise Broken("empty answer", retryable=not truncated)
+    usage = getattr(response, "usage", None)
+    return Completion(
+        text,
+        calls,
+        getattr(usage, "prompt_tokens", None),
+        getattr(usage, "completion_tokens", None),
+        truncated,
+    )
+
+
+def _tool_call(call: Any, names: Mapping[str, str]) -> dict[str, Any]:
+    parameters = call.function.arguments
+    if isinstance(parameters, str):
+        try:
+            parameters = json.loads(parameters or "{}")
+        except ValueError:
+            raise Broken("invalid tool call") from None
+    sent = call.function.name or ""
+    return {
+        "name": names.get(sent, sent.replace("__", "/")),
+        "parameters": parameters,
+        "id": call.id or str(uuid.uuid4()),
+    }
+
+
+def failure_of(error: Exception) -> Failure:
+    """A client's exception as a `Failure`: by its HTTP status, else by its class's name."""
+    if isinstance(error, Broken):
+        return Failure(error.reason, 502, error.retryable)
+    kind = type(error).__name__
+    if "Timeout" in kind:
+        return Failure("timeout", 504)
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    if "Connection" in kind or kind == "RemoteProtocolError":
+        return Failure("no connection", 503)
+    if isinstance(status, int) and 400 <= status < 600:
+        retryable = status in (408, 409, 425, 429) or status >= 500
+        return Failure(str(status), status, retryable, _retry_after(response))
+    if "JSONDecode" in kind or "Validation" in kind:
+        return Failure("invalid answer", 502)
+    return Failure(kind, 500)
+
+
+def explain(failure: Failure, model: str | None, error: Exception | None = None) -> str:
+    """The error text for the agent: what failed and where, with the provider's words if safe."""
+    where = f"model '{model}'" if model else "aios-eccos"
+    text = f"LLM error with {where}: {failure.reason}"
+    if error is None or failure.status_code in _SECRET or not 400 <= failure.status_code < 500:
+        return text
+    return f"{text}: {str(error)[:QUOTE]}"
+
+
+def _retry_after(response: Any) -> float | None:
+    """Seconds of a Retry-After header; its other form, a date, is not worth a clock's skew."""
+    headers = getattr(response, "headers", None)
+    try:
+        seconds = float(headers.get("retry-after", "")) if headers is not None else math.nan
+    except (TypeError, ValueError):
+        return None
+    return seconds if seconds >= 0 else None

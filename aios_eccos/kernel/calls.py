@@ -1,0 +1,204 @@
+"""An agent's LLM call as a `Query`: what it asks, may use, needs and hints at.
+
+Hints ride in any entry of `llms`, under a key of ours that stock kernels ignore:
+`{"name": "small", "eccos": {"floor": 0.9, "deadline_s": 5, "priority": 2}}`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from aios_eccos.values import Ability, Query
+
+#: AIOS's own words to an agent whose models do not exist.
+UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
+#: Characters per token where no tokenizer is at hand (English prose, byte-pair encodings).
+CHARACTERS_PER_TOKEN = 4
+#: What an image costs a prompt, tokens; providers charge 85 to about 1,500.
+IMAGE_TOKENS = 800
+
+
+class Refused(Exception):
+    """The call cannot be served; the text goes to its agent.
+
+    Args:
+        status_code: HTTP status for the agent.
+    """
+
+    def __init__(self, text: str, status_code: int) -> None:
+        super().__init__(text)
+        self.status_code = status_code
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """The HTTP client behind some calls, so that those that wait can be dropped with it."""
+
+    gone: bool = False
+    waiting: set[str] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def waits_for(self, query_id: str) -> bool:
+        """Note a call; False if the client has gone already."""
+        with self.lock:
+            self.waiting.add(query_id)
+            return not self.gone
+
+    def leave(self) -> list[str]:
+        """The client has gone: the ids of its calls."""
+        with self.lock:
+            self.gone = True
+            return list(self.waiting)
+
+
+#: The client that the current thread works for; set by the HTTP handler.
+caller: ContextVar[Caller | None] = ContextVar("aios_eccos_caller", default=None)
+
+
+def names_asked(query: Any) -> list[str]:
+    """Names in the call's `llms`, in order.
+
+    Raises:
+        Refused: an entry that neither names a model nor carries hints.
+    """
+    names = []
+    for entry in query.llms or ():
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        if isinstance(name, str) and name:
+            names.append(name)
+        elif not (isinstance(entry, Mapping) and "eccos" in entry):
+            raise Refused("every entry of llms needs the name of a model", 400)
+    return names
+
+
+def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
+    """The call as the router sees it.
+
+    Args:
+        agent: the agent's name.
+        query: AIOS's LLMQuery.
+        available: names of the models that the kernel has.
+
+    Raises:
+        Refused: no messages, a malformed `llms` entry or hint, or no model that is available.
+    """
+    messages = query.messages
+    if not isinstance(messages, list) or not messages:
+        raise Refused("Syscall query must contain a non-empty list of messages.", 400)
+    asked = names_asked(query)
+    allowed = tuple(name for name in dict.fromkeys(asked) if name in available)
+    if asked and not allowed:
+        raise Refused(UNAVAILABLE, 404)
+    now = time.monotonic()
+    deadline_s = _hint(query, "deadline_s", 0.0, math.inf)
+    floor = _hint(query, "floor", 0.0, 1.0)
+    return Query(
+        text=last_user_text(messages),
+        agent=agent,
+        session=conversation(agent, messages),
+        input_tokens=_tokens(messages, query.tools),
+        max_output_tokens=query.max_new_tokens,
+        allowed=allowed or None,
+        needs=_needs(query),
+        floor=floor,
+        priority=int(_hint(query, "priority", -1000, 1000) or 0),
+        deadline=None if deadline_s is None else now + deadline_s,
+        arrived=now,
+    )
+
+
+def text_of(content: object) -> str:
+    """The text in a message's content: a string, a list of parts, or nothing."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        parts = (part.get("text") for part in content if isinstance(part, Mapping))
+        return "\n".join(part for part in parts if isinstance(part, str))
+    return ""
+
+
+def last_user_text(messages: Sequence[Any]) -> str:
+    """What the forecast is made on: the last user message, else the last with any text."""
+    turns = [m for m in reversed(messages) if isinstance(m, Mapping)]
+    users = [m for m in turns if m.get("role") == "user"]
+    return next((text for m in users + turns if (text := text_of(m.get("content")))), "")
+
+
+def conversation(agent: str, messages: Sequence[Any]) -> str | None:
+    """Key of the conversation so far: the messages before the last assistant or tool turns.
+
+    That is what the previous call of the conversation consisted of, so it equals `turn` of that
+    call. None for an opening call.
+    """
+    end = next(
+        (i for i in range(len(messages) - 1, -1, -1) if _is_reply(messages[i])),
+        None,
+    )
+    while end is not None and end > 0 and _is_reply(messages[end - 1]):
+        if messages[end].get("role") == "assistant":
+            break
+        end -= 1
+    return None if not end else turn(agent, messages[:end])
+
+
+def turn(agent: str, messages: Sequence[Any]) -> str:
+    """Key of a whole call, under which its model is remembered for the next turn. Never text."""
+    whole = json.dumps([agent, *messages], sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _is_reply(message: object) -> bool:
+    return isinstance(message, Mapping) and message.get("role") in ("assistant", "tool")
+
+
+def _needs(query: Any) -> frozenset[Ability]:
+    needs: set[Ability] = set()
+    if query.tools:
+        needs.add("tools")
+    if query.message_return_type == "json" or query.response_format:
+        needs.add("json")
+    if any(_images(message) for message in query.messages):
+        needs.add("vision")
+    return frozenset(needs)
+
+
+def _images(message: object) -> int:
+    content = message.get("content") if isinstance(message, Mapping) else None
+    parts = content if isinstance(content, list) else []
+    return sum(isinstance(part, Mapping) and part.get("type") == "image_url" for part in parts)
+
+
+def _tokens(messages: Sequence[Any], tools: object) -> int:
+    """A prompt's length without a tokenizer; it has to rank models, not to bill."""
+    texts = sum(len(text_of(m.get("content"))) for m in messages if isinstance(m, Mapping))
+    offered = len(json.dumps(tools, default=str)) if tools else 0
+    images = sum(_images(message) for message in messages)
+    return math.ceil((texts + offered) / CHARACTERS_PER_TOKEN) + images * IMAGE_TOKENS
+
+
+def _hint(query: Any, key: str, low: float, high: float) -> float | None:
+    """A number from the `eccos` part of any `llms` entry.
+
+    Raises:
+        Refused: it is no number, or out of range.
+    """
+    for entry in query.llms or ():
+        hints = entry.get("eccos") if isinstance(entry, Mapping) else None
+        if hints is not None and not isinstance(hints, Mapping):
+            raise Refused("the eccos part of an llms entry must be a mapping of hints", 400)
+        value = hints.get(key) if hints else None
+        if value is None:
+            continue
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if not numeric or not low <= value <= high:
+            raise Refused(f"hint {key} = {value!r}: allowed {low:g} to {high:g}", 400)
+        return float(value)
+    return None

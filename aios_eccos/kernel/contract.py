@@ -1,0 +1,372 @@
+"""What the plugin relies on in AIOS and Cerebrum: names, parameters, fields.
+
+`check` reads the sources (ast), so it needs no interpreter that can import AIOS, takes
+milliseconds, and runs before anything is installed. The Protocols are the kernel's objects as the
+rest of this folder sees them.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+Kind = Literal["call", "fields", "names", "absent"]
+
+
+class Syscall(Protocol):
+    """A call of an agent that waits in one of the kernel's queues."""
+
+    agent_name: str
+    query: Any
+    event: Any
+
+    def set_status(self, status: str) -> None: ...
+    def set_response(self, response: Any) -> None: ...
+    def set_start_time(self, time: float) -> None: ...
+    def set_end_time(self, time: float) -> None: ...
+    def get_start_time(self) -> float | None: ...
+    def get_status(self) -> str | None: ...
+
+
+class StockAdapter:
+    """The parts of AIOS's LLMAdapter that our subclass uses; stands in for it when typing."""
+
+    llms: list[Any]
+    llm_configs: list[Any]
+    available_llm_names: list[str]
+    router: Any
+
+    def __init__(
+        self,
+        llm_configs: list[dict[str, Any]],
+        api_key: Any = None,
+        log_mode: str = "console",
+        use_context_manager: bool = False,
+        routing_strategy: Any = None,
+    ) -> None: ...
+
+    _dynamic_register_ollama_model: Callable[[str], bool]
+    _get_model_response: Callable[..., tuple[Any, bool]]
+    _process_response: Callable[..., Any]
+
+
+class StockScheduler:
+    """The parts of AIOS's FIFOScheduler that our subclass uses; stands in for it when typing."""
+
+    llm: Any
+    memory_manager: Any
+    storage_manager: Any
+    tool_manager: Any
+    get_llm_syscall: Any
+    active: bool
+    processing_threads: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    def process_memory_requests(self) -> None: ...
+    def process_storage_requests(self) -> None: ...
+    def process_tool_requests(self) -> None: ...
+
+
+class LaunchModule(Protocol):
+    """AIOS's `runtime/launch.py`, a module."""
+
+    app: Any
+    execute_request: Any
+    refresh_configuration: Any
+    select_llm: Any
+    QueryRequest: type
+    selected_llms: dict[str, list[Any]]
+    active_components: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing that must be as we know it.
+
+    Attributes:
+        file: in AIOS's checkout, or in the package `cerebrum` when it begins with "cerebrum/".
+        name: dotted name within the file; "" for the file's top level.
+        kind: a callable that has these parameters, a class that has these fields, a scope that
+            defines or imports these names, or a class without any of these values.
+        wanted: the parameters, fields, names or values.
+        why: what breaks without it.
+    """
+
+    file: str
+    name: str
+    kind: Kind
+    wanted: tuple[str, ...]
+    why: str
+
+
+_ADAPTER = "aios/llm_core/adapter.py"
+_FIFO = "aios/scheduler/fifo_scheduler.py"
+_BASE = "aios/scheduler/base.py"
+_SYSCALL = "aios/syscall/__init__.py"
+_EXECUTOR = "aios/syscall/syscall.py"
+_STORE = "aios/hooks/stores/_global.py"
+_LAUNCH = "runtime/launch.py"
+_SDK = "cerebrum/llm/apis.py"
+_SEAMS = ("llm", "memory_manager", "storage_manager", "tool_manager", "log_mode")
+_GETTERS = tuple(f"get_{kind}_syscall" for kind in ("llm", "memory", "storage", "tool"))
+
+POINTS = (
+    Point(
+        _ADAPTER,
+        "LLMAdapter.__init__",
+        "call",
+        ("llm_configs", "api_key", "log_mode", "use_context_manager", "routing_strategy"),
+        "the models are set up there",
+    ),
+    Point(_ADAPTER, "", "names", ("config", "OpenAI", "LLMResponse"), "patched or used"),
+    Point(
+        _ADAPTER,
+        "LLMAdapter._get_model_response",
+        "call",
+        (
+            "model_name",
+            "model",
+            "messages",
+            "tools",
+            "llm_syscall",
+            "message_return_type",
+            "response_format",
+            "temperature",
+            "max_tokens",
+        ),
+        "local Hugging Face models are called through it",
+    ),
+    Point(
+        _ADAPTER,
+        "LLMAdapter._process_response",
+        "call",
+        ("completed_response", "finished", "tools", "model", "message_return_type"),
+        "answers of local Hugging Face models are read by it",
+    ),
+    Point(
+        _ADAPTER,
+        "LLMAdapter._dynamic_register_ollama_model",
+        "call",
+        ("model_name",),
+        "Ollama models join at run time through it",
+    ),
+    Point(_FIFO, "FIFOScheduler.__init__", "call", (*_SEAMS, *_GETTERS), "we subclass it"),
+    Point(
+        _FIFO,
+        "FIFOScheduler._execute_syscall",
+        "call",
+        ("syscall", "executor", "syscall_type"),
+        "memory, storage and tool calls are settled there",
+    ),
+    Point(
+        _FIFO,
+        "FIFOScheduler",
+        "names",
+        (
+            "start",
+            "stop",
+            "process_llm_requests",
+            "process_memory_requests",
+            "process_storage_requests",
+            "process_tool_requests",
+        ),
+        "the scheduler's threads",
+    ),
+    Point(_BASE, "BaseScheduler", "names", ("start_processing_threads",), "its thread table"),
+    Point("aios/scheduler/rr_scheduler.py", "", "names", ("RRScheduler",), "replaced too"),
+    Point(
+        _SYSCALL,
+        "Syscall",
+        "names",
+        (
+            "set_status",
+            "set_response",
+            "set_start_time",
+            "set_end_time",
+            "get_status",
+            "get_start_time",
+        ),
+        "how a call is settled",
+    ),
+    Point(_SYSCALL, "Syscall.__init__", "call", ("agent_name", "query"), "what a call carries"),
+    Point(
+        _EXECUTOR,
+        "SyscallExecutor.execute_request",
+        "call",
+        ("agent_name", "query"),
+        "the terminal's commands are answered there",
+    ),
+    Point(
+        _EXECUTOR,
+        "SyscallExecutor.create_syscall",
+        "call",
+        ("agent_name", "query"),
+        "a call is tied to its HTTP client there",
+    ),
+    Point(
+        _STORE,
+        "",
+        "names",
+        tuple(
+            f"global_{kind}_req_queue{part}"
+            for kind in ("llm", "memory", "storage", "tool")
+            for part in ("", "_get_message")
+        ),
+        "the queues that calls come through",
+    ),
+    Point("aios/hooks/modules/llm.py", "", "names", ("LLM", "useCore"), "how AIOS makes adapters"),
+    Point(
+        "aios/hooks/modules/scheduler.py",
+        "",
+        "names",
+        ("FIFOScheduler", "RRScheduler", "fifo_scheduler_nonblock", "rr_scheduler_nonblock"),
+        "how AIOS makes schedulers",
+    ),
+    Point(
+        "aios/config/config_manager.py",
+        "ConfigManager",
+        "names",
+        ("get_router_config", "get_llms_config", "refresh", "config_path"),
+        "where the strategy is read",
+    ),
+    Point("aios/config/config_manager.py", "", "names", ("config",), "the one configuration"),
+    Point(
+        "aios/llm_core/routing.py", "RouterStrategy", "absent", ("eccos",), "the name would clash"
+    ),
+    Point(
+        _LAUNCH,
+        "",
+        "names",
+        (
+            "app",
+            "execute_request",
+            "handle_query",
+            "select_llm",
+            "refresh_configuration",
+            "QueryRequest",
+            "selected_llms",
+            "active_components",
+        ),
+        "the kernel's HTTP side",
+    ),
+    Point(
+        _SDK,
+        "LLMQuery",
+        "fields",
+        (
+            "llms",
+            "messages",
+            "tools",
+            "action_type",
+            "temperature",
+            "max_new_tokens",
+            "message_return_type",
+            "response_format",
+        ),
+        "what an agent asks",
+    ),
+    Point(
+        _SDK,
+        "LLMResponse",
+        "fields",
+        ("response_message", "tool_calls", "finished", "error", "status_code"),
+        "what an agent gets",
+    ),
+)
+
+
+def check(aios_home: Path, cerebrum_home: Path | None = None) -> list[str]:
+    """What moved: one line per point that is not as we know it; empty when all hold.
+
+    Args:
+        aios_home: AIOS's checkout.
+        cerebrum_home: folder that holds the package `cerebrum`; None finds it on `sys.path`.
+    """
+    return [problem for point in POINTS for problem in _problems(point, aios_home, cerebrum_home)]
+
+
+def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iterator[str]:
+    path = _locate(point.file, aios_home, cerebrum_home)
+    where = f"{point.file}: {point.name}".removesuffix(": ")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8")) if path is not None else None
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        yield f"{point.file}: cannot be read ({error})"
+        return
+    if tree is None:
+        if point.file != _SDK:  # the SDK may live where only the kernel's interpreter finds it
+            yield f"{point.file}: no such file ({point.why})"
+        return
+    node = _find(tree, point.name)
+    if node is None:
+        yield f"{where}: is gone ({point.why})"
+        return
+    have = _parameters(node) if point.kind == "call" else _names(node)
+    if point.kind == "absent":
+        clash = [value for value in point.wanted if value in _values(node)]
+        yield from (f"{where}: has {value!r} of its own ({point.why})" for value in clash)
+        return
+    lost = [name for name in point.wanted if name not in have]
+    if lost:
+        yield f"{where}: lacks {', '.join(lost)} ({point.why})"
+
+
+def _locate(file: str, aios_home: Path, cerebrum_home: Path | None) -> Path | None:
+    if not file.startswith("cerebrum/"):
+        path = aios_home / file
+        return path if path.is_file() else None
+    homes = [cerebrum_home] if cerebrum_home is not None else _cerebrum_homes()
+    return next((home / file for home in homes if (home / file).is_file()), None)
+
+
+def _cerebrum_homes() -> list[Path]:
+    spec = importlib.util.find_spec("cerebrum")
+    return [Path(place).parent for place in (spec.submodule_search_locations or ())] if spec else []
+
+
+def _find(tree: ast.Module, name: str) -> ast.AST | None:
+    node: ast.AST | None = tree
+    for part in filter(None, name.split(".")):
+        body: Sequence[ast.stmt] = getattr(node, "body", ())
+        node = next(
+            (
+                item
+                for item in body
+                if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                and item.name == part
+            ),
+            None,
+        )
+    return node
+
+
+def _parameters(node: ast.AST) -> set[str]:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return set()
+    arguments = node.args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    return {argument.arg for argument in every}
+
+
+def _names(node: ast.AST) -> set[str]:
+    """Everything that a scope defines, imports or assigns, and what a class sets on itself."""
+    found: set[str] = set()
+    for item in ast.walk(node):
+        if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.add(item.name)
+        elif isinstance(item, ast.Import | ast.ImportFrom):
+            found |= {alias.asname or alias.name.split(".")[0] for alias in item.names}
+        elif isinstance(item, ast.Name) and isinstance(item.ctx, ast.Store):
+            found.add(item.id)
+        elif isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
+            found.add(item.attr)
+    return found
+
+
+def _values(node: ast.AST) -> set[str]:
+    constants = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
+    return {value.lower() for value in constants if isinstance(value, str)}

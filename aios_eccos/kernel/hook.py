@@ -1,0 +1,216 @@
+"""What is patched in AIOS, when, and on what condition. `boot` calls `patch` after each module.
+
+Nothing is patched unless the strategy is `eccos` (or `aios-eccos run` asked for it) at that time,
+so any other strategy leaves AIOS as it was. Later imports of the patched names see ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+log = logging.getLogger("aios_eccos.kernel.hook")
+
+STRATEGY = "eccos"
+#: What AIOS's base class is told in place of ours; its router then serves as the fallback.
+STOCK_STRATEGY = "sequential"
+
+
+def wanted() -> bool:
+    """Whether the kernel's configuration (or `aios-eccos run`) asks for the plugin now."""
+    return forced() or _router_config().get("strategy") == STRATEGY
+
+
+def forced() -> bool:
+    """Whether `aios-eccos run` started this process, which needs no strategy in the file."""
+    return os.environ.get("AIOS_ECCOS", "").lower() == "run"
+
+
+def patch(module: ModuleType) -> None:
+    """Patch one of AIOS's modules, right after its code has run.
+
+    With the plugin wanted but its settings not valid, AIOS starts with its own strategy and one
+    line on standard error says why.
+    """
+    if not wanted():
+        return
+    if module.__name__ == "aios.llm_core.adapter":
+        module.config = _ConfigView(module.config)  # type: ignore[attr-defined]
+    if _problem() is None:
+        _PATCHES[module.__name__](module)
+
+
+def _manager() -> Any:
+    return importlib.import_module("aios.config.config_manager").config
+
+
+def config_path() -> str:
+    """AIOS's configuration file."""
+    return str(_manager().config_path)
+
+
+def _router_config() -> dict[str, Any]:
+    return _manager().get_router_config() or {}
+
+
+class _ConfigView:
+    """AIOS's configuration as its LLMAdapter sees it: with a strategy that it knows."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_router_config(self) -> dict[str, Any]:
+        router = dict(self._real.get_router_config() or {})
+        if wanted():
+            router["strategy"] = STOCK_STRATEGY
+        return router
+
+
+_found: list[str | None] = []
+
+
+def _problem() -> str | None:
+    """Why the plugin cannot serve at this start, looked at once; None if it can."""
+    if not _found:
+        from aios_eccos.errors import ConfigError
+
+        try:
+            read_config()
+            _found.append(None)
+        except ConfigError as error:
+            _found.append(str(error))
+            sys.stderr.write(
+                f"aios-eccos: {error}\naios-eccos: not in force; AIOS serves with its own "
+                f"strategy {STOCK_STRATEGY!r} until this is mended and the kernel restarted\n"
+            )
+    return _found[0]
+
+
+def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Any:
+    """The configuration in force in this kernel, validated.
+
+    Args:
+        llm_configs: the models as AIOS hands them to its adapter; None reads its configuration.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed.
+    """
+    from aios_eccos.config import parse_models, parse_settings
+    from aios_eccos.locate import Config, Location, state_dir_of
+
+    manager = _manager()
+    path = Path(manager.config_path).resolve()
+    home = path.parents[2]
+    models = manager.get_llms_config().get("models") if llm_configs is None else llm_configs
+    return Config(
+        Location(home, path, state_dir_of(home), "the running kernel"),
+        parse_settings(_router_config().get("eccos")),
+        tuple(parse_models(models)),
+        STRATEGY,
+    )
+
+
+def _patch_adapter(module: Any) -> None:
+    from .adapter import EccosAdapter
+
+    stock = module.LLMAdapter
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        # A refresh may have gone back to another strategy: then AIOS's own adapter serves.
+        return object.__new__(cls) if wanted() else stock(*args, **kwargs)
+
+    def check(adapter: Any, llm_configs: list[dict[str, Any]]) -> None:
+        adapter.eccos_config = read_config(llm_configs)
+
+    module.LLMAdapter = type(
+        "EccosLLMAdapter",
+        (EccosAdapter, stock),
+        {
+            "__new__": new,
+            "__module__": EccosAdapter.__module__,
+            "eccos_check": check,
+            "eccos_response": staticmethod(module.LLMResponse),
+            "eccos_client": module.OpenAI,
+        },
+    )
+
+
+def _patch_fifo(module: Any) -> None:
+    module.FIFOScheduler = scheduler_class(module.FIFOScheduler, module.FIFOScheduler)
+
+
+def _patch_rr(module: Any) -> None:
+    fifo = importlib.import_module("aios.scheduler.fifo_scheduler").FIFOScheduler
+    module.RRScheduler = scheduler_class(fifo.eccos_stock, module.RRScheduler)
+
+
+def scheduler_class(fifo: Any, stock: Any) -> Any:
+    """Our scheduler over AIOS's FIFO, in the place of `stock`."""
+    from . import http
+    from .scheduler import EccosScheduler
+    from .serving import Serving, open_engine
+
+    if not hasattr(EccosScheduler, "eccos_serving"):
+        EccosScheduler.eccos_serving = Serving(open_engine)
+        EccosScheduler.eccos_attach = staticmethod(http.attach)
+        EccosScheduler.eccos_responses = {
+            kind: _response_class(kind) for kind in ("Memory", "Storage", "Tool")
+        }
+
+    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if wanted():
+            return object.__new__(cls)
+        current = EccosScheduler.current()
+        if current is not None:
+            current.retire(None)
+        return stock(*args, **kwargs)
+
+    return type(
+        "EccosAIOSScheduler",
+        (EccosScheduler, fifo),
+        {"__new__": new, "__module__": EccosScheduler.__module__, "eccos_stock": fifo},
+    )
+
+
+def _response_class(kind: str) -> Callable[..., Any]:
+    module = importlib.import_module(f"cerebrum.{kind.lower()}.apis")
+    found: Callable[..., Any] = getattr(module, f"{kind}Response")
+    return found
+
+
+def _patch_executor(module: Any) -> None:
+    from . import calls, terminal
+
+    stock = module.SyscallExecutor
+    create, execute = stock.create_syscall, stock.execute_request
+
+    def create_syscall(self: Any, agent_name: str, query: Any) -> Any:
+        syscall = create(self, agent_name, query)
+        syscall.eccos_caller = calls.caller.get()
+        # AIOS's threads for calls would keep a process alive that was told to end.
+        syscall.daemon = True
+        return syscall
+
+    def execute_request(self: Any, agent_name: str, query: Any) -> Any:
+        reply = terminal.answer(agent_name, query, module.LLMResponse)
+        return execute(self, agent_name, query) if reply is None else reply
+
+    stock.create_syscall = create_syscall
+    stock.execute_request = execute_request
+
+
+_PATCHES: dict[str, Callable[[Any], None]] = {
+    "aios.llm_core.adapter": _patch_adapter,
+    "aios.scheduler.fifo_scheduler": _patch_fifo,
+    "aios.scheduler.rr_scheduler": _patch_rr,
+    "aios.syscall.syscall": _patch_executor,
+}

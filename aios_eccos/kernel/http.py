@@ -1,0 +1,233 @@
+"""The kernel's HTTP side: `/query` off the event loop, a refresh that looks first, our routes.
+
+AIOS's `app` exists before its scheduler starts, and its routes do not; so the lifespan is wrapped
+then, and the routes are exchanged inside it. No file of AIOS is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aios_eccos import __version__
+from aios_eccos.errors import ConfigError
+
+from . import calls, hook, routes
+from .contract import LaunchModule
+from .scheduler import EccosScheduler
+from .serving import Serving
+
+log = logging.getLogger("aios_eccos.kernel.http")
+
+#: Modules under which AIOS's launcher runs: by itself, or imported by uvicorn.
+LAUNCHERS = ("__main__", "runtime.launch")
+#: How often a call under way is checked for its client, seconds.
+PRESENCE_S = 0.5
+
+
+def attach(scheduler: EccosScheduler) -> None:
+    """Bring the HTTP side up with the first scheduler; tell AIOS of later ones' components."""
+    launch = find_launch()
+    if launch is None:
+        return
+    components = launch.active_components
+    if isinstance(components, dict):
+        # AIOS keeps what a refresh makes to itself, and shows and cleans up the first for ever.
+        components.update(
+            llms=scheduler.llm,
+            memory=scheduler.memory_manager,
+            storage=scheduler.storage_manager,
+            tool=scheduler.tool_manager,
+            scheduler=scheduler,
+        )
+    app = launch.app
+    if getattr(app.state, "eccos", None) is None:
+        app.state.eccos = __version__
+        app.router.lifespan_context = _lifespan(launch, app.router.lifespan_context)
+
+
+def find_launch() -> LaunchModule | None:
+    """AIOS's launcher, if this process runs it."""
+    for name in LAUNCHERS:
+        module: Any = sys.modules.get(name)
+        if module is not None and hasattr(module, "app") and hasattr(module, "execute_request"):
+            found: LaunchModule = module
+            return found
+    return None
+
+
+def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        serving = EccosScheduler.eccos_serving
+        config = serving.config
+        threads = config.settings.http_threads if config is not None else 256
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="eccos-http")
+        asyncio.get_running_loop().set_default_executor(pool)
+        exchange(launch, serving)
+        end_with_signals(serving)
+        async with inner(app) as state:
+            yield state
+        await asyncio.to_thread(shut_down, launch, serving)
+
+    return lifespan
+
+
+def shut_down(launch: LaunchModule, serving: Serving) -> None:
+    """End everything of ours, and the tool server, which AIOS leaves running."""
+    serving.close()
+    current = EccosScheduler.current()
+    if current is not None:
+        current.retire(None)
+
+
+def end_with_signals(serving: Serving) -> None:
+    """On SIGTERM and SIGINT end the calls first: the server waits for its clients' answers."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.getsignal(number)
+
+        def ended(number: int, frame: Any, before: Any = before) -> None:
+            threading.Thread(target=serving.close, name="eccos-end", daemon=True).start()
+            if callable(before):
+                before(number, frame)
+
+        signal.signal(number, ended)
+
+
+def exchange(launch: LaunchModule, serving: Serving) -> None:
+    """Put our handlers in the place of AIOS's, and add our own routes."""
+    router = launch.app.router
+    stock_refresh = launch.refresh_configuration
+    refresh = _refresh_handler(stock_refresh)
+    # AIOS's own /core/config/update calls the function by its name in the module.
+    launch.refresh_configuration = refresh
+    for path, endpoint in (
+        ("/query", _query_handler(launch, serving)),
+        ("/core/refresh", refresh),
+        ("/user/select/llms", _select_handler(launch)),
+    ):
+        router.routes[:] = [r for r in router.routes if getattr(r, "path", None) != path]
+        launch.app.add_api_route(path, endpoint, methods=["POST"])
+    routes.add(launch.app, serving)
+
+
+def _query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]:
+    fastapi = importlib.import_module("fastapi")
+
+    async def query(body: Any, request: Any) -> Any:
+        data = body.query_data
+        try:
+            if body.query_type == "llm":
+                data.llms = selection(data.llms, launch.selected_llms["llms"])
+            caller = calls.Caller()
+            token = calls.caller.set(caller)
+            try:
+                work = asyncio.ensure_future(
+                    asyncio.to_thread(launch.execute_request, body.agent_name, data)
+                )
+            finally:
+                calls.caller.reset(token)
+            while not (await asyncio.wait({work}, timeout=PRESENCE_S))[0]:
+                if not caller.gone and await request.is_disconnected():
+                    await asyncio.to_thread(serving.leave, caller)
+            return work.result()
+        except Exception as error:  # as AIOS's own handler: the agent gets the text
+            raise fastapi.HTTPException(status_code=500, detail=str(error)) from error
+
+    # FastAPI reads annotations; the body's class is only known here.
+    query.__annotations__ = {"body": launch.QueryRequest, "request": fastapi.Request}
+    return query
+
+
+def selection(asked: list[Any] | None, selected: list[Any]) -> list[Any] | None:
+    """The models of a call under the user's global selection, as AIOS means it.
+
+    AIOS compares `provider`, which only its web page sends; others send `backend` or neither.
+
+    Raises:
+        ValueError: the call names models, and not one of them is selected.
+    """
+    if not selected:
+        return asked
+    if not asked:
+        return [dict(entry) for entry in selected]
+    kept = [entry for entry in asked if any(_same(entry, other) for other in selected)]
+    if not kept:
+        names = ", ".join(str(entry.get("name")) for entry in asked)
+        raise ValueError(f"Required LLM {names} is not selected")
+    return kept
+
+
+def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
+    mine = entry.get("provider") or entry.get("backend")
+    theirs = other.get("provider") or other.get("backend")
+    same_backend = mine is None or theirs is None or mine == theirs
+    return entry.get("name") == other.get("name") and same_backend
+
+
+def _select_handler(launch: LaunchModule) -> Callable[..., Any]:
+    fastapi = importlib.import_module("fastapi")
+
+    stock = launch.select_llm
+
+    async def select(request: Any) -> Any:
+        if await request.json():
+            return await stock(request)
+        launch.selected_llms["llms"] = []
+        return {"status": "success", "message": "No LLM selected: all are allowed"}
+
+    select.__annotations__ = {"request": fastapi.Request}
+    return select
+
+
+def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
+    fastapi = importlib.import_module("fastapi")
+
+    one_at_a_time = threading.Lock()
+
+    def refreshed() -> Any:
+        with one_at_a_time:
+            return asyncio.run(stock())
+
+    async def refresh() -> Any:
+        try:
+            await asyncio.to_thread(check_file)
+        except ConfigError as error:
+            log.error("not refreshed, the configuration before stays in force: %s", error)
+            raise fastapi.HTTPException(
+                status_code=422,
+                detail=f"Not refreshed, the configuration before stays in force: {error}",
+            ) from error
+        # AIOS's own refresh takes seconds and never awaits: it would stop every answer.
+        return await asyncio.to_thread(refreshed)
+
+    return refresh
+
+
+def check_file() -> None:
+    """Validate the configuration file before AIOS takes anything down for it.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    from pathlib import Path
+
+    from aios_eccos.config import parse_models, parse_settings
+    from aios_eccos.locate import read_yaml
+
+    raw = read_yaml(Path(hook.config_path()))
+    llms = raw.get("llms") or {}
+    router = llms.get("router") or {}
+    if hook.forced() or router.get("strategy") == hook.STRATEGY:
+        parse_settings(router.get("eccos"))
+        parse_models(llms.get("models"))

@@ -1,0 +1,153 @@
+"""AIOS's scheduler, as a subclass: LLM calls go to `Serving`, the others get an end.
+
+Memory, storage and tool calls stay with AIOS's managers, one at a time for each kind as their
+locks expect, but each on a thread that can be left behind: one that never returns is settled with
+an error after `call_timeout_s`, and those behind it go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from queue import Empty
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aios_eccos.values import Failure
+
+from .contract import StockScheduler, Syscall
+from .serving import Serving, settle
+
+if TYPE_CHECKING:
+    _Stock = StockScheduler
+else:
+    _Stock = object
+
+log = logging.getLogger("aios_eccos.kernel.scheduler")
+
+#: Seconds that a superseded scheduler's threads get to notice; they look ten times a second.
+HANDOVER_S = 2.0
+CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
+
+
+class EccosScheduler(_Stock):
+    """Mixed into AIOS's FIFOScheduler by `hook`, which puts it in the place of both schedulers."""
+
+    #: Process-wide, set by `hook`.
+    eccos_serving: ClassVar[Serving]
+    #: Called at every start with the scheduler; brings the HTTP side up. Set by `hook`.
+    eccos_attach: ClassVar[Callable[[Any], None]]
+    #: Cerebrum's response classes by the kernel's own word for the kind of call.
+    eccos_responses: ClassVar[dict[str, Callable[..., Any]]]
+    _current: ClassVar[EccosScheduler | None] = None
+    _switch: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, *args: Any, time_slice: float | None = None, **kwargs: Any) -> None:
+        # time_slice is the round-robin scheduler's; calls are not interrupted here.
+        super().__init__(*args, **kwargs)
+        self._serving = False
+
+    @classmethod
+    def current(cls) -> EccosScheduler | None:
+        """The scheduler in force; every refresh makes another."""
+        return cls._current
+
+    def start(self) -> None:
+        """Take over from the scheduler before, if any, and serve."""
+        type(self).eccos_serving.use(self.llm, self.llm.eccos_config)
+        with EccosScheduler._switch:
+            before, EccosScheduler._current = EccosScheduler._current, self
+        if before is not None:
+            before.retire(self)
+        self.active = self._serving = True
+        for work in (
+            self.process_llm_requests,
+            self.process_memory_requests,
+            self.process_storage_requests,
+            self.process_tool_requests,
+        ):
+            thread = threading.Thread(target=work, name=f"eccos-{work.__name__}", daemon=True)
+            self.processing_threads[work.__name__] = thread
+            thread.start()
+        type(self).eccos_attach(self)
+
+    def stop(self) -> None:
+        """Refuse calls from now on. The queues stay read: nobody may wait in them for ever."""
+        self._serving = False
+
+    def retire(self, successor: EccosScheduler | None) -> None:
+        """End the threads; the successor's are reading already or about to."""
+        self._serving = False
+        self.active = False
+        end = time.monotonic() + HANDOVER_S
+        for thread in self.processing_threads.values():
+            thread.join(max(end - time.monotonic(), 0.0))
+        self.processing_threads.clear()
+        tools = self.tool_manager
+        if tools is not None and (successor is None or tools is not successor.tool_manager):
+            # AIOS leaves the old tool server running at every refresh.
+            threading.Thread(target=_clean, args=(tools,), daemon=True).start()
+
+    def process_llm_requests(self) -> None:
+        """Hand every LLM call to `Serving` as it comes."""
+        while self.active:
+            try:
+                syscall: Syscall = self.get_llm_syscall()
+            except Empty:
+                continue
+            try:
+                if self._open():
+                    self.eccos_serving.serve(syscall)
+                else:
+                    self.eccos_serving.refuse(syscall, CLEANED)
+            except Exception as error:  # one call's fault must not reach the calls behind it
+                log.exception("an LLM call could not be taken up")
+                self.eccos_serving.refuse(syscall, Failure(type(error).__name__, 500))
+
+    def _execute_syscall(
+        self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
+    ) -> Any:
+        """Run a memory, storage or tool call with an end, whatever the manager does."""
+        if not self._open():
+            return settle(syscall, self._error(syscall_type, CLEANED.reason, 503))
+        over = threading.Event()
+        once = threading.Lock()
+
+        def work() -> None:
+            try:
+                response = executor(syscall)
+            except Exception as error:  # noqa: BLE001 - AIOS's managers raise anything; the agent must hear of it
+                log.warning("a %s call failed: %s", syscall_type, type(error).__name__)
+                text = f"{syscall_type} error: {type(error).__name__}: {error}"
+                response = self._error(syscall_type, text, 500)
+            if once.acquire(blocking=False):
+                settle(syscall, response)
+            over.set()
+
+        syscall.set_status("executing")
+        syscall.set_start_time(time.time())
+        threading.Thread(target=work, name=f"eccos-{syscall_type}", daemon=True).start()
+        config = self.eccos_serving.config
+        limit_s = config.settings.call_timeout_s if config is not None else None
+        if not over.wait(limit_s) and once.acquire(blocking=False):
+            log.warning("a %s call was given up after %s s", syscall_type, limit_s)
+            settle(syscall, self._error(syscall_type, f"{syscall_type} error: timeout", 504))
+        return None
+
+    def _open(self) -> bool:
+        """Whether calls are served: by this scheduler, or by the one that has taken over."""
+        current = EccosScheduler._current
+        return self._serving or (current is not None and current._serving)
+
+    def _error(self, syscall_type: str, text: str, status: int) -> Any:
+        # Each response class of the SDK takes what it knows of these and ignores the rest.
+        make = self.eccos_responses[syscall_type]
+        return make(error=text, finished=True, success=False, status_code=status)
+
+
+def _clean(tool_manager: Any) -> None:
+    try:
+        tool_manager.cleanup()
+    except Exception:  # AIOS's clean-up; its failure leaves a process, no more
+        log.exception("the tool manager before the refresh could not be cleaned up")

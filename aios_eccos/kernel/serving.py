@@ -1,0 +1,309 @@
+"""What serves LLM calls, and what outlives a refresh: one per process.
+
+A refresh of the kernel makes a new adapter and a new scheduler. This stays: it swaps the router
+and the adapter under the calls that wait, so that none is lost and none escapes its limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aios_eccos.config import ModelEntry
+from aios_eccos.engine import Engine
+from aios_eccos.errors import WorkloadError
+from aios_eccos.locate import Config
+from aios_eccos.values import Answer, Failure, Query, Settled
+
+from .adapter import EccosAdapter
+from .calls import Caller, Refused, read_query, turn
+from .contract import Syscall
+from .sessions import Sessions
+from .shadow import Shadow
+
+log = logging.getLogger("aios_eccos.kernel.serving")
+
+#: Seconds that calls in flight get to end when the process is told to.
+GRACE_S = 5.0
+#: Settings that name what an engine opens at its start.
+OPENED_ONCE = ("redis", "namespace", "lease_ttl_s", "history", "embedder", "store_text")
+GONE = Failure("the client has gone", 499, retryable=False)
+ENDING = Failure("the kernel is ending", 503, retryable=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A call under way: the kernel's side and ours.
+
+    Attributes:
+        allowed: what the agent allowed; in observe mode the query itself allows one model only.
+    """
+
+    syscall: Syscall
+    query: Query
+    caller: Caller | None
+    allowed: tuple[str, ...] | None
+
+
+class Serving:
+    """Serves LLM syscalls through an `Engine`; settles each exactly once.
+
+    Args:
+        open_engine: opens stores, router and dispatcher for a configuration, and starts them.
+    """
+
+    def __init__(self, open_engine: Callable[[Config], Engine]) -> None:
+        self._open_engine = open_engine
+        self._lock = threading.Lock()
+        self._engine: Engine | None = None
+        self._adapter: EccosAdapter | None = None
+        self._config: Config | None = None
+        self._in_flight: dict[str, Ticket] = {}
+        self._mode = "route"
+        self.sessions = Sessions()
+        self.shadow = Shadow()
+        self.settled = 0
+        self.failed = 0
+        self.started = time.time()
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration in force; None before the first start."""
+        return self._config
+
+    @property
+    def engine(self) -> Engine | None:
+        """Stores, router and dispatcher; None before the first start and after the end."""
+        return self._engine
+
+    @property
+    def adapter(self) -> EccosAdapter | None:
+        """The adapter in force; None before the first start."""
+        return self._adapter
+
+    @property
+    def mode(self) -> str:
+        """`route`, or `observe`: decide and log, but serve AIOS's own choice."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, value: str) -> None:
+        if value != self._mode:
+            log.warning("mode: %s, before: %s", value, self._mode)
+        self._mode = value
+
+    def use(self, adapter: EccosAdapter, config: Config) -> None:
+        """Serve with this adapter and configuration from now on; calls under way move over."""
+        with self._lock:
+            config = _of_adapter(config, adapter)
+            if self._engine is None:
+                self._engine = self._open_engine(config)
+            else:
+                refresh(self._engine, config)
+            self._adapter, self._config = adapter, config
+            self.mode = config.settings.mode
+
+    def serve(self, syscall: Syscall) -> None:
+        """Take a call from the kernel's queue. It is settled here or later, exactly once."""
+        adapter = self._adapter
+        unknown = [] if adapter is None else _ollama_names(syscall.query, adapter)
+        if adapter is not None and unknown:
+            # Asking Ollama what it has can take seconds; calls behind this one must not wait.
+            threading.Thread(
+                target=self._discover, args=(adapter, syscall, unknown), daemon=True
+            ).start()
+        else:
+            self._submit(syscall)
+
+    def _discover(self, adapter: EccosAdapter, syscall: Syscall, names: list[str]) -> None:
+        """Let AIOS register Ollama models that it does not know yet, then serve the call."""
+        try:
+            found = [name for name in names if adapter._dynamic_register_ollama_model(name)]
+            config = self._config
+            if found and config is not None and self._adapter is adapter:
+                self.use(adapter, config)
+            self._submit(syscall)
+        except Exception as error:  # AIOS's code; the call must end all the same
+            log.exception("Ollama's models could not be looked up")
+            self.refuse(syscall, Failure(type(error).__name__, 500))
+
+    def _submit(self, syscall: Syscall) -> None:
+        adapter, engine = self._adapter, self._engine
+        if adapter is None or engine is None:
+            self.refuse(syscall, ENDING)
+            return
+        caller: Caller | None = getattr(syscall, "eccos_caller", None)
+        try:
+            query = read_query(syscall.agent_name, syscall.query, adapter.available_llm_names)
+        except Refused as refusal:
+            response = adapter.eccos_response(
+                response_message=None,
+                error=str(refusal),
+                finished=True,
+                status_code=refusal.status_code,
+            )
+            settle(syscall, response)
+            return
+        if caller is not None and not caller.waits_for(query.id):
+            settle(syscall, adapter.error_response(GONE, None))
+            return
+        allowed = query.allowed
+        if self._mode == "observe":
+            query = replace(query, allowed=(adapter.own_choice(syscall.query, query),))
+        ticket = Ticket(syscall, query, caller, allowed)
+        with self._lock:
+            self._in_flight[query.id] = ticket
+        future = engine.dispatcher.submit(query, lambda model, left: self._run(ticket, model, left))
+        future.add_done_callback(lambda done: self._done(ticket, done))
+
+    def leave(self, caller: Caller) -> None:
+        """A client has gone: drop its calls that wait; those that run are let run."""
+        engine = self._engine
+        for query_id in caller.leave():
+            if engine is not None:
+                engine.dispatcher.drop(query_id)
+
+    def refuse(self, syscall: Syscall, failure: Failure) -> None:
+        """Settle a call that is not served."""
+        if self._adapter is not None:
+            settle(syscall, self._adapter.error_response(failure, None))
+
+    def close(self, grace_s: float = GRACE_S) -> None:
+        """End: waiting calls get an error at once, calls in flight after `grace_s`; idempotent."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+        if engine is None:
+            return
+        engine.dispatcher.stop()
+        end = time.monotonic() + grace_s
+        while self._in_flight and time.monotonic() < end:
+            time.sleep(0.02)
+        with self._lock:
+            left = list(self._in_flight.values())
+            self._in_flight.clear()
+        for ticket in left:
+            self.refuse(ticket.syscall, ENDING)
+        engine.close()
+
+    def _run(self, ticket: Ticket, model: str, seconds_left: float) -> Answer:
+        """One request, through the adapter in force when it starts, not when it was queued."""
+        adapter = self._adapter
+        if adapter is None:
+            return Answer(failure=ENDING)
+        if ticket.syscall.get_start_time() is None:
+            ticket.syscall.set_start_time(time.time())
+            ticket.syscall.set_status("executing")
+        return adapter.ask(model, ticket.syscall, seconds_left)
+
+    def _done(self, ticket: Ticket, future: Future[Settled]) -> None:
+        """Settle the kernel's call first, so that the agent has its answer; then remember."""
+        with self._lock:
+            mine = self._in_flight.pop(ticket.query.id, None) is not None
+        try:
+            settled: Settled | None = future.result()
+        except CancelledError:
+            settled = None
+        adapter = self._adapter
+        if mine and adapter is not None:
+            settle(ticket.syscall, _response(adapter, settled))
+        if ticket.caller is not None:
+            ticket.caller.waiting.discard(ticket.query.id)
+        if settled is not None:
+            self._remember(ticket, settled)
+
+    def _remember(self, ticket: Ticket, settled: Settled) -> None:
+        self.settled += 1
+        self.failed += settled.answer.failure is not None
+        engine = self._engine
+        if engine is None:
+            return
+        try:
+            if settled.decision is not None and settled.decision.model is not None:
+                key = turn(ticket.query.agent, ticket.syscall.query.messages)
+                self.sessions.remember(key, settled.decision.model)
+            if self._mode == "observe":
+                self.shadow.compare(engine.router, ticket, settled)
+        except Exception:  # the agent has its answer; bookkeeping must not end the thread
+            log.exception("a settled call could not be recorded")
+
+
+def settle(syscall: Syscall, response: Any) -> None:
+    """End a kernel's call: as `done`, whatever the response says, and the event last.
+
+    Any other status makes AIOS submit the call again; an event that comes first lets the agent
+    read a call that is half ended.
+    """
+    now = time.time()
+    if syscall.get_start_time() is None:
+        syscall.set_start_time(now)
+    syscall.set_response(response)
+    syscall.set_end_time(now)
+    syscall.set_status("done")
+    syscall.event.set()
+
+
+def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
+    """Models of Ollama that the call names and AIOS has not registered yet."""
+    return [
+        entry["name"]
+        for entry in query.llms or ()
+        if isinstance(entry, dict)
+        and entry.get("backend") == "ollama"
+        and isinstance(entry.get("name"), str)
+        and entry["name"] not in adapter.available_llm_names
+    ]
+
+
+def _response(adapter: EccosAdapter, settled: Settled | None) -> Any:
+    if settled is None:
+        return adapter.error_response(GONE, None)
+    answer = settled.answer
+    if answer.value is not None:
+        return answer.value
+    model = settled.decision.model if settled.decision is not None else None
+    failure = answer.failure or Failure("no answer", 500)
+    return adapter.error_response(failure, model)
+
+
+def _of_adapter(config: Config, adapter: EccosAdapter) -> Config:
+    """The configuration of the models that AIOS could set up, those of Ollama included."""
+    by_name = {entry.name: entry for entry in config.entries}
+    found: Sequence[Any] = adapter.llm_configs
+    lost = sorted(by_name.keys() - {model.name for model in found})
+    if lost:
+        log.warning("AIOS could not set up these models, so they serve no call: %s", lost)
+    entries = tuple(
+        by_name.get(model.name)
+        or ModelEntry(name=model.name, backend=model.backend or "", hostname=model.hostname)
+        for model in found
+    )
+    return replace(config, entries=entries)
+
+
+def open_engine(config: Config) -> Engine:
+    """The engine of this process, started; on local limits where its Redis refuses us."""
+    try:
+        engine = Engine(config)
+    except WorkloadError as error:
+        log.error("limits hold in this kernel only: %s", error)
+        settings = config.settings.model_copy(update={"redis": "memory"})
+        engine = Engine(replace(config, settings=settings))
+    engine.start()
+    return engine
+
+
+def refresh(engine: Engine, config: Config) -> None:
+    """Swap models, limits, floors and prices under a running engine.
+
+    What names a store (Redis, history, embedder) is opened once and needs a restart.
+    """
+    before = engine.config.settings
+    later = [key for key in OPENED_ONCE if getattr(before, key) != getattr(config.settings, key)]
+    if later:
+        log.warning("these settings take force with the next start: %s", ", ".join(later))
+    engine.use(config)

@@ -1,0 +1,61 @@
+"""`/eccos ...` in AIOS's terminal, answered here without a model.
+
+The terminal sends its text as an ordinary LLM call: in chat mode with the whole history, in file
+mode to be parsed, and in auto mode first to a classifier that asks a model. The last must hear
+"chat", or a status text that contains "file" would lead the user into file mode.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from .calls import last_user_text
+
+log = logging.getLogger("aios_eccos.kernel.terminal")
+
+COMMAND = "/eccos"
+#: What AIOS's intent classifier is told to choose from; it stands in its system prompt.
+CLASSIFIER = "file_operation"
+
+#: Renders one command line ("status", "last 5", "") as text; set by the kernel's start.
+render: Callable[[str], str] | None = None
+#: The agent that may ask; from the setting `terminal_agent`.
+agent = "terminal"
+
+
+def answer(agent_name: str, query: Any, response: Callable[..., Any]) -> Any:
+    """The reply to a command for us; None for everything else.
+
+    Args:
+        query: any of AIOS's queries.
+        response: Cerebrum's LLMResponse.
+    """
+    messages = getattr(query, "messages", None)
+    if agent_name != agent or render is None or not isinstance(messages, list):
+        return None
+    words = last_user_text(messages).strip()
+    if words != COMMAND and not words.startswith(COMMAND + " "):
+        return None
+    first = messages[0]
+    if first.get("role") == "system" and CLASSIFIER in str(first.get("content")):
+        text = "chat"
+    else:
+        text = _rendered(words.removeprefix(COMMAND).strip())
+    if query.action_type == "operate_file":
+        return text
+    times: dict[str, list[float]] = {
+        key: [] for key in ("start_times", "end_times", "waiting_times", "turnaround_times")
+    }
+    return {"response": response(response_message=text, finished=True, status_code=200), **times}
+
+
+def _rendered(words: str) -> str:
+    if render is None:
+        return ""
+    try:
+        return render(words)
+    except Exception as error:  # an inspection that fails must say so, not break the terminal
+        log.exception("/eccos %s failed", words.split(" ")[0])
+        return f"/eccos failed: {type(error).__name__}: {error}"

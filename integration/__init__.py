@@ -1,0 +1,1 @@
+"""The real AIOS kernel before stub model servers. `python -m integration.run` runs everything."""

@@ -1,0 +1,201 @@
+"""Stub model servers in one process: OpenAI's chat completions, told what to do by the prompt.
+
+Run by path with a JSON line on standard input, `{"models": {name: seconds per answer}}`; prints
+`{"ports": {...}}` and ends when standard input closes. Directives stand in the last user message:
+
+    [[delay 2.0]]  [[status 500]]  [[close]]  [[hang]]  [[empty]]  [[null]]  [[badjson]]
+    [[tool NAME {"a": 1}]]  [[say TEXT]]  [[first DIRECTIVE]] (for the first request of that text)
+
+Everything else is answered with the model's name and the prompt's last words. `/stats` counts,
+`/requests` returns the last bodies, `/faults` injects directives at random shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+import sys
+from collections import deque
+from typing import Any
+
+DIRECTIVE = re.compile(r"\[\[(first )?(\w+)(?: (.*?))?\]\](?!\])", re.DOTALL)
+
+
+class Server:
+    """One model's server."""
+
+    def __init__(self, name: str, delay_s: float, seed: int = 0) -> None:
+        self.name = name
+        self.delay_s = delay_s
+        self.faults: dict[str, float] = {}
+        self.random = random.Random(f"{seed}:{name}")
+        self.requests: deque[dict[str, Any]] = deque(maxlen=5000)
+        self.seen: set[str] = set()
+        self.count = self.in_flight = self.peak = self.good = 0
+        self.by_text: dict[str, list[str]] = {}
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "requests": self.count,
+            "good": self.good,
+            "in_flight": self.in_flight,
+            "peak": self.peak,
+        }
+
+    def reset(self) -> None:
+        self.count = self.good = 0
+        self.peak = self.in_flight
+        self.requests.clear()
+        self.by_text.clear()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while await self.exchange(reader, writer):
+                pass
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    async def exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        line = await reader.readline()
+        if not line:
+            return False
+        method, path, _ = line.decode().split(" ", 2)
+        length = 0
+        while (header := await reader.readline()) not in (b"\r\n", b""):
+            key, _, value = header.decode().partition(":")
+            if key.lower() == "content-length":
+                length = int(value)
+        body = json.loads(await reader.readexactly(length)) if length else {}
+        if path.endswith("/chat/completions"):
+            return await self.complete(body, writer)
+        status, answer = self.control(method, path, body)
+        await send(writer, status, json.dumps(answer).encode())
+        return True
+
+    def control(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+        if path == "/stats":
+            return 200, self.stats()
+        if path == "/requests":
+            return 200, list(self.requests)
+        if path == "/texts":
+            return 200, self.by_text
+        if path == "/reset":
+            self.reset()
+            return 200, {}
+        if path == "/faults":
+            self.faults = body
+            return 200, {}
+        if path == "/delay":
+            self.delay_s = body["seconds"]
+            return 200, {}
+        if path.endswith("/models"):
+            return 200, {"object": "list", "data": [{"id": self.name, "object": "model"}]}
+        if path == "/api/tags":
+            return 200, {"models": [{"name": self.name}]}
+        return 404, {"error": {"message": f"no {method} {path}"}}
+
+    async def complete(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+        self.count += 1
+        self.in_flight += 1
+        self.peak = max(self.peak, self.in_flight)
+        self.requests.append(body)
+        text = last_user(body.get("messages", []))
+        kind, argument = self.directive(text)
+        self.by_text.setdefault(text, []).append(kind or "good")
+        try:
+            if kind == "status" and argument.startswith("429"):
+                await send(writer, 429, b'{"error": {"message": "slow down"}}')
+                return True
+            if kind == "hang":
+                await asyncio.sleep(3600)
+            await asyncio.sleep(float(argument) if kind == "delay" else self.delay_s)
+            if kind == "close":
+                return False
+            if kind == "status":
+                code = int(argument.split()[0])
+                await send(writer, code, b'{"error": {"message": "the stub was told to fail"}}')
+                return True
+            if kind == "badjson":
+                await send(writer, 200, b'{"choices": [{"mess')
+                return True
+            await send(writer, 200, json.dumps(answer(self.name, text, kind, argument)).encode())
+            self.good += kind not in ("empty", "null")
+            return True
+        finally:
+            self.in_flight -= 1
+
+    def directive(self, text: str) -> tuple[str, str]:
+        found = DIRECTIVE.search(text)
+        if found and not (found[1] and text in self.seen):
+            self.seen.add(text)
+            return found[2], found[3] or ""
+        draw = self.random.random()
+        for fault, share in self.faults.items():
+            draw -= share
+            if draw < 0:
+                kind, _, argument = fault.partition(" ")
+                return kind, argument
+        return "", ""
+
+
+def last_user(messages: list[Any]) -> str:
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            return " ".join(p.get("text", "") for p in content or [] if isinstance(p, dict))
+    return ""
+
+
+def answer(model: str, text: str, kind: str, argument: str) -> dict[str, Any]:
+    message: dict[str, Any] = {"role": "assistant", "content": f"{model}: {text[-40:]}"}
+    if kind == "say":
+        message["content"] = argument
+    elif kind == "null":
+        message["content"] = None
+    elif kind == "tool":
+        name, _, arguments = argument.partition(" ")
+        function = {"name": name, "arguments": arguments or "{}"}
+        message["content"] = ""
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return {
+        "id": "stub",
+        "object": "chat.completion",
+        "created": 0,
+        "model": model,
+        "choices": [] if kind == "empty" else [choice],
+        "usage": {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 30},
+    }
+
+
+async def send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+    head = (
+        f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+async def main() -> None:
+    job = json.loads(sys.stdin.readline())
+    ports, listeners = {}, []
+    for name, delay_s in job["models"].items():
+        server = Server(name, delay_s, job.get("seed", 0))
+        listener = await asyncio.start_server(
+            server.connect, "127.0.0.1", job.get("ports", {}).get(name, 0), backlog=1024
+        )
+        listeners.append(listener)
+        ports[name] = listener.sockets[0].getsockname()[1]
+    print(json.dumps({"ports": ports}), flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
