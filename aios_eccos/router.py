@@ -22,7 +22,7 @@ from .config import Floor, Settings
 from .errors import EccosError
 from .optimize.problem import AssignmentProblem, Solution
 from .optimize.solve import solve_at_price
-from .predict.floor import PriceBook
+from .predict.floor import PriceBook, PriceCurve
 from .predict.predictor import Predictor
 from .predict.pricing import Prices
 from .predict.priors import PriorPredictor
@@ -241,7 +241,9 @@ class Router:
     ) -> Prospect:
         pattern, policy = self.settings.policy(query.agent)
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
-        floor, price = self._worth(query.floor, policy.quality_floor, names)
+        curve, floor = self._floor(query.floor, policy.quality_floor, names)
+        known = curve is not None and not math.isnan(floor)
+        price = curve.price_for(floor) if curve is not None and known else math.inf
         return Prospect(
             query=query,
             models=self._names,
@@ -254,25 +256,24 @@ class Router:
             policy=pattern,
             floor=floor,
             price=price,
+            optimism=curve.optimism(price) if curve is not None and known else 0.0,
         )
 
-    def _worth(
+    def _floor(
         self, asked: float | None, policy: Floor | None, names: list[str]
-    ) -> tuple[float, float]:
-        """The floor as an absolute success, and the price of success that keeps it on history."""
+    ) -> tuple[PriceCurve | None, float]:
+        """What success costs among these models, and the floor as an absolute success (or NaN)."""
         book = self.knowledge.book if len(names) > 1 else None
         curve = book.curve(names) if book is not None else None
+        floor = Floor(asked, relative=False) if asked is not None else policy
         if book is None or curve is None:
-            return (asked if asked is not None else math.nan), math.inf
+            return None, math.nan if floor is None or floor.relative else floor.value
         budget = self.settings.budget_per_call
-        if asked is None and policy is None and budget is not None:
-            return math.nan, curve.price_for(curve.floor_for_cost(budget))
-        floor = Floor(asked, relative=False) if asked is not None else None
-        floor = floor or policy or self.settings.quality_floor
+        if floor is None and budget is not None:
+            return curve, curve.floor_for_cost(budget)
+        floor = floor or self.settings.quality_floor
         value = book.absolute_floor(floor.value, names) if floor.relative else floor.value
-        if value is None:
-            return math.nan, math.inf
-        return value, curve.price_for(value)
+        return curve, math.nan if value is None else value
 
     def _solve(self, prospects: Sequence[Prospect], free: NDArray[np.int64]) -> Solution:
         cost = np.stack([p.cost for p in prospects])

@@ -145,6 +145,8 @@ class Prospect:
         floor: success asked for, absolute 0..1; NaN under a budget.
         price: dollars that one whole success is worth at that floor (the dual price, lambda);
             inf where nothing is known yet: then the strongest is taken.
+        optimism: by how much the forecasts of what is chosen at that price exceeded the success
+            had, on history (the winner's curse); promises are made without it.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
     """
 
@@ -159,6 +161,7 @@ class Prospect:
     policy: str
     floor: float
     price: float
+    optimism: float = 0.0
     forecast_s: float = 0.0
 
 
@@ -217,6 +220,12 @@ class Decision:
     batch: int
     decision_s: float
     at: float
+
+    @property
+    def promised(self) -> float:
+        """Success that may be expected of the choice, 0..1; NaN while waiting."""
+        expected = self.of_choice(self.prospect.success) - self.prospect.optimism
+        return min(max(expected, 0.0), 1.0) if self.model is not None else expected
 
     def of_choice(self, row: FloatArray) -> float:
         """The chosen model's entry of a (m,) row; NaN while waiting."""

@@ -56,7 +56,7 @@ def demo(
     from ..errors import ConfigError
     from ..evaluate.dataset import load_dataset, load_prices, pool
     from ..evaluate.demo import draw_calls, run_demo
-    from ..history.open import open_embedder
+    from ..history.cache import EmbeddingCache
     from ..locate import cache_dir
 
     screen = console(json_file)
@@ -73,7 +73,7 @@ def demo(
         raise ConfigError(f"--data {data}: needs rows of split train and of split test")
     if data is None:
         screen.print("Synthetic data (CC0): invented models on made-up questions.", style="dim")
-    embedder = open_embedder(cache_dir=cache_dir())
+    cache = EmbeddingCache(cache_dir() / "embeddings.sqlite")
     with (
         tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True) as folder,
         _progress({"history": len(history), **dict.fromkeys(STRATEGIES, calls)}) as advance,
@@ -82,7 +82,7 @@ def demo(
             models,
             history,
             draw_calls(test, calls, seed),
-            embedder,
+            cache=cache,
             floor=asked,
             agents=agents,
             speedup=speedup,

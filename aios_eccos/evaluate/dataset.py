@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..history.ingest import read_records
+from ..history.dataset import read_records
 from ..values import Model, Record
 
 

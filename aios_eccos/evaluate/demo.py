@@ -19,7 +19,7 @@ import numpy as np
 from ..config import Floor, Settings
 from ..dispatch import Dispatcher
 from ..engine import Engine
-from ..history.embedding import Embedder
+from ..history.cache import CachedEmbedder, EmbeddingCache
 from ..locate import Config, Location
 from ..router import Router
 from ..values import Answer, Failure, Model, Query, Record, Settled
@@ -48,8 +48,8 @@ def run_demo(
     models: Sequence[Model],
     history: Sequence[Record],
     calls: Sequence[Record],
-    embedder: Embedder,
     *,
+    cache: EmbeddingCache,
     floor: Floor,
     agents: int,
     speedup: float | None,
@@ -59,7 +59,7 @@ def run_demo(
     """Run every strategy over the same calls, with embedded Redis and Chroma in `state_dir`.
 
     Args:
-        embedder: fills the history; live calls are embedded by the engine's own.
+        cache: of the history's embeddings; live calls are embedded anew, as in a kernel.
         progress: called with the current step's name and how much of it was just done.
 
     Returns:
@@ -76,12 +76,13 @@ def run_demo(
         engine.wait_ready()
         if engine.history is None or engine.embedder is None:
             raise engine.history_error or RuntimeError("the history did not open")
+        live = engine.embedder.wait()
+        embedder = CachedEmbedder(live, cache)
         for start in range(0, len(history), BATCH):
             part = history[start : start + BATCH]
             engine.history.add(part, embedder.embed([record.text for record in part]))
             progress("history", len(part))
         engine.learn()
-        engine.embedder.wait()
         with ReplayServers(calls, names, pace) as servers:
             return [
                 run_strategy(
@@ -182,11 +183,7 @@ def summarize(
         if s.decision is not None
     )
     success = [float(s.answer.value) for s in answered if s.answer.value is not None]
-    promised = [
-        s.decision.of_choice(s.decision.prospect.success)
-        for s in answered
-        if s.decision is not None
-    ]
+    promised = [s.decision.promised for s in answered if s.decision is not None]
     decisions = [s.decision.decision_s for s in answered if s.decision is not None]
     waits = [s.waited_s for s in answered]
     latencies = [s.waited_s + s.served_s for s in answered]

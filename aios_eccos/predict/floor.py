@@ -69,6 +69,10 @@ class PriceCurve:
         """Success that a lambda realises."""
         return float(np.interp(price, self.prices, self.realised))
 
+    def optimism(self, price: float) -> float:
+        """By how much promised success exceeds realised success at a lambda."""
+        return float(np.interp(price, self.prices, self.promised - self.realised))
+
     def floor_for_cost(self, budget: float) -> float:
         """Highest success that a mean cost per call of `budget` buys; the cheapest if too small."""
         return float(np.interp(budget, np.maximum.accumulate(self.cost), self.realised))
