@@ -55,8 +55,8 @@ class ResilientWorkload:
         self._degraded = False
         self._closed = False
         self._warned = -math.inf
-        # What happened to prices while away: steps to repeat in Redis, and names set anew.
-        self._steps: dict[str, float] = {}
+        # What happened to prices while away: (price before, step) to repeat, and names set anew.
+        self._steps: dict[str, tuple[float, float]] = {}
         self._set: set[str] = set()
         self._pulse = Pulse(shared, period_s=heartbeat_s, lost=self._lose, back=self._return)
         if lost is not None:
@@ -129,14 +129,13 @@ class ResilientWorkload:
 
     def set_price(self, name: str, value: float) -> None:
         self._local.set_price(name, value)
-        self._either(
-            lambda: self._shared.set_price(name, value), lambda: self._note_price(name, None)
-        )
+        self._either(lambda: self._shared.set_price(name, value), lambda: self._note_set(name))
 
     def move_price(self, name: str, log_step: float, start: float) -> float:
         def here() -> float:
+            before = self._local.read_prices().get(name, start)
             price = self._local.move_price(name, log_step, start)
-            self._note_price(name, log_step)
+            self._note_step(name, before, log_step)
             return price
 
         def there() -> float:
@@ -146,13 +145,14 @@ class ResilientWorkload:
 
         return self._either(there, here)
 
-    def _note_price(self, name: str, log_step: float | None) -> None:
-        """Remember what Redis is owed: a step, or (None) the price as it is then."""
+    def _note_set(self, name: str) -> None:
         with self._switch:
-            if log_step is None:
-                self._set.add(name)
-            else:
-                self._steps[name] = self._steps.get(name, 0.0) + log_step
+            self._set.add(name)
+
+    def _note_step(self, name: str, before: float, log_step: float) -> None:
+        with self._switch:
+            first, step = self._steps.get(name, (before, 0.0))
+            self._steps[name] = (first, step + log_step)
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
         # Kept in memory, the records would reach nobody; whoever hands them over must know.
@@ -216,24 +216,44 @@ class ResilientWorkload:
         self._pulse.doubt()
 
     def _return(self) -> None:
-        """Redis answered a heartbeat: lean on it again, and tell it what it missed."""
+        """Redis answered a heartbeat: tell it what it missed, then lean on it again."""
         if not self._degraded:
             return
+        self._pay()
         with self._switch:
             self._degraded = False
-            steps, self._steps = self._steps, {}
-            names, self._set = self._set, set()
-        # What was lent locally after the heartbeat that just reached Redis.
+        # What came up here since the heartbeat and the payment.
         self._shared.renew()
-        prices = self._local.read_prices()
-        for name in names:
-            self._shared.set_price(name, prices[name])
-        for name in steps.keys() - names:
-            base = prices[name] / math.exp(steps[name])
-            self._shared.move_price(name, steps[name], base)
-        for fields in self._local.drain_decisions():
-            self._shared.append_decision(fields)
-        log.warning("%s answers again; limits are shared again", self._shared.place)
+        self._pay()
+        log.warning("Redis at %s answers again; limits are shared again", self._shared.place)
+
+    def _pay(self) -> None:
+        """Bring prices and decisions to Redis; what fails is kept for the next time."""
+        for name in self._set | self._steps.keys():
+            self._pay_price(name)
+        while (decision := self._local.take_decision()) is not None:
+            try:
+                self._shared.append_decision(decision)
+            except WorkloadError:
+                self._local.put_back(decision)
+                raise
+
+    def _pay_price(self, name: str) -> None:
+        with self._switch:
+            anew = name in self._set
+            self._set.discard(name)
+            owed = self._steps.pop(name, None)
+        try:
+            if anew:
+                self._shared.set_price(name, self._local.read_prices()[name])
+            elif owed is not None:
+                self._shared.move_price(name, owed[1], start=owed[0])
+        except WorkloadError:
+            if anew:
+                self._note_set(name)
+            if owed is not None:
+                self._note_step(name, *owed)
+            raise
 
 
 def _chosen(leases: Sequence[Lease], granted: Sequence[bool]) -> list[Lease]:

@@ -150,12 +150,16 @@ class MemoryWorkload:
             newest = list(self._decisions)[::-1][:n]
             return [(identity, dict(fields)) for identity, fields in newest]
 
-    def drain_decisions(self) -> list[dict[str, str]]:
-        """Take all decisions out, oldest first."""
+    def take_decision(self) -> dict[str, str] | None:
+        """Take out the oldest decision, if there is one."""
         with self._lock:
-            drained = [fields for _, fields in self._decisions]
-            self._decisions.clear()
-            return drained
+            return self._decisions.popleft()[1] if self._decisions else None
+
+    def put_back(self, decision: dict[str, str]) -> None:
+        """Undo `take_decision`; if so many came meanwhile that it no longer fits, it is lost."""
+        with self._lock:
+            if len(self._decisions) != self._decisions.maxlen:
+                self._decisions.appendleft(("0-0", decision))
 
     def close(self) -> None:
         with self._lock:

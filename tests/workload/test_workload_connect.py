@@ -1,0 +1,207 @@
+"""Which server the setting `redis` names, and what is said when it cannot be used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from workload_servers import RedisServer, answers, free_port, until
+
+from aios_eccos.errors import ConfigError, WorkloadError
+from aios_eccos.values import Lease
+from aios_eccos.workload.connect import open_workload
+from aios_eccos.workload.server import RemoteServer, safe_name
+from aios_eccos.workload.store import Load, WorkloadStore
+
+SLOT = "small@1234"
+SECRET = "s3cret-Pässword"
+QUOTED = "s3cret-P%C3%A4ssword"
+Open = Callable[..., WorkloadStore]
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[RedisServer]:
+    server = RedisServer("--requirepass", SECRET)
+    yield server
+    server.close()
+
+
+def test_the_password_of_a_url_opens(guarded: RedisServer, opened: Open, tmp_path: Path) -> None:
+    store = opened(f"redis://:{QUOTED}@127.0.0.1:{guarded.port}/1", state_dir=tmp_path)
+    assert store.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True]
+    assert not store.degraded
+    with guarded.client(password=SECRET, db=1) as client:
+        assert client.zcard("eccos:{default}:v1:slots:" + SLOT) == 1
+
+
+@pytest.mark.parametrize("login", ["", ":wrong-P4ss@", "nobody:wrong-P4ss@"])
+@pytest.mark.parametrize("member", [True, False])
+@pytest.mark.parametrize("required", [True, False])
+def test_a_wrong_password_is_told_without_showing_it(
+    guarded: RedisServer, tmp_path: Path, login: str, member: bool, required: bool
+) -> None:
+    with pytest.raises(WorkloadError, match="refuses the user or password") as it:
+        open_workload(
+            f"redis://{login}127.0.0.1:{guarded.port}",
+            state_dir=tmp_path,
+            member=member,
+            required=required,
+        )
+    assert f"redis://127.0.0.1:{guarded.port}" in str(it.value)
+    assert "P4ss" not in str(it.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:P4ss@127.0.0.1:{port}/0",
+        "redis+cluster://me:P4ss@127.0.0.1:{port}",
+        "redis+sentinel://me:P4ss@127.0.0.1:{port}/main?sentinel_password=P4ss",
+        "unix:///nowhere/redis.sock?password=P4ss",
+    ],
+)
+def test_a_server_that_is_not_there_is_named(tmp_path: Path, url: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(WorkloadError, match=r"Redis at (redis|unix).*cannot loads?:") as it:
+        open_workload(url.format(port=free_port()), state_dir=tmp_path)
+    assert time.perf_counter() - start < 2.0
+    assert "P4ss" not in str(it.value)
+
+
+def test_a_server_that_is_no_redis_is_told(tmp_path: Path, guarded: RedisServer) -> None:
+    with pytest.raises(WorkloadError, match="Redis at rediss://"):
+        open_workload(f"rediss://127.0.0.1:{guarded.port}", state_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("redis", "said"),
+    [
+        ("", "wanted 'embedded' or a URL"),
+        ("localhost:6379", "wanted 'embedded' or a URL"),
+        ("http://localhost", "wanted 'embedded' or a URL"),
+        ("redis+sentry://localhost", "wanted 'embedded' or a URL"),
+        ("redis://localhost:port", "port"),
+        ("redis://localhost?socket_timeout=soon", "socket_timeout"),
+        ("redis+sentinel://localhost:26379", "name of the Sentinel service"),
+        ("redis+sentinel://localhost:26379,/main", "a host is missing"),
+        ("redis+cluster://localhost:x", "[Pp]ort"),
+    ],
+)
+def test_a_malformed_setting_is_refused_before_anything_is_asked(
+    tmp_path: Path, redis: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        open_workload(redis, state_dir=tmp_path)
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "{a}", "x" * 65, "ü"])
+def test_a_malformed_namespace_is_refused(tmp_path: Path, namespace: str) -> None:
+    with pytest.raises(ConfigError, match="namespace"):
+        open_workload("memory", state_dir=tmp_path, namespace=namespace)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@host:1/2?password=secret", "redis://host:1/2"),
+        ("rediss://:se@cret@host", "rediss://host"),
+        ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock"),
+        ("redis+sentinel://me:secret@a:1,b:2/main", "redis+sentinel://a:1,b:2/main"),
+    ],
+)
+def test_messages_show_no_secret(url: str, shown: str) -> None:
+    assert safe_name(url) == shown
+
+
+def test_a_url_can_ask_for_more_patience() -> None:
+    for url in ("redis://host?socket_timeout=0.2", "redis+sentinel://a,b/main?socket_timeout=0.2"):
+        client = RemoteServer(url, 0.05).client()
+        options = client.connection_pool.connection_kwargs
+        assert options["socket_timeout"] == 0.2
+        assert options["socket_connect_timeout"] == 0.05
+
+
+def test_tls_is_asked_for() -> None:
+    for url in ("rediss://host", "rediss+sentinel://a:1/main"):
+        pool = RemoteServer(url, 0.05).client().connection_pool
+        assert "SSL" in pool.connection_class.__name__
+
+
+def test_memory_needs_no_redis(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from aios_eccos.workload.connect import open_workload; "
+        "open_workload('memory', state_dir=pathlib.Path('x')).close(); "
+        "sys.exit('redis' in sys.modules)"
+    )
+    root = Path(__file__).parent.parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=20).returncode == 0
+
+
+def test_a_sentinel_group_is_followed_to_its_new_master(opened: Open, tmp_path: Path) -> None:
+    master = RedisServer()
+    replica = RedisServer("--replicaof", "127.0.0.1", str(master.port))
+    sentinel = RedisServer(watches=master)
+    servers = [master, replica, sentinel]
+    try:
+        with replica.client() as client:
+            until(lambda: client.info("replication")["master_link_status"] == "up")
+        with sentinel.client() as client:
+            until(lambda: client.execute_command("SENTINEL", "REPLICAS", "main"))
+        url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
+        store = opened(url, state_dir=tmp_path, timeout_s=0.2)
+        assert store.acquire([Lease("a", SLOT)], {SLOT: 3}) == [True]
+        master.kill()
+        until(lambda: store.loads({SLOT: 3}) is not None and store.degraded)
+        until(lambda: not store.degraded, 20)
+        assert store.loads({SLOT: 3})[SLOT] == Load(1, 3, 0.0)
+        with replica.client() as client:
+            assert client.info("replication")["role"] == "master"
+            assert client.zcard("eccos:{default}:v1:slots:" + SLOT) == 1
+    finally:
+        for server in servers:
+            server.close()
+
+
+def test_a_cluster_is_asked_where_the_keys_are(opened: Open, tmp_path: Path) -> None:
+    """Two masters: each namespace lies whole on one, and either may be named in the URL."""
+    nodes = [RedisServer("--cluster-enabled", "yes") for _ in range(2)]
+    try:
+        for number, node in enumerate(nodes):
+            with node.client() as client:
+                client.execute_command(
+                    "CLUSTER", "ADDSLOTS", *range(8192 * number, 8192 * (number + 1))
+                )
+        with nodes[0].client() as client:
+            client.execute_command("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port))
+        for node in nodes:
+            with node.client() as client:
+                until(lambda one=client: b"cluster_state:ok" in _cluster_info(one))
+                until(lambda one=client: b"cluster_known_nodes:2" in _cluster_info(one))
+        url = f"redis+cluster://127.0.0.1:{nodes[0].port},127.0.0.1:{nodes[1].port}"
+        for namespace in ("a", "b", "c", "d"):
+            store = opened(url, state_dir=tmp_path, namespace=namespace)
+            assert store.acquire([Lease("a", SLOT), Lease("b", "x@1")], {SLOT: 1, "x@1": 0}) == [
+                True,
+                False,
+            ]
+            assert not store.degraded
+        held = []
+        for node in nodes:
+            with node.client() as client:
+                assert answers(client)
+                held.append(len(client.keys("*:slots:*")))
+        assert sum(held) == 4
+        assert min(held) > 0, "the namespaces above lie on both"
+    finally:
+        for node in nodes:
+            node.close()
+
+
+def _cluster_info(client: object) -> bytes:
+    info = client.execute_command("CLUSTER", "INFO")  # type: ignore[attr-defined]
+    assert isinstance(info, bytes)
+    return info
