@@ -153,4 +153,4 @@ def open_embedder(
     if cache_dir is None:
         return embedder
     cache = EmbeddingCache(cache_dir / "embeddings.sqlite")
-    return CachedEmbedder(embedder, cache, identity=embedder.identity())
+    return CachedEmbedder(embedder, cache, identity=embedder.identity)

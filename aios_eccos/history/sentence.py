@@ -1,52 +1,51 @@
-"""The sentence-transformers embedder."""
+"""The embedder: sentence-transformers models on the CPU."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
+import os
 import threading
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.errors import EmbedderError
-
 from .embedding import EmbedderSource, clean_text
+from .encoders import Encoder, load_encoder, mean_over_tokens, read_json, read_modules
 from .store import Embeddings
 
-log = logging.getLogger("aios_eccos.history")
-
-#: Most tokens, padding included, in one forward pass: bounds the memory that attention takes.
-PASS_TOKENS = 4096
+#: Most tokens, padding included, in one forward pass: enough to use the processor fully, and a
+#: bound on the memory that attention takes.
+PASS_TOKENS = 1024
 #: Bytes hashed at either end of the weights: enough to tell two models apart, and quick.
 HASHED = 1 << 20
 
 
-class Runner(Protocol):
-    """One forward pass over padded token ids."""
-
-    def __call__(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Any, Any]:
-        """From (n, length) ids and mask: (n, d) unit embeddings and (n, 4 d) layers, float32."""
-        ...
-
-
 class SentenceEmbedder:
-    """Embeds with a sentence-transformers model from a folder; loads it at first use.
+    """See `Embedder`. The model is loaded at the first text.
 
     Args:
         source: where the model lies, from `find_embedder`.
+
+    Raises:
+        EmbedderError: the folder holds no sentence-transformers model (weights that are damaged
+            are noticed at the first text).
     """
 
     def __init__(self, source: EmbedderSource) -> None:
         self.source = source
-        settings = _read_json(source.path / "config.json")
-        self._dimension = _dimension(source.path, settings)
+        dense = [
+            read_json(source.path / module["path"] / "config.json")["out_features"]
+            for module in read_modules(source.path)
+            if str(module["type"]).endswith(".Dense")
+        ]
+        self._dimension = int(
+            (dense or [read_json(source.path / "config.json")["hidden_size"]])[-1]
+        )
         self._lock = threading.Lock()
-        self._loaded: tuple[Any, Runner] | None = None
+        self._encoder: Encoder | None = None
+        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="eccos-embed")
 
     @property
     def name(self) -> str:
@@ -58,8 +57,9 @@ class SentenceEmbedder:
         """See `Embedder.dimension`."""
         return self._dimension
 
+    @property
     def identity(self) -> str:
-        """The name and a hash of the weights' ends: equal for equal vectors."""
+        """The name and a hash of the weights' ends: the same for the same vectors."""
         digest = hashlib.sha256()
         for path in sorted(self.source.path.glob("*.safetensors")):
             size = path.stat().st_size
@@ -69,40 +69,66 @@ class SentenceEmbedder:
                 digest.update(file.read())
         return f"{self.name} {digest.hexdigest()}"
 
+    def load(self) -> Encoder:
+        """Load the model now, if it is not yet.
+
+        Raises:
+            EmbedderError: it is damaged.
+        """
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = load_encoder(self.source.path)
+            return self._encoder
+
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Embedder.embed`."""
-        return self.embed_with_layers(texts)[0]
+        return self._run(texts, with_layers=False)[0]
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
         """See `Embedder.embed_with_layers`."""
-        embeddings = np.zeros((len(texts), self._dimension), dtype=np.float32)
-        layers = np.zeros((len(texts), 4 * self._dimension), dtype=np.float32)
-        tokenizer, run = self._load()
-        encoded = [row.ids for row in tokenizer.encode_batch([clean_text(t) for t in texts])]
-        for rows in passes([len(ids) for ids in encoded]):
-            ids, mask = pad([encoded[row] for row in rows])
-            embeddings[rows], layers[rows] = run(ids, mask)
+        return self._run(texts, with_layers=True)
+
+    def _run(self, texts: Sequence[str], *, with_layers: bool) -> tuple[Embeddings, Embeddings]:
+        encoder = self.load()
+        rows = [encoder.tokens(clean_text(text)) for text in texts]
+        embeddings = np.zeros((len(rows), self._dimension), dtype=np.float32)
+        height = len(rows) if with_layers else 0
+        layers = np.zeros((height, 4 * self._dimension), dtype=np.float32)
+
+        def one_pass(group: list[int]) -> None:
+            ids, mask = _pad([rows[row] for row in group])
+            embeddings[group], states = encoder.forward(ids, mask)
+            if with_layers:
+                layers[group] = _pool(states, mask)
+
+        groups = _passes([len(row) for row in rows])
+        if len(groups) > 1 and encoder.parallel:
+            list(self._threads.map(one_pass, groups))
+        else:
+            for group in groups:
+                one_pass(group)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
         return embeddings, layers
 
-    def _load(self) -> tuple[Any, Runner]:
-        with self._lock:
-            if self._loaded is None:
-                self._loaded = load_torch(self.source.path)
-            return self._loaded
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def passes(lengths: Sequence[int]) -> list[NDArray[np.int64]]:
+def _passes(lengths: Sequence[int]) -> list[list[int]]:
     """Rows that go through the model together: of like length, so that little is padding."""
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        full = not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > PASS_TOKENS
-        if full:
+        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > PASS_TOKENS:
             groups.append([])
         groups[-1].append(row)
-    return [np.array(group) for group in groups]
+    return groups
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and mask, (n, longest)."""
     shape = len(rows), max(len(row) for row in rows)
     ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -112,60 +138,7 @@ def pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.in
     return ids, mask
 
 
-def load_torch(path: Path) -> tuple[Any, Runner]:
-    """Tokenizer and forward pass by PyTorch, for any model of sentence-transformers.
-
-    Raises:
-        EmbedderError: the folder holds no such model, or a damaged one.
-    """
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        model = SentenceTransformer(str(path), device="cpu", local_files_only=True).eval()
-        tokenizer = model.tokenizer.backend_tokenizer
-        body, heads = model[0].auto_model, list(model)[1:]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise EmbedderError(f"embedder {path} cannot be loaded: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(model.max_seq_length or tokenizer.model_max_length)
-
-    def run(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Any, Any]:
-        with torch.inference_mode():
-            seen = torch.from_numpy(mask)
-            out = body(
-                input_ids=torch.from_numpy(ids), attention_mask=seen, output_hidden_states=True
-            )
-            features = {"token_embeddings": out.last_hidden_state, "attention_mask": seen}
-            for head in heads:
-                features = head(features)
-            embedding = torch.nn.functional.normalize(features["sentence_embedding"], dim=1)
-            depth = len(out.hidden_states) - 1
-            weight = seen.unsqueeze(-1).to(embedding.dtype)
-            pooled = [
-                (out.hidden_states[at] * weight).sum(1) / weight.sum(1)
-                for at in (depth // 3, 2 * depth // 3, depth)
-            ]
-            pooled.append(out.last_hidden_state.masked_fill(weight == 0, -torch.inf).amax(1))
-            return embedding.numpy(), torch.cat(pooled, 1).numpy()
-
-    return tokenizer, run
-
-
-def _dimension(path: Path, settings: dict[str, Any]) -> int:
-    modules = json.loads((path / "modules.json").read_text(encoding="utf-8"))
-    for module in reversed(modules):
-        part = path / module["path"] / "config.json"
-        if "Dense" in module["type"] and part.is_file():
-            return int(_read_json(part)["out_features"])
-    return int(settings["hidden_size"])
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EmbedderError(f"embedder: {path}: {error}") from error
-    if not isinstance(raw, dict):
-        raise EmbedderError(f"embedder: {path}: wanted a mapping")
-    return raw
+def _pool(states: Sequence[Embeddings], mask: NDArray[np.int64]) -> Embeddings:
+    """(n, 4 d): the means over tokens of three layers, and the maximum of the last."""
+    last = np.where(mask[:, :, None] == 1, states[-1], np.float32(-np.inf)).max(axis=1)
+    return np.concatenate([*(mean_over_tokens(state, mask) for state in states), last], axis=1)

@@ -159,7 +159,8 @@ def facts_by_model(outcomes: Iterable[Outcome], models: Sequence[str]) -> FloatA
     known = {outcome.model: facts(outcome) for outcome in outcomes}
     missing = (np.nan, np.nan)
     pairs = [known.get(name, missing) for name in models]
-    return np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    values: FloatArray = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
+    return values
 
 
 def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTable:
