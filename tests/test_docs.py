@@ -1,0 +1,49 @@
+"""The README says what the code does: settings, model keys, commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pydantic_core import PydanticUndefined
+
+from aios_eccos.cli.main import COMMANDS
+from aios_eccos.config import ModelEntry, Settings
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+#: Keys of a model's entry that are AIOS's own.
+AIOS_KEYS = {"name", "backend", "hostname", "api_key"}
+
+
+def default_of(name: str) -> str:
+    field = Settings.model_fields[name]
+    value = field.default if field.default is not PydanticUndefined else field.default_factory()  # type: ignore[call-arg, misc]
+    return "none" if value in (None, {}) else f"`{value}`"
+
+
+def settings_rows() -> list[str]:
+    return [
+        f"| `{name}` | {default_of(name)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+@pytest.mark.parametrize("row", settings_rows())
+def test_every_setting_has_its_line(row: str) -> None:
+    assert row in README
+
+
+def test_no_line_describes_a_setting_that_is_gone() -> None:
+    table = README.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [*Settings.model_fields]
+
+
+@pytest.mark.parametrize("key", sorted(set(ModelEntry.model_fields) - AIOS_KEYS))
+def test_every_key_of_a_model_is_described(key: str) -> None:
+    assert f"`{key}`" in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_mentioned(name: str) -> None:
+    assert f"aios-eccos {name}" in README

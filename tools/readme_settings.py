@@ -1,0 +1,19 @@
+"""Write the README's settings table from the settings: python tools/readme_settings.py."""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from test_docs import settings_rows  # noqa: E402
+
+readme = ROOT / "README.md"
+head = ["<!-- settings -->", "| setting | default | meaning |", "|---|---|---|"]
+table = "\n".join([*head, *settings_rows(), "<!-- /settings -->"])
+text = readme.read_text(encoding="utf-8")
+readme.write_text(
+    re.sub(r"<!-- settings -->.*<!-- /settings -->", lambda _: table, text, flags=re.DOTALL),
+    encoding="utf-8",
+)
