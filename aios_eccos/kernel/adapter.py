@@ -13,7 +13,7 @@ from aios_eccos.locate import Config
 from aios_eccos.values import Answer, Failure, Query
 
 from . import answers
-from .contract import StockAdapter, Syscall
+from .seams import StockAdapter, Syscall
 
 if TYPE_CHECKING:
     _Stock = StockAdapter

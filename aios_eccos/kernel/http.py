@@ -21,8 +21,8 @@ from aios_eccos import __version__
 from aios_eccos.errors import ConfigError
 
 from . import calls, hook, routes
-from .contract import LaunchModule
 from .scheduler import EccosScheduler
+from .seams import LaunchModule
 from .serving import Serving
 
 log = logging.getLogger("aios_eccos.kernel.http")

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib
 import secrets
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
+from .adapter import EccosAdapter
+from .scheduler import EccosScheduler
 from .serving import Serving
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
@@ -93,6 +96,7 @@ def kernel_status(serving: Serving) -> dict[str, Any]:
         "running": running,
         "settled": serving.settled,
         "failed": serving.failed,
+        "seams": seams(serving),
         "undecided": engine.router.failures if engine is not None else 0,
         "observed": {
             "calls": shadow.calls,
@@ -102,4 +106,18 @@ def kernel_status(serving: Serving) -> dict[str, Any]:
             "forecast_successes_served": shadow.success_served,
             "forecast_successes_routed": shadow.success_routed,
         },
+    }
+
+
+def seams(serving: Serving) -> dict[str, bool]:
+    """Whether the plugin sits at each place of this kernel where it should."""
+    llm = sys.modules.get("aios.hooks.modules.llm")
+    scheduler = sys.modules.get("aios.hooks.modules.scheduler")
+    current = EccosScheduler.current()
+    return {
+        "adapter": issubclass(getattr(llm, "LLM", object), EccosAdapter),
+        "FIFO scheduler": issubclass(getattr(scheduler, "FIFOScheduler", object), EccosScheduler),
+        "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
+        "active scheduler": current is not None and current.active,
+        "adapter in force": current is not None and current.llm is serving.adapter,
     }

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from aios_eccos.values import Failure
 
-from .contract import StockScheduler, Syscall
-from .serving import Serving, settle
+from .seams import StockScheduler, Syscall
+from .serving import Serving
+from .settle import settle
 
 if TYPE_CHECKING:
     _Stock = StockScheduler
@@ -117,7 +118,7 @@ class EccosScheduler(_Stock):
         def work() -> None:
             try:
                 response = executor(syscall)
-            except Exception as error:  # noqa: BLE001 - AIOS's managers raise anything; the agent must hear of it
+            except Exception as error:  # noqa: BLE001 - the agent must hear of it
                 log.warning("a %s call failed: %s", syscall_type, type(error).__name__)
                 text = f"{syscall_type} error: {type(error).__name__}: {error}"
                 response = self._error(syscall_type, text, 500)

@@ -22,8 +22,9 @@ from aios_eccos.values import Answer, Failure, Query, Settled
 
 from .adapter import EccosAdapter
 from .calls import Caller, Refused, read_query, turn
-from .contract import Syscall
+from .seams import Syscall
 from .sessions import Sessions
+from .settle import settle
 from .shadow import Shadow
 
 log = logging.getLogger("aios_eccos.kernel.serving")
@@ -230,21 +231,6 @@ class Serving:
                 self.shadow.compare(engine.router, ticket, settled)
         except Exception:  # the agent has its answer; bookkeeping must not end the thread
             log.exception("a settled call could not be recorded")
-
-
-def settle(syscall: Syscall, response: Any) -> None:
-    """End a kernel's call: as `done`, whatever the response says, and the event last.
-
-    Any other status makes AIOS submit the call again; an event that comes first lets the agent
-    read a call that is half ended.
-    """
-    now = time.time()
-    if syscall.get_start_time() is None:
-        syscall.set_start_time(now)
-    syscall.set_response(response)
-    syscall.set_end_time(now)
-    syscall.set_status("done")
-    syscall.event.set()
 
 
 def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:

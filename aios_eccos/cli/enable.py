@@ -1,0 +1,123 @@
+"""`aios-eccos enable | disable | run | mode`: the plugin in and out of an AIOS checkout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError, EccosError, KernelError
+
+Home = Annotated[Path | None, typer.Option(help="AIOS's checkout; default: $AIOS_HOME.")]
+
+
+def _home(aios_home: Path | None) -> Path:
+    from ..locate import last_enabled
+
+    named = aios_home or (Path(value) if (value := os.environ.get("AIOS_HOME")) else None)
+    home = named or last_enabled()
+    if home is None:
+        raise ConfigError("which AIOS? Name its checkout with --aios-home DIR")
+    if not home.is_dir():
+        raise ConfigError(f"--aios-home {home}: no such folder")
+    return home
+
+
+def enable(
+    aios_home: Home = None,
+    python: Annotated[
+        str, typer.Option(help="The interpreter that runs AIOS; default: this one.")
+    ] = sys.executable,
+    observe: Annotated[
+        bool, typer.Option("--observe", help="Decide and log, but serve AIOS's own choice.")
+    ] = False,
+) -> None:
+    """Switch the plugin on in an AIOS checkout. Restart the kernel afterwards."""
+    from ..kernel import install
+    from ..locate import remember_enabled
+
+    home = _home(aios_home)
+    for line in install.enable(home, python, observe):
+        typer.echo(line)
+    remember_enabled(home)
+    _fetch_embedder(home)
+
+
+def _fetch_embedder(home: Path) -> None:
+    """The one place where the embedder may be downloaded: never on a call's way."""
+    from ..history.embedding import find_embedder
+    from ..locate import load_config, locate
+
+    try:
+        source = find_embedder(
+            load_config(locate(aios_home=home)).settings.embedder, allow_download=True
+        )
+        typer.echo(f"embedder: {source.name} ({source.found_in})")
+    except EccosError as error:
+        typer.echo(f"calls will be routed on priors, there is no embedder: {error}", err=True)
+
+
+def disable(aios_home: Home = None) -> None:
+    """Switch the plugin off and restore AIOS's configuration."""
+    from ..kernel import install
+    from ..locate import last_enabled, remember_enabled
+
+    home = _home(aios_home)
+    known = last_enabled()
+    for line in install.disable(home):
+        typer.echo(line)
+    if known is not None and known.resolve() == home.resolve():
+        remember_enabled(None)
+
+
+def run(
+    command: Annotated[
+        list[str], typer.Argument(help="How AIOS is started, e.g. python -m runtime.launch.")
+    ],
+) -> None:
+    """Load the plugin into one start of AIOS, whatever its strategy; nothing is installed.
+
+    Write `--` before the command.
+    """
+    import shutil
+
+    import aios_eccos.kernel
+
+    from ..kernel import install
+
+    program = shutil.which(command[0])
+    if program is None:
+        raise KernelError(f"run: {command[0]}: no such command")
+    interpreter = program if "python" in Path(program).name else shutil.which("python")
+    if interpreter is not None:
+        install.probe(interpreter)
+    once = Path(aios_eccos.kernel.__file__).with_name("once")
+    before = os.environ.get("PYTHONPATH")
+    paths = [str(once), *([before] if before else [])]
+    environment = {**os.environ, "AIOS_ECCOS": "run", "PYTHONPATH": os.pathsep.join(paths)}
+    sys.stdout.flush()
+    os.execve(program, command, environment)
+
+
+def mode(
+    wanted: Annotated[str, typer.Argument(metavar="MODE", help="route or observe.")],
+    aios_home: Home = None,
+) -> None:
+    """Choose between route and observe, in the configuration and in a living kernel."""
+    from ..kernel import client, install
+    from ..locate import load_config, locate
+
+    if wanted not in ("route", "observe"):
+        raise ConfigError(f"mode {wanted!r}: allowed are route and observe")
+    location = locate(aios_home=aios_home)
+    if location.config_path is None:
+        raise ConfigError("which AIOS? Name its checkout with --aios-home DIR")
+    install.set_mode(location.config_path, wanted)
+    typer.echo(f"wrote mode: {wanted} into {location.config_path}")
+    living = client.post(load_config(location), "/eccos/mode", {"mode": wanted})
+    typer.echo(
+        "the living kernel follows" if living else "no kernel answers; it holds at its start"
+    )
