@@ -44,6 +44,8 @@ log = logging.getLogger("aios_eccos.router")
 
 #: Worth of a success, in the dearest forecast cost, where no price is known: the strongest wins.
 STRONGEST = 1e6
+#: Effective records behind a forecast below which the strongest is taken rather than a gamble.
+MIN_SUPPORT = 1.0
 
 
 class Embeds(Protocol):
@@ -242,7 +244,8 @@ class Router:
         pattern, policy = self.settings.policy(query.agent)
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         curve, floor = self._floor(query.floor, policy.quality_floor, names)
-        known = curve is not None and not math.isnan(floor)
+        supported = float(forecast.support[row][allowed].max(initial=0.0)) >= MIN_SUPPORT
+        known = curve is not None and supported and not math.isnan(floor)
         price = curve.price_for(floor) if curve is not None and known else math.inf
         return Prospect(
             query=query,
@@ -321,7 +324,7 @@ def _reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[
         why = "is at its limit" if free[best] <= 0 else "had its slots lent to calls that gain more"
         return f"the best left: {name} would be chosen but {why}"
     if not math.isfinite(prospect.price):
-        return "the strongest: no history yet to save money by"
+        return "the strongest: no history like it yet to save money by"
     return "the cheapest way to keep the floor: cost less the worth of its success is least"
 
 
