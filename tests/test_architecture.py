@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "fairness": set(),
     "config": {"values", "errors"},
     "locate": {"config", "errors"},
-    "manifest": {"errors"},
+    "manifest": {"config", "errors"},
     "history": {"values", "errors"},
     "predict": {"values", "errors", "history"},
     "optimize": {"values", "errors"},
