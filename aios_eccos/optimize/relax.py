@@ -3,56 +3,121 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from aios_eccos.optimize import lp
-from aios_eccos.optimize.program import Prices, Program
+from aios_eccos.optimize.program import TOLERANCE, Prices, Program
 from aios_eccos.optimize.repair import exchange
+from aios_eccos.optimize.serve import servable
 from aios_eccos.optimize.single import HIGHEST, Relaxed, solve_single
+from aios_eccos.optimize.smooth import Soft, anneal
 from aios_eccos.optimize.transport import transport
 from aios_eccos.values import FloatArray, IntArray
 
-SMALL = 600
-"""Rows up to which binding limits are left to the assignment of rows to slots (n^3)."""
+SMALL = 200
+"""Rows up to which limits are left to the assignment of rows to slots (n^3)."""
 
-CORE = 160
-"""Rows that rounding may still move."""
+CORES = (200, 800)
+"""Rows that are settled exactly around the smoothed optimum; the next if the last did not do."""
+
+WIDTH = 3.0
+"""Columns farther from their row's best than this many times the core's widest margin are out."""
+
+GAP = 1e-6
+"""Relative gap at which nothing more is tried; also the noise by which ties are broken."""
 
 
 def relax(program: Program, deadline: float | None = None) -> Relaxed:
     """A near-optimal whole assignment, with the prices that prove how near."""
-    limited = bool((program.capacity < program.n).any())
-    if program.n == 0:
-        nothing = np.zeros(0, dtype=np.int64)
-        zero = Prices(np.zeros(len(program.need)), np.zeros(program.m))
-        return Relaxed(nothing, zero, np.zeros(len(program.need)))
-    if len(program.need) <= 1 and (program.n <= SMALL or not limited):
-        found = solve_single(program)
-        near = nearest(program, found.prices, found.choice, CORE)
-        part = lower(program, found.short).part(near, found.choice)
-        choice = found.choice.copy()
-        choice[near] = exchange(part, choice[near], found.prices)
-        return Relaxed(choice, found.prices, found.short, found.slot_gains, found.split)
-    return _by_lp(program, deadline)
+    free = np.zeros(len(program.need)), np.zeros(program.m)
+    choice: IntArray = np.argmin(program.objective, axis=1).astype(np.int64)
+    if (program.free(choice) >= 0).all() and program.meets(choice):
+        return Relaxed(choice, Prices(*free), np.zeros(len(program.need)))
+    if program.n <= SMALL:
+        found = _small(program, deadline)
+        choice = exchange(lower(program, found.short), found.choice, found.prices)
+        return replace(found, choice=choice)
+    found = _large(program, deadline)
+    if not _missed(program, found):
+        return found
+    # Out of reach, or at its edge: first the least shortfall, with the objective as tie-break.
+    nearer = replace(program, objective=program.objective * GAP)
+    reached = _large(nearer, deadline, ceiling=1.0)
+    if _missed(program, reached):
+        short = np.maximum(program.need - program.gained(reached.choice), 0.0)
+        prices = Prices(reached.prices.rows / GAP, reached.prices.slots / GAP)
+        return replace(reached, prices=prices, short=short, slot_gains=reached.prices.slots)
+    return _settled(program, Soft(found.prices, reached.choice, 0), deadline)
+
+
+def _missed(program: Program, found: Relaxed) -> bool:
+    return bool((found.short > TOLERANCE * program.n).any())
+
+
+def _small(program: Program, deadline: float | None, near: Prices | None = None) -> Relaxed:
+    """Solves outright; `near` are prices from which to start."""
+    if len(program.need) > 1:
+        return _by_lp(program, deadline)
+    return solve_single(program, 0.0 if near is None else float(near.rows.sum()))
+
+
+def _large(program: Program, deadline: float | None, ceiling: float = np.inf) -> Relaxed:
+    """Smoothed prices, then the rows that they leave open."""
+    soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling)
+    if soft.open > CORES[-1]:  # ties: noise tells them apart
+        typical = abs(program.value(soft.choice)) / program.n + 1e-12
+        noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * typical)
+        program = replace(program, objective=program.objective + noise)
+        start = soft.prices, GAP * typical
+        soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, start=start)
+    return _settled(program, soft, deadline)
+
+
+def _settled(program: Program, soft: Soft, deadline: float | None) -> Relaxed:
+    """Solves for the rows nearest to a tie, all others keeping their choice."""
+    for size in CORES:
+        core, width = _core(program, soft.prices, soft.choice, size)
+        part = program.part(core, soft.choice)
+        found = _small(_pruned(part, soft.prices, WIDTH * width), deadline, soft.prices)
+        choice = soft.choice.copy()
+        choice[core] = exchange(lower(part, found.short), found.choice, found.prices)
+        rounding = part.value(choice[core]) - part.bound(found.prices)
+        value = program.value(choice)
+        far = value - rounding - program.bound(found.prices) > GAP * abs(value)
+        if not far and not _missed(program, found):
+            break
+    return replace(found, choice=choice)
+
+
+def _pruned(program: Program, prices: Prices, width: float) -> Program:
+    """Without the pairs that are far from their row's best column, if the rows still fit."""
+    reduced = program.reduced(prices)
+    near = reduced <= reduced.min(axis=1, keepdims=True) + width
+    if not servable(near, program.capacity)[0].all():
+        return program
+    return replace(program, objective=np.where(near, program.objective, np.inf))
+
+
+def _core(program: Program, prices: Prices, choice: IntArray, size: int) -> tuple[IntArray, float]:
+    """The rows nearest to a tie and those by which a column is overfull; the widest margin."""
+    reduced = program.reduced(prices)
+    two = np.partition(reduced, min(1, program.m - 1), axis=1)
+    margin = np.abs(two[:, min(1, program.m - 1)] - two[:, 0])
+    mixed = np.random.default_rng(0).permutation(program.n)  # no order among ties
+    order = mixed[np.argsort(margin[mixed], kind="stable")]
+    core = np.zeros(program.n, dtype=bool)
+    core[order[:size]] = True
+    over = -program.free(choice)
+    for column in np.flatnonzero(over > 0):
+        core[order[choice[order] == column][: over[column] + 1]] = True
+    return np.flatnonzero(core).astype(np.int64), float(margin[core].max())
 
 
 def lower(program: Program, short: FloatArray) -> Program:
     """The program with needs lowered to what can be met."""
     return Program(program.objective, program.gains, program.need - short, program.capacity)
-
-
-def nearest(program: Program, prices: Prices, choice: IntArray, count: int) -> IntArray:
-    """The rows whose best and second-best reduced costs (or choice and best) are nearest."""
-    if program.n <= count:
-        return np.arange(program.n)
-    reduced = program.reduced(prices)
-    if program.m == 1:
-        return np.arange(count)
-    two = np.partition(reduced, 1, axis=1)
-    off = reduced[np.arange(program.n), choice] > two[:, 0]
-    margin = np.where(off, 0.0, two[:, 1] - two[:, 0])
-    return np.sort(np.argpartition(margin, count)[:count])
 
 
 def _by_lp(program: Program, deadline: float | None) -> Relaxed:
@@ -73,31 +138,26 @@ def _by_lp(program: Program, deadline: float | None) -> Relaxed:
         return Relaxed(choice, prices, short, timed_out=True)
     choice, split = _rounded(lower(program, short), answer)
     gone = program.need - short - program.gained(choice)
-    short = short + np.where(gone > 1e-9 * program.n, gone, 0.0)
+    short = short + np.where(gone > TOLERANCE * program.n, gone, 0.0)
     return Relaxed(choice, answer.prices, short, reach, split)
 
 
 def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
-    """Whole rows from an LP's shares: the settled ones stay, the others and the nearest move."""
-    choice: IntArray = np.argmax(answer.shares, axis=1).astype(np.int64)
-    loose = answer.shares.max(axis=1) < 1 - 1e-6
-    core = nearest(program, answer.prices, choice, CORE)
-    core = np.union1d(core, np.flatnonzero(loose))
-    part = program.part(core, choice)
-    moved = _whole(part, answer.prices)
-    if moved is None:
-        moved = lp.exact(part)
-    if moved is None:
-        whole = lp.exact(program) if program.n <= 1000 else None
-        return choice if whole is None else whole, int(loose.sum())
-    choice[core] = exchange(part, moved, answer.prices)
-    return choice, int(loose.sum())
+    """Whole rows from an LP's shares: raised prices, then exact search."""
+    split = int((answer.shares.max(axis=1) < 1 - 1e-6).sum())
+    choice: IntArray | None = np.argmax(answer.shares, axis=1).astype(np.int64)
+    if split:
+        choice = _whole(program, answer.prices)
+        if choice is None:
+            choice = lp.exact(program)
+        if choice is None:
+            return transport(program.reduced(answer.prices), program.capacity), split
+    assert choice is not None
+    return choice, split
 
 
 def _whole(program: Program, prices: Prices) -> IntArray | None:
-    """Raises the rows' prices until an assignment of the core meets every need."""
-    if len(program.need) == 1:
-        return solve_single(program).choice
+    """Raises the rows' prices until an assignment meets every need; None if none does."""
     for factor in (0.0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e3, 1e6):
         raised = prices.rows * (1 + factor) + factor * 1e-6
         choice = transport(program.reduced(Prices(raised, np.zeros(program.m))), program.capacity)

@@ -7,7 +7,7 @@ is cheaper there, that price is the dual optimum (Handler and Zang, Networks 10,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,41 +42,82 @@ class Relaxed:
     timed_out: bool = False
 
 
-def solve_single(program: Program) -> Relaxed:
-    """The dual optimum of a program with at most one linear row, and the assignment above it."""
-    short, reach = np.zeros(len(program.need)), None
-    low = high = transport(program.objective, program.capacity)
-    price, gains, need = 0.0, np.zeros_like(program.objective), -np.inf
-    if len(program.need) and not program.meets(low):
-        gains = program.gains[0]
-        steepest = program.objective - HIGHEST * gains
-        high = transport(steepest, program.capacity)
-        need = float(program.need[0]) - TOLERANCE * program.n
-        if _gain(program, high) < need:
-            short = program.need - program.gained(high)
-            need = _gain(program, high) - TOLERANCE * program.n
-            reach = slot_prices(steepest, high) / HIGHEST
-    for _ in range(STEPS):
-        if len(short) == 0 or _gain(program, low) >= need:
+@dataclass(frozen=True)
+class _Point:
+    """An assignment with its objective and its gain in the one linear row."""
+
+    choice: IntArray
+    value: float
+    gain: float
+
+
+def solve_single(program: Program, guess: float = 0.0) -> Relaxed:
+    """The dual optimum of a program with at most one linear row, and the assignment above it.
+
+    Args:
+        guess: where the price may be; saves most steps if it is near.
+    """
+    if not len(program.need):
+        point = _at(program, 0.0)
+        return _relaxed(program, point, point, 0.0, np.zeros(0))
+    need = float(program.need[0]) - TOLERANCE * program.n
+    low, high = _around(program, need, guess)
+    low = low or _at(program, 0.0)
+    if low.gain >= need:
+        return _relaxed(program, low, low, 0.0, np.zeros(1))
+    highest = HIGHEST * _largest(program.objective)
+    high = high or _at(program, highest)
+    short, slot_gains = np.zeros(1), None
+    if high.gain < need:
+        short = program.need - high.gain
+        need = high.gain - TOLERANCE * program.n
+        steepest = program.objective - highest * program.gains[0]
+        slot_gains = slot_prices(steepest, high.choice) / highest
+        if low.gain >= need:
+            high = low
+    price = 0.0
+    for _ in range(STEPS if high is not low else 0):
+        price = (high.value - low.value) / (high.gain - low.gain)
+        middle = _at(program, price)
+        known = low.value - price * low.gain
+        if middle.value - price * middle.gain >= known - 1e-12 * max(1.0, abs(known)):
             break
-        more = _gain(program, high) - _gain(program, low)
-        price = (program.value(high) - program.value(low)) / more
-        reduced = program.objective - price * gains
-        middle = transport(reduced, program.capacity)
-        gain = _gain(program, middle)
-        ends = _total(reduced, low), _total(reduced, high)
-        if _total(reduced, middle) >= min(ends) - 1e-12 * max(1.0, abs(ends[0])):
-            break
-        low, high = (low, middle) if gain >= need else (middle, high)
-    slots = slot_prices(program.objective - price * gains, low)
-    exact = price == 0 or _gain(program, high) <= need + 2 * TOLERANCE * program.n
-    split = 0 if exact else int((low != high).sum())
-    return Relaxed(high, Prices(np.full(len(short), price), slots), short, reach, split)
+        low, high = (low, middle) if middle.gain >= need else (middle, high)
+    return replace(_relaxed(program, low, high, price, short), slot_gains=slot_gains)
 
 
-def _gain(program: Program, choice: IntArray) -> float:
-    return float(program.gained(choice)[0])
+def _around(program: Program, need: float, guess: float) -> tuple[_Point | None, _Point | None]:
+    """Assignments short of and above the need, at prices near the guess, where there are any."""
+    low: _Point | None = None
+    high: _Point | None = None
+    if guess > 0:
+        for factor in (0.99, 1.01, 0.9, 1.1):
+            if (low if factor < 1 else high) is None:
+                point = _at(program, factor * guess)
+                low, high = (low, point) if point.gain >= need else (point, high)
+    return low, high
 
 
-def _total(reduced: FloatArray, choice: IntArray) -> float:
-    return float(reduced[np.arange(len(choice)), choice].sum())
+def _at(program: Program, price: float) -> _Point:
+    """The best assignment at a price, by limits alone."""
+    reduced = program.objective
+    if price:
+        reduced = reduced - price * program.gains[0]
+    choice = transport(reduced, program.capacity)
+    gain = float(program.gained(choice)[0]) if len(program.need) else 0.0
+    return _Point(choice, program.value(choice), gain)
+
+
+def _relaxed(
+    program: Program, low: _Point, high: _Point, price: float, short: FloatArray
+) -> Relaxed:
+    prices = Prices(np.full(len(short), price), np.zeros(program.m))
+    slots = slot_prices(program.reduced(prices), low.choice)
+    exact = price == 0 or high.gain <= program.need[0] - short[0] + TOLERANCE * program.n
+    split = 0 if exact else int((low.choice != high.choice).sum())
+    return Relaxed(high.choice, Prices(prices.rows, slots), short, split=split)
+
+
+def _largest(objective: FloatArray) -> float:
+    finite = np.abs(objective[np.isfinite(objective)])
+    return float(finite.max(initial=0.0)) or 1.0

@@ -185,7 +185,7 @@ def _program(
 ) -> tuple[Program, float]:
     """The rows' program in costs of the order of 1, and the dollars of one such cost."""
     allowed, success = problem.allowed[rows], problem.success[rows]
-    unit = float(np.where(allowed, problem.cost[rows], 0.0).max(initial=0.0)) or 1.0
+    unit = _typical(problem.cost[rows], allowed)
     cost = problem.cost[rows] / unit
     gains = [success * floor.rows[rows, None] for floor in problem.floors]
     need = [floor.floor * int(floor.rows[rows].sum()) for floor in problem.floors]
@@ -201,6 +201,13 @@ def _program(
         capacity=np.minimum(capacity, len(rows)),
     )
     return program, unit
+
+
+def _typical(cost: FloatArray, allowed: BoolArray) -> float:
+    """Median of the positive costs (of a sample, if there are many rows); 1 if there are none."""
+    step = max(1, len(cost) // 4_096)
+    positive = cost[::step][allowed[::step] & (cost[::step] > 0)]
+    return float(np.median(positive)) if len(positive) else 1.0
 
 
 def _in_money(

@@ -19,7 +19,7 @@ def transport(reduced: FloatArray, capacity: IntArray) -> IntArray:
         return choice
     from scipy.optimize import linear_sum_assignment
 
-    slots = np.repeat(np.arange(m), np.minimum(capacity, n))
+    slots = np.repeat(np.arange(m), np.minimum(capacity, np.isfinite(reduced).sum(axis=0)))
     if len(slots) < n:
         raise ValueError(f"{n} rows do not fit into {len(slots)} slots")
     rows, taken = linear_sum_assignment(reduced[:, slots])

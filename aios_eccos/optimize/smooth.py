@@ -1,0 +1,195 @@
+"""Near-optimal prices of a large program: the Lagrange dual, smoothed and cooled.
+
+The row minimum in the dual is replaced by a soft minimum of temperature T, which makes it twice
+differentiable in its few unknowns (one price per linear row, one per limited column). Newton's
+method takes two or three steps per temperature. The first temperatures are done on samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from aios_eccos.optimize.program import Prices, Program
+from aios_eccos.values import BoolArray, FloatArray, IntArray
+
+SAMPLES = (1_000, 10_000)
+"""Rows of the samples; each is used where it is at most a third of what comes after it."""
+
+COOLING = 0.25
+COLDEST = 1e-6
+"""Last temperature, in units of a stage's first; only ties are still divided there."""
+
+NEWTON_STEPS = 12
+SETTLED = 0.98
+"""A row whose largest share is above this is settled."""
+
+
+@dataclass(frozen=True)
+class Soft:
+    """The smoothed optimum.
+
+    Attributes:
+        prices: near the dual optimum.
+        choice: (n,) column per row, in the proportions of the shares.
+        open: rows still divided between columns.
+    """
+
+    prices: Prices
+    choice: IntArray
+    open: int
+
+
+def anneal(
+    program: Program,
+    *,
+    unsettled: int,
+    ceiling: float = np.inf,
+    start: tuple[Prices, float] | None = None,
+) -> Soft:
+    """Cools until at most `unsettled` rows are divided between columns (or only ties are).
+
+    Args:
+        ceiling: highest price of a linear row (what a unit of unmet need costs).
+        start: prices and temperature to start from, instead of samples.
+    """
+    count = len(program.need)
+    spread = program.objective[np.isfinite(program.objective)]
+    hottest = temperature = 0.3 * float(spread.std()) + (0.1 * ceiling if ceiling < np.inf else 1e-6)
+    prices = np.zeros(count + program.m)
+    if start is not None:
+        prices, temperature = np.concatenate([start[0].rows, start[0].slots]), start[1]
+    else:
+        rng = np.random.default_rng(0)
+        for size in [size for size in SAMPLES if 3 * size <= program.n]:
+            rows = rng.choice(program.n, size, replace=False).astype(np.int64)
+            dual = _Dual(_sample(program, rows), ceiling)
+            prices, temperature, _ = dual.cool(prices, temperature, size // 20)
+            if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
+                prices, temperature = np.zeros_like(prices), hottest
+    prices, _, shares = _Dual(program, ceiling).cool(prices, temperature, unsettled)
+    loose = int((shares.max(axis=0) < SETTLED).sum())
+    return Soft(Prices(prices[:count], prices[count:]), _dealt(shares), loose)
+
+
+def _dealt(shares: FloatArray) -> IntArray:
+    """Whole rows whose column counts follow the shares (m, n): ties are dealt, not piled up."""
+    most = shares.max(axis=0)
+    choice: IntArray = np.argmax(shares, axis=0).astype(np.int64)
+    loose = np.flatnonzero(most < 1 - 1e-3)
+    loose = loose[np.lexsort((most[loose], choice[loose]))]
+    draw = np.modf(np.arange(len(loose)) * 0.6180339887498949)[0]
+    dealt = (np.cumsum(shares[:, loose], axis=0) < draw).sum(axis=0)
+    choice[loose] = np.minimum(dealt, len(shares) - 1)
+    return choice
+
+
+def _sample(program: Program, rows: IntArray) -> Program:
+    part = len(rows) / program.n
+    return Program(
+        objective=program.objective[rows],
+        gains=program.gains[:, rows],
+        need=program.need * part,
+        capacity=np.asarray(program.capacity * part),  # fractions of slots do no harm here
+    )
+
+
+class _Dual:
+    """The smoothed dual of one program. Arrays lie columns first: sums over columns are fast."""
+
+    def __init__(self, program: Program, ceiling: float) -> None:
+        self.objective = np.ascontiguousarray(program.objective.T)
+        self.gains = [np.ascontiguousarray(gain.T) for gain in program.gains]
+        self.count = len(self.gains)
+        self.right = np.concatenate([program.need, -program.capacity.astype(np.float64)])
+        self.active: BoolArray = np.concatenate(
+            [np.ones(self.count, dtype=bool), program.capacity < program.n]
+        )
+        self.top = np.concatenate([np.full(self.count, ceiling), np.full(program.m, np.inf)])
+        self.n = program.n
+
+    def cool(
+        self, prices: FloatArray, temperature: float, unsettled: int
+    ) -> tuple[FloatArray, float, FloatArray]:
+        """Newton at falling temperatures; (prices, last temperature, shares (m, n))."""
+        coldest = temperature * COLDEST
+        while True:
+            prices, shares = self.newton(prices, temperature)
+            loose = int((shares.max(axis=0) < SETTLED).sum())
+            if loose <= unsettled or temperature <= coldest:
+                return prices, temperature, shares
+            temperature *= COOLING
+
+    def newton(self, prices: FloatArray, temperature: float) -> tuple[FloatArray, FloatArray]:
+        """Maximizes over 0 <= price <= top; (prices, shares)."""
+        value, slope, shares = self.value(prices, temperature)
+        for _ in range(NEWTON_STEPS):
+            free = self.active & ((prices > 0) | (slope > 0)) & ((prices < self.top) | (slope < 0))
+            if not free.any() or np.abs(slope[free]).max() <= 2e-4 * self.n:
+                break
+            index = np.flatnonzero(free)
+            bend = self.curvature(shares, temperature)[np.ix_(index, index)]
+            bend.flat[:: len(index) + 1] += 1e-9 * np.trace(bend) / len(index) + 1e-12
+            step = np.linalg.solve(bend, slope[index])
+            length, better = 1.0, False
+            while not better and length > 1e-6:
+                trial = prices.copy()
+                trial[index] = np.clip(prices[index] + length * step, 0.0, self.top[index])
+                reached, new_slope, new_shares = self.value(trial, temperature)
+                better = reached >= value + 1e-4 * slope[index] @ (trial - prices)[index]
+                length *= 0.3
+            if not better:
+                break
+            prices, value, slope, shares = trial, reached, new_slope, new_shares
+        return prices, shares
+
+    def value(self, prices: FloatArray, temperature: float) -> tuple[float, FloatArray, FloatArray]:
+        """The smoothed dual, its gradient, and the shares (m, n) of each row."""
+        reduced = self.objective + prices[self.count :, None]
+        for price, gain in zip(prices, self.gains, strict=False):
+            reduced -= price * gain
+        least = reduced.min(axis=0)
+        reduced -= least
+        reduced *= -1 / temperature
+        shares = np.exp(reduced, out=reduced)
+        total = shares.sum(axis=0)
+        shares /= total
+        value = least.sum() - temperature * np.log(total).sum() + prices @ self.right
+        used = [-_dot(shares, gain) for gain in self.gains]
+        slope = self.right + np.concatenate([used, shares.sum(axis=1)])
+        return float(value), slope, shares
+
+    def curvature(self, shares: FloatArray, temperature: float) -> FloatArray:
+        """Minus the Hessian: the summed covariance, over columns, of gains and slots taken."""
+        count, size = self.count, self.count + len(shares)
+        bend = np.empty((size, size))
+        bend[count:, count:] = np.diag(shares.sum(axis=1)) - _product(shares, shares)
+        weighted = [shares * gain for gain in self.gains]
+        means = [gain.sum(axis=0) for gain in weighted]
+        for k in range(count):
+            mixed = _product(shares, means[k][None])[:, 0]
+            bend[k, count:] = bend[count:, k] = mixed - weighted[k].sum(axis=1)
+            for other in range(k + 1):
+                both = _dot(weighted[k], self.gains[other])
+                both -= _dot(means[k][None], means[other][None])
+                bend[k, other] = bend[other, k] = both
+        return bend / temperature
+
+
+# BLAS would use threads for these sizes; on a busy machine those wait for each other and a product
+# of 0.1 ms takes 10 ms. Pieces below its threshold, and einsum, stay on this thread.
+
+
+def _product(left: FloatArray, right: FloatArray) -> FloatArray:
+    """left @ right.T for few rows and many columns."""
+    pieces = range(0, left.shape[1], 2_048)
+    result: FloatArray = sum(
+        (left[:, at : at + 2_048] @ right[:, at : at + 2_048].T for at in pieces),
+        start=np.zeros((len(left), len(right))),
+    )
+    return result
+
+
+def _dot(left: FloatArray, right: FloatArray) -> float:
+    return float(np.einsum("ij,ij->", left, right))
