@@ -186,6 +186,10 @@ class Router:
             binding=solution.binding,
         )
 
+    def preferred(self, prospect: Prospect) -> str | None:
+        """The model that would be chosen if every slot were free; None if none may serve."""
+        return prospect.models[_unlimited_choice(prospect)] if prospect.allowed.any() else None
+
     def fallback(self, query: Query) -> Decision:
         """AIOS's own choice (the first allowed model), for when deciding itself has failed."""
         self.failures += 1
@@ -260,7 +264,19 @@ class Router:
             floor=floor,
             price=price,
             optimism=curve.optimism(price) if curve is not None and known else 0.0,
+            switch=self._switch(query),
         )
+
+    def _switch(self, query: Query) -> FloatArray | None:
+        """A model that did not serve the conversation's last call has to read all of it anew.
+
+        The one that did has most of the prompt in its cache, so only the others pay for it.
+        """
+        if not self.settings.session_affinity or query.served_by not in self._names:
+            return None
+        stays = np.array([name == query.served_by for name in self._names])
+        switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
+        return switch
 
     def _floor(
         self, asked: float | None, policy: Floor | None, names: list[str]
@@ -279,7 +295,7 @@ class Router:
         return curve, math.nan if value is None else value
 
     def _solve(self, prospects: Sequence[Prospect], free: NDArray[np.int64]) -> Solution:
-        cost = np.stack([p.cost for p in prospects])
+        cost = np.stack([p.burden for p in prospects])
         dearest = max(float(cost.max()), 1e-12)
         prices = np.array([min(p.price, STRONGEST * dearest) for p in prospects])
         problem = AssignmentProblem(
@@ -330,6 +346,7 @@ def _reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[
 
 def _unlimited_choice(prospect: Prospect) -> int:
     """The column that would be chosen if no limit bound."""
-    worth = prospect.price if math.isfinite(prospect.price) else STRONGEST * prospect.cost.max()
-    score = np.where(prospect.allowed, prospect.cost - worth * prospect.success, np.inf)
+    burden = prospect.burden
+    worth = prospect.price if math.isfinite(prospect.price) else STRONGEST * burden.max()
+    score = np.where(prospect.allowed, burden - worth * prospect.success, np.inf)
     return int(np.argmin(score))

@@ -34,6 +34,7 @@ class Query:
         id: unique per call.
         agent: who asks; agent floors, fairness and traces go by it.
         session: key of the conversation (a hash, never text), if there is one.
+        served_by: the model of the conversation's last call, if that is known.
         input_tokens: length of the whole prompt.
         max_output_tokens: the answer's limit, if the caller set one.
         allowed: names of the models that may serve; None means any.
@@ -48,6 +49,7 @@ class Query:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     agent: str = ""
     session: str | None = None
+    served_by: str | None = None
     input_tokens: int = 0
     max_output_tokens: int | None = None
     allowed: tuple[str, ...] | None = None
@@ -148,6 +150,8 @@ class Prospect:
         optimism: by how much the forecasts of what is chosen at that price exceeded the success
             had, on history (the winner's curse); promises are made without it.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
+        switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
+            where there is none. It counts in choosing, not in what a call is said to cost.
     """
 
     query: Query
@@ -163,6 +167,12 @@ class Prospect:
     price: float
     optimism: float = 0.0
     forecast_s: float = 0.0
+    switch: FloatArray | None = None
+
+    @property
+    def burden(self) -> FloatArray:
+        """(m,) what a choice is weighed by: cost, and that of a switch."""
+        return self.cost if self.switch is None else self.cost + self.switch
 
 
 @dataclass(frozen=True, slots=True)
