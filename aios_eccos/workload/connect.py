@@ -29,7 +29,7 @@ def open_workload(
     member: bool = True,
     required: bool = True,
     lease_ttl_s: float = 15.0,
-    heartbeat_s: float = 5.0,
+    heartbeat_s: float | None = None,
     timeout_s: float | None = None,
 ) -> WorkloadStore:
     """Open the store that `redis` names.
@@ -43,7 +43,7 @@ def open_workload(
         member: False for a look-up such as `status`: no heartbeat, no fallback, not a kernel.
         required: False: start on local limits when the server cannot be reached yet.
         lease_ttl_s: seconds after which the leases of a dead kernel come back.
-        heartbeat_s: seconds between two renewals; at most a third of `lease_ttl_s`.
+        heartbeat_s: seconds between two renewals; by default a third of `lease_ttl_s`.
         timeout_s: longest wait for Redis; by default 0.05 s, for a look-up 1 s.
 
     Raises:
@@ -74,7 +74,7 @@ def open_workload(
         lost = error
     store: WorkloadStore = shared
     if member:
-        store = ResilientWorkload(shared, lost=lost, heartbeat_s=heartbeat_s)
+        store = ResilientWorkload(shared, lost=lost, heartbeat_s=heartbeat_s or lease_ttl_s / 3)
     atexit.register(store.close)
     return store
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from workload_servers import until
+from workload_servers import ears, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease, Model
@@ -133,16 +133,13 @@ def test_a_release_rings_on_another_thread(store: WorkloadStore) -> None:
 @every_shared
 def test_a_release_rings_at_the_other_kernels(kernel: Kernel, store: WorkloadStore) -> None:
     other = kernel()
+    until(lambda: ears(other) == 2)
     rung = threading.Event()
     other.on_release(rung.set)
     store.acquire(leases(1), {SLOT: 1})
-
-    def release_until_heard() -> bool:  # an ear may still be on its way
-        store.release(leases(1))
-        store.acquire(leases(1), {SLOT: 1})
-        return rung.is_set()
-
-    until(release_until_heard)
+    assert not rung.is_set()
+    store.release(leases(1))
+    assert rung.wait(5)
 
 
 @every_shared

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workload_servers import helpers, living_servers, until
+from workload_servers import ears, helpers, living_servers, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
@@ -95,9 +95,10 @@ def test_they_survive_the_servers_crash(state_dir: Path, opened: Open) -> None:
     store = opened("embedded", state_dir=state_dir)
     store.set_price("floor", 2.5)
     store.acquire([Lease("a", SLOT)], {SLOT: 2})
-    os.kill(pid_of(state_dir), signal.SIGKILL)
-    until(lambda: store.degraded)
-    until(lambda: not store.degraded)
+    first = pid_of(state_dir)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: pid_of_or_none(state_dir) not in (None, first))
+    until(lambda: store.renew() is None and not store.degraded)
     assert store.read_prices() == {"floor": 2.5}
     assert store.loads({SLOT: 2})[SLOT].in_use == 1
 
@@ -127,6 +128,7 @@ def test_a_server_whose_run_folder_was_removed_is_replaced(state_dir: Path, open
     first = opened("embedded", state_dir=state_dir)
     first.set_price("floor", 2.0)
     old = pid_of(state_dir)
+    until(lambda: ears(first) == 1)
     socket_of(state_dir).unlink()
     second = opened("embedded", state_dir=state_dir)
     assert pid_of(state_dir) != old

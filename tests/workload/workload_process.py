@@ -74,7 +74,6 @@ def main() -> None:
         state_dir=Path(state),
         namespace=namespace,
         lease_ttl_s=float(ttl),
-        heartbeat_s=float(ttl) / 3,
         timeout_s=5.0,
     )
     say("open")

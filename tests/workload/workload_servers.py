@@ -19,6 +19,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from aios_eccos.workload.embedded import redis_binary
+from aios_eccos.workload.fallback import ResilientWorkload
+from aios_eccos.workload.store import WorkloadStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -114,6 +116,15 @@ class RedisServer:
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self.folder)
+
+
+def ears(store: WorkloadStore) -> int:
+    """Kernels of the store's namespace that listen for releases."""
+    assert isinstance(store, ResilientWorkload)
+    redis = store._shared._redis
+    with redis.using("count ears") as client:
+        ((_, count),) = client.pubsub_numsub(redis.key("releases"))
+        return int(count)
 
 
 def make_cluster(server: RedisServer) -> None:
