@@ -10,18 +10,16 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from aios_eccos.errors import HistoryError
 from aios_eccos.values import HistoryTable, Record
 
 from .store import (
-    SAME_EMBEDDING,
     Embeddings,
     Neighbors,
     build_neighbors,
     build_table,
     check_embeddings,
     facts_by_model,
-    merge,
+    update_row,
     verdict,
 )
 
@@ -54,30 +52,16 @@ class MemoryHistory:
                 if self._dimension is None:
                     self._dimension = int(np.asarray(embeddings).shape[-1])
                 embeddings = check_embeddings(embeddings, len(records), self._dimension)
-            unknown = [record.id for record in records if record.id not in self._rows]
-            if embeddings is None and unknown:
-                raise HistoryError(f"record {unknown[0]!r} is new and has no embedding")
-            changed = {
-                record.id
-                for row, record in enumerate(records)
-                if self._put(record, None if embeddings is None else embeddings[row])
-            }
+            changed: dict[str, tuple[Record, Embeddings]] = {}
+            for row, record in enumerate(records):
+                old = changed.get(record.id) or self._rows.get(record.id)
+                vector = None if embeddings is None else embeddings[row]
+                updated = update_row(old, record, vector, self._store_text)
+                if updated is not None:
+                    changed[record.id] = updated
+            self._rows.update(changed)
             self._version += bool(changed)
             return len(changed)
-
-    def _put(self, record: Record, embedding: Embeddings | None) -> bool:
-        old = self._rows.get(record.id)
-        live = record.source == "live"
-        keep_text = not live if self._store_text is None else self._store_text
-        merged = merge(old[0] if old else None, record, keep_text=keep_text)
-        if old is not None:
-            same = embedding is None or np.allclose(embedding, old[1], atol=SAME_EMBEDDING)
-            if same and merged == old[0]:
-                return False
-            embedding = old[1] if same else embedding
-        assert embedding is not None  # an unknown id without one was refused above
-        self._rows[record.id] = (merged, embedding)
-        return True
 
     def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
         """See `HistoryStore.nearest`."""
@@ -85,20 +69,16 @@ class MemoryHistory:
             queries = check_embeddings(embeddings, None, self._dimension or embeddings.shape[-1])
             ids = list(self._rows)
             if not ids:
-                return build_neighbors(
-                    [()] * len(queries), [()] * len(queries), {}, (k, len(models))
-                )
+                return build_neighbors([[] for _ in queries], {}, (k, len(models)))
             cosine = queries @ self._stacked().T
             take = min(k, len(ids))
             order = np.argsort(-cosine, axis=1, kind="stable")[:, :take]
-            found = [[ids[i] for i in row] for row in order]
-            rows = {
-                record_id: (record.task, facts_by_model(record.outcomes, models))
-                for record_id in {i for row in found for i in row}
-                for record in [self._rows[record_id][0]]
-            }
-            near = np.take_along_axis(cosine, order, axis=1)
-            return build_neighbors(found, near.tolist(), rows, (k, len(models)))
+            near = [
+                [(ids[i], float(cosine[row, i])) for i in order[row]] for row in range(len(order))
+            ]
+            records = {i: self._rows[i][0] for found in near for i, _ in found}
+            rows = {i: (r.task, facts_by_model(r.outcomes, models)) for i, r in records.items()}
+            return build_neighbors(near, rows, (k, len(models)))
 
     def _stacked(self) -> Embeddings:
         if self._matrix is None or self._matrix[0] != self._version:

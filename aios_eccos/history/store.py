@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -123,6 +123,32 @@ def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
     )
 
 
+def update_row(
+    old: tuple[Record, Embeddings] | None,
+    new: Record,
+    embedding: Embeddings | None,
+    store_text: bool | None,
+) -> tuple[Record, Embeddings] | None:
+    """The row after `new` arrived; None if nothing changes.
+
+    Args:
+        embedding: (d,) of `new`; None keeps the row's.
+        store_text: whether texts are kept; None: those of data sets are, those of live calls not.
+
+    Raises:
+        HistoryError: a new row without an embedding.
+    """
+    keep_text = new.source != "live" if store_text is None else store_text
+    merged = merge(old[0] if old else None, new, keep_text=keep_text)
+    if old is not None and (
+        embedding is None or np.allclose(embedding, old[1], atol=SAME_EMBEDDING)
+    ):
+        return None if merged == old[0] else (merged, old[1])
+    if embedding is None:
+        raise HistoryError(f"record {new.id!r} is new and has no embedding")
+    return merged, embedding
+
+
 def _merge_outcome(old: Outcome | None, new: Outcome) -> Outcome:
     if old is None:
         return new
@@ -183,30 +209,30 @@ def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTab
 
 
 def build_neighbors(
-    ids: Sequence[Sequence[str]],
-    similarity: Sequence[Sequence[float]],
-    rows: dict[str, tuple[str, FloatArray]],
+    near: Sequence[Sequence[tuple[str, float]]],
+    rows: Mapping[str, tuple[str, FloatArray]],
     shape: tuple[int, int],
 ) -> Neighbors:
     """Pad what was found to (n, k).
 
     Args:
+        near: per query, ids and cosines of at most k records, nearest first.
         rows: by record id, its task and its (2, m) facts.
         shape: k and m.
     """
     k, m = shape
-    near = np.full((len(ids), k), np.nan)
-    values = np.full((len(ids), k, 2, m), np.nan)
-    for row, found in enumerate(ids):
+    similarity = np.full((len(near), k), np.nan)
+    values = np.full((len(near), k, 2, m), np.nan)
+    for row, found in enumerate(near):
         if found:
-            near[row, : len(found)] = similarity[row]
-            values[row, : len(found)] = [rows[record_id][1] for record_id in found]
+            similarity[row, : len(found)] = [cosine for _, cosine in found]
+            values[row, : len(found)] = [rows[record_id][1] for record_id, _ in found]
     return Neighbors(
-        ids=tuple(tuple(found) for found in ids),
-        similarity=near,
+        ids=tuple(tuple(record_id for record_id, _ in found) for found in near),
+        similarity=similarity,
         correctness=values[:, :, 0],
         output_tokens=values[:, :, 1],
-        tasks=tuple(tuple(rows[record_id][0] for record_id in found) for found in ids),
+        tasks=tuple(tuple(rows[record_id][0] for record_id, _ in found) for found in near),
     )
 
 

@@ -1,0 +1,133 @@
+"""Chroma's clients: the embedded folder and its lock, the server, and their errors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aios_eccos.errors import EccosError, HistoryError, HistoryOwned
+
+#: Seconds that a Chroma server may take for one request.
+HTTP_TIMEOUT_S = 3.0
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the errors of Chroma and what lies under it into `HistoryError`."""
+    import httpx
+    from chromadb.errors import ChromaError
+
+    try:
+        yield
+    except EccosError:
+        raise
+    except httpx.HTTPError as error:
+        raise HistoryError(f"the Chroma server does not answer: {error!r}"[:300]) from error
+    except (ChromaError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise HistoryError(
+            f"the history cannot be read or written ({type(error).__name__}: {str(error)[:200]}); "
+            "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
+        ) from error
+
+
+def own(folder: Path) -> Callable[[], None]:
+    """Become the only owner of a folder; returns what gives it back.
+
+    Chroma does not notice other processes: a second reader would miss rows and return deleted
+    ones, without any error. So the folder is locked for as long as it is open.
+
+    Raises:
+        HistoryOwned: another process, or this one, owns it already.
+        HistoryError: the folder cannot be written.
+    """
+    try:
+        import fcntl
+    except ImportError as error:
+        raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise HistoryError(f"the history's folder cannot be used: {error}") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+    except OSError as error:
+        owner = os.pread(handle, 32, 0).decode("ascii", "replace")
+        os.close(handle)
+        if not isinstance(error, BlockingIOError):
+            raise HistoryError(f"the history's folder cannot be locked: {error}") from error
+        raise HistoryOwned(
+            f"process {owner or '?'} owns the embedded history in {folder}; several processes need "
+            "a Chroma server: set `history` to its URL"
+        ) from error
+    held = [handle]
+
+    def release() -> None:
+        while held:
+            os.close(held.pop())
+
+    return release
+
+
+def open_folder(folder: Path) -> Any:
+    """An embedded client; the folder must be owned.
+
+    Raises:
+        HistoryError: the files are damaged.
+    """
+    import chromadb
+
+    with translated():
+        if not (folder / "chroma.sqlite3").exists() and any(folder.glob("*/*.bin")):
+            raise ValueError("chroma.sqlite3 is gone")
+        return chromadb.PersistentClient(path=str(folder), settings=_settings())
+
+
+def open_server(url: str) -> Any:
+    """A client of a Chroma server.
+
+    Raises:
+        HistoryError: no such URL, or nothing answers there.
+    """
+    import chromadb
+    import httpx
+
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise HistoryError(f"history = {url!r}: {error}") from error
+    secure = parts.scheme == "https"
+    if parts.scheme not in ("http", "https") or not host:
+        raise HistoryError(f"history = {url!r}: allowed are `embedded` and http(s)://host:port")
+    port = port or (443 if secure else 8000)
+    with translated():
+        # Chroma's client waits without end, from its first request on.
+        socket.create_connection((host, port), HTTP_TIMEOUT_S).close()
+        bare = f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
+        httpx.get(f"{bare}/api/v2/heartbeat", timeout=HTTP_TIMEOUT_S).raise_for_status()
+        client = chromadb.HttpClient(host=host, port=port, ssl=secure, settings=_settings())
+    session = getattr(getattr(client, "_server", None), "_session", None)
+    if isinstance(session, httpx.Client):
+        session.timeout = httpx.Timeout(HTTP_TIMEOUT_S)
+    return client
+
+
+def close_client(client: Any) -> None:
+    """Let go of a client's files and connections."""
+    with contextlib.suppress(HistoryError), translated():
+        client.close()
+
+
+def _settings() -> Any:
+    from chromadb.config import Settings
+
+    return Settings(anonymized_telemetry=False)
