@@ -71,7 +71,7 @@ class Server:
                 length = int(value)
         body = json.loads(await reader.readexactly(length)) if length else {}
         if path.endswith("/chat/completions"):
-            return await self.complete(body, writer)
+            return await self.complete(body, reader, writer)
         status, answer = self.control(method, path, body)
         await send(writer, status, json.dumps(answer).encode())
         return True
@@ -98,7 +98,9 @@ class Server:
             return 200, {"models": [{"name": self.name}]}
         return 404, {"error": {"message": f"no {method} {path}"}}
 
-    async def complete(self, body: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+    async def complete(
+        self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
         self.count += 1
         self.in_flight += 1
         self.peak = max(self.peak, self.in_flight)
@@ -110,9 +112,8 @@ class Server:
             if kind == "status" and argument.startswith("429"):
                 await send(writer, 429, b'{"error": {"message": "slow down"}}')
                 return True
-            if kind == "hang":
-                await asyncio.sleep(3600)
-            await asyncio.sleep(float(argument) if kind == "delay" else self.delay_s)
+            seconds = float(argument) if kind == "delay" else self.delay_s
+            await answer_time(reader, 3600.0 if kind == "hang" else seconds)
             if kind == "close":
                 return False
             if kind == "status":
@@ -140,6 +141,16 @@ class Server:
                 kind, _, argument = fault.partition(" ")
                 return kind, argument
         return "", ""
+
+
+async def answer_time(reader: asyncio.StreamReader, seconds: float) -> None:
+    """Take the answer's time, or end with the client, as a model server does."""
+    clock = asyncio.get_running_loop().time
+    end = clock() + seconds
+    while (left := end - clock()) > 0:
+        await asyncio.sleep(min(left, 0.1))
+        if reader.at_eof():
+            raise ConnectionError("the client has gone")
 
 
 def last_user(messages: list[Any]) -> str:

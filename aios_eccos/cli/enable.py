@@ -86,14 +86,14 @@ def run(
 
     import aios_eccos.kernel
 
-    from ..kernel import install
+    from ..kernel import interpreter
 
     program = shutil.which(command[0])
     if program is None:
         raise KernelError(f"run: {command[0]}: no such command")
-    interpreter = program if "python" in Path(program).name else shutil.which("python")
-    if interpreter is not None:
-        install.probe(interpreter)
+    python = program if "python" in Path(program).name else shutil.which("python")
+    if python is not None:
+        interpreter.probe(python)
     once = Path(aios_eccos.kernel.__file__).with_name("once")
     before = os.environ.get("PYTHONPATH")
     paths = [str(once), *([before] if before else [])]

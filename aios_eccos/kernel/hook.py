@@ -81,15 +81,16 @@ _found: list[str | None] = []
 def _problem() -> str | None:
     """Why the plugin cannot serve at this start, looked at once; None if it can."""
     if not _found:
-        from aios_eccos.errors import ConfigError
-
         try:
             read_config()
+            # All of it now: half a plugin in the kernel would be worse than none.
+            importlib.import_module("aios_eccos.kernel.http")
             _found.append(None)
-        except ConfigError as error:
-            _found.append(str(error))
+        except Exception as error:  # noqa: BLE001 - a broken plugin must not keep AIOS from starting
+            ours = type(error).__module__ == "aios_eccos.errors"
+            _found.append(str(error) if ours else f"{type(error).__name__}: {error}")
             sys.stderr.write(
-                f"aios-eccos: {error}\naios-eccos: not in force; AIOS serves with its own "
+                f"aios-eccos: {_found[0]}\naios-eccos: not in force; AIOS serves with its own "
                 f"strategy {STOCK_STRATEGY!r} until this is mended and the kernel restarted\n"
             )
     return _found[0]

@@ -14,7 +14,7 @@ from aios_eccos.errors import EccosError
 from aios_eccos.locate import Config
 from aios_eccos.manifest import manifest
 
-from . import client, contract, install
+from . import client, contract, install, interpreter
 
 #: Seconds that a model's endpoint may take to accept a connection.
 REACH_S = 2.0
@@ -65,7 +65,7 @@ def _check_hook(home: Path) -> Iterator[Check]:
     present = Path(note.hook).is_file()
     yield Check("hook", present, note.hook if present else f"{note.hook} is gone; enable again")
     try:
-        install.probe(note.python)
+        interpreter.probe(note.python)
         yield Check("interpreter", True, note.python)
     except EccosError as error:
         yield Check("interpreter", False, str(error))

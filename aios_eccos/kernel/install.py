@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -27,6 +25,7 @@ from aios_eccos.manifest import manifest
 from aios_eccos.predict.pricing import state_of, with_facts
 
 from . import contract, edit
+from .interpreter import probe
 
 HOOK_FILE = "aios_eccos_kernel.pth"
 #: Guards itself: it does nothing once the package is gone, and can never stop Python.
@@ -40,24 +39,6 @@ PRICE_COMMENT = (
     "# output_cost_per_token: 0\n"
 )
 FALLBACK_STRATEGY = "sequential"
-#: Seconds that an interpreter may take to say what it has.
-PROBE_S = 60.0
-PROBE = """
-import importlib.util, json, sys, sysconfig
-from pathlib import Path
-def has(name):
-    spec = importlib.util.find_spec(name)
-    if spec is None or name != "cerebrum":
-        return spec is not None
-    return any((Path(p) / "llm/apis.py").is_file() for p in spec.submodule_search_locations or ())
-spec = importlib.util.find_spec("aios_eccos")
-print(json.dumps({
-    "version": list(sys.version_info[:2]),
-    "site": sysconfig.get_paths()["purelib"],
-    "lacks": [name for name in sys.argv[1:] if not has(name)],
-    "plugin": spec and spec.origin,
-}))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,35 +195,6 @@ def check_contract(home: Path) -> None:
         raise KernelError(
             f"this AIOS is not as aios-eccos {__version__} knows it: {'; '.join(moved[:3])}{more}"
         )
-
-
-def probe(python: str) -> dict[str, Any]:
-    """What an interpreter has: its version, its site-packages, our package.
-
-    Raises:
-        KernelError: it does not run, cannot run AIOS, or does not have this package.
-    """
-    needs = manifest().aios.needs
-    try:
-        out = subprocess.run(
-            [python, "-c", PROBE, *needs],
-            capture_output=True,
-            text=True,
-            timeout=PROBE_S,
-            check=True,
-            cwd=tempfile.gettempdir(),
-        ).stdout
-        found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
-        raise KernelError(f"--python {python}: it does not answer ({error})") from error
-    if found["lacks"]:
-        raise KernelError(
-            f"{python} cannot run AIOS, it lacks {', '.join(found['lacks'])}: install aios-eccos "
-            "into AIOS's own environment (not with pipx or uv tool), or name that with --python"
-        )
-    if not found["plugin"]:
-        raise KernelError(f"{python} lacks aios-eccos: `{python} -m pip install aios-eccos`")
-    return found
 
 
 def note_of(aios_home: Path) -> Note | None:

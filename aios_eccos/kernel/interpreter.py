@@ -1,0 +1,59 @@
+"""What a Python interpreter has, asked of itself."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from typing import Any
+
+from aios_eccos.errors import KernelError
+from aios_eccos.manifest import manifest
+
+#: Seconds that an interpreter may take to say what it has.
+PROBE_S = 60.0
+PROBE = """
+import importlib.util, json, sys, sysconfig
+from pathlib import Path
+def has(name):
+    spec = importlib.util.find_spec(name)
+    if spec is None or name != "cerebrum":
+        return spec is not None
+    return any((Path(p) / "llm/apis.py").is_file() for p in spec.submodule_search_locations or ())
+spec = importlib.util.find_spec("aios_eccos")
+print(json.dumps({
+    "version": list(sys.version_info[:2]),
+    "site": sysconfig.get_paths()["purelib"],
+    "lacks": [name for name in sys.argv[1:] if not has(name)],
+    "plugin": spec and spec.origin,
+}))
+"""
+
+
+def probe(python: str) -> dict[str, Any]:
+    """What an interpreter has: its version, its site-packages, our package.
+
+    Raises:
+        KernelError: it does not run, cannot run AIOS, or does not have this package.
+    """
+    needs = manifest().aios.needs
+    try:
+        out = subprocess.run(
+            [python, "-c", PROBE, *needs],
+            capture_output=True,
+            text=True,
+            timeout=PROBE_S,
+            check=True,
+            cwd=tempfile.gettempdir(),
+        ).stdout
+        found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError) as error:
+        raise KernelError(f"--python {python}: it does not answer ({error})") from error
+    if found["lacks"]:
+        raise KernelError(
+            f"{python} cannot run AIOS, it lacks {', '.join(found['lacks'])}: install aios-eccos "
+            "into AIOS's own environment (not with pipx or uv tool), or name that with --python"
+        )
+    if not found["plugin"]:
+        raise KernelError(f"{python} lacks aios-eccos: `{python} -m pip install aios-eccos`")
+    return found

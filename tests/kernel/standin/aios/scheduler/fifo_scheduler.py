@@ -1,0 +1,61 @@
+from queue import Empty
+from typing import Any
+
+from .base import BaseScheduler
+
+
+class FIFOScheduler(BaseScheduler):
+    def __init__(
+        self,
+        llm: Any,
+        memory_manager: Any,
+        storage_manager: Any,
+        tool_manager: Any,
+        log_mode: str,
+        get_llm_syscall: Any,
+        get_memory_syscall: Any,
+        get_storage_syscall: Any,
+        get_tool_syscall: Any,
+        batch_interval: float = 1.0,
+    ) -> None:
+        super().__init__(
+            llm,
+            memory_manager,
+            storage_manager,
+            tool_manager,
+            log_mode,
+            get_llm_syscall,
+            get_memory_syscall,
+            get_storage_syscall,
+            get_tool_syscall,
+        )
+
+    def _execute_syscall(self, syscall: Any, executor: Any, syscall_type: str) -> Any:
+        raise NotImplementedError
+
+    def _process(self, get: Any, kind: str) -> None:
+        while self.active:
+            try:
+                syscall = get()
+            except Empty:
+                continue
+            manager = getattr(self, f"{kind.lower()}_manager")
+            self._execute_syscall(syscall, manager.address_request, kind)
+
+    def process_llm_requests(self) -> None:
+        raise NotImplementedError
+
+    def process_memory_requests(self) -> None:
+        self._process(self.get_memory_syscall, "Memory")
+
+    def process_storage_requests(self) -> None:
+        self._process(self.get_storage_syscall, "Storage")
+
+    def process_tool_requests(self) -> None:
+        self._process(self.get_tool_syscall, "Tool")
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        raise NotImplementedError

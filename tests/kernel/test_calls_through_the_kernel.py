@@ -1,0 +1,445 @@
+"""Every row of the list of AIOS's defects, entered through the kernel's own door."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+SMALL_S = 0.1
+
+
+def test_a_lone_call_does_not_wait_for_a_batch(fresh: Any) -> None:
+    fresh.ask(llms=["small"])
+    begun = time.monotonic()
+    response = fresh.ask(llms=["small"])
+    assert response.response_message.startswith("small: ")
+    assert response.status_code == 200
+    assert time.monotonic() - begun < SMALL_S + 0.4
+
+
+def test_a_short_call_is_answered_while_a_long_one_on_its_model_runs(fresh: Any) -> None:
+    slow, slow_got = fresh.spawn(lambda: fresh.ask("[[delay 1.5]]", llms=["small"]))
+    time.sleep(0.05)
+    begun = time.monotonic()
+    fresh.ask(llms=["small"])
+    assert time.monotonic() - begun < 1.0
+    slow.join(10)
+    assert slow_got[0][1].status_code == 200
+
+
+def test_a_pinned_model_is_obeyed_and_others_are_not_asked(fresh: Any) -> None:
+    assert fresh.ask(llms=["large"]).response_message.startswith("large: ")
+    assert fresh.stubs.stats("small")["requests"] == 0
+
+
+def test_without_llms_every_model_is_allowed_and_the_strongest_serves_at_first(fresh: Any) -> None:
+    assert fresh.ask().response_message.startswith("large: ")
+
+
+def test_unavailable_names_are_filtered_out_of_a_list(fresh: Any) -> None:
+    assert fresh.ask(llms=["no-such-model", "small"]).response_message.startswith("small: ")
+
+
+def test_only_unavailable_names_get_the_error_of_aios(fresh: Any) -> None:
+    response = fresh.ask(llms=["no-such-model"])
+    assert response.finished
+    assert response.status_code == 404
+    assert "not all available" in response.error
+
+
+def test_an_entry_without_a_name_hurts_nobody_else(fresh: Any) -> None:
+    calls = [fresh.spawn(lambda: fresh.ask(llms=["small"])) for _ in range(2)]
+    bad = fresh.ask(llms=[{"backend": "vllm"}])
+    assert bad.status_code == 400
+    assert "name" in bad.error
+    for thread, got in calls:
+        thread.join(5)
+        assert got[0][1].status_code == 200
+
+
+def test_no_messages_is_the_agents_own_error(fresh: Any) -> None:
+    response = fresh.ask([])
+    assert response.status_code == 400
+    assert "non-empty list of messages" in response.error
+
+
+@pytest.mark.parametrize("content", [None, [], [{"type": "text", "text": "hi"}], "é\x00漢🙂"])
+def test_any_content_is_served(fresh: Any, content: object) -> None:
+    response = fresh.ask([{"role": "user", "content": content}], llms=["small"])
+    assert response.status_code == 200
+
+
+def test_temperature_length_and_schema_reach_the_model(fresh: Any) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "r", "schema": {"type": "object"}}}
+    fresh.ask(
+        llms=["small"],
+        action_type="chat_with_json_output",
+        message_return_type="json",
+        temperature=0.25,
+        max_new_tokens=77,
+        response_format=schema,
+    )
+    (body,) = fresh.stubs.requests("small")
+    assert (body["temperature"], body["max_tokens"]) == (0.25, 77)
+    assert body["response_format"] == schema
+
+
+def test_json_without_a_schema_asks_for_a_json_object(fresh: Any) -> None:
+    fresh.ask(llms=["small"], message_return_type="json")
+    assert fresh.stubs.requests("small")[0]["response_format"] == {"type": "json_object"}
+
+
+TOOLS = [{"type": "function", "function": {"name": "demo/add", "parameters": {}}}]
+
+
+def test_tool_calls_work_on_openai_compatible_servers(fresh: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "demo/add", "parameters": {}}}]
+    response = fresh.ask('[[tool demo__add {"a": 1}]]', llms=["small"], tools=tools)
+    assert response.tool_calls == [{"name": "demo/add", "parameters": {"a": 1}, "id": "call_1"}]
+    assert tools == TOOLS, "the agent's own list was changed"
+    assert fresh.stubs.requests("small")[0]["tools"][0]["function"]["name"] == "demo__add"
+
+
+def test_text_is_kept_where_tools_were_offered_and_none_was_called(fresh: Any) -> None:
+    response = fresh.ask("[[say no tool needed]]", llms=["small"], tools=TOOLS)
+    assert response.response_message == "no tool needed"
+    assert response.tool_calls == []
+
+
+def test_a_malformed_tool_is_the_agents_own_error(fresh: Any) -> None:
+    response = fresh.ask(llms=["small"], tools=[{"type": "function"}])
+    assert response.status_code == 400
+    assert fresh.stubs.stats("small")["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("directive", "status", "reason"),
+    [
+        ("[[empty]]", 502, "empty choices"),
+        ("[[null]]", 502, "empty answer"),
+        ("[[badjson]]", 502, "invalid answer"),
+        ("[[close]]", 503, "no connection"),
+        ("[[status 500]]", 500, "500"),
+        ("[[status 429]]", 429, "429"),
+    ],
+)
+def test_a_failing_server_costs_one_request_on_each_of_two_models(
+    fresh: Any, directive: str, status: int, reason: str
+) -> None:
+    response = fresh.ask(directive)
+    assert response.finished
+    assert response.status_code == status
+    assert reason in response.error
+    for model in ("small", "large"):
+        assert fresh.stubs.stats(model)["requests"] == 1
+
+
+@pytest.mark.parametrize("directive", ["null", "empty", "badjson", "close", "status 503"])
+def test_a_failed_call_is_answered_by_another_model(fresh: Any, directive: str) -> None:
+    fresh.stubs.faults("large", {directive: 1.0})
+    response = fresh.ask()
+    assert response.status_code == 200
+    assert response.response_message.startswith("small: ")
+
+
+def test_a_pinned_call_is_repeated_on_its_model(fresh: Any) -> None:
+    response = fresh.ask("[[first status 500]]", llms=["small"])
+    assert response.status_code == 200
+    assert fresh.stubs.stats("small")["requests"] == 2
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422])
+def test_other_client_errors_are_not_repeated(fresh: Any, status: int) -> None:
+    response = fresh.ask(f"[[status {status}]]", llms=["small"])
+    assert response.status_code == status
+    assert fresh.stubs.stats("small")["requests"] == 1
+
+
+def test_a_server_that_never_answers_is_given_up(fresh: Any) -> None:
+    fresh.refresh(call_timeout_s=0.6)
+    begun = time.monotonic()
+    response = fresh.ask("[[hang]]", llms=["small"])
+    assert response.status_code == 504
+    assert "timeout" in response.error
+    assert time.monotonic() - begun < 3
+
+
+def test_the_deadline_hint_ends_a_call_sooner(fresh: Any) -> None:
+    entry = {"name": "small", "eccos": {"deadline_s": 0.4}}
+    response = fresh.ask("[[delay 3]]", llms=[entry])
+    assert response.status_code == 504
+
+
+def test_a_hint_out_of_range_is_named(fresh: Any) -> None:
+    response = fresh.ask(llms=[{"name": "small", "eccos": {"floor": 2}}])
+    assert response.status_code == 400
+    assert "floor = 2" in response.error
+
+
+def test_a_priority_hint_goes_first_when_slots_are_short(fresh: Any) -> None:
+    config = fresh.config
+    fresh.config = {**config}
+    changed = fresh._config()
+    changed["llms"]["models"][0]["concurrency"] = 1
+    fresh.config = changed
+    fresh.write_raw(changed)
+    fresh.reload()
+    order: list[str] = []
+    done = threading.Lock()
+
+    def call(label: str, priority: int) -> None:
+        fresh.ask(label, llms=[{"name": "small", "eccos": {"priority": priority}}])
+        with done:
+            order.append(label)
+
+    threads = [threading.Thread(target=call, args=("first", 0))]
+    threads[0].start()
+    time.sleep(0.03)
+    for label, priority in (("later", 0), ("urgent", 5)):
+        threads.append(threading.Thread(target=call, args=(label, priority)))
+        threads[-1].start()
+        time.sleep(0.01)
+    for thread in threads:
+        thread.join(5)
+    assert order == ["first", "urgent", "later"]
+
+
+def test_limits_hold(fresh: Any) -> None:
+    changed = fresh._config()
+    changed["llms"]["models"][0]["concurrency"] = 3
+    fresh.config = changed
+    fresh.write_raw(changed)
+    fresh.reload()
+    calls = [fresh.spawn(lambda: fresh.ask(llms=["small"])) for _ in range(12)]
+    for thread, got in calls:
+        thread.join(10)
+        assert got[0][1].status_code == 200
+    assert fresh.stubs.stats("small")["peak"] == 3
+
+
+def test_ollama_models_join_at_run_time(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = fresh.serving.adapter
+    if (
+        "pulled" not in adapter._query_ollama_available_models.__doc__
+        if hasattr(adapter, "_query_ollama_available_models")
+        else False
+    ):
+        monkeypatch.setattr(adapter, "_query_ollama_available_models", lambda: {"pulled-1b"})
+        monkeypatch.setattr(adapter, "_initialize_single_llm", lambda config: adapter.llms[0])
+    response = fresh.ask(llms=[{"name": "pulled-1b", "backend": "ollama"}])
+    assert response.status_code == 200
+    assert "pulled-1b" in fresh.serving.adapter.available_llm_names
+    fresh.refresh()
+
+
+def test_an_unknown_ollama_model_is_refused(fresh: Any) -> None:
+    response = fresh.ask(llms=[{"name": "never-heard-of", "backend": "ollama"}])
+    assert response.status_code == 404
+
+
+class Failing:
+    """A manager whose operations go wrong."""
+
+    def __init__(self, hang: threading.Event | None = None) -> None:
+        self.hang = hang
+
+    def address_request(self, syscall: Any) -> Any:
+        if self.hang is not None and not self.hang.is_set():
+            self.hang.wait(20)
+        raise RuntimeError("the disk is full")
+
+
+@pytest.mark.parametrize("kind", ["memory", "storage", "tool"])
+def test_a_failing_manager_answers_with_an_error(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(fresh.scheduler, f"{kind}_manager", Failing())
+    response = fresh.execute(other_query(kind))
+    assert "the disk is full" in response.error
+
+
+def test_an_operation_that_never_returns_is_given_up_and_those_behind_it_go_on(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh.refresh(call_timeout_s=0.4)
+    release = threading.Event()
+    monkeypatch.setattr(fresh.scheduler, "storage_manager", Failing(release))
+    begun = time.monotonic()
+    first, first_got = fresh.spawn(lambda: fresh.execute(other_query("storage")))
+    time.sleep(0.05)
+    second, second_got = fresh.spawn(lambda: fresh.execute(other_query("storage")))
+    first.join(5)
+    release.set()
+    second.join(5)
+    assert "timeout" in first_got[0][1].error
+    assert second_got
+    assert time.monotonic() - begun < 4
+
+
+def other_query(kind: str) -> Any:
+    import importlib
+
+    module = importlib.import_module(f"cerebrum.{kind}.apis")
+    fields: dict[str, Any] = {
+        "memory": {"operation_type": "get_memory", "params": {"memory_id": "x"}},
+        "storage": {"operation_type": "sto_list", "params": {}},
+        "tool": {"tool_calls": [{"name": "a/b", "parameters": {}}]},
+    }[kind]
+    return getattr(module, f"{kind.capitalize()}Query")(**fields)
+
+
+def test_calls_under_way_survive_a_refresh_and_limits_do_not_leak(fresh: Any) -> None:
+    calls = [fresh.spawn(lambda: fresh.ask("[[delay 0.5]]", llms=["small"])) for _ in range(12)]
+    time.sleep(0.1)
+    fresh.refresh()
+    calls += [fresh.spawn(lambda: fresh.ask("[[delay 0.5]]", llms=["small"])) for _ in range(6)]
+    for thread, got in calls:
+        thread.join(10)
+        assert got[0][1].status_code == 200
+    assert fresh.stubs.stats("small")["peak"] <= 8
+
+
+def test_refreshes_leave_no_threads_and_one_scheduler(fresh: Any) -> None:
+    fresh.refresh()
+    time.sleep(0.3)
+    before = threading.active_count()
+    first = fresh.scheduler
+    for _ in range(4):
+        fresh.refresh()
+    time.sleep(0.3)
+    assert fresh.scheduler is not first
+    assert not first.active
+    assert threading.active_count() <= before
+    assert fresh.launch.active_components["scheduler"] is fresh.scheduler
+
+
+def test_a_refresh_that_does_not_validate_leaves_the_old_configuration_in_force(
+    fresh: Any,
+) -> None:
+    adapter = fresh.serving.adapter
+    broken = fresh._config()
+    broken["llms"]["router"]["eccos"]["quality_flor"] = 0.5
+    fresh.write_raw(broken)
+    with pytest.raises(Exception, match=r"quality_flor|Missing required components"):
+        fresh.reload()
+    assert fresh.serving.adapter is adapter
+    fresh.write()
+    fresh.launch.config.refresh()
+    assert fresh.ask(llms=["small"]).status_code == 200
+
+
+def test_after_cleanup_calls_get_an_error_until_the_next_refresh(fresh: Any) -> None:
+    fresh.scheduler.stop()
+    response = fresh.ask(llms=["small"])
+    assert response.status_code == 503
+    assert "/core/refresh" in response.error
+    assert "/core/refresh" in fresh.execute(other_query("storage")).error
+    fresh.refresh()
+    assert fresh.ask(llms=["small"]).status_code == 200
+
+
+def test_the_context_managers_scheduler_serves_too(fresh: Any) -> None:
+    changed = fresh._config()
+    changed["llms"]["use_context_manager"] = True
+    fresh.config = changed
+    fresh.write_raw(changed)
+    fresh.reload()
+    response = fresh.ask(llms=["small"], tools=TOOLS)
+    assert response.status_code == 200
+
+
+def test_a_waiting_call_whose_client_has_gone_is_dropped(fresh: Any) -> None:
+    from aios_eccos.kernel import calls
+
+    changed = fresh._config()
+    changed["llms"]["models"][0]["concurrency"] = 1
+    fresh.config = changed
+    fresh.write_raw(changed)
+    fresh.reload()
+    running, _ = fresh.spawn(lambda: fresh.ask("[[delay 0.5]]", llms=["small"]))
+    time.sleep(0.1)
+    caller = calls.Caller()
+
+    def as_client() -> Any:
+        calls.caller.set(caller)
+        return fresh.ask(llms=["small"])
+
+    waiting, got = fresh.spawn(as_client)
+    time.sleep(0.1)
+    fresh.serving.leave(caller)
+    waiting.join(2)
+    assert got[0][1].status_code == 499
+    running.join(3)
+    time.sleep(0.2)
+    assert fresh.stubs.stats("small")["requests"] == 1
+
+
+def test_observe_serves_the_choice_of_aios_and_counts_what_routing_would_do(fresh: Any) -> None:
+    fresh.refresh(mode="observe")
+    calls_before = fresh.serving.shadow.calls
+    assert fresh.ask().response_message.startswith("small: ")
+    deadline = time.monotonic() + 2
+    while fresh.serving.shadow.calls == calls_before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert fresh.serving.shadow.calls == calls_before + 1
+    assert fresh.serving.shadow.same == 0
+    assert fresh.ask(llms=["large", "small"]).response_message.startswith("large: ")
+
+
+@pytest.mark.parametrize("index", [-1, 7, "raise", "short"])
+def test_a_broken_router_of_aios_costs_no_answer_in_observe_mode(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, index: Any
+) -> None:
+    fresh.refresh(mode="observe")
+
+    def choose(selected: Any, queries: Any) -> list[int]:
+        if index == "raise":
+            raise RuntimeError("broken")
+        return [] if index == "short" else [index]
+
+    monkeypatch.setattr(fresh.serving.adapter.router, "get_model_idxs", choose)
+    assert fresh.ask().response_message.startswith("small: ")
+
+
+def test_agents_keep_no_process_alive(fresh: Any) -> None:
+    call, _ = fresh.spawn(lambda: fresh.ask("[[delay 0.3]]", llms=["small"]))
+    time.sleep(0.1)
+    foreign = [t for t in threading.enumerate() if "Syscall" in type(t).__name__]
+    assert foreign
+    assert all(thread.daemon for thread in foreign)
+    call.join(3)
+
+
+def test_eccos_in_the_terminal_asks_no_model(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aios_eccos.kernel import terminal
+
+    monkeypatch.setattr(terminal, "render", lambda words: f"rendered: {words}")
+    assert fresh.ask("/eccos status", agent="terminal").response_message == "rendered: status"
+    classifier = [
+        {"role": "system", "content": "Answer with chat or file_operation"},
+        {"role": "user", "content": "/eccos status"},
+    ]
+    assert fresh.ask(classifier, agent="terminal").response_message == "chat"
+    as_file = fresh.ask("/eccos status", agent="terminal", action_type="operate_file")
+    assert as_file == "rendered: status"
+    assert sum(fresh.stubs.stats(m)["requests"] for m in ("small", "large")) == 0
+
+
+def test_eccos_is_for_the_terminal_alone(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aios_eccos.kernel import terminal
+
+    monkeypatch.setattr(terminal, "render", lambda words: "secret")
+    assert "secret" not in fresh.ask("/eccos status", agent="spy").response_message
+
+
+def test_an_inspection_that_fails_says_so(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aios_eccos.kernel import terminal
+
+    def broken(words: str) -> str:
+        raise ValueError("no such decision")
+
+    monkeypatch.setattr(terminal, "render", broken)
+    assert "no such decision" in fresh.ask("/eccos last", agent="terminal").response_message

@@ -1,0 +1,332 @@
+"""On and off: the configuration, the hook, and what each leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from aios_eccos.errors import ConfigError, KernelError
+from aios_eccos.kernel import edit, install, interpreter
+from aios_eccos.manifest import manifest
+
+STANDIN = Path(__file__).with_name("standin")
+CONFIG = """\
+# A comment on top
+llms:
+  models:
+    - name: "small"   # quotes and spaces stay
+      backend: vllm
+      hostname: "http://127.0.0.1:1/v1"
+
+    - name: gpt-4o-mini
+      backend: openai
+      input_cost_per_token: 1.5e-7
+      output_cost_per_token: 6.0e-7
+  router:
+    strategy: "sequential"
+    bootstrap_url: "https://example.org/x"   # kept
+  log_mode: console
+server: {host: localhost, port: 8000}
+"""
+VARIANTS = {
+    "block": CONFIG,
+    "windows": CONFIG.replace("\n", "\r\n"),
+    "no line end": CONFIG.rstrip("\n"),
+    "strategy last": (
+        "llms:\n  models:\n  - name: small\n    backend: vllm\n  router:\n    strategy: smart"
+    ),
+    "flow": "llms: {models: [{name: small, backend: vllm}], router: {strategy: sequential}}\n",
+    "flow router": "llms:\n  models: [{name: a, backend: b}]\n  router: {x: 1, strategy: s}\n",
+    "no strategy": "llms:\n  models:\n  - {name: small, backend: vllm}\n  router:\n    x: 1\n",
+    "no router": "llms:\n  models:\n  - name: small\n    backend: vllm\n",
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout of the stand-in, an own state folder, and an interpreter that can run AIOS."""
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    site = tmp_path / "site"
+    site.mkdir()
+    found = {"version": [3, 11], "site": str(site), "lacks": [], "plugin": "here"}
+    monkeypatch.setattr(install, "probe", lambda python: found)
+    monkeypatch.setattr(install.contract, "_cerebrum_homes", list)
+    target = tmp_path / "AIOS"
+    shutil.copytree(STANDIN, target)
+    (target / "aios/config/config.yaml").write_bytes(CONFIG.encode())
+    return target
+
+
+def listing(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def settings(home: Path) -> dict[str, Any]:
+    text = (home / "aios/config/config.yaml").read_text()
+    router: dict[str, Any] = yaml.safe_load(text)["llms"]["router"]
+    return router
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_enable_changes_one_file_and_disable_restores_every_byte(home: Path, name: str) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_bytes(VARIANTS[name].encode())
+    before = listing(home)
+    install.enable(home)
+    assert settings(home)["strategy"] == "eccos"
+    assert settings(home)["eccos"] == manifest().default_config
+    during = listing(home)
+    assert {key for key in during if during[key] != before[key]} == {"aios/config/config.yaml"}
+    install.disable(home)
+    assert listing(home) == before
+
+
+def test_only_what_is_needed_is_written(home: Path) -> None:
+    install.enable(home)
+    text = (home / "aios/config/config.yaml").read_text()
+    for line in CONFIG.splitlines():
+        assert line in text or "strategy" in line
+    assert "    # bootstrap" not in text
+    assert text.count("price unknown") == 1, "only the unpriced model is commented"
+    assert text.index("price unknown") < text.index("gpt-4o-mini")
+
+
+def test_both_are_idempotent_and_say_so(home: Path) -> None:
+    before = listing(home)
+    install.enable(home)
+    once = listing(home)
+    said = install.enable(home)
+    assert listing(home) == once
+    assert any("already" in line for line in said)
+    install.disable(home)
+    said = install.disable(home)
+    assert any("nothing to change" in line for line in said)
+    assert listing(home) == before
+
+
+def test_a_fresh_clone_gets_its_configuration_from_the_example(home: Path) -> None:
+    path = home / "aios/config/config.yaml"
+    path.rename(path.with_name("config.yaml.example"))
+    before = listing(home)
+    said = install.enable(home)
+    assert any("config.yaml.example" in line for line in said)
+    assert settings(home)["strategy"] == "eccos"
+    install.disable(home)
+    assert listing(home) == before
+
+
+def test_changes_of_the_operator_survive_disable(home: Path) -> None:
+    install.enable(home)
+    path = home / "aios/config/config.yaml"
+    path.write_text(path.read_text().replace("port: 8000", "port: 8001"))
+    install.disable(home)
+    assert path.read_text() == CONFIG.replace("port: 8000", "port: 8001")
+
+
+def test_own_settings_stay_when_the_file_was_changed(home: Path) -> None:
+    install.enable(home)
+    path = home / "aios/config/config.yaml"
+    path.write_text(path.read_text().replace("window_ms: 5 ", "window_ms: 9 "))
+    said = install.disable(home)
+    assert settings(home)["strategy"] == "sequential"
+    assert settings(home)["eccos"]["window_ms"] == 9
+    assert any("settings of yours" in line for line in said)
+
+
+def test_a_file_that_aios_wrote_anew_is_switched_off(home: Path) -> None:
+    install.enable(home)
+    path = home / "aios/config/config.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text())))
+    install.disable(home)
+    assert settings(home)["strategy"] == "sequential"
+    assert "eccos" not in settings(home)
+
+
+def test_observe_and_mode(home: Path) -> None:
+    before = listing(home)
+    install.enable(home, observe=True)
+    assert settings(home)["eccos"]["mode"] == "observe"
+    install.set_mode(home / "aios/config/config.yaml", "route")
+    assert settings(home)["eccos"]["mode"] == "route"
+    install.disable(home)
+    assert listing(home) == before
+
+
+def test_a_configuration_that_does_not_validate_is_left_alone(home: Path) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_text(CONFIG.replace("backend: vllm", "backend: vllm\n      concurrency: 0"))
+    before = listing(home)
+    with pytest.raises(ConfigError, match="concurrency"):
+        install.enable(home)
+    assert listing(home) == before
+
+
+def test_an_aios_that_moved_is_refused_by_name(home: Path) -> None:
+    path = home / "aios/scheduler/fifo_scheduler.py"
+    path.write_text(path.read_text().replace("def _execute_syscall", "def _run_syscall"))
+    before = listing(home)
+    with pytest.raises(KernelError, match=r"fifo_scheduler\.py: FIFOScheduler\._execute_syscall"):
+        install.enable(home)
+    assert listing(home) == before
+
+
+def test_something_else_than_aios_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KernelError, match=r"no runtime/launch\.py"):
+        install.check_contract(tmp_path)
+
+
+def test_an_interpreter_that_cannot_run_aios_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = manifest().aios.model_copy(update={"needs": ("no_such_package",)})
+    changed = manifest().model_copy(update={"aios": lacking})
+    monkeypatch.setattr(interpreter, "manifest", lambda: changed)
+    with pytest.raises(KernelError, match="lacks no_such_package"):
+        interpreter.probe(sys.executable)
+    with pytest.raises(KernelError, match="does not answer"):
+        interpreter.probe("/no/such/python")
+
+
+def test_two_checkouts_share_the_hook_until_the_last_is_off(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "AIOS2"
+    shutil.copytree(home, other)
+    install.enable(home)
+    install.enable(other)
+    hook = tmp_path / "site" / install.HOOK_FILE
+    install.disable(home)
+    assert hook.is_file()
+    install.disable(other)
+    assert not hook.exists()
+
+
+def test_the_default_block_is_what_the_manifest_says() -> None:
+    assert yaml.safe_load(manifest().default_block) == manifest().default_config
+
+
+def test_set_option_without_a_block_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match="enable"):
+        edit.set_option(CONFIG, "mode", "observe")
+
+
+# The hook in other Pythons.
+
+
+def python(line: str, code: str, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `code` in a Python whose start executes a .pth line."""
+    site = tmp_path / "hooked"
+    site.mkdir(exist_ok=True)
+    (site / install.HOOK_FILE).write_text(line)
+    script = f"import site, sys; site.addsitedir({str(site)!r}); {code}"
+    clean = {key: value for key, value in os.environ.items() if key != "AIOS_ECCOS"}
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**clean, **env},
+        check=False,
+    )
+
+
+LINE = install.HOOK_LINE.format(module="aios_eccos.kernel.boot")
+LOADED = "print(sorted(m for m in sys.modules if m.startswith('aios')))"
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[2]))
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_hook_imports_the_boot_module_alone(tmp_path: Path) -> None:
+    done = python(LINE, LOADED, tmp_path)
+    assert done.stderr == ""
+    assert done.stdout.strip() == "['aios_eccos', 'aios_eccos.kernel', 'aios_eccos.kernel.boot']"
+
+
+@pytest.mark.usefixtures("importable")
+def test_the_hook_costs_less_than_5_ms(tmp_path: Path) -> None:
+    timed = (
+        "import time; b = time.process_time(); import aios_eccos.kernel.boot; "
+        "print(time.process_time() - b)"
+    )
+    best = min(float(python("", timed, tmp_path).stdout) for _ in range(5))
+    assert best < 0.005
+
+
+def test_a_left_over_line_is_inert(tmp_path: Path) -> None:
+    done = python(LINE.replace("aios_eccos", "no_longer_installed"), "print('ok')", tmp_path)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+def test_a_broken_plugin_does_not_stop_python(tmp_path: Path) -> None:
+    (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('broken')")
+    line = install.HOOK_LINE.format(module="broken_plugin")
+    done = python(line, "print('ok')", tmp_path, PYTHONPATH=str(tmp_path))
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+
+
+@pytest.mark.usefixtures("importable")
+def test_it_can_be_switched_off(tmp_path: Path) -> None:
+    done = python(LINE, "print(type(sys.meta_path[0]).__module__)", tmp_path, AIOS_ECCOS="off")
+    assert "aios_eccos" not in done.stdout
+
+
+def start(home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Import the stand-in's scheduler in a hooked Python and say whose it is."""
+    code = (
+        "import aios_eccos.kernel.boot, aios.hooks.modules.scheduler as s, "
+        "aios.hooks.modules.llm as l;"
+        "print(s.FIFOScheduler.__module__, s.RRScheduler.__module__, l.LLM.__module__);"
+        "l.useCore(llm_configs=[{'name': 'a', 'backend': 'vllm', 'hostname': 'http://x'}])"
+    )
+    root = str(Path(install.__file__).parents[2])
+    paths = os.pathsep.join([str(home), root])
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths, **env},
+        check=False,
+    )
+
+
+def test_any_other_strategy_leaves_aios_as_it_was(home: Path) -> None:
+    done = start(home)
+    assert done.returncode == 0, done.stderr
+    assert "aios_eccos" not in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_strategy_puts_ours_in_every_place(home: Path) -> None:
+    install.enable(home)
+    done = start(home)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("aios_eccos.kernel.scheduler") == 2
+    assert "aios_eccos.kernel.adapter" in done.stdout
+
+
+def test_run_needs_no_strategy(home: Path) -> None:
+    done = start(home, AIOS_ECCOS="run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("aios_eccos") == 3
+
+
+def test_invalid_settings_leave_aios_on_its_own_strategy_and_say_why(home: Path) -> None:
+    install.enable(home)
+    path = home / "aios/config/config.yaml"
+    path.write_text(path.read_text().replace("window_ms: 5 ", "windw_ms: 5 "))
+    done = start(home)
+    assert done.returncode == 0, done.stderr
+    assert "aios_eccos" not in done.stdout
+    assert "windw_ms" in done.stderr
+    assert "window_ms" in done.stderr
