@@ -171,9 +171,15 @@ class Settings(_Strict):
     terminal_agent: str = Field(
         default="terminal", description="the one agent that may ask /eccos in the AIOS terminal"
     )
+    over_capacity: Literal["spill", "wait"] = Field(
+        default="spill",
+        description="a call whose best model is at its limit takes the best free one (`spill`), or "
+        "waits for its own (`wait`: cheaper, slower)",
+    )
     on_infeasible_floor: Literal["best_effort", "wait"] = Field(
         default="best_effort",
-        description="what happens to calls whose floor the free slots cannot reach",
+        description="in a large batch whose floor the free slots cannot reach: serve all as well "
+        "as can be, or only as many as the floor allows",
     )
     agents: dict[str, AgentPolicy] = Field(
         default_factory=dict,
@@ -200,6 +206,7 @@ class ModelEntry(BaseModel):
     concurrency: int | None = Field(default=None, ge=1)
     input_cost_per_token: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     output_cost_per_token: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    cache_read_input_token_cost: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     context_window: int | None = Field(default=None, ge=1)
     abilities: frozenset[Ability] | None = None
     size_b: float | None = Field(default=None, gt=0)

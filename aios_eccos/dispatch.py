@@ -38,7 +38,15 @@ PACE_GAIN = 0.1
 
 
 class Routes(Protocol):
-    """What the dispatcher needs of a router."""
+    """What the dispatcher needs of a router.
+
+    Attributes:
+        spills: whether a call takes another model when its best is at its limit. Then it is enough
+            to offer about as many calls as there are slots.
+    """
+
+    @property
+    def spills(self) -> bool: ...
 
     def forecast(self, queries: list[Query]) -> list[Prospect]: ...
     def slots(self) -> Slots: ...
@@ -260,7 +268,7 @@ class Dispatcher:
             if not _allowed(call):
                 self._give_up(call, Failure("no configured model may serve this call", 400, False))
         slots = router.slots()
-        calls = self._candidates(waiting, slots, min(room, self._max_batch))
+        calls = self._candidates(waiting, slots, min(room, self._max_batch), router.spills)
         if not calls:
             return False
         assignment = router.assign([_closed(call, slots.cooling) for call in calls], slots)
@@ -279,7 +287,9 @@ class Dispatcher:
         for call in waiting[: max(room, 0)]:
             self._launch(call, router.fallback(call.query), router)
 
-    def _candidates(self, waiting: list[_Call], slots: Slots, most: int) -> list[_Call]:
+    def _candidates(
+        self, waiting: list[_Call], slots: Slots, most: int, spills: bool
+    ) -> list[_Call]:
         """The waiting calls that can have a slot now, fairest first, about as many as slots."""
         now = time.monotonic()
         free, cooling = slots.free, slots.cooling
@@ -291,7 +301,8 @@ class Dispatcher:
         in_all = sum(wanted.values())
         chosen: list[_Call] = []
         for call in self._fair.merge(queues, lambda c: self._slot_seconds(c, _usable(c, cooling))):
-            if len(chosen) >= most or (len(chosen) >= in_all and not any(wanted.values())):
+            enough = spills and len(chosen) >= in_all and not any(wanted.values())
+            if enough or len(chosen) >= most:
                 break
             chosen.append(call)
             for name in _usable(call, cooling):

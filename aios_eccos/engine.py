@@ -20,6 +20,7 @@ from .history.ingest import drain_inbox
 from .history.open import open_embedder, open_history
 from .history.store import HistoryStore
 from .locate import Config, private_dir
+from .policy import unreachable
 from .predict.floor import PriceBook
 from .predict.pricing import Prices, price_table, with_facts
 from .predict.retrieval import RetrievalPredictor, leave_one_out
@@ -84,6 +85,7 @@ class Engine:
         self._ready = threading.Event()
         self._stale = threading.Event()
         self._upkeep: threading.Thread | None = None
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Engine:
         self.start()
@@ -134,10 +136,15 @@ class Engine:
         Raises:
             HistoryError: it cannot be read.
         """
-        if self.history is not None:
-            self.router.knowledge = study(
-                self.history, self.embedder, self.config.settings, self.prices
-            )
+        if self.history is None:
+            return
+        settings = self.config.settings
+        knowledge = study(self.history, self.embedder, settings, self.prices)
+        self.router.knowledge = knowledge
+        warnings = unreachable(knowledge.book, settings) if knowledge.book is not None else []
+        for warning in sorted(set(warnings) - self._warned):
+            log.warning("%s", warning)
+        self._warned = set(warnings)
 
     # The upkeep thread.
 

@@ -18,14 +18,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import Floor, Settings
+from .config import Settings
 from .errors import EccosError
 from .optimize.problem import AssignmentProblem, Solution
-from .optimize.solve import solve_at_price
-from .predict.floor import PriceBook, PriceCurve
+from .optimize.solve import solve, solve_at_price
+from .policy import STRONGEST, floor_rows, success_worth
+from .predict.floor import PriceBook
 from .predict.predictor import Predictor
 from .predict.pricing import Prices
 from .predict.priors import PriorPredictor
+from .reason import reason, unlimited_choice
 from .values import (
     Assignment,
     BoolArray,
@@ -42,10 +44,8 @@ from .workload.store import Load, WorkloadStore
 
 log = logging.getLogger("aios_eccos.router")
 
-#: Worth of a success, in the dearest forecast cost, where no price is known: the strongest wins.
-STRONGEST = 1e6
-#: Effective records behind a forecast below which the strongest is taken rather than a gamble.
-MIN_SUPPORT = 1.0
+#: Rows from which the floors are put on the batch itself; below, history's price stands for them.
+WHOLE_BATCH = 128
 
 
 class Embeds(Protocol):
@@ -109,6 +109,11 @@ class Router:
         self._prices = prices
         self._workload = workload
 
+    @property
+    def spills(self) -> bool:
+        """Whether a call takes another model when its best is at its limit."""
+        return self.settings.over_capacity == "spill"
+
     def route(self, queries: Sequence[Query]) -> Assignment:
         """Forecast and assign in one go; the leases in the decisions are the caller's to release.
 
@@ -169,7 +174,7 @@ class Router:
                 free=free,
                 slot_prices=solution.slot_prices,
                 status=solution.status.value,
-                reason=_reason(prospect, int(column), lease, free),
+                reason=reason(prospect, int(column), lease, free),
                 batch=len(prospects),
                 decision_s=prospect.forecast_s + share_s,
                 at=now,
@@ -188,7 +193,7 @@ class Router:
 
     def preferred(self, prospect: Prospect) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
-        return prospect.models[_unlimited_choice(prospect)] if prospect.allowed.any() else None
+        return prospect.models[unlimited_choice(prospect)] if prospect.allowed.any() else None
 
     def fallback(self, query: Query) -> Decision:
         """AIOS's own choice (the first allowed model), for when deciding itself has failed."""
@@ -245,12 +250,9 @@ class Router:
     def _prospect(
         self, query: Query, row: int, forecast: Forecast, cost: FloatArray, allowed: BoolArray
     ) -> Prospect:
-        pattern, policy = self.settings.policy(query.agent)
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
-        curve, floor = self._floor(query.floor, policy.quality_floor, names)
-        supported = float(forecast.support[row][allowed].max(initial=0.0)) >= MIN_SUPPORT
-        known = curve is not None and supported and not math.isnan(floor)
-        price = curve.price_for(floor) if curve is not None and known else math.inf
+        support = float(forecast.support[row][allowed].max(initial=0.0))
+        worth = success_worth(query, names, support, self.knowledge.book, self.settings)
         return Prospect(
             query=query,
             models=self._names,
@@ -260,10 +262,10 @@ class Router:
             cost=cost,
             allowed=allowed,
             novelty=float(forecast.novelty[row]),
-            policy=pattern,
-            floor=floor,
-            price=price,
-            optimism=curve.optimism(price) if curve is not None and known else 0.0,
+            policy=worth.policy,
+            floor=worth.floor,
+            price=worth.price,
+            optimism=worth.optimism,
             switch=self._switch(query),
         )
 
@@ -278,33 +280,23 @@ class Router:
         switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
         return switch
 
-    def _floor(
-        self, asked: float | None, policy: Floor | None, names: list[str]
-    ) -> tuple[PriceCurve | None, float]:
-        """What success costs among these models, and the floor as an absolute success (or NaN)."""
-        book = self.knowledge.book if len(names) > 1 else None
-        curve = book.curve(names) if book is not None else None
-        floor = Floor(asked, relative=False) if asked is not None else policy
-        if book is None or curve is None:
-            return None, math.nan if floor is None or floor.relative else floor.value
-        budget = self.settings.budget_per_call
-        if floor is None and budget is not None:
-            return curve, curve.floor_for_cost(budget)
-        floor = floor or self.settings.quality_floor
-        value = book.absolute_floor(floor.value, names) if floor.relative else floor.value
-        return curve, math.nan if value is None else value
-
     def _solve(self, prospects: Sequence[Prospect], free: NDArray[np.int64]) -> Solution:
-        cost = np.stack([p.burden for p in prospects])
-        dearest = max(float(cost.max()), 1e-12)
-        prices = np.array([min(p.price, STRONGEST * dearest) for p in prospects])
+        """Small batches at the price of success, large ones under the floors themselves."""
+        cost = np.stack([prospect.burden for prospect in prospects])
+        whole = len(prospects) >= WHOLE_BATCH and all(math.isfinite(p.price) for p in prospects)
         problem = AssignmentProblem(
             cost=cost,
-            success=np.stack([p.success for p in prospects]),
+            success=np.stack([prospect.success for prospect in prospects]),
             capacity=free,
-            allowed=np.stack([p.allowed for p in prospects]),
+            allowed=np.stack([prospect.allowed for prospect in prospects]),
+            floors=floor_rows(prospects) if whole else (),
         )
-        return solve_at_price(problem, prices)
+        over_capacity = self.settings.over_capacity
+        if whole:
+            infeasible = self.settings.on_infeasible_floor
+            return solve(problem, over_capacity=over_capacity, on_infeasible_floor=infeasible)
+        prices = np.array([min(p.price, STRONGEST * float(cost.max())) for p in prospects])
+        return solve_at_price(problem, prices, over_capacity=over_capacity)
 
 
 def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
@@ -324,29 +316,3 @@ def _embed(
     if knows.predictor.wants_layers:
         return knows.embedder.try_embed_with_layers(texts) or (None, None)
     return knows.embedder.try_embed(texts), None
-
-
-def _reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[np.int64]) -> str:
-    """Why this model, in one sentence."""
-    if not prospect.allowed.any():
-        return "no configured model may serve this call"
-    if lease is None:
-        return "waits: every model that may serve it is at its limit"
-    if int(prospect.allowed.sum()) == 1:
-        return "the only model that may serve this call"
-    best = _unlimited_choice(prospect)
-    if column != best:
-        name = prospect.models[best]
-        why = "is at its limit" if free[best] <= 0 else "had its slots lent to calls that gain more"
-        return f"the best left: {name} would be chosen but {why}"
-    if not math.isfinite(prospect.price):
-        return "the strongest: no history like it yet to save money by"
-    return "the cheapest way to keep the floor: cost less the worth of its success is least"
-
-
-def _unlimited_choice(prospect: Prospect) -> int:
-    """The column that would be chosen if no limit bound."""
-    burden = prospect.burden
-    worth = prospect.price if math.isfinite(prospect.price) else STRONGEST * burden.max()
-    score = np.where(prospect.allowed, burden - worth * prospect.success, np.inf)
-    return int(np.argmin(score))

@@ -24,7 +24,19 @@ MAY_IMPORT = {
     "optimize": {"values", "errors"},
     "workload": {"values", "errors"},
     "dispatch": {"values", "errors", "fairness"},
-    "router": {"values", "errors", "config", "history", "predict", "optimize", "workload"},
+    "policy": {"values", "config", "predict", "optimize"},
+    "reason": {"values", "policy"},
+    "router": {
+        "policy",
+        "reason",
+        "values",
+        "errors",
+        "config",
+        "history",
+        "predict",
+        "optimize",
+        "workload",
+    },
 }
 STAGES = {*MAY_IMPORT, "engine"}
 MAY_IMPORT["engine"] = set(MAY_IMPORT)

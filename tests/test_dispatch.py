@@ -27,6 +27,8 @@ from aios_eccos.values import (
 class FewSlots:
     """A router without forecasts: the first usable model with a free slot, in column order."""
 
+    spills = True
+
     def __init__(self, limits: dict[str, int], tokens: float = 100.0) -> None:
         self.limits = limits
         self.in_use = dict.fromkeys(limits, 0)

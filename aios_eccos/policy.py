@@ -1,0 +1,98 @@
+"""Which floor holds for a call, and what a success is worth where it holds."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .config import Floor, Settings
+from .optimize.problem import FloorRow
+from .predict.floor import PriceBook
+from .values import Prospect, Query
+
+log = logging.getLogger("aios_eccos.policy")
+
+#: Worth of a success, in the dearest forecast cost, where no price is known: the strongest wins.
+STRONGEST = 1e6
+#: Effective records behind a forecast below which the strongest is taken rather than a gamble.
+MIN_SUPPORT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a success of one call is worth. Fields as in `Prospect`."""
+
+    policy: str
+    floor: float
+    price: float = math.inf
+    optimism: float = 0.0
+
+
+def success_worth(
+    query: Query, names: Sequence[str], support: float, book: PriceBook | None, settings: Settings
+) -> Worth:
+    """The floor that holds for a query, and the price that keeps it on history.
+
+    The call's own floor goes before its agent's, that before the general one; a budget stands in
+    for the general one only.
+
+    Args:
+        names: the models that may serve the query.
+        support: effective records behind the best supported forecast.
+        book: None while there is too little history.
+    """
+    pattern, policy = settings.policy(query.agent)
+    asked = Floor(query.floor, relative=False) if query.floor is not None else None
+    floor = asked or policy.quality_floor
+    curve = book.curve(names) if book is not None and len(names) > 1 else None
+    if book is None or curve is None or support < MIN_SUPPORT:
+        general = floor or settings.quality_floor
+        return Worth(pattern, math.nan if general.relative else general.value)
+    if floor is None and settings.budget_per_call is not None:
+        value: float | None = curve.floor_for_cost(settings.budget_per_call)
+    else:
+        floor = floor or settings.quality_floor
+        value = book.absolute_floor(floor.value, names) if floor.relative else floor.value
+    if value is None:
+        return Worth(pattern, math.nan)
+    price = curve.price_for(value)
+    return Worth(pattern, value, price, curve.optimism(price))
+
+
+def floor_rows(prospects: Sequence[Prospect]) -> tuple[FloorRow, ...]:
+    """One floor per policy, raised by the optimism of its forecasts so that it holds once real."""
+    policies = [prospect.policy for prospect in prospects]
+    rows = []
+    for policy in dict.fromkeys(policies):
+        mask = np.array([p == policy for p in policies])
+        wanted = [p.floor + p.optimism for p, mine in zip(prospects, mask, strict=True) if mine]
+        rows.append(FloorRow(mask, float(np.clip(np.mean(wanted), 0.0, 1.0))))
+    return tuple(rows)
+
+
+def unreachable(book: PriceBook, settings: Settings) -> list[str]:
+    """One sentence for each configured floor that history says cannot be kept."""
+    floors = {"quality_floor": settings.quality_floor} if settings.budget_per_call is None else {}
+    allowed: dict[str, tuple[str, ...] | None] = {}
+    for pattern, policy in settings.agents.items():
+        if policy.quality_floor is not None:
+            floors[f"agents.{pattern}.quality_floor"] = policy.quality_floor
+        allowed[f"agents.{pattern}.quality_floor"] = policy.models
+    found = []
+    for key, floor in floors.items():
+        names = allowed.get(key)
+        curve, strongest = book.curve(names), book.strongest(names)
+        if curve is None or strongest is None:
+            continue
+        value = floor.value * (strongest[1] if floor.relative else 1.0)
+        if value > curve.reachable + 1e-9:
+            found.append(
+                f"{key} = {floor} ({value:.3f}) is out of reach: history says at most "
+                f"{curve.reachable:.3f}, at {curve.cost_for(1.0):.3g} per call; the best that "
+                "there is will be served"
+            )
+    return found
