@@ -67,6 +67,11 @@ def cache_dir() -> Path:
     return private_dir(Path(override) if override else user_cache_path(APP))
 
 
+def environment_key(provider: str) -> str | None:
+    """A provider's API key as its own SDK reads it, e.g. `$OPENAI_API_KEY`."""
+    return os.environ.get(f"{provider.upper()}_API_KEY") or None
+
+
 def private_dir(path: Path) -> Path:
     """Make `path` with mode 0700 and return it."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)

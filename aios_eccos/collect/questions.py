@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from aios_eccos.collect.numbers import parse_whole
 from aios_eccos.errors import DataError
 
 Grader = Literal["choice", "numeric", "math", "exact", "json", "judge"]
@@ -114,6 +115,8 @@ def parse_question(row: object) -> Question:
         answer = _letter(answer, choices)
     elif choices:
         raise ValueError(f"choices: only for grader choice, not {grader}")
+    if grader == "numeric" and parse_whole(answer) is None:
+        raise ValueError(f"answer = {answer!r}: wanted a number")
     tolerance = row.get("tolerance")
     if tolerance is not None and (not isinstance(tolerance, int | float) or tolerance < 0):
         raise ValueError("tolerance: wanted a number of at least 0")

@@ -1,0 +1,236 @@
+"""`aios-eccos collect`: QAServe records from the operator's own models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import console, pairs, versions, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..collect.run import Plan, Summary
+    from ..locate import Config
+
+
+def collect(
+    files: Annotated[list[Path] | None, typer.Argument(help="More question files.")] = None,
+    questions: Annotated[
+        list[Path] | None, typer.Option(help="Question files (JSONL); default: the shipped 120.")
+    ] = None,
+    models: Annotated[str, typer.Option(help="Names, comma-separated, or all.")] = "all",
+    out: Annotated[Path, typer.Option(help="The data set; FILE.journal lies beside it.")] = Path(
+        "qaserve.jsonl"
+    ),
+    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    models_file: Annotated[
+        Path | None, typer.Option(help="Models as under llms.models (YAML), instead of AIOS's.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Requests at once per model; default: its limit or 8.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Dollars, earlier parts of a resumed run included.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier run.")] = False,
+    ingest: Annotated[
+        bool, typer.Option("--ingest", help="Add the records to the history.")
+    ] = False,
+    judge: Annotated[
+        str | None, typer.Option(help="Model that grades questions with grader judge.")
+    ] = None,
+    price: Annotated[
+        list[str] | None, typer.Option(help="NAME=IN,OUT: dollars per million tokens.")
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one answer.")] = 4096,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 300.0,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write the summary here; - for standard output.")
+    ] = None,
+) -> None:
+    """Ask every model every question, grade the answers and write QAServe records.
+
+    A question file has one JSON object a line: id, task, question, answer, grader (choice,
+    numeric, math, exact, json, judge), and where they apply choices, aliases, tolerance. Every
+    answer is on disk as soon as it comes, so that a run which was stopped or killed goes on with
+    --resume without asking again.
+    """
+    from ..collect.client import Patience
+    from ..collect.endpoints import load_endpoints
+    from ..collect.questions import SHIPPED, load_questions
+    from ..collect.run import Plan
+    from ..errors import ConfigError
+    from ..locate import load_config, locate
+
+    asked = load_questions([*(questions or []), *(files or [])] or [SHIPPED])[:limit]
+    prices = {name: _price(name, text) for name, text in pairs("price", price).items()}
+    location = locate(None, aios_home)
+    names = None if models == "all" else [name.strip() for name in models.split(",")]
+    judges = [judge] if judge else []
+    found = load_endpoints(
+        location, models_file, None if names is None else [*names, *judges], prices
+    )
+    if judge and judge not in {endpoint.name for endpoint in found}:
+        raise ConfigError(f"--judge {judge}: no such model")
+    plan = Plan(
+        questions=asked,
+        endpoints=[e for e in found if names is None or e.name in names],
+        judge=next((e for e in found if e.name == judge), None),
+        out=out,
+        max_cost=max_cost,
+        max_tokens=max_tokens,
+        concurrency=concurrency,
+        patience=Patience(timeout_s=timeout),
+    )
+    if not resume and (out.exists() or plan.journal.exists()):
+        raise ConfigError(f"{out} or its journal exists: --resume goes on, --out begins another")
+    summary = _run(plan)
+    _tell(console(json_file), plan, summary)
+    if json_file is not None:
+        _write_json(json_file, plan, summary)
+    if ingest:
+        _ingest(plan.out, load_config(location), console(json_file))
+    if summary.ending == "interrupted":
+        raise typer.Exit(130)
+    if summary.ending == "max_cost" or any(model.errors for model in summary.models):
+        raise typer.Exit(1)
+
+
+def _price(name: str, text: str) -> tuple[float, float]:
+    from ..errors import ConfigError
+
+    try:
+        per_input, per_output = (float(part) / 1e6 for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"--price {name}={text}: wanted NAME=IN,OUT") from error
+    if not (0 <= per_input < 1 and 0 <= per_output < 1):
+        raise ConfigError(f"--price {name}={text}: wanted dollars per million tokens, 0 or more")
+    return per_input, per_output
+
+
+def _run(plan: Plan) -> Summary:
+    """Collect, with a bar on standard error: answers, cost so far, time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as TimeLeft
+
+    from ..collect.run import run
+
+    stderr = Console(stderr=True)
+    cost = TextColumn("${task.fields[spent]:.4f}")
+    columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), cost, TimeLeft())
+    with Progress(*columns, console=stderr) as bar:
+        task = bar.add_task("", total=None, spent=0.0)
+        return run(
+            plan,
+            on_progress=lambda p: bar.update(
+                task, total=p.total, completed=p.done, spent=p.spent_usd
+            ),
+            on_interrupt=lambda: bar.console.print(
+                "Waiting for the answers that are on their way; Ctrl-C again to leave at once."
+            ),
+        )
+
+
+def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
+    """The table at the end, and what the reader should know."""
+    from rich.table import Table
+
+    tasks = sorted({question.task for question in plan.questions})
+    table = Table(title=f"{plan.out}: {summary.records} records", title_justify="left")
+    heads = ["model", "answers", "right", *(tasks if len(tasks) <= 6 else [])]
+    for head in [*heads, "cut off", "errors", "tokens/answer", "p50/p95", "cost"]:
+        table.add_column(head, justify="left" if head == "model" else "right")
+    for m in summary.models:
+        by_task = [_percent(m.by_task.get(task)) for task in heads[3:]]
+        tokens = "-" if m.output_tokens is None else f"{m.output_tokens:.0f}"
+        times = f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f} s" if m.answers else "-"
+        table.add_row(
+            m.name,
+            str(m.answers),
+            _percent(m.success),
+            *by_task,
+            str(m.truncated),
+            str(m.errors),
+            tokens + ("*" if m.counted else ""),
+            times,
+            _cost(m.cost_usd, m.price_state),
+        )
+    screen.print(table)
+    for line in _remarks(plan, summary):
+        screen.print(line, soft_wrap=True)
+
+
+def _remarks(plan: Plan, summary: Summary) -> Iterator[str]:
+    from ..collect.collector import GIVE_UP
+
+    if summary.held:
+        yield f"{summary.held} answers were held from an earlier run."
+    if any(m.counted for m in summary.models):
+        yield "* tokens counted here, as the provider gave no usage for some answers."
+    unpriced = [m.name for m in summary.models if m.price_state == "unknown"]
+    if unpriced and summary.cost_usd is not None:
+        yield f"No price known for {', '.join(unpriced)}: counted at the highest known price."
+    for name, reason in summary.given_up.items():
+        yield f"{name} was given up after {GIVE_UP} failures in a row: {reason}."
+    if summary.complete < summary.records:
+        yield f"{summary.records - summary.complete} records lack some models' answers."
+    if summary.ending == "max_cost":
+        yield (
+            f"Stopped: ${summary.cost_usd:.4f} of --max-cost ${plan.max_cost:g} is spent; "
+            "go on with --resume and a higher one."
+        )
+    if summary.ending == "interrupted":
+        yield "Interrupted: go on with --resume."
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share * 100:.0f} %"
+
+
+def _cost(dollars: float | None, state: str) -> str:
+    if dollars is None:
+        return "no price"
+    return "free" if state == "free" else f"${dollars:.4f}"
+
+
+def _write_json(target: str, plan: Plan, summary: Summary) -> None:
+    from ..collect.run import as_json
+
+    head = {"schema": "aios-eccos/collect/1", "seed": None, "versions": versions()}
+    asked = {"out": str(plan.out), "questions": len(plan.questions), "max_cost": plan.max_cost}
+    write_json({**head, "data_hash": plan.data_hash, **asked, **as_json(summary)}, target)
+
+
+def _ingest(path: Path, config: Config, screen: Console) -> None:
+    """Into the history, or to the kernel that owns it."""
+    from contextlib import closing
+
+    from ..errors import HistoryOwned
+    from ..history.ingest import hand_over
+    from ..history.ingest import ingest as put
+    from ..history.open import open_embedder, open_history
+    from ..locate import cache_dir, private_dir
+    from ..workload.connect import open_workload
+
+    settings, state_dir = config.settings, private_dir(config.location.state_dir)
+    embedder = open_embedder(settings.embedder, cache_dir())
+    try:
+        history = open_history(settings.history, state_dir, embedder)
+    except HistoryOwned:
+        with closing(
+            open_workload(
+                settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
+            )
+        ) as workload:
+            report = hand_over([path], workload)
+        screen.print(f"{report.added} records handed to the kernel that owns the history.")
+        return
+    with closing(history):
+        report = put([path], history, embedder)
+    screen.print(f"History: {report.added} records added, {report.unchanged} unchanged.")

@@ -1,0 +1,152 @@
+"""Journal: every answer as it arrives, one JSON line each, on disk before anything else happens.
+
+Next to the data set (`FILE.jsonl` has `FILE.jsonl.journal`). A killed run leaves at most one torn
+line, at the end, which the next one removes. Grades are not in it: they follow from answer and
+question, and are made anew when the journal is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from aios_eccos.collect.reply import Reply
+from aios_eccos.errors import DataError
+
+SCHEMA = "aios-eccos/collect-journal/1"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One model's reply to one question, as it is journaled.
+
+    Attributes:
+        question: the question's id.
+        model: who was asked.
+        prompt: hash of what was asked; an answer to another prompt is not used.
+        judged: for a judge's reply, the model whose answer it is about; else empty.
+        cost_usd: at the prices of that moment; None where no price is known.
+        asked_at: UTC, ISO 8601.
+    """
+
+    question: str
+    model: str
+    prompt: str
+    reply: Reply
+    judged: str = ""
+    cost_usd: float | None = None
+    asked_at: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Question, model, and for a judge's reply whom it is about."""
+        return self.question, self.model, self.judged
+
+
+def prompt_hash(prompt: str, max_tokens: int) -> str:
+    """What makes an answer reusable: the same words and the same room for the answer."""
+    return hashlib.sha256(f"{max_tokens}:{prompt}".encode()).hexdigest()[:16]
+
+
+class Journal:
+    """An append-only file that one run at a time writes. Use as a context manager.
+
+    Args:
+        path: the journal's file; made if it is not there.
+
+    Raises:
+        DataError: another run writes it, or it is not a journal of this version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self._file = path.open("a+b")
+        except OSError as error:
+            raise DataError(error.strerror or str(error), source=str(path)) from error
+        try:
+            self._own()
+            self.answers = self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._file.close()
+
+    def append(self, answer: Answer) -> None:
+        """Write one answer and wait until the disk has it.
+
+        Raises:
+            DataError: the disk is full or gone.
+        """
+        row = dataclasses.asdict(answer)
+        row |= row.pop("reply")
+        with self._lock:
+            if not self._file.closed:  # answers that come after an end that did not wait for them
+                self._write(row)
+
+    def _own(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError("another run writes this journal", source=str(self.path)) from error
+
+    def _read(self) -> list[Answer]:
+        self._file.seek(0)
+        content = self._file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            self._file.truncate(whole)
+        lines = content[:whole].splitlines()
+        if not lines:
+            self._write({"schema": SCHEMA})
+        rows = [self._parse(line, number) for number, line in enumerate(lines, start=1)]
+        if rows and rows[0].get("schema") != SCHEMA:
+            found = rows[0].get("schema", "none")
+            raise DataError(f"schema {found}: wanted {SCHEMA}", source=str(self.path), line=1)
+        return [self._answer(row, number) for number, row in enumerate(rows[1:], start=2)]
+
+    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"damaged: {error}", source=str(self.path), line=number) from error
+        if not isinstance(row, dict):
+            raise DataError("damaged: no object", source=str(self.path), line=number)
+        return row
+
+    def _answer(self, row: dict[str, Any], number: int) -> Answer:
+        names = {field.name for field in dataclasses.fields(Reply)}
+        try:
+            reply = Reply(**{name: row.pop(name) for name in names})
+            return Answer(reply=reply, **row)
+        except (KeyError, TypeError) as error:
+            raise DataError(f"damaged: {error}", source=str(self.path), line=number) from error
+
+    def _write(self, row: dict[str, Any]) -> None:
+        try:
+            # ASCII only: an answer may hold lone surrogates, which UTF-8 does not.
+            self._file.write(json.dumps(row).encode("ascii") + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise DataError(f"cannot be written: {error}", source=str(self.path)) from error

@@ -1,0 +1,101 @@
+"""Record: a question's answers as one row in QAServe's shape.
+
+A row holds what the models did, not how fast the machine was that day: times and costs stay in the
+journal, so that a resumed run's file equals an uninterrupted one's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aios_eccos.collect.questions import Question
+from aios_eccos.collect.reply import CHARACTERS_PER_TOKEN, Reply
+from aios_eccos.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """One model's reply to a question, with its grade.
+
+    Attributes:
+        correct: None where nothing could be graded (no whole answer, or no verdict of the judge).
+    """
+
+    reply: Reply
+    correct: bool | None = None
+
+
+def row_of(question: Question, replies: Mapping[str, Graded]) -> dict[str, Any]:
+    """The QAServe row; models in the order of `replies`."""
+    lengths = [g.reply.input_tokens for g in replies.values() if g.reply.input_tokens]
+    guess = -(-len(question.query) // CHARACTERS_PER_TOKEN)
+    return {
+        "query_id": question.id,
+        "task": question.task,
+        "query": question.query,
+        "input_token_length": statistics.median_low(lengths) if lengths else guess,
+        "outputs": [_output(name, graded) for name, graded in replies.items()],
+    }
+
+
+def _output(name: str, graded: Graded) -> dict[str, Any]:
+    reply = graded.reply
+    output: dict[str, Any] = {
+        "model_name": name,
+        "correctness": graded.correct,
+        "output_token_length": reply.output_tokens if reply.tokens_from else None,
+    }
+    if reply.tokens_from:
+        output["input_token_length"] = reply.input_tokens
+    if reply.tokens_from not in ("usage", ""):
+        output["tokens_from"] = reply.tokens_from
+    for name in ("reasoning_tokens", "cached_tokens"):
+        if getattr(reply, name):
+            output[name] = getattr(reply, name)
+    if reply.error:
+        output["error"] = reply.error
+    return output
+
+
+class RowFile:
+    """The data set on disk: rows are appended as they come, and put in order at the end.
+
+    Args:
+        path: a .jsonl file; what it held is replaced (a resumed run makes its rows anew).
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.replace(())
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add one row at the end."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Put these rows, and no others, into the file at one stroke."""
+        beside = self.path.with_name(self.path.name + ".tmp")
+        try:
+            with beside.open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+                file.flush()
+                os.fsync(file.fileno())
+            beside.replace(self.path)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> DataError:
+        return DataError(error.strerror or str(error), source=str(self.path))

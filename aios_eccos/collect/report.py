@@ -1,0 +1,90 @@
+"""Report: what each model did in a run, for the table at the end and for JSON."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from aios_eccos.collect.questions import Question
+from aios_eccos.collect.record import Graded
+from aios_eccos.predict.pricing import PriceState
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model's answers.
+
+    Attributes:
+        answers: whole answers.
+        success: share of right ones among those that were graded; None of none.
+        truncated, errors: missing outcomes.
+        output_tokens: mean over whole and truncated answers.
+        counted: answers whose tokens were counted here, as the provider gave none.
+        latency_p50_s, latency_p95_s: of whole answers.
+        cost_usd: at the prices of `price_state`; None where no price is known at all.
+        by_task: success by task.
+    """
+
+    name: str
+    answers: int
+    success: float | None
+    truncated: int
+    errors: int
+    input_tokens: int
+    output_tokens: float | None
+    reasoning_tokens: int
+    cached_tokens: int
+    counted: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    cost_usd: float | None
+    price_state: PriceState
+    by_task: dict[str, float]
+
+
+def report_on(
+    name: str,
+    questions: Sequence[Question],
+    graded: Mapping[tuple[str, str], Graded],
+    cost_usd: float | None,
+    price_state: PriceState,
+) -> ModelReport:
+    """Sum up one model's answers."""
+    mine = {q: graded[q.id, name] for q in questions if (q.id, name) in graded}
+    replies = [g.reply for g in mine.values()]
+    whole = [r for r in replies if r.status == "ok"]
+    paid = [r for r in replies if r.tokens_from]
+    times = [r.latency_s for r in whole]
+    tasks: dict[str, list[bool]] = defaultdict(list)
+    for question, g in mine.items():
+        if g.correct is not None:
+            tasks[question.task].append(g.correct)
+    return ModelReport(
+        name=name,
+        answers=len(whole),
+        success=mean([right for rights in tasks.values() for right in rights]),
+        truncated=sum(r.status == "truncated" for r in replies),
+        errors=sum(r.status == "error" for r in replies),
+        input_tokens=sum(r.input_tokens for r in paid),
+        output_tokens=mean([r.output_tokens for r in paid]),
+        reasoning_tokens=sum(r.reasoning_tokens for r in paid),
+        cached_tokens=sum(r.cached_tokens for r in paid),
+        counted=sum(r.tokens_from != "usage" for r in paid),
+        latency_p50_s=quantile(times, 0.5),
+        latency_p95_s=quantile(times, 0.95),
+        cost_usd=cost_usd,
+        price_state=price_state,
+        by_task={task: sum(rights) / len(rights) for task, rights in tasks.items()},
+    )
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """The mean; None of none."""
+    return sum(values) / len(values) if values else None
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value that about `share` of the values do not exceed; None of none."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

@@ -1,0 +1,184 @@
+"""Run: everything that one `aios-eccos collect` opens, from the plan to the finished data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from aios_eccos.collect.budget import Budget
+from aios_eccos.collect.client import Client, Patience
+from aios_eccos.collect.collector import Collector, Ending, Progress
+from aios_eccos.collect.endpoints import Endpoint
+from aios_eccos.collect.journal import Journal
+from aios_eccos.collect.questions import Question
+from aios_eccos.collect.record import RowFile
+from aios_eccos.collect.report import ModelReport, report_on
+from aios_eccos.collect.sandbox import Sandbox
+from aios_eccos.predict.pricing import state_of
+
+#: Requests at once for one model, where neither the plan nor the model's own limit says less.
+DEFAULT_CONCURRENCY = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to collect.
+
+    Attributes:
+        endpoints: the models to ask.
+        judge: grades questions with grader judge; may be one of the endpoints.
+        out: the data set, a .jsonl file; the journal lies beside it.
+        max_cost: dollars over the whole collection, resumed runs included; None = no limit.
+        max_tokens: of one answer.
+        concurrency: requests at once per model; None = the model's limit, at most 8.
+    """
+
+    questions: Sequence[Question]
+    endpoints: Sequence[Endpoint]
+    judge: Endpoint | None
+    out: Path
+    max_cost: float | None = None
+    max_tokens: int = 4096
+    concurrency: int | None = None
+    patience: Patience = field(default_factory=Patience)
+
+    @property
+    def journal(self) -> Path:
+        """The journal's file."""
+        return self.out.with_name(self.out.name + ".journal")
+
+    @property
+    def data_hash(self) -> str:
+        """Hash of the questions, 16 hex digits."""
+        return hashlib.sha256(repr(list(self.questions)).encode()).hexdigest()[:16]
+
+    @property
+    def asked(self) -> list[Endpoint]:
+        """The models and the judge, each once."""
+        named = {endpoint.name: endpoint for endpoint in self.endpoints}
+        if self.judge is not None:
+            named.setdefault(self.judge.name, self.judge)
+        return list(named.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a run.
+
+    Attributes:
+        held: answers that an earlier run had brought.
+        records: rows written; `complete` of them have an answer of every model.
+        cost_usd: of all answers in the journal; None where no price is known.
+        given_up: models that failed too often, and why.
+    """
+
+    ending: Ending
+    held: int
+    records: int
+    complete: int
+    cost_usd: float | None
+    models: tuple[ModelReport, ...]
+    given_up: dict[str, str]
+
+
+def run(
+    plan: Plan,
+    *,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    on_interrupt: Callable[[], None] = lambda: None,
+) -> Summary:
+    """Collect until all is asked, the money is spent or Ctrl-C; what there is is then written.
+
+    The first Ctrl-C waits for the answers on their way, the second does not.
+
+    Args:
+        on_interrupt: called at the first Ctrl-C.
+
+    Raises:
+        ConfigError: a price, a judge or LiteLLM is missing.
+        DataError: the journal or the data set cannot be written.
+    """
+    with _opened(plan, on_progress) as (collector, budget, rows):
+        held = collector.resume()
+        on_progress(collector.progress)
+        collector.start()
+        try:
+            ending = collector.wait()
+        except KeyboardInterrupt:
+            on_interrupt()
+            ending = _wind_up(collector)
+        found = collector.rows()
+        rows.replace(found)
+        money = budget.prices.money
+        reports = tuple(
+            report_on(
+                endpoint.name,
+                plan.questions,
+                collector.graded,
+                collector.cost_by_model.get(endpoint.name, 0.0) if money else None,
+                state_of(endpoint.model),
+            )
+            for endpoint in plan.asked
+        )
+        return Summary(
+            ending=ending,
+            held=held,
+            records=len(found),
+            complete=sum(len(row["outputs"]) == len(plan.endpoints) for row in found),
+            cost_usd=budget.spent if money else None,
+            models=reports,
+            given_up=dict(collector.given_up),
+        )
+
+
+def _wind_up(collector: Collector) -> Ending:
+    collector.stop()
+    try:
+        return collector.wait()
+    except KeyboardInterrupt:
+        return "interrupted"
+
+
+@contextmanager
+def _opened(
+    plan: Plan, on_progress: Callable[[Progress], None]
+) -> Iterator[tuple[Collector, Budget, RowFile]]:
+    stop = threading.Event()
+    with ExitStack() as stack:
+        budget = Budget(plan.asked, plan.max_cost, plan.max_tokens)
+        clients = {}
+        for endpoint in plan.asked:
+            client = Client(endpoint, max_tokens=plan.max_tokens, patience=plan.patience, stop=stop)
+            stack.callback(client.close)
+            clients[endpoint.name] = client
+        journal = stack.enter_context(Journal(plan.journal))
+        math = any(question.grader == "math" for question in plan.questions)
+        sandbox = stack.enter_context(Sandbox(math=math))
+        rows = RowFile(plan.out)
+        collector = Collector(
+            plan.questions,
+            {endpoint.name: clients[endpoint.name] for endpoint in plan.endpoints},
+            budget=budget,
+            journal=journal,
+            sandbox=sandbox,
+            stop=stop,
+            concurrency={e.name: _threads(plan, e) for e in plan.asked},
+            judge=clients[plan.judge.name] if plan.judge else None,
+            on_row=rows.append,
+            on_progress=on_progress,
+        )
+        yield collector, budget, rows
+
+
+def _threads(plan: Plan, endpoint: Endpoint) -> int:
+    return plan.concurrency or min(DEFAULT_CONCURRENCY, endpoint.model.limit)
+
+
+def as_json(summary: Summary) -> dict[str, object]:
+    """The summary as plain values."""
+    return dataclasses.asdict(summary)
