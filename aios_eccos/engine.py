@@ -10,11 +10,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from .config import Settings
 from .dispatch import Dispatcher
-from .errors import EccosError, HistoryOwned
+from .errors import EccosError
 from .history.embedding import BackgroundEmbedder
 from .history.ingest import drain_inbox
 from .history.open import open_embedder, open_history
@@ -146,6 +145,13 @@ class Engine:
             log.warning("%s", warning)
         self._warned = set(warnings)
 
+    def take_inbox(self) -> None:
+        """Add what other processes handed over; only the owner of an embedded history may."""
+        if self.history is None or self.embedder is None:
+            return
+        if self.config.settings.history == "embedded":
+            drain_inbox(self.workload, self.history, self.embedder.wait(60))
+
     # The upkeep thread.
 
     def _keep_up(self) -> None:
@@ -161,7 +167,7 @@ class Engine:
             try:
                 if self.history is None:
                     continue
-                self._take_inbox(self.history)
+                self.take_inbox()
                 grown = self.history.version != learnt and time.monotonic() - at > RELEARN_S
                 if grown or self._stale.is_set():
                     self._stale.clear()
@@ -173,7 +179,6 @@ class Engine:
     def _open_history(self) -> None:
         settings, state_dir = self.config.settings, self.config.location.state_dir
         embedder = open_embedder(settings.embedder)
-        self.embedder = BackgroundEmbedder(lambda: embedder)
         self.history = open_history(
             settings.history,
             state_dir,
@@ -182,14 +187,9 @@ class Engine:
             max_records=settings.max_records,
             max_age_days=settings.max_age_days,
         )
-        self._take_inbox(self.history)
+        self.embedder = BackgroundEmbedder(lambda: embedder)
+        self.take_inbox()
         self.learn()
-
-    def _take_inbox(self, history: HistoryStore) -> None:
-        """Add what other processes handed over; only the owner of an embedded history may."""
-        if self.embedder is not None and self.config.settings.history == "embedded":
-            with suppress(HistoryOwned):
-                drain_inbox(self.workload, history, self.embedder.wait(60))
 
 
 def study(

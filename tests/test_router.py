@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from aios_eccos.config import parse_settings
 from aios_eccos.engine import study
 from aios_eccos.errors import HistoryError
 from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.policy import unreachable
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.predict.priors import PriorPredictor
 from aios_eccos.router import Knowledge, Router
@@ -166,8 +168,6 @@ def test_two_kernels_on_one_store_share_the_limit(history) -> None:
     ],
 )
 def test_what_a_query_allows_and_needs_is_respected(history, query, allowed) -> None:
-    from dataclasses import replace
-
     able = replace(SMALL, abilities=frozenset({"vision", "tools"}))
     blind = replace(LARGE, abilities=frozenset({"tools"}), context_window=1000)
     router = make_router(history, models=(able, blind), agents={"picky/*": {"models": ["large"]}})
@@ -234,3 +234,43 @@ def test_the_fallback_takes_the_first_allowed_model() -> None:
     assert router.fallback(Query("", allowed=("unheard-of", "large"))).model == "large"
     assert router.fallback(Query("")).model == "small"
     assert router.failures == 2
+
+
+def test_a_large_batch_keeps_its_floor_and_costs_less_than_the_large_model(history) -> None:
+    plenty = tuple(replace(model, limit=1000) for model in POOL)
+    router = make_router(history, models=plenty, quality_floor=0.8)
+    queries = [Query(f"{x:.4f}") for x in np.linspace(0, 1, 300)]
+    assignment = router.route(queries)
+    chosen = choices(assignment)
+    promised = np.mean([decision.promised for decision in assignment.decisions])
+    assert promised == pytest.approx(0.8, abs=0.02)
+    assert 0 < chosen.count("large") < 200
+    assert assignment.binding == ("floor:0",)
+
+
+def test_each_agents_floor_is_kept_on_its_own_calls(history) -> None:
+    plenty = tuple(replace(model, limit=1000) for model in POOL)
+    router = make_router(
+        history, models=plenty, quality_floor=0.6, agents={"picky/*": {"quality_floor": 0.9}}
+    )
+    places = np.linspace(0, 1, 150)
+    queries = [Query(f"{x:.4f}", agent=agent) for agent in ("easy", "picky/1") for x in places]
+    decisions = router.route(queries).decisions
+    means = [np.mean([d.promised for d in part]) for part in (decisions[:150], decisions[150:])]
+    assert means[0] == pytest.approx(0.6, abs=0.05)
+    assert means[1] == pytest.approx(0.9, abs=0.03)
+
+
+def test_over_capacity_a_call_may_wait_for_its_own_model(history) -> None:
+    router = make_router(history, quality_floor=0.4, over_capacity="wait")
+    assert not router.spills
+    assert choices(router.route([Query("0.1") for _ in range(6)])) == ["small"] * 4 + [None] * 2
+
+
+def test_a_floor_out_of_reach_is_named_with_what_can_be_reached(history) -> None:
+    settings = parse_settings({"quality_floor": 0.999, "agents": {"a": {"quality_floor": 0.5}}})
+    book = study(history, None, settings, price_table(POOL)).book
+    (sentence,) = unreachable(book, settings)
+    assert "quality_floor = 0.999" in sentence
+    assert f"{book.curve().reachable:.3f}" in sentence
+    assert unreachable(book, parse_settings({"quality_floor": 0.8})) == []
