@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
+from aios_eccos.workload.ledger import Tally
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.pulse import Pulse
 from aios_eccos.workload.redis import RedisWorkload
@@ -174,6 +175,38 @@ class ResilientWorkload:
     def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
         return self._either(lambda: self._shared.decisions(n), lambda: self._local.decisions(n))
 
+    def decision(self, identity: str) -> dict[str, str] | None:
+        return self._either(
+            lambda: self._shared.decision(identity), lambda: self._local.decision(identity)
+        )
+
+    def add_tallies(self, tallies: Sequence[Tally]) -> None:
+        self._either(
+            lambda: self._shared.add_tallies(tallies), lambda: self._local.add_tallies(tallies)
+        )
+
+    def tallies(self, periods: Sequence[str]) -> list[dict[str, float]]:
+        return self._either(
+            lambda: self._shared.tallies(periods), lambda: self._local.tallies(periods)
+        )
+
+    def append_event(self, fields: Mapping[str, str]) -> str:
+        return self._either(
+            lambda: self._shared.append_event(fields), lambda: self._local.append_event(fields)
+        )
+
+    def events(self, n: int) -> list[tuple[str, dict[str, str]]]:
+        return self._either(lambda: self._shared.events(n), lambda: self._local.events(n))
+
+    def swap_note(self, name: str, value: str, keep_s: float = 0.0) -> str | None:
+        return self._either(
+            lambda: self._shared.swap_note(name, value, keep_s),
+            lambda: self._local.swap_note(name, value, keep_s),
+        )
+
+    def notes(self, names: Sequence[str]) -> list[str | None]:
+        return self._either(lambda: self._shared.notes(names), lambda: self._local.notes(names))
+
     def close(self) -> None:
         with self._switch:
             if self._closed:
@@ -228,7 +261,8 @@ class ResilientWorkload:
         log.warning("Redis at %s answers again; limits are shared again", self._shared.place)
 
     def _pay(self) -> None:
-        """Bring prices and decisions to Redis; what fails is kept for the next time."""
+        """Bring prices, decisions and sums to Redis; what fails is kept for the next time."""
+        self._local.hand_over(self._shared)
         for name in self._set | self._steps.keys():
             self._pay_price(name)
         while (decision := self._local.take_decision()) is not None:

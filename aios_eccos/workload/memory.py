@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.bell import Bell
+from aios_eccos.workload.ledger import MemoryLedger
 from aios_eccos.workload.store import Load, check_limits
 
 DECISIONS_KEPT = 10_000
@@ -18,7 +19,7 @@ DECISIONS_KEPT = 10_000
 PRICE_RANGE = (1e-300, 1e300)
 
 
-class MemoryWorkload:
+class MemoryWorkload(MemoryLedger):
     """Slots, prices, inbox and decisions in plain dictionaries under one lock.
 
     Leases do not expire: their holder is this process, and they end with it.
@@ -32,6 +33,7 @@ class MemoryWorkload:
     kernels = 1
 
     def __init__(self, bell: Bell | None = None, decisions_kept: int = DECISIONS_KEPT) -> None:
+        super().__init__()
         self._lock = threading.Lock()
         self._bell = bell or Bell()
         self._held: dict[str, set[str]] = {}
@@ -149,6 +151,11 @@ class MemoryWorkload:
         with self._open():
             newest = list(self._decisions)[::-1][:n]
             return [(identity, dict(fields)) for identity, fields in newest]
+
+    def decision(self, identity: str) -> dict[str, str] | None:
+        with self._open():
+            found = (fields for i, fields in self._decisions if i == identity)
+            return next((dict(fields) for fields in found), None)
 
     def take_decision(self) -> dict[str, str] | None:
         """Take out the oldest decision, if there is one."""

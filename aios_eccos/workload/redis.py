@@ -10,7 +10,9 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
     eccos:{namespace}:v1:inbox, taken   lists of records for the owner of the history
-    eccos:{namespace}:v1:decisions      stream, capped
+    eccos:{namespace}:v1:decisions, events   streams, capped
+    eccos:{namespace}:v1:tally:PERIOD   hash        name    -> sum
+    eccos:{namespace}:v1:note:NAME      string
     eccos:{namespace}:v1:releases       pub/sub channel: kernel that released
 """
 
@@ -32,6 +34,7 @@ from aios_eccos.values import Lease
 from aios_eccos.workload.bell import Bell
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.memory import DECISIONS_KEPT, PRICE_RANGE, check_price, check_step
+from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import Load, check_limits
 
@@ -40,7 +43,7 @@ log = logging.getLogger(__name__)
 LEASE_TTL_S = 15.0
 
 
-class RedisWorkload:
+class RedisWorkload(RedisLedger):
     """Slots, prices, inbox and decisions on one Redis.
 
     It starts no thread: `ResilientWorkload` renews the leases and listens for releases.

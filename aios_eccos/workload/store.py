@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from aios_eccos.values import Lease
+from aios_eccos.workload.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class Load:
         return 0 if self.cooling_s > 0 else max(0, self.limit - self.in_use)
 
 
-class WorkloadStore(Protocol):
+class WorkloadStore(Ledger, Protocol):
     """Lends slots, and keeps what kernels share: prices, an inbox of records, decisions.
 
     All methods are safe to call from any thread and raise `WorkloadError` when the store cannot
