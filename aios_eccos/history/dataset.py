@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,6 +54,21 @@ def read_records(path: Path) -> Iterator[Record | DataError]:
                 yield record
             except DataError as error:
                 yield DataError(error.reason[:300], source=source, line=line)
+
+
+def count_rows(paths: Sequence[Path]) -> int | None:
+    """Rows in .jsonl files, bad and empty ones among them; None where that cannot be told."""
+    total = 0
+    for path in paths:
+        if ".jsonl" not in path.suffixes[-2:]:
+            return None
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    total += block.count(b"\n")
+        except (EOFError, OSError, zlib.error):
+            return None
+    return total
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, object]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +13,7 @@ from aios_eccos.values import Record
 
 from .dataset import read_records
 from .embedding import Embedder
-from .rows import decode_records, encode_records
+from .rows import decode_message, encode_records
 from .store import HistoryStore
 
 log = logging.getLogger("aios_eccos.history")
@@ -47,7 +47,7 @@ class IngestReport:
     Attributes:
         added: records that are new or changed.
         unchanged: records that the history had already.
-        bad: rows that were left out: file, line and reason of each.
+        bad: rows (or whole files) that were left out: file, line and reason of each.
     """
 
     added: int
@@ -70,7 +70,6 @@ def ingest(
         progress: called with the number of rows just done.
 
     Raises:
-        DataError: a file cannot be opened (what was read before it is kept).
         HistoryError, EmbedderError: nothing more can be stored.
     """
 
@@ -93,11 +92,16 @@ def hand_over(
     """
 
     def put(records: Sequence[Record]) -> int:
-        parts = [records[at : at + MESSAGE] for at in range(0, len(records), MESSAGE)]
-        inbox.push_inbox([encode_records(part) for part in parts])
+        push_records(records, inbox)
         return len(records)
 
     return _pass_on(paths, put, splits, progress)
+
+
+def push_records(records: Sequence[Record], inbox: Inbox) -> None:
+    """Hand records to the process that owns the history; a verdict is a record without text."""
+    parts = [records[at : at + MESSAGE] for at in range(0, len(records), MESSAGE)]
+    inbox.push_inbox([encode_records(part) for part in parts])
 
 
 def _pass_on(
@@ -109,40 +113,55 @@ def _pass_on(
     bad: list[DataError] = []
     batch: list[Record] = []
     added = rows = 0
+
+    def flush() -> None:
+        nonlocal added, rows
+        added, rows = added + put(batch), rows + len(batch)
+        progress(len(batch))
+        batch.clear()
+
     for path in paths:
-        for row in read_records(path):
+        for row in _rows(path):
             if isinstance(row, DataError):
                 bad.append(row)
-                progress(1)
             elif splits is None or row.split in splits:
                 batch.append(row)
-            else:
-                progress(1)
-            if len(batch) == BATCH:
-                added, rows = added + put(batch), rows + len(batch)
-                progress(len(batch))
-                batch = []
-        if batch:
-            added, rows = added + put(batch), rows + len(batch)
-            progress(len(batch))
-            batch = []
+                if len(batch) == BATCH:
+                    flush()
+                continue
+            progress(1)
+    if batch:
+        flush()
     return IngestReport(added, rows - added, tuple(bad))
+
+
+def _rows(path: Path) -> Iterator[Record | DataError]:
+    try:
+        yield from read_records(path)
+    except DataError as error:
+        yield error
 
 
 def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embedder) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
-    A record without text carries verdicts on one that the store has; unknown ones are dropped.
-    A message that cannot be read is dropped and logged. What was taken is acknowledged once it is
-    stored, so that nothing is lost in a crash between the two (storing twice changes nothing).
+    A record without text carries verdicts on one that the store has; unknown ones are dropped. A
+    wish to forget an agent is carried out. A message that cannot be read is dropped and logged.
+    What was taken is acknowledged once it is stored, so that nothing is lost in a crash between
+    the two (storing twice changes nothing).
     """
     changed = 0
     while messages := inbox.take_inbox(TAKEN):
         for message in messages:
             try:
-                changed += _store(decode_records(message), store, embedder)
+                wish = decode_message(message)
             except DataError as error:
                 log.warning("dropped: %s", error)
+                continue
+            if isinstance(wish, str):
+                changed += store.forget(agent=wish)
+            else:
+                changed += _store(wish, store, embedder)
         inbox.ack_inbox()
     return changed
 

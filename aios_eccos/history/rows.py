@@ -93,13 +93,21 @@ def encode_records(records: Sequence[Record]) -> bytes:
     return json.dumps(rows, separators=(",", ":"), allow_nan=False).encode()
 
 
-def decode_records(message: bytes) -> list[Record]:
-    """Inverse of `encode_records`.
+def encode_forget(agent: str) -> bytes:
+    """The wish to forget an agent, for the way to the history's owner."""
+    return json.dumps({"forget": agent}).encode()
+
+
+def decode_message(message: bytes) -> list[Record] | str:
+    """Inverse of `encode_records` (records) and `encode_forget` (an agent).
 
     Raises:
-        DataError: the message is none of `encode_records`.
+        DataError: the message is of neither.
     """
     try:
-        return [from_metadata(str(row["id"]), row) for row in json.loads(message)]
+        raw = json.loads(message)
+        if isinstance(raw, dict):
+            return str(raw["forget"])
+        return [from_metadata(str(row["id"]), row) for row in raw]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"inbox message of {len(message)} bytes: {error!r}"[:300]) from error

@@ -1,0 +1,196 @@
+"""Beginning the history anew: after damage, or with another embedder."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aios_eccos.errors import HistoryError
+from aios_eccos.values import Record
+
+from .chroma import ChromaHistory
+from .client import close_client, open_folder, open_server, own, translated
+from .collection import NAME, PAGE
+from .embedding import Embedder
+from .open import EMBEDDED, FOLDER
+from .rows import from_metadata
+from .store import Embeddings
+
+#: Longer than anything is kept: nothing is removed while it is carried over.
+MAX_AGE_DAYS = 36_500.0
+
+log = logging.getLogger("aios_eccos.history")
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildReport:
+    """What became of the old rows.
+
+    Attributes:
+        carried: rows taken over.
+        lost: rows that could be read but not embedded again, since their text was not stored.
+        aside: where the old history lies now, if it could not be read; else it is gone.
+    """
+
+    carried: int
+    lost: int
+    aside: str | None
+
+
+def rebuild(
+    setting: str,
+    state_dir: Path,
+    embedder: Embedder,
+    *,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> RebuildReport:
+    """Replace the history by a new one that holds every old row which can be read and embedded.
+
+    Rows keep their vectors where these can be read and are of the same embedder; others are
+    embedded again from their text. Nothing is changed before that is done.
+
+    Args:
+        setting, state_dir: see `open_history`.
+        embedder: of the new history.
+        progress: called with the number of rows just embedded.
+
+    Raises:
+        HistoryOwned: another process has the history open.
+        HistoryError, EmbedderError: it cannot be replaced; what was set aside is named.
+    """
+    place = _Place(setting, state_dir / FOLDER / "chroma")
+    with contextlib.ExitStack() as undo:
+        if setting == EMBEDDED:
+            undo.callback(own(state_dir / FOLDER))
+        rows = _salvage(place, embedder)
+        kept = [row for row in rows or () if row[1] is not None or row[0].text]
+        vectors = _embed(kept, embedder, progress)
+        place.set_aside()
+        try:
+            with place.opened() as client:
+                history = ChromaHistory(
+                    client,
+                    embedder=embedder.name,
+                    dimension=embedder.dimension,
+                    shared=setting != EMBEDDED,
+                    store_text=True,
+                    max_records=sys.maxsize,
+                    max_age_days=MAX_AGE_DAYS,
+                )
+                history.add([record for record, _ in kept], vectors)
+        except HistoryError as error:
+            raise HistoryError(f"{error}; the old history lies in {place.aside}") from error
+        if rows is None:
+            return RebuildReport(0, 0, place.aside)
+        place.discard()
+        return RebuildReport(len(kept), len(rows) - len(kept), None)
+
+
+class _Place:
+    """Where a history lies: how it is opened, set aside under another name, and removed there."""
+
+    def __init__(self, setting: str, folder: Path) -> None:
+        self._url = None if setting == EMBEDDED else setting
+        self._folder = folder
+        self._name = time.strftime("old-%Y%m%dT%H%M%S", time.gmtime())
+
+    @property
+    def aside(self) -> str:
+        """Where the old history lies once it is set aside."""
+        return f"{NAME}-{self._name}" if self._url else str(self._folder.with_name(self._name))
+
+    def open(self) -> Any:
+        """A client."""
+        return open_server(self._url) if self._url else open_folder(self._folder)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Any]:
+        """A client for a while."""
+        client = self.open()
+        try:
+            yield client
+        finally:
+            close_client(client)
+
+    def set_aside(self) -> None:
+        """Rename the history, if there is one."""
+        if self._url:
+            with self.opened() as client, translated():
+                if NAME in _names(client):
+                    old = client.get_collection(NAME, embedding_function=None)
+                    old.modify(name=self.aside)
+        elif self._folder.exists():
+            with translated():
+                self._folder.rename(self.aside)
+
+    def discard(self) -> None:
+        """Remove what was set aside."""
+        if self._url:
+            with self.opened() as client, translated():
+                if self.aside in _names(client):
+                    client.delete_collection(self.aside)
+        else:
+            shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def _names(client: Any) -> list[str]:
+    return [str(getattr(each, "name", each)) for each in client.list_collections()]
+
+
+def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings | None]] | None:
+    """The old rows with their vectors, as far as they can be used; None if nothing can be read."""
+    try:
+        with place.opened() as client, translated():
+            if NAME not in _names(client):
+                return []
+            old = client.get_collection(NAME, embedding_function=None)
+            mine = {"embedder": embedder.name, "dimension": embedder.dimension}
+            same = mine.items() <= (old.metadata or {}).items()
+            ids = list(old.get(include=[])["ids"])
+            rows: list[tuple[Record, Embeddings | None]] = []
+            for start in range(0, len(ids), PAGE):
+                got = old.get(ids=ids[start : start + PAGE], include=["metadatas"])
+                vectors = _vectors(old, got["ids"]) if same else {}
+                for record_id, metadata in zip(got["ids"], got["metadatas"], strict=True):
+                    rows.append((from_metadata(record_id, metadata), vectors.get(record_id)))
+            return rows
+    except HistoryError as error:
+        log.warning("the old history cannot be read: %s", error)
+        return None
+
+
+def _vectors(rows: Any, ids: list[str]) -> dict[str, Embeddings]:
+    """Vectors by id; none where the index is damaged, while the rows themselves may be whole."""
+    try:
+        with translated():
+            got = rows.get(ids=ids, include=["embeddings"])
+            return dict(zip(got["ids"], np.asarray(got["embeddings"], np.float32), strict=True))
+    except HistoryError:
+        return {}
+
+
+def _embed(
+    rows: list[tuple[Record, Embeddings | None]],
+    embedder: Embedder,
+    progress: Callable[[int], None],
+) -> Embeddings:
+    """(n, d): the vectors at hand, the others made from their texts."""
+    vectors = np.zeros((len(rows), embedder.dimension), dtype=np.float32)
+    bare = [at for at, (_, vector) in enumerate(rows) if vector is None]
+    for at, (_, vector) in enumerate(rows):
+        if vector is not None:
+            vectors[at] = vector
+    for start in range(0, len(bare), PAGE):
+        part = bare[start : start + PAGE]
+        vectors[part] = embedder.embed([rows[at][0].text for at in part])
+        progress(len(part))
+    return vectors
