@@ -148,9 +148,11 @@ class Solution:
         success: mean over the assigned rows (NaN if there are none).
         lower_bound: dollars; nothing that assigns the same rows within the same limits and
             floors (with a budget: with at least this success) can cost less.
-        gap: (cost - lower_bound) / cost; with a budget (most success possible - success) / success.
-        floor_prices: one per floor, dollars per unit of summed success.
-        slot_prices: (m,) dollars that one more slot would save.
+        gap: (cost - lower_bound) / cost; with a budget, or a floor out of reach, the summed success
+            that may be missing / the summed success.
+        floor_prices: one per floor, dollars per unit of summed success; inf = out of reach.
+        slot_prices: (m,) dollars that one more slot would save (0 where a floor is out of reach:
+            then `advice` says how much success it would add).
         budget_price: expected good answers per further dollar; 0 without a binding budget.
         floor_success: one per floor, mean success over its assigned rows; where the floor is
             out of reach, this is what can be reached.

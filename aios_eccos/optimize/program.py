@@ -46,6 +46,12 @@ class Program:
     need: FloatArray
     capacity: IntArray
 
+    @classmethod
+    def of_limits(cls, objective: FloatArray, capacity: IntArray) -> Program:
+        """A program without linear rows."""
+        n, m = objective.shape
+        return cls(objective, np.zeros((0, n, m)), np.zeros(0), np.minimum(capacity, n))
+
     @property
     def n(self) -> int:
         """Number of rows."""

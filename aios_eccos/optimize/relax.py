@@ -13,7 +13,7 @@ from aios_eccos.optimize.repair import exchange
 from aios_eccos.optimize.serve import servable
 from aios_eccos.optimize.single import HIGHEST, Relaxed, solve_single
 from aios_eccos.optimize.smooth import Soft, anneal
-from aios_eccos.optimize.transport import transport
+from aios_eccos.optimize.transport import fit, transport
 from aios_eccos.values import FloatArray, IntArray
 
 SMALL = 200
@@ -40,7 +40,7 @@ def relax(program: Program, deadline: float | None = None) -> Relaxed:
         choice = exchange(lower(program, found.short), found.choice, found.prices)
         return replace(found, choice=choice)
     found = _large(program, deadline)
-    if not _missed(program, found):
+    if found.timed_out or not _missed(program, found):
         return found
     # Out of reach, or at its edge: first the least shortfall, with the objective as tie-break.
     nearer = replace(program, objective=program.objective * GAP)
@@ -49,70 +49,87 @@ def relax(program: Program, deadline: float | None = None) -> Relaxed:
         short = np.maximum(program.need - program.gained(reached.choice), 0.0)
         prices = Prices(reached.prices.rows / GAP, reached.prices.slots / GAP)
         return replace(reached, prices=prices, short=short, slot_gains=reached.prices.slots)
-    return _settled(program, Soft(found.prices, reached.choice, 0), deadline)
+    settled = _settled(program, Soft(found.prices, reached.choice, 0), deadline)
+    return replace(reached, prices=settled.prices) if _missed(program, settled) else settled
 
 
 def _missed(program: Program, found: Relaxed) -> bool:
     return bool((found.short > TOLERANCE * program.n).any())
 
 
-def _small(program: Program, deadline: float | None, near: Prices | None = None) -> Relaxed:
+def _small(
+    program: Program,
+    deadline: float | None,
+    near: Prices | None = None,
+    ceiling: float = np.inf,
+) -> Relaxed:
     """Solves outright; `near` are prices from which to start."""
     if len(program.need) > 1:
-        return _by_lp(program, deadline)
-    return solve_single(program, 0.0 if near is None else float(near.rows.sum()))
+        return _by_lp(program, deadline, ceiling)
+    return solve_single(program, 0.0 if near is None else float(near.rows.sum()), ceiling)
 
 
 def _large(program: Program, deadline: float | None, ceiling: float = np.inf) -> Relaxed:
     """Smoothed prices, then the rows that they leave open."""
-    soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling)
+    soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, deadline=deadline)
     if soft.open > CORES[-1]:  # ties: noise tells them apart
         typical = abs(program.value(soft.choice)) / program.n + 1e-12
         noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * typical)
         program = replace(program, objective=program.objective + noise)
         start = soft.prices, GAP * typical
-        soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, start=start)
-    return _settled(program, soft, deadline)
+        soft = anneal(
+            program,
+            unsettled=CORES[0] // 2,
+            ceiling=ceiling,
+            start=start,
+            deadline=deadline,
+        )
+    return _settled(program, soft, deadline, ceiling)
 
 
-def _settled(program: Program, soft: Soft, deadline: float | None) -> Relaxed:
+def _settled(
+    program: Program, soft: Soft, deadline: float | None, ceiling: float = np.inf
+) -> Relaxed:
     """Solves for the rows nearest to a tie, all others keeping their choice."""
+    reduced = program.reduced(soft.prices)
+    base = fit(reduced, soft.choice, program.capacity)
+    found = Relaxed(base, soft.prices, np.zeros(len(program.need)), timed_out=True)
+    choice = base
     for size in CORES:
-        core, width = _core(program, soft.prices, soft.choice, size)
-        part = program.part(core, soft.choice)
-        found = _small(_pruned(part, soft.prices, WIDTH * width), deadline, soft.prices)
-        choice = soft.choice.copy()
+        if deadline is not None and time.monotonic() >= deadline:
+            return replace(found, choice=choice, timed_out=True)
+        core, width = _core(reduced, base, size)
+        part = program.part(core, base)
+        pruned = _pruned(part, reduced[core], WIDTH * width)
+        found = _small(pruned, deadline, soft.prices, ceiling)
+        choice = base.copy()
         choice[core] = exchange(lower(part, found.short), found.choice, found.prices)
-        rounding = part.value(choice[core]) - part.bound(found.prices)
-        value = program.value(choice)
-        far = value - rounding - program.bound(found.prices) > GAP * abs(value)
-        if not far and not _missed(program, found):
+        unmet = float(found.short.sum()) * ceiling if _missed(program, found) else 0.0
+        kept = program.value(choice) - part.value(choice[core])
+        relaxed = kept + part.bound(found.prices)  # the LP's optimum, if the others are right
+        if unmet < np.inf and relaxed - program.bound(found.prices) <= GAP * abs(relaxed):
             break
     return replace(found, choice=choice)
 
 
-def _pruned(program: Program, prices: Prices, width: float) -> Program:
+def _pruned(program: Program, reduced: FloatArray, width: float) -> Program:
     """Without the pairs that are far from their row's best column, if the rows still fit."""
-    reduced = program.reduced(prices)
     near = reduced <= reduced.min(axis=1, keepdims=True) + width
     if not servable(near, program.capacity)[0].all():
         return program
     return replace(program, objective=np.where(near, program.objective, np.inf))
 
 
-def _core(program: Program, prices: Prices, choice: IntArray, size: int) -> tuple[IntArray, float]:
-    """The rows nearest to a tie and those by which a column is overfull; the widest margin."""
-    reduced = program.reduced(prices)
-    two = np.partition(reduced, min(1, program.m - 1), axis=1)
-    margin = np.abs(two[:, min(1, program.m - 1)] - two[:, 0])
-    mixed = np.random.default_rng(0).permutation(program.n)  # no order among ties
-    order = mixed[np.argsort(margin[mixed], kind="stable")]
-    core = np.zeros(program.n, dtype=bool)
-    core[order[:size]] = True
-    over = -program.free(choice)
-    for column in np.flatnonzero(over > 0):
-        core[order[choice[order] == column][: over[column] + 1]] = True
-    return np.flatnonzero(core).astype(np.int64), float(margin[core].max())
+def _core(reduced: FloatArray, choice: IntArray, size: int) -> tuple[IntArray, float]:
+    """The rows nearest to a tie or away from their best column, and the widest margin of them."""
+    n, m = reduced.shape
+    two = np.partition(reduced, min(1, m - 1), axis=1)
+    margin = two[:, min(1, m - 1)] - two[:, 0]
+    margin[reduced[np.arange(n), choice] > two[:, 0]] = 0.0
+    mixed = np.random.default_rng(0).permutation(n)  # no order among ties
+    core = mixed[np.argpartition(margin[mixed], size - 1)[:size]] if size < n else np.arange(n)
+    widest = margin[core]
+    return np.sort(core), float(widest[np.isfinite(widest)].max(initial=0.0))
 
 
 def lower(program: Program, short: FloatArray) -> Program:
@@ -120,10 +137,13 @@ def lower(program: Program, short: FloatArray) -> Program:
     return Program(program.objective, program.gains, program.need - short, program.capacity)
 
 
-def _by_lp(program: Program, deadline: float | None) -> Relaxed:
+def _by_lp(program: Program, deadline: float | None, ceiling: float = np.inf) -> Relaxed:
     """The whole LP, then rounding."""
     short, reach = np.zeros(len(program.need)), None
-    answer = lp.relaxed(program, time_limit_s=_left(deadline))
+    penalty = ceiling if ceiling < np.inf else None
+    answer = lp.relaxed(program, penalty=penalty, time_limit_s=_left(deadline))
+    if answer is not None and penalty is not None:
+        short, reach = np.maximum(answer.short, 0.0) * (1 + 1e-9), answer.prices.slots
     if answer is None and (deadline is None or time.monotonic() < deadline):
         blank = np.where(program.columns(), 0.0, np.inf)
         free = Program(blank, program.gains, program.need, program.capacity)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from aios_eccos.optimize.problem import (
+    FLOOR_TOLERANCE,
     SEVERITY,
     Advice,
     AssignmentProblem,
@@ -54,11 +55,14 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
         statuses.add(Status.NO_ALLOWED_MODEL)
     if found.full.any():
         statuses.add(Status.OVER_CAPACITY)
-    bound = _bound(problem, found, rows)
-    bound = min(max(bound, 0.0), cost)
+    loose = max(_loose(problem, found, rows), 0.0)
+    bound = max(cost - loose, 0.0)
+    missed = Status.INFEASIBLE_FLOOR in statuses
     gap = (cost - bound) / cost if cost > 0 else 0.0
-    if problem.budget is not None and found.budget_price > 0 and hits.sum() > 0:
-        gap = (cost - bound) * found.budget_price / float(hits.sum())
+    if missed:
+        gap = loose / max(float(found.floor_prices.max()), 1e-300) / max(float(hits.sum()), 1e-300)
+    elif problem.budget is not None and found.budget_price > 0:
+        gap = (cost - bound) * found.budget_price / max(float(hits.sum()), 1e-300)
     floor_success = np.array(
         [_mean(hits[row.rows[rows]]) for row in problem.floors], dtype=np.float64
     )
@@ -70,8 +74,10 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
         success=_mean(hits),
         lower_bound=bound,
         gap=gap,
-        floor_prices=found.floor_prices,
-        slot_prices=found.slot_prices,
+        floor_prices=np.where(_unmet(problem, floor_success), np.inf, found.floor_prices)
+        if missed
+        else found.floor_prices,
+        slot_prices=np.zeros(problem.m) if missed else found.slot_prices,
         budget_price=found.budget_price,
         floor_success=floor_success,
         binding=binding,
@@ -80,11 +86,11 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
     )
 
 
-def _bound(problem: AssignmentProblem, found: Found, rows: IntArray) -> float:
-    """Least cost of these rows within the limits, at the floors (and at this success).
+def _loose(problem: AssignmentProblem, found: Found, rows: IntArray) -> float:
+    """Dollars by which the cost may exceed the least there is.
 
-    The Lagrange bound, written as the cost less what is not tight at the prices: rows that are
-    not at their least, success above a floor, slots that are free but priced.
+    The cost less Lagrange's bound is what is not tight at the prices: rows that are not at their
+    least, success above a floor, slots that are free but priced.
     """
     if not len(rows):
         return 0.0
@@ -98,8 +104,7 @@ def _bound(problem: AssignmentProblem, found: Found, rows: IntArray) -> float:
         loose += unit * max(float(above), 0.0)
     value = problem.cost[rows] - price[:, None] * problem.success[rows] + found.slot_prices
     least = np.where(problem.allowed[rows], value, np.inf).min(axis=1)
-    excess = value[np.arange(len(rows)), taken] - least
-    return float(problem.cost[rows, taken].sum()) - float(excess.sum()) - loose
+    return loose + float((value[np.arange(len(rows)), taken] - least).sum())
 
 
 def _binding(problem: AssignmentProblem, found: Found) -> tuple[str, ...]:
@@ -147,6 +152,11 @@ def _advice(
         text = f"one more dollar buys about {found.budget_price:.3g} good answers"
         advice.append(Advice("budget", found.budget_price, "success", text))
     return tuple(advice)
+
+
+def _unmet(problem: AssignmentProblem, floor_success: FloatArray) -> BoolArray:
+    floors = np.array([row.floor for row in problem.floors], dtype=np.float64)
+    return np.asarray(floor_success < floors - FLOOR_TOLERANCE)
 
 
 def _descending(gains: FloatArray) -> list[int]:

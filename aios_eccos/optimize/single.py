@@ -51,11 +51,13 @@ class _Point:
     gain: float
 
 
-def solve_single(program: Program, guess: float = 0.0) -> Relaxed:
+def solve_single(program: Program, guess: float = 0.0, ceiling: float = np.inf) -> Relaxed:
     """The dual optimum of a program with at most one linear row, and the assignment above it.
 
     Args:
         guess: where the price may be; saves most steps if it is near.
+        ceiling: what a unit of unmet need costs; if finite, needs that cannot be met are weighed
+            against the objective at that price, else they are lowered just as far as they must be.
     """
     if not len(program.need):
         point = _at(program, 0.0)
@@ -65,7 +67,7 @@ def solve_single(program: Program, guess: float = 0.0) -> Relaxed:
     low = low or _at(program, 0.0)
     if low.gain >= need:
         return _relaxed(program, low, low, 0.0, np.zeros(1))
-    highest = HIGHEST * _largest(program.objective)
+    highest = min(ceiling, HIGHEST * _largest(program.objective))
     high = high or _at(program, highest)
     short, slot_gains = np.zeros(1), None
     if high.gain < need:
@@ -73,6 +75,9 @@ def solve_single(program: Program, guess: float = 0.0) -> Relaxed:
         need = high.gain - TOLERANCE * program.n
         steepest = program.objective - highest * program.gains[0]
         slot_gains = slot_prices(steepest, high.choice) / highest
+        if ceiling < np.inf:
+            found = _relaxed(program, high, high, ceiling, short)
+            return replace(found, slot_gains=slot_gains)
         if low.gain >= need:
             high = low
     price = 0.0

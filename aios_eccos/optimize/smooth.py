@@ -7,6 +7,7 @@ method takes two or three steps per temperature. The first temperatures are done
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,16 @@ SAMPLES = (1_000, 10_000)
 """Rows of the samples; each is used where it is at most a third of what comes after it."""
 
 COOLING = 0.25
-COLDEST = 1e-6
-"""Last temperature, in units of a stage's first; only ties are still divided there."""
+REHEATS = 3
+"""How often Newton may start again from warmer, where it did not arrive."""
+
+FINE = 1e-6
+"""Relative error of smoothing below which only ties can still be divided."""
 
 NEWTON_STEPS = 12
+COARSE = 1e-3
+"""The same for samples, which are no better than that anyway."""
+
 SETTLED = 0.98
 """A row whose largest share is above this is settled."""
 
@@ -47,16 +54,20 @@ def anneal(
     unsettled: int,
     ceiling: float = np.inf,
     start: tuple[Prices, float] | None = None,
+    deadline: float | None = None,
 ) -> Soft:
     """Cools until at most `unsettled` rows are divided between columns (or only ties are).
 
     Args:
         ceiling: highest price of a linear row (what a unit of unmet need costs).
         start: prices and temperature to start from, instead of samples.
+        deadline: `time.monotonic()` value at which to stop where it is.
     """
     count = len(program.need)
     spread = program.objective[np.isfinite(program.objective)]
-    hottest = temperature = 0.3 * float(spread.std()) + (0.1 * ceiling if ceiling < np.inf else 1e-6)
+    hottest = temperature = 0.3 * float(spread.std()) + (
+        0.1 * ceiling if ceiling < np.inf else 1e-6
+    )
     prices = np.zeros(count + program.m)
     if start is not None:
         prices, temperature = np.concatenate([start[0].rows, start[0].slots]), start[1]
@@ -64,11 +75,12 @@ def anneal(
         rng = np.random.default_rng(0)
         for size in [size for size in SAMPLES if 3 * size <= program.n]:
             rows = rng.choice(program.n, size, replace=False).astype(np.int64)
-            dual = _Dual(_sample(program, rows), ceiling)
-            prices, temperature, _ = dual.cool(prices, temperature, size // 20)
+            dual = _Dual(_sample(program, rows), ceiling, deadline)
+            prices, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
             if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
                 prices, temperature = np.zeros_like(prices), hottest
-    prices, _, shares = _Dual(program, ceiling).cool(prices, temperature, unsettled)
+    fine = FINE if start is None else FINE * FINE
+    prices, _, shares = _Dual(program, ceiling, deadline).cool(prices, temperature, unsettled, fine)
     loose = int((shares.max(axis=0) < SETTLED).sum())
     return Soft(Prices(prices[:count], prices[count:]), _dealt(shares), loose)
 
@@ -85,6 +97,10 @@ def _dealt(shares: FloatArray) -> IntArray:
     return choice
 
 
+def _past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() >= deadline
+
+
 def _sample(program: Program, rows: IntArray) -> Program:
     part = len(rows) / program.n
     return Program(
@@ -98,7 +114,7 @@ def _sample(program: Program, rows: IntArray) -> Program:
 class _Dual:
     """The smoothed dual of one program. Arrays lie columns first: sums over columns are fast."""
 
-    def __init__(self, program: Program, ceiling: float) -> None:
+    def __init__(self, program: Program, ceiling: float, deadline: float | None) -> None:
         self.objective = np.ascontiguousarray(program.objective.T)
         self.gains = [np.ascontiguousarray(gain.T) for gain in program.gains]
         self.count = len(self.gains)
@@ -108,32 +124,47 @@ class _Dual:
         )
         self.top = np.concatenate([np.full(self.count, ceiling), np.full(program.m, np.inf)])
         self.n = program.n
+        self.deadline = deadline
 
     def cool(
-        self, prices: FloatArray, temperature: float, unsettled: int
+        self, prices: FloatArray, temperature: float, unsettled: int, fine: float
     ) -> tuple[FloatArray, float, FloatArray]:
-        """Newton at falling temperatures; (prices, last temperature, shares (m, n))."""
-        coldest = temperature * COLDEST
+        """Newton at falling temperatures; (prices, last temperature, shares (m, n)).
+
+        Stops when at most `unsettled` rows are divided, or when they may stay so: the smoothing
+        then costs no more than `fine` of the objective.
+        """
+        before, chances, coldest = prices, REHEATS, temperature * 1e-12
         while True:
-            prices, shares = self.newton(prices, temperature)
+            prices, value, shares, done = self.newton(prices, temperature)
+            if not done and chances and not _past(self.deadline):  # too cold for the distance
+                chances -= 1
+                before, temperature = prices, temperature / COOLING**4
+                continue
             loose = int((shares.max(axis=0) < SETTLED).sum())
-            if loose <= unsettled or temperature <= coldest:
+            smooth = temperature * self.n <= fine * abs(value) or temperature <= coldest
+            if loose <= unsettled or smooth or _past(self.deadline):
                 return prices, temperature, shares
+            # near the end prices go linearly with the temperature
+            ahead = prices + (prices - before) * COOLING if before is not prices else prices
+            before, prices = prices, np.clip(ahead, 0.0, self.top)
             temperature *= COOLING
 
-    def newton(self, prices: FloatArray, temperature: float) -> tuple[FloatArray, FloatArray]:
-        """Maximizes over 0 <= price <= top; (prices, shares)."""
+    def newton(
+        self, prices: FloatArray, temperature: float
+    ) -> tuple[FloatArray, float, FloatArray, bool]:
+        """Maximizes over 0 <= price <= top; (prices, dual value, shares, whether it arrived)."""
         value, slope, shares = self.value(prices, temperature)
         for _ in range(NEWTON_STEPS):
             free = self.active & ((prices > 0) | (slope > 0)) & ((prices < self.top) | (slope < 0))
             if not free.any() or np.abs(slope[free]).max() <= 2e-4 * self.n:
-                break
+                return prices, value, shares, True
             index = np.flatnonzero(free)
             bend = self.curvature(shares, temperature)[np.ix_(index, index)]
             bend.flat[:: len(index) + 1] += 1e-9 * np.trace(bend) / len(index) + 1e-12
             step = np.linalg.solve(bend, slope[index])
             length, better = 1.0, False
-            while not better and length > 1e-6:
+            while not better and length > 1e-3:
                 trial = prices.copy()
                 trial[index] = np.clip(prices[index] + length * step, 0.0, self.top[index])
                 reached, new_slope, new_shares = self.value(trial, temperature)
@@ -142,7 +173,7 @@ class _Dual:
             if not better:
                 break
             prices, value, slope, shares = trial, reached, new_slope, new_shares
-        return prices, shares
+        return prices, value, shares, False
 
     def value(self, prices: FloatArray, temperature: float) -> tuple[float, FloatArray, FloatArray]:
         """The smoothed dual, its gradient, and the shares (m, n) of each row."""

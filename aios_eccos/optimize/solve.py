@@ -20,8 +20,6 @@ from aios_eccos.optimize.relax import relax
 from aios_eccos.optimize.report import Found, report
 from aios_eccos.optimize.serve import servable
 from aios_eccos.optimize.single import Relaxed
-from aios_eccos.optimize.transport import slot_prices as prices_of_slots
-from aios_eccos.optimize.transport import transport
 from aios_eccos.values import BoolArray, FloatArray, IntArray
 
 
@@ -112,11 +110,12 @@ def solve_at_price(
             rows = np.flatnonzero(served)
             order = _tie_order(m, seed)
             value = _priced(*args)[rows][:, order]
-            picked = transport(value, problem.capacity[order])
+            unit = _typical(problem.cost[rows], problem.allowed[rows])
+            found = relax(Program.of_limits(value / unit, problem.capacity[order]))
             choice = np.full(n, -1, dtype=np.int64)
-            choice[rows] = order[picked]
-            slots[order] = prices_of_slots(value, picked)
-    found = Found(
+            choice[rows] = order[found.choice]
+            slots[order] = found.prices.slots * unit
+    judged = Found(
         choice=choice,
         floor_prices=np.zeros(len(problem.floors)),
         slot_prices=slots,
@@ -124,7 +123,7 @@ def solve_at_price(
         price=np.broadcast_to(np.asarray(price, dtype=np.float64), (n,)),
         full=full,
     )
-    return report(replace(problem, budget=None), found)
+    return report(replace(problem, budget=None), judged)
 
 
 def _solve(
