@@ -1,0 +1,355 @@
+"""The shapes of what is shown: JSON on the kernel and in the shell, drawn as text by `render`.
+
+Times are seconds, moments are since the epoch (UTC), money is dollars unless `money` is false,
+rates are 0..1; null = unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .trace import Trace
+
+
+class _View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+
+class Rate(_View):
+    """An estimate with its 95 % interval; no interval where too little is known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class ModelView(_View):
+    """One model: its load over all kernels now, and its last 24 hours.
+
+    Attributes:
+        limit: in force: the smallest that a living kernel declares.
+        declared_limit: of this configuration.
+        input_price, output_price: dollars per token; null = unknown.
+        hoped: mean forecast success if it had served every call of the day.
+        slot_price_usd: what one more slot would have saved at the last decisions (their largest).
+    """
+
+    model: str
+    in_use: int
+    limit: int
+    declared_limit: int
+    cooling_s: float
+    price: Literal["priced", "free", "unknown"]
+    input_price: float | None
+    output_price: float | None
+    context_window: int | None
+    abilities: list[str] | None
+    calls: int
+    failures: int
+    share: float | None
+    cost_usd: float
+    verdicts: int
+    realised: Rate | None
+    hoped: float | None
+    slot_price_usd: float
+
+
+class WindowView(_View):
+    """Some time's calls.
+
+    Attributes:
+        name: `start` (since the first call that was kept), `week`, `day` or `hour`.
+        since: beginning.
+        promised: mean success promised over all answers.
+        realised: mean of the verdicts, of the calls that have one.
+        judged_promised: mean success promised on just those calls.
+        verdict_share: share of the calls that have a verdict.
+    """
+
+    name: str
+    since: float | None
+    calls: int
+    failures: int
+    cost_usd: float
+    promised: float | None
+    verdicts: int
+    verdict_share: float | None
+    realised: Rate | None
+    judged_promised: float | None
+    mean_wait_s: float | None
+    mean_decision_s: float | None
+
+
+class AlarmView(_View):
+    """The e-process of one policy's floor (the general one's name is empty).
+
+    Attributes:
+        floor: mean floor of the judged calls.
+        realised: mean verdict on them.
+        e_value: evidence that the floor is not kept; an alarm from `alarm_at` on.
+    """
+
+    policy: str
+    verdicts: int
+    floor: float | None
+    realised: float | None
+    e_value: float
+    alarm_at: float
+    broken: bool
+
+
+class ObservedView(_View):
+    """Observe mode: forecasts of what the router would have done beside what AIOS chose."""
+
+    calls: int = 0
+    same_choice: int = 0
+    forecast_cost_served_usd: float = 0.0
+    forecast_cost_routed_usd: float = 0.0
+    forecast_successes_served: float = 0.0
+    forecast_successes_routed: float = 0.0
+
+
+class EdgeView(_View):
+    """What only the kernel's own process knows.
+
+    Attributes:
+        undecided: decisions that had to do without forecasts, or fell back to AIOS's choice.
+        lost_traces: settled calls that could not be kept.
+        history: records in the history, null while it is not open.
+        history_note: why it is not open.
+        floors_from: `verdicts` once the history has enough of them, else `priors`.
+    """
+
+    mode: str
+    waiting: int
+    running: int
+    undecided: int = 0
+    lost_traces: int = 0
+    unlearnt: int = 0
+    history: int | None = None
+    history_note: str | None = None
+    embedder: str | None = None
+    floors_from: str = "priors"
+    observed: ObservedView | None = None
+
+
+class StatusView(_View):
+    """`GET /eccos/status`.
+
+    Attributes:
+        source: `kernel`, or `redis`: read past the kernel, which did not answer.
+        success_price_usd: what one success was worth at the last decision that knew.
+        edge: null where no kernel answered.
+    """
+
+    schema_: Literal["aios-eccos/status/1"] = Field("aios-eccos/status/1", alias="schema")
+    at: float
+    source: Literal["kernel", "redis"]
+    namespace: str
+    floor: str
+    budget_per_call: float | None
+    money: bool
+    degraded: bool
+    kernels: int
+    calls_per_s: float
+    usd_per_h: float
+    success_price_usd: float | None
+    models: list[ModelView]
+    windows: list[WindowView]
+    alarms: list[AlarmView]
+    edge: EdgeView | None
+
+    @property
+    def broken(self) -> list[AlarmView]:
+        """The floors that are not kept."""
+        return [alarm for alarm in self.alarms if alarm.broken]
+
+
+class ModelsView(_View):
+    """`GET /eccos/models`."""
+
+    schema_: Literal["aios-eccos/models/1"] = Field("aios-eccos/models/1", alias="schema")
+    at: float
+    money: bool
+    models: list[ModelView]
+
+
+class DecisionsView(_View):
+    """`GET /eccos/decisions`, newest first."""
+
+    schema_: Literal["aios-eccos/decisions/1"] = Field("aios-eccos/decisions/1", alias="schema")
+    decisions: list[Trace]
+    verdicts: list[float | None]
+
+
+class NeighborView(_View):
+    """A past query near this one.
+
+    Attributes:
+        similarity: cosine, 1 = the same direction.
+        correctness: by model; a model without a verdict is left out.
+        text: only in the local command line, and only where it is stored.
+    """
+
+    id: str
+    similarity: float
+    task: str
+    correctness: dict[str, float]
+    text: str | None = None
+
+
+class ChoiceView(_View):
+    """One model in an explanation.
+
+    Attributes:
+        net_usd: cost less the worth of its success: the least of these is chosen while limits
+            allow; null where no price of success is known.
+        extra_usd: forecast cost beside the chosen model's.
+        why: why it was, or was not, chosen.
+    """
+
+    model: str
+    chosen: bool
+    allowed: bool
+    success: float
+    output_tokens: float
+    cost_usd: float
+    extra_usd: float | None
+    net_usd: float | None
+    support: float
+    free: int
+    slot_price_usd: float
+    why: str
+
+
+class ExplainView(_View):
+    """`GET /eccos/decisions/{id}`: one decision, why, and what the others would have cost.
+
+    Attributes:
+        bound_by: the constraint that decided: `floor`, `limit of NAME`, `allowed models`,
+            `no history`, or `nothing`.
+        sentence: the same in plain words.
+        dry: True where no call was made (`explain "text"`).
+    """
+
+    schema_: Literal["aios-eccos/explain/1"] = Field("aios-eccos/explain/1", alias="schema")
+    decision: Trace
+    verdict: float | None
+    bound_by: str
+    sentence: str
+    choices: list[ChoiceView]
+    neighbors: list[NeighborView]
+    neighbors_note: str | None = None
+    dry: bool = False
+
+
+class SavedView(_View):
+    """A window's spending beside the baseline's forecast; see `savings`."""
+
+    name: str
+    since: float | None
+    answers: int
+    asked_baseline: int
+    cost_usd: float
+    baseline_cost_usd: Rate
+    saved_usd: Rate
+    saved_share: float | None
+    promised: float | None
+    realised: Rate | None
+    verdict_share: float | None
+    baseline_success: Rate | None
+
+
+class SavingsView(_View):
+    """`GET /eccos/savings`. What `baseline` would have cost and reached is a forecast."""
+
+    schema_: Literal["aios-eccos/savings/1"] = Field("aios-eccos/savings/1", alias="schema")
+    at: float
+    money: bool
+    baseline: str | None
+    chosen_as: str
+    note: str
+    windows: list[SavedView]
+    observed: ObservedView | None = None
+
+
+class WhatIfView(_View):
+    """`/eccos whatif floor=F`: a forecast, made by deciding the last calls again."""
+
+    schema_: Literal["aios-eccos/whatif/1"] = Field("aios-eccos/whatif/1", alias="schema")
+    floor: float
+    reachable: float
+    calls: int
+    money: bool
+    success_price_usd: float
+    cost_now_usd: float
+    cost_then_usd: float
+    promised_now: float | None
+    promised_then: float | None
+    shares_now: dict[str, float]
+    shares_then: dict[str, float]
+
+
+class EventView(_View):
+    """A change: of a floor, a limit, a price, the head, the mode, or of a floor's alarm."""
+
+    id: str
+    at: float
+    what: str
+    before: str | None
+    after: str | None
+
+
+class EventsView(_View):
+    """`GET /eccos/events`, newest first."""
+
+    schema_: Literal["aios-eccos/events/1"] = Field("aios-eccos/events/1", alias="schema")
+    events: list[EventView]
+
+
+class PointView(_View):
+    """One minute or hour of a chart."""
+
+    at: float
+    calls: int
+    failures: int
+    cost_usd: float
+    promised: float | None
+    realised: float | None
+    by_model: dict[str, int]
+
+
+class SeriesView(_View):
+    """`GET /eccos/series`: the last hour by minute and the last day by hour, oldest first."""
+
+    schema_: Literal["aios-eccos/series/1"] = Field("aios-eccos/series/1", alias="schema")
+    at: float
+    minutes: list[PointView]
+    hours: list[PointView]
+
+
+class FeedbackRequest(BaseModel):
+    """`POST /eccos/feedback`: a verdict on the answer of one decision."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(min_length=1, max_length=64, description="the decision's id")
+    correctness: float = Field(ge=0, le=1, description="0 = wrong, 1 = right")
+
+
+class FeedbackView(_View):
+    """The answer to a verdict.
+
+    Attributes:
+        before: an earlier verdict, which this one replaces.
+        learnt: whether the history has it now; False: it is handed over, or the record is gone.
+    """
+
+    schema_: Literal["aios-eccos/feedback/1"] = Field("aios-eccos/feedback/1", alias="schema")
+    id: str
+    model: str
+    correctness: float
+    before: float | None
+    learnt: bool
