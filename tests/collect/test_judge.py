@@ -1,0 +1,175 @@
+"""Questions that a judge model grades: verdicts, their cost, and what is missing without one."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from aios_eccos.collect.budget import Budget
+from aios_eccos.collect.client import Client, Patience
+from aios_eccos.collect.collector import Collector
+from aios_eccos.collect.endpoints import Endpoint
+from aios_eccos.collect.journal import Journal
+from aios_eccos.collect.prompts import TEMPLATES, judge_prompt, prompt_for, read_verdict
+from aios_eccos.collect.questions import GRADERS, Question, parse_question
+from aios_eccos.collect.sandbox import Sandbox
+from aios_eccos.errors import ConfigError, DataError
+from aios_eccos.values import Model
+
+QUESTION = Question(
+    id="q", task="t", question="Why is the sky blue?", answer="scattering", grader="judge"
+)
+USAGE = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
+
+
+class Says:
+    """A backend that says what a function of the prompt gives."""
+
+    def __init__(self, say):
+        self.say, self.prompts = say, []
+
+    def send(self, request, timeout_s):
+        self.prompts.append(request["messages"][0]["content"])
+        message = {"content": self.say(self.prompts[-1])}
+        return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": USAGE}
+
+    def close(self):
+        pass
+
+
+def client(name, say):
+    endpoint = Endpoint(Model(name, input_price=0.0, output_price=1.0), "vllm", "http://x", name)
+    return Client(
+        endpoint,
+        max_tokens=9,
+        patience=Patience(attempts=1),
+        stop=threading.Event(),
+        backend=Says(say),
+    )
+
+
+def collect(journal, asked, judge, **options):
+    clients = {c.endpoint.name: c for c in asked}
+    everyone = {**clients, **({judge.endpoint.name: judge} if judge else {})}
+    budget = Budget([c.endpoint for c in everyone.values()], None, 9)
+    with Sandbox() as sandbox:
+        collector = Collector(
+            [QUESTION],
+            clients,
+            budget=budget,
+            journal=journal,
+            sandbox=sandbox,
+            stop=threading.Event(),
+            concurrency=dict.fromkeys(everyone, 2),
+            judge=judge,
+            **options,
+        )
+        collector.resume()
+        collector.start()
+        assert collector.wait() == "done"
+    return collector, budget
+
+
+def judging(prompt):
+    answer = prompt.partition("<answer>")[2]
+    return f"I think so: {json.dumps({'correct': 'scattering' in answer})}"
+
+
+def test_a_judge_gives_verdicts_that_cost(tmp_path):
+    good = client("good", lambda p: "By Rayleigh scattering.")
+    bad = client("bad", lambda p: "It mirrors the sea.")
+    judge = client("judge", judging)
+    with Journal(tmp_path / "j") as journal:
+        collector, budget = collect(journal, [good, bad], judge)
+    assert {name: g.correct for (_, name), g in collector.graded.items()} == {
+        "good": True,
+        "bad": False,
+    }
+    assert collector.cost_by_model == {"good": 1.0, "bad": 1.0, "judge": 2.0}
+    assert budget.spent == 4.0
+    # Held on a resumed run, verdicts as well.
+    with Journal(tmp_path / "j") as journal:
+        again, budget = collect(journal, [good, bad], judge)
+    assert again.graded.keys() == collector.graded.keys()
+    assert len(judge._backend.prompts) == 2
+    assert budget.spent == 4.0
+
+
+def test_a_judge_may_be_one_of_the_models(tmp_path):
+    both = client("both", lambda p: judging(p) if "<answer>" in p else "scattering")
+    with Journal(tmp_path / "j") as journal:
+        collector, budget = collect(journal, [both], both)
+    assert collector.graded["q", "both"].correct is True
+    assert budget.spent == 2.0
+
+
+def test_no_verdict_is_no_grade(tmp_path):
+    silent = client("judge", lambda p: "Hard to say.")
+    with Journal(tmp_path / "j") as journal:
+        collector, _ = collect(journal, [client("m", lambda p: "scattering")], silent)
+    (graded,) = collector.graded.values()
+    assert graded.correct is None
+    assert graded.reply.status == "ok"
+
+
+def test_a_missing_verdict_is_asked_for_on_a_resumed_run(tmp_path):
+    def broken(prompt):
+        raise ValueError("down")
+
+    asked = client("m", lambda p: "scattering")
+    with Journal(tmp_path / "j") as journal:
+        collector, _ = collect(journal, [asked], client("judge", broken))
+    assert collector.graded["q", "m"].correct is None
+    with Journal(tmp_path / "j") as journal:
+        collector, _ = collect(journal, [asked], client("judge", judging))
+    assert collector.graded["q", "m"].correct is True
+    assert len(asked._backend.prompts) == 1
+
+
+def test_without_a_judge_such_questions_are_refused(tmp_path):
+    with Journal(tmp_path / "j") as journal, pytest.raises(ConfigError, match="--judge"):
+        collect(journal, [client("m", str)], None)
+
+
+def test_a_lost_journal_ends_the_run_with_its_error(tmp_path):
+    judge = client("judge", judging)
+    with Journal(tmp_path / "j") as journal:
+
+        def full(answer):
+            raise DataError("cannot be written: disk full")
+
+        journal.append = full
+        with pytest.raises(DataError, match="disk full"):
+            collect(journal, [client("m", str)], judge)
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ('{"correct": true}', True),
+        ('```json\n{"correct": false}\n```', False),
+        ('First {"correct": true}, no: {"correct": false}', False),
+        ('{"correct": "yes"}', None),
+        ("{", None),
+        ("", None),
+        ('{"right": true}', None),
+    ],
+)
+def test_verdicts_are_read_strictly(reply, verdict):
+    assert read_verdict(reply) is verdict
+
+
+def test_an_answer_cannot_break_out_of_its_marks_by_length():
+    assert len(judge_prompt(QUESTION, "x" * 10_000_000)) < 25_000
+
+
+@pytest.mark.parametrize("grader", GRADERS)
+def test_every_grader_has_a_prompt_that_holds_the_question(grader):
+    extra = {"choices": ["1 {x}", "2"], "answer": "A"} if grader == "choice" else {}
+    extra |= {"answer": {"type": "object"}} if grader == "json" else {}
+    row = {"id": "q", "task": "t", "question": "Is {this} it?", "answer": "7", "grader": grader}
+    prompt = prompt_for(parse_question({**row, **extra}))
+    assert prompt.startswith("Is {this} it?")
+    assert set(TEMPLATES) == set(GRADERS)
