@@ -14,20 +14,11 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import HistoryError
-from aios_eccos.values import FloatArray, HistoryTable, Record
+from aios_eccos.values import HistoryTable, Record
 
 from .collection import ChromaCollection
-from .rows import Label, label_of, oldest
-from .store import (
-    Embeddings,
-    Neighbors,
-    build_neighbors,
-    build_table,
-    check_embeddings,
-    facts_by_model,
-    update_row,
-    verdict,
-)
+from .mirror import Mirror, build_table
+from .store import Embeddings, Neighbors, check_embeddings, update_row, verdict
 
 log = logging.getLogger("aios_eccos.history")
 
@@ -81,9 +72,7 @@ class ChromaHistory:
         self._version = 0
         self._stamp, self._looked = "", -STAMP_S
         self._failed, self._aged = -REST_S, -AGE_S
-        self._models: tuple[str, ...] = ()
-        self._facts: dict[str, tuple[str, FloatArray]] = {}
-        self._labels: dict[str, Label] | None = None
+        self._mirror: Mirror | None = None
         self._rows = ChromaCollection(client, embedder=embedder, dimension=dimension, shared=shared)
         self._count = self._rows.count()
 
@@ -130,10 +119,9 @@ class ChromaHistory:
                 known[record.id] = changed[record.id] = updated
         if changed:
             self._rows.write(changed)
-        for record_id, (record, _) in changed.items():
-            self._facts.pop(record_id, None)
-            if self._labels is not None:
-                self._labels[record_id] = label_of(record)
+        if self._mirror is not None:
+            for record, _ in changed.values():
+                self._mirror.put(record)
         return len(changed)
 
     def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
@@ -142,50 +130,27 @@ class ChromaHistory:
         if self._shared and time.monotonic() - self._failed < REST_S:
             raise HistoryError("the Chroma server has just failed, and is left alone for a while")
         try:
-            return self._nearest(queries, tuple(models), k)
+            return self._nearest(queries, models, k)
         except HistoryError:
             self._failed = time.monotonic()
             raise
 
-    def _nearest(self, queries: Embeddings, models: tuple[str, ...], k: int) -> Neighbors:
-        shape = k, len(models)
+    def _nearest(self, queries: Embeddings, models: Sequence[str], k: int) -> Neighbors:
         if not len(queries) or not (self._shared or self._count):
-            return build_neighbors([[] for _ in queries], {}, shape)
-        most = k if self._shared else min(k, self._count)
-        near, records = self._rows.find(queries, most, records=self._shared)
+            return Mirror().neighbors([[] for _ in queries], models, k)
         if self._shared:
-            facts = {i: _facts_of(record, models) for i, record in records.items()}
-        else:
-            facts = self._remembered({i for row in near for i, _ in row}, models)
-        return build_neighbors([[p for p in row if p[0] in facts] for row in near], facts, shape)
-
-    def _remembered(
-        self, ids: Collection[str], models: tuple[str, ...]
-    ) -> dict[str, tuple[str, FloatArray]]:
-        """Facts by id, kept in memory: as the only writer, this process knows when they change.
-
-        Reading them with each query would take three times as long as the search itself.
-        """
-        with self._lock:
-            if models != self._models:
-                self._models, self._facts = models, {}
-            missing = [record_id for record_id in ids if record_id not in self._facts]
-            for record_id, (record, _) in self._rows.read(missing).items():
-                self._facts[record_id] = _facts_of(record, models)
-            return {i: self._facts[i] for i in ids if i in self._facts}
+            near, records = self._rows.find(queries, k, records=True)
+            return Mirror(records).neighbors(near, models, k)
+        near, _ = self._rows.find(queries, min(k, self._count), records=False)
+        return self._read_mirror().neighbors(near, models, k)
 
     def table(
         self, *, limit: int | None = None, splits: Collection[str] | None = None
     ) -> HistoryTable:
         """See `HistoryStore.table`."""
-        with self._lock:
-            order = sorted(
-                (-label.created, record_id)
-                for record_id, label in self._read_labels().items()
-                if splits is None or label.split in splits
-            )[:limit]
-        rows = self._rows.read([record_id for _, record_id in order], vectors=True)
-        kept = [rows[record_id] for _, record_id in order if record_id in rows]
+        order = self._read_mirror().newest(splits)[:limit]
+        rows = self._rows.read(order, vectors=True)
+        kept = [rows[record_id] for record_id in order if record_id in rows]
         matrix = np.array([vector for _, vector in kept], dtype=np.float32)
         return build_table(
             [record for record, _ in kept], matrix.reshape(len(kept), self._dimension)
@@ -197,8 +162,10 @@ class ChromaHistory:
             old = self._rows.read([record_id]).get(record_id)
             if old is None:
                 return False
-            self._rows.update(verdict(old[0], model, correctness))
-            self._facts.pop(record_id, None)
+            judged = verdict(old[0], model, correctness)
+            self._rows.update(judged)
+            if self._mirror is not None:
+                self._mirror.put(judged)
             self._touch()
             return True
 
@@ -220,24 +187,30 @@ class ChromaHistory:
         if on_close is not None:
             on_close()
 
-    def _read_labels(self) -> dict[str, Label]:
-        """Age, source and split of every row; read once where no other process writes."""
-        if self._labels is not None:
-            return self._labels
-        rows = self._rows.read(self._rows.ids())
-        labels = {record_id: label_of(record) for record_id, (record, _) in rows.items()}
-        if not self._shared:
-            self._labels = labels
-        return labels
+    def _read_mirror(self) -> Mirror:
+        """Outcomes and labels of every row; read once where no other process writes.
+
+        With every search they would have to be read for the rows found, which takes three times
+        as long as the search itself.
+        """
+        if self._mirror is not None:
+            return self._mirror
+        with self._lock:
+            if self._mirror is None:
+                rows = self._rows.read(self._rows.ids())
+                mirror = Mirror(record for record, _ in rows.values())
+                if self._shared:
+                    return mirror
+                self._mirror = mirror
+            return self._mirror
 
     def _delete(self, ids: Sequence[str]) -> None:
         if not ids:
             return
         self._rows.delete(ids)
-        for record_id in ids:
-            self._facts.pop(record_id, None)
-            if self._labels is not None:
-                self._labels.pop(record_id, None)
+        if self._mirror is not None:
+            for record_id in ids:
+                self._mirror.drop(record_id)
         self._touch()
 
     def _touch(self) -> None:
@@ -251,12 +224,12 @@ class ChromaHistory:
         """Remove what is too old and, where there is too much, the oldest: live rows first."""
         if time.monotonic() - self._aged >= AGE_S:
             self._aged = time.monotonic()
-            before = {"created": {"$lt": time.time() - self._max_age_days * DAY_S}}
-            self._delete(self._rows.ids({"$and": [{"source": "live"}, before]}))
+            before = time.time() - self._max_age_days * DAY_S
+            self._delete(
+                self._mirror.expired(before)
+                if self._mirror is not None
+                else self._rows.ids({"$and": [{"source": "live"}, {"created": {"$lt": before}}]})
+            )
         if self._count > self._max_records:
-            surplus = self._count - int(self._max_records * (1 - PRUNE_SHARE))
-            self._delete(oldest(self._read_labels(), surplus))
-
-
-def _facts_of(record: Record, models: Sequence[str]) -> tuple[str, FloatArray]:
-    return record.task, facts_by_model(record.outcomes, models)
+            keep = int(self._max_records * (1 - PRUNE_SHARE))
+            self._delete(self._read_mirror().surplus(keep))

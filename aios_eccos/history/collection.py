@@ -126,11 +126,11 @@ class ChromaCollection:
     @translated()
     def find(
         self, queries: Embeddings, k: int, *, records: bool
-    ) -> tuple[list[list[tuple[str, float]]], dict[str, Record]]:
+    ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
         """Per query, ids and cosines of at most k rows, nearest first.
 
         Args:
-            records: whether the rows are given too, by id (reading them takes most of the time).
+            records: whether the rows are given too (reading them takes most of the time).
         """
         include = ["distances", "metadatas"] if records else ["distances"]
         got = self._rows.query(query_embeddings=queries, n_results=k, include=include)
@@ -138,12 +138,12 @@ class ChromaCollection:
             [(record_id, 1.0 - far) for record_id, far in zip(*pair, strict=True)]
             for pair in zip(got["ids"], got["distances"], strict=True)
         ]
-        found = {
-            record_id: from_metadata(record_id, metadata)
+        found = [
+            from_metadata(record_id, metadata)
             for pair in zip(got["ids"], got["metadatas"] if records else (), strict=records)
             for record_id, metadata in zip(*pair, strict=True)
             if metadata is not None
-        }
+        ]
         return near, found
 
     @translated()

@@ -12,16 +12,8 @@ import numpy as np
 
 from aios_eccos.values import HistoryTable, Record
 
-from .store import (
-    Embeddings,
-    Neighbors,
-    build_neighbors,
-    build_table,
-    check_embeddings,
-    facts_by_model,
-    update_row,
-    verdict,
-)
+from .mirror import Mirror, build_table
+from .store import Embeddings, Neighbors, check_embeddings, update_row, verdict
 
 
 class MemoryHistory:
@@ -69,16 +61,15 @@ class MemoryHistory:
             queries = check_embeddings(embeddings, None, self._dimension or embeddings.shape[-1])
             ids = list(self._rows)
             if not ids:
-                return build_neighbors([[] for _ in queries], {}, (k, len(models)))
+                return Mirror().neighbors([[] for _ in queries], models, k)
             cosine = queries @ self._stacked().T
             take = min(k, len(ids))
             order = np.argsort(-cosine, axis=1, kind="stable")[:, :take]
             near = [
-                [(ids[i], float(cosine[row, i])) for i in order[row]] for row in range(len(order))
+                [(ids[i], float(cosine[row, i])) for i in best] for row, best in enumerate(order)
             ]
-            records = {i: self._rows[i][0] for found in near for i, _ in found}
-            rows = {i: (r.task, facts_by_model(r.outcomes, models)) for i, r in records.items()}
-            return build_neighbors(near, rows, (k, len(models)))
+            found = {record_id for row in near for record_id, _ in row}
+            return Mirror(self._rows[i][0] for i in found).neighbors(near, models, k)
 
     def _stacked(self) -> Embeddings:
         if self._matrix is None or self._matrix[0] != self._version:

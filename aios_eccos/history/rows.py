@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from aios_eccos.errors import DataError
 from aios_eccos.values import Outcome, Record
@@ -60,31 +60,6 @@ def from_metadata(record_id: str, metadata: Mapping[str, Any]) -> Record:
         agent=str(metadata["agent"]),
         created=float(metadata["created"]),
     )
-
-
-class Label(NamedTuple):
-    """What decides whether a row is kept or read.
-
-    Attributes:
-        live: from live traffic, which goes first when there is too much.
-        created: seconds since the epoch.
-        split: as in `Record`.
-    """
-
-    live: bool
-    created: float
-    split: str
-
-
-def label_of(record: Record) -> Label:
-    """The record's label."""
-    return Label(record.source == "live", record.created, record.split)
-
-
-def oldest(labels: Mapping[str, Label], surplus: int) -> list[str]:
-    """The ids of `surplus` rows to give up: live ones first, of each kind the oldest first."""
-    order = sorted((not label.live, label.created, i) for i, label in labels.items())
-    return [record_id for _, _, record_id in order[:surplus]]
 
 
 def encode_records(records: Sequence[Record]) -> bytes:

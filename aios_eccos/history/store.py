@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -168,72 +168,6 @@ def verdict(old: Record, model: str, correctness: float) -> Record:
         raise HistoryError(f"verdict {correctness} on {model}: allowed 0..1")
     judged = Record(old.id, "", 0, (Outcome(model, correctness=float(correctness)),))
     return merge(old, judged, keep_text=True)
-
-
-def facts(outcome: Outcome) -> tuple[float, float]:
-    """Correctness and output tokens, NaN = missing; a call without a whole answer has neither."""
-    if outcome.error is not None:
-        return np.nan, np.nan
-    return (
-        np.nan if outcome.correctness is None else outcome.correctness,
-        np.nan if outcome.output_tokens is None else float(outcome.output_tokens),
-    )
-
-
-def facts_by_model(outcomes: Iterable[Outcome], models: Sequence[str]) -> FloatArray:
-    """(2, m): correctness and output tokens in the order of `models`, NaN = missing."""
-    known = {outcome.model: facts(outcome) for outcome in outcomes}
-    missing = (np.nan, np.nan)
-    pairs = [known.get(name, missing) for name in models]
-    values: FloatArray = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    return values
-
-
-def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTable:
-    """Records and their (N, d) embeddings as arrays; models sorted by name."""
-    models = tuple(sorted({outcome.model for record in records for outcome in record.outcomes}))
-    values = np.full((len(records), 2, len(models)), np.nan)
-    for row, record in enumerate(records):
-        values[row] = facts_by_model(record.outcomes, models)
-    return HistoryTable(
-        ids=tuple(record.id for record in records),
-        models=models,
-        embeddings=np.asarray(embeddings, dtype=np.float32),
-        input_tokens=np.array([record.input_tokens for record in records], dtype=float),
-        correctness=values[:, 0],
-        output_tokens=values[:, 1],
-        tasks=tuple(record.task for record in records),
-        splits=tuple(record.split for record in records),
-        texts=tuple(record.text for record in records),
-    )
-
-
-def build_neighbors(
-    near: Sequence[Sequence[tuple[str, float]]],
-    rows: Mapping[str, tuple[str, FloatArray]],
-    shape: tuple[int, int],
-) -> Neighbors:
-    """Pad what was found to (n, k).
-
-    Args:
-        near: per query, ids and cosines of at most k records, nearest first.
-        rows: by record id, its task and its (2, m) facts.
-        shape: k and m.
-    """
-    k, m = shape
-    similarity = np.full((len(near), k), np.nan)
-    values = np.full((len(near), k, 2, m), np.nan)
-    for row, found in enumerate(near):
-        if found:
-            similarity[row, : len(found)] = [cosine for _, cosine in found]
-            values[row, : len(found)] = [rows[record_id][1] for record_id, _ in found]
-    return Neighbors(
-        ids=tuple(tuple(record_id for record_id, _ in found) for found in near),
-        similarity=similarity,
-        correctness=values[:, :, 0],
-        output_tokens=values[:, :, 1],
-        tasks=tuple(tuple(rows[record_id][0] for record_id, _ in found) for found in near),
-    )
 
 
 def check_embeddings(embeddings: NDArray[Any], rows: int | None, dimension: int) -> Embeddings:

@@ -1,0 +1,162 @@
+"""Rows as arrays: everything of a record but its text and its vector, for look-up by id."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
+
+from .store import Embeddings, Neighbors
+
+
+class _Label(NamedTuple):
+    live: bool
+    created: float
+    split: str
+    task: str
+
+
+class Mirror:
+    """Outcomes and labels by record id. Safe to use from several threads.
+
+    Row 0 and column 0 of the values are those of an unknown record and of an unknown model: NaN.
+    """
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._lock = threading.Lock()
+        self._rows: dict[str, int] = {}
+        self._labels: dict[str, _Label] = {}
+        self._columns: dict[str, int] = {}
+        self._unused: list[int] = []
+        self._values = np.full((64, 8, 2), np.nan)
+        for record in records:
+            self.put(record)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, record_id: str) -> bool:
+        return record_id in self._rows
+
+    def put(self, record: Record) -> None:
+        """Add or replace a record."""
+        with self._lock:
+            row = self._rows.get(record.id)
+            if row is None:
+                row = self._unused.pop() if self._unused else len(self._rows) + 1
+                self._rows[record.id] = row
+            columns = [
+                self._columns.setdefault(outcome.model, len(self._columns) + 1)
+                for outcome in record.outcomes
+            ]
+            self._grow(row + 1, len(self._columns) + 1)
+            self._values[row] = np.nan
+            for column, outcome in zip(columns, record.outcomes, strict=True):
+                self._values[row, column] = _facts(outcome)
+            self._labels[record.id] = _Label(
+                record.source == "live", record.created, record.split, record.task
+            )
+
+    def drop(self, record_id: str) -> None:
+        """Remove a record, if it is there."""
+        with self._lock:
+            row = self._rows.pop(record_id, None)
+            if row is not None:
+                self._unused.append(row)
+                del self._labels[record_id]
+
+    def _grow(self, rows: int, columns: int) -> None:
+        height, width, _ = self._values.shape
+        if rows > height or columns > width:
+            height = max(height, 2 * rows) if rows > height else height
+            width = max(width, 2 * columns) if columns > width else width
+            larger = np.full((height, width, 2), np.nan)
+            larger[: self._values.shape[0], : self._values.shape[1]] = self._values
+            self._values = larger
+
+    def values(self, ids: Sequence[Sequence[str]], models: Sequence[str], k: int) -> FloatArray:
+        """(n, k, m, 2) correctness and output tokens of n lists of at most k ids; NaN = missing."""
+        rows = np.zeros((len(ids), k), dtype=np.int64)
+        with self._lock:
+            for at, row in enumerate(ids):
+                rows[at, : len(row)] = [self._rows.get(record_id, 0) for record_id in row]
+            columns = np.array([self._columns.get(name, 0) for name in models], dtype=np.int64)
+            found: FloatArray = self._values[rows[:, :, None], columns]
+        return found
+
+    def neighbors(
+        self, near: Sequence[Sequence[tuple[str, float]]], models: Sequence[str], k: int
+    ) -> Neighbors:
+        """What was found as `Neighbors`; records that are gone by now are left out.
+
+        Args:
+            near: per query, ids and cosines of at most k records, nearest first.
+        """
+        kept = [[pair for pair in row if pair[0] in self._rows] for row in near]
+        ids = tuple(tuple(record_id for record_id, _ in row) for row in kept)
+        similarity = np.full((len(near), k), np.nan)
+        for at, row in enumerate(kept):
+            similarity[at, : len(row)] = [cosine for _, cosine in row]
+        values = self.values(ids, models, k)
+        labels = self._labels
+        gone = _Label(False, 0.0, "", "")
+        return Neighbors(
+            ids=ids,
+            similarity=similarity,
+            correctness=values[..., 0],
+            output_tokens=values[..., 1],
+            tasks=tuple(tuple(labels.get(i, gone).task for i in row) for row in ids),
+        )
+
+    def newest(self, splits: Collection[str] | None = None) -> list[str]:
+        """The ids of all records, or of those of some splits, newest first; ties by id."""
+        with self._lock:
+            order = sorted(
+                (-label.created, record_id)
+                for record_id, label in self._labels.items()
+                if splits is None or label.split in splits
+            )
+        return [record_id for _, record_id in order]
+
+    def surplus(self, most: int) -> list[str]:
+        """The ids to give up so that `most` records stay: live ones first, the oldest first."""
+        with self._lock:
+            order = sorted((not label.live, label.created, i) for i, label in self._labels.items())
+        return [record_id for _, _, record_id in order[: max(len(order) - most, 0)]]
+
+    def expired(self, before: float) -> list[str]:
+        """The ids of live records created before a time (seconds since the epoch)."""
+        with self._lock:
+            return [i for i, label in self._labels.items() if label.live and label.created < before]
+
+
+def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTable:
+    """Records and their (N, d) embeddings as arrays; models sorted by name."""
+    models = tuple(sorted({outcome.model for record in records for outcome in record.outcomes}))
+    ids = tuple(record.id for record in records)
+    values = Mirror(records).values([ids], models, len(ids))[0]
+    return HistoryTable(
+        ids=ids,
+        models=models,
+        embeddings=np.asarray(embeddings, dtype=np.float32),
+        input_tokens=np.array([record.input_tokens for record in records], dtype=float),
+        correctness=values[..., 0],
+        output_tokens=values[..., 1],
+        tasks=tuple(record.task for record in records),
+        splits=tuple(record.split for record in records),
+        texts=tuple(record.text for record in records),
+    )
+
+
+def _facts(outcome: Outcome) -> tuple[float, float]:
+    """Correctness and output tokens, NaN = missing; a call without a whole answer has neither."""
+    if outcome.error is not None:
+        return np.nan, np.nan
+    return (
+        np.nan if outcome.correctness is None else outcome.correctness,
+        np.nan if outcome.output_tokens is None else float(outcome.output_tokens),
+    )
