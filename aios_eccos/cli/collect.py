@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..collect.run import Plan, Summary
-    from ..locate import Config
 
 
 def collect(
@@ -65,7 +64,7 @@ def collect(
     from ..collect.questions import SHIPPED, load_questions
     from ..collect.run import Plan
     from ..errors import ConfigError
-    from ..locate import load_config, locate
+    from ..locate import locate
 
     asked = load_questions([*(questions or []), *(files or [])] or [SHIPPED])[:limit]
     prices = {name: _price(name, text) for name, text in pairs("price", price).items()}
@@ -94,7 +93,7 @@ def collect(
     if json_file is not None:
         _write_json(json_file, plan, summary)
     if ingest:
-        _ingest(plan.out, load_config(location), console(json_file))
+        _ingest(plan.out, aios_home, json_file)
     if summary.ending == "interrupted":
         raise typer.Exit(130)
     if summary.ending == "max_cost" or any(model.errors for model in summary.models):
@@ -207,30 +206,12 @@ def _write_json(target: str, plan: Plan, summary: Summary) -> None:
     write_json({**head, "data_hash": plan.data_hash, **asked, **as_json(summary)}, target)
 
 
-def _ingest(path: Path, config: Config, screen: Console) -> None:
-    """Into the history, or to the kernel that owns it."""
-    from contextlib import closing
+def _ingest(out: Path, aios_home: Path | None, json_file: str | None) -> None:
+    """As `aios-eccos ingest` does; its words leave standard output to JSON where that is asked."""
+    import sys
+    from contextlib import nullcontext, redirect_stdout
 
-    from ..errors import HistoryOwned
-    from ..history.ingest import hand_over
-    from ..history.ingest import ingest as put
-    from ..history.open import open_embedder, open_history
-    from ..locate import cache_dir, private_dir
-    from ..workload.connect import open_workload
+    from .ingest import ingest
 
-    settings, state_dir = config.settings, private_dir(config.location.state_dir)
-    embedder = open_embedder(settings.embedder, cache_dir())
-    try:
-        history = open_history(settings.history, state_dir, embedder)
-    except HistoryOwned:
-        with closing(
-            open_workload(
-                settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
-            )
-        ) as workload:
-            report = hand_over([path], workload)
-        screen.print(f"{report.added} records handed to the kernel that owns the history.")
-        return
-    with closing(history):
-        report = put([path], history, embedder)
-    screen.print(f"History: {report.added} records added, {report.unchanged} unchanged.")
+    with redirect_stdout(sys.stderr) if json_file == "-" else nullcontext():
+        ingest([out], aios_home=aios_home)

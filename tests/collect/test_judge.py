@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from aios_eccos.collect.client import Client, Patience
 from aios_eccos.collect.collector import Collector
 from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.journal import Journal
-from aios_eccos.collect.prompts import TEMPLATES, judge_prompt, prompt_for, read_verdict
+from aios_eccos.collect.prompts import JUDGE, TEMPLATES, judge_prompt, prompt_for, read_verdict
 from aios_eccos.collect.questions import GRADERS, Question, parse_question
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.errors import ConfigError, DataError
@@ -173,3 +174,10 @@ def test_every_grader_has_a_prompt_that_holds_the_question(grader):
     prompt = prompt_for(parse_question({**row, **extra}))
     assert prompt.startswith("Is {this} it?")
     assert set(TEMPLATES) == set(GRADERS)
+
+
+@pytest.mark.parametrize("template", [*TEMPLATES.values(), JUDGE])
+def test_the_documentation_holds_every_prompt_word_for_word(template):
+    text = (Path(__file__).parents[2] / "docs" / "collect.md").read_text(encoding="utf-8")
+    assert f"```text\n{template}\n```" in text
+    assert all(f"| `{grader}` |" in text for grader in GRADERS)
