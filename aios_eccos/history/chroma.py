@@ -197,8 +197,7 @@ class ChromaHistory:
             return self._mirror
         with self._lock:
             if self._mirror is None:
-                rows = self._rows.read(self._rows.ids())
-                mirror = Mirror(record for record, _ in rows.values())
+                mirror = Mirror(self._rows.every())
                 if self._shared:
                     return mirror
                 self._mirror = mirror

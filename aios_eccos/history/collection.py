@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,13 @@ class ChromaCollection:
                 record = from_metadata(record_id, metadata)
                 found[record_id] = record, np.asarray(vector, dtype=np.float32)
         return found
+
+    def every(self) -> Iterator[Record]:
+        """All rows, a page at a time: together they would be millions of objects."""
+        ids = self.ids()
+        for start in range(0, len(ids), PAGE):
+            for record, _ in self.read(ids[start : start + PAGE]).values():
+                yield record
 
     @translated()
     def write(self, rows: Mapping[str, tuple[Record, Embeddings]]) -> None:
