@@ -79,6 +79,7 @@ class Kernel:
         hook: load the plugin by PYTHONPATH; False relies on an installed hook, or wants none.
         command: how AIOS is started, without the interpreter.
         env: more environment.
+        first: a folder that goes first on PYTHONPATH (harness patches).
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Kernel:
         command: tuple[str, ...] = ("-m", "runtime.launch"),
         env: dict[str, str] | None = None,
         port: int | None = None,
+        first: str | None = None,
     ) -> None:
         self.home = home
         self.config = config
@@ -100,7 +102,7 @@ class Kernel:
         self._port = port
         self._python = python
         self._command = command
-        path = [str(cerebrum)]
+        path = [first, str(cerebrum)] if first else [str(cerebrum)]
         if hook:
             path[:0] = [str(ONCE), str(ONCE.parents[2])]
         self._env = {
@@ -110,7 +112,6 @@ class Kernel:
             "HF_HUB_OFFLINE": "1",
             "ANONYMIZED_TELEMETRY": "False",
             "AIOS_ECCOS_STATE": str(state),
-            "PYTHONDONTWRITEBYTECODE": "1",
             "PATH": os.pathsep.join([str(Path(python).parent), os.environ["PATH"]]),
             **(env or {}),
         }

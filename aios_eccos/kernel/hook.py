@@ -156,12 +156,13 @@ def _patch_rr(module: Any) -> None:
 
 def scheduler_class(fifo: Any, stock: Any) -> Any:
     """Our scheduler over AIOS's FIFO, in the place of `stock`."""
-    from . import http
+    from . import http, status, terminal
     from .scheduler import EccosScheduler
     from .serving import Serving, open_engine
 
     if not hasattr(EccosScheduler, "eccos_serving"):
         EccosScheduler.eccos_serving = Serving(open_engine)
+        terminal.render = lambda words: status.text(EccosScheduler.eccos_serving)
         EccosScheduler.eccos_attach = staticmethod(http.attach)
         EccosScheduler.eccos_responses = {
             kind: _response_class(kind) for kind in ("Memory", "Storage", "Tool")

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import importlib
 import secrets
-import sys
 from typing import Any
 from urllib.parse import urlsplit
 
-from .adapter import EccosAdapter
-from .scheduler import EccosScheduler
 from .serving import Serving
+from .status import kernel_status
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
 
@@ -83,41 +81,3 @@ def refusal(
 
 def _name(url: str) -> str:
     return urlsplit(url).hostname or ""
-
-
-def kernel_status(serving: Serving) -> dict[str, Any]:
-    """What the edge knows of itself, as JSON."""
-    engine, adapter, shadow = serving.engine, serving.adapter, serving.shadow
-    waiting, running = engine.dispatcher.depth() if engine is not None else (0, 0)
-    return {
-        "mode": serving.mode,
-        "models": list(adapter.available_llm_names) if adapter is not None else [],
-        "waiting": waiting,
-        "running": running,
-        "settled": serving.settled,
-        "failed": serving.failed,
-        "seams": seams(serving),
-        "undecided": engine.router.failures if engine is not None else 0,
-        "observed": {
-            "calls": shadow.calls,
-            "same_choice": shadow.same,
-            "forecast_cost_served_usd": shadow.cost_served,
-            "forecast_cost_routed_usd": shadow.cost_routed,
-            "forecast_successes_served": shadow.success_served,
-            "forecast_successes_routed": shadow.success_routed,
-        },
-    }
-
-
-def seams(serving: Serving) -> dict[str, bool]:
-    """Whether the plugin sits at each place of this kernel where it should."""
-    llm = sys.modules.get("aios.hooks.modules.llm")
-    scheduler = sys.modules.get("aios.hooks.modules.scheduler")
-    current = EccosScheduler.current()
-    return {
-        "adapter": issubclass(getattr(llm, "LLM", object), EccosAdapter),
-        "FIFO scheduler": issubclass(getattr(scheduler, "FIFOScheduler", object), EccosScheduler),
-        "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
-        "active scheduler": current is not None and current.active,
-        "adapter in force": current is not None and current.llm is serving.adapter,
-    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.locate import Config
 from aios_eccos.values import Answer, Failure, Query, Settled
 
+from . import terminal
 from .adapter import EccosAdapter
 from .calls import Caller, Refused, read_query, turn
 from .seams import Syscall
@@ -31,6 +33,8 @@ log = logging.getLogger("aios_eccos.kernel.serving")
 
 #: Seconds that calls in flight get to end when the process is told to.
 GRACE_S = 5.0
+#: Settled calls that are kept to be shown.
+LAST = 20
 #: Settings that name what an engine opens at its start.
 OPENED_ONCE = ("redis", "namespace", "lease_ttl_s", "history", "embedder", "store_text")
 GONE = Failure("the client has gone", 499, retryable=False)
@@ -71,6 +75,8 @@ class Serving:
         self.settled = 0
         self.failed = 0
         self.started = time.time()
+        #: What the last calls got, oldest first; no text of theirs.
+        self.last: deque[dict[str, Any]] = deque(maxlen=LAST)
 
     @property
     def config(self) -> Config | None:
@@ -108,6 +114,7 @@ class Serving:
                 refresh(self._engine, config)
             self._adapter, self._config = adapter, config
             self.mode = config.settings.mode
+            terminal.agent = config.settings.terminal_agent
 
     def serve(self, syscall: Syscall) -> None:
         """Take a call from the kernel's queue. It is settled here or later, exactly once."""
@@ -220,6 +227,7 @@ class Serving:
     def _remember(self, ticket: Ticket, settled: Settled) -> None:
         self.settled += 1
         self.failed += settled.answer.failure is not None
+        self.last.append(_summary(settled))
         engine = self._engine
         if engine is None:
             return
@@ -243,6 +251,20 @@ def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
         and isinstance(entry.get("name"), str)
         and entry["name"] not in adapter.available_llm_names
     ]
+
+
+def _summary(settled: Settled) -> dict[str, Any]:
+    decision, failure = settled.decision, settled.answer.failure
+    return {
+        "id": settled.query.id,
+        "agent": settled.query.agent[:64],
+        "model": decision.model if decision is not None else None,
+        "reason": decision.reason if decision is not None else "never decided",
+        "error": failure.reason if failure is not None else None,
+        "attempts": settled.attempts,
+        "waited_s": round(settled.waited_s, 4),
+        "served_s": round(settled.served_s, 4),
+    }
 
 
 def _response(adapter: EccosAdapter, settled: Settled | None) -> Any:
