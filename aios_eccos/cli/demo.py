@@ -127,27 +127,41 @@ def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
 
 
 def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title=f"Quality floor asked: {floor}", title_justify="left")
-    heads = ("strategy", "success", "promised", "cost", "wait p50/p95", "latency p50/p95")
-    for head in (*heads, "decision p50/p99", "most at once / limit"):
+    table = Table(title=f"Quality floor: {floor}", title_justify="left", box=SIMPLE, pad_edge=False)
+    heads = (
+        "strategy",
+        "success",
+        "promised",
+        "cost",
+        "wait s",
+        "latency s",
+        "decision ms",
+        "busiest",
+    )
+    for head in heads:
         table.add_column(head, justify="left" if head == "strategy" else "right")
     for row in rows:
-        busiest = max(row["limits"], key=lambda n: row["peak_in_flight"][n] / row["limits"][n])
-        over = [n for n, peak in row["peak_in_flight"].items() if peak > row["limits"][n]]
+        share = {name: peak / row["limits"][name] for name, peak in row["peak_in_flight"].items()}
+        busiest = max(share, key=lambda name: share[name])
         table.add_row(
             row["name"],
             _percent(row["success"]),
             _percent(row["promised_success"]),
             f"${row['cost_usd']:.4f}",
-            f"{row['wait_p50_s']:.2f} / {row['wait_p95_s']:.2f} s",
-            f"{row['latency_p50_s']:.2f} / {row['latency_p95_s']:.2f} s",
-            f"{row['decision_p50_s'] * 1e3:.1f} / {row['decision_p99_s'] * 1e3:.1f} ms",
-            f"{row['peak_in_flight'][busiest]} / {row['limits'][busiest]}"
-            + (f" OVER: {', '.join(over)}" if over else ""),
+            f"{row['wait_p50_s']:.2f}/{row['wait_p95_s']:.2f}",
+            f"{row['latency_p50_s']:.2f}/{row['latency_p95_s']:.2f}",
+            f"{row['decision_p50_s'] * 1e3:.1f}/{row['decision_p99_s'] * 1e3:.1f}",
+            f"{row['peak_in_flight'][busiest]} of {row['limits'][busiest]}",
         )
     screen.print(table)
+    screen.print(
+        "wait and latency: p50/p95; decision: p50/p99; busiest: most calls at once in the server "
+        "of the model nearest to its limit.",
+        style="dim",
+    )
     by_name = {row["name"]: row for row in rows}
     ours, strongest = by_name["eccos"], by_name["strongest"]
     if strongest["cost_usd"]:

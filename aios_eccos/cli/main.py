@@ -23,6 +23,12 @@ COMMANDS = {
     "route": ("route", "Show which model would serve a query, and why."),
     "ingest": ("ingest", "Add graded records (QAServe) to the history."),
     "forget": ("forget", "Remove an agent's records from the history."),
+    "collect": ("collect", "Prompt the configured models over questions, grade, record."),
+    "enable": ("enable", "Switch the plugin on in an AIOS checkout."),
+    "disable": ("enable", "Switch it off and restore AIOS's configuration."),
+    "run": ("enable", "Load the plugin into one start of AIOS."),
+    "mode": ("enable", "Choose between route and observe."),
+    "doctor": ("doctor", "Check AIOS's contract and this installation."),
 }
 
 

@@ -169,9 +169,9 @@ def _why(decision: Decision, column: int, slots: Slots) -> str:
         return ""
     chosen = p.models.index(decision.model)
     if p.success[column] >= p.success[chosen]:
-        return "dearer than its gain in success is worth"
+        return "stronger, not worth the extra"
     if p.cost[column] < p.cost[chosen]:
-        return "cheaper, but its loss in success costs more"
+        return "cheaper, too weak for that"
     return "dearer and weaker"
 
 
@@ -191,11 +191,13 @@ def _json(decision: Decision, slots: Slots, note: str) -> dict[str, Any]:
 
 
 def _show(decision: Decision, slots: Slots, note: str, screen: Any) -> None:
+    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=SIMPLE, pad_edge=False)
     for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
-        table.add_column(head, justify="left" if head in ("model", "why") else "right")
+        words = head in ("model", "why")
+        table.add_column(head, justify="left" if words else "right", no_wrap=not words)
     for row in _rows(decision, slots):
         table.add_row(
             row["model"],
