@@ -144,7 +144,7 @@ class StatusView(_View):
         edge: null where no kernel answered.
     """
 
-    schema_: Literal["aios-eccos/status/1"] = Field("aios-eccos/status/1", alias="schema")
+    schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")
     at: float
     source: Literal["kernel", "redis"]
     namespace: str
@@ -170,7 +170,7 @@ class StatusView(_View):
 class ModelsView(_View):
     """`GET /eccos/models`."""
 
-    schema_: Literal["aios-eccos/models/1"] = Field("aios-eccos/models/1", alias="schema")
+    schema_: Literal["aios-eccos/models/1"] = Field(default="aios-eccos/models/1", alias="schema")
     at: float
     money: bool
     models: list[ModelView]
@@ -179,7 +179,9 @@ class ModelsView(_View):
 class DecisionsView(_View):
     """`GET /eccos/decisions`, newest first."""
 
-    schema_: Literal["aios-eccos/decisions/1"] = Field("aios-eccos/decisions/1", alias="schema")
+    schema_: Literal["aios-eccos/decisions/1"] = Field(
+        default="aios-eccos/decisions/1", alias="schema"
+    )
     decisions: list[Trace]
     verdicts: list[float | None]
 
@@ -234,7 +236,7 @@ class ExplainView(_View):
         dry: True where no call was made (`explain "text"`).
     """
 
-    schema_: Literal["aios-eccos/explain/1"] = Field("aios-eccos/explain/1", alias="schema")
+    schema_: Literal["aios-eccos/explain/1"] = Field(default="aios-eccos/explain/1", alias="schema")
     decision: Trace
     verdict: float | None
     bound_by: str
@@ -265,7 +267,7 @@ class SavedView(_View):
 class SavingsView(_View):
     """`GET /eccos/savings`. What `baseline` would have cost and reached is a forecast."""
 
-    schema_: Literal["aios-eccos/savings/1"] = Field("aios-eccos/savings/1", alias="schema")
+    schema_: Literal["aios-eccos/savings/1"] = Field(default="aios-eccos/savings/1", alias="schema")
     at: float
     money: bool
     baseline: str | None
@@ -278,7 +280,7 @@ class SavingsView(_View):
 class WhatIfView(_View):
     """`/eccos whatif floor=F`: a forecast, made by deciding the last calls again."""
 
-    schema_: Literal["aios-eccos/whatif/1"] = Field("aios-eccos/whatif/1", alias="schema")
+    schema_: Literal["aios-eccos/whatif/1"] = Field(default="aios-eccos/whatif/1", alias="schema")
     floor: float
     reachable: float
     calls: int
@@ -305,7 +307,7 @@ class EventView(_View):
 class EventsView(_View):
     """`GET /eccos/events`, newest first."""
 
-    schema_: Literal["aios-eccos/events/1"] = Field("aios-eccos/events/1", alias="schema")
+    schema_: Literal["aios-eccos/events/1"] = Field(default="aios-eccos/events/1", alias="schema")
     events: list[EventView]
 
 
@@ -324,7 +326,7 @@ class PointView(_View):
 class SeriesView(_View):
     """`GET /eccos/series`: the last hour by minute and the last day by hour, oldest first."""
 
-    schema_: Literal["aios-eccos/series/1"] = Field("aios-eccos/series/1", alias="schema")
+    schema_: Literal["aios-eccos/series/1"] = Field(default="aios-eccos/series/1", alias="schema")
     at: float
     minutes: list[PointView]
     hours: list[PointView]
@@ -347,7 +349,9 @@ class FeedbackView(_View):
         learnt: whether the history has it now; False: it is handed over, or the record is gone.
     """
 
-    schema_: Literal["aios-eccos/feedback/1"] = Field("aios-eccos/feedback/1", alias="schema")
+    schema_: Literal["aios-eccos/feedback/1"] = Field(
+        default="aios-eccos/feedback/1", alias="schema"
+    )
     id: str
     model: str
     correctness: float

@@ -1,0 +1,209 @@
+"""Why a call went where it did, what the others would have cost, what another floor would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .trace import Option, Trace
+from .views import ChoiceView, ExplainView, NeighborView, WhatIfView
+
+#: Where no price of success is known, success counts so many times the dearest cost.
+STRONGEST = 1e6
+
+
+def explain(
+    trace: Trace,
+    *,
+    verdict: float | None = None,
+    neighbors: Sequence[NeighborView] = (),
+    neighbors_note: str | None = None,
+    dry: bool = False,
+) -> ExplainView:
+    """One decision in full.
+
+    Args:
+        neighbors: past queries near it, nearest first.
+        neighbors_note: why there are none.
+        dry: no call was made.
+    """
+    bound = bound_by(trace)
+    return ExplainView(
+        decision=trace,
+        verdict=verdict,
+        bound_by=bound,
+        sentence=sentence(trace, bound),
+        choices=choices(trace),
+        neighbors=list(neighbors),
+        neighbors_note=neighbors_note,
+        dry=dry,
+    )
+
+
+def preferred(trace: Trace) -> Option | None:
+    """What would have been chosen had every slot been free; None if nothing may serve."""
+    allowed = trace.allowed
+    if not allowed:
+        return None
+    price = trace.success_price_usd
+    if price is None:
+        price = STRONGEST * max(max(o.cost_usd + o.switch_usd for o in allowed), 1e-12)
+    return min(allowed, key=lambda option: option.net(price))
+
+
+def bound_by(trace: Trace) -> str:
+    """The constraint that decided."""
+    allowed, best, chosen = trace.allowed, preferred(trace), trace.chosen
+    if trace.mode == "observe":
+        return "AIOS's own choice"
+    if chosen is None or best is None or trace.status == "fallback":
+        return "no decision"
+    if len(allowed) == 1:
+        return "allowed models"
+    if best.model != chosen.model:
+        return f"limit of {best.model}"
+    if trace.success_price_usd is None:
+        return "no history"
+    cheapest = min(option.cost_usd for option in allowed)
+    return "floor" if chosen.cost_usd > cheapest else "nothing"
+
+
+def choices(trace: Trace) -> list[ChoiceView]:
+    """Every model, the cheapest first."""
+    chosen, price = trace.chosen, trace.success_price_usd
+    rows = [
+        ChoiceView(
+            model=option.model,
+            chosen=option.model == trace.model,
+            allowed=option.allowed,
+            success=option.success,
+            output_tokens=option.output_tokens,
+            cost_usd=option.cost_usd,
+            extra_usd=None if chosen is None else option.cost_usd - chosen.cost_usd,
+            net_usd=None if price is None else option.net(price),
+            support=option.support,
+            free=option.free,
+            slot_price_usd=option.slot_price_usd,
+            why=why(option, trace),
+        )
+        for option in trace.options
+    ]
+    return sorted(rows, key=lambda row: (row.cost_usd, row.model))
+
+
+def why(option: Option, trace: Trace) -> str:
+    """Why this model was chosen, or why it was not, in a few words."""
+    chosen, price = trace.chosen, trace.success_price_usd
+    if option.model == trace.model:
+        return "chosen"
+    if not option.allowed:
+        return "not allowed or not able"
+    if chosen is None:
+        return ""
+    stronger, cheaper = option.success > chosen.success, option.cost_usd < chosen.cost_usd
+    if price is not None and option.net(price) < chosen.net(price):
+        return "at its limit" if option.free <= 0 else "slots lent to calls that gain more"
+    if option.free <= 0:
+        return "at its limit, and not preferred"
+    if stronger and cheaper:
+        return "leaving the conversation's model costs more"
+    if stronger:
+        return "dearer than its gain in success is worth"
+    return "cheaper, but loses too much success" if cheaper else "dearer and no better"
+
+
+def sentence(trace: Trace, bound: str) -> str:
+    """One sentence in plain words."""
+    chosen = trace.chosen
+    if chosen is None:
+        return f"No model served this call: {trace.failure or trace.reason}."
+    text = f"{chosen.model} was chosen"
+    if trace.promised is not None:
+        text += f" for {percent(trace.promised)} success at {_cost(trace, chosen.cost_usd)}"
+    if bound == "AIOS's own choice":
+        return f"{text}, by AIOS itself: the plugin only observes."
+    if bound == "no decision":
+        return f"{text}: {trace.reason}."
+    if bound == "allowed models":
+        return f"{text}: no other model may serve this call."
+    if bound == "no history":
+        return f"{text}, the strongest: too little history like it to save money by."
+    if bound.startswith("limit of "):
+        best = preferred(trace)
+        full = best is None or best.free <= 0
+        lack = "it had no free slot" if full else "its slots gain more elsewhere"
+        return f"{text}; {bound.removeprefix('limit of ')} would be better, but {lack}."
+    if bound == "floor":
+        return text + _floor_words(trace, chosen)
+    return f"{text}: it is the cheapest, and good enough for the floor."
+
+
+def _floor_words(trace: Trace, chosen: Option) -> str:
+    floor = "" if trace.floor is None else f" of {percent(trace.floor)}"
+    below = [o for o in trace.allowed if o.cost_usd < chosen.cost_usd]
+    best = min(below, key=lambda o: o.net(trace.success_price_usd or 0.0))
+    gain = chosen.success - best.success
+    extra = _cost(trace, chosen.cost_usd - best.cost_usd)
+    return (
+        f": to keep the floor{floor} on average, its {gain * 100:.1f} points of success over "
+        f"{best.model} are worth the extra {extra}."
+    )
+
+
+def percent(value: float) -> str:
+    """`0.8123` as `81.2 %`."""
+    return f"{value * 100:.1f} %"
+
+
+def _cost(trace: Trace, value: float) -> str:
+    return f"${value:.3g}" if trace.money else f"{value:.3g} cost units (no prices)"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A floor and what it takes.
+
+    Attributes:
+        floor: absolute success asked for.
+        reachable: the highest floor that the history says can be kept.
+        price: dollars per success that realises the floor, on history.
+        optimism: by how much forecasts exceed success at that price, on history.
+    """
+
+    floor: float
+    reachable: float
+    price: float
+    optimism: float
+
+
+def what_if(traces: Sequence[Trace], plan: Plan) -> WhatIfView | None:
+    """Decide recent answered calls again at another floor, as if no limit bound; None without any.
+
+    Both sides are forecasts, made alike: `now` is what was chosen then, by its forecast.
+    """
+    answered = [t for t in traces if t.chosen is not None and t.failure is None]
+    if not answered:
+        return None
+    now = [option for t in answered if (option := t.chosen) is not None]
+    then = [min(t.allowed or t.options, key=lambda o: o.net(plan.price)) for t in answered]
+    hopes = [t.promised for t in answered if t.promised is not None]
+    success = sum(option.success for option in then) / len(then)
+    return WhatIfView(
+        floor=plan.floor,
+        reachable=plan.reachable,
+        calls=len(answered),
+        money=all(t.money for t in answered),
+        success_price_usd=plan.price,
+        cost_now_usd=sum(option.cost_usd for option in now) / len(now),
+        cost_then_usd=sum(option.cost_usd for option in then) / len(then),
+        promised_now=sum(hopes) / len(hopes) if hopes else None,
+        promised_then=min(max(success - plan.optimism, 0.0), 1.0),
+        shares_now=_shares(now),
+        shares_then=_shares(then),
+    )
+
+
+def _shares(options: Sequence[Option]) -> dict[str, float]:
+    names = sorted({option.model for option in options})
+    count = {name: sum(option.model == name for option in options) for name in names}
+    return {name: n / len(options) for name, n in count.items()}

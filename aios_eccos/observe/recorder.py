@@ -1,0 +1,287 @@
+"""Keeps what became of every call: its decision, the hour's sums, and a record in the history.
+
+A call only puts what it has into a bounded queue; one background thread does the rest, so no agent
+waits for Redis, the embedder or Chroma. What does not fit in the queue is counted as lost.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aios_eccos.errors import EccosError, WorkloadError
+from aios_eccos.predict.pricing import Prices
+from aios_eccos.values import Outcome, Record, Settled
+from aios_eccos.workload.ledger import Tally
+
+from . import tally
+from .events import in_force, note_in_force
+from .trace import Trace, to_fields, trace_of
+
+if TYPE_CHECKING:
+    from aios_eccos.engine import Engine
+
+log = logging.getLogger("aios_eccos.observe.recorder")
+
+#: Settled calls that may wait to be kept: two minutes at a hundred calls a second.
+QUEUE_MOST = 12_000
+#: Settled calls kept together.
+BATCH = 64
+#: Live records are embedded together: MiniLM takes 1.5 ms each in a batch, 7 ms alone.
+LEARN_AFTER_S = 1.0
+#: Live records that wait for the embedder at most.
+LEARN_MOST = 2_000
+#: Seconds between two looks for changes of what is in force.
+LOOK_S = 5.0
+#: The note of when the first call was kept.
+SINCE = "since"
+LINE_MOST = 500
+
+
+class Recorder:
+    """`Engine`'s `on_settled`. Records from `start` on; `close` keeps what is still queued.
+
+    Attributes:
+        lost: settled calls that could not be kept.
+        unlearnt: served calls that did not reach the history (no text, no embedder, not its owner).
+    """
+
+    def __init__(self, queue_most: int = QUEUE_MOST) -> None:
+        self.lost = 0
+        self.unlearnt = 0
+        self._most = queue_most
+        self._queue: deque[tuple[Settled, Prices, str]] = deque()
+        self._learn: deque[Record] = deque()
+        self._learn_at = 0.0
+        self._changed = threading.Condition()
+        self._closing = False
+        self._busy = False
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._known: dict[str, str] | None = None
+        self._resting: frozenset[str] = frozenset()
+        self._begun = False
+
+    def __call__(self, settled: Settled) -> None:
+        """Queue a settled call; takes microseconds."""
+        engine = self._engine
+        if engine is None:
+            return
+        with self._changed:
+            if len(self._queue) >= self._most:
+                self.lost += 1
+                return
+            self._queue.append((settled, engine.prices, engine.config.settings.mode))
+            self._changed.notify()
+
+    def start(self, engine: Engine) -> None:
+        """Record the engine's calls."""
+        self._engine = engine
+        self._thread = threading.Thread(target=self._loop, name="eccos-recorder", daemon=True)
+        self._thread.start()
+
+    def flush(self, timeout_s: float = 10.0) -> bool:
+        """Wait until everything queued is kept (the history's part too); False on timeout."""
+        with self._changed:
+            self._learn_at = 0.0
+            self._changed.notify()
+            return self._changed.wait_for(
+                lambda: not (self._queue or self._learn or self._busy), timeout_s
+            )
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Keep what is queued, then end the thread; idempotent."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    # The recorder's thread.
+
+    def _loop(self) -> None:
+        look_at = 0.0
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._due, self._patience(look_at))
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+                closing = self._closing and not self._queue
+                self._busy = True
+            self._guarded(lambda taken=batch: self._keep(taken))  # type: ignore[misc]
+            if self._learn and (closing or time.monotonic() >= self._learn_at):
+                self._guarded(self._teach)
+            if time.monotonic() >= look_at and not closing:
+                look_at = time.monotonic() + LOOK_S
+                self._guarded(self._look)
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                if closing and not self._learn:
+                    return
+
+    def _due(self) -> bool:
+        return bool(self._queue) or self._closing or self._learning()
+
+    def _learning(self) -> bool:
+        return bool(self._learn) and time.monotonic() >= self._learn_at
+
+    def _patience(self, look_at: float) -> float:
+        ends = [look_at, *([self._learn_at] if self._learn else [])]
+        return max(min(ends) - time.monotonic(), 0.0)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """An observer's fault is logged and forgotten: calls go on."""
+        try:
+            work()
+        except EccosError as error:
+            log.debug("not recorded: %s", error)
+        except Exception:  # the thread must outlive whatever a library raises
+            log.exception("recording failed")
+
+    def _keep(self, batch: list[tuple[Settled, Prices, str]]) -> None:
+        engine = self._engine
+        if not batch or engine is None:
+            return
+        traces = [trace_of(*item) for item in batch]
+        for trace in traces:
+            log.debug("decision %s", line(trace))
+        self._remember([settled for settled, _, _ in batch])
+        kept = 0
+        try:
+            self._begin(engine)
+            for trace in traces:
+                engine.workload.append_decision(to_fields(trace))
+                kept += 1
+            engine.workload.add_tallies(tallies_of(traces, time.time()))
+        except WorkloadError:
+            self.lost += len(traces) - kept
+            raise
+        if any(trace.attempts > 1 or trace.failure is not None for trace in traces):
+            self._look_for_rest(engine)
+
+    def _begin(self, engine: Engine) -> None:
+        """Note once when the first call was kept."""
+        if not self._begun:
+            if engine.workload.notes([SINCE]) == [None]:
+                engine.workload.swap_note(SINCE, repr(time.time()))
+            self._begun = True
+
+    def _remember(self, batch: list[Settled]) -> None:
+        """Queue what the history can learn from: which model, how long, how many tokens."""
+        for settled in batch:
+            record = live_record(settled)
+            if record is None:
+                continue
+            if len(self._learn) >= LEARN_MOST:
+                self._learn.popleft()
+                self.unlearnt += 1
+            if not self._learn:
+                self._learn_at = time.monotonic() + LEARN_AFTER_S
+            self._learn.append(record)
+
+    def _teach(self) -> None:
+        """Embed the waiting records and add them to the history, if it is ours."""
+        records = [self._learn.popleft() for _ in range(min(len(self._learn), BATCH))]
+        engine = self._engine
+        history, embedder = (engine.history, engine.embedder) if engine else (None, None)
+        try:
+            vectors = embedder.try_embed([r.text for r in records]) if embedder else None
+            if history is None or vectors is None:
+                self.unlearnt += len(records)
+                return
+            history.add(records, vectors)
+        except EccosError:
+            self.unlearnt += len(records)
+            raise
+
+    def _look(self) -> None:
+        """Keep an event for every change of what is in force; notice models that rest no more."""
+        engine = self._engine
+        if engine is None:
+            return
+        facts = in_force(engine.config.settings, engine.router.models, predictor_name(engine))
+        if facts != self._known:
+            note_in_force(engine.workload, facts)
+            self._known = facts
+        if self._resting:
+            self._look_for_rest(engine)
+
+    def _look_for_rest(self, engine: Engine) -> None:
+        """One warning when a model starts to rest, one when it is asked again."""
+        resting = engine.router.slots().cooling
+        for name in sorted(resting - self._resting):
+            log.warning("model %s rests after an error of its server", name)
+        for name in sorted(self._resting - resting):
+            log.warning("model %s may be asked again", name)
+        self._resting = resting
+
+
+def predictor_name(engine: Engine) -> str:
+    """The predictor in force, with the identity of its trained head if it has one."""
+    predictor = engine.router.knowledge.predictor
+    head = getattr(predictor, "version", None)
+    return f"{predictor.name} {head}" if head else predictor.name
+
+
+def live_record(settled: Settled) -> Record | None:
+    """What the history learns of a call that a model was asked for; correctness stays missing.
+
+    The text is embedded; whether it is kept, the history's setting decides.
+    """
+    query, answer, decision = settled.query, settled.answer, settled.decision
+    if decision is None or decision.model is None or not query.text.strip():
+        return None
+    failure = answer.failure
+    outcome = Outcome(
+        model=decision.model,
+        output_tokens=answer.output_tokens if failure is None else None,
+        latency_s=settled.served_s,
+        error=failure.reason if failure is not None else None,
+    )
+    return Record(
+        id=query.id,
+        text=query.text,
+        input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
+        outcomes=(outcome,),
+        source="live",
+        agent=query.agent,
+        created=decision.at,
+    )
+
+
+def tallies_of(traces: list[Trace], now: float) -> list[Tally]:
+    """All that a batch of calls adds, to this minute, this hour and in all."""
+    minute = tally.total_of(tally.minute_of_call(trace) for trace in traces)
+    whole = tally.total_of(tally.of_call(trace) for trace in traces)
+    return [
+        tally.tally("m", now, minute),
+        tally.tally("h", now, whole),
+        Tally(tally.TOTAL, 0.0, whole),
+    ]
+
+
+def line(trace: Trace) -> str:
+    """A decision as one structured line for the log."""
+    chosen = trace.chosen
+    facts = {
+        "call": trace.call,
+        "agent": trace.agent[:40],
+        "model": trace.model,
+        "status": trace.status,
+        "floor": trace.floor,
+        "success_price": trace.success_price_usd,
+        "promised": trace.promised,
+        "forecast_usd": chosen.cost_usd if chosen is not None else None,
+        "cost_usd": trace.cost_usd,
+        "waited_s": round(trace.waited_s, 4),
+        "served_s": round(trace.served_s, 4),
+        "decision_s": round(trace.decision_s, 5),
+        "attempts": trace.attempts,
+        "failure": trace.failure,
+    }
+    return json.dumps(facts, ensure_ascii=False)[:LINE_MOST]

@@ -1,0 +1,284 @@
+"""What is shown, as plain text at 80 columns: for AIOS's terminal and for the command line."""
+
+from __future__ import annotations
+
+from .text import (
+    NONE,
+    bar,
+    cut,
+    moment,
+    money,
+    percent,
+    price,
+    rate,
+    seconds,
+    table,
+    wrap,
+)
+from .trace import Trace
+from .views import (
+    AlarmView,
+    DecisionsView,
+    EdgeView,
+    EventsView,
+    ModelsView,
+    ModelView,
+    ObservedView,
+    SavedView,
+    SavingsView,
+    StatusView,
+    WhatIfView,
+    WindowView,
+)
+
+
+def status(view: StatusView) -> str:
+    """The whole state in one screen."""
+    return "\n".join([*headline(view), "", load_table(view.models, view.money)])
+
+
+def headline(view: StatusView) -> list[str]:
+    """The lines above the table of models."""
+    edge = view.edge
+    mode = f"mode {edge.mode}" if edge is not None else "no kernel answers; read from Redis"
+    goal = (
+        f"floor {view.floor}"
+        if view.budget_per_call is None
+        else f"budget {money(view.budget_per_call)} per call"
+    )
+    kernels = f"{view.kernels} kernel" + ("s" if view.kernels != 1 else "")
+    lines = [
+        f"aios-eccos  {moment(view.at)} UTC  {mode}  {kernels}",
+        f"{goal}; one success is worth {money(view.success_price_usd, view.money)}",
+    ]
+    if view.degraded:
+        lines.append("! Redis is away: this kernel lends its own share of the limits")
+    flow = f"now      {view.calls_per_s:.2f} calls/s, {money(view.usd_per_h, view.money)}/h"
+    if edge is not None:
+        flow += f", {edge.waiting} waiting, {edge.running} running here"
+    lines.append(flow)
+    lines += [window(w, view.money) for w in view.windows]
+    lines += [alarm(a) for a in view.alarms] or ["floor    no verdicts yet, so not verified"]
+    if edge is not None:
+        lines += edge_lines(edge)
+    return lines
+
+
+def window(view: WindowView, known: bool) -> str:
+    """A window's calls, spending and success."""
+    head = f"{view.name:<8} {view.calls:,} calls, {view.failures:,} failed, "
+    head += money(view.cost_usd, known)
+    judged = (
+        f"realised {rate(view.realised)} on {percent(view.verdict_share)} of calls"
+        if view.verdicts
+        else "no verdicts"
+    )
+    return f"{head}\n         promised {percent(view.promised)}, {judged}"
+
+
+def alarm(view: AlarmView) -> str:
+    """One floor's e-process."""
+    whose = f" of {view.policy}" if view.policy else ""
+    state = "! BROKEN" if view.broken else "not shown broken"
+    return cut(
+        f"floor{whose:<3} {state}: asked {percent(view.floor)}, verdicts {percent(view.realised)} "
+        f"on {view.verdicts}, e = {view.e_value:.3g} (alarm at {view.alarm_at:g})",
+        80,
+    )
+
+
+def edge_lines(edge: EdgeView) -> list[str]:
+    """What the kernel's process says of itself."""
+    if edge.history is None:
+        history = edge.history_note or "not open yet"
+    else:
+        history = f"{edge.history:,} records; prices of success from {edge.floors_from}"
+    lines = [cut(f"history  {history}", 80)]
+    if edge.undecided or edge.lost_traces:
+        lines.append(
+            f"! {edge.undecided} decisions without forecasts, {edge.lost_traces} traces lost"
+        )
+    if edge.observed is not None and edge.observed.calls:
+        lines.append(observed(edge.observed))
+    return lines
+
+
+def observed(view: ObservedView) -> str:
+    """Observe mode's ledger."""
+    saved = view.forecast_cost_served_usd - view.forecast_cost_routed_usd
+    gain = view.forecast_successes_routed - view.forecast_successes_served
+    other = view.calls - view.same_choice
+    return (
+        f"observed {view.calls:,} calls: routing would have chosen otherwise for {other:,},\n"
+        f"         saved {money(saved)} and had {gain:+.1f} good answers (forecast)"
+    )
+
+
+def load_table(models: list[ModelView], known: bool) -> str:
+    """Load against limits, and the day, by model."""
+    rows = [
+        [
+            m.model,
+            f"{bar(m.in_use, m.limit)} {m.in_use}/{m.limit}",
+            f"rests {m.cooling_s:.0f} s" if m.cooling_s > 0 else "",
+            f"{m.calls:,}",
+            percent(m.share),
+            f"{m.failures:,}",
+            money(m.cost_usd, known),
+            money(m.slot_price_usd, known) if m.slot_price_usd else NONE,
+        ]
+        for m in models
+    ]
+    heads = ["model (day)", "load", "", "calls>", "share>", "failed>", "cost>", "slot price>"]
+    return table(heads, rows) if rows else "no models are configured here"
+
+
+def load(view: ModelsView) -> str:
+    """Only how busy the models are."""
+    rows = [
+        [
+            m.model,
+            bar(m.in_use, m.limit, 30),
+            f"{m.in_use}/{m.limit}",
+            f"{m.cooling_s:.0f} s" if m.cooling_s > 0 else NONE,
+        ]
+        for m in view.models
+    ]
+    return table(["model", "load", "slots>", "rests>"], rows) if rows else "no models"
+
+
+def models(view: ModelsView) -> str:
+    """Prices, limits, abilities and what is known of each model's success."""
+    rows = []
+    for m in view.models:
+        cost = "free" if m.price == "free" else f"{price(m.input_price)}/{price(m.output_price)}"
+        rows.append(
+            [
+                m.model,
+                "no price" if m.price == "unknown" else cost,
+                str(m.limit),
+                NONE if m.context_window is None else f"{m.context_window:,}",
+                "?" if m.abilities is None else ",".join(m.abilities) or "none",
+                percent(m.hoped),
+                percent(m.realised.value if m.realised else None),
+                str(m.verdicts),
+            ]
+        )
+    heads = ["model", "$/M in/out>", "limit>", "window>", "abilities"]
+    heads += ["forecast>", "real>", "n>"]
+    note = "forecast: if it had served all calls of the day; real: verdicts on its own"
+    return (table(heads, rows) + "\n" + note) if rows else "no models are configured here"
+
+
+def last(view: DecisionsView) -> str:
+    """Recent decisions, newest first."""
+    rows = [
+        [
+            trace.id,
+            moment(trace.at)[11:],
+            trace.agent,
+            trace.model or NONE,
+            percent(trace.promised),
+            money(trace.cost_usd, trace.money),
+            seconds(trace.waited_s),
+            outcome(trace, verdict),
+        ]
+        for trace, verdict in zip(view.decisions, view.verdicts, strict=True)
+    ]
+    if not rows:
+        return "no decisions yet"
+    heads = ["id", "time", "agent", "model", "promise>", "cost>", "waited>", "outcome"]
+    # The id must stay whole: it is what `explain` is asked with. Agents and models give way.
+    spare = 80 - 2 * 7 - sum(max(len(r[i]) for r in [*rows, heads]) for i in (0, 1, 4, 5, 6, 7))
+    for row in rows:
+        row[2] = cut(row[2], max(spare // 2, 6))
+        row[3] = cut(row[3], max(spare - spare // 2, 8))
+    return table(heads, rows)
+
+
+def outcome(trace: Trace, verdict: float | None) -> str:
+    """How the call ended, in a word."""
+    if trace.failure is not None:
+        return cut(trace.failure, 14)
+    if verdict is None:
+        return "ok" if trace.attempts <= 1 else "ok, retried"
+    return "right" if verdict >= 1 else "wrong" if verdict <= 0 else f"{verdict:.2f}"
+
+
+def savings(view: SavingsView) -> str:
+    """Spending beside the baseline's forecast."""
+    if not view.windows:
+        return f"savings: {view.note}"
+    lines = [wrap(f"beside {view.baseline} ({view.chosen_as}); {view.note}"), ""]
+    lines.append(
+        table(
+            ["", "answers>", "cost>", "baseline>", "saved>", "95 %>", "share>"],
+            [_saved(row, view.money) for row in view.windows],
+        )
+    )
+    for row in view.windows:
+        lines.append(
+            f"{row.name}: promised {percent(row.promised)}, realised {rate(row.realised)} on "
+            f"{percent(row.verdict_share)} of calls"
+        )
+        lines.append(f"  {view.baseline}: success {rate(row.baseline_success)} (forecast)"[:80])
+    if view.observed is not None and view.observed.calls:
+        lines.append(observed(view.observed))
+    return "\n".join(lines)
+
+
+def _saved(row: SavedView, known: bool) -> list[str]:
+    saved = row.saved_usd
+    spread = (
+        "too little known"
+        if saved.low is None
+        else f"{money(saved.low, known)} to {money(saved.high, known)}"
+    )
+    return [
+        row.name,
+        f"{row.answers:,}",
+        money(row.cost_usd, known),
+        money(row.baseline_cost_usd.value, known),
+        money(saved.value, known),
+        spread,
+        percent(row.saved_share),
+    ]
+
+
+def what_if(view: WhatIfView | None) -> str:
+    """Another floor, by forecast."""
+    if view is None:
+        return "whatif: no answered calls yet to decide again"
+    lines = [
+        f"forecast over the last {view.calls} calls, decided again without limits",
+        "",
+        table(
+            ["", "cost/call>", "success>"],
+            [
+                ["now", money(view.cost_now_usd, view.money), percent(view.promised_now)],
+                [
+                    f"floor {view.floor:.3f}",
+                    money(view.cost_then_usd, view.money),
+                    percent(view.promised_then),
+                ],
+            ],
+        ),
+        "",
+    ]
+    names = sorted({*view.shares_now, *view.shares_then})
+    rows = [
+        [n, percent(view.shares_now.get(n, 0.0)), percent(view.shares_then.get(n, 0.0))]
+        for n in names
+    ]
+    lines.append(table(["model", "now>", "then>"], rows))
+    if view.floor > view.reachable:
+        lines.append(f"! history says that {percent(view.reachable)} is the most that can be kept")
+    return "\n".join(lines)
+
+
+def events(view: EventsView) -> str:
+    """Changes, newest first."""
+    rows = [
+        [moment(e.at), f"{e.what}: {e.before or NONE} -> {e.after or NONE}"] for e in view.events
+    ]
+    return "\n".join(wrap(f"{at}  {what}") for at, what in rows) or "no changes yet"

@@ -1,0 +1,80 @@
+"""An explanation as plain text at 80 columns."""
+
+from __future__ import annotations
+
+from .render import outcome
+from .text import NONE, cut, moment, money, percent, seconds, table, wrap
+from .views import ExplainView, NeighborView
+
+#: Neighbors shown.
+NEAREST = 5
+
+
+def explain(view: ExplainView) -> str:
+    """One decision: the sentence, the alternatives, the neighbors."""
+    trace = view.decision
+    known = trace.money
+    parts = [wrap(view.sentence), ""]
+    if not view.dry:
+        parts += [
+            f"id {trace.id}  {moment(trace.at)} UTC  agent {trace.agent or NONE}"[:80],
+            f"cost {money(trace.cost_usd, known)}, waited {seconds(trace.waited_s)}, served in "
+            f"{seconds(trace.served_s)}, decided in {seconds(trace.decision_s)}",
+            f"outcome {outcome(trace, view.verdict)}, {trace.attempts} requests, "
+            f"batch of {trace.batch}, bound by: {view.bound_by}",
+        ]
+    floor = "none" if trace.floor is None else percent(trace.floor)
+    whose = f" (agents {trace.policy})" if trace.policy else ""
+    parts.append(
+        f"floor {floor}{whose}, one success is worth {money(trace.success_price_usd, known)} there"
+    )
+    if trace.novelty is not None:
+        parts.append(f"farther from the history than {percent(trace.novelty)} of its own records")
+    parts += ["", choices(view)]
+    parts += ["", neighbors(view.neighbors, view.neighbors_note)]
+    return "\n".join(parts)
+
+
+def choices(view: ExplainView) -> str:
+    """The alternatives and what each would have cost (forecast)."""
+    known = view.decision.money
+    rows = [
+        [
+            ("> " if c.chosen else "  ") + cut(c.model, 18),
+            percent(c.success),
+            money(c.cost_usd, known),
+            NONE if c.extra_usd is None or c.chosen else money(c.extra_usd, known),
+            f"{c.support:.0f}",
+            str(c.free),
+            money(c.slot_price_usd, known) if c.slot_price_usd else NONE,
+        ]
+        for c in view.choices
+    ]
+    heads = [
+        "  model (forecasts)",
+        "success>",
+        "cost>",
+        "extra>",
+        "support>",
+        "free>",
+        "slot price>",
+    ]
+    reasons = [wrap(f"{c.model}: {c.why}", "  ") for c in view.choices if c.why and not c.chosen]
+    return "\n".join([table(heads, rows), *reasons]) if rows else "no forecasts were made"
+
+
+def neighbors(found: list[NeighborView], note: str | None) -> str:
+    """The nearest past queries and what came of them."""
+    if not found:
+        return f"neighbors: {note or 'none'}"
+    rows = []
+    for near in found[:NEAREST]:
+        judged = ", ".join(f"{m} {c:.2g}" for m, c in near.correctness.items())
+        rows.append(
+            [f"{1 - near.similarity:.3f}", cut(near.task or NONE, 14), judged or "no verdict"]
+        )
+    lines = ["nearest past calls:", table(["distance>", "task", "outcomes"], rows)]
+    texts = [
+        wrap(f"{n.similarity:.3f} {cut(n.text, 150)}", "  ") for n in found[:NEAREST] if n.text
+    ]
+    return "\n".join([*lines, *texts, *([note] if note else [])])

@@ -1,0 +1,102 @@
+"""Numbers and tables as plain text of at most 80 columns."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import time
+from collections.abc import Sequence
+
+from .views import Rate
+
+WIDTH = 80
+#: What stands for a number that is not known.
+NONE = "-"
+
+
+def money(value: float | None, known: bool = True) -> str:
+    """Dollars with three digits; `known` False: cost units, since no price is known."""
+    if value is None:
+        return NONE
+    sign, size = ("-" if value < 0 else ""), abs(value)
+    if size >= 1000:
+        text = f"{size:,.0f}"
+    elif size >= 1 or size == 0:
+        text = f"{size:.2f}"
+    else:
+        text = f"{size:.{2 - math.floor(math.log10(size))}f}" if size >= 1e-9 else "0.00"
+    return f"{sign}${text}" if known else f"{sign}{text}u"
+
+
+def percent(value: float | None) -> str:
+    """`0.8123` as `81.2 %`."""
+    return NONE if value is None else f"{value * 100:.1f} %"
+
+
+def rate(value: Rate | None) -> str:
+    """A rate with its interval: `81.2 % (78.0-84.1)`."""
+    if value is None:
+        return NONE
+    if value.low is None or value.high is None:
+        return percent(value.value)
+    return f"{percent(value.value)} ({value.low * 100:.1f}-{value.high * 100:.1f})"
+
+
+def seconds(value: float | None) -> str:
+    """A duration with two or three digits."""
+    if value is None:
+        return NONE
+    if value < 0.0995:
+        return f"{value * 1000:.1f} ms"
+    if value < 99.5:
+        return f"{value:.2f} s" if value < 9.95 else f"{value:.1f} s"
+    return f"{value / 60:.0f} min" if value < 5400 else f"{value / 3600:.1f} h"
+
+
+def price(tokens: float | None) -> str:
+    """Dollars per token as dollars per million."""
+    return "?" if tokens is None else f"{tokens * 1e6:.3g}"
+
+
+def moment(at: float) -> str:
+    """A moment in UTC, to the second."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
+
+
+def bar(used: int, limit: int, width: int = 10) -> str:
+    """Load as a bar; full from the limit on, and never empty while something runs."""
+    share = used / limit if limit > 0 else 1.0
+    filled = min(width, math.ceil(share * width)) if used else 0
+    return "#" * filled + "." * (width - filled)
+
+
+def cut(text: str, width: int) -> str:
+    """The text in at most `width` columns, without control characters."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return clean if len(clean) <= width else clean[: max(width - 2, 0)] + ".."
+
+
+def wrap(text: str, indent: str = "") -> str:
+    """The text in lines of at most 80 columns."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return textwrap.fill(clean, WIDTH, initial_indent=indent, subsequent_indent=indent)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+    """Columns two blanks apart: words to the left, numbers (heads that end in `>`) to the right.
+
+    The first column gives way where the table would be too wide, then the last.
+    """
+    heads = [name.removesuffix(">") for name in head]
+    wide = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    for i in (0, len(heads) - 1):
+        surplus = sum(wide) + 2 * (len(wide) - 1) - width
+        wide[i] = max(wide[i] - max(surplus, 0), min(wide[i], 8))
+    lines = []
+    for row in [heads, *rows]:
+        cells = []
+        for name, cell, size in zip(head, row, wide, strict=True):
+            text = cut(cell, size)
+            cells.append(text.rjust(size) if name.endswith(">") else text.ljust(size))
+        lines.append("  ".join(cells).rstrip()[:width])
+    return "\n".join(lines)
