@@ -140,27 +140,28 @@ def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
     """The table at the end, and what the reader should know."""
     from rich.table import Table
 
-    tasks = sorted({question.task for question in plan.questions})
     table = Table(title=f"{plan.out}: {summary.records} records", title_justify="left")
-    heads = ["model", "answers", "right", *(tasks if len(tasks) <= 6 else [])]
-    for head in [*heads, "cut off", "errors", "tokens/answer", "p50/p95", "cost"]:
+    heads = ("model", "answers", "right", "cut off", "errors", "tokens/answer", "p50/p95", "cost")
+    for head in heads:
         table.add_column(head, justify="left" if head == "model" else "right")
     for m in summary.models:
-        by_task = [_percent(m.by_task.get(task)) for task in heads[3:]]
-        tokens = "-" if m.output_tokens is None else f"{m.output_tokens:.0f}"
-        times = f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f} s" if m.answers else "-"
         table.add_row(
             m.name,
             str(m.answers),
             _percent(m.success),
-            *by_task,
             str(m.truncated),
             str(m.errors),
-            tokens + ("*" if m.counted else ""),
-            times,
+            ("-" if m.output_tokens is None else f"{m.output_tokens:.0f}") + "*" * bool(m.counted),
+            f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f} s" if m.answers else "-",
             _cost(m.cost_usd, m.price_state),
         )
     screen.print(table)
+    tasks = dict.fromkeys(question.task for question in plan.questions)
+    if len(tasks) > 1:
+        right = Table("right, by task", *[m.name for m in summary.models])
+        for task in tasks:
+            right.add_row(task, *[_percent(m.by_task.get(task)) for m in summary.models])
+        screen.print(right)
     for line in _remarks(plan, summary):
         screen.print(line, soft_wrap=True)
 

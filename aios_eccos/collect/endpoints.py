@@ -39,6 +39,7 @@ class Endpoint:
         backend: AIOS's word for who serves it.
         base_url: of the OpenAI-compatible API; empty where LiteLLM finds the way.
         target: the name that the server knows the model by.
+        api_base: address that LiteLLM is told, if the configuration names one.
         cached_price: dollars per cached prompt token; None = the full input price.
         api_key: never shown.
     """
@@ -47,6 +48,7 @@ class Endpoint:
     backend: str
     base_url: str
     target: str
+    api_base: str | None = None
     cached_price: float | None = None
     api_key: SecretStr | None = None
 
@@ -118,6 +120,7 @@ def _endpoint(
         backend=entry.backend,
         base_url=_base_url(entry.name, url) if url else "",
         target=entry.name if url or not provider else f"{provider}/{entry.name}",
+        api_base=None if url else entry.hostname,
         cached_price=entry.cache_read_input_token_cost,
         api_key=_key(entry, keys, provider),
     )

@@ -31,7 +31,10 @@ class LiteLLMBackend:
         litellm.suppress_debug_info = True
         self._litellm = litellm
         key = endpoint.api_key
-        self._key = key.get_secret_value() if key else None
+        self._place = {
+            "api_key": key.get_secret_value() if key else None,
+            "api_base": endpoint.api_base,
+        }
 
     def send(self, request: dict[str, Any], timeout_s: float) -> object:
         """One completion; LiteLLM's own retries are off, as they would not be counted."""
@@ -39,7 +42,7 @@ class LiteLLMBackend:
         try:
             response = self._litellm.completion(
                 **request,
-                api_key=self._key,
+                **self._place,
                 timeout=timeout_s,
                 num_retries=0,
                 max_retries=0,

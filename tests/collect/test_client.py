@@ -253,7 +253,7 @@ def litellm(monkeypatch):
 
 
 def test_litellm_answers_and_its_errors_are_translated(litellm):
-    endpoint = Endpoint(Model("flash"), "google", "", "gemini/flash")
+    endpoint = Endpoint(Model("flash"), "google", "", "gemini/flash", "http://proxy:1")
     calls = []
 
     def completion(**options):
@@ -263,7 +263,7 @@ def test_litellm_answers_and_its_errors_are_translated(litellm):
     litellm.completion = completion
     asked = Client(endpoint, max_tokens=9, patience=QUICK, stop=threading.Event())
     assert asked.ask("what?").content == "7"
-    assert calls[0]["model"] == "gemini/flash"
+    assert (calls[0]["model"], calls[0]["api_base"]) == ("gemini/flash", "http://proxy:1")
     assert (calls[0]["num_retries"], calls[0]["max_retries"]) == (0, 0)
     for error, reason in [
         (LiteLLMError("slow down", 429, {"retry-after": "0"}), "429"),

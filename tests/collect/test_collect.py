@@ -204,7 +204,7 @@ def test_passing_faults_are_ridden_out(servers, models_file, tmp_path, monkeypat
     monkeypatch.setattr("aios_eccos.collect.client.Client._pause", lambda *_: 0.01)
     kinds = ("429", "500", "close", "empty_choices", "null_content", "invalid_json")
     for name in servers.models:
-        servers.inject(name, dict.fromkeys(kinds, 0.05))
+        servers.inject(name, dict.fromkeys(kinds, 0.02))
     out = tmp_path / "out.jsonl"
     run(models_file, out, "--limit", 40)
     outputs = [output for row in rows(out) for output in row["outputs"]]

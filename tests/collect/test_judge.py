@@ -15,8 +15,9 @@ from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.journal import Journal
 from aios_eccos.collect.prompts import JUDGE, TEMPLATES, judge_prompt, prompt_for, read_verdict
 from aios_eccos.collect.questions import GRADERS, Question, parse_question
+from aios_eccos.collect.run import _wind_up
 from aios_eccos.collect.sandbox import Sandbox
-from aios_eccos.errors import ConfigError, DataError
+from aios_eccos.errors import ConfigError, DataError, EccosError
 from aios_eccos.values import Model
 
 QUESTION = Question(
@@ -181,3 +182,34 @@ def test_the_documentation_holds_every_prompt_word_for_word(template):
     text = (Path(__file__).parents[2] / "docs" / "collect.md").read_text(encoding="utf-8")
     assert f"```text\n{template}\n```" in text
     assert all(f"| `{grader}` |" in text for grader in GRADERS)
+
+
+class Interrupted:
+    """A collector that Ctrl-C reaches again while it winds up."""
+
+    stopped = False
+
+    def stop(self):
+        self.stopped = True
+
+    def wait(self):
+        raise KeyboardInterrupt
+
+
+def test_a_second_ctrl_c_leaves_at_once():
+    collector = Interrupted()
+    assert _wind_up(collector) == "interrupted"
+    assert collector.stopped
+
+
+def test_a_broken_worker_is_no_finished_run(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_type))
+
+    def broken(prompt):
+        raise ZeroDivisionError
+
+    judge = client("judge", judging)
+    with Journal(tmp_path / "j") as journal, pytest.raises(EccosError, match="worker broke"):
+        collect(journal, [client("m", broken)], judge)
+    assert seen == [ZeroDivisionError]
