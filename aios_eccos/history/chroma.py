@@ -169,6 +169,10 @@ class ChromaHistory:
             self._touch()
             return True
 
+    def recall(self, ids: Sequence[str]) -> dict[str, tuple[Record, Embeddings]]:
+        """See `HistoryStore.recall`."""
+        return self._rows.read(list(dict.fromkeys(ids)), vectors=True)
+
     def count(self) -> int:
         """See `HistoryStore.count`."""
         return self._rows.count() if self._shared else self._count

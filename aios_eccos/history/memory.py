@@ -98,6 +98,11 @@ class MemoryHistory:
             self._version += 1
             return True
 
+    def recall(self, ids: Sequence[str]) -> dict[str, tuple[Record, Embeddings]]:
+        """See `HistoryStore.recall`."""
+        with self._lock:
+            return {i: self._rows[i] for i in ids if i in self._rows}
+
     def count(self) -> int:
         """See `HistoryStore.count`."""
         return len(self._rows)

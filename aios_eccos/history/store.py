@@ -81,6 +81,10 @@ class HistoryStore(Protocol):
         """Store a verdict (0..1) on what `model` did; False if the record is unknown."""
         ...
 
+    def recall(self, ids: Sequence[str]) -> dict[str, tuple[Record, Embeddings]]:
+        """Records with their (d,) embeddings, by id; unknown ids are left out."""
+        ...
+
     def count(self) -> int:
         """Number of records."""
         ...
