@@ -1,0 +1,84 @@
+"""`/eccos ...` in AIOS's terminal: one line in, plain text of at most 80 columns out."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+
+from aios_eccos.config import parse_floor
+from aios_eccos.errors import DataError, EccosError
+
+from . import render
+from .desk import Desk
+from .render_explain import explain as render_explain
+
+HELP = """\
+/eccos status           load, calls, spending, success, whether the floor holds
+/eccos models           prices, limits, abilities, forecast and real success
+/eccos load             how busy each model is
+/eccos last [N]         the last N decisions (10)
+/eccos explain ID|last  why a call went where it did, and what others would cost
+/eccos explain "TEXT"   what would be decided for a text now
+/eccos savings [MODEL]  money and success beside one model for every call
+/eccos whatif floor=F   another floor, 0..1 or 95%, by forecast
+/eccos events [N]       changes of floors, limits, prices and models"""
+
+
+def answer(desk: Desk, words: str) -> str:
+    """The reply to what follows `/eccos`; a mistake is answered with what to type instead."""
+    try:
+        parts = shlex.split(words)
+    except ValueError:
+        parts = words.split()
+    verb, rest = (parts[0], parts[1:]) if parts else ("help", [])
+    show = VERBS.get(verb)
+    try:
+        if show is None:
+            return f"/eccos {verb[:20]}: no such command\n{HELP}"
+        return show(desk, rest)
+    except (EccosError, ValueError) as error:
+        return render.wrap(f"/eccos {verb}: {error}")
+
+
+def _number(rest: list[str], default: int) -> int:
+    if not rest:
+        return default
+    if not rest[0].isdecimal() or not 1 <= int(rest[0]) <= 50:
+        raise ValueError(f"{rest[0][:20]!r}: wanted a number from 1 to 50")
+    return int(rest[0])
+
+
+def _explain(desk: Desk, rest: list[str]) -> str:
+    if len(rest) == 1 and (rest[0] == "last" or looks_like_id(rest[0])):
+        return render_explain(desk.explain(rest[0]))
+    if not rest:
+        raise DataError('which one? `explain last`, `explain ID` or `explain "a text"`')
+    return render_explain(desk.explain_text(" ".join(rest)))
+
+
+def looks_like_id(word: str) -> bool:
+    """Whether a word is an id of the stream (`1700000000000-0`) or of a call (hexadecimal)."""
+    stream = word.replace("-", "", 1)
+    return (stream.isdecimal() and "-" in word) or (
+        len(word) >= 6 and all(c in "0123456789abcdef" for c in word)
+    )
+
+
+def _what_if(desk: Desk, rest: list[str]) -> str:
+    name, _, value = "".join(rest).partition("=")
+    if name != "floor" or not value:
+        raise ValueError("wanted `whatif floor=0.8` or `whatif floor=95%`")
+    return render.what_if(desk.what_if(parse_floor(value)))
+
+
+VERBS: dict[str, Callable[[Desk, list[str]], str]] = {
+    "help": lambda desk, rest: HELP,
+    "status": lambda desk, rest: render.status(desk.status()),
+    "models": lambda desk, rest: render.models(desk.models()),
+    "load": lambda desk, rest: render.load(desk.models()),
+    "last": lambda desk, rest: render.last(desk.decisions(_number(rest, 10))),
+    "explain": _explain,
+    "savings": lambda desk, rest: render.savings(desk.savings(rest[0] if rest else None)),
+    "whatif": _what_if,
+    "events": lambda desk, rest: render.events(desk.events(_number(rest, 10))),
+}

@@ -1,0 +1,30 @@
+"""A decision for a text that nobody asked: no model is called and no slot is taken."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from aios_eccos.engine import Engine
+from aios_eccos.router import Router
+from aios_eccos.values import Answer, Query, Settled
+from aios_eccos.workload.memory import MemoryWorkload
+
+from .trace import Trace, trace_of
+
+#: Characters a token, where no tokenizer of the model is at hand.
+CHARACTERS_PER_TOKEN = 4
+
+
+def decide_dry(engine: Engine, text: str, agent: str = "") -> Trace:
+    """What the engine would decide for this text now, under the load of now."""
+    living = engine.router
+    query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
+    (prospect,) = living.forecast([query])
+    slots = living.slots()
+    apart = MemoryWorkload()
+    router = Router(living.models, living.settings, engine.prices, apart, living.knowledge)
+    (decision,) = router.assign([prospect], slots).decisions
+    apart.close()
+    trace = trace_of(Settled(query, Answer(), decision, 0, 0.0, 0.0), engine.prices)
+    return replace(trace, at=time.time())

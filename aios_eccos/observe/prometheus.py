@@ -1,0 +1,132 @@
+"""`GET /eccos/metrics`: the sums and the load in Prometheus' text format.
+
+Counters are those of all kernels of the namespace, kept in Redis: they survive restarts, and
+several kernels that are scraped show the same. Aggregate over instances with `max`, not `sum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from . import tally
+from .views import ModelView, StatusView
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PREFIX = "aios_eccos_"
+
+
+def metrics_text(status: StatusView, total: Mapping[str, float]) -> str:
+    """All metrics from a status and the sums since the start."""
+    registry = CollectorRegistry()
+    registry.register(_Once([*_counters(total), *_histograms(total), *_gauges(status)]))
+    return generate_latest(registry).decode()
+
+
+class _Once(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _by_model(name: str, text: str, kind: str, total: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, text, labels=["model"])
+    for model in tally.names_of(kind, total):
+        family.add_metric([model], total[f"{kind}:{model}"])
+    return family
+
+
+def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
+    yield _by_model("calls", "Settled calls that a model was asked for.", "calls", total)
+    yield _by_model("call_failures", "Settled calls without an answer.", "failures", total)
+    yield _by_model(
+        "spend_usd", "Dollars spent on answers (size units where no price is known).", "cost", total
+    )
+    yield _by_model("output_tokens", "Tokens answered.", "output_tokens", total)
+    yield _by_model("verdicts", "Verdicts on answers.", "verdicts", total)
+    yield _by_model("verdict_successes", "Sum of the verdicts, 0 to 1 each.", "successes", total)
+    for name, text, kind in (
+        ("requests", "Requests to models, retries included.", "attempts"),
+        ("input_tokens", "Tokens asked.", "input_tokens"),
+        ("answers", "Calls with an answer.", "answers"),
+        ("promised_successes", "Sum of the success promised for answers.", "promised"),
+        ("unmetered_answers", "Answers without the provider's token count.", "unmetered"),
+    ):
+        yield CounterMetricFamily(PREFIX + name, text, value=total.get(kind, 0.0))
+
+
+def _histograms(total: Mapping[str, float]) -> Iterator[Metric]:
+    for name, text, kind, bounds in (
+        ("wait_seconds", "From arrival to the first request.", "waited", tally.WAITED_LE),
+        ("decision_seconds", "Forecast and assignment, by call.", "decided", tally.DECIDED_LE),
+    ):
+        buckets, so_far = [], 0.0
+        for bound in [*(f"{b:g}" for b in bounds), "+Inf"]:
+            so_far += total.get(f"{kind}_le:{bound}", 0.0)
+            buckets.append((bound, so_far))
+        yield HistogramMetricFamily(
+            PREFIX + name, text, buckets=buckets, sum_value=total.get(kind, 0.0)
+        )
+
+
+def _gauges(status: StatusView) -> Iterator[Metric]:
+    def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
+        if value is not None:
+            yield GaugeMetricFamily(PREFIX + name, text, value=value)
+
+    yield from _model_gauges(status.models)
+    yield from gauge("kernels", "Living kernels on this Redis and namespace.", status.kernels)
+    yield from gauge(
+        "degraded", "1 while Redis is away and local limits stand in.", float(status.degraded)
+    )
+    yield from gauge(
+        "success_price_usd",
+        "Dollars that one success is worth at the floor.",
+        status.success_price_usd,
+    )
+    edge = status.edge
+    if edge is not None:
+        yield from gauge("waiting_calls", "Calls that wait for a slot here.", edge.waiting)
+        yield from gauge("running_calls", "Calls under way here.", edge.running)
+        yield from gauge("history_records", "Records in the history.", edge.history)
+        yield from gauge("lost_traces", "Settled calls here that were not kept.", edge.lost_traces)
+    yield from _alarm_gauges(status)
+
+
+def _model_gauges(models: list[ModelView]) -> Iterator[Metric]:
+    for name, text, field in (
+        ("slots_in_use", "Slots lent out, over all kernels.", "in_use"),
+        ("slots_limit", "Most slots at once, in force.", "limit"),
+        ("cooldown_seconds", "Seconds until the model may be asked again.", "cooling_s"),
+        ("slot_price_usd", "Dollars that one more slot would have saved.", "slot_price_usd"),
+    ):
+        family = GaugeMetricFamily(PREFIX + name, text, labels=["model"])
+        for model in models:
+            family.add_metric([model.model], float(getattr(model, field)))
+        yield family
+
+
+def _alarm_gauges(status: StatusView) -> Iterator[Metric]:
+    wealth = GaugeMetricFamily(
+        PREFIX + "floor_e_value",
+        "Evidence that a floor is not kept; alarm from 20 on.",
+        labels=["policy"],
+    )
+    broken = GaugeMetricFamily(
+        PREFIX + "floor_broken", "1 while a floor's alarm is on.", labels=["policy"]
+    )
+    for alarm in status.alarms:
+        wealth.add_metric([alarm.policy], alarm.e_value)
+        broken.add_metric([alarm.policy], float(alarm.broken))
+    yield wealth
+    yield broken
