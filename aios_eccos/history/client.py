@@ -8,10 +8,13 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aios_eccos.errors import EccosError, HistoryError, HistoryOwned
+
+if TYPE_CHECKING:
+    import httpx
 
 #: Seconds that a Chroma server may take for one request.
 HTTP_TIMEOUT_S = 3.0
@@ -115,16 +118,28 @@ def open_server(url: str) -> Any:
         bare = f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
         httpx.get(f"{bare}/api/v2/heartbeat", timeout=HTTP_TIMEOUT_S).raise_for_status()
         client = chromadb.HttpClient(host=host, port=port, ssl=secure, settings=_settings())
-    session = getattr(getattr(client, "_server", None), "_session", None)
-    if isinstance(session, httpx.Client):
+    for session in _sessions(client):
         session.timeout = httpx.Timeout(HTTP_TIMEOUT_S)
     return client
 
 
 def close_client(client: Any) -> None:
     """Let go of a client's files and connections."""
+    sessions = _sessions(client)
     with contextlib.suppress(HistoryError), translated():
         client.close()
+    for session in sessions:
+        session.close()
+
+
+def _sessions(client: Any) -> list[httpx.Client]:
+    """A client's connections, which it offers no way to set up or to close."""
+    import httpx
+
+    clients = (client, getattr(client, "_admin_client", None))
+    servers = [getattr(each, "_server", None) for each in clients]
+    sessions = [getattr(server, "_session", None) for server in servers]
+    return [session for session in sessions if isinstance(session, httpx.Client)]
 
 
 def _settings() -> Any:

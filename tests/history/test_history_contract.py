@@ -1,0 +1,254 @@
+"""What every history store does: in memory, in Chroma's folder, on a Chroma server."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from history_world import MODELS, Open, record, some_records, unit, vectors
+
+from aios_eccos.errors import HistoryError
+from aios_eccos.history.store import HistoryStore
+from aios_eccos.values import Outcome, Record
+
+
+def test_an_empty_history_has_no_neighbors(store: HistoryStore) -> None:
+    found = store.nearest(vectors(2), MODELS, 3)
+    assert store.count() == 0
+    assert found.ids == ((), ())
+    assert found.similarity.shape == (2, 3)
+    assert found.correctness.shape == (2, 3, 2)
+    assert np.isnan(found.similarity).all()
+    assert np.isnan(found.correctness).all()
+    assert len(store.table()) == 0
+
+
+def test_neighbors_are_the_nearest_by_cosine(store: HistoryStore) -> None:
+    known, queries = vectors(40), vectors(5, seed=1)
+    assert store.add(some_records(40), known) == 40
+    found = store.nearest(queries, MODELS, 6)
+    cosine = queries @ known.T
+    for row in range(5):
+        best = np.argsort(-cosine[row])[:6]
+        assert found.ids[row] == tuple(f"r{i:03}" for i in best)
+        assert found.tasks[row] == tuple(f"t{i % 3}" for i in best)
+        np.testing.assert_allclose(found.similarity[row], cosine[row, best], atol=1e-5)
+        np.testing.assert_array_equal(found.correctness[row, :, 1], best % 2)
+        np.testing.assert_array_equal(found.output_tokens[row, :, 0], 100 + best)
+
+
+def test_columns_follow_the_models_asked_for(store: HistoryStore) -> None:
+    store.add(some_records(2), vectors(2))
+    found = store.nearest(vectors(1), ("small", "unheard of"), 2)
+    assert np.isnan(found.correctness[..., 1]).all()
+    assert not np.isnan(found.correctness[..., 0]).any()
+    assert store.nearest(vectors(1), (), 2).correctness.shape == (1, 2, 0)
+
+
+def test_missing_neighbors_are_padded(store: HistoryStore) -> None:
+    store.add(some_records(2), vectors(2))
+    found = store.nearest(vectors(1), MODELS, 5)
+    assert len(found.ids[0]) == 2
+    assert np.isnan(found.similarity[0, 2:]).all()
+    assert np.isnan(found.correctness[0, 2:]).all()
+    assert not np.isnan(found.similarity[0, :2]).any()
+
+
+def test_no_queries_find_nothing(store: HistoryStore) -> None:
+    store.add(some_records(2), vectors(2))
+    assert store.nearest(vectors(1)[:0], MODELS, 3).similarity.shape == (0, 3)
+
+
+def test_adding_the_same_again_changes_nothing(store: HistoryStore) -> None:
+    store.add(some_records(5), vectors(5))
+    version, table = store.version, store.table()
+    assert store.add(some_records(5), vectors(5)) == 0
+    assert store.version == version
+    assert store.table().ids == table.ids
+    assert store.count() == 5
+
+
+def test_outcomes_are_merged_by_model(store: HistoryStore) -> None:
+    vector = vectors(1)
+    store.add([record("a", Outcome("small", 1.0, 50), Outcome("large", None, 80))], vector)
+    later = record("a", Outcome("large", 0.5), Outcome("third", 0.0, 9), task="new", split="val")
+    assert store.add([later], vector) == 1
+    table = store.table()
+    assert table.models == ("large", "small", "third")
+    np.testing.assert_array_equal(table.correctness[0], [0.5, 1.0, 0.0])
+    np.testing.assert_array_equal(table.output_tokens[0], [80, 50, 9])
+    assert (table.tasks, table.splits) == (("new",), ("val",))
+
+
+def test_a_known_record_needs_no_new_embedding(store: HistoryStore) -> None:
+    vector = vectors(1)
+    store.add([record("a", Outcome("small", None, 50))], vector)
+    assert store.add([record("a", Outcome("small", 1.0), text="")]) == 1
+    np.testing.assert_allclose(store.table().embeddings, vector, atol=1e-6)
+    assert store.table().correctness[0, 0] == 1.0
+
+
+def test_an_unknown_record_needs_an_embedding(store: HistoryStore) -> None:
+    with pytest.raises(HistoryError, match="'new' is new and has no embedding"):
+        store.add([record("new")])
+    assert store.count() == 0
+
+
+def test_another_embedding_replaces_the_old_one(store: HistoryStore) -> None:
+    store.add([record("a")], vectors(1))
+    assert store.add([record("a")], vectors(1, seed=9)) == 1
+    np.testing.assert_allclose(store.table().embeddings, vectors(1, seed=9), atol=1e-6)
+
+
+def test_one_id_twice_in_a_call_is_one_record(store: HistoryStore) -> None:
+    twice = [record("a", Outcome("small", 1.0, 5)), record("a", Outcome("large", 0.0, 6))]
+    assert store.add(twice, np.repeat(vectors(1), 2, axis=0)) == 1
+    assert store.count() == 1
+    np.testing.assert_array_equal(store.table().correctness, [[0.0, 1.0]])
+
+
+def test_an_answer_that_is_not_whole_is_missing(store: HistoryStore) -> None:
+    cut = Outcome("small", 0.0, 4096, error="truncated")
+    store.add([record("a", cut, Outcome("large", 1.0, 5))], vectors(1))
+    table, found = store.table(), store.nearest(vectors(1), MODELS, 1)
+    for correctness in (table.correctness[0], found.correctness[0, 0]):
+        np.testing.assert_array_equal(correctness, [1.0, np.nan])
+    np.testing.assert_array_equal(table.output_tokens[0], [5, np.nan])
+    store.add([record("a", Outcome("small", 1.0, 60))])
+    np.testing.assert_array_equal(store.table().correctness[0], [1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (unit([[1.0, 2.0]]), "shape"),
+        (vectors(2), "shape"),
+        (np.full((1, 8), np.nan, dtype=np.float32), "finite"),
+    ],
+)
+def test_wrong_embeddings_are_refused(
+    store: HistoryStore, bad: np.ndarray[tuple[int, int], np.dtype[np.float32]], reason: str
+) -> None:
+    with pytest.raises(HistoryError, match=reason):
+        store.add([record("a")], bad)
+    assert store.count() == 0
+
+
+def test_a_query_of_another_dimension_is_refused(store: HistoryStore) -> None:
+    store.add([record("a")], vectors(1))
+    with pytest.raises(HistoryError, match="shape"):
+        store.nearest(unit([[1.0, 0.0]]), MODELS, 1)
+
+
+def test_a_verdict_is_kept(store: HistoryStore) -> None:
+    store.add([record("a", Outcome("small", None, 50), source="live")], vectors(1))
+    version = store.version
+    assert store.judge("a", "small", 0.25)
+    assert store.version != version
+    assert store.table().correctness[0, 0] == 0.25
+    assert store.nearest(vectors(1), ("small",), 1).correctness[0, 0, 0] == 0.25
+    assert store.table().output_tokens[0, 0] == 50
+
+
+def test_a_verdict_on_an_unknown_record_is_none(store: HistoryStore) -> None:
+    version = store.version
+    assert not store.judge("nobody", "small", 1.0)
+    assert store.version == version
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+def test_a_verdict_lies_in_0_to_1(store: HistoryStore, value: float) -> None:
+    store.add([record("a")], vectors(1))
+    with pytest.raises(HistoryError, match=r"allowed 0\.\.1"):
+        store.judge("a", "small", value)
+
+
+def test_an_agent_is_forgotten(store: HistoryStore) -> None:
+    rows = [record(f"r{i}", source="live", agent="ann" if i % 2 else "bob") for i in range(6)]
+    store.add(rows, vectors(6))
+    store.nearest(vectors(1), MODELS, 6)
+    version = store.version
+    assert store.forget(agent="ann") == 3
+    assert store.version != version
+    assert set(store.table().ids) == {"r0", "r2", "r4"}
+    assert set(store.nearest(vectors(1), MODELS, 6).ids[0]) == {"r0", "r2", "r4"}
+    assert store.forget(agent="ann") == 0
+    store.add([rows[1]], vectors(1))
+    assert store.count() == 4
+
+
+def test_the_table_is_newest_first(store: HistoryStore) -> None:
+    known = vectors(9)
+    store.add(some_records(9), known)
+    table = store.table(limit=4)
+    assert table.ids == ("r008", "r007", "r006", "r005")
+    np.testing.assert_allclose(table.embeddings, known[[8, 7, 6, 5]], atol=1e-6)
+    assert table.models == MODELS
+    np.testing.assert_array_equal(table.input_tokens, [7] * 4)
+    assert table.texts[0] == "text of r008"
+
+
+def test_the_table_keeps_to_splits(store: HistoryStore) -> None:
+    store.add(some_records(9), vectors(9))
+    table = store.table(splits=("train", "val"))
+    assert set(table.splits) == {"train", "val"}
+    assert len(table) == 6
+    assert len(store.table(splits=("test",), limit=2)) == 2
+    assert len(store.table(splits=())) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "kept"), [(None, {"given"}), (True, {"given", "said"}), (False, {""})]
+)
+def test_text_is_kept_only_where_told(
+    open_store: Open, setting: bool | None, kept: set[str]
+) -> None:
+    store = open_store(store_text=setting)
+    rows = [
+        record("a", text="given"),
+        record("b", Outcome("small", 1.0, prediction="answer"), text="said", source="live"),
+    ]
+    store.add(rows, vectors(2))
+    assert set(store.table().texts) - {""} == kept - {""}
+
+
+def test_any_text_survives(store: HistoryStore) -> None:
+    text = "naïve 日本語 🙂 \"quoted\" \\back\\ line\nbreak\ttab" + "x" * 100_000
+    store.add([record("ключ/1 #%", Outcome("modèle:7b", 1.0, 3), text=text)], vectors(1))
+    table = store.table()
+    assert (table.ids, table.texts, table.models) == (("ключ/1 #%",), (text,), ("modèle:7b",))
+
+
+def test_threads_may_add_and_ask_at_once(store: HistoryStore) -> None:
+    errors: list[HistoryError] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(5):
+                store.add([record(f"{number}-{i}")], vectors(1, seed=10 * number + i))
+                found = store.nearest(vectors(2), MODELS, 4)
+                assert not np.isnan(found.similarity[0, 0])
+        except HistoryError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+    assert store.count() == 20
+
+
+def test_closing_twice_is_harmless(store: HistoryStore) -> None:
+    store.close()
+    store.close()
+
+
+def test_what_is_unknown_stays_unknown(store: HistoryStore) -> None:
+    bare = Record("a", "", 0, (Outcome("small"),))
+    store.add([bare], vectors(1))
+    table = store.table()
+    assert np.isnan(table.correctness).all()
+    assert np.isnan(table.output_tokens).all()
