@@ -15,12 +15,14 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from aios_eccos.collect.grade import MAX_JSON, grade
 from aios_eccos.collect.questions import Question
+from aios_eccos.errors import EccosError
 
 log = logging.getLogger("aios_eccos.collect.sandbox")
 
@@ -61,7 +63,11 @@ class Sandbox:
             self._end()
 
     def grade(self, question: Question, content: str) -> bool:
-        """Whether the answer is right; one that takes too long or breaks its grader is wrong."""
+        """Whether the answer is right; one that takes too long or breaks its grader is wrong.
+
+        Raises:
+            EccosError: the child cannot be started, so nothing can be said.
+        """
         # What is longer is wrong for grader json, and the others look at the end.
         job = {"question": dataclasses.asdict(question), "content": content[-MAX_JSON - 1 :]}
         with self._lock:
@@ -79,8 +85,12 @@ class Sandbox:
         assert child.stdin is not None
         assert child.stdout is not None
         try:
-            if not self._ready:
-                self._ready = _line(child.stdout, START_S) == b"ready\n"
+            if not self._ready and _line(child.stdout, START_S) != b"ready\n":
+                raise EccosError(
+                    f"the grading process does not start ({self._end()}); try "
+                    f"{sys.executable} -c 'import aios_eccos.collect.sandbox, math_verify'"
+                )
+            self._ready = True
             child.stdin.write(job)
             child.stdin.flush()
         except BrokenPipeError:
@@ -113,7 +123,8 @@ def serve() -> None:
 
     limit_s, *wanted = sys.argv[2:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's affair
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    with suppress(ValueError, OSError):  # macOS has no such limit; the time limit remains
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     if wanted:
         import math_verify  # noqa: F401
     sys.stdout.write("ready\n")

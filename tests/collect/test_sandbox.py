@@ -9,6 +9,7 @@ import pytest
 
 from aios_eccos.collect.questions import Question, parse_question
 from aios_eccos.collect.sandbox import Sandbox
+from aios_eccos.errors import EccosError
 
 MATH = Question(id="m", task="t", question="?", answer=r"\frac{1}{2}", grader="math")
 PATTERN = {"type": "string", "pattern": "^(a+)+$"}
@@ -111,3 +112,9 @@ def test_a_killed_child_is_replaced():
 def test_a_judges_question_is_not_for_the_sandbox(sandbox):
     judged = Question(id="q", task="t", question="?", answer="x", grader="judge")
     assert sandbox.grade(judged, "x") is False
+
+
+def test_a_child_that_cannot_start_is_an_error_and_no_wrong_answer(monkeypatch):
+    monkeypatch.setattr("aios_eccos.collect.sandbox._RUN", "raise SystemExit(3)")
+    with Sandbox() as sandbox, pytest.raises(EccosError, match=r"does not start \(3\)"):
+        sandbox.grade(NUMERIC, "7")
