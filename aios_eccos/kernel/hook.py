@@ -162,7 +162,7 @@ def scheduler_class(fifo: Any, stock: Any) -> Any:
 
     if not hasattr(EccosScheduler, "eccos_serving"):
         EccosScheduler.eccos_serving = Serving(open_engine)
-        terminal.render = lambda words: status.text(EccosScheduler.eccos_serving)
+        terminal.render = lambda words: status.text(EccosScheduler.eccos_serving, words)
         EccosScheduler.eccos_attach = staticmethod(http.attach)
         EccosScheduler.eccos_responses = {
             kind: _response_class(kind) for kind in ("Memory", "Storage", "Tool")

@@ -11,8 +11,12 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
+from aios_eccos.observe import http
+from aios_eccos.observe.engine import ObservedEngine
+from aios_eccos.observe.prometheus import CONTENT_TYPE
+
 from .serving import Serving
-from .status import kernel_status
+from .status import desk, kernel_status
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
 
@@ -48,12 +52,44 @@ def add(app: Any, serving: Serving) -> None:
                 status_code=422, detail="mode: allowed are route and observe"
             )
         serving.mode = wanted
+        if isinstance(serving.engine, ObservedEngine):
+            serving.engine.set_mode(wanted)
         return {"mode": wanted}
 
     guarded = [fastapi.Depends(guard)]
     mode.__annotations__ = {"body": dict[str, str]}
     app.add_api_route("/eccos/kernel", kernel, methods=["GET"], dependencies=guarded)
     app.add_api_route("/eccos/mode", mode, methods=["POST"], dependencies=guarded)
+    _add_observe(app, serving, fastapi, guarded)
+
+
+def _add_observe(app: Any, serving: Serving, fastapi: Any, guarded: list[Any]) -> None:
+    """What `observe` shows. Its page carries no data: with a token set, anyone may load it."""
+
+    def public(request: Any) -> None:
+        config = serving.config
+        if config is None or config.settings.http_token is None:
+            guarded[0].dependency(request)
+
+    public.__annotations__ = {"request": fastapi.Request}
+    text = fastapi.responses.PlainTextResponse
+    classes = {
+        "json": fastapi.responses.JSONResponse,
+        "metrics": type("MetricsResponse", (text,), {"media_type": CONTENT_TYPE}),
+        "page": fastapi.responses.HTMLResponse,
+    }
+    for route in http.routes(
+        lambda: desk(serving), lambda code, why: fastapi.HTTPException(code, detail=why)
+    ):
+        app.add_api_route(
+            route.path,
+            route.endpoint,
+            methods=[route.method],
+            response_model=route.answers,
+            response_class=classes[route.kind],
+            dependencies=[fastapi.Depends(public)] if route.kind == "page" else guarded,
+            tags=["eccos"],
+        )
 
 
 def refusal(

@@ -19,6 +19,7 @@ from aios_eccos.config import ModelEntry
 from aios_eccos.engine import Engine
 from aios_eccos.errors import WorkloadError
 from aios_eccos.locate import Config
+from aios_eccos.observe.engine import ObservedEngine
 from aios_eccos.values import Answer, Failure, Query, Settled
 
 from . import terminal
@@ -112,9 +113,13 @@ class Serving:
                 self._engine = self._open_engine(config)
             else:
                 refresh(self._engine, config)
-            self._adapter, self._config = adapter, config
+            before, self._adapter, self._config = self._adapter, adapter, config
             self.mode = config.settings.mode
             terminal.agent = config.settings.terminal_agent
+        if before is None:
+            threading.Thread(target=adapter.warm_up, name="eccos-warm-up", daemon=True).start()
+        elif before is not adapter:
+            before.retire()
 
     def serve(self, syscall: Syscall) -> None:
         """Take a call from the kernel's queue. It is settled here or later, exactly once."""
@@ -200,13 +205,16 @@ class Serving:
 
     def _run(self, ticket: Ticket, model: str, seconds_left: float) -> Answer:
         """One request, through the adapter in force when it starts, not when it was queued."""
-        adapter = self._adapter
-        if adapter is None:
-            return Answer(failure=ENDING)
         if ticket.syscall.get_start_time() is None:
             ticket.syscall.set_start_time(time.time())
             ticket.syscall.set_status("executing")
-        return adapter.ask(model, ticket.syscall, seconds_left)
+        answer = None
+        while answer is None:
+            adapter = self._adapter
+            if adapter is None:
+                return Answer(failure=ENDING)
+            answer = adapter.ask(model, ticket.syscall, seconds_left)
+        return answer
 
     def _done(self, ticket: Ticket, future: Future[Settled]) -> None:
         """Settle the kernel's call first, so that the agent has its answer; then remember."""
@@ -296,11 +304,11 @@ def _of_adapter(config: Config, adapter: EccosAdapter) -> Config:
 def open_engine(config: Config) -> Engine:
     """The engine of this process, started; on local limits where its Redis refuses us."""
     try:
-        engine = Engine(config)
+        engine = ObservedEngine(config)
     except WorkloadError as error:
         log.error("limits hold in this kernel only: %s", error)
         settings = config.settings.model_copy(update={"redis": "memory"})
-        engine = Engine(replace(config, settings=settings))
+        engine = ObservedEngine(replace(config, settings=settings))
     engine.start()
     return engine
 

@@ -8,7 +8,11 @@ import threading
 from collections import Counter
 from typing import Any
 
-from aios_eccos import __version__
+from aios_eccos.errors import KernelError
+from aios_eccos.observe import command
+from aios_eccos.observe.desk import Desk
+from aios_eccos.observe.engine import ObservedEngine
+from aios_eccos.observe.views import EdgeView, ObservedView
 
 from .adapter import EccosAdapter
 from .scheduler import EccosScheduler
@@ -61,23 +65,41 @@ def seams(serving: Serving) -> dict[str, bool]:
     }
 
 
-def text(serving: Serving) -> str:
-    """The same in a few lines of at most 80 columns."""
-    known = kernel_status(serving)
-    lines = [
-        f"aios-eccos {__version__}, mode {known['mode']}: {known['waiting']} calls wait, "
-        f"{known['running']} run",
-        f"{known['settled']} served since the start, {known['failed']} with an error",
-        f"models: {', '.join(known['models'])}"[:80],
-    ]
-    seen = known["observed"]
-    if seen["calls"]:
-        saved = seen["forecast_cost_served_usd"] - seen["forecast_cost_routed_usd"]
-        lines.append(
-            f"observed: {seen['calls']} calls, routing would choose otherwise for "
-            f"{seen['calls'] - seen['same_choice']}"
-        )
-        lines.append(f"and save ${saved:.6f} (forecast)")
-    for call in known["last"][-3:]:
-        lines.append(f"{call['agent']} -> {call['model']}: {call['reason']}"[:80])
-    return "\n".join(lines)
+def desk(serving: Serving) -> Desk:
+    """Answers questions about what the engine in force decided.
+
+    Raises:
+        KernelError: there is no engine yet, or no more.
+    """
+    engine = serving.engine
+    if not isinstance(engine, ObservedEngine):
+        raise KernelError("the plugin serves no calls now")
+    return Desk.of_engine(engine, lambda: edge_view(serving, engine))
+
+
+def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
+    """What only this process knows, for `status`."""
+    known, history, embedder = kernel_status(serving), engine.history, engine.embedder
+    book = engine.router.knowledge.book
+    note = str(engine.history_error) if engine.history_error is not None else None
+    return EdgeView(
+        mode=serving.mode,
+        waiting=known["waiting"],
+        running=known["running"],
+        undecided=known["undecided"],
+        lost_traces=engine.recorder.lost,
+        unlearnt=engine.recorder.unlearnt,
+        history=history.count() if history is not None else None,
+        history_note=note,
+        embedder=None if embedder is None else ("ready" if embedder.ready else "loading"),
+        floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
+        observed=ObservedView(**known["observed"]),
+    )
+
+
+def text(serving: Serving, words: str) -> str:
+    """The reply to `/eccos WORDS` in AIOS's terminal."""
+    try:
+        return command.answer(desk(serving), words)
+    except KernelError as error:
+        return f"/eccos: {error}"

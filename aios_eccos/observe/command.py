@@ -11,6 +11,7 @@ from aios_eccos.errors import DataError, EccosError
 from . import render
 from .desk import Desk
 from .render_explain import explain as render_explain
+from .text import wrap
 
 HELP = """\
 /eccos status           load, calls, spending, success, whether the floor holds
@@ -37,7 +38,7 @@ def answer(desk: Desk, words: str) -> str:
             return f"/eccos {verb[:20]}: no such command\n{HELP}"
         return show(desk, rest)
     except (EccosError, ValueError) as error:
-        return render.wrap(f"/eccos {verb}: {error}")
+        return wrap(f"/eccos {verb}: {error}")
 
 
 def _number(rest: list[str], default: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from aios_eccos.engine import Engine
 from aios_eccos.locate import Config
@@ -28,3 +29,8 @@ class ObservedEngine(Engine):
         self.dispatcher.stop()
         self.recorder.close()
         super().close()
+
+    def set_mode(self, mode: str) -> None:
+        """Note the mode that the kernel serves in, until the next `use`."""
+        settings = self.config.settings.model_copy(update={"mode": mode})
+        self.config = replace(self.config, settings=settings)
