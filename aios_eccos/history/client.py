@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: Seconds that a Chroma server may take for one request.
 HTTP_TIMEOUT_S = 3.0
 
+#: What Chroma's own errors come mixed with; AttributeError is what a closed client raises.
+FOREIGN = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError)
+
 
 @contextmanager
 def translated() -> Iterator[None]:
@@ -32,7 +35,7 @@ def translated() -> Iterator[None]:
         raise
     except httpx.HTTPError as error:
         raise HistoryError(f"the Chroma server does not answer: {error!r}"[:300]) from error
-    except (ChromaError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (ChromaError, *FOREIGN) as error:
         raise HistoryError(
             f"the history cannot be read or written ({type(error).__name__}: {str(error)[:200]}); "
             "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
@@ -87,11 +90,17 @@ def open_folder(folder: Path) -> Any:
         HistoryError: the files are damaged.
     """
     import chromadb
+    from chromadb.api.shared_system_client import SharedSystemClient
 
     with translated():
         if not (folder / "chroma.sqlite3").exists() and any(folder.glob("*/*.bin")):
             raise ValueError("chroma.sqlite3 is gone")
-        return chromadb.PersistentClient(path=str(folder), settings=_settings())
+        try:
+            return chromadb.PersistentClient(path=str(folder), settings=_settings())
+        except BaseException:
+            # Chroma keeps what it could not start, and would give it to the next who asks.
+            SharedSystemClient._identifier_to_system.pop(str(folder), None)
+            raise
 
 
 def open_server(url: str) -> Any:

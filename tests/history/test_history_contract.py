@@ -214,7 +214,7 @@ def test_text_is_kept_only_where_told(
 
 
 def test_any_text_survives(store: HistoryStore) -> None:
-    text = "naïve 日本語 🙂 \"quoted\" \\back\\ line\nbreak\ttab" + "x" * 100_000
+    text = 'naïve 日本語 🙂 "quoted" \\back\\ line\nbreak\ttab' + "x" * 100_000
     store.add([record("ключ/1 #%", Outcome("modèle:7b", 1.0, 3), text=text)], vectors(1))
     table = store.table()
     assert (table.ids, table.texts, table.models) == (("ключ/1 #%",), (text,), ("modèle:7b",))

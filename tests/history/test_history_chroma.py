@@ -1,0 +1,273 @@
+"""The history in Chroma: kept, bounded, refused where it does not fit, noticed when damaged."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from history_world import (
+    DIMENSION,
+    MODELS,
+    ChromaServer,
+    ToyEmbedder,
+    record,
+    some_records,
+    vectors,
+)
+
+from aios_eccos.errors import EmbedderError, HistoryError
+from aios_eccos.history import chroma, client, collection
+from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.open import open_history
+from aios_eccos.values import Outcome
+
+DAY_S = 86_400.0
+
+
+def opened(state: Path, setting: str = "embedded", **options: object) -> ChromaHistory:
+    return open_history(setting, state, ToyEmbedder(), **options)  # type: ignore[arg-type]
+
+
+def fill(state: Path, n: int = 20) -> None:
+    store = opened(state)
+    store.add(some_records(n), vectors(n))
+    store.close()
+
+
+def live(name: str, created: float, **more: object) -> object:
+    return record(name, source="live", created=created, **more)
+
+
+def test_what_was_added_is_there_after_opening_again(tmp_path: Path) -> None:
+    fill(tmp_path)
+    store = opened(tmp_path)
+    assert store.count() == 20
+    found = store.nearest(vectors(20)[4:5], MODELS, 1)
+    assert found.ids == (("r004",),)
+    assert found.output_tokens[0, 0].tolist() == [104, 14]
+    assert store.add(some_records(20), vectors(20)) == 0
+    store.close()
+
+
+def test_more_rows_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection, "PAGE", 7)
+    store = opened(tmp_path)
+    store._rows.batch = 6
+    assert store.add(some_records(40), vectors(40)) == 40
+    assert store.count() == 40
+    assert len(store.table()) == 40
+    assert store.add(some_records(40), vectors(40)) == 0
+    store.close()
+
+
+def test_the_oldest_live_rows_make_room(tmp_path: Path) -> None:
+    store = opened(tmp_path, max_records=100)
+    old = time.time() - DAY_S
+    store.add([record(f"data{i}", created=1.0 + i) for i in range(60)], vectors(60))
+    store.add([live(f"live{i}", old + i) for i in range(40)], vectors(40, seed=1))  # type: ignore[misc]
+    assert store.count() == 100
+    store.add([live("last", old + 99)], vectors(1, seed=2))  # type: ignore[list-item]
+    ids = set(store.table().ids)
+    assert len(ids) == store.count() == 98
+    assert {"data0", "live3", "last"} <= ids
+    assert not {"live0", "live1", "live2"} & ids
+    store.close()
+
+
+def test_data_sets_make_room_when_there_is_nothing_live(tmp_path: Path) -> None:
+    store = opened(tmp_path, max_records=100)
+    store.add([record(f"data{i:03}", created=1.0 + i) for i in range(120)], vectors(120))
+    assert store.count() == 98
+    assert store.table().ids[-1] == "data022"
+    store.close()
+
+
+def test_opening_with_a_smaller_bound_removes_nothing(tmp_path: Path) -> None:
+    fill(tmp_path)
+    store = opened(tmp_path, max_records=5, max_age_days=1.0)
+    assert store.count() == 20
+    store.close()
+
+
+@pytest.mark.parametrize("asked_before", [False, True])
+def test_live_rows_age_and_data_sets_do_not(tmp_path: Path, asked_before: bool) -> None:
+    store = opened(tmp_path)
+    now = time.time()
+    rows = [live("old", now - 3 * DAY_S), live("young", now), record("data", created=1.0)]
+    store.add(rows, vectors(3))  # type: ignore[arg-type]
+    store.close()
+    store = opened(tmp_path, max_age_days=2.0)
+    if asked_before:
+        store.nearest(vectors(1), MODELS, 3)
+    store.add([record("more")], vectors(1, seed=5))
+    assert set(store.table().ids) == {"young", "data", "more"}
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "other", [ToyEmbedder("another"), ToyEmbedder(dimension=4)], ids=["name", "dimension"]
+)
+def test_another_embedder_is_refused_with_the_command(tmp_path: Path, other: ToyEmbedder) -> None:
+    fill(tmp_path)
+    with pytest.raises(EmbedderError, match="aios-eccos ingest --rebuild"):
+        open_history("embedded", tmp_path, other)
+    store = opened(tmp_path)
+    assert store.count() == 20
+    store.close()
+
+
+def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection, "SCHEMA", collection.SCHEMA + 1)
+    fill(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(HistoryError, match="upgrade aios-eccos"):
+        opened(tmp_path)
+
+
+def test_a_foreign_collection_is_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    opened(tmp_path).close()
+    raw = client.open_folder(tmp_path / "history" / "chroma")
+    raw.get_collection(collection.NAME, embedding_function=None).modify(metadata={"else": 1})
+    client.close_client(raw)
+    with pytest.raises(HistoryError, match="schema None"):
+        opened(tmp_path)
+
+
+def index_of(folder: Path) -> Path:
+    return next(path for path in folder.iterdir() if path.is_dir())
+
+
+def overwrite(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], None]] = {
+    "garbage": lambda f: overwrite(f / "chroma.sqlite3", b"garbage" * 1000),
+    "cut off": lambda f: overwrite(
+        f / "chroma.sqlite3", (f / "chroma.sqlite3").read_bytes()[:100_000]
+    ),
+    "database gone": lambda f: (f / "chroma.sqlite3").unlink(),
+    "index gone": lambda f: shutil.rmtree(index_of(f)),
+    "index garbage": lambda f: overwrite(index_of(f) / "header.bin", b"\xff" * 100),
+    "index cut off": lambda f: overwrite(index_of(f) / "data_level0.bin", b"\0" * 10),
+}
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A history large enough that Chroma has written its index to disk."""
+    state = tmp_path_factory.mktemp("indexed")
+    fill(state, 1100)
+    yield state
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_is_named_with_the_repair(indexed: Path, tmp_path: Path, damage: str) -> None:
+    shutil.copytree(indexed, tmp_path, dirs_exist_ok=True)
+    DAMAGE[damage](tmp_path / "history" / "chroma")
+    with pytest.raises(HistoryError, match="aios-eccos ingest --rebuild"):
+        opened(tmp_path)
+    shutil.rmtree(tmp_path / "history" / "chroma")
+    opened(tmp_path).close()
+
+
+def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "history").write_text("in the way")
+    with pytest.raises(HistoryError, match="folder cannot be used"):
+        opened(tmp_path)
+
+
+# A server that several processes share.
+
+
+def test_processes_see_each_others_rows(clean_server: ChromaServer, tmp_path: Path) -> None:
+    one, two = opened(tmp_path, clean_server.url), opened(tmp_path, clean_server.url)
+    assert two.version == two.version
+    before = two.version
+    one.add(some_records(3), vectors(3))
+    assert two.count() == 3
+    two._looked = -chroma.STAMP_S
+    assert two.version != before
+    assert two.judge("r001", "small", 0.5)
+    assert one.nearest(vectors(3)[1:2], ("small",), 1).correctness[0, 0, 0] == 0.5
+    two.forget(agent="")
+    assert one.nearest(vectors(1), MODELS, 3).ids == ((),)
+    one.close()
+    two.close()
+
+
+def test_a_shared_history_is_bounded_too(clean_server: ChromaServer, tmp_path: Path) -> None:
+    store = opened(tmp_path, clean_server.url, max_records=100)
+    store.add([record(f"d{i:03}", created=1.0 + i) for i in range(110)], vectors(110))
+    assert store.count() == 98
+    store.close()
+
+
+def test_a_servers_history_of_another_embedder_is_refused(
+    clean_server: ChromaServer, tmp_path: Path
+) -> None:
+    opened(tmp_path, clean_server.url).close()
+    with pytest.raises(EmbedderError, match="--rebuild"):
+        open_history(clean_server.url, tmp_path, ToyEmbedder("another"))
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://localhost", "http://", "chroma", "http://host:port", "http://[::1"]
+)
+def test_what_is_no_url_is_named(tmp_path: Path, url: str) -> None:
+    with pytest.raises(HistoryError, match="history = "):
+        opened(tmp_path, url)
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        with pytest.raises(HistoryError, match="Connection refused"):
+            opened(tmp_path, f"http://127.0.0.1:{port}")
+
+
+def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "HTTP_TIMEOUT_S", 0.2)
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        begun = time.monotonic()
+        with pytest.raises(HistoryError, match="does not answer"):
+            opened(tmp_path, f"http://127.0.0.1:{mute.getsockname()[1]}")
+        assert time.monotonic() - begun < 5
+
+
+def test_a_server_that_dies_is_left_alone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ChromaServer(tmp_path)
+    store = opened(tmp_path, server.url)
+    store.add([record("a", Outcome("small", 1.0, 5))], vectors(1))
+    server.close()
+    version = store.version
+    with pytest.raises(HistoryError, match="does not answer"):
+        store.nearest(vectors(1), MODELS, 1)
+    with pytest.raises(HistoryError, match="left alone"):
+        store.nearest(vectors(1), MODELS, 1)
+    monkeypatch.setattr(chroma, "REST_S", 0.0)
+    with pytest.raises(HistoryError, match="does not answer"):
+        store.nearest(vectors(1), MODELS, 1)
+    for call in (store.count, store.table, lambda: store.judge("a", "small", 1.0)):
+        with pytest.raises(HistoryError, match="does not answer"):
+            call()
+    store._looked = -chroma.STAMP_S
+    assert store.version == version
+    store.close()
+
+
+def test_dimension_is_the_embedders(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    with pytest.raises(HistoryError, match=str(DIMENSION)):
+        store.nearest(vectors(1)[:, :3], MODELS, 1)
+    store.close()

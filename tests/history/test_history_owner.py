@@ -1,0 +1,166 @@
+"""One process owns the embedded history; the others hand their records to it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from history_world import ToyEmbedder, record, some_records, vectors
+
+from aios_eccos.errors import HistoryOwned
+from aios_eccos.history.ingest import drain_inbox, push_records
+from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.history.open import open_history
+from aios_eccos.history.rows import encode_forget
+from aios_eccos.values import Outcome, Record
+
+OWNER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from history_world import ToyEmbedder, some_records, vectors
+from aios_eccos.history.open import open_history
+store = open_history("embedded", Path(sys.argv[1]), ToyEmbedder())
+store.add(some_records(5), vectors(5))
+print("open", flush=True)
+sys.stdin.readline()
+store.close()
+print("closed", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def owner(tmp_path: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path), str(Path(__file__).parent)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "open\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_told_who_owns_it(owner: subprocess.Popen[str], tmp_path: Path) -> None:
+    try:
+        with pytest.raises(HistoryOwned, match=f"process {owner.pid} owns"):
+            open_history("embedded", tmp_path, ToyEmbedder())
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        owner.stdin.write("\n")
+        owner.stdin.flush()
+        assert owner.stdout.readline() == "closed\n"
+        store = open_history("embedded", tmp_path, ToyEmbedder())
+        assert store.count() == 5
+        store.close()
+    finally:
+        end(owner)
+
+
+def test_a_killed_owner_leaves_the_history_free_and_whole(
+    owner: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    end(owner)
+    store = open_history("embedded", tmp_path, ToyEmbedder())
+    assert store.count() == 5
+    assert store.add(some_records(5), vectors(5)) == 0
+    store.close()
+
+
+def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
+    store = open_history("embedded", tmp_path, ToyEmbedder())
+    with pytest.raises(HistoryOwned):
+        open_history("embedded", tmp_path, ToyEmbedder())
+    store.close()
+    open_history("embedded", tmp_path, ToyEmbedder()).close()
+
+
+class ListInbox:
+    """An inbox that keeps what was taken until it is acknowledged."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.taken = 0
+
+    def push_inbox(self, payloads: list[bytes]) -> None:
+        self.messages += payloads
+
+    def take_inbox(self, most: int) -> list[bytes]:
+        self.taken = min(most, len(self.messages))
+        return self.messages[:most]
+
+    def ack_inbox(self) -> None:
+        del self.messages[: self.taken]
+
+
+def full_record() -> Record:
+    outcome = Outcome("small", 0.5, 7, 1.25, None, "an 'answer' ☃")
+    return record("ключ", outcome, Outcome("large", None, None, None, "429"), agent="ann")
+
+
+def test_records_come_through_the_inbox_whole() -> None:
+    inbox, store, embedder = ListInbox(), MemoryHistory(), ToyEmbedder()
+    sent = [full_record(), *some_records(200)]
+    push_records(sent, inbox)
+    assert len(inbox.messages) > 2
+    assert drain_inbox(inbox, store, embedder) == 201
+    assert inbox.messages == []
+    table = store.table()
+    assert table.correctness[table.ids.index("ключ")].tolist()[1] == 0.5
+    direct = MemoryHistory()
+    direct.add(sent, embedder.embed([r.text for r in sent]))
+    assert direct.table().texts == table.texts
+    assert drain_inbox(inbox, store, embedder) == 0
+
+
+def test_what_was_not_acknowledged_comes_again() -> None:
+    inbox, store = ListInbox(), MemoryHistory()
+    push_records([full_record()], inbox)
+    inbox.take_inbox(8)
+    assert drain_inbox(inbox, store, ToyEmbedder()) == 1
+    push_records([full_record()], inbox)
+    assert drain_inbox(inbox, store, ToyEmbedder()) == 0
+
+
+def test_a_verdict_comes_through_the_inbox() -> None:
+    inbox, store, embedder = ListInbox(), MemoryHistory(), ToyEmbedder()
+    store.add([record("a", Outcome("small", None, 9))], vectors(1))
+    said = [Record(name, "", 0, (Outcome("small", 0.75),)) for name in ("a", "unknown")]
+    push_records(said, inbox)
+    assert drain_inbox(inbox, store, embedder) == 1
+    assert store.count() == 1
+    assert store.table().correctness[0, 0] == 0.75
+    assert embedder.embedded == []
+
+
+def test_a_wish_to_forget_comes_through_the_inbox() -> None:
+    inbox, store = ListInbox(), MemoryHistory()
+    push_records([full_record(), record("other", agent="bob")], inbox)
+    inbox.push_inbox([encode_forget("ann")])
+    drain_inbox(inbox, store, ToyEmbedder())
+    assert store.table().ids == ("other",)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"\xff\xfe", b"{}", b'[{"id": 1}]', b"[1]", b'"text"', b'[{"id":"a","outcomes":"["}]'],
+)
+def test_a_message_that_cannot_be_read_is_dropped(
+    message: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    inbox, store = ListInbox(), MemoryHistory()
+    inbox.push_inbox([message])
+    push_records([full_record()], inbox)
+    assert drain_inbox(inbox, store, ToyEmbedder()) == 1
+    assert inbox.messages == []
+    assert "dropped" in caplog.text
