@@ -5,7 +5,9 @@ Everything else of the adapter (keys, clients, Ollama discovery) stays AIOS's ow
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +54,14 @@ class EccosAdapter(_Stock):
         # method for tools, and calls are never interrupted here.
         super().__init__(llm_configs, api_key, log_mode, False, routing_strategy)
         self._eccos_clients: dict[int, Any] = {}
+        self._eccos_lock = threading.Lock()
+        self._eccos_asking = 0
+        self._eccos_retired = False
 
-    def ask(self, name: str, syscall: Syscall, timeout_s: float) -> Answer:
+    def ask(self, name: str, syscall: Syscall, timeout_s: float) -> Answer | None:
         """One request to one model; never raises, never repeats.
+
+        None if the adapter has been retired and closed: another is in force.
 
         Args:
             name: a configured model.
@@ -64,16 +71,46 @@ class EccosAdapter(_Stock):
         Returns:
             An `Answer` whose value is AIOS's LLMResponse, for a failure too.
         """
-        if name not in self.available_llm_names:
-            failure = Failure("the model is no longer configured", 503)
-            return self._failed(failure, name, None)
-        index = self.available_llm_names.index(name)
+        with self._eccos_lock:
+            if self._eccos_retired and self._eccos_asking == 0:
+                return None
+            self._eccos_asking += 1
         try:
+            if name not in self.available_llm_names:
+                failure = Failure("the model is no longer configured", 503)
+                return self._failed(failure, name, None)
+            index = self.available_llm_names.index(name)
             return self._ask(index, name, syscall.query, timeout_s)
         except ValueError as error:  # a malformed tool: the agent's fault, any model would refuse
             return self._failed(Failure("malformed call", 400, False), name, error)
         except Exception as error:  # noqa: BLE001 - whatever a client raises is an answer to the agent
             return self._failed(answers.failure_of(error), name, error)
+        finally:
+            with self._eccos_lock:
+                self._eccos_asking -= 1
+            self._close_if_unused()
+
+    def warm_up(self) -> None:
+        """Import what the clients would import in the first call, which costs about a second."""
+        for model in list(self.llms):
+            if isinstance(model, self.eccos_client):
+                getattr(getattr(model, "chat", None), "completions", None)
+            elif isinstance(model, str):
+                importlib.import_module("litellm")
+
+    def retire(self) -> None:
+        """Another adapter is in force: close the connections once the last call has its answer."""
+        with self._eccos_lock:
+            self._eccos_retired = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        with self._eccos_lock:
+            unused = self._eccos_retired and self._eccos_asking == 0
+            clients = list(self.llms) if unused else []
+        for client in clients:
+            if isinstance(client, self.eccos_client) and hasattr(client, "close"):
+                client.close()
 
     def own_choice(self, asked: Any, query: Query) -> str:
         """The model that AIOS itself would take: its router's choice, else the first allowed."""

@@ -85,10 +85,19 @@ class EccosScheduler(_Stock):
         for thread in self.processing_threads.values():
             thread.join(max(end - time.monotonic(), 0.0))
         self.processing_threads.clear()
-        tools = self.tool_manager
-        if tools is not None and (successor is None or tools is not successor.tool_manager):
-            # AIOS leaves the old tool server running at every refresh.
-            threading.Thread(target=_clean, args=(tools,), daemon=True).start()
+        threading.Thread(target=self._clean, args=(successor,), daemon=True).start()
+
+    def _clean(self, successor: EccosScheduler | None) -> None:
+        """End what AIOS leaves running at every refresh: its tool server, its folder's watcher."""
+        tools, files = self.tool_manager, self.storage_manager
+        watcher = getattr(getattr(files, "filesystem", None), "observer", None)
+        try:
+            if tools is not getattr(successor, "tool_manager", None):
+                tools.cleanup()
+            if watcher is not None and files is not getattr(successor, "storage_manager", None):
+                watcher.stop()
+        except Exception:  # AIOS's clean-up; its failure leaves a process or a thread, no more
+            log.exception("what AIOS had before the refresh could not be cleaned up")
 
     def process_llm_requests(self) -> None:
         """Hand every LLM call to `Serving` as it comes."""
@@ -145,10 +154,3 @@ class EccosScheduler(_Stock):
         # Each response class of the SDK takes what it knows of these and ignores the rest.
         make = self.eccos_responses[syscall_type]
         return make(error=text, finished=True, success=False, status_code=status)
-
-
-def _clean(tool_manager: Any) -> None:
-    try:
-        tool_manager.cleanup()
-    except Exception:  # AIOS's clean-up; its failure leaves a process, no more
-        log.exception("the tool manager before the refresh could not be cleaned up")

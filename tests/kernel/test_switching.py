@@ -296,6 +296,7 @@ def start(home: Path, **env: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": paths, **env},
+        cwd=home,
         check=False,
     )
 

@@ -11,10 +11,12 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100,PTH120 (pathlib costs 5 ms here)
 
 sys.path[:] = [entry for entry in sys.path if entry != HERE]
-sys.modules.pop("sitecustomize", None)
+OURS = sys.modules.pop("sitecustomize", None)
 try:
     importlib.import_module("aios_eccos.kernel.boot")
 except Exception as error:  # noqa: BLE001 - a broken plugin must not keep Python from starting
     sys.stderr.write(f"aios-eccos: not loaded: {type(error).__name__}: {error}\n")
 with contextlib.suppress(ImportError):
     importlib.import_module("sitecustomize")
+if OURS is not None:
+    sys.modules.setdefault("sitecustomize", OURS)  # the import system looks for it afterwards
