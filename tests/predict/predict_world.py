@@ -61,3 +61,10 @@ def make_table(n, seed=0, models=STRENGTHS):
         texts=tuple(f"question {i} about {a:.2f}" for i, a in enumerate(angle)),
     )
     return table, truth
+
+
+def make_layers(table):
+    """(n, 4 d) hidden layers that say the same as the embeddings, and some noise."""
+    rng = np.random.default_rng(9)
+    noise = rng.normal(size=(len(table), 4))
+    return np.concatenate([table.embeddings, table.embeddings**2, noise], axis=1).astype(np.float32)
