@@ -18,6 +18,7 @@ from .prometheus import metrics_text
 from .views import (
     DecisionsView,
     EventsView,
+    ExplainRequest,
     ExplainView,
     FeedbackRequest,
     FeedbackView,
@@ -80,6 +81,10 @@ def routes(desk: Callable[[], Desk], refuse: Callable[[int, str], Exception]) ->
         """One decision (`last`, or its id): why, and what the others would have cost."""
         return desk().explain(id)
 
+    def explain(body: ExplainRequest) -> ExplainView:
+        """What would be decided for a text now: asks no model, takes no slot."""
+        return desk().explain_text(body.text, body.agent)
+
     def savings(baseline: str | None = None) -> SavingsView:
         """Spending beside one model for every call, by forecast."""
         return desk().savings(baseline)
@@ -106,6 +111,7 @@ def routes(desk: Callable[[], Desk], refuse: Callable[[int, str], Exception]) ->
         Route("/eccos/models", "GET", guarded(models), ModelsView),
         Route("/eccos/decisions", "GET", guarded(decisions), DecisionsView),
         Route("/eccos/decisions/{id}", "GET", guarded(decision), ExplainView),
+        Route("/eccos/explain", "POST", guarded(explain), ExplainView),
         Route("/eccos/savings", "GET", guarded(savings), SavingsView),
         Route("/eccos/series", "GET", guarded(series), SeriesView),
         Route("/eccos/events", "GET", guarded(events), EventsView),

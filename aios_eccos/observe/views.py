@@ -332,6 +332,15 @@ class SeriesView(_View):
     hours: list[PointView]
 
 
+class ExplainRequest(BaseModel):
+    """`POST /eccos/explain`: what would be decided for a text now (in a body: URLs are logged)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = Field(max_length=200_000)
+    agent: str = Field(default="", max_length=200)
+
+
 class FeedbackRequest(BaseModel):
     """`POST /eccos/feedback`: a verdict on the answer of one decision."""
 

@@ -1,0 +1,24 @@
+"""`aios-eccos events`: changes of floors, limits, prices and models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def events(
+    n: Annotated[int, typer.Argument(min=1, max=500, help="How many.")] = 20,
+    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the last changes of floors, limits, prices, models and modes: when, before, after."""
+    from ..observe.render import events as render
+    from ..observe.views import EventsView
+    from .ask import Asker, show
+
+    with Asker(config, aios_home) as asker:
+        view = asker.get(f"/eccos/events?n={n}", EventsView, lambda desk: desk.events(n))
+    show(view, as_json, lambda: render(view))

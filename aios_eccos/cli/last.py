@@ -1,0 +1,24 @@
+"""`aios-eccos last`: the last decisions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def last(
+    n: Annotated[int, typer.Argument(min=1, max=500, help="How many.")] = 10,
+    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the last decisions, newest first; their ids are what `explain` takes."""
+    from ..observe.render import last as render
+    from ..observe.views import DecisionsView
+    from .ask import Asker, show
+
+    with Asker(config, aios_home) as asker:
+        view = asker.get(f"/eccos/decisions?n={n}", DecisionsView, lambda desk: desk.decisions(n))
+    show(view, as_json, lambda: render(view))
