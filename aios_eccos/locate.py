@@ -129,8 +129,10 @@ def last_enabled() -> Path | None:
         noted = json.loads((state_root() / "enabled.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    home = Path(str(noted.get("aios_home", ""))) if isinstance(noted, dict) else Path()
-    return home if (home / CONFIG_IN_AIOS).is_file() else None
+    noted_home = noted.get("aios_home") if isinstance(noted, dict) else None
+    if not isinstance(noted_home, str) or not noted_home:
+        return None
+    return Path(noted_home) if (Path(noted_home) / CONFIG_IN_AIOS).is_file() else None
 
 
 def remember_enabled(aios_home: Path | None) -> None:

@@ -171,7 +171,7 @@ def _why(decision: Decision, column: int, slots: Slots) -> str:
     if p.success[column] >= p.success[chosen]:
         return "stronger, not worth the extra"
     if p.cost[column] < p.cost[chosen]:
-        return "cheaper, too weak for that"
+        return "cheaper, too weak"
     return "dearer and weaker"
 
 
@@ -196,8 +196,8 @@ def _show(decision: Decision, slots: Slots, note: str, screen: Any) -> None:
 
     table = Table(box=SIMPLE, pad_edge=False)
     for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
-        words = head in ("model", "why")
-        table.add_column(head, justify="left" if words else "right", no_wrap=not words)
+        justify: Any = "left" if head in ("model", "why") else "right"
+        table.add_column(head, justify=justify, no_wrap=True)
     for row in _rows(decision, slots):
         table.add_row(
             row["model"],
