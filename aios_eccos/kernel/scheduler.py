@@ -57,11 +57,12 @@ class EccosScheduler(_Stock):
     def start(self) -> None:
         """Take over from the scheduler before, if any, and serve."""
         type(self).eccos_serving.use(self.llm, self.llm.eccos_config)
+        # Before the other steps back: a call in between must find one that serves.
+        self.active = self._serving = True
         with EccosScheduler._switch:
             before, EccosScheduler._current = EccosScheduler._current, self
         if before is not None:
             before.retire(self)
-        self.active = self._serving = True
         for work in (
             self.process_llm_requests,
             self.process_memory_requests,
