@@ -13,14 +13,18 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-FloatArray: TypeAlias = NDArray[np.float64]
-BoolArray: TypeAlias = NDArray[np.bool_]
-IntArray: TypeAlias = NDArray[np.int64]
+    FloatArray: TypeAlias = NDArray[np.float64]
+    BoolArray: TypeAlias = NDArray[np.bool_]
+    IntArray: TypeAlias = NDArray[np.int64]
+else:
+    # numpy takes a tenth of a second to import; a look-up from a shell handles no arrays.
+    FloatArray = BoolArray = IntArray = Any
 
 Ability = Literal["tools", "json", "vision"]
 
@@ -99,6 +103,13 @@ class Model:
         """Key of the model's slots: name plus a hash of the endpoint, equal in every kernel."""
         digest = hashlib.sha256(self.endpoint.encode()).hexdigest()[:8]
         return f"{self.name}@{digest}"
+
+    @property
+    def price_state(self) -> Literal["priced", "free", "unknown"]:
+        """Whether it is priced, declared free (0 in the configuration) or of unknown price."""
+        if self.input_price is None or self.output_price is None:
+            return "unknown"
+        return "free" if self.input_price == 0 and self.output_price == 0 else "priced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +407,8 @@ class HistoryTable:
 
     def rows(self, keep: NDArray[Any] | Sequence[int]) -> HistoryTable:
         """The table of the rows that `keep` (indices or a mask) selects, in that order."""
+        import numpy as np
+
         index = np.arange(len(self))[np.asarray(keep)]
         return HistoryTable(
             ids=tuple(self.ids[i] for i in index),

@@ -93,13 +93,13 @@ class Asker:
 
 def _models(config: Config) -> list[Model]:
     """The configured pool; LiteLLM's table is read only for models without a price."""
-    from ..predict.pricing import state_of, with_facts
+    models = [entry.model() for entry in config.entries]
+    if all(model.price_state != "unknown" for model in models):
+        return models
+    from ..predict.pricing import with_facts
 
-    models = [(entry.model(), entry.backend) for entry in config.entries]
-    return [
-        with_facts(model, backend) if state_of(model) == "unknown" else model
-        for model, backend in models
-    ]
+    backends = [entry.backend for entry in config.entries]
+    return [with_facts(model, backend) for model, backend in zip(models, backends, strict=True)]
 
 
 def show(view: BaseModel, as_json: bool, render: Callable[[], str]) -> None:

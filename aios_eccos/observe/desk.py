@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import DataError, EccosError
-from aios_eccos.predict.pricing import price_table
 from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
 
@@ -21,7 +20,6 @@ from . import tally
 from .events import read_events
 from .explain import Plan, explain, what_if
 from .facts import Facts, read_facts
-from .recorder import SINCE
 from .savings import savings
 from .summary import models, series, status
 from .trace import Trace, of_fields, read_traces
@@ -57,6 +55,12 @@ class Scope:
 
     settings: Settings
     models: tuple[Model, ...]
+
+    @property
+    def money(self) -> bool:
+        """Whether costs are dollars: some price is known, or all models are declared free."""
+        states = {model.price_state for model in self.models}
+        return "priced" in states or "unknown" not in states
 
 
 class Desk:
@@ -103,7 +107,7 @@ class Desk:
             self._workload,
             scope.settings,
             scope.models,
-            money=price_table(scope.models).money,
+            money=scope.money,
             edge=self._edge() if self._edge is not None else None,
         )
 
@@ -179,12 +183,12 @@ class Desk:
         now = time.time()
         hours = tally.periods("h", now, 7 * 24)
         sums = self._workload.tallies([tally.TOTAL, *hours])
-        (since,) = self._workload.notes([SINCE])
+        (since,) = self._workload.notes([tally.SINCE])
         scope = self._scope()
         edge = self._edge() if self._edge is not None else None
         return savings(
             now,
-            price_table(scope.models).money,
+            scope.money,
             [
                 ("start", None if since is None else float(since), sums[0]),
                 ("week", now - 7 * tally.DAY_S, tally.total_of(sums[1:])),

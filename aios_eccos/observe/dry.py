@@ -10,7 +10,8 @@ from aios_eccos.router import Router
 from aios_eccos.values import Answer, Query, Settled
 from aios_eccos.workload.memory import MemoryWorkload
 
-from .trace import Trace, trace_of
+from .trace import Trace
+from .tracing import trace_of
 
 #: Characters a token, where no tokenizer of the model is at hand.
 CHARACTERS_PER_TOKEN = 4

@@ -97,7 +97,7 @@ def why(option: Option, trace: Trace) -> str:
     if option.model == trace.model:
         return "chosen"
     if not option.allowed:
-        return "not allowed or not able"
+        return "closed to this call"
     if chosen is None:
         return ""
     stronger, cheaper = option.success > chosen.success, option.cost_usd < chosen.cost_usd
@@ -125,7 +125,7 @@ def sentence(trace: Trace, bound: str) -> str:
     if bound == "no decision":
         return f"{text}: {trace.reason}."
     if bound == "allowed models":
-        return f"{text}: no other model may serve this call."
+        return f"{text}: {_closed(trace)}."
     if bound == "no history":
         return f"{text}, the strongest: too little history like it to save money by."
     if bound.startswith("limit of "):
@@ -136,6 +136,15 @@ def sentence(trace: Trace, bound: str) -> str:
     if bound == "floor":
         return text + _floor_words(trace, chosen)
     return f"{text}: it is the cheapest, and good enough for the floor."
+
+
+def _closed(trace: Trace) -> str:
+    """Why no other model could be chosen."""
+    if trace.named == 1:
+        return "its agent allows no other"
+    if trace.attempts > 1:
+        return "the others rest after errors, may not serve it, or have just failed on it"
+    return "the others may not serve it, or rest after errors"
 
 
 def _floor_words(trace: Trace, chosen: Option) -> str:

@@ -11,7 +11,6 @@ from aios_eccos.values import Model
 from aios_eccos.workload.store import Load, WorkloadStore
 
 from . import tally
-from .recorder import SINCE
 from .trace import Trace, read_traces
 from .verdicts import read_alarms
 from .views import AlarmView, EdgeView
@@ -66,7 +65,7 @@ def read_facts(
     loads = workload.loads({model.slot: model.limit for model in models})
     hours, minutes = tally.periods("h", now, 25), tally.periods("m", now, 2)
     sums = workload.tallies([tally.TOTAL, *hours, *minutes])
-    (since,) = workload.notes([SINCE])
+    (since,) = workload.notes([tally.SINCE])
     return Facts(
         at=now,
         settings=settings,

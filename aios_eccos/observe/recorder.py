@@ -21,7 +21,8 @@ from aios_eccos.workload.ledger import Tally
 
 from . import tally
 from .events import in_force, note_in_force
-from .trace import Trace, to_fields, trace_of
+from .trace import Trace, to_fields
+from .tracing import trace_of
 
 if TYPE_CHECKING:
     from aios_eccos.engine import Engine
@@ -38,8 +39,6 @@ LEARN_AFTER_S = 1.0
 LEARN_MOST = 2_000
 #: Seconds between two looks for changes of what is in force.
 LOOK_S = 5.0
-#: The note of when the first call was kept.
-SINCE = "since"
 LINE_MOST = 500
 
 
@@ -167,8 +166,8 @@ class Recorder:
     def _begin(self, engine: Engine) -> None:
         """Note once when the first call was kept."""
         if not self._begun:
-            if engine.workload.notes([SINCE]) == [None]:
-                engine.workload.swap_note(SINCE, repr(time.time()))
+            if engine.workload.notes([tally.SINCE]) == [None]:
+                engine.workload.swap_note(tally.SINCE, repr(time.time()))
             self._begun = True
 
     def _remember(self, batch: list[Settled]) -> None:

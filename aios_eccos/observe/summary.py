@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aios_eccos.predict.pricing import state_of
 from aios_eccos.values import Model
 
 from . import metrics, tally
@@ -94,7 +93,7 @@ def _model(model: Model, facts: Facts, day: Sums, slot_price: float) -> ModelVie
         limit=load.limit,
         declared_limit=model.limit,
         cooling_s=load.cooling_s,
-        price=state_of(model),
+        price=model.price_state,
         input_price=model.input_price,
         output_price=model.output_price,
         context_window=model.context_window,

@@ -18,6 +18,8 @@ MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 KEPT_S = {"m": 3 * HOUR_S, "h": 90 * DAY_S, "d": 90 * DAY_S}
 LENGTH_S = {"m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
 TOTAL = "total"
+#: The note of when the first call was kept.
+SINCE = "since"
 #: Upper bounds of the histograms, seconds.
 WAITED_LE = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 DECIDED_LE = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)

@@ -10,7 +10,6 @@ from aios_eccos.workload.ledger import Ledger, Tally
 from . import tally
 from .alarm import BETS, DELTA, e_value
 from .events import keep
-from .recorder import SINCE
 from .trace import Trace
 from .views import AlarmView
 
@@ -80,7 +79,7 @@ def read_alarms(ledger: Ledger, now: float) -> list[AlarmView]:
         WorkloadError: the ledger cannot be used.
     """
     today = tally.number("d", now)
-    (since,) = ledger.notes([SINCE])
+    (since,) = ledger.notes([tally.SINCE])
     first = today if since is None else min(tally.number("d", float(since)), today)
     found = ledger.tallies(tally.periods("d", now, DAYS))
     days = {today - DAYS + 1 + i: sums for i, sums in enumerate(found) if sums}

@@ -75,9 +75,7 @@ class Prices:
 
 def state_of(model: Model) -> PriceState:
     """Whether the model is priced, declared free (0 in config) or of unknown price."""
-    if model.input_price is None or model.output_price is None:
-        return "unknown"
-    return "free" if model.input_price == 0 and model.output_price == 0 else "priced"
+    return model.price_state
 
 
 def price_table(models: Sequence[Model]) -> Prices:
