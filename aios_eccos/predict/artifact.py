@@ -68,7 +68,6 @@ def save_head(
         "embedder": embedder,
         "models": list(head.models),
         "data": data,
-        "spread": head.mixer.spread,
         "arrays": _hash(arrays),
         "facts": dict(facts or {}),
     }
@@ -130,7 +129,7 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
         arrays = load(path.read_bytes())
         if _hash(arrays) != about["arrays"]:
             raise ValueError("its hash differs")
-        return _assemble(names, arrays, float(about["spread"]))
+        return _assemble(names, arrays)
     except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
 
@@ -163,7 +162,7 @@ def _fields(kind: Any) -> tuple[str, ...]:
     return tuple(kind.__dataclass_fields__)
 
 
-def _assemble(models: tuple[str, ...], arrays: Mapping[str, Any], spread: float) -> Trained:
+def _assemble(models: tuple[str, ...], arrays: Mapping[str, Any]) -> Trained:
     def part(name: str, fields: tuple[str, ...]) -> dict[str, Any]:
         return {field: arrays[f"{name}.{field}"] for field in fields}
 
@@ -178,7 +177,7 @@ def _assemble(models: tuple[str, ...], arrays: Mapping[str, Any], spread: float)
         models=models,
         judged=arrays["judged"],
         machine=machine,
-        mixer=Mixer(**part("mixer", _MIXER), spread=spread),
+        mixer=Mixer(**part("mixer", _MIXER)),
         alone=Mixer(**part("alone", _MIXER)),
         length_scale=arrays["length_scale"],
         replay=Replay(**part("replay", _fields(Replay))),

@@ -116,14 +116,12 @@ class Mixer:
         head_level, near_level: (m,) mean log-odds over history.
         level: (m,) the forecast's own level.
         weights: of the head's difficulty and remainder, then of the neighbors'.
-        spread: factor on the remainders, chosen on history.
     """
 
     head_level: FloatArray
     near_level: FloatArray
     level: FloatArray
     weights: FloatArray
-    spread: float = 1.0
 
     @classmethod
     def head_alone(cls, head: FloatArray) -> Mixer:
@@ -157,7 +155,7 @@ class Mixer:
         hard, rest, near_hard, near_rest = self._parts(head, near)
         a, b, c, d = self.weights
         shared = a * hard + c * near_hard
-        out = self.level + shared + self.spread * (b * rest + d * near_rest)
+        out = self.level + shared + b * rest + d * near_rest
         return np.asarray(np.clip(out, -MAX_LOG_ODDS, MAX_LOG_ODDS), dtype=float)
 
     def _parts(

@@ -1,0 +1,133 @@
+"""The certified floor: a price that keeps it, with a stated confidence, on calls like these.
+
+Learn-then-test with fixed-sequence testing (Angelopoulos et al. 2021, section 2.3): on calibration
+rows that no fit has seen, walk a fixed grid of prices from the dearest down, while the
+Clopper-Pearson lower bound of success at level delta is at least the floor. The last price that
+passes keeps the floor with probability 1 - delta over the draw of the calibration rows, if later
+calls are drawn like them and no limit changes the choices.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from aios_eccos.errors import DataError
+from aios_eccos.predict.floor import choose
+from aios_eccos.values import FloatArray
+
+#: Chance that a certificate is wrong.
+DELTA = 0.1
+#: Prices in a fixed grid; few, so that neighbors in it differ by more than rounding.
+STEPS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What anyone needs to recompute the claim.
+
+    Attributes:
+        floor: the claim; price: least price that carries it, in dollars per success.
+        n: calibration rows; delta: chance that the claim is wrong.
+        grid: prices walked, dearest first; successes: at each price that was walked.
+        data: hash of the calibration rows. Void while limits bind.
+    """
+
+    floor: float
+    price: float
+    n: int
+    delta: float
+    grid: tuple[float, ...]
+    successes: tuple[int, ...]
+    data: str
+
+    def to_json(self) -> str:
+        """One JSON object."""
+        return json.dumps(asdict(self))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """No price passes. `reachable` is the highest floor that the dearest one would certify."""
+
+    floor: float
+    reachable: float
+    n: int
+    delta: float
+
+
+def success_bound(successes: int, n: int, delta: float) -> float:
+    """Clopper-Pearson lower bound of a chance at one-sided level delta; 0 without successes."""
+    from scipy.stats import beta
+
+    return float(beta.ppf(delta, successes, n - successes + 1)) if successes else 0.0
+
+
+def price_grid(cost: FloatArray) -> tuple[float, ...]:
+    """A grid that depends on costs alone, so that no outcome has a say in it; dearest first."""
+    positive = cost[cost > 0]
+    if not len(positive):
+        return (1.0,)
+    low, high = float(np.median(positive)) / 10, 1e3 * float(positive.max())
+    return tuple(float(price) for price in np.geomspace(high, low, STEPS))
+
+
+def certify(
+    success: FloatArray,
+    outcomes: FloatArray,
+    cost: FloatArray,
+    floor: float,
+    *,
+    data: str,
+    delta: float = DELTA,
+    grid: tuple[float, ...] | None = None,
+) -> Certificate | Refusal:
+    """Certify a floor on calibration rows.
+
+    Args:
+        success: (n, m) forecasts by what will serve, fitted without these rows.
+        outcomes: (n, m); a partly right answer counts as wrong, a missing verdict too.
+        cost: (n, m) expected cost, as the decisions will use it.
+        data: hash of the calibration rows, for the certificate.
+        grid: prices, dearest first; default `price_grid(cost)`.
+    """
+    n, prices = len(success), grid or price_grid(cost)
+    counts: list[int] = []
+    for price in prices:
+        got = outcomes[np.arange(n), choose(success, cost, price)]
+        counts.append(int((np.nan_to_num(got) >= 1).sum()))
+        if success_bound(counts[-1], n, delta) < floor:
+            break
+    passed = len(counts) - (success_bound(counts[-1], n, delta) < floor)
+    if not passed:
+        return Refusal(floor, success_bound(counts[0], n, delta), n, delta)
+    walked = tuple(prices[: len(counts)])
+    return Certificate(floor, prices[passed - 1], n, delta, walked, tuple(counts), data)
+
+
+def verify(raw: str) -> Certificate:
+    """Read a certificate and recompute its claim.
+
+    Raises:
+        DataError: it is no certificate, or its claim does not follow from its counts.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(raw)
+        paper = Certificate(
+            **fields | {"grid": tuple(fields["grid"]), "successes": tuple(fields["successes"])}
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"not a certificate: {error}") from error
+    passed = 0
+    for count in paper.successes:
+        if success_bound(count, paper.n, paper.delta) < paper.floor:
+            break
+        passed += 1
+    falling = all(a > b for a, b in zip(paper.grid, paper.grid[1:], strict=False))
+    fits = len(paper.grid) >= passed and 0 <= max(paper.successes, default=0) <= paper.n
+    if not passed or not falling or not fits or paper.price != paper.grid[passed - 1]:
+        raise DataError("the certificate's claim does not follow from its counts")
+    return paper

@@ -1,0 +1,116 @@
+"""The controlled floor: every observed outcome moves the log of the price of success.
+
+    ln(price) += eta x (floor - outcome)
+
+Sum it over T calls: mean(floor - outcome) = ln(price_end / price_start) / (eta T), whatever the
+calls and however wrong the forecasts, as long as the price does not stand at its end (adaptive
+conformal inference, Gibbs and Candes 2021, on the price rather than the level). So the shortfall
+is at most ln(price_max / price_start) / (eta T), plus (delay + 1) / T for outcomes that come late.
+It needs no window, no reset and no clip but the ends; it is shared by all kernels and kept.
+
+Where an outcome is not seen, the success that was promised (history's optimism taken off) stands
+in for it. What is unseen is then no worse off than without control, what is seen is corrected.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from aios_eccos.predict.floor import PriceCurve
+
+#: Step of the log price. .1 to .2 hold shift and quiet times alike; see docs.
+ETA = 0.1
+#: Verdicts from which on the floor is controlled rather than expected.
+START_AT = 30
+
+
+def log_step(floor: float, outcome: float | None, promised: float, eta: float = ETA) -> float:
+    """What one call adds to ln(price).
+
+    Args:
+        floor: absolute, 0..1.
+        outcome: correctness seen, None if nobody judged.
+        promised: success forecast of the choice, optimism taken off.
+    """
+    return eta * (floor - (promised if outcome is None else outcome))
+
+
+def shortfall_bound(
+    start: float, greatest: float, calls: int, *, eta: float = ETA, delay: int = 0
+) -> float:
+    """The most that mean success can be below the floor after `calls` calls, all of them seen.
+
+    Args:
+        start, greatest: price at the first call, and its upper end.
+        delay: calls between a decision and its outcome, at most.
+    """
+    return math.log(greatest / start) / (eta * calls) + (delay + 1) / calls
+
+
+@dataclass(frozen=True, slots=True)
+class ControlledPrice:
+    """A price under control, as a value: `after` gives the next one.
+
+    Attributes:
+        price: now; least, greatest: its ends.
+        calls: outcomes (or stand-ins) taken so far; at_end: those that found it at an end.
+    """
+
+    price: float
+    least: float
+    greatest: float
+    calls: int = 0
+    at_end: int = 0
+
+    @classmethod
+    def start(cls, curve: PriceCurve, floor: float) -> ControlledPrice:
+        """At history's price for the floor, between the curve's own ends."""
+        least, greatest = float(curve.prices[1]), float(curve.prices[-1])
+        return cls(min(max(curve.price_for(floor), least), greatest), least, greatest)
+
+    def after(self, step: float) -> ControlledPrice:
+        """The price after one log step."""
+        wanted = self.price * math.exp(step)
+        moved = min(max(wanted, self.least), self.greatest)
+        ended = self.at_end + (moved != wanted)
+        return ControlledPrice(moved, self.least, self.greatest, self.calls + 1, ended)
+
+    @property
+    def share_at_end(self) -> float:
+        """Share of steps that an end cut short; the bound does not hold while this grows."""
+        return self.at_end / self.calls if self.calls else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FloorMonitor:
+    """Evidence that mean success is below the floor, valid however often one looks.
+
+    The mean over a few stakes b of prod(1 + b (floor - outcome)) is a nonnegative supermartingale
+    from 1 while every call's chance of success is at least the floor; by Ville's inequality it
+    ever reaches 1/delta with probability at most delta (Waudby-Smith and Ramdas 2024).
+    """
+
+    wealth: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
+    calls: int = 0
+
+    #: Stakes; each may be at most 1 / (1 - floor), so 1 is safe for every floor.
+    STAKES: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 0.9)
+
+    def after(self, floor: float, outcome: float) -> FloorMonitor:
+        """The evidence after one more observed outcome."""
+        grown = (
+            wealth * (1 + stake * (floor - outcome))
+            for wealth, stake in zip(self.wealth, self.STAKES, strict=True)
+        )
+        return FloorMonitor(tuple(grown), self.calls + 1)
+
+    @property
+    def evidence(self) -> float:
+        """The e-value: 20 would be seen by chance in at most one of 20 runs."""
+        return sum(self.wealth) / len(self.wealth)
+
+    def alarm(self, delta: float = 0.05) -> bool:
+        """Whether the evidence has reached 1/delta."""
+        return self.evidence >= 1 / delta

@@ -1,0 +1,131 @@
+"""Control, monitoring and certificates: what they promise must hold, also with bad forecasts."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from predict_world import MODELS, make_table
+
+from aios_eccos.errors import DataError
+from aios_eccos.predict.certify import (
+    Certificate,
+    Refusal,
+    certify,
+    price_grid,
+    success_bound,
+    verify,
+)
+from aios_eccos.predict.control import ControlledPrice, FloorMonitor, log_step, shortfall_bound
+from aios_eccos.predict.floor import choose, price_curve
+from aios_eccos.predict.pricing import price_table
+
+
+def world_of(n, seed):
+    table, truth = make_table(n, seed=seed)
+    return table, truth, price_table(MODELS).cost(table.input_tokens, table.output_tokens)
+
+
+def test_control_brings_the_floor_though_every_forecast_is_too_high():
+    _, truth, cost = world_of(2000, 1)
+    boastful = np.clip(truth + 0.15, 0, 0.99)
+    curve = price_curve(boastful, truth + 0.15, cost)  # believes its own boast
+    stream, truth, cost = world_of(3000, 2)
+    state, had = ControlledPrice.start(curve, 0.65), []
+    start = state.price
+    for i in range(3000):
+        pick = int(
+            choose(np.clip(truth[i : i + 1] + 0.15, 0, 0.99), cost[i : i + 1], state.price)[0]
+        )
+        had.append(stream.correctness[i, pick])
+        state = state.after(log_step(0.65, had[-1], 0.8))
+    assert np.mean(had[:200]) < 0.63
+    bound = shortfall_bound(start, state.greatest, 3000)
+    assert abs(np.mean(had) - 0.65) < 0.02 and 0.65 - np.mean(had) <= bound
+    assert state.share_at_end < 0.01 and state.calls == 3000
+    assert 0.65 - np.mean(had) == pytest.approx(np.log(state.price / start) / (0.1 * 3000))
+
+
+def test_unseen_outcomes_count_as_promised():
+    assert log_step(0.7, None, 0.7) == 0.0
+    assert log_step(0.7, 0.0, 0.7) == pytest.approx(0.07)
+    assert log_step(0.7, 1.0, 0.7, eta=0.2) == pytest.approx(-0.06)
+
+
+def test_a_price_stays_between_its_ends_and_counts_when_it_stands_there():
+    state = ControlledPrice(1.0, 0.5, 2.0)
+    for _ in range(10):
+        state = state.after(0.5)
+    assert state.price == 2.0 and state.share_at_end == pytest.approx(0.9)
+    assert ControlledPrice(1.0, 0.5, 2.0).share_at_end == 0.0
+
+
+def test_the_bound_shrinks_with_calls_and_grows_with_delay():
+    assert shortfall_bound(1, 10, 100) == pytest.approx(np.log(10) / 10 + 0.01)
+    assert shortfall_bound(1, 10, 1000, delay=50) > shortfall_bound(1, 10, 1000)
+
+
+def test_monitor_stays_silent_on_a_kept_floor_and_speaks_on_a_broken_one():
+    rng = np.random.default_rng(0)
+    false_alarms = 0
+    for _ in range(200):
+        monitor, rang = FloorMonitor(), False
+        for outcome in rng.uniform(size=400) < 0.8:
+            monitor = monitor.after(0.8, float(outcome))
+            rang = rang or monitor.alarm(0.05)
+        false_alarms += rang
+    assert false_alarms <= 16
+    for outcome in rng.uniform(size=600) < 0.7:
+        monitor = monitor.after(0.8, float(outcome))
+    assert FloorMonitor().evidence == 1.0
+    broken = FloorMonitor()
+    for outcome in rng.uniform(size=600) < 0.7:
+        broken = broken.after(0.8, float(outcome))
+    assert broken.alarm(0.05) and broken.calls == 600
+
+
+def test_certified_floors_hold_as_often_as_they_say():
+    kept = 0
+    for draw in range(40):
+        table, truth, cost = world_of(300, 100 + draw)
+        paper = certify(truth, table.correctness, cost, 0.6, data="x")
+        _, fresh_truth, fresh_cost = world_of(3000, 500 + draw)
+        pick = choose(fresh_truth, fresh_cost, paper.price)
+        kept += fresh_truth[np.arange(3000), pick].mean() >= 0.6
+    assert kept >= 34
+
+
+def test_a_floor_out_of_reach_is_refused_with_one_that_is_not():
+    table, truth, cost = world_of(300, 3)
+    answer = certify(truth, table.correctness, cost, 0.99, data="x")
+    assert isinstance(answer, Refusal)
+    assert isinstance(
+        certify(truth, table.correctness, cost, answer.reachable - 1e-9, data="x"), Certificate
+    )
+
+
+def test_missing_verdicts_and_half_right_answers_never_help():
+    table, truth, cost = world_of(300, 4)
+    worse = np.where(np.random.default_rng(0).uniform(size=truth.shape) < 0.1, np.nan, 0.5)
+    worse = np.where(np.isnan(worse) | (table.correctness == 0), worse, table.correctness)
+    low = certify(truth, worse, cost, 0.99, data="x")
+    assert low.reachable <= certify(truth, table.correctness, cost, 0.99, data="x").reachable
+
+
+def test_certificates_are_recomputed_by_anyone():
+    table, truth, cost = world_of(400, 5)
+    paper = certify(truth, table.correctness, cost, 0.6, data="abc")
+    assert verify(paper.to_json()) == paper
+    for change in ({"floor": 0.9}, {"price": 1.0}, {"successes": [401]}, {"successes": []}):
+        with pytest.raises(DataError, match="does not follow"):
+            verify(json.dumps(dataclasses.asdict(paper) | change))
+    for raw in ("{", "[]", '{"floor": 1}'):
+        with pytest.raises(DataError, match="not a certificate"):
+            verify(raw)
+
+
+def test_bound_and_grid_at_their_edges():
+    assert success_bound(0, 10, 0.1) == 0.0
+    assert success_bound(10, 10, 0.1) == pytest.approx(0.1 ** (1 / 10))
+    assert price_grid(np.zeros((2, 2))) == (1.0,)
+    assert np.all(np.diff(price_grid(np.ones((2, 2)))) < 0)
