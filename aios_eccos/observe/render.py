@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from .text import (
     NONE,
-    bar,
     cut,
     moment,
     money,
@@ -15,6 +14,7 @@ from .text import (
     table,
     wrap,
 )
+from .text import load as slots
 from .trace import Trace
 from .views import (
     AlarmView,
@@ -78,12 +78,12 @@ def window(view: WindowView, known: bool) -> str:
 
 def alarm(view: AlarmView) -> str:
     """One floor's e-process."""
-    whose = f" of {view.policy}" if view.policy else ""
-    state = "! BROKEN" if view.broken else "not shown broken"
-    return cut(
-        f"floor{whose:<3} {state}: asked {percent(view.floor)}, verdicts {percent(view.realised)} "
-        f"on {view.verdicts}, e = {view.e_value:.3g} (alarm at {view.alarm_at:g})",
-        80,
+    whose = f" for {view.policy}" if view.policy else ""
+    state = "! BROKEN" if view.broken else "holds so far"
+    return wrap(
+        f"floor    {state}{whose}: asked {percent(view.floor)}, verdicts say "
+        f"{percent(view.realised)} ({view.verdicts}); e {view.e_value:.3g}, alarm at "
+        f"{view.alarm_at:g}"
     )
 
 
@@ -119,8 +119,7 @@ def load_table(models: list[ModelView], known: bool) -> str:
     rows = [
         [
             m.model,
-            f"{bar(m.in_use, m.limit)} {m.in_use}/{m.limit}",
-            f"rests {m.cooling_s:.0f} s" if m.cooling_s > 0 else "",
+            slots(m.in_use, m.limit, m.cooling_s),
             f"{m.calls:,}",
             percent(m.share),
             f"{m.failures:,}",
@@ -129,7 +128,7 @@ def load_table(models: list[ModelView], known: bool) -> str:
         ]
         for m in models
     ]
-    heads = ["model (day)", "load", "", "calls>", "share>", "failed>", "cost>", "slot price>"]
+    heads = ["model (day)", "load", "calls>", "share>", "failed>", "cost>", "slot price>"]
     return table(heads, rows) if rows else "no models are configured here"
 
 
@@ -138,13 +137,11 @@ def load(view: ModelsView) -> str:
     rows = [
         [
             m.model,
-            bar(m.in_use, m.limit, 30),
-            f"{m.in_use}/{m.limit}",
-            f"{m.cooling_s:.0f} s" if m.cooling_s > 0 else NONE,
+            slots(m.in_use, m.limit, m.cooling_s, 40),
         ]
         for m in view.models
     ]
-    return table(["model", "load", "slots>", "rests>"], rows) if rows else "no models"
+    return table(["model", "load"], rows) if rows else "no models"
 
 
 def models(view: ModelsView) -> str:
@@ -188,12 +185,8 @@ def last(view: DecisionsView) -> str:
     if not rows:
         return "no decisions yet"
     heads = ["id", "time", "agent", "model", "promise>", "cost>", "waited>", "outcome"]
-    # The id must stay whole: it is what `explain` is asked with. Agents and models give way.
-    spare = 80 - 2 * 7 - sum(max(len(r[i]) for r in [*rows, heads]) for i in (0, 1, 4, 5, 6, 7))
-    for row in rows:
-        row[2] = cut(row[2], max(spare // 2, 6))
-        row[3] = cut(row[3], max(spare - spare // 2, 8))
-    return table(heads, rows)
+    # The id must stay whole: it is what `explain` is asked with.
+    return table(heads, rows, give=(2, 3))
 
 
 def outcome(trace: Trace, verdict: float | None) -> str:

@@ -23,8 +23,11 @@ def money(value: float | None, known: bool = True) -> str:
         text = f"{size:,.0f}"
     elif size >= 1 or size == 0:
         text = f"{size:.2f}"
+    elif size >= 1e-3:
+        text = f"{size:.{2 - math.floor(math.log10(size))}f}"
     else:
-        text = f"{size:.{2 - math.floor(math.log10(size))}f}" if size >= 1e-9 else "0.00"
+        digits, power = f"{size:.2e}".split("e")
+        text = f"{digits}e{int(power)}"
     return f"{sign}${text}" if known else f"{sign}{text}u"
 
 
@@ -70,6 +73,12 @@ def bar(used: int, limit: int, width: int = 10) -> str:
     return "#" * filled + "." * (width - filled)
 
 
+def load(used: int, limit: int, cooling_s: float, width: int = 10) -> str:
+    """Load as a bar with its numbers; a model that rests shows for how long instead."""
+    shown = f"rests {cooling_s:.0f} s" if cooling_s > 0 else bar(used, limit, width)
+    return f"{shown:<{width}} {used}/{limit}"
+
+
 def cut(text: str, width: int) -> str:
     """The text in at most `width` columns, without control characters."""
     clean = "".join(c if c.isprintable() else " " for c in text)
@@ -82,14 +91,20 @@ def wrap(text: str, indent: str = "") -> str:
     return textwrap.fill(clean, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int = WIDTH) -> str:
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int = WIDTH,
+    give: Sequence[int] = (0, -1),
+) -> str:
     """Columns two blanks apart: words to the left, numbers (heads that end in `>`) to the right.
 
-    The first column gives way where the table would be too wide, then the last.
+    Args:
+        give: columns that give way, down to eight characters, where the table would be too wide.
     """
     heads = [name.removesuffix(">") for name in head]
     wide = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
-    for i in (0, len(heads) - 1):
+    for i in give:
         surplus = sum(wide) + 2 * (len(wide) - 1) - width
         wide[i] = max(wide[i] - max(surplus, 0), min(wide[i], 8))
     lines = []
