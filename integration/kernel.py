@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 
 START_S = 180.0
+#: Stands in for AIOS's tool server, which wants a desktop: a child that lives until it is ended.
+TOOL_SERVER = "tool_server_stub.py"
 ONCE = Path(__file__).parents[1] / "aios_eccos/kernel/once"
 
 
@@ -39,6 +41,7 @@ def free_port() -> int:
 def copy_aios(aios: Path, target: Path) -> Path:
     """A copy of AIOS's checkout without its git data."""
     shutil.copytree(aios, target, ignore=shutil.ignore_patterns(".git", "aios-rs", "docs"))
+    (target / TOOL_SERVER).write_text("import time\n\ntime.sleep(1e6)\n")
     return target
 
 
@@ -62,7 +65,7 @@ def base_config(models: list[dict[str, Any]], port: int, router: dict[str, Any])
         "storage": {"root_dir": "root", "use_vector_db": False},
         "scheduler": {"log_mode": "console"},
         "agent_factory": {"log_mode": "console", "max_workers": 64},
-        "tool": {"mcp_server_script_path": "aios/tool/mcp_server.py"},
+        "tool": {"mcp_server_script_path": TOOL_SERVER},
         "server": {"host": "localhost", "port": port},
     }
 

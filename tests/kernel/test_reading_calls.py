@@ -1,0 +1,299 @@
+"""What a call asks, needs and hints at; what an answer or an exception of a client means."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from aios_eccos.errors import KernelError
+from aios_eccos.kernel import answers, calls, client, contract
+from aios_eccos.kernel.sessions import Sessions
+from aios_eccos.kernel.settle import settle
+from aios_eccos.values import Failure
+
+
+def asked(**fields: Any) -> Any:
+    defaults: dict[str, Any] = {
+        "llms": None,
+        "messages": [{"role": "user", "content": "hello"}],
+        "tools": None,
+        "max_new_tokens": 100,
+        "message_return_type": "text",
+        "response_format": None,
+    }
+    return SimpleNamespace(**{**defaults, **fields})
+
+
+def read(available: tuple[str, ...] = ("small", "large"), **fields: Any) -> Any:
+    return calls.read_query("agent", asked(**fields), available)
+
+
+def test_needs_are_read_off_the_call() -> None:
+    picture = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]
+    assert read().needs == frozenset()
+    assert read(tools=[{"name": "t"}]).needs == {"tools"}
+    assert read(message_return_type="json").needs == {"json"}
+    assert read(response_format={"type": "json_schema"}).needs == {"json"}
+    assert read(messages=picture).needs == {"vision"}
+    assert read(messages=picture).input_tokens >= calls.IMAGE_TOKENS
+
+
+def test_lengths_count_messages_and_tools() -> None:
+    long = [{"role": "user", "content": "x" * 4000}]
+    assert read(messages=long).input_tokens == 1000
+    assert read(messages=long, tools=[{"name": "y" * 400}]).input_tokens > 1090
+
+
+def test_hints_from_any_entry() -> None:
+    query = read(
+        llms=[
+            {"name": "small"},
+            {"name": "large", "eccos": {"floor": 0.9, "priority": 3, "deadline_s": 5}},
+        ]
+    )
+    assert (query.floor, query.priority, query.allowed) == (0.9, 3, ("small", "large"))
+    assert query.deadline == pytest.approx(query.arrived + 5)
+
+
+def test_hints_without_a_model_allow_every_model() -> None:
+    assert read(llms=[{"eccos": {"floor": 0.5}}]).allowed is None
+
+
+@pytest.mark.parametrize(
+    "llms",
+    [
+        [{"name": "small", "eccos": 5}],
+        [{"name": "small", "eccos": {"floor": "high"}}],
+        [{"name": "small", "eccos": {"floor": True}}],
+        [{"name": "small", "eccos": {"deadline_s": -1}}],
+        [{"name": ""}],
+        ["small"],
+    ],
+)
+def test_malformed_entries_are_refused(llms: Any) -> None:
+    with pytest.raises(calls.Refused) as refused:
+        read(llms=llms)
+    assert refused.value.status_code == 400
+
+
+def test_names_keep_their_order_once() -> None:
+    names = [{"name": n} for n in ("large", "gone", "small", "large")]
+    assert read(llms=names).allowed == ("large", "small")
+
+
+USER = {"role": "user", "content": "u"}
+REPLY = {"role": "assistant", "content": "a"}
+TOOL = {"role": "tool", "content": "t"}
+
+
+def test_a_conversations_next_call_finds_the_one_before() -> None:
+    opening = [USER]
+    assert calls.conversation("a", opening) is None
+    second = [USER, REPLY, {"role": "user", "content": "more"}]
+    assert calls.conversation("a", second) == calls.turn("a", opening)
+    third = [*second, REPLY, USER]
+    assert calls.conversation("a", third) == calls.turn("a", second)
+
+
+def test_a_tool_loop_finds_the_call_before() -> None:
+    opening = [USER]
+    after_tool = [USER, REPLY, TOOL]
+    assert calls.conversation("a", after_tool) == calls.turn("a", opening)
+    after_two = [*after_tool, REPLY, TOOL, TOOL]
+    assert calls.conversation("a", after_two) == calls.turn("a", after_tool)
+    assert calls.conversation("a", [USER, TOOL]) == calls.turn("a", opening)
+
+
+def test_keys_hold_no_text_and_differ_by_agent() -> None:
+    key = calls.turn("a", [{"role": "user", "content": "a secret"}])
+    assert "secret" not in key
+    assert key != calls.turn("b", [{"role": "user", "content": "a secret"}])
+    assert calls.conversation("a", [REPLY]) is None
+
+
+def test_sessions_forget_the_old_and_the_surplus() -> None:
+    sessions = Sessions(remembered_s=60, most=2)
+    for key in ("one", "two", "three"):
+        sessions.remember(key, "small")
+    assert sessions.recall("one") is None
+    assert sessions.recall("three") == "small"
+    assert sessions.recall(None) is None
+    expired = Sessions(remembered_s=0)
+    expired.remember("one", "small")
+    assert expired.recall("one") is None
+
+
+def test_the_last_user_text_whatever_the_content() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url"}, {"type": "text", "text": "b"}]
+    assert calls.last_user_text([{"role": "user", "content": parts}]) == "a\nb"
+    assert calls.last_user_text([{"role": "system", "content": "s"}]) == "s"
+    assert calls.last_user_text([{"role": "user", "content": None}, "no message", {}]) == ""
+
+
+def completion(
+    content: Any = None, tool_calls: Any = None, finish: str = "stop", choices: Any = ...
+) -> Any:
+    message = SimpleNamespace(content=content, tool_calls=tool_calls)
+    choice = SimpleNamespace(message=message, finish_reason=finish)
+    return SimpleNamespace(choices=[choice] if choices is ... else choices, usage=None)
+
+
+def tool_call(arguments: str = "{}", name: str = "demo__add") -> Any:
+    return SimpleNamespace(function=SimpleNamespace(name=name, arguments=arguments), id=None)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        (completion(choices=[]), "empty choices"),
+        (completion(choices=None), "empty choices"),
+        ("<html>", "invalid answer"),
+        (completion(), "empty answer"),
+        (completion(""), "empty answer"),
+    ],
+)
+def test_an_answer_without_content_is_broken(response: Any, reason: str) -> None:
+    with pytest.raises(answers.Broken) as broken:
+        answers.read(response, None)
+    assert broken.value.reason == reason
+    assert answers.failure_of(broken.value).retryable
+
+
+def test_an_answer_cut_off_before_its_first_word_is_not_asked_again() -> None:
+    with pytest.raises(answers.Broken) as broken:
+        answers.read(completion("", finish="length"), None)
+    assert not answers.failure_of(broken.value).retryable
+
+
+def test_tool_names_go_out_and_come_back_exactly() -> None:
+    tools = [{"function": {"name": "a/b"}}, {"name": "under__score"}]
+    sent, names = answers.wire_tools(tools)
+    assert [tool["function"]["name"] for tool in sent] == ["a__b", "under__score"]
+    assert all(tool["type"] == "function" for tool in sent)
+    back = answers.read(
+        completion("", [tool_call(name=n) for n in ("a__b", "under__score", "x__y")]), names
+    )
+    assert back.tool_calls is not None
+    assert [call["name"] for call in back.tool_calls] == ["a/b", "under__score", "x/y"]
+    assert all(call["id"] for call in back.tool_calls)
+
+
+def test_a_tool_call_that_is_no_json_is_broken() -> None:
+    with pytest.raises(answers.Broken, match="invalid tool call"):
+        answers.read(completion(None, [tool_call("{no")]), {})
+
+
+class Status(Exception):
+    def __init__(self, code: int, headers: dict[str, str] | None = None) -> None:
+        super().__init__("sk-secret-key")
+        self.status_code = code
+        self.response = SimpleNamespace(status_code=code, headers=headers or {})
+
+
+def named(name: str) -> Exception:
+    return type(name, (Exception,), {})("x")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "retryable"),
+    [
+        (Status(429), 429, True),
+        (Status(500), 500, True),
+        (Status(503), 503, True),
+        (Status(400), 400, False),
+        (Status(401), 401, False),
+        (Status(404), 404, False),
+        (named("APITimeoutError"), 504, True),
+        (named("APIConnectionError"), 503, True),
+        (named("JSONDecodeError"), 502, True),
+        (named("APIResponseValidationError"), 502, True),
+        (named("AttributeError"), 500, True),
+    ],
+)
+def test_what_clients_raise_has_a_true_status(
+    error: Exception, status: int, retryable: bool
+) -> None:
+    failure = answers.failure_of(error)
+    assert (failure.status_code, failure.retryable) == (status, retryable)
+
+
+def test_retry_after_in_seconds_is_kept() -> None:
+    assert answers.failure_of(Status(429, {"retry-after": "7"})).retry_after_s == 7
+    for odd in ({}, {"retry-after": "Fri, 01 Jan 2027"}, {"retry-after": "-1"}):
+        assert answers.failure_of(Status(429, odd)).retry_after_s is None
+
+
+def test_error_texts_never_carry_a_key() -> None:
+    for code in (401, 403):
+        error = Status(code)
+        assert "sk-" not in answers.explain(answers.failure_of(error), "small", error)
+    error = Status(400)
+    assert "sk-secret-key" in answers.explain(answers.failure_of(error), "small", error)
+
+
+def test_a_call_is_settled_as_done_and_its_event_comes_last() -> None:
+    steps: list[tuple[str, Any]] = []
+
+    class Recorded:
+        event = SimpleNamespace(set=lambda: steps.append(("event", None)))
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "get_start_time":
+                return lambda: None
+            return lambda value: steps.append((name, value))
+
+    settle(Recorded(), "response")
+    assert [name for name, _ in steps][-2:] == ["set_status", "event"]
+    assert ("set_status", "done") in steps
+    assert ("set_response", "response") in steps
+
+
+def test_explain_without_a_model_names_us() -> None:
+    assert "aios-eccos" in answers.explain(Failure("stopped", 503), None)
+
+
+def test_the_contract_says_what_moved(tmp_path: Any) -> None:
+    problems = contract.check(tmp_path, tmp_path)
+    assert any("aios/llm_core/adapter.py: no such file" in line for line in problems)
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime/launch.py").write_text("def broken(:\n")
+    assert any("launch.py: cannot be read" in line for line in contract.check(tmp_path, tmp_path))
+
+
+def test_a_strategy_of_that_name_in_aios_would_clash(tmp_path: Any) -> None:
+    folder = tmp_path / "aios/llm_core"
+    folder.mkdir(parents=True)
+    (folder / "routing.py").write_text("class RouterStrategy:\n    Eccos = 'eccos'\n")
+    assert any("has 'eccos' of its own" in line for line in contract.check(tmp_path, tmp_path))
+
+
+def test_a_kernel_that_is_not_there_is_none_and_one_that_refuses_is_named(tmp_path: Any) -> None:
+    import http.server
+    import threading
+
+    from aios_eccos.locate import load_config, locate
+
+    class Refusing(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404 if self.path == "/absent" else 403)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        path = tmp_path / "config.yaml"
+        path.write_text(
+            "llms: {models: [{name: a}]}\n"
+            f"server: {{host: 127.0.0.1, port: {server.server_port}}}\n"
+        )
+        config = load_config(locate(config=path))
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        assert client.get(config, "/absent") is None
+        with pytest.raises(KernelError, match="HTTP 403"):
+            client.get(config, "/eccos/kernel")
+        server.shutdown()
+        thread.join()
+    assert client.get(config, "/eccos/kernel") is None
