@@ -11,7 +11,7 @@ from aios_eccos.optimize import lp
 from aios_eccos.optimize.program import TOLERANCE, Prices, Program
 from aios_eccos.optimize.repair import exchange
 from aios_eccos.optimize.serve import servable
-from aios_eccos.optimize.single import HIGHEST, Relaxed, solve_single
+from aios_eccos.optimize.single import HIGHEST, Relaxed, largest, solve_single
 from aios_eccos.optimize.smooth import Soft, anneal
 from aios_eccos.optimize.transport import fit, transport
 from aios_eccos.values import FloatArray, IntArray
@@ -43,11 +43,12 @@ def relax(program: Program, deadline: float | None = None) -> Relaxed:
     if found.timed_out or not _missed(program, found):
         return found
     # Out of reach, or at its edge: first the least shortfall, with the objective as tie-break.
-    nearer = replace(program, objective=program.objective * GAP)
+    weight = GAP / largest(program.objective)
+    nearer = replace(program, objective=program.objective * weight)
     reached = _large(nearer, deadline, ceiling=1.0)
     if _missed(program, reached):
         short = np.maximum(program.need - program.gained(reached.choice), 0.0)
-        prices = Prices(reached.prices.rows / GAP, reached.prices.slots / GAP)
+        prices = Prices(reached.prices.rows / weight, reached.prices.slots / weight)
         return replace(reached, prices=prices, short=short, slot_gains=reached.prices.slots)
     settled = _settled(program, Soft(found.prices, reached.choice, 0), deadline)
     return replace(reached, prices=settled.prices) if _missed(program, settled) else settled

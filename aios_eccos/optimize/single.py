@@ -67,7 +67,7 @@ def solve_single(program: Program, guess: float = 0.0, ceiling: float = np.inf) 
     low = low or _at(program, 0.0)
     if low.gain >= need:
         return _relaxed(program, low, low, 0.0, np.zeros(1))
-    highest = min(ceiling, HIGHEST * _largest(program.objective))
+    highest = min(ceiling, HIGHEST * largest(program.objective))
     high = high or _at(program, highest)
     short, slot_gains = np.zeros(1), None
     if high.gain < need:
@@ -123,6 +123,7 @@ def _relaxed(
     return Relaxed(high.choice, Prices(prices.rows, slots), short, split=split)
 
 
-def _largest(objective: FloatArray) -> float:
+def largest(objective: FloatArray) -> float:
+    """Largest finite magnitude, 1 if there is none but 0."""
     finite = np.abs(objective[np.isfinite(objective)])
     return float(finite.max(initial=0.0)) or 1.0

@@ -91,9 +91,10 @@ def _dealt(shares: FloatArray) -> IntArray:
     choice: IntArray = np.argmax(shares, axis=0).astype(np.int64)
     loose = np.flatnonzero(most < 1 - 1e-3)
     loose = loose[np.lexsort((most[loose], choice[loose]))]
-    draw = np.modf(np.arange(len(loose)) * 0.6180339887498949)[0]
-    dealt = (np.cumsum(shares[:, loose], axis=0) < draw).sum(axis=0)
-    choice[loose] = np.minimum(dealt, len(shares) - 1)
+    draw = np.modf(0.5 + np.arange(len(loose)) * 0.6180339887498949)[0]
+    dealt = np.minimum((np.cumsum(shares[:, loose], axis=0) < draw).sum(axis=0), len(shares) - 1)
+    real = shares[dealt, loose] > 0
+    choice[loose[real]] = dealt[real]
     return choice
 
 

@@ -70,7 +70,7 @@ def fit(reduced: FloatArray, choice: IntArray, capacity: IntArray) -> IntArray:
 def _chain(reduced: FloatArray, choice: IntArray, free: IntArray) -> None:
     """Moves one row out of an overfull column, another on from where it went, ..., in place."""
     m = len(free)
-    move = _moves(reduced, choice)
+    move = np.maximum(_moves(reduced, choice), 0.0)  # no cycles
     cost = np.where(free < 0, 0.0, np.inf)
     came = np.full(m, -1)
     for _ in range(m):
@@ -79,6 +79,8 @@ def _chain(reduced: FloatArray, choice: IntArray, free: IntArray) -> None:
         came[better] = np.argmin(through, axis=0)[better]
         cost = np.minimum(cost, through.min(axis=0))
     goal = int(np.argmin(np.where(free > 0, cost, np.inf)))
+    if free[goal] <= 0 or not np.isfinite(cost[goal]):
+        raise ValueError("the rows do not fit into their allowed slots")
     free[goal] -= 1
     while came[goal] >= 0:
         column = int(came[goal])
