@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from .config import Settings
 from .dispatch import Dispatcher
 from .errors import EccosError
 from .history.embedding import BackgroundEmbedder
@@ -20,10 +19,9 @@ from .history.open import open_embedder, open_history
 from .history.store import HistoryStore
 from .locate import Config, private_dir
 from .policy import unreachable
-from .predict.floor import PriceBook
-from .predict.pricing import Prices, price_table, with_facts
-from .predict.retrieval import RetrievalPredictor, leave_one_out
-from .router import Knowledge, Router
+from .predict.pricing import price_table, with_facts
+from .router import Router
+from .study import head_path, study
 from .values import Model, Settled
 from .workload.connect import open_workload
 
@@ -33,8 +31,6 @@ log = logging.getLogger("aios_eccos.engine")
 UPKEEP_S = 5.0
 #: The history is learnt from anew when it has changed and this many seconds have passed.
 RELEARN_S = 60.0
-#: Rows of history that a price book is made from.
-BOOK_ROWS = 8000
 
 
 class Engine:
@@ -138,7 +134,8 @@ class Engine:
         if self.history is None:
             return
         settings = self.config.settings
-        knowledge = study(self.history, self.embedder, settings, self.prices)
+        head = head_path(self.config.location.state_dir)
+        knowledge = study(self.history, self.embedder, settings, self.prices, head)
         self.router.knowledge = knowledge
         warnings = unreachable(knowledge.book, settings) if knowledge.book is not None else []
         for warning in sorted(set(warnings) - self._warned):
@@ -190,24 +187,6 @@ class Engine:
         self.embedder = BackgroundEmbedder(lambda: embedder)
         self.take_inbox()
         self.learn()
-
-
-def study(
-    history: HistoryStore, embedder: BackgroundEmbedder | None, settings: Settings, prices: Prices
-) -> Knowledge:
-    """What the history teaches: the models' means, and what success costs at these prices.
-
-    Raises:
-        HistoryError: it cannot be read.
-    """
-    table = history.table(limit=BOOK_ROWS)
-    predictor = RetrievalPredictor(history, k=settings.neighbors)
-    predictor.refresh(table)
-    book = None
-    if len(table) > 1 and table.models:
-        success, tokens, _ = leave_one_out(table, settings.neighbors)
-        book = PriceBook.of(table, success, tokens, prices)
-    return Knowledge(predictor, embedder, book)
 
 
 def configured_models(config: Config) -> list[Model]:

@@ -71,12 +71,13 @@ def _with_floor(config: Config, floor: str | None) -> Config:
 
 def _knowledge(config: Config, prices: Path | None) -> tuple[list[Model], Knowledge | None, str]:
     """The pool, what the history says of it, and what the reader should know about that."""
-    from ..engine import configured_models, study
+    from ..engine import configured_models
     from ..errors import ConfigError, HistoryError
     from ..evaluate.dataset import load_prices, pool
     from ..history.embedding import BackgroundEmbedder
     from ..history.open import open_embedder, open_history
     from ..predict.pricing import price_table
+    from ..study import head_path, study
 
     settings = config.settings
     models = configured_models(config)
@@ -98,7 +99,8 @@ def _knowledge(config: Config, prices: Path | None) -> tuple[list[Model], Knowle
             models = pool(known, load_prices(prices) if prices else {}, {}, 32)
         background = BackgroundEmbedder(lambda: embedder)
         background.wait()
-        knows = study(history, background, settings, price_table(models))
+        head = head_path(config.location.state_dir)
+        knows = study(history, background, settings, price_table(models), head)
         # The forecast reads the history, so it must outlive this function: closed at exit.
         return models, knows, "" if history.count() else "forecast on priors: no history yet"
     except BaseException:
