@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from aios_eccos.predict.kernel import Floats
-from aios_eccos.values import FloatArray
+from aios_eccos.predict.priors import PRIOR_TOKENS
+from aios_eccos.values import BoolArray, FloatArray
 
 #: Prior correlation of two models' success functions: what makes a question hard for one makes it
 #: hard for all, so difficulty is learned from every model's outcomes at once (intrinsic
@@ -17,8 +19,8 @@ SHARED = 0.6
 RIDGE = 1.0
 #: Prior standard deviation, in log-odds, of a model's mean around the pool's (or its declared).
 LEVEL_SPREAD = 1.0
-#: Ridge of the log-length regression.
-LENGTH_RIDGE = 3.0
+#: Ridge of the length regression.
+LENGTH_RIDGE = 2.0
 #: Log-odds are kept within this: nobody is sure beyond 1 in 150.
 MAX_LOG_ODDS = 5.0
 
@@ -35,7 +37,7 @@ def log_odds(p: FloatArray) -> FloatArray:
 
 
 def fit_success(
-    coordinates: Floats, correctness: FloatArray, level: FloatArray, steps: int = 60
+    coordinates: Floats, correctness: FloatArray, level: FloatArray
 ) -> tuple[Floats, Floats]:
     """Logistic functions of the coordinates, coupled over models; missing outcomes masked.
 
@@ -47,29 +49,81 @@ def fit_success(
     Returns:
         Slopes (rank, m) and offsets (m,). A model without outcomes gets the shared function.
     """
+    target = np.nan_to_num(correctness).astype(np.float32)
+
+    def logistic(z: Floats) -> tuple[Floats, Floats]:
+        loss = np.logaddexp(0, z) - target * z
+        return loss, np.asarray(0.5 * (1 + np.tanh(0.5 * z)) - target, dtype=np.float32)
+
+    start = _starting_level(correctness, level)
+    return _fit_coupled(coordinates, ~np.isnan(correctness), logistic, start, level, RIDGE)
+
+
+def fit_lengths(coordinates: Floats, tokens: FloatArray) -> tuple[Floats, Floats]:
+    """Gamma regression with log link: functions whose exponential is the mean answer length.
+
+    A model's runaway answers weigh on its mean, so a regression of log lengths, scaled to the
+    mean, spreads them over all questions; this one says which questions they come from.
+
+    Args:
+        tokens: (n, m), NaN = missing; a model without any gets the mean of the others'.
+
+    Returns:
+        Slopes (rank, m) and offsets (m,) of ln(tokens).
+    """
+    seen = ~np.isnan(tokens)
+    count = np.maximum(seen.sum(axis=0), 1)
+    mean = np.where(seen.any(axis=0), np.nan_to_num(tokens).sum(axis=0) / count, np.nan)
+    usual = float(np.nanmean(mean)) if seen.any() else PRIOR_TOKENS
+    mean = np.maximum(np.where(np.isnan(mean), usual, mean), 1.0)
+    ratio = (np.nan_to_num(tokens) / mean).astype(np.float32)
+
+    def gamma(z: Floats) -> tuple[Floats, Floats]:
+        rest = ratio * np.exp(-np.clip(z, -6, 6))
+        return rest + z, np.asarray(1 - rest, dtype=np.float32)
+
+    level = np.zeros(tokens.shape[1])
+    slopes, offsets = _fit_coupled(coordinates, seen, gamma, level, level, LENGTH_RIDGE)
+    return slopes, (offsets + np.log(mean)).astype(np.float32)
+
+
+def _fit_coupled(
+    coordinates: Floats,
+    seen: BoolArray,
+    loss_of: Callable[[Floats], tuple[Floats, Floats]],
+    start: FloatArray,
+    level: FloatArray,
+    ridge: float,
+    steps: int = 60,
+) -> tuple[Floats, Floats]:
+    """Minimize a masked loss of z = coordinates @ slopes + offsets, slopes correlated over models.
+
+    Args:
+        seen: (n, m), which entries count.
+        loss_of: (n, m) losses of z, and their slopes.
+        start, level: (m,) first offsets, and the prior that they are pulled to.
+    """
     from scipy.optimize import minimize
 
-    m, rank = correctness.shape[1], coordinates.shape[1]
+    m, rank = seen.shape[1], coordinates.shape[1]
     mixing = np.linalg.cholesky(SHARED * np.ones((m, m)) + (1 - SHARED) * np.eye(m))
     mixing = mixing.astype(np.float32)
-    seen = (~np.isnan(correctness)).astype(np.float32)
-    target = np.nan_to_num(correctness).astype(np.float32)
-    start = np.concatenate([np.zeros(rank * m), _starting_level(correctness, level)])
 
     def loss(x: FloatArray) -> tuple[float, FloatArray]:
         free = x[: rank * m].reshape(rank, m).astype(np.float32)
         offset = x[rank * m :]
-        z = coordinates @ (free @ mixing.T) + offset.astype(np.float32)
-        value = float((seen * (np.logaddexp(0, z) - target * z)).sum(dtype=float))
-        error = seen * (0.5 * (1 + np.tanh(0.5 * z)) - target)
+        losses, error = loss_of(coordinates @ (free @ mixing.T) + offset.astype(np.float32))
+        error = error * seen
         pull = (offset - level) / LEVEL_SPREAD**2
-        slope = (coordinates.T @ error) @ mixing + RIDGE * free
-        value += 0.5 * RIDGE * float((free.astype(float) ** 2).sum())
-        value += 0.5 * float(((offset - level) ** 2).sum()) / LEVEL_SPREAD**2
+        slope = (coordinates.T @ error) @ mixing + ridge * free
+        value = float(losses.sum(where=seen, dtype=float))
+        value += 0.5 * ridge * float((free.astype(float) ** 2).sum())
+        value += 0.5 * float(((offset - level) * pull).sum())
         gradient = np.concatenate([slope.ravel(), error.sum(axis=0, dtype=float) + pull])
         return value, gradient.astype(float)
 
-    answer = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": steps})
+    begin = np.concatenate([np.zeros(rank * m), start])
+    answer = minimize(loss, begin, jac=True, method="L-BFGS-B", options={"maxiter": steps})
     free = answer.x[: rank * m].reshape(rank, m)
     return (free @ mixing.T).astype(np.float32), answer.x[rank * m :].astype(np.float32)
 
@@ -79,29 +133,6 @@ def _starting_level(correctness: FloatArray, level: FloatArray) -> FloatArray:
     seen = ~np.isnan(correctness)
     total = np.nan_to_num(correctness).sum(axis=0) + 4 * sigmoid(level)
     return log_odds(total / (seen.sum(axis=0) + 4))
-
-
-def fit_lengths(coordinates: Floats, tokens: FloatArray) -> tuple[Floats, Floats]:
-    """Ridge regression of ln(1 + tokens), per model on its own rows.
-
-    Returns:
-        Slopes (rank, m) and offsets (m,); a model without lengths gets the mean of the others'.
-    """
-    rank, m = coordinates.shape[1], tokens.shape[1]
-    slopes, offsets = np.full((rank, m), np.nan), np.full(m, np.nan)
-    for j in range(m):
-        seen = ~np.isnan(tokens[:, j])
-        if seen.any():
-            z, y = coordinates[seen].astype(float), np.log1p(tokens[seen, j])
-            middle = z.mean(axis=0)
-            gram = (z - middle).T @ (z - middle) + LENGTH_RIDGE * np.eye(rank)
-            slopes[:, j] = np.linalg.solve(gram, (z - middle).T @ (y - y.mean()))
-            offsets[j] = y.mean() - middle @ slopes[:, j]
-    known = ~np.isnan(offsets)
-    if not known.all():
-        slopes[:, ~known] = slopes[:, known].mean(axis=1, keepdims=True) if known.any() else 0.0
-        offsets[~known] = offsets[known].mean() if known.any() else np.log1p(250.0)
-    return slopes.astype(np.float32), offsets.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ class Trained:
     Attributes:
         models: the m columns, as in the history.
         judged: (m,) verdicts it was fitted on.
-        machine: (n, 2 m) outputs: log-odds of success, then ln(1 + tokens).
+        machine: (n, 2 m) outputs: log-odds of success, then ln(tokens).
         mixer: head and neighbors combined; alone: the head without them.
         length_scale: (m,) factors that make mean forecast length the mean seen.
         replay: the records' own out-of-fold forecasts.
@@ -130,7 +130,7 @@ def train(
             success=sigmoid(mixer(head, near_odds)),
             alone=sigmoid(alone(head)),
             near=sigmoid(near_odds),
-            tokens=np.expm1(length) * scale,
+            tokens=np.exp(length) * scale,
             correctness=table.correctness,
             output_tokens=table.output_tokens,
             input_tokens=table.input_tokens,
@@ -197,7 +197,7 @@ def prior_levels(table: HistoryTable, strengths: dict[str, float]) -> FloatArray
 
 def length_scale(log_length: FloatArray, tokens: FloatArray) -> FloatArray:
     """(m,) mean length seen over mean length forecast; 1 where none was seen."""
-    forecast = np.where(np.isnan(tokens), 0.0, np.expm1(log_length)).sum(axis=0)
+    forecast = np.where(np.isnan(tokens), 0.0, np.exp(log_length)).sum(axis=0)
     total = np.nan_to_num(tokens).sum(axis=0)
     scale = np.ones(tokens.shape[1])
     np.divide(total, forecast, out=scale, where=forecast > 0)
