@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import DataError, EccosError
 from aios_eccos.values import Model
-from aios_eccos.workload.store import WorkloadStore
 
 from . import tally
 from .events import read_events
 from .explain import Plan, explain, what_if
 from .facts import Facts, read_facts
+from .patient import Watched
 from .savings import savings
 from .summary import models, series, status
 from .trace import Trace, of_fields, read_traces
@@ -75,7 +75,7 @@ class Desk:
 
     def __init__(
         self,
-        workload: WorkloadStore,
+        workload: Watched,
         scope: Callable[[], Scope],
         *,
         engine: ObservedEngine | None = None,
@@ -90,7 +90,7 @@ class Desk:
     def of_engine(cls, engine: ObservedEngine, edge: Callable[[], EdgeView]) -> Desk:
         """The desk of a living engine; it follows the engine's refreshes."""
         return cls(
-            engine.workload,
+            engine.ledger,
             lambda: Scope(engine.config.settings, engine.router.models),
             engine=engine,
             edge=edge,

@@ -8,7 +8,9 @@ from dataclasses import replace
 from aios_eccos.engine import Engine
 from aios_eccos.locate import Config
 from aios_eccos.values import Model
+from aios_eccos.workload.connect import open_workload
 
+from .patient import PatientStore
 from .recorder import Recorder
 
 
@@ -18,6 +20,16 @@ class ObservedEngine(Engine):
     def __init__(self, config: Config, *, models: Sequence[Model] | None = None) -> None:
         self.recorder = Recorder()
         super().__init__(config, models=models, on_settled=self.recorder)
+        settings, state_dir = config.settings, config.location.state_dir
+        #: Sums, decisions and events: what observers read and write.
+        self.ledger = PatientStore(
+            self.workload,
+            None
+            if settings.redis == "memory"
+            else lambda: open_workload(
+                settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
+            ),
+        )
 
     def start(self) -> None:
         """Serve and record calls; open the history in the background."""
@@ -28,6 +40,7 @@ class ObservedEngine(Engine):
         """Keep what is still queued, then end as `Engine` does."""
         self.dispatcher.stop()
         self.recorder.close()
+        self.ledger.close()
         super().close()
 
     def set_mode(self, mode: str) -> None:

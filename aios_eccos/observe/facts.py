@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from aios_eccos.config import Settings
 from aios_eccos.values import Model
-from aios_eccos.workload.store import Load, WorkloadStore
+from aios_eccos.workload.store import Load
 
 from . import tally
+from .patient import Watched
 from .trace import Trace, read_traces
 from .verdicts import read_alarms
 from .views import AlarmView, EdgeView
@@ -49,7 +50,7 @@ class Facts:
 
 
 def read_facts(
-    workload: WorkloadStore,
+    workload: Watched,
     settings: Settings,
     models: Sequence[Model],
     *,

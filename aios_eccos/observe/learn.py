@@ -5,11 +5,12 @@ from __future__ import annotations
 from aios_eccos.engine import Engine
 from aios_eccos.history.rows import encode_records
 from aios_eccos.values import Outcome, Record
-from aios_eccos.workload.store import WorkloadStore
+
+from .patient import Watched
 
 
 def teach_verdict(
-    engine: Engine | None, workload: WorkloadStore, call: str, model: str, correctness: float
+    engine: Engine | None, workload: Watched, call: str, model: str, correctness: float
 ) -> bool:
     """Store a verdict (0..1) on what `model` did with a call; False: handed over, or unknown.
 

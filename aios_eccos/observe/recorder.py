@@ -25,7 +25,7 @@ from .trace import Trace, to_fields
 from .tracing import trace_of
 
 if TYPE_CHECKING:
-    from aios_eccos.engine import Engine
+    from .engine import ObservedEngine
 
 log = logging.getLogger("aios_eccos.observe.recorder")
 
@@ -60,7 +60,7 @@ class Recorder:
         self._changed = threading.Condition()
         self._closing = False
         self._busy = False
-        self._engine: Engine | None = None
+        self._engine: ObservedEngine | None = None
         self._thread: threading.Thread | None = None
         self._known: dict[str, str] | None = None
         self._resting: frozenset[str] = frozenset()
@@ -78,7 +78,7 @@ class Recorder:
             self._queue.append((settled, engine.prices, engine.config.settings.mode))
             self._changed.notify()
 
-    def start(self, engine: Engine) -> None:
+    def start(self, engine: ObservedEngine) -> None:
         """Record the engine's calls."""
         self._engine = engine
         self._thread = threading.Thread(target=self._loop, name="eccos-recorder", daemon=True)
@@ -154,20 +154,20 @@ class Recorder:
         try:
             self._begin(engine)
             for trace in traces:
-                engine.workload.append_decision(to_fields(trace))
+                engine.ledger.append_decision(to_fields(trace))
                 kept += 1
-            engine.workload.add_tallies(tallies_of(traces, time.time()))
+            engine.ledger.add_tallies(tallies_of(traces, time.time()))
         except WorkloadError:
             self.lost += len(traces) - kept
             raise
         if any(trace.attempts > 1 or trace.failure is not None for trace in traces):
             self._look_for_rest(engine)
 
-    def _begin(self, engine: Engine) -> None:
+    def _begin(self, engine: ObservedEngine) -> None:
         """Note once when the first call was kept."""
         if not self._begun:
-            if engine.workload.notes([tally.SINCE]) == [None]:
-                engine.workload.swap_note(tally.SINCE, repr(time.time()))
+            if engine.ledger.notes([tally.SINCE]) == [None]:
+                engine.ledger.swap_note(tally.SINCE, repr(time.time()))
             self._begun = True
 
     def _remember(self, batch: list[Settled]) -> None:
@@ -205,12 +205,12 @@ class Recorder:
             return
         facts = in_force(engine.config.settings, engine.router.models, predictor_name(engine))
         if facts != self._known:
-            note_in_force(engine.workload, facts)
+            note_in_force(engine.ledger, facts)
             self._known = facts
         if self._resting:
             self._look_for_rest(engine)
 
-    def _look_for_rest(self, engine: Engine) -> None:
+    def _look_for_rest(self, engine: ObservedEngine) -> None:
         """One warning when a model starts to rest, one when it is asked again."""
         resting = engine.router.slots().cooling
         for name in sorted(resting - self._resting):
@@ -220,7 +220,7 @@ class Recorder:
         self._resting = resting
 
 
-def predictor_name(engine: Engine) -> str:
+def predictor_name(engine: ObservedEngine) -> str:
     """The predictor in force, with the identity of its trained head if it has one."""
     predictor = engine.router.knowledge.predictor
     head = getattr(predictor, "version", None)

@@ -40,7 +40,7 @@ def status(view: StatusView) -> str:
 def headline(view: StatusView) -> list[str]:
     """The lines above the table of models."""
     edge = view.edge
-    mode = f"mode {edge.mode}" if edge is not None else "no kernel answers; read from Redis"
+    mode = f"mode {edge.mode}" if edge is not None else "no kernel answers, from Redis"
     goal = (
         f"floor {view.floor}"
         if view.budget_per_call is None
@@ -81,9 +81,9 @@ def alarm(view: AlarmView) -> str:
     whose = f" for {view.policy}" if view.policy else ""
     state = "! BROKEN" if view.broken else "holds so far"
     return wrap(
-        f"floor    {state}{whose}: asked {percent(view.floor)}, verdicts say "
-        f"{percent(view.realised)} ({view.verdicts}); e {view.e_value:.3g}, alarm at "
-        f"{view.alarm_at:g}"
+        f"floor    {state}{whose}: asked {percent(view.floor)}, got "
+        f"{percent(view.realised)} of {view.verdicts} verdicts; e {view.e_value:.3g} "
+        f"(alarm {view.alarm_at:g})"
     )
 
 
@@ -194,7 +194,7 @@ def outcome(trace: Trace, verdict: float | None) -> str:
     if trace.failure is not None:
         return cut(trace.failure, 14)
     if verdict is None:
-        return "ok" if trace.attempts <= 1 else "ok, retried"
+        return "ok" if trace.attempts <= 1 else f"ok (try {trace.attempts})"
     return "right" if verdict >= 1 else "wrong" if verdict <= 0 else f"{verdict:.2f}"
 
 
