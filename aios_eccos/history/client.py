@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 from aios_eccos.errors import EccosError, HistoryError, HistoryOwned
 
+from .index import is_sound
+
 if TYPE_CHECKING:
     import httpx
 
@@ -83,8 +85,11 @@ def own(folder: Path) -> Callable[[], None]:
     return release
 
 
-def open_folder(folder: Path) -> Any:
+def open_folder(folder: Path, *, check: bool = True) -> Any:
     """An embedded client; the folder must be owned.
+
+    Args:
+        check: False opens a damaged index too; then only metadata may be read.
 
     Raises:
         HistoryError: the files are damaged.
@@ -93,8 +98,10 @@ def open_folder(folder: Path) -> Any:
     from chromadb.api.shared_system_client import SharedSystemClient
 
     with translated():
-        if not (folder / "chroma.sqlite3").exists() and any(folder.glob("*/*.bin")):
+        if check and not (folder / "chroma.sqlite3").exists() and any(folder.glob("*/*.bin")):
             raise ValueError("chroma.sqlite3 is gone")
+        if check and not is_sound(folder):
+            raise ValueError("the index is damaged")
         try:
             return chromadb.PersistentClient(path=str(folder), settings=_settings())
         except BaseException:

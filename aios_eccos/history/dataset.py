@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,8 @@ MAX_JSON = 1 << 30
 MAX_NAME = 500
 #: Counts beyond this are damage; they would also not be exact in arrays.
 MAX_TOKENS = 10**9
+#: Longest answer that is believed, in seconds: a day.
+MAX_SECONDS = 86_400.0
 
 
 def read_records(path: Path) -> Iterator[Record | DataError]:
@@ -189,7 +190,7 @@ def _outcome(item: Mapping[str, Any], place: str) -> Outcome:
         model=model,
         correctness=None if reason else grade,
         output_tokens=_count(item.get("output_token_length"), f"{place}.output_token_length"),
-        latency_s=_number(item.get("latency_s"), f"{place}.latency_s", most=math.inf),
+        latency_s=_number(item.get("latency_s"), f"{place}.latency_s", most=MAX_SECONDS),
         error=reason,
         prediction=_mend(prediction) if isinstance(prediction, str) else None,
     )
@@ -198,9 +199,8 @@ def _outcome(item: Mapping[str, Any], place: str) -> Outcome:
 def _number(value: object, place: str, *, most: float) -> float | None:
     if value is None:
         return None
-    allowed = f"a number in 0..{most:g}" if most < math.inf else "a number of at least 0"
-    if not isinstance(value, (int, float)) or not 0 <= value <= most or math.isinf(value):
-        raise _wrong(place, value, allowed)
+    if not isinstance(value, (int, float)) or not 0 <= value <= most:
+        raise _wrong(place, value, f"a number in 0..{most:g}")
     return float(value)
 
 

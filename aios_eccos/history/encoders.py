@@ -99,7 +99,10 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
         )
     except (SafetensorError, KeyError, OSError) as error:
         raise EmbedderError(f"embedder {path} is damaged: {error!r}") from error
-    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    except Exception as error:
+        raise EmbedderError(f"embedder {path} is damaged: tokenizer.json: {error}") from error
     tokenizer.no_padding()
     most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or len(position)
     tokenizer.enable_truncation(min(int(most), len(position)))
@@ -129,7 +132,13 @@ def _session(model: bytes) -> Any:
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (state.Fail, state.InvalidGraph, state.NotImplemented, state.RuntimeException) as error:
+    except (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+    ) as error:
         log.info("embedding by PyTorch, since ONNX Runtime refuses the model: %.200s", error)
         return None
 

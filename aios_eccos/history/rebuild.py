@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import secrets
 import shutil
 import sys
 import time
@@ -21,6 +22,7 @@ from .chroma import ChromaHistory
 from .client import close_client, open_folder, open_server, own, translated
 from .collection import NAME, PAGE
 from .embedding import Embedder
+from .index import is_sound
 from .open import EMBEDDED, FOLDER
 from .rows import from_metadata
 from .store import Embeddings
@@ -101,21 +103,22 @@ class _Place:
     def __init__(self, setting: str, folder: Path) -> None:
         self._url = None if setting == EMBEDDED else setting
         self._folder = folder
-        self._name = time.strftime("old-%Y%m%dT%H%M%S", time.gmtime())
+        stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        self._name = f"old-{stamp}-{secrets.token_hex(2)}"
 
     @property
     def aside(self) -> str:
         """Where the old history lies once it is set aside."""
         return f"{NAME}-{self._name}" if self._url else str(self._folder.with_name(self._name))
 
-    def open(self) -> Any:
-        """A client."""
-        return open_server(self._url) if self._url else open_folder(self._folder)
+    def is_sound(self) -> bool:
+        """Whether vectors can be read without a crash."""
+        return self._url is not None or is_sound(self._folder)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Any]:
         """A client for a while."""
-        client = self.open()
+        client = open_server(self._url) if self._url else open_folder(self._folder, check=False)
         try:
             yield client
         finally:
@@ -154,7 +157,7 @@ def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings
                 return []
             old = client.get_collection(NAME, embedding_function=None)
             mine = {"embedder": embedder.name, "dimension": embedder.dimension}
-            same = mine.items() <= (old.metadata or {}).items()
+            same = place.is_sound() and mine.items() <= (old.metadata or {}).items()
             ids = list(old.get(include=[])["ids"])
             rows: list[tuple[Record, Embeddings | None]] = []
             for start in range(0, len(ids), PAGE):

@@ -22,6 +22,7 @@ from history_world import (
 from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.history import chroma, client, collection
 from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import open_history
 from aios_eccos.values import Outcome
 
@@ -174,6 +175,34 @@ def test_damage_is_named_with_the_repair(indexed: Path, tmp_path: Path, damage: 
         opened(tmp_path)
     shutil.rmtree(tmp_path / "history" / "chroma")
     opened(tmp_path).close()
+
+
+def test_files_that_would_crash_chroma_are_refused(indexed: Path, tmp_path: Path) -> None:
+    """Whatever is damaged of the index, the process lives: it is refused, or harmless."""
+    shutil.copytree(indexed / "history" / "chroma", tmp_path / "chroma")
+    folder = index_of(tmp_path / "chroma")
+    names = ("header.bin", "data_level0.bin", "link_lists.bin", "length.bin")
+    assert is_sound(tmp_path / "chroma")
+    for name in names:
+        whole = (folder / name).read_bytes()
+        for part in (b"", whole[:-1], whole + b"\0", whole[: len(whole) // 2]):
+            overwrite(folder / name, part)
+            assert not is_sound(tmp_path / "chroma"), (name, len(part))
+        (folder / name).unlink()
+        assert is_sound(tmp_path / "chroma") == (name == "header.bin")
+        overwrite(folder / name, whole)
+    header = (folder / "header.bin").read_bytes()
+    fields = (4, 12, 20, 28, 36, 44, 52, 56, 60, 68, 76, 89, 92)  # the third byte of each
+    for at in (field + 2 for field in fields):
+        overwrite(folder / "header.bin", header[:at] + b"\xfe" + header[at + 1 :])
+        assert not is_sound(tmp_path / "chroma"), at
+    overwrite(folder / "header.bin", header)
+    for name, at in (("data_level0.bin", 4), ("data_level0.bin", 0), ("link_lists.bin", 0)):
+        whole = (folder / name).read_bytes()
+        overwrite(folder / name, whole[:at] + b"\xff\xff\xff\x7f" + whole[at + 4 :])
+        assert not is_sound(tmp_path / "chroma"), (name, at)
+        overwrite(folder / name, whole)
+    assert is_sound(tmp_path / "chroma")
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:

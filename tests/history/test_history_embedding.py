@@ -1,0 +1,477 @@
+"""Embedders: where they are found, what they compute, loading and caching them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from history_world import DIMENSION, ToyEmbedder, record
+
+from aios_eccos.errors import EmbedderError
+from aios_eccos.history import embedding, encoders
+from aios_eccos.history.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.embedding import BackgroundEmbedder, clean_text, find_embedder
+from aios_eccos.history.open import open_embedder, open_history
+from aios_eccos.history.sentence import SentenceEmbedder
+from aios_eccos.history.store import Embeddings
+
+TEXTS = [
+    "What is the capital of France?",
+    "",
+    "Compute 17 * 23.",
+    "日本語 🙂 naïve",
+    "word " * 600,
+    "x" * 100_000,
+    "Line one\nline two\ttabbed",
+]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> SentenceEmbedder:
+    return SentenceEmbedder(find_embedder())
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Any connection but to a unix socket fails, and is noted."""
+    tried: list[object] = []
+
+    def refuse(self: socket.socket, address: object) -> None:
+        tried.append(address)
+        raise OSError("the network is blocked")
+
+    for name in ("connect", "connect_ex"):
+        monkeypatch.setattr(socket.socket, name, refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: refuse(None, a))  # type: ignore[arg-type]
+    return tried
+
+
+# Finding.
+
+
+def copy_of_minilm(folder: Path) -> Path:
+    shutil.copytree(find_embedder().path, folder)
+    return folder
+
+
+def test_the_package_carries_the_default_model() -> None:
+    source = find_embedder()
+    assert (source.name, source.found_in) == ("all-MiniLM-L6-v2", "package")
+    assert find_embedder("sentence-transformers/all-MiniLM-L6-v2") == source
+
+
+def test_a_configured_folder_comes_first(tmp_path: Path) -> None:
+    source = find_embedder(str(copy_of_minilm(tmp_path / "mine")))
+    assert (source.name, source.found_in) == ("mine", "configured path")
+
+
+@pytest.mark.parametrize("setting", ["/no/such/folder", "./nowhere", "~/nowhere-at-all"])
+def test_a_configured_folder_that_is_not_there(setting: str) -> None:
+    with pytest.raises(EmbedderError, match="no such folder"):
+        find_embedder(setting)
+
+
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(embedding, "DEFAULT_PACKAGE", "no_such_package")
+    return tmp_path
+
+
+def put_into_hub(cache: Path, repository: str) -> Path:
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc123")
+    snapshot = folder / "snapshots" / "abc123"
+    snapshot.mkdir(parents=True)
+    (snapshot / "modules.json").write_text("[]")
+    return snapshot
+
+
+def test_the_hubs_cache_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[object]
+) -> None:
+    cache = hub(tmp_path, monkeypatch)
+    snapshot = put_into_hub(cache, "sentence-transformers/all-MiniLM-L6-v2")
+    source = find_embedder()
+    assert (source.path, source.found_in) == (snapshot, "hub cache")
+    assert source.name == "all-MiniLM-L6-v2"
+    mine = put_into_hub(cache, "someone/model")
+    assert find_embedder("someone/model").path == mine
+    assert no_network == []
+
+
+def test_nothing_is_downloaded_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[object]
+) -> None:
+    hub(tmp_path, monkeypatch)
+    with pytest.raises(EmbedderError, match="doctor --fix"):
+        find_embedder()
+    assert no_network == []
+
+
+def test_a_download_that_fails_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_network: list[object]
+) -> None:
+    hub(tmp_path, monkeypatch)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with pytest.raises(EmbedderError, match="all-MiniLM-L6-v2"):
+        find_embedder(allow_download=True)
+
+
+def test_a_name_that_cannot_be_one_is_named() -> None:
+    with pytest.raises(EmbedderError, match="a//b"):
+        find_embedder("a//b")
+
+
+# Computing.
+
+
+def test_rows_have_unit_length_whatever_the_text(minilm: SentenceEmbedder) -> None:
+    found = minilm.embed([*TEXTS, "a\ud800b\0c"])
+    assert (found.shape, found.dtype) == ((8, 384), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+
+
+def test_the_engine_is_onnxruntime_and_torch_stays_out() -> None:
+    """In a process of its own: others of these tests import torch."""
+    code = (
+        "import sys\n"
+        "from aios_eccos.history.open import open_embedder\n"
+        "from aios_eccos.history.open import open_history\n"
+        "embedder = open_embedder()\n"
+        "assert embedder.embed(['a']).shape == (1, 384)\n"
+        "assert embedder.load().engine == 'onnxruntime'\n"
+        "assert not {'torch', 'transformers', 'sentence_transformers'} & set(sys.modules)\n"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, timeout=60)
+
+
+def test_vectors_are_those_of_sentence_transformers(minilm: SentenceEmbedder) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(minilm.source.path), device="cpu", local_files_only=True)
+    theirs = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(minilm.embed(TEXTS), theirs, atol=1e-5)
+
+
+def test_both_engines_agree(minilm: SentenceEmbedder) -> None:
+    other = SentenceEmbedder(minilm.source)
+    other._encoder = encoders._load_torch(minilm.source.path)
+    ours, theirs = minilm.embed_with_layers(TEXTS), other.embed_with_layers(TEXTS)
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-4)
+
+
+def test_layers_come_with_the_same_embeddings(minilm: SentenceEmbedder) -> None:
+    vectors_, layers = minilm.embed_with_layers(TEXTS)
+    assert (layers.shape, layers.dtype) == ((7, 4 * 384), np.float32)
+    np.testing.assert_array_equal(vectors_, minilm.embed(TEXTS))
+    last_mean = layers[:, 2 * 384 : 3 * 384]
+    cosine = np.sum(last_mean * vectors_, axis=1) / np.linalg.norm(last_mean, axis=1)
+    np.testing.assert_allclose(cosine, 1.0, atol=1e-5)
+    assert (layers[:, 3 * 384 :] >= last_mean - 1e-5).all()
+
+
+def test_a_text_embeds_the_same_alone_and_among_others(minilm: SentenceEmbedder) -> None:
+    texts = [f"{'long ' * (n % 90)}question {n}" for n in range(120)]
+    together = minilm.embed(texts)
+    for at in (0, 59, 119):
+        np.testing.assert_allclose(minilm.embed([texts[at]])[0], together[at], atol=1e-5)
+
+
+def test_no_texts(minilm: SentenceEmbedder) -> None:
+    assert minilm.embed([]).shape == (0, 384)
+    assert minilm.embed_with_layers([])[1].shape == (0, 4 * 384)
+
+
+def test_near_texts_are_near(minilm: SentenceEmbedder) -> None:
+    one, two, far = minilm.embed(
+        ["How do I sort a list in Python?", "Sorting a Python list", "Who painted the Mona Lisa?"]
+    )
+    assert one @ two > 0.6 > 0.3 > one @ far
+
+
+def test_threads_may_embed_at_once(minilm: SentenceEmbedder) -> None:
+    alone = minilm.embed(TEXTS)
+    results: list[Embeddings] = []
+    threads = [
+        threading.Thread(target=lambda: results.append(minilm.embed(TEXTS))) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 4
+    for result in results:
+        np.testing.assert_array_equal(result, alone)
+
+
+def test_a_very_long_text_takes_no_longer_than_what_is_read_of_it(
+    minilm: SentenceEmbedder,
+) -> None:
+    begun = time.monotonic()
+    minilm.embed(["word " * 20_000_000])
+    assert time.monotonic() - begun < 2
+
+
+def test_cleaning_cuts_and_mends() -> None:
+    assert clean_text("  a\0b\x1b[31m\n\tc\ud800 ") == "a b [31m\n\tc?"
+    assert len(clean_text("é" * 10**6)) == embedding.MAX_CHARACTERS
+
+
+# Models that are not what they should be, or not BERT with a mean.
+
+
+def edit(path: Path, **changes: object) -> None:
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({**settings, **changes}))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / "config.json").unlink(),
+        lambda f: (f / "modules.json").write_text("{"),
+        lambda f: (f / "modules.json").write_text('{"a": 1}'),
+        lambda f: (f / "config.json").write_text("[]"),
+        lambda f: (f / "model.safetensors").write_bytes(b"garbage"),
+        lambda f: (f / "model.safetensors").unlink(),
+        lambda f: (f / "tokenizer.json").write_text("{}"),
+    ],
+    ids=["no config", "no json", "no list", "no object", "weights", "no weights", "tokenizer"],
+)
+def test_a_damaged_model_is_named(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    folder = copy_of_minilm(tmp_path / "model")
+    damage(folder)
+    with pytest.raises(EmbedderError, match="model"):
+        open_embedder(str(folder)).embed(["a"])
+
+
+def test_other_kinds_of_models_run_by_torch(tmp_path: Path, minilm: SentenceEmbedder) -> None:
+    folder = copy_of_minilm(tmp_path / "model")
+    edit(
+        folder / "1_Pooling" / "config.json",
+        pooling_mode_mean_tokens=False,
+        pooling_mode_cls_token=True,
+    )
+    embedder = SentenceEmbedder(find_embedder(str(folder)))
+    found, layers = embedder.embed_with_layers(TEXTS[:3])
+    assert embedder.load().engine == "torch"
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+    assert abs(found - minilm.embed(TEXTS[:3])).max() > 0.01
+    np.testing.assert_allclose(layers, minilm.embed_with_layers(TEXTS[:3])[1], atol=1e-4)
+
+
+def test_a_graph_that_onnxruntime_refuses_runs_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "bert_encoder", lambda *a, **k: (b"\x00garbage", [""] * 6))
+    encoder = encoders.load_encoder(find_embedder().path)
+    assert encoder.engine == "torch"
+    assert encoder.tokens("hello") == [101, 7592, 102]
+
+
+# The network.
+
+
+def test_loading_and_storing_ask_nobody(tmp_path: Path, no_network: list[object]) -> None:
+    embedder = SentenceEmbedder(find_embedder())
+    vector = embedder.embed(["offline"])
+    torch_one = SentenceEmbedder(embedder.source)
+    torch_one._encoder = encoders._load_torch(embedder.source.path)
+    np.testing.assert_allclose(torch_one.embed(["offline"]), vector, atol=1e-5)
+    store = open_history("embedded", tmp_path, embedder)
+
+    store.add([record("a")], vector)
+    assert store.nearest(vector, ("small",), 1).ids == (("a",),)
+    store.close()
+    assert no_network == []
+
+
+# In the background.
+
+
+def test_calls_do_not_wait_for_loading() -> None:
+    gate = threading.Event()
+
+    def load() -> ToyEmbedder:
+        gate.wait(10)
+        return ToyEmbedder()
+
+    background = BackgroundEmbedder(load)
+    assert not background.ready
+    assert background.try_embed(["a"]) is None
+    assert background.try_embed_with_layers(["a"]) is None
+    with pytest.raises(EmbedderError, match="still loading"):
+        background.wait(0.01)
+    gate.set()
+    assert background.wait(10).name == "toy"
+    assert background.ready
+    found = background.try_embed(["a"])
+    assert found is not None
+    assert found.shape == (1, DIMENSION)
+    both = background.try_embed_with_layers(["a"])
+    assert both is not None
+    assert both[1].shape == (1, 4 * DIMENSION)
+
+
+def test_a_failed_load_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+    def load() -> ToyEmbedder:
+        raise EmbedderError("not on this machine")
+
+    background = BackgroundEmbedder(load)
+    with pytest.raises(EmbedderError, match="not on this machine"):
+        background.wait(10)
+    assert not background.ready
+    assert str(background.error) == "not on this machine"
+    assert background.try_embed(["a"]) is None
+    assert "not on this machine" in caplog.text
+
+
+# The cache.
+
+
+def cached(
+    path: Path, *, identity: str | None = None, progress: list[int] | None = None
+) -> tuple[CachedEmbedder, ToyEmbedder]:
+    toy = ToyEmbedder()
+    seen = progress if progress is not None else []
+    return CachedEmbedder(toy, EmbeddingCache(path), identity=identity, progress=seen.append), toy
+
+
+def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
+    texts = [f"text {n}" for n in range(700)]
+    progress: list[int] = []
+    one, toy = cached(tmp_path / "c" / "e.sqlite", progress=progress)
+    first = one.embed(texts)
+    assert sum(progress) == 700
+    np.testing.assert_array_equal(first, ToyEmbedder().embed(texts))
+    assert sorted(toy.embedded) == sorted(texts)
+    two, toy = cached(tmp_path / "c" / "e.sqlite")
+    np.testing.assert_array_equal(two.embed(texts), first)
+    assert toy.embedded == []
+    assert (two.name, two.dimension) == ("toy", DIMENSION)
+
+
+def test_equal_texts_are_computed_once(tmp_path: Path) -> None:
+    one, toy = cached(tmp_path / "e.sqlite")
+    found = one.embed(["a", "b", "a", "a\0"])
+    assert sorted(toy.embedded) == ["a", "b"]
+    np.testing.assert_array_equal(found[0], found[2])
+    np.testing.assert_array_equal(found[0], found[3])
+
+
+def test_layers_are_cached_beside_embeddings(tmp_path: Path) -> None:
+    one, toy = cached(tmp_path / "e.sqlite")
+    one.embed(["a"])
+    vectors_, layers = one.embed_with_layers(["a", "b"])
+    assert layers.shape == (2, 4 * DIMENSION)
+    assert toy.embedded == ["a", "a", "b"] or toy.embedded == ["a", "b", "a"]
+    toy.embedded.clear()
+    again = one.embed_with_layers(["b", "a"])
+    np.testing.assert_array_equal(again[1], layers[::-1])
+    np.testing.assert_array_equal(again[0], vectors_[::-1])
+    assert toy.embedded == []
+
+
+def test_other_weights_have_other_vectors(tmp_path: Path) -> None:
+    cached(tmp_path / "e.sqlite", identity="one")[0].embed(["a"])
+    other, toy = cached(tmp_path / "e.sqlite", identity="two")
+    other.embed(["a"])
+    assert toy.embedded == ["a"]
+
+
+def test_no_texts_through_the_cache(tmp_path: Path) -> None:
+    one, _ = cached(tmp_path / "e.sqlite")
+    assert one.embed([]).shape == (0, DIMENSION)
+    assert one.embed_with_layers([])[1].shape == (0, 4 * DIMENSION)
+
+
+def test_texts_are_not_in_the_cache(tmp_path: Path) -> None:
+    one, _ = cached(tmp_path / "e.sqlite")
+    one.embed(["a very secret text"])
+    for path in tmp_path.iterdir():
+        assert b"secret" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_a_damaged_cache_is_begun_anew(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "e.sqlite"
+    path.write_bytes(content)
+    cached(path)[0].embed(["a"])
+    two, toy = cached(path)
+    two.embed(["a"])
+    assert toy.embedded == []
+
+
+def test_without_a_place_everything_is_computed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    one, toy = cached(tmp_path / "file" / "e.sqlite")
+    for _ in range(2):
+        assert one.embed(["a"]).shape == (1, DIMENSION)
+    assert toy.embedded == ["a", "a"]
+
+
+def test_a_cache_that_fails_costs_time_only(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path / "e.sqlite")
+    one = CachedEmbedder(ToyEmbedder(), cache)
+    one.embed(["a"])
+    with sqlite3.connect(tmp_path / "e.sqlite") as raw:
+        raw.execute("DROP TABLE vectors")
+    raw.close()
+    assert one.embed(["a", "b"]).shape == (2, DIMENSION)
+    cache.close()
+    assert one.embed(["a"]).shape == (1, DIMENSION)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from history_world import ToyEmbedder
+from aios_eccos.history.cache import CachedEmbedder, EmbeddingCache
+embedder = CachedEmbedder(ToyEmbedder(), EmbeddingCache(Path(sys.argv[1])))
+for n in range(30):
+    embedder.embed([f"{n} {m}" for m in range(40)])
+"""
+
+
+def test_processes_may_share_the_cache(tmp_path: Path) -> None:
+    path, root = tmp_path / "e.sqlite", Path(__file__).parents[2]
+    command = [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)]
+    processes = [subprocess.Popen(command, cwd=root) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+    one, toy = cached(path)
+    texts = [f"{n} {m}" for n in range(30) for m in range(40)]
+    np.testing.assert_array_equal(one.embed(texts), ToyEmbedder().embed(texts))
+    assert toy.embedded == []
+
+
+def test_the_real_embedder_through_the_cache(tmp_path: Path, minilm: SentenceEmbedder) -> None:
+    one = open_embedder(None, tmp_path)
+    assert isinstance(one, CachedEmbedder)
+    np.testing.assert_allclose(one.embed(TEXTS), minilm.embed(TEXTS), atol=1e-6)
+    two = open_embedder(None, tmp_path)
+    two.embed(TEXTS)
+    assert isinstance(two, CachedEmbedder)
+    assert isinstance(two._embedder, SentenceEmbedder)
+    assert two._embedder._encoder is None  # nothing was computed, so nothing was loaded
+
+
+def test_identity_follows_the_weights(tmp_path: Path, minilm: SentenceEmbedder) -> None:
+    folder = copy_of_minilm(tmp_path / "all-MiniLM-L6-v2")
+    same = SentenceEmbedder(find_embedder(str(folder)))
+    assert same.identity == minilm.identity
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\0\0\0\1")
+    assert same.identity != minilm.identity
