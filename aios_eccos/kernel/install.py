@@ -235,8 +235,9 @@ def _write_hook(hook: Path, module: str) -> str:
 
 
 def _remove_hook(hook: Path, state: Path) -> str:
-    others = [folder for folder in state_root().glob("*") if folder != state]
-    if any((other := _note(folder)) and other.hook == str(hook) for folder in others):
+    others = [found.parent for found in state_root().glob("*/enabled.json")]
+    notes = [_note(folder) for folder in others if folder != state]
+    if any(note is not None and note.hook == str(hook) for note in notes):
         return f"left the hook {hook}: another AIOS of this interpreter is enabled"
     if not hook.is_file():
         return f"the hook {hook} was removed already"

@@ -15,6 +15,7 @@ import yaml
 
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.kernel import edit, install, interpreter
+from aios_eccos.locate import remember_enabled
 from aios_eccos.manifest import manifest
 
 STANDIN = Path(__file__).with_name("standin")
@@ -202,6 +203,7 @@ def test_two_checkouts_share_the_hook_until_the_last_is_off(home: Path, tmp_path
     shutil.copytree(home, other)
     install.enable(home)
     install.enable(other)
+    remember_enabled(home)
     hook = tmp_path / "site" / install.HOOK_FILE
     install.disable(home)
     assert hook.is_file()
