@@ -73,6 +73,18 @@ class Program:
         least = float(self.reduced(prices).min(axis=1).sum())
         return least + float(prices.rows @ self.need) - float(prices.slots @ self.capacity)
 
+    def loose(self, choice: IntArray, prices: Prices) -> float:
+        """How far above the bound an assignment is, summed without cancellation.
+
+        That is what is not tight: rows that are not at their least, gains above the need, slots
+        that are free but priced.
+        """
+        reduced = self.reduced(prices)
+        excess = reduced[np.arange(self.n), choice] - reduced.min(axis=1)
+        above = np.maximum(self.gained(choice) - self.need, 0.0)
+        free = prices.slots @ self.free(choice)
+        return float(excess.sum()) + float(prices.rows @ above) + float(free)
+
     def value(self, choice: IntArray) -> float:
         """The objective of an assignment of all rows."""
         return float(self.objective[np.arange(self.n), choice].sum())

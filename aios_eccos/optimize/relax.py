@@ -99,7 +99,7 @@ def _settled(
     for size in CORES:
         if deadline is not None and time.monotonic() >= deadline:
             return replace(found, choice=choice, timed_out=True)
-        core, width = _core(reduced, base, size)
+        core, width = _core(program, reduced, base, size)
         part = program.part(core, base)
         pruned = _pruned(part, reduced[core], WIDTH * width)
         found = _small(pruned, deadline, soft.prices, ceiling)
@@ -121,16 +121,32 @@ def _pruned(program: Program, reduced: FloatArray, width: float) -> Program:
     return replace(program, objective=np.where(near, program.objective, np.inf))
 
 
-def _core(reduced: FloatArray, choice: IntArray, size: int) -> tuple[IntArray, float]:
-    """The rows nearest to a tie or away from their best column, and the widest margin of them."""
+def _core(
+    program: Program, reduced: FloatArray, choice: IntArray, size: int
+) -> tuple[IntArray, float]:
+    """The rows most likely to move, and the widest margin among them.
+
+    Half of them are the nearest to a tie, half the nearest in proportion to what is at stake
+    (with costs of many sizes, the row that settles a price may be far from a tie in dollars).
+    """
     n, m = reduced.shape
-    two = np.partition(reduced, min(1, m - 1), axis=1)
-    margin = two[:, min(1, m - 1)] - two[:, 0]
-    margin[reduced[np.arange(n), choice] > two[:, 0]] = 0.0
+    if size >= n or m == 1:
+        return np.arange(n), float("inf")
+    every = np.arange(n)
+    two = np.argpartition(reduced, 1, axis=1)[:, :2]
+    first, second = two[:, 0], two[:, 1]
+    margin = reduced[every, second] - reduced[every, first]
+    stake = np.abs(program.objective[every, second] - program.objective[every, first])
+    away = reduced[every, choice] > reduced[every, first]
+    margin[away] = 0.0
     mixed = np.random.default_rng(0).permutation(n)  # no order among ties
-    core = mixed[np.argpartition(margin[mixed], size - 1)[:size]] if size < n else np.arange(n)
+    core = np.zeros(n, dtype=bool)
+    share = np.full(n, np.inf)  # no second column
+    np.divide(margin, stake + 1e-30, out=share, where=margin < np.inf)
+    for measure in (margin, share):
+        core[mixed[np.argpartition(measure[mixed], size // 2)[: size // 2]]] = True
     widest = margin[core]
-    return np.sort(core), float(widest[np.isfinite(widest)].max(initial=0.0))
+    return np.flatnonzero(core), float(widest[np.isfinite(widest)].max(initial=0.0))
 
 
 def lower(program: Program, short: FloatArray) -> Program:

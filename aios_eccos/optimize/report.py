@@ -25,20 +25,21 @@ class Found:
         choice: (n,) column or -1.
         floor_prices: (K,) dollars per unit of success.
         slot_prices: (m,) dollars per slot.
-        budget_price: success per dollar.
-        price: (n,) dollars per unit of success that rows had beside the floors' prices.
         full: (m,) columns that the waiting rows wait for.
+        loose: by how much the objective (dollars; with a budget, summed success) may miss the
+            best there is: what is not tight in Lagrange's bound.
+        budget_price: success per dollar.
         statuses: conditions met on the way.
         split: rows that the relaxed optimum divides.
-        slot_success: (m,) success that one more slot would add, where a floor is out of reach.
+        slot_success: (m,) success that one more slot would add, where success is what counts.
     """
 
     choice: IntArray
     floor_prices: FloatArray
     slot_prices: FloatArray
-    budget_price: float
-    price: FloatArray
     full: BoolArray
+    loose: float = 0.0
+    budget_price: float = 0.0
     statuses: frozenset[Status] = field(default_factory=frozenset)
     split: int = 0
     slot_success: FloatArray | None = None
@@ -55,18 +56,12 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
         statuses.add(Status.NO_ALLOWED_MODEL)
     if found.full.any():
         statuses.add(Status.OVER_CAPACITY)
-    loose = max(_loose(problem, found, rows), 0.0)
-    bound = max(cost - loose, 0.0)
-    missed = Status.INFEASIBLE_FLOOR in statuses
-    gap = (cost - bound) / cost if cost > 0 else 0.0
-    if missed:
-        gap = loose / max(float(found.floor_prices.max()), 1e-300) / max(float(hits.sum()), 1e-300)
-    elif problem.budget is not None and found.budget_price > 0:
-        gap = (cost - bound) * found.budget_price / max(float(hits.sum()), 1e-300)
     floor_success = np.array(
         [_mean(hits[row.rows[rows]]) for row in problem.floors], dtype=np.float64
     )
-    binding = _binding(problem, found)
+    missed = Status.INFEASIBLE_FLOOR in statuses
+    bound, gap = _certificate(problem, found, cost, float(hits.sum()), missed=missed)
+    out_of_reach = missed & _below(problem, floor_success)
     return Solution(
         choice=found.choice,
         statuses=tuple(s for s in SEVERITY if s in statuses) or (Status.OPTIMAL,),
@@ -74,37 +69,31 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
         success=_mean(hits),
         lower_bound=bound,
         gap=gap,
-        floor_prices=np.where(_unmet(problem, floor_success), np.inf, found.floor_prices)
-        if missed
-        else found.floor_prices,
+        floor_prices=np.where(out_of_reach, np.inf, found.floor_prices),
         slot_prices=np.zeros(problem.m) if missed else found.slot_prices,
         budget_price=found.budget_price,
         floor_success=floor_success,
-        binding=binding,
+        binding=_binding(problem, found),
         split=found.split,
         advice=_advice(problem, found, floor_success, statuses),
     )
 
 
-def _loose(problem: AssignmentProblem, found: Found, rows: IntArray) -> float:
-    """Dollars by which the cost may exceed the least there is.
-
-    The cost less Lagrange's bound is what is not tight at the prices: rows that are not at their
-    least, success above a floor, slots that are free but priced.
-    """
-    if not len(rows):
-        return 0.0
-    taken = found.choice[rows]
-    price = found.price[rows].copy()
-    loose = float(found.slot_prices @ (problem.capacity - np.bincount(taken, minlength=problem.m)))
-    for floor, unit in zip(problem.floors, found.floor_prices, strict=True):
-        inside = floor.rows[rows]
-        price += unit * inside
-        above = (problem.success[rows, taken] - floor.floor)[inside].sum()
-        loose += unit * max(float(above), 0.0)
-    value = problem.cost[rows] - price[:, None] * problem.success[rows] + found.slot_prices
-    least = np.where(problem.allowed[rows], value, np.inf).min(axis=1)
-    return loose + float((value[np.arange(len(rows)), taken] - least).sum())
+def _certificate(
+    problem: AssignmentProblem, found: Found, cost: float, hits: float, *, missed: bool
+) -> tuple[float, float]:
+    """Lower bound of the cost in dollars, and the relative gap of what is optimized."""
+    loose = max(found.loose, 0.0)
+    if problem.budget is not None:
+        dollars = loose / found.budget_price if found.budget_price > 0 else cost
+        if Status.INFEASIBLE_BUDGET in found.statuses:
+            return max(cost - dollars, 0.0), min(dollars / cost, 1.0) if cost > 0 else 0.0
+        return max(cost - dollars, 0.0), loose / hits if hits > 0 else 0.0
+    bound = max(cost - loose, 0.0)
+    if missed:
+        worth = hits * float(found.floor_prices.max())
+        return bound, loose / worth if worth > 0 else 0.0
+    return bound, (cost - bound) / cost if cost > 0 else 0.0
 
 
 def _binding(problem: AssignmentProblem, found: Found) -> tuple[str, ...]:
@@ -154,7 +143,7 @@ def _advice(
     return tuple(advice)
 
 
-def _unmet(problem: AssignmentProblem, floor_success: FloatArray) -> BoolArray:
+def _below(problem: AssignmentProblem, floor_success: FloatArray) -> BoolArray:
     floors = np.array([row.floor for row in problem.floors], dtype=np.float64)
     return np.asarray(floor_success < floors - FLOOR_TOLERANCE)
 

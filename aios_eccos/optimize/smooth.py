@@ -26,6 +26,13 @@ FINE = 1e-6
 """Relative error of smoothing below which only ties can still be divided."""
 
 NEWTON_STEPS = 12
+LOOSE = 2e-4
+"""Share of the rows by which limits and needs may be missed while it still cools."""
+
+HIGHEST = 1e6
+"""Highest price of a linear row in units of the largest objective; beyond it needs are taken
+for out of reach."""
+
 COARSE = 1e-3
 """The same for samples, which are no better than that anyway."""
 
@@ -69,18 +76,19 @@ def anneal(
         0.1 * ceiling if ceiling < np.inf else 1e-6
     )
     prices = np.zeros(count + program.m)
+    top = min(ceiling, HIGHEST * float(np.abs(spread).max()))
     if start is not None:
         prices, temperature = np.concatenate([start[0].rows, start[0].slots]), start[1]
     else:
         rng = np.random.default_rng(0)
         for size in [size for size in SAMPLES if 3 * size <= program.n]:
             rows = rng.choice(program.n, size, replace=False).astype(np.int64)
-            dual = _Dual(_sample(program, rows), ceiling, deadline)
+            dual = _Dual(_sample(program, rows), top, deadline)
             prices, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
             if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
                 prices, temperature = np.zeros_like(prices), hottest
     fine = FINE if start is None else FINE * FINE
-    prices, _, shares = _Dual(program, ceiling, deadline).cool(prices, temperature, unsettled, fine)
+    prices, _, shares = _Dual(program, top, deadline).cool(prices, temperature, unsettled, fine)
     loose = int((shares.max(axis=0) < SETTLED).sum())
     return Soft(Prices(prices[:count], prices[count:]), _dealt(shares), loose)
 
@@ -115,7 +123,7 @@ def _sample(program: Program, rows: IntArray) -> Program:
 class _Dual:
     """The smoothed dual of one program. Arrays lie columns first: sums over columns are fast."""
 
-    def __init__(self, program: Program, ceiling: float, deadline: float | None) -> None:
+    def __init__(self, program: Program, top: float, deadline: float | None) -> None:
         self.objective = np.ascontiguousarray(program.objective.T)
         self.gains = [np.ascontiguousarray(gain.T) for gain in program.gains]
         self.count = len(self.gains)
@@ -123,7 +131,7 @@ class _Dual:
         self.active: BoolArray = np.concatenate(
             [np.ones(self.count, dtype=bool), program.capacity < program.n]
         )
-        self.top = np.concatenate([np.full(self.count, ceiling), np.full(program.m, np.inf)])
+        self.top = np.concatenate([np.full(self.count, top), np.full(program.m, np.inf)])
         self.n = program.n
         self.deadline = deadline
 
@@ -135,16 +143,20 @@ class _Dual:
         Stops when at most `unsettled` rows are divided, or when they may stay so: the smoothing
         then costs no more than `fine` of the objective.
         """
-        before, chances, coldest = prices, REHEATS, temperature * 1e-12
+        exact = 0.05
+        before, chances, first = prices, REHEATS, temperature
         while True:
-            prices, value, shares, done = self.newton(prices, temperature)
+            prices, value, shares, done = self.newton(
+                prices, temperature, max(exact, LOOSE * self.n)
+            )
             if not done and chances and not _past(self.deadline):  # too cold for the distance
                 chances -= 1
-                before, temperature = prices, temperature / COOLING**4
+                before, temperature = prices, min(temperature / COOLING**4, 4 * first)
                 continue
             loose = int((shares.max(axis=0) < SETTLED).sum())
-            smooth = temperature * self.n <= fine * abs(value) or temperature <= coldest
+            smooth = temperature * self.n <= fine * abs(value) or temperature <= 1e-12 * first
             if loose <= unsettled or smooth or _past(self.deadline):
+                prices, _, shares, _ = self.newton(prices, temperature, exact)
                 return prices, temperature, shares
             # near the end prices go linearly with the temperature
             ahead = prices + (prices - before) * COOLING if before is not prices else prices
@@ -152,18 +164,20 @@ class _Dual:
             temperature *= COOLING
 
     def newton(
-        self, prices: FloatArray, temperature: float
+        self, prices: FloatArray, temperature: float, off: float
     ) -> tuple[FloatArray, float, FloatArray, bool]:
-        """Maximizes over 0 <= price <= top; (prices, dual value, shares, whether it arrived)."""
+        """Maximizes over 0 <= price <= top; (prices, dual value, shares, whether it arrived).
+
+        Args:
+            off: rows by which the shares may miss a limit or a need.
+        """
         value, slope, shares = self.value(prices, temperature)
         for _ in range(NEWTON_STEPS):
             free = self.active & ((prices > 0) | (slope > 0)) & ((prices < self.top) | (slope < 0))
-            if not free.any() or np.abs(slope[free]).max() <= 2e-4 * self.n:
+            if not free.any() or np.abs(slope[free]).max() <= off:
                 return prices, value, shares, True
-            index = np.flatnonzero(free)
-            bend = self.curvature(shares, temperature)[np.ix_(index, index)]
-            bend.flat[:: len(index) + 1] += 1e-9 * np.trace(bend) / len(index) + 1e-12
-            step = np.linalg.solve(bend, slope[index])
+            bend = self.curvature(shares, temperature)
+            index, step = self.step(prices, slope, bend, free, temperature)
             length, better = 1.0, False
             while not better and length > 1e-3:
                 trial = prices.copy()
@@ -175,6 +189,46 @@ class _Dual:
                 break
             prices, value, slope, shares = trial, reached, new_slope, new_shares
         return prices, value, shares, False
+
+    def step(
+        self,
+        prices: FloatArray,
+        slope: FloatArray,
+        bend: FloatArray,
+        free: BoolArray,
+        temperature: float,
+    ) -> tuple[IntArray, FloatArray]:
+        """Newton's step for the prices that it does not push out of their bounds.
+
+        Where the dual is flat (the level of prices of slots that just suffice), the shortest one.
+        Where it is straight (floors over the same rows), on to the next bound.
+        """
+        scale = np.sqrt(np.maximum(np.diag(bend), 1e-12 * np.diag(bend).max() + 1e-300))
+        scaled = bend / scale / scale[:, None]
+        index = np.flatnonzero(free)
+        while True:
+            part, rise = scaled[np.ix_(index, index)], (slope / scale)[index]
+            step = np.linalg.lstsq(part, rise, rcond=1e-9)[0]
+            straight = rise - part @ step
+            step /= scale[index]
+            if np.abs(straight).max() > 1e-6 * np.abs(rise).max():
+                step += self.reach(prices[index], straight / scale[index], index, temperature)
+            out = ((prices[index] <= 0) & (step < 0)) | (
+                (prices[index] >= self.top[index]) & (step > 0)
+            )
+            if not out.any() or out.all():
+                return index, step
+            index = index[~out]
+
+    def reach(
+        self, prices: FloatArray, direction: FloatArray, index: IntArray, temperature: float
+    ) -> FloatArray:
+        """As far along the direction as the first price that falls to 0 or rises to its top."""
+        room = np.where(direction < 0, prices, self.top[index] - prices)
+        longest = np.full(len(index), np.inf)
+        np.divide(room, np.abs(direction), out=longest, where=direction != 0)
+        length = float(longest[room > 0].min(initial=np.inf))
+        return direction * min(length, 1e3 * temperature / float(np.abs(direction).max()))
 
     def value(self, prices: FloatArray, temperature: float) -> tuple[float, FloatArray, FloatArray]:
         """The smoothed dual, its gradient, and the shares (m, n) of each row."""

@@ -16,7 +16,7 @@ from aios_eccos.optimize.problem import (
     Status,
 )
 from aios_eccos.optimize.program import TOLERANCE, Program
-from aios_eccos.optimize.relax import relax
+from aios_eccos.optimize.relax import lower, relax
 from aios_eccos.optimize.report import Found, report
 from aios_eccos.optimize.serve import servable
 from aios_eccos.optimize.single import Relaxed
@@ -101,7 +101,7 @@ def solve_at_price(
     n, m = problem.n, problem.m
     args = (problem.cost, problem.success, problem.allowed, price, slot_prices)
     choice = choose_at_price(*args, seed=seed)
-    full, slots = np.zeros(m, dtype=bool), np.zeros(m)
+    full, slots, loose = np.zeros(m, dtype=bool), np.zeros(m), 0.0
     if (np.bincount(choice[choice >= 0], minlength=m) > problem.capacity).any():
         if over_capacity == "wait":
             choice, full = _trim(choice, problem.capacity)
@@ -111,7 +111,9 @@ def solve_at_price(
             order = _tie_order(m, seed)
             value = _priced(*args)[rows][:, order]
             unit = _typical(problem.cost[rows], problem.allowed[rows])
-            found = relax(Program.of_limits(value / unit, problem.capacity[order]))
+            program = Program.of_limits(value / unit, problem.capacity[order])
+            found = relax(program)
+            loose = program.loose(found.choice, found.prices) * unit
             choice = np.full(n, -1, dtype=np.int64)
             choice[rows] = order[found.choice]
             slots[order] = found.prices.slots * unit
@@ -119,9 +121,8 @@ def solve_at_price(
         choice=choice,
         floor_prices=np.zeros(len(problem.floors)),
         slot_prices=slots,
-        budget_price=0.0,
-        price=np.broadcast_to(np.asarray(price, dtype=np.float64), (n,)),
         full=full,
+        loose=loose,
     )
     return report(replace(problem, budget=None), judged)
 
@@ -227,21 +228,23 @@ def _in_money(
         statuses.add(Status.INFEASIBLE_BUDGET)
     if relaxed.timed_out:
         statuses.add(Status.TIME_LIMIT)
-    dollars, per_row, budget_price = unit, 0.0, 0.0
+    loose = lower(program, relaxed.short).loose(relaxed.choice, relaxed.prices)
+    dollars, budget_price = unit, 0.0
+    reach = relaxed.slot_gains if missed[:count].any() else None
     if problem.budget is not None:
         budget_price = float(prices[count]) / unit
         dollars = 1.0 / budget_price if budget_price > 0 else 0.0
-        per_row = dollars
+        reach = slots
     return Found(
         choice=choice,
         floor_prices=prices[:count] * dollars,
         slot_prices=slots * dollars,
-        budget_price=budget_price,
-        price=np.full(problem.n, per_row),
         full=full,
+        loose=loose if problem.budget is not None else loose * unit,
+        budget_price=budget_price,
         statuses=frozenset(statuses),
         split=relaxed.split,
-        slot_success=relaxed.slot_gains if missed[:count].any() else None,
+        slot_success=reach,
     )
 
 
