@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.predict.pricing import Prices
-from aios_eccos.values import BoolArray, FloatArray, HistoryTable
+from aios_eccos.values import BoolArray, FloatArray, HistoryTable, IntArray
 
 #: Lambdas replayed, geometric between prices that no query pays and that every query pays.
 GRID = 97
@@ -88,7 +88,7 @@ class PriceCurve:
         return float(np.exp(value)) if exp else value
 
 
-def choose(success: FloatArray, cost: FloatArray, price: float) -> FloatArray:
+def choose(success: FloatArray, cost: FloatArray, price: float) -> IntArray:
     """argmin_j c_ij - price p_ij, (n,) columns; a NaN forecast is never chosen."""
     score = np.where(np.isnan(success), np.inf, cost - price * np.nan_to_num(success))
     return np.asarray(np.argmin(score, axis=1))

@@ -1,0 +1,181 @@
+"""`aios-eccos evaluate-predictor`: how good the forecasts are, and whether floors hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import console, versions, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..evaluate.predictor_report import Report
+    from ..evaluate.predictor_split import Recorded
+
+
+def evaluate_predictor(
+    data: Annotated[Path, typer.Option(help="Recorded answers (QAServe).")],
+    prices: Annotated[
+        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
+    ] = None,
+    floors: Annotated[str | None, typer.Option(help="`a,b` or `start:stop:step`.")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="Success levels at which costs are compared.")
+    ] = None,
+    resplits: Annotated[int, typer.Option(min=1, help="Splits in all; 0 is the file's own.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of splits, folds and orders.")] = 0,
+    parts: Annotated[
+        str | None, typer.Option(help="Studies to run, `a,b`; `none`; default all.")
+    ] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write JSON here; `-` is standard output.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Reliability diagram (PNG).")] = None,
+) -> None:
+    """Measure retrieval, trained and hybrid on recorded answers, split by split."""
+    from ..evaluate.predictor_report import PARTS, SCHEMA, checks
+    from ..evaluate.predictor_report import evaluate_predictor as measure
+    from ..evaluate.predictor_studies import default_floors
+
+    screen = console(json_file)
+    recorded, digest = _read(data, prices, screen)
+    asked = numbers("--floors", floors) or default_floors(recorded)
+    chosen = PARTS if parts is None else tuple(p for p in parts.split(",") if p != "none")
+    if unknown := set(chosen) - set(PARTS):
+        raise typer.BadParameter(f"--parts {', '.join(unknown)}: allowed {', '.join(PARTS)}, none")
+    with screen.status("") as status:
+        report = measure(
+            recorded,
+            asked,
+            targets=numbers("--targets", targets),
+            resplits=resplits,
+            seed=seed,
+            parts=chosen,
+            progress=lambda step: status.update(step),
+        )
+    head = {"schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": digest}
+    table = checks(data.name.split(".")[0], report.body)
+    accepted = [
+        {"name": c.name, "value": c.value, "limit": c.limit, "at_least": c.at_least, "ok": c.ok}
+        for c in table
+    ]
+    body = head | {"data": data.name, "floors": asked} | report.body | {"checks": accepted}
+    if json_file is not None:
+        write_json(body, json_file)
+    _show(body, screen)
+    if plot is not None:
+        draw_reliability(report, plot)
+
+
+def numbers(option: str, text: str | None) -> list[float]:
+    """`a,b,c` or `start:stop:step` (stop included) as numbers; empty for None.
+
+    Raises:
+        typer.BadParameter: anything else, or numbers outside 0..1.
+    """
+    if text is None:
+        return []
+    try:
+        if ":" in text:
+            start, stop, step = (float(part) for part in text.split(":"))
+            count = int((stop - start) / step + 1e-9) + 1
+            values = [round(start + i * step, 9) for i in range(count)]
+        else:
+            values = [float(part) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError) as error:
+        raise typer.BadParameter(f"{option} {text}: wanted a,b or start:stop:step") from error
+    if not values or not all(0 <= value <= 1 for value in values):
+        raise typer.BadParameter(f"{option} {text}: wanted numbers in 0..1")
+    return values
+
+
+def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, str]:
+    from ..evaluate.dataset import load_dataset, load_prices, pool
+    from ..evaluate.predictor_split import Recorded
+    from ..history.open import open_embedder
+    from ..history.mirror import build_table
+    from ..locate import cache_dir
+    from ..predict.pricing import price_table, with_facts
+
+    found = load_dataset([data])
+    for bad in found.bad:
+        screen.print(f"left out: {bad}", style="yellow")
+    embedder = open_embedder(None, cache_dir())
+    with screen.status("embedding (kept for the next run)"):
+        texts = [record.text for record in found.records]
+        embeddings, layers = embedder.embed_with_layers(texts)
+    table = build_table(found.records, embeddings)
+    known = load_prices(prices) if prices is not None else {}
+    models = [with_facts(model) for model in pool(table.models, known, {}, 32)]
+    return Recorded(table, layers, price_table(models)), found.hash
+
+
+def _show(body: dict[str, Any], screen: Console) -> None:
+    from rich.table import Table
+
+    columns = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
+               "spend_bias")  # fmt: skip
+    table = Table("predictor", *(column.replace("_", " ") for column in columns), title="Means")
+    for name in dict.fromkeys(row["predictor"] for row in body["rows"]):
+        rows = [row for row in body["rows"] if row["predictor"] == name]
+        means = (sum(row[column] for row in rows) / len(rows) for column in columns)
+        table.add_row(name, *(f"{mean:.4g}" for mean in means))
+    screen.print(table)
+    held = body["floors_held"]
+    screen.print("expected floor: " + ", ".join(f"{k} {v:.4f}" for k, v in held.items()))
+    for key in ("stream", "ratios", "new_model", "few_records"):
+        if body.get(key):
+            screen.print(_plain(key, body[key]))
+    if body.get("shift"):
+        screen.print(_plain(f"shift to {body['shift']['task']}", body["shift"]["rows"]))
+    if body["checks"]:
+        table = Table("acceptance", "value", "limit", "", title="Acceptance")
+        for row in body["checks"]:
+            sign = ">=" if row["at_least"] else "<="
+            verdict = "[green]pass[/]" if row["ok"] else "[red]FAIL[/]"
+            table.add_row(row["name"], f"{row['value']:.4f}", f"{sign} {row['limit']:.4g}", verdict)
+        screen.print(table)
+
+
+def _plain(title: str, rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        values = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in row.values())
+        table.add_row(*values)
+    return table
+
+
+def draw_reliability(report: Report, path: Path) -> None:
+    """Forecast against outcome of the hybrid, all splits together, as a PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the file cannot be written.
+    """
+    import numpy as np
+
+    from ..errors import ConfigError
+    from ..evaluate.predictor_split import reliability
+
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("--plot needs matplotlib: pip install 'aios-eccos[plots]'") from error
+    figure = Figure(figsize=(5, 5))
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    forecast = np.concatenate([f.success.ravel() for f in report.hybrids])
+    outcome = np.concatenate([f.outcomes.ravel() for f in report.hybrids])
+    said, had, _ = reliability(forecast, outcome, bins=20)
+    axes.plot(said, had, marker="o", markersize=4)
+    axes.set_xlabel("success forecast (hybrid)")
+    axes.set_ylabel("success had")
+    axes.set_title("20 equally filled bins, test rows of all splits")
+    try:
+        figure.savefig(path, dpi=120, format="png")
+    except OSError as error:
+        raise ConfigError(f"--plot {path}: {error.strerror or error}") from error
