@@ -33,6 +33,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.flock import hold, is_free, open_lock, try_lock
 from aios_eccos.workload.server import options
 
 #: A server that says nothing for so long is taken for dead.
@@ -82,12 +83,15 @@ class EmbeddedServer:
             if self._ended:
                 raise WorkloadError("the workload store is closed")
             with _usable(self._folder), _starting(self._folder):
-                if self._user is None:
-                    self._user = _hold(self._folder / "users.lock", fcntl.LOCK_SH)
-                before, self._socket = self._socket, _running(self._folder)
+                # Held anew each time: the folder may have been removed since.
+                before = self._user
+                self._user = hold(self._folder / "users.lock", fcntl.LOCK_SH)
+                if before is not None:
+                    os.close(before)
+                last, self._socket = self._socket, _running(self._folder)
                 if self._socket is None:
                     self._socket = _start(self._folder)
-                return self._socket != before
+                return self._socket != last
 
     def end(self) -> None:
         """Stop using it; the last user ends it."""
@@ -98,8 +102,10 @@ class EmbeddedServer:
             with _usable(self._folder), _starting(self._folder):
                 os.close(self._user)
                 self._user = None
-                if _is_free(self._folder / "users.lock"):
-                    _stop(self._folder)
+                if not is_free(self._folder / "users.lock"):
+                    return
+                if not _stop(self._folder) and self._socket is not None:
+                    _end_orphan(Path(self._socket))
 
 
 def stop_embedded(state_dir: Path) -> bool:
@@ -148,10 +154,10 @@ def _starting(folder: Path) -> Iterator[None]:
     """Hold `start.lock`."""
     for private in (folder.parent, folder):
         private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _open_lock(folder / "start.lock")
+    lock = open_lock(folder / "start.lock")
     try:
         until = time.monotonic() + LOAD_S
-        while not _try_lock(lock, fcntl.LOCK_EX):
+        while not try_lock(lock, fcntl.LOCK_EX):
             if time.monotonic() > until:
                 raise WorkloadError(f"another process holds {folder / 'start.lock'}")
             time.sleep(LOOK_S)
@@ -160,37 +166,9 @@ def _starting(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _open_lock(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _try_lock(lock: int, kind: int) -> bool:
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _hold(path: Path, kind: int) -> int:
-    lock = _open_lock(path)
-    if not _try_lock(lock, kind):
-        os.close(lock)
-        raise WorkloadError(f"another process holds {path}")
-    return lock
-
-
-def _is_free(path: Path) -> bool:
-    lock = _open_lock(path)
-    try:
-        return _try_lock(lock, fcntl.LOCK_EX)
-    finally:
-        os.close(lock)
-
-
 def _running(folder: Path) -> str | None:
     """The socket of the server that runs, or None; one that does not answer is ended."""
-    if _is_free(folder / "server.lock"):
+    if is_free(folder / "server.lock"):
         return None
     record = folder / "socket"
     path = record.read_text() if record.exists() else "/missing"
@@ -206,7 +184,7 @@ def _answers(folder: Path, path: str) -> bool:
     start = time.monotonic()
     with Redis(unix_socket_path=path, **options(ANSWER_S)) as client:
         longest_s = START_S
-        while not _is_free(folder / "server.lock") and time.monotonic() - start < longest_s:
+        while not is_free(folder / "server.lock") and time.monotonic() - start < longest_s:
             try:
                 client.ping()
             except BusyLoadingError:
@@ -221,6 +199,7 @@ def _answers(folder: Path, path: str) -> bool:
 
 def _start(folder: Path) -> str:
     path = str(_run_folder(folder) / "redis.sock")
+    _end_orphan(Path(path))
     for stale in (folder / "redis.pid", folder / "redis.log", Path(path)):
         stale.unlink(missing_ok=True)
     (folder / "socket").write_text(path)
@@ -230,7 +209,7 @@ def _start(folder: Path) -> str:
     command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
     command += ["--auto-aof-rewrite-min-size", "8mb", "--databases", "1", "--daemonize", "yes"]
     # The server inherits the lock and so holds it until it ends.
-    lock = _hold(folder / "server.lock", fcntl.LOCK_EX)
+    lock = hold(folder / "server.lock", fcntl.LOCK_EX)
     try:
         done = subprocess.run(command, pass_fds=(lock,), capture_output=True, text=True)
     except OSError as error:
@@ -248,18 +227,29 @@ def _start(folder: Path) -> str:
     )
 
 
+def _end_orphan(path: Path) -> None:
+    """End the server of a folder that was removed under it, so that there are not two."""
+    if not path.exists():
+        return
+    with (
+        suppress(RedisError),
+        Redis(unix_socket_path=str(path), **options(ANSWER_S)) as client,
+    ):
+        client.shutdown(nosave=True)
+
+
 def _stop(folder: Path) -> bool:
     """End the server, kindly first; False if none ran."""
     lock = folder / "server.lock"
-    ran = not _is_free(lock)
+    ran = not is_free(lock)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if _is_free(lock):
+        if is_free(lock):
             break
         _signal(folder, number)
         until = time.monotonic() + STOP_S
-        while time.monotonic() < until and not _is_free(lock):
+        while time.monotonic() < until and not is_free(lock):
             time.sleep(LOOK_S)
-    if not _is_free(lock):
+    if not is_free(lock):
         raise WorkloadError(f"the Redis in {folder} does not end")
     record = folder / "socket"
     if record.exists():

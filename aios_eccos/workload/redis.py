@@ -41,6 +41,7 @@ from aios_eccos.workload.store import Load, check_limits
 log = logging.getLogger(__name__)
 
 LEASE_TTL_S = 15.0
+_WAKE = b""
 
 
 class RedisWorkload(RedisLedger):
@@ -234,42 +235,23 @@ class RedisWorkload(RedisLedger):
         with self._redis.using("drop taken records") as client:
             client.delete(self._redis.key("taken"))
 
-    def append_decision(self, fields: Mapping[str, str]) -> str:
-        with self._redis.using("keep a decision") as client:
-            identity: bytes = client.xadd(
-                self._redis.key("decisions"),
-                dict(fields),
-                maxlen=self._decisions_kept,
-                approximate=True,
-            )
-            return identity.decode()
-
-    def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
-        if n < 1:
-            return []
-        with self._redis.using("read decisions") as client:
-            entries = client.xrevrange(self._redis.key("decisions"), count=n)
-        return [
-            (identity.decode(), {k.decode(): v.decode() for k, v in fields.items()})
-            for identity, fields in entries
-        ]
-
     @contextmanager
     def listen(self) -> Iterator[Callable[[float], bool]]:
         """Hear of releases; yields a function that waits so many seconds and says if one came."""
         with self._redis.using("listen for releases") as client, client.pubsub() as ear:
             ear.subscribe(self._redis.key("releases"))
+            mine = self.kernel.encode()
 
             def heard(seconds: float) -> bool:
                 message = ear.get_message(ignore_subscribe_messages=True, timeout=seconds)
-                return message is not None and message["data"] != self.kernel.encode()
+                return message is not None and message["data"] not in (mine, _WAKE)
 
             yield heard
 
     def wake(self) -> None:
-        """Wake every ear, this kernel's own too."""
-        with self._redis.using("wake who waits") as client:
-            client.publish(self._redis.key("releases"), "")
+        """Make every ear look up, this kernel's own too, without news of a release."""
+        with self._redis.using("wake who listens") as client:
+            client.publish(self._redis.key("releases"), _WAKE)
 
     def close(self) -> None:
         with self._lock:
@@ -281,7 +263,10 @@ class RedisWorkload(RedisLedger):
         except WorkloadError as error:
             log.debug("left without telling Redis: %s", error)
         self.bell.close()
-        self._redis.close()
+        try:
+            self._redis.close()
+        except WorkloadError as error:
+            log.warning("cannot end the use of Redis at %s: %s", self.place, error)
         atexit.unregister(self.close)
 
     def _leave(self) -> None:

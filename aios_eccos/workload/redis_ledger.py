@@ -17,9 +17,16 @@ STREAM_ID = re.compile(r"\d{1,18}-\d{1,18}")
 
 
 class RedisLedger:
-    """Mixed into `RedisWorkload`, which sets `_redis`."""
+    """Mixed into `RedisWorkload`, which sets what is declared here."""
 
     _redis: RedisClient
+    _decisions_kept: int
+
+    def append_decision(self, fields: Mapping[str, str]) -> str:
+        return self._append("decisions", fields, self._decisions_kept)
+
+    def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
+        return self._newest("decisions", n)
 
     def add_tallies(self, tallies: Sequence[Tally]) -> None:
         check_amounts(tallies)
@@ -48,17 +55,23 @@ class RedisLedger:
         return _text(entries[0][1]) if entries else None
 
     def append_event(self, fields: Mapping[str, str]) -> str:
-        with self._redis.using("keep an event") as client:
+        return self._append("events", fields, EVENTS_KEPT)
+
+    def events(self, n: int) -> list[tuple[str, dict[str, str]]]:
+        return self._newest("events", n)
+
+    def _append(self, stream: str, fields: Mapping[str, str], kept: int) -> str:
+        with self._redis.using(f"add to {stream}") as client:
             identity: bytes = client.xadd(
-                self._redis.key("events"), dict(fields), maxlen=EVENTS_KEPT, approximate=True
+                self._redis.key(stream), dict(fields), maxlen=kept, approximate=True
             )
             return identity.decode()
 
-    def events(self, n: int) -> list[tuple[str, dict[str, str]]]:
+    def _newest(self, stream: str, n: int) -> list[tuple[str, dict[str, str]]]:
         if n < 1:
             return []
-        with self._redis.using("read events") as client:
-            entries = client.xrevrange(self._redis.key("events"), count=n)
+        with self._redis.using(f"read {stream}") as client:
+            entries = client.xrevrange(self._redis.key(stream), count=n)
         return [(identity.decode(), _text(fields)) for identity, fields in entries]
 
     def swap_note(self, name: str, value: str, keep_s: float = 0.0) -> str | None:

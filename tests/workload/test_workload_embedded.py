@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,8 +12,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from workload_servers import ears, helpers, living_servers, until
+from workload_servers import ears, helpers, lives, living_servers, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
@@ -95,6 +97,8 @@ def test_they_survive_the_servers_crash(state_dir: Path, opened: Open) -> None:
     store = opened("embedded", state_dir=state_dir)
     store.set_price("floor", 2.5)
     store.acquire([Lease("a", SLOT)], {SLOT: 2})
+    # While the disk is busy, Redis keeps writes back for up to two seconds.
+    until(lambda: b"floor" in (state_dir / "redis" / "appendonly.aof").read_bytes())
     first = pid_of(state_dir)
     os.kill(first, signal.SIGKILL)
     until(lambda: pid_of_or_none(state_dir) not in (None, first))
@@ -138,6 +142,53 @@ def test_a_server_whose_run_folder_was_removed_is_replaced(state_dir: Path, open
     assert second.read_prices() == {"floor": 3.0}
 
 
+def test_a_state_folder_removed_under_its_server_still_has_one_server(
+    state_dir: Path, opened: Open
+) -> None:
+    first = opened("embedded", state_dir=state_dir)
+    first.acquire([Lease("a", SLOT)], {SLOT: 5})
+    until(lambda: ears(first) == 1)
+    old = pid_of(state_dir)
+    shutil.rmtree(state_dir)
+    second = opened("embedded", state_dir=state_dir)
+    assert not lives(old)
+    until(lambda: second.loads({SLOT: 9})[SLOT] == Load(1, 5, 0.0))
+    second.close()
+    assert living_servers(state_dir / "redis"), "the first one uses it"
+    first.close()
+    assert not living_servers(state_dir / "redis")
+
+
+def test_the_last_user_ends_the_server_of_a_removed_folder(state_dir: Path) -> None:
+    store = open_workload("embedded", state_dir=state_dir, timeout_s=10)
+    old = pid_of(state_dir)
+    shutil.rmtree(state_dir)
+    store.close()
+    until(lambda: not lives(old))
+
+
+def test_a_user_that_never_had_a_server_ends_no_other(
+    state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a socket redis-py would speak to whatever runs on this machine."""
+    ended: list[Path] = []
+    monkeypatch.setattr(embedded, "_end_orphan", ended.append)
+    monkeypatch.setattr(embedded, "redis_binary", lambda: "/bin/false")
+    with pytest.raises(WorkloadError, match="does not start"):
+        open_workload("embedded", state_dir=state_dir)
+    assert [path.name for path in ended] == ["redis.sock"]
+
+
+def test_closing_never_raises(
+    state_dir: Path, opened: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = opened("embedded", state_dir=state_dir)
+    monkeypatch.setattr(embedded, "LOAD_S", 0.05)
+    with embedded._starting(state_dir.resolve() / "redis"):
+        store.close()
+    assert "cannot end the use of Redis" in caplog.text
+
+
 def test_a_server_that_hangs_is_replaced(
     state_dir: Path, opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +197,7 @@ def test_a_server_that_hangs_is_replaced(
     monkeypatch.setattr(embedded, "ANSWER_S", 0.2)
     first = opened("embedded", state_dir=state_dir, timeout_s=0.05)
     first.set_price("floor", 2.0)
+    until(lambda: b"floor" in (state_dir / "redis" / "appendonly.aof").read_bytes())
     old = pid_of(state_dir)
     os.kill(old, signal.SIGSTOP)
     until(lambda: first.loads({SLOT: 1}) is not None and first.degraded)
@@ -180,7 +232,6 @@ def test_it_has_a_private_socket_and_no_port(state_dir: Path, opened: Open) -> N
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
     assert (state_dir / "redis").stat().st_mode & 0o077 == 0
-    psutil = pytest.importorskip("psutil")
     assert not psutil.Process(pid_of(state_dir)).net_connections(kind="inet")
 
 
@@ -223,7 +274,7 @@ def test_a_closed_user_does_not_start_it_again(state_dir: Path) -> None:
 def test_it_ends_at_exit_without_close(state_dir: Path) -> None:
     code = (
         "import sys, pathlib; from aios_eccos.workload.connect import open_workload; "
-        "store = open_workload('embedded', state_dir=pathlib.Path(sys.argv[1])); "
+        "store = open_workload('embedded', state_dir=pathlib.Path(sys.argv[1]), timeout_s=10); "
         "store.on_release(print)"
     )
     root = Path(__file__).parent.parent.parent

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from workload_servers import RedisServer, until
+from workload_servers import RedisServer, ears, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
@@ -23,8 +23,8 @@ from aios_eccos.workload.store import Load, WorkloadStore
 SLOT = "small@1234"
 Open = Callable[..., WorkloadStore]
 
-#: What design promises, and what this allows for a machine that does other things as well.
-PROMISED_S, ALLOWED_S = 0.05, 0.25
+#: What the design promises, and what is allowed to a machine that does other things as well.
+PROMISED_S, ALLOWED_S = 0.05, 0.4
 
 
 @pytest.fixture
@@ -71,16 +71,15 @@ def test_no_call_waits_long_for_a_redis_that_hangs(
         "move_price": lambda: store.move_price("floor", 0.1, 1.0),
         "append_decision": lambda: store.append_decision({"n": "1"}),
     }
+    until(lambda: ears(store) == 1)
     own_server.signal(signal.SIGSTOP)
-    try:
-        for _ in range(3):
-            start = time.perf_counter()
-            calls[use]()
-            assert time.perf_counter() - start < ALLOWED_S
-        assert store.degraded
-    finally:
-        own_server.signal(signal.SIGCONT)
-    until(lambda: not store.degraded)
+    for _ in range(3):
+        start = time.perf_counter()
+        calls[use]()
+        assert time.perf_counter() - start < ALLOWED_S
+    assert store.degraded
+    own_server.signal(signal.SIGCONT)
+    until(lambda: not store.degraded, 3)  # before the next heartbeat is due
 
 
 def test_many_threads_wait_for_a_dead_redis_side_by_side(
@@ -260,6 +259,40 @@ def test_what_a_full_redis_refuses_is_kept_until_it_fits(
     until(lambda: store.read_prices() == pytest.approx({"floor": 2 * math.exp(0.5)}))
     until(lambda: store.loads({SLOT: 2})[SLOT].in_use == 2)
     assert len([text for text in caplog.messages if "from memory" in text]) == 1
+
+
+def test_a_decision_that_a_full_redis_refuses_is_kept(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    with own_server.client() as client:
+        client.config_set("maxmemory", "1")
+        for n in range(3):
+            store.append_decision({"n": str(n)})
+        time.sleep(0.3)  # several tries to hand them over
+        client.config_set("maxmemory", "0")
+    until(lambda: not store.degraded)
+    until(lambda: [fields["n"] for _, fields in store.decisions(9)] == ["2", "1", "0"])
+
+
+def test_what_is_lent_just_before_the_return_reaches_redis(
+    own_server: RedisServer, store: WorkloadStore, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the heartbeat that found Redis again, before calls go there again."""
+    assert isinstance(store, ResilientWorkload)
+    own_server.kill()
+    store.acquire(leases(1), {SLOT: 5})
+    pay = store._pay
+
+    def lend_and_pay() -> None:
+        if store.degraded:
+            store.acquire(leases(1, "late"), {SLOT: 5})
+        pay()
+
+    monkeypatch.setattr(store, "_pay", lend_and_pay)
+    own_server.start()
+    until(lambda: not store.degraded)
+    look = opened(own_server.url, state_dir=Path("unused"), member=False)
+    until(lambda: look.loads({SLOT: 5})[SLOT].in_use == 2, 3)
 
 
 def test_a_kernel_can_close_while_redis_is_away(

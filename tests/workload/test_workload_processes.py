@@ -152,6 +152,21 @@ class TestRenew:
         plain.renew()
         assert plain.loads({SLOT: 1})[SLOT].in_use == 0
 
+    def test_a_lease_held_after_all_is_not_given_back(
+        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Redis did not answer, memory lent the slot: for Redis it was never free."""
+        lease = Lease("a", SLOT)
+        plain.acquire([lease], {SLOT: 1})
+        plain.forget([lease])
+        plain.adopt([lease])
+        sent: list[str] = []
+        monkeypatch.setattr(plain._redis, "run", lambda verb, keys, args: sent.append(args) or 1)
+        plain.renew()
+        monkeypatch.undo()
+        (arguments,) = sent
+        assert arguments[-3:] == [1, 1, "a"], "one lease is held, none is owed"
+
     def _before_first_run(
         self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
     ) -> None:

