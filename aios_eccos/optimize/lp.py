@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos.optimize.program import TOLERANCE, Prices, Program
-from aios_eccos.values import FloatArray, IntArray
+from ..values import FloatArray, IntArray
+from .program import TOLERANCE, Prices, Program
 
 
 @dataclass(frozen=True)

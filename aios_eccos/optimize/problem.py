@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from ..values import BoolArray, FloatArray, IntArray
 
 OverCapacity = Literal["wait", "spill"]
 InfeasibleFloor = Literal["best_effort", "wait"]

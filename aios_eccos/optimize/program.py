@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from ..values import BoolArray, FloatArray, IntArray
 
 TOLERANCE = 1e-9
 """Slack per row on every linear constraint (gains are of the order of 1)."""

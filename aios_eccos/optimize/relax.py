@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from aios_eccos.optimize import lp
-from aios_eccos.optimize.program import TOLERANCE, Prices, Program
-from aios_eccos.optimize.repair import exchange
-from aios_eccos.optimize.serve import servable
-from aios_eccos.optimize.single import HIGHEST, Relaxed, largest, solve_single
-from aios_eccos.optimize.smooth import Soft, anneal
-from aios_eccos.optimize.transport import fit, transport
-from aios_eccos.values import FloatArray, IntArray
+from ..values import FloatArray, IntArray
+from . import lp
+from .program import TOLERANCE, Prices, Program
+from .repair import exchange
+from .serve import servable
+from .single import HIGHEST, Relaxed, largest, solve_single
+from .smooth import Soft, anneal
+from .transport import fit, transport
 
 SMALL = 200
 """Rows up to which limits are left to the assignment of rows to slots (n^3)."""
@@ -50,7 +50,7 @@ def relax(program: Program, deadline: float | None = None) -> Relaxed:
         short = np.maximum(program.need - program.gained(reached.choice), 0.0)
         prices = Prices(reached.prices.rows / weight, reached.prices.slots / weight)
         return replace(reached, prices=prices, short=short, slot_gains=reached.prices.slots)
-    settled = _settled(program, Soft(found.prices, reached.choice, 0), deadline)
+    settled = _settled(program, Soft(found.prices, reached.choice, 0.0, 0), deadline)
     return replace(reached, prices=settled.prices) if _missed(program, settled) else settled
 
 
@@ -74,7 +74,7 @@ def _large(program: Program, deadline: float | None, ceiling: float = np.inf) ->
     """Smoothed prices, then the rows that they leave open."""
     soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, deadline=deadline)
     if soft.open > CORES[-1]:  # ties: noise tells them apart
-        typical = abs(program.value(soft.choice)) / program.n + 1e-12
+        typical = abs(soft.value) / program.n + 1e-12
         noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * typical)
         program = replace(program, objective=program.objective + noise)
         start = soft.prices, GAP * typical
@@ -109,8 +109,9 @@ def _settled(
         kept = program.value(choice) - part.value(choice[core])
         relaxed = kept + part.bound(found.prices)  # the LP's optimum, if the others are right
         if unmet < np.inf and relaxed - program.bound(found.prices) <= GAP * abs(relaxed):
-            break
-    return replace(found, choice=choice)
+            return replace(found, choice=choice)
+    prices = max((found.prices, soft.prices), key=program.bound)
+    return replace(found, choice=choice, prices=prices)
 
 
 def _pruned(program: Program, reduced: FloatArray, width: float) -> Program:

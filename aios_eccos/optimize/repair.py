@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from aios_eccos.optimize.program import TOLERANCE, Prices, Program
-from aios_eccos.values import FloatArray, IntArray
+from ..values import FloatArray, IntArray
+from .program import TOLERANCE, Prices, Program
 
 MOVES = 256
 """Candidate moves per round; pairs of them are compared, so time grows with the square."""

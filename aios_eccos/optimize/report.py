@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from aios_eccos.optimize.problem import (
+from ..values import BoolArray, FloatArray, IntArray
+from .problem import (
     FLOOR_TOLERANCE,
     SEVERITY,
     Advice,
@@ -14,7 +15,7 @@ from aios_eccos.optimize.problem import (
     Solution,
     Status,
 )
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from .program import TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def _certificate(
     """Lower bound of the cost in dollars, and the relative gap of what is optimized."""
     loose = max(found.loose, 0.0)
     if problem.budget is not None:
-        dollars = loose / found.budget_price if found.budget_price > 0 else cost
+        dollars = cost if loose > TOLERANCE else 0.0
+        if found.budget_price > 0:
+            dollars = loose / found.budget_price
         if Status.INFEASIBLE_BUDGET in found.statuses:
             return max(cost - dollars, 0.0), min(dollars / cost, 1.0) if cost > 0 else 0.0
         return max(cost - dollars, 0.0), loose / hits if hits > 0 else 0.0

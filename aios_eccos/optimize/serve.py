@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from aios_eccos.values import BoolArray, IntArray
+from ..values import BoolArray, IntArray
 
 
 def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArray]:

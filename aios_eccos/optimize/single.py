@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aios_eccos.optimize.program import TOLERANCE, Prices, Program
-from aios_eccos.optimize.transport import slot_prices, transport
-from aios_eccos.values import FloatArray, IntArray
+from ..values import FloatArray, IntArray
+from .program import TOLERANCE, Prices, Program
+from .transport import slot_prices, transport
 
 HIGHEST = 1e9
 """Price at which gain is all that counts: one unit of it outweighs 1e9 objectives."""

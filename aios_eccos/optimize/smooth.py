@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aios_eccos.optimize.program import Prices, Program
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from ..values import BoolArray, FloatArray, IntArray
+from .program import Prices, Program
 
 SAMPLES = (1_000, 10_000)
 """Rows of the samples; each is used where it is at most a third of what comes after it."""
@@ -47,11 +47,13 @@ class Soft:
     Attributes:
         prices: near the dual optimum.
         choice: (n,) column per row, in the proportions of the shares.
+        value: of the smoothed dual.
         open: rows still divided between columns.
     """
 
     prices: Prices
     choice: IntArray
+    value: float
     open: int
 
 
@@ -72,9 +74,8 @@ def anneal(
     """
     count = len(program.need)
     spread = program.objective[np.isfinite(program.objective)]
-    hottest = temperature = 0.3 * float(spread.std()) + (
-        0.1 * ceiling if ceiling < np.inf else 1e-6
-    )
+    heat = 0.1 * ceiling if ceiling < np.inf else 1e-6
+    hottest = temperature = 0.3 * float(spread.std()) + heat
     prices = np.zeros(count + program.m)
     top = min(ceiling, HIGHEST * float(np.abs(spread).max()))
     if start is not None:
@@ -84,13 +85,15 @@ def anneal(
         for size in [size for size in SAMPLES if 3 * size <= program.n]:
             rows = rng.choice(program.n, size, replace=False).astype(np.int64)
             dual = _Dual(_sample(program, rows), top, deadline)
-            prices, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
+            prices, _, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
             if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
                 prices, temperature = np.zeros_like(prices), hottest
     fine = FINE if start is None else FINE * FINE
-    prices, _, shares = _Dual(program, top, deadline).cool(prices, temperature, unsettled, fine)
+    prices, value, _, shares = _Dual(program, top, deadline).cool(
+        prices, temperature, unsettled, fine
+    )
     loose = int((shares.max(axis=0) < SETTLED).sum())
-    return Soft(Prices(prices[:count], prices[count:]), _dealt(shares), loose)
+    return Soft(Prices(prices[:count], prices[count:]), _dealt(shares), value, loose)
 
 
 def _dealt(shares: FloatArray) -> IntArray:
@@ -137,8 +140,8 @@ class _Dual:
 
     def cool(
         self, prices: FloatArray, temperature: float, unsettled: int, fine: float
-    ) -> tuple[FloatArray, float, FloatArray]:
-        """Newton at falling temperatures; (prices, last temperature, shares (m, n)).
+    ) -> tuple[FloatArray, float, float, FloatArray]:
+        """Newton at falling temperatures; (prices, dual value, last temperature, shares (m, n)).
 
         Stops when at most `unsettled` rows are divided, or when they may stay so: the smoothing
         then costs no more than `fine` of the objective.
@@ -156,8 +159,8 @@ class _Dual:
             loose = int((shares.max(axis=0) < SETTLED).sum())
             smooth = temperature * self.n <= fine * abs(value) or temperature <= 1e-12 * first
             if loose <= unsettled or smooth or _past(self.deadline):
-                prices, _, shares, _ = self.newton(prices, temperature, exact)
-                return prices, temperature, shares
+                prices, value, shares, _ = self.newton(prices, temperature, exact)
+                return prices, value, temperature, shares
             # near the end prices go linearly with the temperature
             ahead = prices + (prices - before) * COOLING if before is not prices else prices
             before, prices = prices, np.clip(ahead, 0.0, self.top)
@@ -203,11 +206,12 @@ class _Dual:
         Where the dual is flat (the level of prices of slots that just suffice), the shortest one.
         Where it is straight (floors over the same rows), on to the next bound.
         """
-        scale = np.sqrt(np.maximum(np.diag(bend), 1e-12 * np.diag(bend).max() + 1e-300))
+        scale = np.sqrt(np.maximum(np.diag(bend), 1e-12 * np.diag(bend).max() + 1e-100))
         scaled = bend / scale / scale[:, None]
         index = np.flatnonzero(free)
         while True:
-            part, rise = scaled[np.ix_(index, index)], (slope / scale)[index]
+            part = scaled[np.ix_(index, index)] + 1e-12 * np.eye(len(index))
+            rise = (slope / scale)[index]
             step = np.linalg.lstsq(part, rise, rcond=1e-9)[0]
             straight = rise - part @ step
             step /= scale[index]

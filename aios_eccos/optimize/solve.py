@@ -8,19 +8,19 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aios_eccos.optimize.problem import (
+from ..values import BoolArray, FloatArray, IntArray
+from .problem import (
     AssignmentProblem,
     InfeasibleFloor,
     OverCapacity,
     Solution,
     Status,
 )
-from aios_eccos.optimize.program import TOLERANCE, Program
-from aios_eccos.optimize.relax import lower, relax
-from aios_eccos.optimize.report import Found, report
-from aios_eccos.optimize.serve import servable
-from aios_eccos.optimize.single import Relaxed
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from .program import TOLERANCE, Program
+from .relax import lower, relax
+from .report import Found, report
+from .serve import servable
+from .single import Relaxed
 
 
 def solve(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aios_eccos.values import FloatArray, IntArray
+from ..values import FloatArray, IntArray
 
 
 def transport(reduced: FloatArray, capacity: IntArray) -> IntArray:
