@@ -37,7 +37,8 @@ def success_rate(successes: float, count: float) -> Interval | None:
     shrink = 1 + Z * Z / count
     middle = (share + Z * Z / (2 * count)) / shrink
     half = Z / shrink * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
-    return Interval(share, max(middle - half, 0.0), min(middle + half, 1.0))
+    low, high = min(max(middle - half, 0.0), share), max(min(middle + half, 1.0), share)
+    return Interval(share, low, high)
 
 
 @dataclass(frozen=True, slots=True)

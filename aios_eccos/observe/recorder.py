@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -139,8 +140,12 @@ class Recorder:
             work()
         except EccosError as error:
             log.debug("not recorded: %s", error)
-        except Exception:  # the thread must outlive whatever a library raises
-            log.exception("recording failed")
+        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
+            # Where it was raised, but not its message: that may carry the prompt.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log.error(
+                "recording failed: %s at %s:%s", type(error).__name__, frame.name, frame.lineno
+            )
 
     def _keep(self, batch: list[tuple[Settled, Prices, str]]) -> None:
         engine = self._engine

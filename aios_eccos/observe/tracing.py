@@ -78,7 +78,7 @@ def _options(decision: Decision) -> tuple[Option, ...]:
             output_tokens=round(float(p.output_tokens[j]), 1),
             cost_usd=_short(p.cost[j]),
             switch_usd=0.0 if p.switch is None else _short(p.switch[j]),
-            support=round(float(p.support[j]), 2),
+            support=_short(p.support[j]),
             allowed=bool(p.allowed[j]),
             free=int(decision.free[j]),
             slot_price_usd=_short(decision.slot_prices[j]),

@@ -1,0 +1,77 @@
+"""The metrics parse, and are named as Prometheus wants them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import SMALL, World, failing
+from prometheus_client.parser import text_string_to_metric_families
+
+from aios_eccos.observe.prometheus import metrics_text
+
+DASHBOARD = Path(__file__).parents[2] / "integration/grafana.json"
+UNITS = ("seconds", "usd", "tokens")
+
+
+@pytest.fixture
+def families(world: World):
+    world.calls(5)
+    world.answer = failing()
+    world.call()
+    world.desk.feedback(world.desk.decisions(3).decisions[2].id, 1.0)
+    text = metrics_text(world.desk.status(), world.desk.total())
+    return {family.name: family for family in text_string_to_metric_families(text)}
+
+
+def test_names_follow_the_conventions(families) -> None:
+    for name, family in families.items():
+        assert re.fullmatch(r"aios_eccos_[a-z_]+", name)
+        assert family.documentation.endswith(".")
+        assert family.type in ("counter", "gauge", "histogram")
+        for sample in family.samples:
+            if family.type == "counter":
+                assert sample.name.endswith("_total")
+            assert "_ms" not in sample.name and "_milli" not in sample.name
+    assert not [n for n in families if n.endswith("_total")]
+    assert families["aios_eccos_wait_seconds"].type == "histogram"
+
+
+def test_values_are_those_of_the_calls(families) -> None:
+    def of(name: str, **labels: str) -> float:
+        samples = families[name].samples
+        return next(s.value for s in samples if labels.items() <= s.labels.items())
+
+    assert of("aios_eccos_calls", model=SMALL.name) == 6
+    assert of("aios_eccos_call_failures", model=SMALL.name) == 1
+    assert of("aios_eccos_spend_usd", model=SMALL.name) == pytest.approx(5 * 150e-7)
+    assert of("aios_eccos_slots_limit", model="large") == 4
+    assert of("aios_eccos_floor_e_value", policy="") < 1.1
+    assert of("aios_eccos_kernels") == 1
+
+
+def test_histograms_are_cumulative(families) -> None:
+    for name in ("aios_eccos_wait_seconds", "aios_eccos_decision_seconds"):
+        counts = [s.value for s in families[name].samples if s.name.endswith("_bucket")]
+        assert counts == sorted(counts)
+        assert counts[-1] == 6
+        (count,) = [s.value for s in families[name].samples if s.name.endswith("_count")]
+        assert count == 6
+
+
+def test_a_quiet_kernel_has_metrics_too(world: World) -> None:
+    text = metrics_text(world.desk.status(), {})
+    assert "aios_eccos_slots_in_use" in text
+    list(text_string_to_metric_families(text))
+
+
+def test_the_dashboard_asks_for_metrics_that_exist(families) -> None:
+    board = json.loads(DASHBOARD.read_text())
+    asked = set(
+        re.findall(r"aios_eccos_[a-z_]+", json.dumps([p["targets"] for p in board["panels"]]))
+    )
+    known = {s.name for f in families.values() for s in f.samples} | set(families)
+    assert asked <= known
+    assert len({p["id"] for p in board["panels"]}) == len(board["panels"])

@@ -1,0 +1,251 @@
+"""What becomes of a call: a decision, sums, a record in the history, events; and nothing waits."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import LARGE, SMALL, World, failing, make_engine
+
+from aios_eccos.errors import HistoryError, WorkloadError
+from aios_eccos.observe import tally
+from aios_eccos.observe.recorder import Recorder, live_record
+from aios_eccos.values import Answer, Failure, Query, Settled
+
+
+def total(world: World) -> dict[str, float]:
+    return world.engine.ledger.tallies([tally.TOTAL])[0]
+
+
+def test_a_served_call_is_kept(world: World) -> None:
+    settled = world.call()
+    (trace,) = world.desk.decisions(5).decisions
+    assert trace.call == settled.query.id
+    assert settled.decision is not None
+    assert trace.model == settled.decision.model == SMALL.name
+    assert trace.cost_usd == pytest.approx(150 * 1e-7)
+    sums = total(world)
+    assert sums["calls"] == sums["answers"] == sums[f"calls:{SMALL.name}"] == 1
+    assert sums["cost"] == pytest.approx(trace.cost_usd)
+    assert sums["promised"] == pytest.approx(trace.promised)
+    assert "failures" not in sums
+
+
+def test_sums_are_those_of_the_decisions(world: World) -> None:
+    world.calls(30, "0.2")
+    world.calls(10, "0.95")
+    traces = world.desk.decisions(100).decisions
+    sums = total(world)
+    assert sums["calls"] == len(traces) == 40
+    assert sums["cost"] == pytest.approx(sum(t.cost_usd or 0 for t in traces))
+    assert sums["waited"] == pytest.approx(sum(t.waited_s for t in traces))
+    for kind in ("waited_le", "decided_le"):
+        assert sum(sums[f"{kind}:{b}"] for b in tally.names_of(kind, sums)) == 40
+    now = time.time()
+    for period in (*tally.periods("h", now, 2), *tally.periods("m", now, 3)):
+        found = world.engine.ledger.tallies([period])[0]
+        assert found.get("calls", 0) in (0, 40) or period.startswith("m")
+
+
+def test_a_failure_is_counted_and_costs_nothing(world: World) -> None:
+    world.answer = failing("429")
+    world.call()
+    sums = total(world)
+    assert (sums["calls"], sums["failures"]) == (1, 1)
+    assert "cost" not in sums
+    assert world.desk.decisions(1).decisions[0].failure == "429"
+
+
+def test_the_history_learns_what_is_known_and_no_verdict(world: World) -> None:
+    settled = world.call("0.3 secret words")
+    history = world.engine.history
+    assert history is not None
+    ((record, vector),) = history.recall([settled.query.id]).values()
+    (outcome,) = record.outcomes
+    assert (outcome.model, outcome.correctness, outcome.output_tokens) == (SMALL.name, None, 100)
+    assert outcome.latency_s is not None
+    assert (record.source, record.agent, record.text) == ("live", "writer", "")
+    assert len(vector) == 2
+
+
+def test_an_error_is_learnt_as_an_error(world: World) -> None:
+    world.answer = failing("timeout")
+    settled = world.call()
+    history = world.engine.history
+    assert history is not None
+    ((record, _),) = history.recall([settled.query.id]).values()
+    assert (record.outcomes[0].error, record.outcomes[0].output_tokens) == ("timeout", None)
+
+
+def test_nothing_is_learnt_of_a_call_without_text_or_model() -> None:
+    empty = Settled(Query("  "), Answer(), None, 0, 0.0, 0.0)
+    undecided = Settled(Query("text"), Answer(), None, 0, 0.0, 0.0)
+    assert live_record(empty) is None
+    assert live_record(undecided) is None
+
+
+def test_a_history_that_fails_costs_only_the_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> int:
+        raise HistoryError("disk full")
+
+    monkeypatch.setattr(world.engine.history, "add", broken)
+    world.call()
+    assert world.engine.recorder.unlearnt == 1
+    assert len(world.desk.decisions(5).decisions) == 1
+
+
+def test_a_ledger_that_fails_is_counted_and_calls_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> str:
+        raise WorkloadError("away")
+
+    monkeypatch.setattr(world.engine.ledger, "append_decision", broken)
+    assert world.call().answer.failure is None
+    assert world.engine.recorder.lost == 1
+    monkeypatch.undo()
+    world.call()
+    assert len(world.desk.decisions(5).decisions) == 1
+
+
+def test_a_fault_of_ours_is_logged_without_its_message(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*args: object) -> str:
+        raise ZeroDivisionError("the secret prompt")
+
+    monkeypatch.setattr(world.engine.ledger, "append_decision", broken)
+    world.call()
+    assert "ZeroDivisionError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_full_queue_loses_traces_not_time() -> None:
+    recorder = Recorder(queue_most=2)
+    settled = Settled(Query("x"), Answer(), None, 0, 0.0, 0.0)
+    recorder(settled)
+    assert recorder.lost == 0  # not started: there is nobody to record for
+
+    class Engine:
+        prices = None
+
+        class config:
+            class settings:
+                mode = "route"
+
+    recorder._engine = Engine()  # type: ignore[assignment]
+    for _ in range(5):
+        recorder(settled)
+    assert recorder.lost == 3
+
+
+def test_a_call_does_not_wait_for_the_recorder(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, seen = threading.Event(), threading.Event()
+    append = world.engine.ledger.append_decision
+
+    def slow(fields: dict[str, str]) -> str:
+        seen.set()
+        go.wait(10)
+        return append(fields)
+
+    monkeypatch.setattr(world.engine.ledger, "append_decision", slow)
+    query = Query("0.2", agent="a", input_tokens=5)
+    world.engine.dispatcher.submit(query, lambda m, left: Answer("x", 1, 1)).result(10)
+    assert seen.wait(10)
+    assert not go.is_set()
+    go.set()
+    assert world.engine.recorder.flush()
+
+
+def test_what_is_queued_at_the_end_is_kept(tmp_path: Path) -> None:
+    engine = make_engine(tmp_path)
+    engine.start()
+    assert engine.wait_ready(20)
+    ledger = engine.ledger
+    futures = [
+        engine.dispatcher.submit(Query("0.2"), lambda m, left: Answer("x", 1, 1)) for _ in range(20)
+    ]
+    for future in futures:
+        future.result(20)
+    kept: list[int] = []
+    close = ledger.close
+
+    def closing() -> None:
+        kept.append(len(ledger.decisions(100)))
+        close()
+
+    ledger.close = closing  # type: ignore[method-assign]
+    engine.close()
+    assert kept == [20]
+
+
+def test_every_change_in_force_is_an_event(world: World) -> None:
+    world.call()
+    world.engine.recorder._look()
+    world.change(quality_floor="90 %", agents={"coder/*": {"quality_floor": 0.5}})
+    entries = (replace_entry(SMALL, concurrency=2), replace_entry(LARGE, input_cost_per_token=2e-5))
+    world.engine.use(replace(world.engine.config, entries=entries))
+    world.engine.set_mode("observe")
+    world.engine.recorder._look()
+    found = {e.what: (e.before, e.after) for e in world.desk.events(20).events}
+    assert found["quality floor"] == ("0.9", "90 % of the strongest")
+    assert found["quality floor of agents coder/*"] == (None, "0.5")
+    assert found[f"limit of {SMALL.name}"] == ("4", "2")
+    assert found["price of large"] == (
+        "$10 in, $10 out per M tokens",
+        "$20 in, $10 out per M tokens",
+    )
+    assert found["mode"] == ("route", "observe")
+    before = len(world.desk.events(50).events)
+    world.engine.recorder._look()
+    assert len(world.desk.events(50).events) == before
+
+
+def replace_entry(entry, **changes):
+    return entry.model_copy(update=changes)
+
+
+def test_a_model_that_goes_is_an_event(world: World) -> None:
+    world.engine.recorder._look()
+    world.engine.use(replace(world.engine.config, entries=(SMALL,)))
+    world.engine.recorder._look()
+    gone = {e.what: e.after for e in world.desk.events(9).events}
+    assert gone["limit of large"] is None
+
+
+def test_one_warning_when_a_model_rests_and_one_when_it_is_back(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.answer = lambda model: (
+        Answer(failure=Failure("503", 503)) if model == SMALL.name else Answer("x", 1, 1)
+    )
+    with caplog.at_level(logging.WARNING, "aios_eccos.observe"):
+        world.engine.workload.cool_down(world.engine.router.models[0].slot, 30)
+        world.answer = failing("503")
+        world.call(allowed=("large",))
+        world.call(allowed=("large",))
+        world.engine.workload.cool_down(world.engine.router.models[0].slot, 0)
+        world.engine.recorder._look()
+    texts = [record.getMessage() for record in caplog.records]
+    assert texts.count(f"model {SMALL.name} rests after an error of its server") == 1
+    assert texts.count(f"model {SMALL.name} may be asked again") == 1
+
+
+def test_one_structured_line_a_decision_at_debug(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "aios_eccos.observe"):
+        world.call("0.2 " + "secret " * 50, agent="a" * 500)
+    lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("decision ")]
+    assert len(lines) == 1
+    assert len(lines[0]) <= 520
+    assert "secret" not in lines[0]
+    assert SMALL.name in lines[0]

@@ -1,0 +1,125 @@
+"""What is kept of a decision survives the stream, and holds no text."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from aios_eccos.errors import DataError
+from aios_eccos.observe.trace import of_fields, read_traces, to_fields
+from aios_eccos.observe.tracing import REASON_MOST, trace_of
+from aios_eccos.predict.pricing import price_table
+from aios_eccos.values import Answer, Decision, Failure, Model, Prospect, Query, Settled
+
+POOL = (
+    Model("small: 8b", input_price=1e-7, output_price=2e-7),
+    Model("large", input_price=1e-5, output_price=1e-5),
+)
+PRICES = price_table(POOL)
+
+
+FINE = Answer("x", 40, 100)
+
+
+def settled(answer=FINE, model="large", price=0.01, **query):
+    prospect = Prospect(
+        query=Query("what is the secret plan?", agent="ünï/agent", input_tokens=50, **query),
+        models=("small: 8b", "large"),
+        success=np.array([0.5, 0.9]),
+        output_tokens=np.array([100.0, 120.0]),
+        support=np.array([3.0, math.inf]),
+        cost=np.array([2e-5, 1.7e-3]),
+        allowed=np.array([True, True]),
+        novelty=math.nan,
+        policy="ünï/*",
+        floor=0.8,
+        price=price,
+        optimism=0.1,
+        switch=np.array([0.0, 1e-4]),
+    )
+    decision = Decision(
+        prospect=prospect,
+        model=model,
+        lease=None,
+        free=np.array([0, 3]),
+        slot_prices=np.array([1e-6, math.nan]),
+        status="optimal",
+        reason="because",
+        batch=2,
+        decision_s=0.004,
+        at=1_700_000_000.0,
+    )
+    return Settled(prospect.query, answer, decision, 1, 0.01, 1.5)
+
+
+def test_a_trace_survives_the_stream() -> None:
+    trace = trace_of(settled(), PRICES)
+    flat = to_fields(trace)
+    assert all(isinstance(value, str) for value in flat.values())
+    for value in flat.values():
+        json.loads(value, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert of_fields("1-1", flat) == of_fields("1-1", to_fields(trace))
+    back = of_fields("1-1", flat)
+    assert back.id == "1-1"
+    assert to_fields(back) == flat
+
+
+def test_no_text_is_kept() -> None:
+    kept = json.dumps(to_fields(trace_of(settled(Answer("the secret answer", 4, 5)), PRICES)))
+    assert "secret" not in kept
+
+
+def test_money_is_of_the_tokens_that_were_counted() -> None:
+    trace = trace_of(settled(), PRICES)
+    assert trace.metered
+    assert trace.cost_usd == pytest.approx(140 * 1e-5)
+    assert trace.chosen is not None
+    assert trace.chosen.cost_usd == 1.7e-3
+    assert trace.promised == pytest.approx(0.8)
+
+
+def test_an_uncounted_answer_costs_what_was_forecast() -> None:
+    trace = trace_of(settled(Answer("x")), PRICES)
+    assert (trace.metered, trace.cost_usd, trace.input_tokens) == (False, 1.7e-3, 50)
+
+
+def test_a_model_without_a_price_any_more_costs_what_was_forecast() -> None:
+    trace = trace_of(settled(), price_table(POOL[:1]))
+    assert (trace.metered, trace.cost_usd) == (False, 1.7e-3)
+
+
+def test_a_failure_costs_nothing_known_and_its_reason_is_cut() -> None:
+    trace = trace_of(settled(Answer(failure=Failure("x" * 500, 503))), PRICES)
+    assert trace.cost_usd is None
+    assert trace.failure == "x" * REASON_MOST
+    assert trace.status_code == 503
+
+
+def test_what_is_not_a_number_is_unknown() -> None:
+    trace = trace_of(settled(price=math.inf), PRICES)
+    assert trace.success_price_usd is None
+    assert trace.novelty is None
+    assert trace.options[1].slot_price_usd == 0.0
+    assert trace.options[1].support == 0.0
+
+
+def test_a_call_that_was_never_decided_is_kept_too() -> None:
+    query = Query("x", agent="a")
+    trace = trace_of(
+        Settled(query, Answer(failure=Failure("timeout", 504)), None, 0, 3.0, 0.0), PRICES
+    )
+    assert (trace.status, trace.model, trace.options) == ("undecided", None, ())
+    assert of_fields("1-1", to_fields(trace)).failure == "timeout"
+
+
+@pytest.mark.parametrize("damage", ["options", "model", "at"])
+def test_a_damaged_entry_is_named_and_left_out(damage: str) -> None:
+    flat = to_fields(trace_of(settled(), PRICES))
+    for broken in ({**flat, damage: "{"}, {k: v for k, v in flat.items() if k != damage}):
+        with pytest.raises(DataError, match="7-7"):
+            of_fields("7-7", broken)
+        assert [t.id for t in read_traces([("7-7", broken), ("8-8", flat)])] == ["8-8"]
+    assert read_traces([("7-7", {**flat, "options": "[[1, 2]]"})]) == []
