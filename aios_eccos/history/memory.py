@@ -13,7 +13,7 @@ import numpy as np
 from aios_eccos.values import HistoryTable, Record
 
 from .mirror import Mirror, build_table
-from .store import Embeddings, Neighbors, check_embeddings, update_row, verdict
+from .store import Embeddings, Neighbors, check_embeddings, recency, update_row, verdict
 
 
 class MemoryHistory:
@@ -82,7 +82,7 @@ class MemoryHistory:
         """See `HistoryStore.table`."""
         with self._lock:
             rows = [r for r in self._rows.values() if splits is None or r[0].split in splits]
-            rows = sorted(rows, key=lambda row: (-row[0].created, row[0].id))[:limit]
+            rows = sorted(rows, key=lambda row: recency(row[0].created, row[0].id))[:limit]
             matrix = np.array([row[1] for row in rows], dtype=np.float32)
             return build_table(
                 [row[0] for row in rows], matrix.reshape(len(rows), self._dimension or 0)

@@ -10,7 +10,7 @@ import numpy as np
 
 from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
 
-from .store import Embeddings, Neighbors
+from .store import Embeddings, Neighbors, recency
 
 
 class _Label(NamedTuple):
@@ -113,14 +113,14 @@ class Mirror:
         )
 
     def newest(self, splits: Collection[str] | None = None) -> list[str]:
-        """The ids of all records, or of those of some splits, newest first; ties by id."""
+        """The ids of all records, or of those of some splits, in the order of `recency`."""
         with self._lock:
             order = sorted(
-                (-label.created, record_id)
+                recency(label.created, record_id)
                 for record_id, label in self._labels.items()
                 if splits is None or label.split in splits
             )
-        return [record_id for _, record_id in order]
+        return [record_id for _, _, record_id in order]
 
     def surplus(self, most: int) -> list[str]:
         """The ids to give up so that `most` records stay: live ones first, the oldest first."""

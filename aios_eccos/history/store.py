@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
@@ -74,7 +75,11 @@ class HistoryStore(Protocol):
     def table(
         self, *, limit: int | None = None, splits: Collection[str] | None = None
     ) -> HistoryTable:
-        """The history as arrays, newest first; at most `limit` rows; only `splits` if given."""
+        """The history as arrays: at most `limit` rows; only `splits` if given.
+
+        The newest day comes first. Within a day (UTC) the order is as good as random but always
+        the same, so that the first rows are a sample of a data set and not the end of its file.
+        """
         ...
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
@@ -125,6 +130,11 @@ def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
         task=new.task or old.task,
         split=new.split or old.split,
     )
+
+
+def recency(created: float, record_id: str) -> tuple[int, int, str]:
+    """Sort key of the order that `HistoryStore.table` has."""
+    return -int(created // 86_400), zlib.crc32(record_id.encode()), record_id
 
 
 def update_row(

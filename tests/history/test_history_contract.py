@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -178,15 +179,28 @@ def test_an_agent_is_forgotten(store: HistoryStore) -> None:
     assert store.count() == 4
 
 
-def test_the_table_is_newest_first(store: HistoryStore) -> None:
+DAY_S = 86_400.0
+
+
+def test_the_table_begins_with_the_newest_day(store: HistoryStore) -> None:
     known = vectors(9)
-    store.add(some_records(9), known)
+    rows = [replace(each, created=DAY_S * i) for i, each in enumerate(some_records(9), start=1)]
+    store.add(rows, known)
     table = store.table(limit=4)
     assert table.ids == ("r008", "r007", "r006", "r005")
     np.testing.assert_allclose(table.embeddings, known[[8, 7, 6, 5]], atol=1e-6)
     assert table.models == MODELS
     np.testing.assert_array_equal(table.input_tokens, [7] * 4)
     assert table.texts[0] == "text of r008"
+
+
+def test_the_rows_of_one_day_are_sampled(store: HistoryStore) -> None:
+    store.add(some_records(60), vectors(60))
+    some = [int(name[1:]) for name in store.table(limit=20).ids]
+    assert some == [int(name[1:]) for name in store.table().ids][:20]
+    assert len(set(some)) == 20
+    assert min(some) < 20
+    assert max(some) >= 40
 
 
 def test_the_table_keeps_to_splits(store: HistoryStore) -> None:

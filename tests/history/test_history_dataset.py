@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -334,3 +335,13 @@ def test_whatever_an_answer_holds_a_row_is_read_or_named(field: str, value: obje
     else:
         assert outcome.correctness is None or 0 <= outcome.correctness <= 1
         assert outcome.output_tokens is None or outcome.output_tokens >= 0
+
+
+@pytest.mark.parametrize(("name", "rows"), [("math10", 2840), ("mixed4", 6040)])
+def test_recorded_answers_are_read_whole(name: str, rows: int) -> None:
+    folder = os.environ.get("AIOS_ECCOS_DATA")
+    if folder is None:
+        pytest.skip("AIOS_ECCOS_DATA names no folder of recorded answers")
+    found = list(read_records(Path(folder) / f"{name}.jsonl.gz"))
+    assert len(good(found)) == rows
+    assert not bad(found)
