@@ -18,11 +18,11 @@ def money(value: float | None, known: bool = True) -> str:
     """Dollars with three digits; `known` False: cost units, since no price is known."""
     if value is None:
         return NONE
-    sign, size = ("-" if value < 0 else ""), abs(value)
+    sign, size = ("-" if value < 0 else ""), float(f"{abs(value):.2e}")
     if size >= 1000:
-        text = f"{size:,.0f}"
+        text = f"{abs(value):,.0f}"
     elif size >= 1 or size == 0:
-        text = f"{size:.2f}"
+        text = f"{abs(value):.2f}"
     elif size >= 1e-3:
         text = f"{size:.{2 - math.floor(math.log10(size))}f}"
     else:

@@ -22,14 +22,14 @@ from aios_eccos.values import Answer, Failure, Outcome, Query, Record, Settled
 SMALL = ModelEntry(
     name="small: 8b",
     hostname="http://small",
-    concurrency=4,
+    concurrency=64,
     input_cost_per_token=1e-7,
     output_cost_per_token=1e-7,
 )
 LARGE = ModelEntry(
     name="large",
     hostname="http://large",
-    concurrency=4,
+    concurrency=64,
     input_cost_per_token=1e-5,
     output_cost_per_token=1e-5,
 )

@@ -54,7 +54,7 @@ def test_load_and_rest_are_of_now(world: World) -> None:
     world.engine.workload.cool_down(router.models[1].slot, 20)
     large = world.desk.models().models[1]
     assert 0 < large.cooling_s <= 20
-    assert (large.in_use, large.limit, large.declared_limit) == (0, 4, 4)
+    assert (large.in_use, large.limit, large.declared_limit) == (0, 64, 64)
 
 
 def test_a_decision_is_found_by_its_ids(world: World) -> None:
@@ -99,7 +99,7 @@ def test_a_full_model_is_named_as_the_limit(world: World) -> None:
     from aios_eccos.values import Lease
 
     slot = world.engine.router.models[1].slot
-    world.engine.workload.acquire([Lease(f"c{i}", slot) for i in range(4)], {slot: 4})
+    world.engine.workload.acquire([Lease(f"c{i}", slot) for i in range(64)], {slot: 64})
     world.call("0.97")
     view = world.desk.explain("last")
     assert view.decision.model == SMALL.name

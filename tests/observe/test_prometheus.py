@@ -20,7 +20,7 @@ UNITS = ("seconds", "usd", "tokens")
 def families(world: World):
     world.calls(5)
     world.answer = failing()
-    world.call()
+    world.call(allowed=(SMALL.name,))
     world.desk.feedback(world.desk.decisions(3).decisions[2].id, 1.0)
     text = metrics_text(world.desk.status(), world.desk.total())
     return {family.name: family for family in text_string_to_metric_families(text)}
@@ -47,7 +47,7 @@ def test_values_are_those_of_the_calls(families) -> None:
     assert of("aios_eccos_calls", model=SMALL.name) == 6
     assert of("aios_eccos_call_failures", model=SMALL.name) == 1
     assert of("aios_eccos_spend_usd", model=SMALL.name) == pytest.approx(5 * 150e-7)
-    assert of("aios_eccos_slots_limit", model="large") == 4
+    assert of("aios_eccos_slots_limit", model="large") == 64
     assert of("aios_eccos_floor_e_value", policy="") < 1.1
     assert of("aios_eccos_kernels") == 1
 

@@ -198,7 +198,7 @@ def test_every_change_in_force_is_an_event(world: World) -> None:
     found = {e.what: (e.before, e.after) for e in world.desk.events(20).events}
     assert found["quality floor"] == ("0.9", "90 % of the strongest")
     assert found["quality floor of agents coder/*"] == (None, "0.5")
-    assert found[f"limit of {SMALL.name}"] == ("4", "2")
+    assert found[f"limit of {SMALL.name}"] == ("64", "2")
     assert found["price of large"] == (
         "$10 in, $10 out per M tokens",
         "$20 in, $10 out per M tokens",

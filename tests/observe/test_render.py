@@ -120,9 +120,18 @@ def test_degraded_and_lost_are_loud(busy: World) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "-"), (0, "$0.00"), (12.3456, "$12.35"), (0.01234, "$0.0123"), (1234567.0, "$1,234,567"),
-     (6.99e-6, "$6.99e-6"), (-0.5, "-$0.500"), (0.00999999, "$0.0100"), (1e-12, "$1.00e-12")],
-)  # fmt: skip
+    [
+        (None, "-"),
+        (0, "$0.00"),
+        (12.3456, "$12.35"),
+        (0.01234, "$0.0123"),
+        (1234567.0, "$1,234,567"),
+        (6.99e-6, "$6.99e-6"),
+        (-0.5, "-$0.500"),
+        (0.00999999, "$0.0100"),
+        (1e-12, "$1.00e-12"),
+    ],
+)
 def test_money(value: float | None, text: str) -> None:
     assert money(value) == text
 
@@ -133,8 +142,15 @@ def test_without_prices_costs_are_never_dollars() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.0123, "12.3 ms"), (0.5, "0.50 s"), (31.0, "31.0 s"), (600, "10 min"), (7200, "2.0 h"), (None, "-")],
-)  # fmt: skip
+    [
+        (0.0123, "12.3 ms"),
+        (0.5, "0.50 s"),
+        (31.0, "31.0 s"),
+        (600, "10 min"),
+        (7200, "2.0 h"),
+        (None, "-"),
+    ],
+)
 def test_seconds(value: float | None, text: str) -> None:
     assert seconds(value) == text
 

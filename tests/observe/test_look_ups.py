@@ -1,0 +1,226 @@
+"""The commands: from a kernel's HTTP side, else from Redis; fast, and JSON where asked."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import World, make_engine
+from rich.console import Console
+from typer.testing import CliRunner
+
+from aios_eccos.cli.ask import Asker
+from aios_eccos.cli.events import events
+from aios_eccos.cli.explain import explain
+from aios_eccos.cli.last import last
+from aios_eccos.cli.savings import savings
+from aios_eccos.cli.status import status
+from aios_eccos.cli.top import Screen, top
+from aios_eccos.errors import EccosError, WorkloadError
+from aios_eccos.locate import state_dir_of
+from aios_eccos.observe.http import routes
+
+CONFIG = """
+llms:
+  models:
+    - {name: "small: 8b", backend: vllm, hostname: "http://small", concurrency: 64,
+       input_cost_per_token: 1.0e-7, output_cost_per_token: 1.0e-7}
+    - {name: large, backend: vllm, hostname: "http://large", concurrency: 64,
+       input_cost_per_token: 1.0e-5, output_cost_per_token: 1.0e-5}
+  router: {strategy: eccos, eccos: {quality_floor: 0.9, redis: REDIS}}
+server: {host: 127.0.0.1, port: PORT}
+"""
+COMMANDS = {"status": status, "last": last, "savings": savings, "events": events}
+FORBIDDEN = ("numpy", "scipy", "torch", "chromadb", "sklearn", "sentence_transformers", "litellm")
+
+
+def write_config(folder: Path, port: int, redis: str = "embedded") -> Path:
+    home = folder / "AIOS"
+    path = home / "aios/config/config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(CONFIG.replace("PORT", str(port)).replace("REDIS", redis), encoding="utf-8")
+    return home
+
+
+def run(command, *arguments: str):
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.fixture
+def kernel(world: World):
+    """A kernel's HTTP side with our routes; yields its port and the paths asked."""
+    found = {r.path: r for r in routes(lambda: world.desk, lambda s, r: LookupError(r))}
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            path, _, query = self.path.partition("?")
+            fields = dict(part.split("=") for part in query.split("&") if part)
+            arguments = {k: int(v) if v.isdecimal() else v for k, v in fields.items()}
+            if path.startswith("/eccos/decisions/"):
+                arguments, path = {"id": path.split("/")[-1]}, "/eccos/decisions/{id}"
+            self.reply(found[path].endpoint(**arguments))
+
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            from aios_eccos.observe.views import ExplainRequest
+
+            self.reply(found[self.path].endpoint(ExplainRequest.model_validate(body)))
+
+        def reply(self, view) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(view.model_dump_json(by_alias=True).encode())
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port, asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_living_kernel_is_asked(world: World, kernel, tmp_path: Path, name: str) -> None:
+    world.calls(3)
+    port, asked = kernel
+    home = str(write_config(tmp_path, port))
+    text = run(COMMANDS[name], "--aios-home", home)
+    assert text.exit_code == 0, text.output
+    assert all(len(line) <= 80 for line in text.stdout.splitlines())
+    view = json.loads(run(COMMANDS[name], "--aios-home", home, "--json").stdout)
+    assert view["schema"].startswith("aios-eccos/")
+    assert len(asked) == 2
+
+
+def test_explain_asks_a_living_kernel(
+    world: World, kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    world.call("0.97")
+    home = str(write_config(tmp_path, kernel[0]))
+    assert "> large" in run(explain, "last", "--aios-home", home).stdout
+    dry = json.loads(run(explain, "0.97 which model?", "--aios-home", home, "--json").stdout)
+    assert dry["dry"] and dry["decision"]["model"] == "large"
+
+
+def test_without_a_kernel_redis_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    home = write_config(tmp_path, 9)
+    with make_engine(state_dir_of(home), redis="embedded") as engine:
+        assert engine.wait_ready(20)
+        World(engine).calls(3)
+    view = json.loads(run(status, "--aios-home", str(home), "--json").stdout)
+    assert (view["source"], view["edge"], view["windows"][0]["calls"]) == ("redis", None, 3)
+    assert "from Redis" in run(status, "--aios-home", str(home)).stdout
+    assert (
+        len(json.loads(run(last, "2", "--aios-home", str(home), "--json").stdout)["decisions"]) == 2
+    )
+    assert run(savings, "--aios-home", str(home)).exit_code == 0
+
+
+def test_a_broken_floor_is_exit_code_1(world: World, kernel, tmp_path: Path) -> None:
+    world.calls(30)
+    for trace in world.desk.decisions(30).decisions:
+        world.desk.feedback(trace.id, 0.0)
+    found = run(status, "--aios-home", str(write_config(tmp_path, kernel[0])))
+    assert found.exit_code == 1
+    assert "BROKEN" in found.stdout
+
+
+def test_a_workload_inside_the_kernel_can_only_be_asked_of_it(tmp_path: Path) -> None:
+    found = run(status, "--aios-home", str(write_config(tmp_path, 9, "memory")))
+    assert isinstance(found.exception, WorkloadError)
+
+
+def test_a_kernel_that_refuses_is_named_and_redis_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(403)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = run(status, "--aios-home", str(write_config(tmp_path, server.server_port)))
+        server.shutdown()
+    assert found.exit_code == 0
+    assert "HTTP 403" in found.stderr
+
+
+def test_a_text_without_a_kernel_is_sent_to_route(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    found = run(explain, "what now?", "--aios-home", str(write_config(tmp_path, 9)))
+    assert isinstance(found.exception, EccosError)
+    assert "aios-eccos route" in str(found.exception)
+
+
+def test_status_imports_nothing_heavy(world: World, kernel, tmp_path: Path) -> None:
+    home = write_config(tmp_path, kernel[0])
+    code = (
+        "import sys, runpy\n"
+        "from aios_eccos.cli.status import status\n"
+        "from pathlib import Path\n"
+        f"status(aios_home=Path({str(home)!r}))\n"
+        "sys.stderr.write(' '.join(sorted(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert not loaded & {*FORBIDDEN, "redis"}
+    assert "aios-eccos" in done.stdout
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (40, 10), (80, 5)])
+def test_top_fills_any_screen_and_no_more(world: World, width: int, height: int) -> None:
+    world.calls(70)
+    screen = Screen(world.desk.status(), world.desk.decisions(60))
+    console = Console(
+        width=width, height=height, file=io.StringIO(), force_terminal=True, color_system=None
+    )
+    options = console.options.update(width=width, height=height)
+    lines = console.render_lines(screen, options, pad=False)
+    text = ["".join(segment.text for segment in line) for line in lines]
+    assert len(text) <= height
+    assert all(len(line) <= width for line in text)
+    if height >= 24:
+        assert len(text) == height
+        assert any("small: 8b" in line and "0/64" in line for line in text)
+        assert any("promise" in line for line in text)
+    assert ("reason" in "".join(text)) == (width >= 130)
+
+
+def test_top_as_json_prints_a_line_a_look(
+    world: World, kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", stop)
+    found = run(top, "--json", "--aios-home", str(write_config(tmp_path, kernel[0])))
+    monkeypatch.undo()
+    assert json.loads(found.stdout)["schema"] == "aios-eccos/status/1"
+
+
+def test_a_desk_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    with Asker(None, write_config(tmp_path, 9)) as asker:
+        assert asker.desk() is asker.desk()
