@@ -240,9 +240,11 @@ class Serving:
         if engine is None:
             return
         try:
-            if settled.decision is not None and settled.decision.model is not None:
+            model = settled.decision.model if settled.decision is not None else None
+            served = model is not None and settled.answer.failure is None
+            if model is not None and served and engine.config.settings.session_affinity:
                 key = turn(ticket.query.agent, ticket.syscall.query.messages)
-                self.sessions.remember(key, settled.decision.model)
+                self.sessions.remember(key, model, engine.workload)
             if self._mode == "observe":
                 self.shadow.compare(engine.router, ticket, settled)
         except Exception:  # the agent has its answer; bookkeeping must not end the thread

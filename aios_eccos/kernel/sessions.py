@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
+from typing import Protocol
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.memory import MemoryWorkload
+
+log = logging.getLogger("aios_eccos.kernel.sessions")
 
 #: Seconds that a conversation is remembered after its last call.
 REMEMBERED_S = 600.0
-#: Conversations remembered at once; about 20 MB.
+#: Conversations remembered at once in this process; about 20 MB.
 MOST = 100_000
+#: What kernels share is kept under this name and the conversation's hash.
+NOTE = "session:"
+
+
+class Shared(Protocol):
+    """As much of a workload store as sessions use."""
+
+    @property
+    def degraded(self) -> bool: ...
+    def swap_note(self, name: str, value: str, keep_s: float = 0.0) -> str | None: ...
+    def notes(self, names: list[str]) -> list[str | None]: ...
 
 
 class Sessions:
-    """Model by conversation, oldest forgotten first."""
+    """Model by conversation, oldest forgotten first; through Redis for other kernels too."""
 
     def __init__(self, remembered_s: float = REMEMBERED_S, most: int = MOST) -> None:
         self._remembered_s = remembered_s
@@ -21,18 +39,35 @@ class Sessions:
         self._lock = threading.Lock()
         self._models: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
-    def remember(self, key: str, model: str) -> None:
+    def remember(self, key: str, model: str, shared: Shared | None = None) -> None:
         """The conversation's last call was served by `model`."""
         with self._lock:
             self._models[key] = (model, time.monotonic() + self._remembered_s)
             self._models.move_to_end(key)
             while len(self._models) > self._most:
                 self._models.popitem(last=False)
+        if shared is not None and _reaches_others(shared):
+            try:
+                shared.swap_note(NOTE + key, model, self._remembered_s)
+            except WorkloadError as error:
+                log.debug("a conversation is known to this kernel alone: %s", error)
 
-    def recall(self, key: str | None) -> str | None:
+    def recall(self, key: str | None, shared: Shared | None = None) -> str | None:
         """The model of the conversation; None if there was none, or too long ago."""
         if key is None:
             return None
         with self._lock:
             model, until = self._models.get(key, ("", 0.0))
-        return model if until > time.monotonic() else None
+        if until > time.monotonic():
+            return model
+        if shared is None or not _reaches_others(shared):
+            return None
+        try:
+            return shared.notes([NOTE + key])[0]
+        except WorkloadError as error:
+            log.debug("what other kernels know of a conversation is out of reach: %s", error)
+            return None
+
+
+def _reaches_others(shared: Shared) -> bool:
+    return not shared.degraded and not isinstance(shared, MemoryWorkload)

@@ -1,0 +1,84 @@
+"""Same conversation, same model, unless leaving pays for itself."""
+
+from __future__ import annotations
+
+import pytest
+
+from aios_eccos.config import Settings
+from aios_eccos.errors import WorkloadError
+from aios_eccos.kernel.sessions import Sessions
+from aios_eccos.predict.pricing import price_table
+from aios_eccos.router import Router
+from aios_eccos.values import Model, Query
+from aios_eccos.workload.memory import MemoryWorkload
+
+NEAR = [
+    Model("a", input_price=1.0e-6, output_price=1.0e-6, strength=0.7),
+    Model("b", input_price=1.5e-6, output_price=1.5e-6, strength=0.7),
+]
+
+
+def choice(models: list[Model], served_by: str | None, *, affinity: bool = True) -> str | None:
+    workload = MemoryWorkload()
+    settings = Settings(session_affinity=affinity)
+    router = Router(models, settings, price_table(models), workload)
+    query = Query("go on", input_tokens=20_000, served_by=served_by)
+    (decision,) = router.route([query]).decisions
+    workload.close()
+    return decision.model
+
+
+def test_a_conversation_stays_where_a_switch_would_cost_more_than_it_saves() -> None:
+    assert choice(NEAR, None) == "a"
+    assert choice(NEAR, "b") == "b"
+    assert choice(NEAR, "a") == "a"
+
+
+def test_it_leaves_where_that_pays() -> None:
+    far = [NEAR[0], Model("b", input_price=9e-6, output_price=9e-6, strength=0.7)]
+    assert choice(far, "b") == "a"
+
+
+def test_it_can_be_switched_off_and_unknown_models_count_nothing() -> None:
+    assert choice(NEAR, "b", affinity=False) == "a"
+    assert choice(NEAR, "removed") == "a"
+
+
+class Notes:
+    """A shared store with nothing but notes."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+        self.degraded = False
+        self.broken = False
+
+    def swap_note(self, name: str, value: str, keep_s: float = 0.0) -> str | None:
+        if self.broken:
+            raise WorkloadError("gone")
+        assert keep_s == pytest.approx(600)
+        self.kept[name] = value
+        return None
+
+    def notes(self, names: list[str]) -> list[str | None]:
+        if self.broken:
+            raise WorkloadError("gone")
+        return [self.kept.get(name) for name in names]
+
+
+def test_another_kernel_knows_the_conversation() -> None:
+    shared = Notes()
+    Sessions().remember("key", "small", shared)
+    assert Sessions().recall("key", shared) == "small"
+    assert Sessions().recall("other", shared) is None
+
+
+def test_without_redis_a_kernel_knows_its_own() -> None:
+    shared = Notes()
+    shared.broken = True
+    sessions = Sessions()
+    sessions.remember("key", "small", shared)
+    assert sessions.recall("key", shared) == "small"
+    assert sessions.recall("other", shared) is None
+    shared.broken, shared.degraded = False, True
+    Sessions().remember("unshared", "small", shared)
+    assert shared.kept == {}
