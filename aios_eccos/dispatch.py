@@ -2,8 +2,8 @@
 
 No call waits for another's answer. A waiting call blocks only calls that want the same slots;
 among the waiting, priority then age decides within an agent, and `fairness` between agents, so
-that one agent's loop starves nobody.
-Knows nothing of AIOS: what to run is a function that the submitter brings.
+that one agent's loop starves nobody. Knows nothing of AIOS: what to run is a function that the
+submitter brings.
 """
 
 from __future__ import annotations
@@ -14,18 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import Protocol
-
-import numpy as np
 
 from .fairness import FairShare
-from .values import Answer, Assignment, Decision, Failure, Prospect, Query, Settled, Slots
+from .values import Answer, Decision, Failure, Query, Settled, Slots
+from .waiting import Call, Routes, Run
 
 log = logging.getLogger("aios_eccos.dispatch")
-
-#: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
-Run = Callable[[str, float], Answer]
 
 #: Waits before the first and the second repetition on the same model, seconds (plus jitter).
 PINNED_BACKOFF_S = (0.5, 2.0)
@@ -35,42 +29,6 @@ POLL_S = 0.05
 USUAL_PACE_S = 0.02
 #: Share of a new observation in a model's seconds per token.
 PACE_GAIN = 0.1
-
-
-class Routes(Protocol):
-    """What the dispatcher needs of a router.
-
-    Attributes:
-        spills: whether a call takes another model when its best is at its limit. Then it is enough
-            to offer about as many calls as there are slots.
-    """
-
-    @property
-    def spills(self) -> bool: ...
-
-    def forecast(self, queries: list[Query]) -> list[Prospect]: ...
-    def slots(self) -> Slots: ...
-    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment: ...
-    def release(self, decision: Decision) -> None: ...
-    def rest(self, model: str, seconds: float | None) -> None: ...
-    def fallback(self, query: Query) -> Decision: ...
-    def on_release(self, callback: Callable[[], None]) -> None: ...
-
-
-@dataclass(slots=True, eq=False)
-class _Call:
-    query: Query
-    run: Run
-    future: Future[Settled]
-    order: tuple[int, float, int]
-    expires: float
-    router: Routes | None = None
-    prospect: Prospect | None = None
-    decision: Decision | None = None
-    failed_on: set[str] = field(default_factory=set)
-    attempts: int = 0
-    started: float | None = None
-    not_before: float = 0.0
 
 
 class Dispatcher:
@@ -104,9 +62,9 @@ class Dispatcher:
         self._random = random.Random(seed)
         self._changed = threading.Condition()
         # Insertion-ordered sets: calls leave from anywhere.
-        self._arrived: dict[_Call, None] = {}
-        self._waiting: dict[_Call, None] = {}
-        self._running: dict[_Call, None] = {}
+        self._arrived: dict[Call, None] = {}
+        self._waiting: dict[Call, None] = {}
+        self._running: dict[Call, None] = {}
         self._fair = FairShare()
         self._pace: dict[str, float] = {}
         self._wake = False
@@ -176,7 +134,7 @@ class Dispatcher:
         with self._changed:
             self._count += 1
             order = (-query.priority, query.arrived, self._count)
-            call = _Call(query, run, future, order, expires)
+            call = Call(query, run, future, order, expires)
             stopped = self._stopping
             if not stopped:
                 self._arrived[call] = None
@@ -211,7 +169,7 @@ class Dispatcher:
                 log.exception("no decision; waiting calls go to the first model they allow")
                 self._serve_undecided()
 
-    def _gather(self) -> list[_Call]:
+    def _gather(self) -> list[Call]:
         """Wait for work, then a window more for company; take out what has run out of time."""
         with self._changed:
             if not (self._arrived or self._wake or self._stopping):
@@ -234,7 +192,7 @@ class Dispatcher:
                 self._take_out(call)
             return late
 
-    def _take_out(self, call: _Call) -> bool:
+    def _take_out(self, call: Call) -> bool:
         """Remove a call from wherever it stands (under the lock); False if it is gone already."""
         for group in (self._waiting, self._arrived, self._running):
             if call in group:
@@ -265,13 +223,13 @@ class Dispatcher:
             for call, prospect in zip(unknown, prospects, strict=True):
                 call.prospect, call.router = prospect, router
         for call in unknown:
-            if not _allowed(call):
+            if not call.allowed():
                 self._give_up(call, Failure("no configured model may serve this call", 400, False))
         slots = router.slots()
         calls = self._candidates(waiting, slots, min(room, self._max_batch), router.spills)
         if not calls:
             return False
-        assignment = router.assign([_closed(call, slots.cooling) for call in calls], slots)
+        assignment = router.assign([call.closed(slots.cooling) for call in calls], slots)
         started = [
             self._launch(call, decision, router)
             for call, decision in zip(calls, assignment.decisions, strict=True)
@@ -287,29 +245,27 @@ class Dispatcher:
         for call in waiting[: max(room, 0)]:
             self._launch(call, router.fallback(call.query), router)
 
-    def _candidates(
-        self, waiting: list[_Call], slots: Slots, most: int, spills: bool
-    ) -> list[_Call]:
+    def _candidates(self, waiting: list[Call], slots: Slots, most: int, spills: bool) -> list[Call]:
         """The waiting calls that can have a slot now, fairest first, about as many as slots."""
         now = time.monotonic()
         free, cooling = slots.free, slots.cooling
-        queues: dict[str, list[_Call]] = {}
+        queues: dict[str, list[Call]] = {}
         for call in sorted(waiting, key=lambda c: c.order):
-            if call.not_before <= now and any(free[name] > 0 for name in _usable(call, cooling)):
+            if call.not_before <= now and any(free[name] > 0 for name in call.usable(cooling)):
                 queues.setdefault(call.query.agent, []).append(call)
         wanted = {name: count for name, count in free.items() if count > 0}
         in_all = sum(wanted.values())
-        chosen: list[_Call] = []
-        for call in self._fair.merge(queues, lambda c: self._slot_seconds(c, _usable(c, cooling))):
+        chosen: list[Call] = []
+        for call in self._fair.merge(queues, lambda c: self._slot_seconds(c, c.usable(cooling))):
             enough = spills and len(chosen) >= in_all and not any(wanted.values())
             if enough or len(chosen) >= most:
                 break
             chosen.append(call)
-            for name in _usable(call, cooling):
+            for name in call.usable(cooling):
                 wanted[name] = max(wanted.get(name, 0) - 1, 0)
         return chosen
 
-    def _slot_seconds(self, call: _Call, names: list[str]) -> float:
+    def _slot_seconds(self, call: Call, names: list[str]) -> float:
         """Forecast seconds that the call holds a slot, averaged over the models named."""
         prospect = call.prospect
         if prospect is None or not names:
@@ -322,7 +278,7 @@ class Dispatcher:
         ]
         return max(sum(times) / len(times), 1e-6)
 
-    def _launch(self, call: _Call, decision: Decision, router: Routes) -> bool:
+    def _launch(self, call: Call, decision: Decision, router: Routes) -> bool:
         """Start the call on its own thread; False if it was dropped in the meantime."""
         model = decision.model or ""
         with self._changed:
@@ -348,7 +304,7 @@ class Dispatcher:
 
     # A call's own thread.
 
-    def _serve(self, call: _Call, decision: Decision, model: str, router: Routes) -> None:
+    def _serve(self, call: Call, decision: Decision, model: str, router: Routes) -> None:
         begun = time.monotonic()
         try:
             answer = call.run(model, call.expires - begun)
@@ -360,10 +316,13 @@ class Dispatcher:
         if failure is None and answer.output_tokens:
             pace = (time.monotonic() - begun) / answer.output_tokens
             self._pace[model] = self._pace.get(model, pace) * (1 - PACE_GAIN) + pace * PACE_GAIN
-        if failure is not None and failure.retryable:
-            router.rest(model, failure.retry_after_s)
-        # Before the call waits again: a second attempt on the same model borrows under the same id.
-        router.release(decision)
+        try:
+            if failure is not None and failure.retryable:
+                router.rest(model, failure.retry_after_s)
+            # Before the call waits again: a second attempt on a model borrows under the same id.
+            router.release(decision)
+        except Exception:  # the answer is there; a slot that is not given back expires by itself
+            log.exception("giving a slot of %s back failed", model)
         again = self._again(call, model, failure)
         with self._changed:
             # A call that was given up while it ran is settled already.
@@ -374,12 +333,12 @@ class Dispatcher:
             self._settle(call, answer)
         self._slots_freed()
 
-    def _again(self, call: _Call, model: str, failure: Failure | None) -> bool:
+    def _again(self, call: Call, model: str, failure: Failure | None) -> bool:
         """Whether to try once more: on another model once, or on the only one up to twice."""
         if failure is None or not failure.retryable or self._stopping:
             return False
         call.failed_on.add(model)
-        pinned = _usable(call) == [model]
+        pinned = call.usable() == [model]
         if not pinned:
             return call.attempts < 2
         if call.attempts > len(PINNED_BACKOFF_S):
@@ -395,13 +354,13 @@ class Dispatcher:
             self._wake = True
             self._changed.notify_all()
 
-    def _give_up(self, call: _Call, failure: Failure) -> None:
+    def _give_up(self, call: Call, failure: Failure) -> None:
         with self._changed:
             owned = self._take_out(call)
         if owned:
             self._settle(call, Answer(failure=failure))
 
-    def _settle(self, call: _Call, answer: Answer) -> None:
+    def _settle(self, call: Call, answer: Answer) -> None:
         now = time.monotonic()
         started = call.started
         settled = Settled(
@@ -419,30 +378,6 @@ class Dispatcher:
                 log.exception("recording a settled call failed")
         if not call.future.cancelled():
             call.future.set_result(settled)
-
-
-def _allowed(call: _Call) -> list[str]:
-    """Models that may serve the call at all, by its prospect."""
-    prospect = call.prospect
-    if prospect is None:
-        return []
-    return [name for name, ok in zip(prospect.models, prospect.allowed, strict=True) if ok]
-
-
-def _usable(call: _Call, cooling: frozenset[str] = frozenset()) -> list[str]:
-    """Models that may serve it now; those it failed on, or that rest, only if there is no other."""
-    names = _allowed(call)
-    fresh = [name for name in names if name not in call.failed_on] or names
-    return [name for name in fresh if name not in cooling] or fresh
-
-
-def _closed(call: _Call, cooling: frozenset[str]) -> Prospect:
-    """The call's prospect, closed to models that it has failed on or that rest."""
-    prospect = call.prospect
-    if prospect is None:
-        raise RuntimeError("a call reached assignment without a forecast")
-    usable = set(_usable(call, cooling))
-    return replace(prospect, allowed=np.array([name in usable for name in prospect.models]))
 
 
 def wait_all(futures: Iterable[Future[Settled]], timeout_s: float | None = None) -> list[Settled]:

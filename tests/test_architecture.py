@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "predict": {"values", "errors", "history"},
     "optimize": {"values", "errors"},
     "workload": {"values", "errors"},
-    "dispatch": {"values", "errors", "fairness"},
+    "waiting": {"values"},
+    "dispatch": {"values", "fairness", "waiting"},
     "policy": {"values", "config", "predict", "optimize"},
     "reason": {"values", "policy"},
     "router": {

@@ -389,3 +389,16 @@ def test_an_observer_that_raises_hurts_nobody() -> None:
     with Dispatcher(FewSlots({"a": 1}), on_settled=observe) as dispatcher:
         assert dispatcher.submit(Query(""), answers(0.0)).result(5).answer.value == "a"
     assert len(seen) == 1
+
+
+def test_a_router_that_cannot_take_a_slot_back_costs_nobody_an_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stuck(FewSlots):
+        def release(self, decision: Decision) -> None:
+            raise ConnectionError("the store went away")
+
+    with dispatching(Stuck({"a": 1})) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.value == "a"
+    assert "giving a slot of a back failed" in caplog.text

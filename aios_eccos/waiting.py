@@ -1,0 +1,74 @@
+"""A call on its way through the dispatcher, and what the dispatcher needs of a router."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from .values import Answer, Assignment, Decision, Prospect, Query, Settled, Slots
+
+#: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
+Run = Callable[[str, float], Answer]
+
+
+class Routes(Protocol):
+    """What the dispatcher needs of a router.
+
+    Attributes:
+        spills: whether a call takes another model when its best is at its limit. Then it is enough
+            to offer about as many calls as there are slots.
+    """
+
+    @property
+    def spills(self) -> bool: ...
+
+    def forecast(self, queries: list[Query]) -> list[Prospect]: ...
+    def slots(self) -> Slots: ...
+    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment: ...
+    def release(self, decision: Decision) -> None: ...
+    def rest(self, model: str, seconds: float | None) -> None: ...
+    def fallback(self, query: Query) -> Decision: ...
+    def on_release(self, callback: Callable[[], None]) -> None: ...
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """What is known of one call until it is settled; the dispatcher alone changes it."""
+
+    query: Query
+    run: Run
+    future: Future[Settled]
+    order: tuple[int, float, int]
+    expires: float
+    router: Routes | None = None
+    prospect: Prospect | None = None
+    decision: Decision | None = None
+    failed_on: set[str] = field(default_factory=set)
+    attempts: int = 0
+    started: float | None = None
+    not_before: float = 0.0
+
+    def allowed(self) -> list[str]:
+        """Models that may serve it at all, by its prospect."""
+        prospect = self.prospect
+        if prospect is None:
+            return []
+        return [name for name, ok in zip(prospect.models, prospect.allowed, strict=True) if ok]
+
+    def usable(self, cooling: frozenset[str] = frozenset()) -> list[str]:
+        """Models that may serve it now; those it failed on, or that rest, if there is no other."""
+        names = self.allowed()
+        fresh = [name for name in names if name not in self.failed_on] or names
+        return [name for name in fresh if name not in cooling] or fresh
+
+    def closed(self, cooling: frozenset[str]) -> Prospect:
+        """Its prospect, closed to models that it has failed on or that rest."""
+        prospect = self.prospect
+        if prospect is None:
+            raise RuntimeError("a call reached assignment without a forecast")
+        usable = set(self.usable(cooling))
+        return replace(prospect, allowed=np.array([name in usable for name in prospect.models]))
