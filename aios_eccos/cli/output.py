@@ -67,3 +67,26 @@ def pairs(option: str, given: list[str] | None) -> dict[str, str]:
             raise ConfigError(f"--{option} {text}: wanted NAME=VALUE")
         found[name] = value
     return found
+
+
+def numbers(option: str, text: str, most: float = float("inf")) -> list[float]:
+    """`a,b` or `start:stop:step` (both ends included) as numbers from 0 to `most`.
+
+    Raises:
+        ConfigError: it is neither, or out of range.
+    """
+    try:
+        if ":" in text:
+            start, stop, step = (float(part) for part in text.split(":"))
+            count = int((stop - start) / step + 1e-9) + 1 if step > 0 else 0
+            if not 0 < count <= 1000:
+                raise ValueError("wanted start:stop:step with up to 1000 steps upwards")
+            found = [round(start + i * step, 12) for i in range(count)]
+        else:
+            found = [float(part) for part in text.split(",") if part.strip()]
+    except (ValueError, OverflowError) as error:
+        raise ConfigError(f"--{option} {text}: {error}") from error
+    wrong = [value for value in found if not 0 <= value <= most]
+    if wrong:
+        raise ConfigError(f"--{option} {text}: {wrong[0]:g} is not from 0 to {most:g}")
+    return found

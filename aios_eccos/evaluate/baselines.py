@@ -21,8 +21,9 @@ from .replay import Picked, Problem, Setting, Strategy
 AIOS_NEIGHBORS, AIOS_THRESHOLD = 16, 0.7
 #: RouterBench's neighbors (arXiv 2403.12031, section 5).
 UTILITY_NEIGHBORS = 40
-#: Rounds of dual ascent; its steps are STEP / sqrt(t), in usual cost per unit of success.
-DUAL_ROUNDS, DUAL_STEP = 400, 4.0
+#: Rounds of dual ascent; its steps are DUAL_STEP / sqrt(t), in median costs. On history 20 serves
+#: the middle floors best; no one step converges at low and high floors alike.
+DUAL_ROUNDS, DUAL_STEP = 400, 20.0
 
 Decide = Callable[[IntArray], IntArray]
 Settings = Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
@@ -80,12 +81,25 @@ def nothing(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
 
 
 def floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """The floors asked for, and a grid between the cheapest and the strongest for the frontier."""
+    """The floors asked for, steps of .02, and those that history's prices realise.
+
+    Costs rise steeply where success hardly does, so a frontier needs floors that are even in price
+    as well; per-query rivals are swept over the same number of prices.
+    """
     mine = {s.value for s in asked if s.name == "floor" and s.value is not None}
     success, cost = problem.past_means()
     low, high = float(success[np.argmin(cost)]), float(success.max())
-    grid = np.round(np.linspace(low, min(high + 0.03, 1.0), 25), 4)
-    return [Setting("floor", value) for value in sorted(mine | {float(v) for v in grid})]
+    even = np.arange(np.floor(low * 50), np.ceil(min(high + 0.03, 1.0) * 50) + 1) / 50
+    by_price = [problem.curve.floor_for(price) for price in price_sweep(problem)]
+    grid = {round(float(value), 6) for value in (*even, *by_price) if 0 <= value <= 1}
+    return [Setting("floor", value) for value in sorted(mine | grid)]
+
+
+def price_sweep(problem: Problem) -> FloatArray:
+    """Dollars per success, from where cost decides everything to where success does."""
+    curve = problem.curve
+    low = float(np.interp(1e-3, curve.promised - curve.promised[0], curve.prices))
+    return np.asarray(np.geomspace(max(curve.prices[1], low * 0.3), curve.prices[-1], 48))
 
 
 def floors_and_budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
@@ -98,16 +112,13 @@ def budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
     mine = {s.value for s in asked if s.name == "budget" and s.value is not None}
     success, cost = problem.past_means()
     ends = float(cost.min()), float(cost[np.argmax(success)])
-    grid = np.geomspace(max(min(ends), 1e-12), max(*ends, 1e-12), 24)
+    grid = np.geomspace(max(min(ends), 1e-12), max(*ends, 1e-12), 48)
     return [Setting("budget", value) for value in sorted(mine | {float(b) for b in grid})]
 
 
 def lambdas(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
     """Success per dollar, from where cost does not matter to where nothing else does."""
-    prices = problem.curve.prices[1:]
-    low = float(np.interp(1e-3, problem.curve.cost - problem.curve.cost[0], problem.curve.prices))
-    grid = np.geomspace(max(prices[0], low * 1e-3), prices[-1], 60)
-    return [Setting("lambda", float(1.0 / price)) for price in grid[::-1]]
+    return [Setting("lambda", float(1.0 / price)) for price in price_sweep(problem)[::-1]]
 
 
 def thresholds(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:

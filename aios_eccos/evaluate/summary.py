@@ -55,15 +55,19 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """`left`, `on` or `right`: where `eccos` stands beside it, within two standard errors."""
+        """Where `eccos` stands beside it: `left`, `right`, or `on` within two standard errors.
+
+        One split has no standard error, so then the direction alone is said.
+        """
         ratio = self.cost_ratio
         if ratio.count == 0:
             return "not reached" if self.missed else "no common success"
-        slack = 2 * ratio.error if math.isfinite(ratio.error) else 0.0
         away = math.log(ratio.mean)
-        if away > slack:
-            return "right"
-        return "left" if away < -slack else "on"
+        if not math.isfinite(ratio.error):
+            return "dearer" if away > 0 else "cheaper" if away < 0 else "equal"
+        if abs(away) <= 2 * ratio.error:
+            return "on"
+        return "right" if away > 0 else "left"
 
 
 @dataclass(frozen=True, slots=True)
