@@ -121,6 +121,59 @@ def ours(bench: Bench, stubs: Stubs, quick: bool, selected: set[str]) -> dict[st
     return measured
 
 
+def routed_lone(bench: Bench, stubs: Stubs, records: int = 10_000) -> None:
+    """A lone call that names no model, with a history of 10 k records (random vectors)."""
+    import os
+
+    import numpy as np
+
+    from aios_eccos.history.open import open_embedder, open_history
+    from aios_eccos.locate import state_dir_of
+    from aios_eccos.values import Outcome, Record
+
+    config = base_config(models(stubs), free_port(), {"strategy": "eccos", "eccos": {}})
+    kernel = bench.kernel("routed", config)
+    os.environ["AIOS_ECCOS_STATE"] = str(bench.folder / "state")
+    embedder = open_embedder()
+    draw = np.random.default_rng(0)
+    vectors = draw.normal(size=(records, embedder.dimension)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    good = draw.random((records, 2)) < (0.6, 0.8)
+    rows = [
+        Record(
+            f"r{i}",
+            f"question {i}",
+            20,
+            (
+                Outcome("small", float(good[i, 0]), output_tokens=20),
+                Outcome("large", float(good[i, 1]), output_tokens=20),
+            ),
+        )
+        for i in range(records)
+    ]
+    history = open_history("embedded", state_dir_of(kernel.home), embedder)
+    for start in range(0, records, 1000):
+        history.add(rows[start : start + 1000], vectors[start : start + 1000])
+    history.close()
+    with kernel:
+        # The history opens in the background; calls before that are routed on priors.
+        time.sleep(20)
+        load.run(load.lone(kernel.url, 5, None))
+        replies = load.run(load.lone(kernel.url, 40, None, "a short question"))
+        times = {"small": cases.SMALL_S, "large": cases.LARGE_S}
+        extra = [(reply.seconds - times[reply.model]) * 1000 for reply in replies if reply.good]
+        last = kernel.get("/eccos/kernel")["last"][-1]["reason"]
+        middle = load.median(extra)
+        bench.report.calls(
+            "lone routed call, 10 k records, overhead",
+            replies,
+            all(reply.good for reply in replies) and middle <= 30,
+            value=round(middle, 2),
+            unit="ms",
+            note=f"p95 {load.percentile(extra, 0.95):.1f} ms; {last}",
+        )
+
+
 def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
     """Two workers under uvicorn, context manager on: one limit; then SIGINT."""
     settings = {"redis": "embedded", "embedder": "./none"}
@@ -222,6 +275,21 @@ def compared(bench: Bench, stubs: Stubs, measured: dict[str, Any]) -> dict[str, 
     return sides
 
 
+def suite(bench: Bench) -> None:
+    """The tests that run over the stand-in, over the real kernel in their own process."""
+    root = Path(__file__).parents[1]
+    command = [bench.python, "-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "tests/kernel/test_calls_through_the_kernel.py"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = (done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""])[-1]
+    bench.report.check("the stand-in's suite on the real kernel", done.returncode == 0, last[-120:])
+
+
 @contextlib.contextmanager
 def workplace(keep: bool) -> Iterator[Path]:
     """A temporary folder."""
@@ -252,9 +320,20 @@ def main() -> int:
         Stubs({"small": cases.SMALL_S, "large": cases.LARGE_S}) as stubs,
     ):
         bench = Bench(folder, given.python, report)
-        parts = [("ours", lambda: sides.update(measured=ours(bench, stubs, given.quick, selected)))]
+        parts: list[tuple[str, Any]] = []
+        if selected - {"workers", "routed", "suite", "killed"} or not selected:
+            parts.append(
+                (
+                    "ours",
+                    lambda: sides.update(measured=ours(bench, stubs, given.quick, selected)),
+                )
+            )
         if not selected or "workers" in selected:
             parts.append(("workers", lambda: uvicorn_workers(bench, stubs)))
+        if (not selected and not given.quick) or "routed" in selected:
+            parts.append(("routed", lambda: routed_lone(bench, stubs)))
+        if (not selected and not given.quick) or "suite" in selected:
+            parts.append(("suite", lambda: suite(bench)))
         if (not selected and not given.quick) or "killed" in selected:
             parts.append(("killed", lambda: killed(bench, stubs)))
         if (not selected and not given.quick) or "compare" in selected:

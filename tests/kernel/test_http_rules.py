@@ -1,0 +1,67 @@
+"""Who may call our routes, and what a global selection means."""
+
+from __future__ import annotations
+
+import pytest
+
+from aios_eccos.kernel.http import selection
+from aios_eccos.kernel.routes import refusal
+
+SMALL = {"name": "small", "provider": "vllm"}
+
+
+def test_without_a_selection_the_agents_list_stands() -> None:
+    assert selection(None, []) is None
+    assert selection([{"name": "x"}], []) == [{"name": "x"}]
+
+
+def test_a_selection_stands_in_for_no_list_and_is_not_shared() -> None:
+    chosen = selection(None, [SMALL])
+    assert chosen == [SMALL]
+    assert chosen is not None
+    assert chosen[0] is not SMALL
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "small"},
+        {"name": "small", "backend": "vllm"},
+        {"name": "small", "provider": "vllm"},
+    ],
+)
+def test_a_pinned_model_passes_whatever_its_backend_is_called(entry: dict[str, str]) -> None:
+    assert selection([entry, {"name": "large"}], [SMALL]) == [entry]
+
+
+def test_what_is_not_selected_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="large is not selected"):
+        selection([{"name": "large"}], [SMALL])
+    with pytest.raises(ValueError, match="small"):
+        selection([{"name": "small", "backend": "ollama"}], [SMALL])
+
+
+@pytest.mark.parametrize(
+    ("client", "host", "origin", "allowed"),
+    [
+        ("127.0.0.1", "localhost:8000", None, True),
+        ("::1", "[::1]:8000", None, True),
+        ("127.0.0.1", "localhost:8000", "http://localhost:3000", True),
+        ("127.0.0.1", "localhost:8000", "http://evil.example", False),
+        ("127.0.0.1", "evil.example:8000", None, False),
+        ("127.0.0.1", "localhost:8000", "null", False),
+        ("10.0.0.5", "localhost:8000", None, False),
+        ("", "localhost", None, False),
+    ],
+)
+def test_only_this_machine_and_its_own_pages(
+    client: str, host: str, origin: str | None, allowed: bool
+) -> None:
+    assert (refusal(client, host, origin, None, None) is None) is allowed
+
+
+def test_a_token_is_required_once_it_is_set() -> None:
+    far = ("10.0.0.5", "kernel.example", "http://evil.example")
+    assert refusal(*far, "Bearer secret", "secret") is None
+    for sent in (None, "Bearer wrong", "Basic secret", "Bearer "):
+        assert refusal("127.0.0.1", "localhost", None, sent, "secret") is not None
