@@ -61,6 +61,7 @@ class Recorder:
         self._changed = threading.Condition()
         self._closing = False
         self._busy = False
+        self._hurry = False
         self._engine: ObservedEngine | None = None
         self._thread: threading.Thread | None = None
         self._known: dict[str, str] | None = None
@@ -88,11 +89,13 @@ class Recorder:
     def flush(self, timeout_s: float = 10.0) -> bool:
         """Wait until everything queued is kept (the history's part too); False on timeout."""
         with self._changed:
-            self._learn_at = 0.0
-            self._changed.notify()
-            return self._changed.wait_for(
+            self._hurry = True
+            self._changed.notify_all()
+            done = self._changed.wait_for(
                 lambda: not (self._queue or self._learn or self._busy), timeout_s
             )
+            self._hurry = False
+            return done
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Keep what is queued, then end the thread; idempotent."""
@@ -113,7 +116,7 @@ class Recorder:
                 closing = self._closing and not self._queue
                 self._busy = True
             self._guarded(lambda taken=batch: self._keep(taken))  # type: ignore[misc]
-            if self._learn and (closing or time.monotonic() >= self._learn_at):
+            if closing or self._learning():
                 self._guarded(self._teach)
             if time.monotonic() >= look_at and not closing:
                 look_at = time.monotonic() + LOOK_S
@@ -128,7 +131,7 @@ class Recorder:
         return bool(self._queue) or self._closing or self._learning()
 
     def _learning(self) -> bool:
-        return bool(self._learn) and time.monotonic() >= self._learn_at
+        return bool(self._learn) and (self._hurry or time.monotonic() >= self._learn_at)
 
     def _patience(self, look_at: float) -> float:
         ends = [look_at, *([self._learn_at] if self._learn else [])]
@@ -191,6 +194,8 @@ class Recorder:
     def _teach(self) -> None:
         """Embed the waiting records and add them to the history, if it is ours."""
         records = [self._learn.popleft() for _ in range(min(len(self._learn), BATCH))]
+        if not records:
+            return
         engine = self._engine
         history, embedder = (engine.history, engine.embedder) if engine else (None, None)
         try:

@@ -53,7 +53,7 @@ class ToyEngine(ObservedEngine):
 
     def _open_history(self) -> None:
         draw = np.random.default_rng(7)
-        hardness = draw.uniform(0, 1, 400)
+        hardness = draw.uniform(0, 1, 240)
         records = [
             Record(
                 id=f"q{i:03}",

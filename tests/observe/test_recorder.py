@@ -61,7 +61,7 @@ def test_a_failure_is_counted_and_costs_nothing(world: World) -> None:
 
 
 def test_the_history_learns_what_is_known_and_no_verdict(world: World) -> None:
-    settled = world.call("0.3 secret words")
+    settled = world.call("0.05 secret words")
     history = world.engine.history
     assert history is not None
     ((record, vector),) = history.recall([settled.query.id]).values()
