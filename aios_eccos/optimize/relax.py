@@ -13,7 +13,7 @@ from .program import TOLERANCE, Prices, Program
 from .repair import exchange
 from .serve import servable
 from .single import HIGHEST, Relaxed, largest, solve_single
-from .smooth import Soft, anneal
+from .smooth import Soft, anneal, dealt
 from .transport import fit, transport
 
 SMALL = 200
@@ -47,6 +47,14 @@ def relax(program: Program, deadline: float | None = None) -> Relaxed:
     nearer = replace(program, objective=program.objective * weight)
     reached = _large(nearer, deadline, ceiling=1.0)
     if _missed(program, reached):
+        proven = nearer.bound(reached.prices) > GAP * program.n
+        near = float(reached.short.sum()) <= GAP * program.n
+        answer = None
+        if not (proven or near or reached.timed_out):
+            answer = lp.relaxed(program, time_limit_s=_left(deadline))
+        if answer is not None:
+            soft = Soft(answer.prices, dealt(answer.shares.T), 0.0, 0)
+            return _settled(program, soft, deadline)
         short = np.maximum(program.need - program.gained(reached.choice), 0.0)
         prices = Prices(reached.prices.rows / weight, reached.prices.slots / weight)
         return replace(reached, prices=prices, short=short, slot_gains=reached.prices.slots)
@@ -73,7 +81,7 @@ def _small(
 def _large(program: Program, deadline: float | None, ceiling: float = np.inf) -> Relaxed:
     """Smoothed prices, then the rows that they leave open."""
     soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, deadline=deadline)
-    if soft.open > CORES[-1]:  # ties: noise tells them apart
+    if soft.open > CORES[-1] // 2:  # ties: noise tells them apart
         typical = abs(soft.value) / program.n + 1e-12
         noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * typical)
         program = replace(program, objective=program.objective + noise)
@@ -145,7 +153,8 @@ def _core(
     share = np.full(n, np.inf)  # no second column
     np.divide(margin, stake + 1e-30, out=share, where=margin < np.inf)
     for measure in (margin, share):
-        core[mixed[np.argpartition(measure[mixed], size // 2)[: size // 2]]] = True
+        measure = np.where(core, np.inf, measure)[mixed]
+        core[mixed[np.argpartition(measure, size // 2)[: size // 2]]] = True
     widest = margin[core]
     return np.flatnonzero(core), float(widest[np.isfinite(widest)].max(initial=0.0))
 

@@ -19,6 +19,9 @@ SAMPLES = (1_000, 10_000)
 """Rows of the samples; each is used where it is at most a third of what comes after it."""
 
 COOLING = 0.25
+FARTHEST = 1e4
+"""Longest step, in temperatures: where little bends, Newton's own goes anywhere."""
+
 REHEATS = 3
 """How often Newton may start again from warmer, where it did not arrive."""
 
@@ -93,10 +96,10 @@ def anneal(
         prices, temperature, unsettled, fine
     )
     loose = int((shares.max(axis=0) < SETTLED).sum())
-    return Soft(Prices(prices[:count], prices[count:]), _dealt(shares), value, loose)
+    return Soft(Prices(prices[:count], prices[count:]), dealt(shares), value, loose)
 
 
-def _dealt(shares: FloatArray) -> IntArray:
+def dealt(shares: FloatArray) -> IntArray:
     """Whole rows whose column counts follow the shares (m, n): ties are dealt, not piled up."""
     most = shares.max(axis=0)
     choice: IntArray = np.argmax(shares, axis=0).astype(np.int64)
@@ -135,6 +138,9 @@ class _Dual:
             [np.ones(self.count, dtype=bool), program.capacity < program.n]
         )
         self.top = np.concatenate([np.full(self.count, top), np.full(program.m, np.inf)])
+        # what a unit of each price moves reduced costs by
+        self.weight = np.ones(self.count + program.m)
+        self.weight[: self.count] = [float(np.abs(gain).mean()) for gain in self.gains]
         self.n = program.n
         self.deadline = deadline
 
@@ -181,8 +187,10 @@ class _Dual:
                 return prices, value, shares, True
             bend = self.curvature(shares, temperature)
             index, step = self.step(prices, slope, bend, free, temperature)
-            length, better = 1.0, False
-            while not better and length > 1e-3:
+            farthest = float(np.abs(step * self.weight[index]).max())
+            length, better = min(1.0, FARTHEST * temperature / (farthest + 1e-300)), False
+            shortest = min(1e-3 * length, temperature / (farthest + 1e-300))
+            while not better and length > shortest:
                 trial = prices.copy()
                 trial[index] = np.clip(prices[index] + length * step, 0.0, self.top[index])
                 reached, new_slope, new_shares = self.value(trial, temperature)
