@@ -245,7 +245,7 @@ def terminal(g: Ground) -> None:
             asked = sum(g.stubs.stats(model)["requests"] for model in g.stubs.models)
             g.report.check(
                 f"terminal: /eccos status in {mode} mode",
-                asked == 0 and "mode" in shown,
+                asked == 0 and "floor" in shown,
                 f"{asked} model requests",
             )
         screen.type("/chat", "Switched to")
