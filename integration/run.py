@@ -275,6 +275,21 @@ def compared(bench: Bench, stubs: Stubs, measured: dict[str, Any]) -> dict[str, 
     return sides
 
 
+def once(bench: Bench, stubs: Stubs) -> None:
+    """`aios-eccos run` loads the plugin into one start, and writes nothing into the checkout."""
+    settings = {"redis": "memory", "embedder": "./none"}
+    router = {"strategy": "sequential", "eccos": settings}
+    config = base_config(models(stubs), free_port(), router)
+    command = ("-m", "aios_eccos.cli.main", "run", "--", "python", "-m", "runtime.launch")
+    root = str(Path(__file__).parents[1])
+    with bench.kernel("once", config, command=command, hook=False, first=root) as kernel:
+        served = kernel.ask("once", llms=["small"])["response_message"]
+        seams = kernel.get("/eccos/kernel")["seams"]
+        written = (kernel.home / "aios/config/config.yaml").read_text()
+    ok = bool(served) and all(seams.values()) and "sequential" in written
+    bench.report.check("aios-eccos run -- python -m runtime.launch", ok, str(seams)[:100])
+
+
 def suite(bench: Bench) -> None:
     """The tests that run over the stand-in, over the real kernel in their own process."""
     root = Path(__file__).parents[1]
@@ -321,7 +336,7 @@ def main() -> int:
     ):
         bench = Bench(folder, given.python, report)
         parts: list[tuple[str, Any]] = []
-        if selected - {"workers", "routed", "suite", "killed"} or not selected:
+        if selected - {"workers", "routed", "suite", "killed", "once"} or not selected:
             parts.append(
                 (
                     "ours",
@@ -332,6 +347,8 @@ def main() -> int:
             parts.append(("workers", lambda: uvicorn_workers(bench, stubs)))
         if (not selected and not given.quick) or "routed" in selected:
             parts.append(("routed", lambda: routed_lone(bench, stubs)))
+        if (not selected and not given.quick) or "once" in selected:
+            parts.append(("once", lambda: once(bench, stubs)))
         if (not selected and not given.quick) or "suite" in selected:
             parts.append(("suite", lambda: suite(bench)))
         if (not selected and not given.quick) or "killed" in selected:
