@@ -114,6 +114,9 @@ class PatientStore:
     def notes(self, names: Sequence[str]) -> list[str | None]:
         return self._ask(lambda store: store.notes(names))
 
+    def clock(self) -> float:
+        return self._ask(lambda store: store.clock())
+
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
         self._ask(lambda store: store.push_inbox(payloads))
 

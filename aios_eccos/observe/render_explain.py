@@ -20,14 +20,15 @@ def explain(view: ExplainView) -> str:
             f"id {trace.id}  {moment(trace.at)} UTC  agent {trace.agent or NONE}"[:80],
             f"cost {money(trace.cost_usd, known)}, waited {seconds(trace.waited_s)}, served in "
             f"{seconds(trace.served_s)}, decided in {seconds(trace.decision_s)}",
-            f"outcome {outcome(trace, view.verdict)}, {trace.attempts} requests, "
+            f"outcome {outcome(trace, view.verdict)}, requests {trace.attempts}, "
             f"batch of {trace.batch}, bound by: {view.bound_by}",
         ]
-    floor = "none" if trace.floor is None else percent(trace.floor)
-    whose = f" (agents {trace.policy})" if trace.policy else ""
-    parts.append(
-        f"floor {floor}{whose}, one success is worth {money(trace.success_price_usd, known)} there"
-    )
+    whose = f" of agents {trace.policy}" if trace.policy else ""
+    if trace.floor is None or trace.success_price_usd is None:
+        parts.append(f"the floor{whose} has no price yet: too few verdicts, or none near this call")
+    else:
+        worth = money(trace.success_price_usd, known)
+        parts.append(f"floor{whose} {percent(trace.floor)}; one success is worth {worth} there")
     if trace.novelty is not None:
         parts.append(f"farther from the history than {percent(trace.novelty)} of its own records")
     parts += ["", choices(view)]

@@ -15,7 +15,7 @@ from .summary import rate_of
 from .views import ObservedView, Rate, SavedView, SavingsView
 
 Sums = Mapping[str, float]
-NOTE = "forecast: the baseline was not asked; 95 % intervals"
+NOTE = "a forecast wherever the baseline was not asked; 95 % intervals"
 
 
 def savings(

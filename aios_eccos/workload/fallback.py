@@ -207,6 +207,9 @@ class ResilientWorkload:
     def notes(self, names: Sequence[str]) -> list[str | None]:
         return self._either(lambda: self._shared.notes(names), lambda: self._local.notes(names))
 
+    def clock(self) -> float:
+        return self._either(self._shared.clock, self._local.clock)
+
     def close(self) -> None:
         with self._switch:
             if self._closed:

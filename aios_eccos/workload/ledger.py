@@ -67,6 +67,10 @@ class Ledger(Protocol):
         """The notes of these names, None where there is none."""
         ...
 
+    def clock(self) -> float:
+        """The ledger's own time, seconds since the epoch."""
+        ...
+
 
 def check_amounts(tallies: Sequence[Tally]) -> None:
     """Refuse amounts that would spoil a sum for ever."""
@@ -140,6 +144,10 @@ class MemoryLedger:
         with self._ledger:
             found = [self._notes.get(name) for name in names]
         return [kept[2] if kept is not None and kept[0] > now else None for kept in found]
+
+    def clock(self) -> float:
+        with self._ledger:
+            return time.time()
 
     def hand_over(self, target: Ledger) -> None:
         """Move everything to another ledger; what it does not take stays here.

@@ -87,6 +87,11 @@ class RedisLedger:
             found = client.mget([self._redis.key(f"note:{name}") for name in names])
         return [None if value is None else value.decode() for value in found]
 
+    def clock(self) -> float:
+        with self._redis.using("tell the time") as client:
+            seconds, micros = client.time()
+            return float(seconds) + float(micros) / 1e6
+
     def _tally(self, period: str) -> str:
         return self._redis.key(f"tally:{period}")
 

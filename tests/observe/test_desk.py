@@ -6,7 +6,7 @@ import logging
 import time
 
 import pytest
-from conftest import LARGE, SMALL, World, failing
+from observe_world import LARGE, SMALL, World, failing
 
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import DataError

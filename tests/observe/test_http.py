@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from conftest import World
+from observe_world import World
 from pydantic import BaseModel, TypeAdapter
 
 from aios_eccos.errors import KernelError

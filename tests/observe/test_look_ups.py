@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from conftest import World, make_engine
+from observe_world import World, make_engine
 from rich.console import Console
 from typer.testing import CliRunner
 

@@ -8,7 +8,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import World
+from observe_world import World
 
 from aios_eccos.observe.http import page
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, World, failing
+from observe_world import SMALL, World, failing
 from prometheus_client.parser import text_string_to_metric_families
 
 from aios_eccos.observe.prometheus import metrics_text

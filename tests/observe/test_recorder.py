@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import LARGE, SMALL, World, failing, make_engine
+from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.errors import HistoryError, WorkloadError
 from aios_eccos.observe import tally

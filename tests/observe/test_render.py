@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import World, failing
+from observe_world import World, failing
 
 from aios_eccos.observe import render
 from aios_eccos.observe.command import HELP, VERBS, answer

@@ -69,6 +69,11 @@ def test_one_decision_is_found_by_its_id(store: WorkloadStore, identity: str) ->
     assert store.decision(identity) is None
 
 
+@every_kind
+def test_the_clock_is_a_clock(store: WorkloadStore) -> None:
+    assert store.clock() == pytest.approx(time.time(), abs=5)
+
+
 @every_shared
 def test_kernels_add_to_the_same_sums(kernel: Kernel) -> None:
     one, other = kernel(), kernel()
@@ -91,6 +96,7 @@ def test_a_closed_store_refuses(store: WorkloadStore, kernel: Kernel) -> None:
         lambda: other.swap_note("n", "1"),
         lambda: other.notes(["n"]),
         lambda: other.decision("1-1"),
+        other.clock,
     ):
         with pytest.raises(WorkloadError):
             ask()

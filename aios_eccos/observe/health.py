@@ -1,0 +1,137 @@
+"""What `doctor` says of the plugin itself: prices, embedder, history, Redis, clocks, limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aios_eccos.errors import EccosError, HistoryOwned
+from aios_eccos.locate import Config
+from aios_eccos.values import Model
+from aios_eccos.workload.store import WorkloadStore
+
+#: Clocks that differ by more make times in reports misleading; limits go by the server's clock.
+SKEW_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `doctor`.
+
+    Attributes:
+        ok: None = worth knowing, or could not be looked at; no fault.
+        detail: what was found; for a fault, what to do.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Finding]:
+    """All of it; slow where the history has to be opened.
+
+    Args:
+        models: the configured pool with its prices filled in.
+    """
+    yield check_prices(models)
+    yield from check_history(config)
+    yield from check_workload(config, models)
+
+
+def check_prices(models: Sequence[Model]) -> Finding:
+    """Which models have no price."""
+    unknown = [model.name for model in models if model.price_state == "unknown"]
+    if not models:
+        return Finding("prices", None, "no models are configured")
+    if not unknown:
+        return Finding("prices", True, f"{len(models)} models priced or declared free")
+    stand_in = (
+        "each counts as the dearest known one"
+        if len(unknown) < len(models)
+        else "costs are counted in tokens by model size"
+    )
+    return Finding(
+        "prices",
+        None,
+        f"unknown for {', '.join(unknown)}; {stand_in}: set input_cost_per_token and "
+        "output_cost_per_token (0 = free)",
+    )
+
+
+def check_history(config: Config) -> Iterator[Finding]:
+    """Whether the embedder is found, and the history opens with it."""
+    from aios_eccos.history.embedding import find_embedder
+    from aios_eccos.history.open import open_embedder, open_history
+
+    settings = config.settings
+    try:
+        source = find_embedder(settings.embedder)
+        yield Finding("embedder", True, f"{source.name} ({source.found_in})")
+        history = open_history(
+            settings.history, config.location.state_dir, open_embedder(settings.embedder)
+        )
+    except HistoryOwned:
+        yield Finding("history", None, "open in a living kernel, whose `status` shows its size")
+        return
+    except EccosError as error:
+        yield Finding("history", False, str(error))
+        return
+    try:
+        yield Finding("history", True, f"{history.count():,} records, of this embedder")
+    except EccosError as error:
+        yield Finding("history", False, str(error))
+    finally:
+        history.close()
+
+
+def check_workload(config: Config, models: Sequence[Model]) -> Iterator[Finding]:
+    """Whether Redis answers, its clock is ours, and the kernels on it agree on limits."""
+    from aios_eccos.workload.connect import open_workload
+
+    settings = config.settings
+    if settings.redis == "memory":
+        yield Finding("redis", None, "redis: memory: limits hold in one process, nothing is kept")
+        return
+    try:
+        workload = open_workload(
+            settings.redis,
+            state_dir=config.location.state_dir,
+            namespace=settings.namespace,
+            member=False,
+        )
+    except EccosError as error:
+        yield Finding("redis", False, f"{error}; check the setting redis")
+        return
+    try:
+        yield from _living(workload, models)
+    except EccosError as error:
+        yield Finding("redis", False, str(error))
+    finally:
+        workload.close()
+
+
+def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Finding]:
+    begun = time.time()
+    skew = workload.clock() - (begun + time.time()) / 2
+    yield Finding("redis", True, f"answers in {(time.time() - begun) * 1000:.1f} ms")
+    detail = f"Redis' clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
+    aligned = abs(skew) <= SKEW_S
+    yield Finding(
+        "clock", aligned, "agrees with Redis" if aligned else f"{detail}; synchronize by NTP"
+    )
+    loads = workload.loads({model.slot: model.limit for model in models})
+    smaller = [
+        f"{model.name} {loads[model.slot].limit} instead of {model.limit}"
+        for model in models
+        if loads[model.slot].limit < model.limit
+    ]
+    yield Finding(
+        "limits",
+        not smaller,
+        f"{workload.kernels} kernel(s) agree"
+        if not smaller
+        else f"another kernel declares less, and the least holds: {', '.join(smaller)}; "
+        "set concurrency alike",
+    )

