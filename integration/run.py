@@ -254,7 +254,7 @@ def compared(bench: Bench, stubs: Stubs, measured: dict[str, Any]) -> dict[str, 
         ("fair opponent", str(OPPONENT)),
     ):
         config = base_config(models(stubs), free_port(), {"strategy": "sequential"})
-        side = Report("side")
+        side = Report("side", judges=False)
         with bench.kernel(name.replace(" ", "-"), config, hook=False, first=first) as kernel:
             ground = cases.Ground(kernel, stubs, side, bench.cerebrum, None, bench.python, config)
             rows = {

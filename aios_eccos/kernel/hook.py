@@ -157,8 +157,9 @@ def _patch_rr(module: Any) -> None:
 def scheduler_class(fifo: Any, stock: Any) -> Any:
     """Our scheduler over AIOS's FIFO, in the place of `stock`."""
     from . import http, status, terminal
+    from .opening import open_engine
     from .scheduler import EccosScheduler
-    from .serving import Serving, open_engine
+    from .serving import Serving
 
     if not hasattr(EccosScheduler, "eccos_serving"):
         EccosScheduler.eccos_serving = Serving(open_engine)

@@ -10,21 +10,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aios_eccos.config import ModelEntry
 from aios_eccos.engine import Engine
-from aios_eccos.errors import WorkloadError
 from aios_eccos.locate import Config
-from aios_eccos.observe.engine import ObservedEngine
 from aios_eccos.values import Answer, Failure, Query, Settled
 
 from . import terminal
 from .adapter import EccosAdapter
 from .calls import Caller, Refused, read_query, turn
+from .opening import of_adapter, refresh
 from .seams import Syscall
 from .sessions import Sessions
 from .settle import settle
@@ -36,8 +34,6 @@ log = logging.getLogger("aios_eccos.kernel.serving")
 GRACE_S = 5.0
 #: Settled calls that are kept to be shown.
 LAST = 20
-#: Settings that name what an engine opens at its start.
-OPENED_ONCE = ("redis", "namespace", "lease_ttl_s", "history", "embedder", "store_text")
 GONE = Failure("the client has gone", 499, retryable=False)
 ENDING = Failure("the kernel is ending", 503, retryable=False)
 
@@ -108,7 +104,7 @@ class Serving:
     def use(self, adapter: EccosAdapter, config: Config) -> None:
         """Serve with this adapter and configuration from now on; calls under way move over."""
         with self._lock:
-            config = _of_adapter(config, adapter)
+            config = of_adapter(config, adapter)
             if self._engine is None:
                 self._engine = self._open_engine(config)
             else:
@@ -286,42 +282,3 @@ def _response(adapter: EccosAdapter, settled: Settled | None) -> Any:
     model = settled.decision.model if settled.decision is not None else None
     failure = answer.failure or Failure("no answer", 500)
     return adapter.error_response(failure, model)
-
-
-def _of_adapter(config: Config, adapter: EccosAdapter) -> Config:
-    """The configuration of the models that AIOS could set up, those of Ollama included."""
-    by_name = {entry.name: entry for entry in config.entries}
-    found: Sequence[Any] = adapter.llm_configs
-    lost = sorted(by_name.keys() - {model.name for model in found})
-    if lost:
-        log.warning("AIOS could not set up these models, so they serve no call: %s", lost)
-    entries = tuple(
-        by_name.get(model.name)
-        or ModelEntry(name=model.name, backend=model.backend or "", hostname=model.hostname)
-        for model in found
-    )
-    return replace(config, entries=entries)
-
-
-def open_engine(config: Config) -> Engine:
-    """The engine of this process, started; on local limits where its Redis refuses us."""
-    try:
-        engine = ObservedEngine(config)
-    except WorkloadError as error:
-        log.error("limits hold in this kernel only: %s", error)
-        settings = config.settings.model_copy(update={"redis": "memory"})
-        engine = ObservedEngine(replace(config, settings=settings))
-    engine.start()
-    return engine
-
-
-def refresh(engine: Engine, config: Config) -> None:
-    """Swap models, limits, floors and prices under a running engine.
-
-    What names a store (Redis, history, embedder) is opened once and needs a restart.
-    """
-    before = engine.config.settings
-    later = [key for key in OPENED_ONCE if getattr(before, key) != getattr(config.settings, key)]
-    if later:
-        log.warning("these settings take force with the next start: %s", ", ".join(later))
-    engine.use(config)

@@ -1,0 +1,60 @@
+"""Opens the engine of a kernel, and swaps what a refresh changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from aios_eccos.config import ModelEntry
+from aios_eccos.engine import Engine
+from aios_eccos.errors import WorkloadError
+from aios_eccos.locate import Config
+from aios_eccos.observe.engine import ObservedEngine
+
+from .adapter import EccosAdapter
+
+log = logging.getLogger("aios_eccos.kernel.opening")
+
+#: Settings that name what an engine opens at its start.
+OPENED_ONCE = ("redis", "namespace", "lease_ttl_s", "history", "embedder", "store_text")
+
+
+def of_adapter(config: Config, adapter: EccosAdapter) -> Config:
+    """The configuration of the models that AIOS could set up, those of Ollama included."""
+    by_name = {entry.name: entry for entry in config.entries}
+    found: Sequence[Any] = adapter.llm_configs
+    lost = sorted(by_name.keys() - {model.name for model in found})
+    if lost:
+        log.warning("AIOS could not set up these models, so they serve no call: %s", lost)
+    entries = tuple(
+        by_name.get(model.name)
+        or ModelEntry(name=model.name, backend=model.backend or "", hostname=model.hostname)
+        for model in found
+    )
+    return replace(config, entries=entries)
+
+
+def open_engine(config: Config) -> Engine:
+    """The engine of this process, started; on local limits where its Redis refuses us."""
+    try:
+        engine = ObservedEngine(config)
+    except WorkloadError as error:
+        log.error("limits hold in this kernel only: %s", error)
+        settings = config.settings.model_copy(update={"redis": "memory"})
+        engine = ObservedEngine(replace(config, settings=settings))
+    engine.start()
+    return engine
+
+
+def refresh(engine: Engine, config: Config) -> None:
+    """Swap models, limits, floors and prices under a running engine.
+
+    What names a store (Redis, history, embedder) is opened once and needs a restart.
+    """
+    before = engine.config.settings
+    later = [key for key in OPENED_ONCE if getattr(before, key) != getattr(config.settings, key)]
+    if later:
+        log.warning("these settings take force with the next start: %s", ", ".join(later))
+    engine.use(config)
