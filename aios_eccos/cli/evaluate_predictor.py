@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,7 @@ def numbers(option: str, text: str | None) -> list[float]:
     try:
         if ":" in text:
             start, stop, step = (float(part) for part in text.split(":"))
-            count = int((stop - start) / step + 1e-9) + 1
+            count = math.floor((stop - start) / step + 1e-9) + 1
             values = [round(start + i * step, 9) for i in range(count)]
         else:
             values = [float(part) for part in text.split(",")]
@@ -95,8 +96,8 @@ def numbers(option: str, text: str | None) -> list[float]:
 def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, str]:
     from ..evaluate.dataset import load_dataset, load_prices, pool
     from ..evaluate.predictor_split import Recorded
-    from ..history.open import open_embedder
     from ..history.mirror import build_table
+    from ..history.open import open_embedder
     from ..locate import cache_dir
     from ..predict.pricing import price_table, with_facts
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.errors import DataError
 from aios_eccos.evaluate.metrics import hull_cost
 from aios_eccos.evaluate.splits import split_labels
 from aios_eccos.predict.fit import log_odds, sigmoid
@@ -31,10 +32,16 @@ class Recorded:
     prices: Prices
 
     def index(self, number: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows of history (train and val) and of test in a split."""
+        """Rows of history (train and val) and of test in a split.
+
+        Raises:
+            DataError: one of them is empty (a file without labels has no split of its own).
+        """
         t = self.table
         labels = split_labels(t.ids, t.tasks, t.texts, t.splits, number=number, seed=seed)
         test = np.array(labels) == "test"
+        if not test.any() or test.all():
+            raise DataError(f"split {number} has no rows of test, or none but them")
         return np.flatnonzero(~test), np.flatnonzero(test)
 
     def cost(self, rows: NDArray[np.int64], tokens: FloatArray) -> FloatArray:

@@ -47,7 +47,7 @@ _PHRASES = (
 def count_features(texts: Sequence[str]) -> NDArray[np.float32]:
     """(n, c) counts and shares of a text, mostly as log(1 + count)."""
     rows = [_counts(text[:MAX_CHARACTERS]) for text in texts]
-    return np.array(rows, dtype=np.float32).reshape(len(texts), len(rows[0]) if rows else 0)
+    return np.array(rows, dtype=np.float32).reshape(len(texts), len(_counts("")))
 
 
 def _counts(text: str) -> list[float]:

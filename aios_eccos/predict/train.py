@@ -139,6 +139,23 @@ def train(
     )
 
 
+def fit_machine(
+    table: HistoryTable,
+    layers: Floats,
+    *,
+    seed: int = 0,
+    strengths: dict[str, float] | None = None,
+) -> Machine:
+    """The head's machine alone, without out-of-fold forecasts: to be measured on other rows."""
+    keep = usable_rows(table, seed)
+    table, layers = table.rows(keep), np.asarray(layers, dtype=np.float32)[keep]
+    counts = count_features(table.texts)
+    whitening = Whitening.fit(layers, counts, table.texts)
+    rows = whitening.rows(layers, counts, table.texts)
+    level = prior_levels(table, strengths or {})
+    return _fit(whitening, rows, table, np.arange(len(keep)), level, seed)[0]
+
+
 def _fit(
     whitening: Whitening,
     rows: Rows,

@@ -1,0 +1,177 @@
+"""`aios-eccos train`: fit the head on recorded answers or on the history."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import ConfigError
+from .output import console, versions, write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import Console
+
+    from ..history.embedding import Embedder
+    from ..locate import Config
+    from ..predict.train import Progress
+    from ..values import HistoryTable
+
+SCHEMA = "aios-eccos/train/1"
+
+
+def train(
+    data: Annotated[
+        list[Path] | None, typer.Option(help="QAServe records; repeat for more.")
+    ] = None,
+    from_history: Annotated[
+        bool, typer.Option("--from-history", help="Fit on the history (the default).")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Instead of the state folder's head.")] = None,
+    seed: Annotated[int, typer.Option(help="Of landmarks, folds and held-back rows.")] = 0,
+    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
+    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write the report here; `-` is standard output.")
+    ] = None,
+) -> None:
+    """Fit the head: success and answer length of every model, for `trained` and `hybrid`.
+
+    It is first fitted without the `val` rows and measured on them, then fitted on both. Rows of
+    `test` are never fitted on.
+    """
+    from ..history.open import open_embedder
+    from ..locate import cache_dir, load_config, locate
+    from ..predict.artifact import FILE_NAME, data_hash, save_head
+    from ..predict.train import train as fit
+
+    if data and from_history:
+        raise ConfigError("train: --data and --from-history exclude each other")
+    screen = console(json_file)
+    found = load_config(locate(config, aios_home))
+    embedder = open_embedder(found.settings.embedder, cache_dir())
+    strengths = {e.name: e.strength for e in (x.model() for x in found.entries)
+                 if e.strength is not None}  # fmt: skip
+    with _steps(screen) as say:
+        say("reading")
+        table, labels = _table(found, embedder, data or [], seed)
+        say("embedding (kept for the next run)")
+        _, layers = embedder.embed_with_layers(table.texts)
+        begun = time.perf_counter()
+        rows = _measure(table, layers, labels, seed, strengths, say)
+        keep = labels != "test"
+        known = table.rows(keep)
+        head = fit(known, layers[keep], seed=seed, strengths=strengths, progress=say)
+        took = time.perf_counter() - begun
+    path = out or found.location.state_dir / FILE_NAME
+    size = save_head(
+        path, head, embedder=embedder.name, data=data_hash(known), facts={"val": rows, "seed": seed}
+    )
+    body = {
+        "schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": data_hash(known),
+        "records": len(known), "file": str(path), "bytes": size, "fit_s": took, "models": rows,
+    }  # fmt: skip
+    if json_file is not None:
+        write_json(body, json_file)
+    _show(body, screen)
+
+
+def _steps(screen: Console) -> Any:
+    """A context of a progress line that is told each step."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def line() -> Any:
+        with screen.status("") as status:
+            yield status.update
+
+    return line()
+
+
+def _table(
+    found: Config, embedder: Embedder, data: list[Path], seed: int
+) -> tuple[HistoryTable, NDArray[np.str_]]:
+    """The rows to fit on, and each one's label; without labels every tenth text validates."""
+    import numpy as np
+
+    from ..evaluate.dataset import load_dataset
+    from ..evaluate.splits import split_labels
+    from ..history.mirror import build_table
+    from ..history.open import open_history
+
+    if data:
+        records = [r for r in load_dataset(data).records if r.text]
+        embeddings = embedder.embed([record.text for record in records])
+        table = build_table(records, embeddings)
+    else:
+        history = open_history(found.settings.history, found.location.state_dir, embedder)
+        try:
+            table = history.table()
+        finally:
+            history.close()
+        table = table.rows(np.array([bool(text) for text in table.texts], dtype=bool))
+    labels = split_labels(table.ids, table.tasks, table.texts, table.splits)
+    if "val" not in labels:
+        made = split_labels(table.ids, table.tasks, table.texts, table.splits, number=1, seed=seed)
+        pairs = zip(labels, made, strict=True)
+        labels = tuple(a if a == "test" else "val" if b == "val" else "train" for a, b in pairs)
+    return table, np.array(labels)
+
+
+def _measure(
+    table: HistoryTable,
+    layers: NDArray[np.float32],
+    labels: NDArray[np.str_],
+    seed: int,
+    strengths: dict[str, float],
+    say: Progress,
+) -> list[dict[str, Any]]:
+    """Brier, AUC, calibration and length error per model on the `val` rows."""
+    import numpy as np
+
+    from ..evaluate.predictor_split import auc, calibration_error
+    from ..predict.fit import sigmoid
+    from ..predict.train import fit_machine
+
+    fitted, held = labels == "train", np.flatnonzero(labels == "val")
+    if not len(held):
+        return []
+    say("a head without val")
+    machine = fit_machine(table.rows(fitted), layers[fitted], seed=seed, strengths=strengths)
+    values = machine(layers[held], [table.texts[i] for i in held]).astype(float)
+    m, rows = len(table.models), []
+    success, tokens = sigmoid(values[:, :m]), np.exp(values[:, m:])
+    for j, name in enumerate(table.models):
+        p, y, length = success[:, j], table.correctness[held, j], table.output_tokens[held, j]
+        if np.isnan(y).all() or np.isnan(length).all():
+            continue
+        score = auc(p, y)
+        rows.append(
+            {
+                "model": name,
+                "judged": int((~np.isnan(y)).sum()),
+                "brier": float(np.nanmean((p - y) ** 2)),
+                "auc": None if np.isnan(score) else score,
+                "calibration_error": calibration_error(p, y),
+                "length_mae_tokens": float(np.nanmean(np.abs(tokens[:, j] - length))),
+            }
+        )
+    return rows
+
+
+def _show(body: dict[str, Any], screen: Console) -> None:
+    from rich.table import Table
+
+    columns = ("model", "judged", "brier", "auc", "calibration_error", "length_mae_tokens")
+    table = Table(*(c.replace("_", " ") for c in columns), title="On val, fitted without it")
+    for row in body["models"]:
+        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
+    screen.print(table)
+    screen.print(
+        f"{body['records']} records, fitted in {body['fit_s']:.1f} s, "
+        f"{body['bytes'] / 1e6:.1f} MB: {body['file']}"
+    )
