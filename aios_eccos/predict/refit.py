@@ -1,0 +1,214 @@
+"""Fitting the head anew while calls are served: in a niced process, taken only if not worse.
+
+The serving process writes its table to a private folder and starts this module as a process of its
+own. That one embeds the texts, fits, compares on rows that it never fits on, and puts the new head
+in place of the old one only where it is not worse there. The old one is kept beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aios_eccos.errors import ArtifactError, EccosError
+from aios_eccos.predict.artifact import data_hash, load_head, save_head
+from aios_eccos.predict.fit import sigmoid
+from aios_eccos.predict.train import Trained, train
+from aios_eccos.values import HistoryTable
+
+log = logging.getLogger("aios_eccos.predict.refit")
+
+#: One row in this many is held back from every re-fit, to compare heads on.
+HELD_BACK = 12
+#: How much worse (mean Brier) a new head may be: less than rows held back can tell.
+TOLERANCE = 0.001
+#: Lowest priority: a re-fit must not take time from calls.
+NICE = 19
+
+_ARRAYS = ("embeddings", "input_tokens", "correctness", "output_tokens")
+_LISTS = ("ids", "models", "tasks", "splits", "texts")
+
+
+@dataclass(frozen=True, slots=True)
+class RefitResult:
+    """What became of a re-fit.
+
+    Attributes:
+        taken: whether the new head is in place.
+        new, old: Brier on held-back rows, None where there was no old head that fits.
+        records: rows fitted on; error: why there is no new head.
+    """
+
+    taken: bool
+    new: float | None = None
+    old: float | None = None
+    records: int = 0
+    error: str | None = None
+
+
+def held_back(ids: tuple[str, ...]) -> NDArray[np.bool_]:
+    """(n,) rows that no re-fit ever sees, by hash of their ids, so always the same ones."""
+    digests = (hashlib.sha256(f"held:{name}".encode()).digest() for name in ids)
+    return np.array([digest[0] % HELD_BACK == 0 for digest in digests], dtype=bool)
+
+
+def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) -> float:
+    """Mean Brier of a head alone on a table, over the models that it knows."""
+    m = len(head.models)
+    odds = head.machine(layers, list(table.texts)).astype(float)[:, :m]
+    both = [name for name in head.models if name in table.models]
+    p = sigmoid(head.alone(odds))[:, [head.models.index(name) for name in both]]
+    y = table.correctness[:, [table.models.index(name) for name in both]]
+    seen = ~np.isnan(y)
+    return float(((p - y)[seen] ** 2).mean()) if seen.any() else float("nan")
+
+
+def refit(
+    table: HistoryTable, layers: NDArray[np.float32], path: Path, *, embedder: str, seed: int = 0
+) -> RefitResult:
+    """Fit on all rows but those held back; take the new head unless it is worse on them."""
+    held = held_back(table.ids) & np.array([bool(text) for text in table.texts], dtype=bool)
+    kept = table.rows(~held)
+    try:
+        new = train(kept, layers[~held], seed=seed)
+    except ArtifactError as error:
+        return RefitResult(False, error=str(error))
+    rows = table.rows(held)
+    score = brier_on(new, rows, layers[held]) if held.any() else float("nan")
+    old = None
+    with contextlib.suppress(ArtifactError):
+        old = brier_on(load_head(path, embedder=embedder), rows, layers[held])
+    better = old is None or np.isnan(old) or np.isnan(score) or score <= old + TOLERANCE
+    if better:
+        if path.exists():
+            shutil.copy2(path, path.with_suffix(".previous"))
+        save_head(path, new, embedder=embedder, data=data_hash(kept), facts={"refit": score})
+    return RefitResult(bool(better), _finite(score), _finite(old), len(kept))
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or np.isnan(value) else value
+
+
+class BackgroundRefit:
+    """One re-fit at a time in a process of its own; never blocks the caller.
+
+    Args:
+        path: of the head. embedder: setting of the embedder, None for the default.
+        cache: folder of the embedding cache; None embeds every text each time.
+    """
+
+    def __init__(self, path: Path, embedder: str | None = None, cache: Path | None = None) -> None:
+        self._path = path
+        self._embedder = embedder
+        self._cache = cache
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether a re-fit is under way or its result has not been taken yet."""
+        return self._process is not None
+
+    def start(self, table: HistoryTable) -> bool:
+        """Begin a re-fit on the table; False if one is under way already.
+
+        Raises:
+            ArtifactError: the table cannot be written, or no process be started.
+        """
+        if self._process is not None:
+            return False
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._folder = Path(tempfile.mkdtemp(prefix="refit-", dir=self._path.parent))
+            write_table(self._folder, table)
+            command = [sys.executable, "-m", "aios_eccos.predict.refit", str(self._folder),
+                       str(self._path), self._embedder or "", str(self._cache or "")]  # fmt: skip
+            threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+            self._process = subprocess.Popen(
+                command,
+                env={**os.environ, **threads},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        except OSError as error:
+            self._clean()
+            raise ArtifactError(f"the head cannot be fitted anew: {error}") from error
+        return True
+
+    def poll(self) -> RefitResult | None:
+        """The result, once; None while it is not there."""
+        if self._process is None or self._folder is None or self._process.poll() is None:
+            return None
+        try:
+            raw = json.loads((self._folder / "result.json").read_text(encoding="utf-8"))
+            result = RefitResult(**raw)
+        except (OSError, ValueError, TypeError):
+            result = RefitResult(False, error=f"its process ended with {self._process.returncode}")
+        self._clean()
+        return result
+
+    def close(self) -> None:
+        """End a re-fit that is under way."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+        self._clean()
+
+    def _clean(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._process = self._folder = None
+
+
+def write_table(folder: Path, table: HistoryTable) -> None:
+    """Put a table into a folder: arrays as npz, the rest as JSON."""
+    np.savez(folder / "table.npz", **{name: getattr(table, name) for name in _ARRAYS})
+    lists = {name: list(getattr(table, name)) for name in _LISTS}
+    (folder / "table.json").write_text(json.dumps(lists), encoding="utf-8")
+
+
+def read_table(folder: Path) -> HistoryTable:
+    """The table of a folder."""
+    lists = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    with np.load(folder / "table.npz", allow_pickle=False) as arrays:
+        fields: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
+    return HistoryTable(**fields | {name: tuple(lists[name]) for name in _LISTS})
+
+
+def main(arguments: list[str]) -> None:
+    """The process: FOLDER HEAD EMBEDDER CACHE. Writes `result.json` into the folder."""
+    from aios_eccos.history.open import open_embedder
+
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    folder, path = Path(arguments[0]), Path(arguments[1])
+    try:
+        table = read_table(folder)
+        embedder = open_embedder(arguments[2] or None, Path(arguments[3]) if arguments[3] else None)
+        _, layers = embedder.embed_with_layers(table.texts)
+        result = refit(table, layers, path, embedder=embedder.name)
+    except EccosError as error:
+        result = RefitResult(False, error=str(error))
+    fields = {name: getattr(result, name) for name in RefitResult.__dataclass_fields__}
+    part = folder / "result.part"
+    part.write_text(json.dumps(fields), encoding="utf-8")
+    part.replace(folder / "result.json")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
