@@ -20,14 +20,18 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check AIOS's contract and this installation; exit code 1 where something is wrong."""
+    from ..engine import configured_models
     from ..kernel.inspect import Check, check_aios
     from ..locate import load_config, locate
+    from ..observe.health import Finding, check_plugin
     from .output import write_json
 
     location = locate(config, aios_home)
     where = f"{location.config_path or 'defaults'} (by {location.found_by})"
     found = load_config(location)
-    checks = [Check("configuration", True, where), *check_aios(found, reach)]
+    checks: list[Check | Finding] = [Check("configuration", True, where)]
+    checks += check_aios(found, reach)
+    checks += check_plugin(found, configured_models(found))
     if as_json:
         write_json(
             {"schema": "aios-eccos/doctor/1", "checks": [asdict(check) for check in checks]}, "-"

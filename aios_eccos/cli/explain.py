@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from ..locate import Config
-    from ..observe.views import ExplainView
+    from ..observe.call_views import ExplainView
 
 
 def explain(
@@ -28,9 +28,9 @@ def explain(
     kernel has the embedded history open, it is the only one that can.
     """
     from ..errors import DataError
+    from ..observe.call_views import ExplainView
     from ..observe.command import looks_like_id
     from ..observe.render_explain import explain as render
-    from ..observe.views import ExplainView
     from .ask import Asker, show
 
     with Asker(config, aios_home) as asker:

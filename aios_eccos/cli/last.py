@@ -15,8 +15,8 @@ def last(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the last decisions, newest first; their ids are what `explain` takes."""
+    from ..observe.call_views import DecisionsView
     from ..observe.render import last as render
-    from ..observe.views import DecisionsView
     from .ask import Asker, show
 
     with Asker(config, aios_home) as asker:

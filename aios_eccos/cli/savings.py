@@ -21,8 +21,8 @@ def savings(
 
     Realised success comes from verdicts, and only with the share of calls that have one.
     """
+    from ..observe.call_views import SavingsView
     from ..observe.render import savings as render
-    from ..observe.views import SavingsView
     from .ask import Asker, show
 
     path = "/eccos/savings" + (f"?baseline={quote(baseline)}" if baseline else "")

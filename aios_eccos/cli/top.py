@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ..observe.views import DecisionsView, StatusView
+    from ..observe.call_views import DecisionsView
+    from ..observe.views import StatusView
     from .ask import Asker
 
 #: Decisions asked for; as many are shown as the screen has lines for.
@@ -56,7 +57,8 @@ def top(
 
 
 def _look(asker: Asker) -> tuple[StatusView, DecisionsView]:
-    from ..observe.views import DecisionsView, StatusView
+    from ..observe.call_views import DecisionsView
+    from ..observe.views import StatusView
 
     return (
         asker.get("/eccos/status", StatusView, lambda desk: desk.status()),

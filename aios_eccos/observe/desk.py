@@ -16,6 +16,14 @@ from aios_eccos.errors import DataError, EccosError
 from aios_eccos.values import Model
 
 from . import tally
+from .call_views import (
+    DecisionsView,
+    ExplainView,
+    FeedbackView,
+    NeighborView,
+    SavingsView,
+    WhatIfView,
+)
 from .events import read_events
 from .explain import Plan, explain, what_if
 from .facts import Facts, read_facts
@@ -24,19 +32,7 @@ from .savings import savings
 from .summary import models, series, status
 from .trace import Trace, of_fields, read_traces
 from .verdicts import count_verdict, read_verdicts
-from .views import (
-    DecisionsView,
-    EdgeView,
-    EventsView,
-    ExplainView,
-    FeedbackView,
-    ModelsView,
-    NeighborView,
-    SavingsView,
-    SeriesView,
-    StatusView,
-    WhatIfView,
-)
+from .views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
 
 if TYPE_CHECKING:
     from .engine import ObservedEngine

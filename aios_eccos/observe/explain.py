@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
 from .trace import Option, Trace
-from .views import ChoiceView, ExplainView, NeighborView, WhatIfView
 
 #: Where no price of success is known, success counts so many times the dearest cost.
 STRONGEST = 1e6

@@ -13,20 +13,17 @@ from typing import Any, Literal
 
 from aios_eccos.errors import DataError, EccosError
 
-from .desk import Desk
-from .prometheus import metrics_text
-from .views import (
+from .call_views import (
     DecisionsView,
-    EventsView,
     ExplainRequest,
     ExplainView,
     FeedbackRequest,
     FeedbackView,
-    ModelsView,
     SavingsView,
-    SeriesView,
-    StatusView,
 )
+from .desk import Desk
+from .prometheus import metrics_text
+from .views import EventsView, ModelsView, SeriesView, StatusView
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from aios_eccos.history.embedding import BackgroundEmbedder
 from aios_eccos.history.store import Embeddings, HistoryStore
 
-from .views import NeighborView
+from .call_views import NeighborView
 
 #: Neighbors shown, and looked at for some that have a verdict.
 NEAREST, LOOKED_AT = 5, 32

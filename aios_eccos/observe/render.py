@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .call_views import DecisionsView, SavedView, SavingsView, WhatIfView
 from .text import (
     NONE,
     cut,
@@ -18,16 +19,12 @@ from .text import load as slots
 from .trace import Trace
 from .views import (
     AlarmView,
-    DecisionsView,
     EdgeView,
     EventsView,
     ModelsView,
     ModelView,
     ObservedView,
-    SavedView,
-    SavingsView,
     StatusView,
-    WhatIfView,
     WindowView,
 )
 

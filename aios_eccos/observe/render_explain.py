@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from .call_views import ExplainView, NeighborView
 from .render import outcome
 from .text import NONE, cut, moment, money, percent, seconds, table, wrap
-from .views import ExplainView, NeighborView
 
 #: Neighbors shown.
 NEAREST = 5

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from . import metrics, tally
+from .call_views import SavedView, SavingsView
 from .summary import rate_of
-from .views import ObservedView, Rate, SavedView, SavingsView
+from .views import ObservedView, Rate
 
 Sums = Mapping[str, float]
 NOTE = "a forecast wherever the baseline was not asked; 95 % intervals"

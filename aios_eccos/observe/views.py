@@ -10,14 +10,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .trace import Trace
 
+class View(BaseModel):
+    """Frozen; unknown fields of a newer version are ignored."""
 
-class _View(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
-class Rate(_View):
+class Rate(View):
     """An estimate with its 95 % interval; no interval where too little is known."""
 
     value: float
@@ -25,7 +25,7 @@ class Rate(_View):
     high: float | None = None
 
 
-class ModelView(_View):
+class ModelView(View):
     """One model: its load over all kernels now, and its last 24 hours.
 
     Attributes:
@@ -56,7 +56,7 @@ class ModelView(_View):
     slot_price_usd: float
 
 
-class WindowView(_View):
+class WindowView(View):
     """Some time's calls.
 
     Attributes:
@@ -82,7 +82,7 @@ class WindowView(_View):
     mean_decision_s: float | None
 
 
-class AlarmView(_View):
+class AlarmView(View):
     """The e-process of one policy's floor (the general one's name is empty).
 
     Attributes:
@@ -100,7 +100,7 @@ class AlarmView(_View):
     broken: bool
 
 
-class ObservedView(_View):
+class ObservedView(View):
     """Observe mode: forecasts of what the router would have done beside what AIOS chose."""
 
     calls: int = 0
@@ -111,7 +111,7 @@ class ObservedView(_View):
     forecast_successes_routed: float = 0.0
 
 
-class EdgeView(_View):
+class EdgeView(View):
     """What only the kernel's own process knows.
 
     Attributes:
@@ -135,7 +135,7 @@ class EdgeView(_View):
     observed: ObservedView | None = None
 
 
-class StatusView(_View):
+class StatusView(View):
     """`GET /eccos/status`.
 
     Attributes:
@@ -167,7 +167,7 @@ class StatusView(_View):
         return [alarm for alarm in self.alarms if alarm.broken]
 
 
-class ModelsView(_View):
+class ModelsView(View):
     """`GET /eccos/models`."""
 
     schema_: Literal["aios-eccos/models/1"] = Field(default="aios-eccos/models/1", alias="schema")
@@ -176,125 +176,7 @@ class ModelsView(_View):
     models: list[ModelView]
 
 
-class DecisionsView(_View):
-    """`GET /eccos/decisions`, newest first."""
-
-    schema_: Literal["aios-eccos/decisions/1"] = Field(
-        default="aios-eccos/decisions/1", alias="schema"
-    )
-    decisions: list[Trace]
-    verdicts: list[float | None]
-
-
-class NeighborView(_View):
-    """A past query near this one.
-
-    Attributes:
-        similarity: cosine, 1 = the same direction.
-        correctness: by model; a model without a verdict is left out.
-        text: only in the local command line, and only where it is stored.
-    """
-
-    id: str
-    similarity: float
-    task: str
-    correctness: dict[str, float]
-    text: str | None = None
-
-
-class ChoiceView(_View):
-    """One model in an explanation.
-
-    Attributes:
-        net_usd: cost less the worth of its success: the least of these is chosen while limits
-            allow; null where no price of success is known.
-        extra_usd: forecast cost beside the chosen model's.
-        why: why it was, or was not, chosen.
-    """
-
-    model: str
-    chosen: bool
-    allowed: bool
-    success: float
-    output_tokens: float
-    cost_usd: float
-    extra_usd: float | None
-    net_usd: float | None
-    support: float
-    free: int
-    slot_price_usd: float
-    why: str
-
-
-class ExplainView(_View):
-    """`GET /eccos/decisions/{id}`: one decision, why, and what the others would have cost.
-
-    Attributes:
-        bound_by: the constraint that decided: `floor`, `limit of NAME`, `allowed models`,
-            `no history`, or `nothing`.
-        sentence: the same in plain words.
-        dry: True where no call was made (`explain "text"`).
-    """
-
-    schema_: Literal["aios-eccos/explain/1"] = Field(default="aios-eccos/explain/1", alias="schema")
-    decision: Trace
-    verdict: float | None
-    bound_by: str
-    sentence: str
-    choices: list[ChoiceView]
-    neighbors: list[NeighborView]
-    neighbors_note: str | None = None
-    dry: bool = False
-
-
-class SavedView(_View):
-    """A window's spending beside the baseline's forecast; see `savings`."""
-
-    name: str
-    since: float | None
-    answers: int
-    asked_baseline: int
-    cost_usd: float
-    baseline_cost_usd: Rate
-    saved_usd: Rate
-    saved_share: float | None
-    promised: float | None
-    realised: Rate | None
-    verdict_share: float | None
-    baseline_success: Rate | None
-
-
-class SavingsView(_View):
-    """`GET /eccos/savings`. What `baseline` would have cost and reached is a forecast."""
-
-    schema_: Literal["aios-eccos/savings/1"] = Field(default="aios-eccos/savings/1", alias="schema")
-    at: float
-    money: bool
-    baseline: str | None
-    chosen_as: str
-    note: str
-    windows: list[SavedView]
-    observed: ObservedView | None = None
-
-
-class WhatIfView(_View):
-    """`/eccos whatif floor=F`: a forecast, made by deciding the last calls again."""
-
-    schema_: Literal["aios-eccos/whatif/1"] = Field(default="aios-eccos/whatif/1", alias="schema")
-    floor: float
-    reachable: float
-    calls: int
-    money: bool
-    success_price_usd: float
-    cost_now_usd: float
-    cost_then_usd: float
-    promised_now: float | None
-    promised_then: float | None
-    shares_now: dict[str, float]
-    shares_then: dict[str, float]
-
-
-class EventView(_View):
+class EventView(View):
     """A change: of a floor, a limit, a price, the head, the mode, or of a floor's alarm."""
 
     id: str
@@ -304,14 +186,14 @@ class EventView(_View):
     after: str | None
 
 
-class EventsView(_View):
+class EventsView(View):
     """`GET /eccos/events`, newest first."""
 
     schema_: Literal["aios-eccos/events/1"] = Field(default="aios-eccos/events/1", alias="schema")
     events: list[EventView]
 
 
-class PointView(_View):
+class PointView(View):
     """One minute or hour of a chart."""
 
     at: float
@@ -323,46 +205,10 @@ class PointView(_View):
     by_model: dict[str, int]
 
 
-class SeriesView(_View):
+class SeriesView(View):
     """`GET /eccos/series`: the last hour by minute and the last day by hour, oldest first."""
 
     schema_: Literal["aios-eccos/series/1"] = Field(default="aios-eccos/series/1", alias="schema")
     at: float
     minutes: list[PointView]
     hours: list[PointView]
-
-
-class ExplainRequest(BaseModel):
-    """`POST /eccos/explain`: what would be decided for a text now (in a body: URLs are logged)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    text: str = Field(max_length=200_000)
-    agent: str = Field(default="", max_length=200)
-
-
-class FeedbackRequest(BaseModel):
-    """`POST /eccos/feedback`: a verdict on the answer of one decision."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = Field(min_length=1, max_length=64, description="the decision's id")
-    correctness: float = Field(ge=0, le=1, description="0 = wrong, 1 = right")
-
-
-class FeedbackView(_View):
-    """The answer to a verdict.
-
-    Attributes:
-        before: an earlier verdict, which this one replaces.
-        learnt: whether the history has it now; False: it is handed over, or the record is gone.
-    """
-
-    schema_: Literal["aios-eccos/feedback/1"] = Field(
-        default="aios-eccos/feedback/1", alias="schema"
-    )
-    id: str
-    model: str
-    correctness: float
-    before: float | None
-    learnt: bool

@@ -10,8 +10,8 @@ from observe_world import World
 from pydantic import BaseModel, TypeAdapter
 
 from aios_eccos.errors import KernelError
+from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
 from aios_eccos.observe.http import Route, page, routes
-from aios_eccos.observe.views import ExplainRequest, FeedbackRequest
 
 
 class Refused(Exception):

@@ -74,7 +74,7 @@ def kernel(world: World):
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            from aios_eccos.observe.views import ExplainRequest
+            from aios_eccos.observe.call_views import ExplainRequest
 
             self.reply(found[self.path].endpoint(ExplainRequest.model_validate(body)))
 

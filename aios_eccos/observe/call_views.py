@@ -1,0 +1,164 @@
+"""The shapes of what is shown of calls: decisions, explanations, savings, verdicts; see `views`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .trace import Trace
+from .views import ObservedView, Rate, View
+
+
+class DecisionsView(View):
+    """`GET /eccos/decisions`, newest first."""
+
+    schema_: Literal["aios-eccos/decisions/1"] = Field(
+        default="aios-eccos/decisions/1", alias="schema"
+    )
+    decisions: list[Trace]
+    verdicts: list[float | None]
+
+
+class NeighborView(View):
+    """A past query near this one.
+
+    Attributes:
+        similarity: cosine, 1 = the same direction.
+        correctness: by model; a model without a verdict is left out.
+        text: only in the local command line, and only where it is stored.
+    """
+
+    id: str
+    similarity: float
+    task: str
+    correctness: dict[str, float]
+    text: str | None = None
+
+
+class ChoiceView(View):
+    """One model in an explanation.
+
+    Attributes:
+        net_usd: cost less the worth of its success: the least of these is chosen while limits
+            allow; null where no price of success is known.
+        extra_usd: forecast cost beside the chosen model's.
+        why: why it was, or was not, chosen.
+    """
+
+    model: str
+    chosen: bool
+    allowed: bool
+    success: float
+    output_tokens: float
+    cost_usd: float
+    extra_usd: float | None
+    net_usd: float | None
+    support: float
+    free: int
+    slot_price_usd: float
+    why: str
+
+
+class ExplainView(View):
+    """`GET /eccos/decisions/{id}`: one decision, why, and what the others would have cost.
+
+    Attributes:
+        bound_by: the constraint that decided: `floor`, `limit of NAME`, `allowed models`,
+            `no history`, or `nothing`.
+        sentence: the same in plain words.
+        dry: True where no call was made (`explain "text"`).
+    """
+
+    schema_: Literal["aios-eccos/explain/1"] = Field(default="aios-eccos/explain/1", alias="schema")
+    decision: Trace
+    verdict: float | None
+    bound_by: str
+    sentence: str
+    choices: list[ChoiceView]
+    neighbors: list[NeighborView]
+    neighbors_note: str | None = None
+    dry: bool = False
+
+
+class SavedView(View):
+    """A window's spending beside the baseline's forecast; see `savings`."""
+
+    name: str
+    since: float | None
+    answers: int
+    asked_baseline: int
+    cost_usd: float
+    baseline_cost_usd: Rate
+    saved_usd: Rate
+    saved_share: float | None
+    promised: float | None
+    realised: Rate | None
+    verdict_share: float | None
+    baseline_success: Rate | None
+
+
+class SavingsView(View):
+    """`GET /eccos/savings`. What `baseline` would have cost and reached is a forecast."""
+
+    schema_: Literal["aios-eccos/savings/1"] = Field(default="aios-eccos/savings/1", alias="schema")
+    at: float
+    money: bool
+    baseline: str | None
+    chosen_as: str
+    note: str
+    windows: list[SavedView]
+    observed: ObservedView | None = None
+
+
+class WhatIfView(View):
+    """`/eccos whatif floor=F`: a forecast, made by deciding the last calls again."""
+
+    schema_: Literal["aios-eccos/whatif/1"] = Field(default="aios-eccos/whatif/1", alias="schema")
+    floor: float
+    reachable: float
+    calls: int
+    money: bool
+    success_price_usd: float
+    cost_now_usd: float
+    cost_then_usd: float
+    promised_now: float | None
+    promised_then: float | None
+    shares_now: dict[str, float]
+    shares_then: dict[str, float]
+
+
+class ExplainRequest(BaseModel):
+    """`POST /eccos/explain`: what would be decided for a text now (in a body: URLs are logged)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = Field(max_length=200_000)
+    agent: str = Field(default="", max_length=200)
+
+
+class FeedbackRequest(BaseModel):
+    """`POST /eccos/feedback`: a verdict on the answer of one decision."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(min_length=1, max_length=64, description="the decision's id")
+    correctness: float = Field(ge=0, le=1, description="0 = wrong, 1 = right")
+
+
+class FeedbackView(View):
+    """The answer to a verdict.
+
+    Attributes:
+        before: an earlier verdict, which this one replaces.
+        learnt: whether the history has it now; False: it is handed over, or the record is gone.
+    """
+
+    schema_: Literal["aios-eccos/feedback/1"] = Field(
+        default="aios-eccos/feedback/1", alias="schema"
+    )
+    id: str
+    model: str
+    correctness: float
+    before: float | None
+    learnt: bool
