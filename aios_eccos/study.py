@@ -9,7 +9,7 @@ from .config import Settings
 from .errors import ArtifactError
 from .history.embedding import BackgroundEmbedder
 from .history.store import HistoryStore
-from .predict.artifact import load_head
+from .predict.artifact import FILE_NAME, load_head
 from .predict.floor import PriceBook
 from .predict.hybrid import HybridPredictor, replayed_book
 from .predict.pricing import Prices
@@ -25,7 +25,7 @@ BOOK_ROWS = 8000
 
 def head_path(state_dir: Path) -> Path:
     """Where `train` puts the head, and where it is looked for."""
-    return state_dir / "head.safetensors"
+    return state_dir / FILE_NAME
 
 
 def study(

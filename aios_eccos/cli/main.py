@@ -17,18 +17,30 @@ from typer.core import TyperCommand, TyperGroup
 from .. import __version__
 from ..errors import EccosError
 
-#: Command -> (module, one line of help). The function has the command's name, `-` as `_`.
+#: Command -> (module, one line of help). The module's function has the command's name (`-` as
+#: `_`), or the module is a group of commands called `app`.
 COMMANDS = {
     "demo": ("demo", "Route recorded answers over real HTTP and compare strategies."),
-    "route": ("route", "Show which model would serve a query, and why."),
-    "ingest": ("ingest", "Add graded records (QAServe) to the history."),
-    "forget": ("forget", "Remove an agent's records from the history."),
-    "collect": ("collect", "Prompt the configured models over questions, grade, record."),
     "enable": ("enable", "Switch the plugin on in an AIOS checkout."),
     "disable": ("enable", "Switch it off and restore AIOS's configuration."),
     "run": ("enable", "Load the plugin into one start of AIOS."),
     "mode": ("enable", "Choose between route and observe."),
     "doctor": ("doctor", "Check AIOS's contract and this installation."),
+    "status": ("status", "Load, spend, savings, promised and realised success."),
+    "top": ("top", "The same, live and full-screen."),
+    "last": ("last", "The last decisions."),
+    "explain": ("explain", "Why a call went where it did."),
+    "savings": ("savings", "Money and success against a named baseline."),
+    "events": ("events", "Changes of floor, limits, prices and head."),
+    "route": ("route", "Show which model would serve a query, and why."),
+    "ingest": ("ingest", "Add graded records (QAServe) to the history."),
+    "forget": ("forget", "Remove an agent's records from the history."),
+    "collect": ("collect", "Prompt the configured models over questions, grade, record."),
+    "import": ("importers", "Turn published benchmarks into records."),
+    "train": ("train", "Fit the head on recorded answers or on the history."),
+    "evaluate": ("evaluate", "Replay recorded answers under strategies, floors and limits."),
+    "evaluate-predictor": ("evaluate_predictor", "Measure forecasts and floors on unseen rows."),
+    "bench": ("bench", "Measure against budgets and peers."),
 }
 
 
@@ -53,7 +65,7 @@ class LazyGroup(TyperGroup):
         if self.listing:
             return TyperCommand(cmd_name, help=text)
         found = importlib.import_module(f"aios_eccos.cli.{module}")
-        target = getattr(found, cmd_name.replace("-", "_"))
+        target = vars(found).get(cmd_name.replace("-", "_")) or found.app
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
