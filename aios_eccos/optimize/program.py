@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..values import BoolArray, FloatArray, IntArray
+from .problem import AssignmentProblem
 
 TOLERANCE = 1e-9
 """Slack per row on every linear constraint (gains are of the order of 1)."""
@@ -118,3 +119,33 @@ class Program:
     def columns(self) -> BoolArray:
         """(n, m) where a row may go."""
         return np.isfinite(self.objective)
+
+
+def program_of(
+    problem: AssignmentProblem, rows: IntArray, capacity: IntArray
+) -> tuple[Program, float]:
+    """The rows' program in costs of the order of 1, and the dollars of one such cost."""
+    allowed, success = problem.allowed[rows], problem.success[rows]
+    unit = typical_cost(problem.cost[rows], allowed)
+    cost = problem.cost[rows] / unit
+    gains = [success * floor.rows[rows, None] for floor in problem.floors]
+    need = [floor.floor * int(floor.rows[rows].sum()) for floor in problem.floors]
+    objective = cost
+    if problem.budget is not None:
+        objective = 1.0 - success
+        gains.append(-cost)
+        need.append(-problem.budget / unit * len(rows))
+    program = Program(
+        objective=np.where(allowed, objective, np.inf),
+        gains=np.array(gains, dtype=np.float64).reshape(len(gains), len(rows), problem.m),
+        need=np.array(need, dtype=np.float64),
+        capacity=np.minimum(capacity, len(rows)),
+    )
+    return program, unit
+
+
+def typical_cost(cost: FloatArray, allowed: BoolArray) -> float:
+    """Median of the positive costs (of a sample, if there are many rows); 1 if there are none."""
+    step = max(1, len(cost) // 4_096)
+    positive = cost[::step][allowed[::step] & (cost[::step] > 0)]
+    return float(np.median(positive)) if len(positive) else 1.0

@@ -16,11 +16,14 @@ from .single import HIGHEST, Relaxed, largest, solve_single
 from .smooth import Soft, anneal, dealt
 from .transport import fit, transport
 
-SMALL = 200
+SMALL = 120
 """Rows up to which limits are left to the assignment of rows to slots (n^3)."""
 
-CORES = (200, 800)
+CORES = (120, 600)
 """Rows that are settled exactly around the smoothed optimum; the next if the last did not do."""
+
+EXCHANGED = 2_000
+"""Rows among which whole rows are exchanged after rounding."""
 
 WIDTH = 3.0
 """Columns farther from their row's best than this many times the core's widest margin are out."""
@@ -112,9 +115,12 @@ def _settled(
         pruned = _pruned(part, reduced[core], WIDTH * width)
         found = _small(pruned, deadline, soft.prices, ceiling)
         choice = base.copy()
-        choice[core] = exchange(lower(part, found.short), found.choice, found.prices)
+        choice[core] = found.choice
+        wide, _ = _core(program, reduced, choice, EXCHANGED)
+        near = lower(program, found.short).part(wide, choice)
+        choice[wide] = exchange(near, choice[wide], found.prices)
         unmet = float(found.short.sum()) * ceiling if _missed(program, found) else 0.0
-        kept = program.value(choice) - part.value(choice[core])
+        kept = program.value(base) - part.value(base[core])
         relaxed = kept + part.bound(found.prices)  # the LP's optimum, if the others are right
         if unmet < np.inf and relaxed - program.bound(found.prices) <= GAP * abs(relaxed):
             return replace(found, choice=choice)

@@ -16,7 +16,7 @@ from .problem import (
     Solution,
     Status,
 )
-from .program import TOLERANCE, Program
+from .program import TOLERANCE, Program, program_of, typical_cost
 from .relax import lower, relax
 from .report import Found, report
 from .serve import servable
@@ -110,7 +110,7 @@ def solve_at_price(
             rows = np.flatnonzero(served)
             order = _tie_order(m, seed)
             value = _priced(*args)[rows][:, order]
-            unit = _typical(problem.cost[rows], problem.allowed[rows])
+            unit = typical_cost(problem.cost[rows], problem.allowed[rows])
             program = Program.of_limits(value / unit, problem.capacity[order])
             found = relax(program)
             loose = program.loose(found.choice, found.prices) * unit
@@ -139,7 +139,7 @@ def _solve(
         served, full = _servable(problem)
         capacity = problem.capacity
     rows = np.flatnonzero(served).astype(np.int64)
-    program, unit = _program(problem, rows, capacity)
+    program, unit = program_of(problem, rows, capacity)
     relaxed = relax(program, deadline)
     choice = np.full(n, -1, dtype=np.int64)
     choice[rows] = relaxed.choice
@@ -178,36 +178,6 @@ def _servable(problem: AssignmentProblem) -> tuple[BoolArray, BoolArray]:
     result = np.zeros(problem.n, dtype=bool)
     result[able] = served
     return result, full
-
-
-def _program(
-    problem: AssignmentProblem, rows: IntArray, capacity: IntArray
-) -> tuple[Program, float]:
-    """The rows' program in costs of the order of 1, and the dollars of one such cost."""
-    allowed, success = problem.allowed[rows], problem.success[rows]
-    unit = _typical(problem.cost[rows], allowed)
-    cost = problem.cost[rows] / unit
-    gains = [success * floor.rows[rows, None] for floor in problem.floors]
-    need = [floor.floor * int(floor.rows[rows].sum()) for floor in problem.floors]
-    objective = cost
-    if problem.budget is not None:
-        objective = 1.0 - success
-        gains.append(-cost)
-        need.append(-problem.budget / unit * len(rows))
-    program = Program(
-        objective=np.where(allowed, objective, np.inf),
-        gains=np.array(gains, dtype=np.float64).reshape(len(gains), len(rows), problem.m),
-        need=np.array(need, dtype=np.float64),
-        capacity=np.minimum(capacity, len(rows)),
-    )
-    return program, unit
-
-
-def _typical(cost: FloatArray, allowed: BoolArray) -> float:
-    """Median of the positive costs (of a sample, if there are many rows); 1 if there are none."""
-    step = max(1, len(cost) // 4_096)
-    positive = cost[::step][allowed[::step] & (cost[::step] > 0)]
-    return float(np.median(positive)) if len(positive) else 1.0
 
 
 def _in_money(

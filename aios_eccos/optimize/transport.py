@@ -24,9 +24,11 @@ def transport(reduced: FloatArray, capacity: IntArray) -> IntArray:
     private = np.where(roomy, reduced, np.inf)
     aside = np.argmin(private, axis=1)
     slots = np.repeat(np.flatnonzero(~roomy), capacity[~roomy])
-    places = np.full((n, len(slots) + n), np.inf)
-    places[:, : len(slots)] = reduced[:, slots]
-    places[np.arange(n), len(slots) + np.arange(n)] = private[np.arange(n), aside]
+    places = reduced[:, slots]
+    if roomy.any():
+        own = np.full((n, n), np.inf)
+        np.fill_diagonal(own, private[np.arange(n), aside])
+        places = np.concatenate([places, own], axis=1)
     try:
         _, taken = linear_sum_assignment(places)
     except ValueError as error:  # scipy names no reason

@@ -1,0 +1,94 @@
+"""`aios-eccos bench`: measurements against budgets and peers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .output import console, versions, write_json
+
+if TYPE_CHECKING:
+    from ..evaluate.bench_optimizer import Recorded
+
+bench = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure against budgets and peers.",
+)
+
+
+@bench.callback()
+def _group() -> None:
+    """Measure against budgets and peers."""
+
+
+@bench.command()
+def optimizer(
+    sizes: Annotated[str, typer.Option(help="Rows, `a,b`.")] = "1,8,64,1000,10000,100000",
+    peer: Annotated[
+        bool, typer.Option("--peer/--no-peer", help="Also the full LP in HiGHS, up to 10,000 rows.")
+    ] = True,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Recorded answers; default: $AIOS_ECCOS_DATA/math10.jsonl.gz, if set."),
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the instances.")] = 0,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
+    ] = None,
+) -> None:
+    """Time, certified gap and split rows of the assignment, against the full LP in HiGHS.
+
+    Exit code 1 if a budget is missed.
+    """
+    from ..evaluate.bench_optimizer import instances, measure, table
+
+    screen = console(json_file)
+    base, data_hash = _recorded(data, prices)
+    if base is None:
+        screen.print("No --data and no $AIOS_ECCOS_DATA: instances are generated.", style="dim")
+    rows = []
+    try:
+        wanted = [int(size) for size in sizes.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"--sizes {sizes}: wanted whole numbers, `a,b`") from error
+    with screen.status("") as status:
+        for n in wanted:
+            for kind, problem in instances(n, seed=seed, base=base):
+                status.update(f"{kind}, {n:,} rows")
+                rows += measure(kind, problem, peer=peer)
+    if json_file is not None:
+        body = {
+            "schema": "aios-eccos/bench/1",
+            "seed": seed,
+            "versions": versions(),
+            "data_hash": data_hash,
+            "results": [row.as_dict() for row in rows],
+        }
+        write_json(body, json_file)
+    screen.print(table(rows))
+    if not all(row.ok for row in rows):
+        raise typer.Exit(1)
+
+
+def _recorded(data: Path | None, prices: Path | None) -> tuple[Recorded | None, str | None]:
+    """Forecasts of the recorded data, and its hash; nothing where there is none."""
+    from ..evaluate.bench_optimizer import recorded
+    from ..evaluate.dataset import load_dataset, load_prices, pool
+
+    folder = os.environ.get("AIOS_ECCOS_DATA")
+    if data is None:
+        if not folder:
+            return None, None
+        data = Path(folder) / "math10.jsonl.gz"
+        prices = prices or Path(folder) / "prices.json"
+    dataset = load_dataset([data])
+    models = pool(dataset.models, load_prices(prices) if prices else {}, {}, 1)
+    return recorded(data.name.split(".")[0], dataset.records, models), dataset.hash
