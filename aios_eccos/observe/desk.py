@@ -233,6 +233,9 @@ class Desk:
         if trace.model is None or trace.failure is not None:
             raise DataError(f"decision {which!r} has no answer to judge")
         before = count_verdict(self._workload, trace, correctness)
+        engine = self._engine
+        if before is None and engine is not None and engine.on_verdict is not None:
+            engine.on_verdict(trace, correctness)
         learnt = teach_verdict(self._engine, self._workload, trace.call, trace.model, correctness)
         return FeedbackView(
             id=trace.id, model=trace.model, correctness=correctness, before=before, learnt=learnt

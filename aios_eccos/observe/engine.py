@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aios_eccos.engine import Engine
@@ -12,10 +12,17 @@ from aios_eccos.workload.connect import open_workload
 
 from .patient import PatientStore
 from .recorder import Recorder
+from .trace import Trace
 
 
 class ObservedEngine(Engine):
-    """See `Engine`; decisions, sums, events and live records are kept as calls settle."""
+    """See `Engine`; decisions, sums, events and live records are kept as calls settle.
+
+    Attributes:
+        on_verdict: told of a call's first verdict (0..1), for whoever moves the floor's price.
+    """
+
+    on_verdict: Callable[[Trace, float], None] | None = None
 
     def __init__(self, config: Config, *, models: Sequence[Model] | None = None) -> None:
         self.recorder = Recorder()

@@ -184,9 +184,12 @@ def test_a_pinned_call_counts_the_same_on_both_sides(world: World) -> None:
 def test_a_verdict_counts_once_however_often_it_is_given(world: World) -> None:
     world.calls(4)
     trace = world.desk.decisions(1).decisions[0]
+    heard: list[float] = []
+    world.engine.on_verdict = lambda judged, outcome: heard.append(outcome)
     first = world.desk.feedback(trace.id, 0.0)
     again = world.desk.feedback(trace.id, 1.0)
     assert (first.before, again.before, again.learnt) == (None, 0.0, True)
+    assert heard == [0.0]
     start = world.desk.status().windows[0]
     assert (start.verdicts, start.verdict_share) == (1, 0.25)
     assert start.realised is not None and start.realised.value == 1.0
