@@ -127,10 +127,9 @@ def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
 
 
 def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
-    from rich.box import SIMPLE
     from rich.table import Table
 
-    table = Table(title=f"Quality floor: {floor}", title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(title=f"Quality floor: {floor}", title_justify="left", box=None, pad_edge=False)
     heads = (
         "strategy",
         "success",
@@ -142,7 +141,7 @@ def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
         "busiest",
     )
     for head in heads:
-        table.add_column(head, justify="left" if head == "strategy" else "right")
+        table.add_column(head, justify="left" if head == "strategy" else "right", no_wrap=True)
     for row in rows:
         share = {name: peak / row["limits"][name] for name, peak in row["peak_in_flight"].items()}
         busiest = max(share, key=lambda name: share[name])

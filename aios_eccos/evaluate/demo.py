@@ -183,7 +183,12 @@ def summarize(
         if s.decision is not None
     )
     success = [float(s.answer.value) for s in answered if s.answer.value is not None]
-    promised = [s.decision.promised for s in answered if s.decision is not None]
+    # A pinned call is not forecast, so nothing was promised of it.
+    promised = [
+        s.decision.promised
+        for s in answered
+        if s.decision is not None and s.decision.prospect.allowed.sum() > 1
+    ]
     decisions = [s.decision.decision_s for s in answered if s.decision is not None]
     waits = [s.waited_s for s in answered]
     latencies = [s.waited_s + s.served_s for s in answered]
