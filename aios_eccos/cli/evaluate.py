@@ -73,6 +73,7 @@ def evaluate(
 
     begun = time.monotonic()
     screen = console(json_file)
+    _can_write(json_file, plot, report)
     wanted = _wanted(
         floors, budgets, strategies, predictor, mode, batch_size, limits, resplits, seed, order
     )
@@ -115,6 +116,20 @@ def evaluate(
     if dataset.bad:
         typer.echo(f"{len(dataset.bad)} malformed rows were left out", err=True)
         raise typer.Exit(1)
+
+
+def _can_write(json_file: str | None, plot: Path | None, report: Path | None) -> None:
+    """Refuse at once what would only fail after minutes of work."""
+    import importlib.util
+
+    from ..errors import ConfigError
+
+    target = None if json_file in (None, "-") else Path(str(json_file))
+    for option, path in (("json", target), ("plot", plot), ("report", report)):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise ConfigError(f"--{option} {path}: no such folder")
+    if (plot or report) and importlib.util.find_spec("matplotlib") is None:
+        raise ConfigError("pictures need matplotlib: pip install 'aios-eccos[plots]'")
 
 
 def _wanted(

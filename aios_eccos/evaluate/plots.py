@@ -39,8 +39,8 @@ STYLE = {
 PLAIN = ("#555555", "-", 1.2)
 #: Points of the curves that are averaged over splits.
 GRID = 160
-#: Half of a model's name, as a share of the picture of shares.
-LABEL_ROOM = 0.09
+#: Half of a model's name, and the width that its share must keep, as shares of the picture.
+LABEL_HALF, LABEL_ROOM = 0.17, 0.07
 #: Strategies that promise a floor, in the calibration picture.
 PROMISING = ("eccos", "lagrangian", "mess_plus", "hull")
 
@@ -196,7 +196,8 @@ def draw_shares(results: Results, axes: Any) -> None:
     room = np.ptp(floors) * LABEL_ROOM
     for k, model in enumerate(order):
         least = [shares[k, np.abs(floors - floor) <= room].min() for floor in floors]
-        fits = (floors - floors.min() > room) & (floors.max() - floors > room)
+        edge = np.minimum(floors - floors.min(), floors.max() - floors)
+        fits = edge >= np.ptp(floors) * LABEL_HALF
         i = int(np.argmax(np.where(fits, least, -1.0)))
         if least[i] < 0.04:
             continue
@@ -273,17 +274,20 @@ def _name_points(axes: Any, names: list[str], cost: FloatArray, success: FloatAr
     """Names below their points; above, where another's name is there already."""
     wide, tall = np.log(cost.max() / cost.min()) / 6, np.ptp(success) / 12
     placed: list[tuple[float, float]] = []
-    for i in np.argsort(cost):
+    for i in np.argsort(-success):
         x, y = float(np.log(cost[i])), float(success[i])
         taken = any(abs(x - a) < wide and abs(y - b) < tall for a, b in placed)
-        _tag(axes, names[i], float(cost[i]), y, "#555555", above=taken)
+        late = float(cost[i]) > cost.max() / 3
+        _tag(axes, names[i], float(cost[i]), y, "#555555", above=taken, left=late)
         placed.append((x, y))
 
 
-def _tag(axes: Any, text: str, x: float, y: float, color: str, *, above: bool = False) -> None:
+def _tag(
+    axes: Any, text: str, x: float, y: float, color: str, *, above: bool = False, left: bool = False
+) -> None:
     axes.annotate(
-        text, (x * 1e3, y), xytext=(4, 6 if above else -12), textcoords="offset points",
-        color=color, fontsize=8,
+        text, (x * 1e3, y), xytext=(-4 if left else 4, 6 if above else -12),
+        textcoords="offset points", ha="right" if left else "left", color=color, fontsize=8,
     )  # fmt: skip
 
 

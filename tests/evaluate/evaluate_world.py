@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import numpy as np
 
@@ -18,7 +19,7 @@ class CircleEmbedder:
     dimension = 4
 
     def embed(self, texts):
-        angle = np.array([float(text.split("at ")[1].split()[0]) for text in texts])
+        angle = np.array([float(re.search(r"\d\.\d{6}", text)[0]) for text in texts])
         rows = np.stack(
             [np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], axis=1
         )

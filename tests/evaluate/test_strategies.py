@@ -198,17 +198,17 @@ def test_a_head_is_fitted_once_and_forecasts_every_test_row(make_problem, tmp_pa
 def test_rows_with_a_missing_outcome_are_not_replayed(models):
     whole = tuple(Outcome(name, 1.0, 10) for name in NAMES)
     records = [
-        Record(f"r{i}", f"question {i} at {i / 50:.3f}", 5, whole, split="train") for i in range(60)
+        Record(f"r{i}", f"question {i} at {i / 50:.6f}", 5, whole, split="train") for i in range(60)
     ]
     records += [
-        Record(f"t{i}", f"other {i} at {i / 5:.3f}", 5, whole[:2], split="test") for i in range(3)
+        Record(f"t{i}", f"other {i} at {i / 5:.6f}", 5, whole[:2], split="test") for i in range(3)
     ]
     with pytest.raises(DataError, match="no test rows"):
         problem_of(
             records, models, CircleEmbedder(), Plan({}), split=0, kind="retrieval",
             data_hash="x", folder=None,
         )  # fmt: skip
-    records.append(Record("t9", "whole at 1.5", 5, whole, split="test"))
+    records.append(Record("t9", "whole at 1.500000", 5, whole, split="test"))
     problem = problem_of(
         records, models, CircleEmbedder(), Plan({}), split=0, kind="retrieval",
         data_hash="x", folder=None,
@@ -219,7 +219,7 @@ def test_rows_with_a_missing_outcome_are_not_replayed(models):
 def test_too_little_history_is_an_error(models):
     whole = tuple(Outcome(name, 1.0, 10) for name in NAMES)
     records = [
-        Record(f"r{i}", f"question {i} at {i / 50:.3f}", 5, whole, split="test" if i > 5 else "")
+        Record(f"r{i}", f"question {i} at {i / 50:.6f}", 5, whole, split="test" if i > 5 else "")
         for i in range(12)
     ]
     with pytest.raises(DataError, match="too few judged rows"):

@@ -1,0 +1,155 @@
+"""`aios-eccos whatif`: the kernel's recent calls under another floor, limits, prices or pool."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .output import console, pairs, versions, write_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..evaluate.whatif import Change, Course, WhatIf
+
+
+def whatif(
+    floor: Annotated[
+        str | None, typer.Option(help="Success asked for: 0.8, or 95% of the strongest model's.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(help="NAME=N: calls in flight; may repeat.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="A model that may not serve; may repeat.")
+    ] = None,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=IN,OUT: dollars per million tokens; may repeat."),
+    ] = None,
+    last: Annotated[int, typer.Option(min=1, help="Calls of the log, newest first.")] = 1000,
+    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
+    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Decide the kernel's recent calls again, without asking any model.
+
+    What happened stands beside the same calls simulated as they were and with the change. Figures
+    about models that were not asked are forecasts.
+    """
+    from dataclasses import asdict
+
+    from ..engine import configured_models
+    from ..errors import ConfigError
+    from ..evaluate.whatif import what_if, without_decision_time
+    from ..locate import load_config, locate
+    from ..observe.trace import read_traces
+    from ..workload.connect import open_workload
+
+    change = _change(floor, limit, drop, price)
+    found = load_config(locate(config, aios_home))
+    settings = found.settings
+    if settings.redis == "memory":
+        raise ConfigError("with `redis: memory` only the kernel itself has the decision log")
+    workload = open_workload(
+        settings.redis,
+        state_dir=found.location.state_dir,
+        namespace=settings.namespace,
+        member=False,
+    )
+    try:
+        traces = read_traces(workload.decisions(last))
+    finally:
+        workload.close()
+    limits = {model.name: model.limit for model in configured_models(found)}
+    result = what_if(without_decision_time(traces), change, limits)
+    if as_json:
+        body = {"schema": "aios-eccos/whatif-log/1", "versions": versions(), **asdict(result)}
+        write_json(_finite(body), "-")
+    else:
+        _show(console(), result)
+
+
+def _change(
+    floor: str | None, limit: list[str] | None, drop: list[str] | None, price: list[str] | None
+) -> Change:
+    from ..config import parse_floor
+    from ..errors import ConfigError
+    from ..evaluate.whatif import Change
+
+    try:
+        asked = None if floor is None else parse_floor(floor)
+        limits = {name: int(value) for name, value in pairs("limit", limit).items()}
+        prices = {name: _price(value) for name, value in pairs("price", price).items()}
+    except ValueError as error:
+        raise ConfigError(f"--floor {floor}, --limit {limit}, --price {price}: {error}") from error
+    if any(value < 0 for value in limits.values()):
+        raise ConfigError(f"--limit {limit}: wanted whole numbers from 0")
+    if asked is None and not limits and not drop and not prices:
+        raise ConfigError("nothing to change: name a --floor, --limit, --drop or --price")
+    return Change(asked, limits, tuple(drop or ()), prices)
+
+
+def _price(text: str) -> tuple[float, float]:
+    """`2.0,8.0` dollars per million tokens as dollars per token."""
+    parts = [float(part) for part in text.split(",")]
+    if len(parts) != 2 or not all(part >= 0 and math.isfinite(part) for part in parts):
+        raise ValueError(f"price {text!r}: wanted IN,OUT, each 0 or more")
+    return parts[0] / 1e6, parts[1] / 1e6
+
+
+def _show(screen: Console, result: WhatIf) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    for head in ("", "happened", "simulated", "changed"):
+        table.add_column(head, justify="right" if head else "left")
+    courses = (result.happened, result.simulated, result.changed)
+    unit = "$ / 1000 calls" if result.money else "cost units / call"
+    scale = 1e3 if result.money else 1.0
+
+    def add(name: str, cells: list[str]) -> None:
+        table.add_row(name, *cells)
+
+    add("calls", [_count(course) for course in courses])
+    add(unit, [f"{course.cost_usd * scale:.4g}" for course in courses])
+    add("success promised", [_percent(course.promised) for course in courses])
+    add("waited", [_percent(course.waited) for course in courses])
+    add("wait, mean s", [f"{course.wait_mean_s:.3f}" for course in courses])
+    add("wait, p95 s", [f"{course.wait_p95_s:.3f}" for course in courses])
+    for name in sorted({name for course in courses for name in course.share}):
+        add(name, [_percent(course.share.get(name, 0.0)) for course in courses])
+    screen.print(table)
+    if result.floor is not None:
+        worth = f", a success worth ${result.price_usd:.3g}" if result.money else ""
+        screen.print(f"Decided at a floor of {_percent(result.floor)}{worth}.")
+        if result.floor > result.reachable + 1e-9:
+            screen.print(
+                f"The floor is out of reach: at most {_percent(result.reachable)} is promised."
+            )
+    screen.print(
+        "Simulated and changed are forecasts: success and cost as they were forecast at each "
+        "decision, durations as each model usually takes. Compare changed with simulated.",
+        style="dim",
+    )
+
+
+def _count(course: Course) -> str:
+    return f"{course.calls}" + (f" (+ {course.unserved} unserved)" if course.unserved else "")
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value * 100:.1f} %"
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what is not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
