@@ -231,21 +231,21 @@ def table(rows: Sequence[Row]) -> Table:
     """One line per instance."""
     from rich.table import Table
 
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    right = ("rows", "ms", "HiGHS ms", "ratio", "gap", "above LP", "split", "budget")
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    right = ("rows", "ms", "HiGHS ms", "ratio", "gap", "over LP", "split", "budget")
     for column in ("", "instance", *right, "ok"):
         side: Any = "right" if column in right else "left"
         shown.add_column(column, justify=side, no_wrap=True)
     for row in rows:
         shown.add_row(
-            row.name,
+            "solve" if row.name == "optimizer" else "price",
             row.kind,
             f"{row.n:,}",
             f"{row.value:.2f}",
             "-" if row.peer_value is None else f"{row.peer_value:,.1f}",
             "-" if row.ratio is None else f"{row.ratio:,.0f}x",
-            f"{row.gap:.1e}",
-            "-" if row.excess is None else f"{row.excess:.1e}",
+            f"{row.gap:.0e}",
+            "-" if row.excess is None else f"{row.excess:.0e}",
             str(row.split),
             "-" if row.budget is None else f"{row.budget:,.0f}",
             "yes" if row.ok else "NO",
