@@ -92,6 +92,17 @@ class Settings(_Strict):
         description="dollars per call on average; when set, the most success within it is bought "
         "and `quality_floor` is not used",
     )
+    floor_mode: Literal["controlled", "expected"] = Field(
+        default="controlled",
+        description="`controlled`: from 30 verdicts on, outcomes move the price of success; "
+        "`expected`: history's estimate alone",
+    )
+    floor_step: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="of the controlled floor: what one missing success adds to ln(price)",
+    )
     predictor: Literal["retrieval", "trained", "hybrid"] = Field(
         default="hybrid",
         description="who forecasts: neighbors in the history, the trained head, or both "

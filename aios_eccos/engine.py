@@ -101,7 +101,9 @@ class Engine:
         pool = models if models is not None else configured_models(config)
         self.config = config
         self.prices = price_table(pool)
+        controlled = self.router.controlled
         self.router = Router(pool, settings, self.prices, self.workload, self.router.knowledge)
+        self.router.controlled = controlled
         self.dispatcher.use(
             self.router,
             window_s=settings.window_ms / 1000,

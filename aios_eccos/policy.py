@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +33,12 @@ class Worth:
 
 
 def success_worth(
-    query: Query, names: Sequence[str], support: float, book: PriceBook | None, settings: Settings
+    query: Query,
+    names: Sequence[str],
+    support: float,
+    book: PriceBook | None,
+    settings: Settings,
+    shifts: Mapping[str, float],
 ) -> Worth:
     """The floor that holds for a query, and the price that keeps it on history.
 
@@ -44,6 +49,7 @@ def success_worth(
         names: the models that may serve the query.
         support: effective records behind the best supported forecast.
         book: None while there is too little history.
+        shifts: by policy, the factor that outcomes have put on history's price (`shift_name`).
     """
     pattern, policy = settings.policy(query.agent)
     asked = Floor(query.floor, relative=False) if query.floor is not None else None
@@ -59,8 +65,14 @@ def success_worth(
         value = book.absolute_floor(floor.value, names) if floor.relative else floor.value
     if value is None:
         return Worth(pattern, math.nan)
-    price = curve.price_for(value)
+    price = curve.price_for(value) * shifts.get(shift_name(pattern), 1.0)
+    price = float(np.clip(price, curve.prices[1], curve.prices[-1]))
     return Worth(pattern, value, price, curve.optimism(price))
+
+
+def shift_name(policy: str) -> str:
+    """Name of the shared factor by which a policy's outcomes have moved the price of success."""
+    return f"shift:{policy}"
 
 
 def floor_rows(prospects: Sequence[Prospect]) -> tuple[FloorRow, ...]:

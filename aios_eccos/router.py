@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .config import Settings
-from .errors import EccosError
+from .errors import EccosError, WorkloadError
 from .optimize.problem import AssignmentProblem, Solution
 from .optimize.solve import solve, solve_at_price
-from .policy import STRONGEST, floor_rows, success_worth
+from .policy import STRONGEST, floor_rows, shift_name, success_worth
 from .predict.floor import PriceBook
 from .predict.predictor import Predictor
 from .predict.pricing import Prices
@@ -88,6 +88,7 @@ class Router:
 
     Attributes:
         knowledge: may be replaced at any time, from any thread.
+        controlled: policies whose price of success is moved by their outcomes.
         failures: decisions that had to do without forecasts or without a decision.
     """
 
@@ -102,6 +103,7 @@ class Router:
         self.models = tuple(models)
         self.settings = settings
         self.knowledge = knowledge or Knowledge(PriorPredictor())
+        self.controlled: frozenset[str] = frozenset()
         self.failures = 0
         self._names = tuple(model.name for model in models)
         self._by_name = {model.name: model for model in models}
@@ -133,8 +135,9 @@ class Router:
         cost = self._prices.cost(
             np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
         )
+        shifts = self._shifts()
         prospects = [
-            self._prospect(query, row, forecast, cost[row], allowed[row])
+            self._prospect(query, row, forecast, cost[row], allowed[row], shifts)
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
@@ -205,6 +208,7 @@ class Router:
             PriorPredictor().forecast([query], None, self.models),
             np.zeros(len(self.models)),
             np.array([name == names[0] for name in self._names]),
+            {},
         )
         return Decision(
             prospect=prospect,
@@ -248,11 +252,17 @@ class Router:
         return PriorPredictor().forecast(queries, None, self.models)
 
     def _prospect(
-        self, query: Query, row: int, forecast: Forecast, cost: FloatArray, allowed: BoolArray
+        self,
+        query: Query,
+        row: int,
+        forecast: Forecast,
+        cost: FloatArray,
+        allowed: BoolArray,
+        shifts: Mapping[str, float],
     ) -> Prospect:
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         support = float(forecast.support[row][allowed].max(initial=0.0))
-        worth = success_worth(query, names, support, self.knowledge.book, self.settings)
+        worth = success_worth(query, names, support, self.knowledge.book, self.settings, shifts)
         return Prospect(
             query=query,
             models=self._names,
@@ -268,6 +278,18 @@ class Router:
             optimism=worth.optimism,
             switch=self._switch(query),
         )
+
+    def _shifts(self) -> dict[str, float]:
+        """What outcomes have made of history's prices, for the policies under control."""
+        if not self.controlled:
+            return {}
+        try:
+            prices = self._workload.read_prices()
+        except WorkloadError as error:
+            log.warning("history's prices serve unmoved: %s", error)
+            return {}
+        names = {shift_name(policy) for policy in self.controlled}
+        return {name: value for name, value in prices.items() if name in names}
 
     def _switch(self, query: Query) -> FloatArray | None:
         """A model that did not serve the conversation's last call has to read all of it anew.

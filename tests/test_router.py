@@ -11,7 +11,7 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import HistoryError
 from aios_eccos.history.memory import MemoryHistory
-from aios_eccos.policy import unreachable
+from aios_eccos.policy import shift_name, unreachable
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.predict.priors import PriorPredictor
 from aios_eccos.router import Knowledge, Router
@@ -274,3 +274,18 @@ def test_a_floor_out_of_reach_is_named_with_what_can_be_reached(history) -> None
     assert "quality_floor = 0.999" in sentence
     assert f"{book.curve().reachable:.3f}" in sentence
     assert unreachable(book, parse_settings({"quality_floor": 0.8})) == []
+
+
+def test_outcomes_move_the_price_of_a_controlled_policy_only(history) -> None:
+    workload = MemoryWorkload()
+    router = make_router(history, workload=workload, quality_floor=0.8)
+    (before,) = router.forecast([Query("0.5")])
+    workload.move_price(shift_name(""), 0.5, 1.0)
+    (uncontrolled,) = router.forecast([Query("0.5")])
+    router.controlled = frozenset({""})
+    (moved,) = router.forecast([Query("0.5")])
+    assert uncontrolled.price == before.price
+    assert moved.price == pytest.approx(before.price * math.exp(0.5))
+    workload.move_price(shift_name(""), 100.0, 1.0)
+    (ended,) = router.forecast([Query("0.5")])
+    assert ended.price == router.knowledge.book.curve().prices[-1], "never past the curve's end"

@@ -234,7 +234,7 @@ class Desk:
             raise DataError(f"decision {which!r} has no answer to judge")
         before = count_verdict(self._workload, trace, correctness)
         engine = self._engine
-        if before is None and engine is not None and engine.on_verdict is not None:
+        if before is None and engine is not None:
             engine.on_verdict(trace, correctness)
         learnt = teach_verdict(self._engine, self._workload, trace.call, trace.model, correctness)
         return FeedbackView(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from aios_eccos.engine import Engine
@@ -12,17 +12,12 @@ from aios_eccos.workload.connect import open_workload
 
 from .patient import PatientStore
 from .recorder import Recorder
+from .steer import steer_judged
 from .trace import Trace
 
 
 class ObservedEngine(Engine):
-    """See `Engine`; decisions, sums, events and live records are kept as calls settle.
-
-    Attributes:
-        on_verdict: told of a call's first verdict (0..1), for whoever moves the floor's price.
-    """
-
-    on_verdict: Callable[[Trace, float], None] | None = None
+    """See `Engine`; decisions, sums, events and live records are kept as calls settle."""
 
     def __init__(self, config: Config, *, models: Sequence[Model] | None = None) -> None:
         self.recorder = Recorder()
@@ -49,6 +44,11 @@ class ObservedEngine(Engine):
         self.recorder.close()
         self.ledger.close()
         super().close()
+
+    def on_verdict(self, trace: Trace, correctness: float) -> None:
+        """Take a call's first verdict (0..1) into account for the floor's price."""
+        eta = self.config.settings.floor_step
+        steer_judged(trace, correctness, self.router.controlled, eta, self.workload)
 
     def set_mode(self, mode: str) -> None:
         """Note the mode that the kernel serves in, until the next `use`."""

@@ -22,8 +22,10 @@ from aios_eccos.workload.ledger import Tally
 
 from . import tally
 from .events import in_force, note_in_force
+from .steer import controlled, steer_settled
 from .trace import Trace, to_fields
 from .tracing import trace_of
+from .verdicts import read_alarms
 
 if TYPE_CHECKING:
     from .engine import ObservedEngine
@@ -165,6 +167,8 @@ class Recorder:
                 engine.ledger.append_decision(to_fields(trace))
                 kept += 1
             engine.ledger.add_tallies(tallies_of(traces, time.time()))
+            eta = engine.config.settings.floor_step
+            steer_settled(traces, engine.router.controlled, eta, engine.workload)
         except WorkloadError:
             self.lost += len(traces) - kept
             raise
@@ -219,6 +223,8 @@ class Recorder:
             self._known = facts
         if self._resting:
             self._look_for_rest(engine)
+        alarms = read_alarms(engine.ledger, time.time())
+        engine.router.controlled = controlled(alarms, engine.config.settings)
 
     def _look_for_rest(self, engine: ObservedEngine) -> None:
         """One warning when a model starts to rest, one when it is asked again."""
