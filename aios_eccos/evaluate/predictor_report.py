@@ -100,7 +100,7 @@ def evaluate_predictor(
         body["new_model"] = new_model(data, 0, seed, middle_model(data))
     if "shift" in parts and len(set(data.table.tasks)) > 1:
         progress("shift")
-        body["shift"] = shift(data, seed, (ETA, 1.5 * ETA, 2 * ETA))
+        body["shift"] = shift(data, seed, (ETA, 2 * ETA))
     return Report(body, tuple(hybrids))
 
 
@@ -236,9 +236,13 @@ def _other_checks(body: dict[str, Any], paper_cost: float) -> list[Check]:
     fresh = [row["brier"] for row in body.get("new_model", ()) if row["outcomes"] == 20]
     if fresh and len(body["rows"][0]["floors"]):
         out.append(Check("new model after 20 outcomes: Brier", float(np.mean(fresh)), 0.138))
-    for row in body.get("shift", {}).get("rows", ()):
-        if row["eta"] == 1.5 * ETA:
-            out.append(
-                Check("shift, eta .15: shortfall after 100", row["shortfall_after_100"], 0.015)
-            )
+    moved = {row["eta"]: row for row in body.get("shift", {}).get("rows", ())}
+    quiet = {row["eta"]: row for row in body["stream"]}
+    if 2 * ETA in moved and 2 * ETA in quiet:
+        late = moved[2 * ETA]["shortfall_after_100"]
+        out += [
+            Check("shift, eta .2: shortfall after 100 calls", late, 0.015),
+            Check("the same eta in quiet times: cost / frontier",
+                  quiet[2 * ETA]["cost_ratio"], 1.12),
+        ]  # fmt: skip
     return out

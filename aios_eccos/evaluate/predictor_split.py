@@ -91,7 +91,7 @@ def forecast_rows(
     m = len(table.models)
     near, near_tokens = plain_neighbors(data, history, test, NEIGHBORS, shrunk=True)
     odds = head.machine(data.layers[test], [data.table.texts[i] for i in test]).astype(float)
-    tokens = np.exp(odds[:, m:]) * head.length_scale
+    tokens = np.exp(odds[:, m:])
     loo, loo_tokens, _ = leave_one_out(table)
     replay = head.replay
     made = {

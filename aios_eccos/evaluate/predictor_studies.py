@@ -25,7 +25,7 @@ from aios_eccos.predict.control import ETA, ControlledPrice, log_step
 ORDERS = 4
 #: (eta, share of outcomes seen, calls until an outcome is there); None = no control.
 STREAMS: tuple[tuple[float | None, float, int], ...] = (
-    (None, 0.0, 0), (ETA, 1.0, 0), (1.5 * ETA, 1.0, 0), (ETA, 0.2, 0), (ETA, 0.05, 0),
+    (None, 0.0, 0), (ETA, 1.0, 0), (2 * ETA, 1.0, 0), (ETA, 0.2, 0), (ETA, 0.05, 0),
     (ETA, 1.0, 50),
 )  # fmt: skip
 

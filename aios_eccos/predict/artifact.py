@@ -151,7 +151,7 @@ def _arrays(head: Trained) -> dict[str, Any]:
         out |= {f"{name}.{n}": getattr(mixer, n) for n in _MIXER}
     out |= {f"replay.{n}": getattr(head.replay, n) for n in _fields(Replay)}
     out |= {f"means.{n}": getattr(head.means, n) for n in _MEANS}
-    return out | {"judged": head.judged, "length_scale": head.length_scale}
+    return out | {"judged": head.judged}
 
 
 _MIXER = ("head_level", "near_level", "level", "weights")
@@ -179,7 +179,6 @@ def _assemble(models: tuple[str, ...], arrays: Mapping[str, Any]) -> Trained:
         machine=machine,
         mixer=Mixer(**part("mixer", _MIXER)),
         alone=Mixer(**part("alone", _MIXER)),
-        length_scale=arrays["length_scale"],
         replay=Replay(**part("replay", _fields(Replay))),
         means=Means(models, **part("means", _MEANS)),
     )

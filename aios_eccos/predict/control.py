@@ -18,10 +18,14 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from aios_eccos.predict.floor import PriceCurve
 
 #: Step of the log price. .1 to .2 hold shift and quiet times alike; see docs.
 ETA = 0.1
+#: Share of the range of promised success below which a price counts as idle.
+IDLE = 0.05
 #: Verdicts from which on the floor is controlled rather than expected.
 START_AT = 30
 
@@ -66,8 +70,14 @@ class ControlledPrice:
 
     @classmethod
     def start(cls, curve: PriceCurve, floor: float) -> ControlledPrice:
-        """At history's price for the floor, between the curve's own ends."""
-        least, greatest = float(curve.prices[1]), float(curve.prices[-1])
+        """At history's price for the floor, between the ends of the range where it matters.
+
+        Below `least` hardly a choice changes: a price that waits down there would only have to
+        come back when calls become harder.
+        """
+        reach = curve.promised[-1] - curve.promised[0]
+        first = int(np.argmax(curve.promised >= curve.promised[0] + IDLE * reach))
+        least, greatest = float(curve.prices[max(first, 1)]), float(curve.prices[-1])
         return cls(min(max(curve.price_for(floor), least), greatest), least, greatest)
 
     def after(self, step: float) -> ControlledPrice:

@@ -68,7 +68,7 @@ class HybridPredictor:
         odds = level + confidence(near.novelty)[:, None] * (odds - level)
         success, tokens = near.success.copy(), near.output_tokens.copy()
         hard = (odds - level).mean(axis=1)
-        lengths = np.exp(np.clip(out[:, m:], 0.0, 12.0)) * head.length_scale
+        lengths = np.exp(np.clip(out[:, m:], 0.0, 12.0))
         for j, model in enumerate(models):
             if model.name in head.models:
                 column = head.models.index(model.name)

@@ -36,7 +36,6 @@ class Trained:
         judged: (m,) verdicts it was fitted on.
         machine: (n, 2 m) outputs: log-odds of success, then ln(tokens).
         mixer: head and neighbors combined; alone: the head without them.
-        length_scale: (m,) factors that make mean forecast length the mean seen.
         replay: the records' own out-of-fold forecasts.
         means: what is known of each model whatever the query.
     """
@@ -46,7 +45,6 @@ class Trained:
     machine: Machine
     mixer: Mixer
     alone: Mixer
-    length_scale: FloatArray
     replay: Replay
     means: Means
 
@@ -117,7 +115,6 @@ def train(
     near_odds = log_odds(np.where(np.isnan(near), sigmoid(level), near))
     mixer = Mixer.fit(head, near_odds, table.correctness)
     alone = Mixer.head_alone(head)
-    scale = length_scale(length, table.output_tokens)
     means = Means.of(table)
     return Trained(
         models=table.models,
@@ -125,12 +122,11 @@ def train(
         machine=machine,
         mixer=mixer,
         alone=alone,
-        length_scale=scale,
         replay=Replay(
             success=sigmoid(mixer(head, near_odds)),
             alone=sigmoid(alone(head)),
             near=sigmoid(near_odds),
-            tokens=np.exp(length) * scale,
+            tokens=np.exp(length),
             correctness=table.correctness,
             output_tokens=table.output_tokens,
             input_tokens=table.input_tokens,
@@ -210,12 +206,3 @@ def prior_levels(table: HistoryTable, strengths: dict[str, float]) -> FloatArray
     total = np.nan_to_num(table.correctness).sum(axis=0)
     pool = float((total[seen > 0] / seen[seen > 0]).mean()) if (seen > 0).any() else NEUTRAL
     return log_odds(np.array([strengths.get(name, pool) for name in table.models]))
-
-
-def length_scale(log_length: FloatArray, tokens: FloatArray) -> FloatArray:
-    """(m,) mean length seen over mean length forecast; 1 where none was seen."""
-    forecast = np.where(np.isnan(tokens), 0.0, np.exp(log_length)).sum(axis=0)
-    total = np.nan_to_num(tokens).sum(axis=0)
-    scale = np.ones(tokens.shape[1])
-    np.divide(total, forecast, out=scale, where=forecast > 0)
-    return scale
