@@ -53,6 +53,7 @@ def of(replies: list[load.Reply], model: str) -> list[float]:
 def traced(g: Ground, case: str = "trace 60 calls, 80/20, pinned") -> Row:
     """Short calls among long ones."""
     load.run(load.lone(g.kernel.url, 3, "small"))
+    load.run(load.burst(g.kernel.url, 8, "large"))
     g.stubs.reset()
     replies = load.run(load.trace(g.kernel.url, 60, 6.0, SHARE, seed=1))
     small = of(replies, "small")

@@ -91,7 +91,8 @@ class EccosAdapter(_Stock):
             self._close_if_unused()
 
     def warm_up(self) -> None:
-        """Import what the clients would import in the first call, which costs about a second."""
+        """Import what the first calls would, which costs about a second."""
+        importlib.import_module("scipy.optimize")
         for model in list(self.llms):
             if isinstance(model, self.eccos_client):
                 getattr(getattr(model, "chat", None), "completions", None)
