@@ -30,6 +30,7 @@ COMMANDS = {
     "top": ("top", "The same, live and full-screen."),
     "last": ("last", "The last decisions."),
     "explain": ("explain", "Why a call went where it did."),
+    "feedback": ("feedback", "Say whether a served answer was right."),
     "savings": ("savings", "Money and success against a named baseline."),
     "events": ("events", "Changes of floor, limits, prices and head."),
     "route": ("route", "Show which model would serve a query, and why."),

@@ -20,12 +20,14 @@ from typer.testing import CliRunner
 from aios_eccos.cli.ask import Asker
 from aios_eccos.cli.events import events
 from aios_eccos.cli.explain import explain
+from aios_eccos.cli.feedback import feedback
 from aios_eccos.cli.last import last
 from aios_eccos.cli.savings import savings
 from aios_eccos.cli.status import status
 from aios_eccos.cli.top import Screen, top
-from aios_eccos.errors import EccosError, WorkloadError
+from aios_eccos.errors import ConfigError, EccosError, WorkloadError
 from aios_eccos.locate import state_dir_of
+from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
 from aios_eccos.observe.http import routes
 
 CONFIG = """
@@ -74,9 +76,8 @@ def kernel(world: World):
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            from aios_eccos.observe.call_views import ExplainRequest
-
-            self.reply(found[self.path].endpoint(ExplainRequest.model_validate(body)))
+            shape = FeedbackRequest if self.path == "/eccos/feedback" else ExplainRequest
+            self.reply(found[self.path].endpoint(shape.model_validate(body)))
 
         def reply(self, view) -> None:
             self.send_response(200)
@@ -114,6 +115,31 @@ def test_explain_asks_a_living_kernel(
     assert "> large" in run(explain, "last", "--aios-home", home).stdout
     dry = json.loads(run(explain, "0.97 which model?", "--aios-home", home, "--json").stdout)
     assert dry["dry"] and dry["decision"]["model"] == "large"
+
+
+def test_feedback_is_given_to_a_living_kernel(world: World, kernel, tmp_path: Path) -> None:
+    world.calls(1)
+    (decision,) = world.desk.decisions(1).decisions
+    home = ("--aios-home", str(write_config(tmp_path, kernel[0])))
+    assert "judged 1" in run(feedback, decision.id, "--correct", *home).stdout
+    changed = json.loads(run(feedback, decision.id, "--score", "0.5", "--json", *home).stdout)
+    assert (changed["correctness"], changed["before"]) == (0.5, 1.0)
+    for words in ([], ["--wrong", "--score", "1"]):
+        refused = run(feedback, decision.id, *words, *home).exception
+        assert isinstance(refused, ConfigError)
+
+
+def test_feedback_beside_no_kernel_is_handed_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    home = write_config(tmp_path, 9)
+    with make_engine(state_dir_of(home), redis="embedded") as engine:
+        assert engine.wait_ready(20)
+        World(engine).calls(1)
+    (decision,) = json.loads(run(last, "1", "--aios-home", str(home), "--json").stdout)["decisions"]
+    told = run(feedback, decision["id"], "--wrong", "--aios-home", str(home))
+    assert "judged 0; handed to the owner" in told.stdout
 
 
 def test_without_a_kernel_redis_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
