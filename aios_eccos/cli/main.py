@@ -40,6 +40,7 @@ COMMANDS = {
     "import": ("importers", "Turn published benchmarks into records."),
     "train": ("train", "Fit the head on recorded answers or on the history."),
     "evaluate": ("evaluate", "Replay recorded answers under strategies, floors and limits."),
+    "whatif": ("whatif", "Decide the kernel's recent calls again under other settings."),
     "evaluate-predictor": ("evaluate_predictor", "Measure forecasts and floors on unseen rows."),
     "bench": ("bench", "Measure against budgets and peers."),
 }
