@@ -6,6 +6,7 @@ Every function takes a `Problem` and a `Setting`; `STRATEGIES` names them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -305,16 +306,21 @@ def oracle(problem: Problem, setting: Setting) -> Picked:
 
 
 def clairvoyant(problem: Problem, setting: Setting) -> Picked:
-    """The least cost at which the true outcomes meet the floor, within the limits."""
+    """The least cost at which the true outcomes meet the floor: a bound, so over all rows at once.
 
-    def decide(rows: IntArray) -> IntArray:
-        known = assignment(
-            problem, rows, success=problem.outcomes, cost=problem.spent, floor=value_of(setting)
-        )
-        return solve(known).choice
-
-    choice, rounds = serve(problem, decide)
-    return Picked(choice, float(problem.outcomes[np.arange(problem.n), choice].mean()), rounds)
+    Limits count for as many batches as there are, wherever they fall.
+    """
+    rows = np.arange(problem.n)
+    whole = assignment(
+        problem, rows, success=problem.outcomes, cost=problem.spent, floor=value_of(setting)
+    )
+    if problem.limits is not None:
+        whole = replace(whole, capacity=problem.limits * len(problem.batches()))
+    choice = solve(whole).choice
+    # Rows that do not fit into these batches would be served after them.
+    late = choice < 0
+    choice[late] = np.argmin(problem.spent[late], axis=1)
+    return Picked(choice, float(problem.outcomes[rows, choice].mean()))
 
 
 STRATEGIES: tuple[Strategy, ...] = (

@@ -129,12 +129,20 @@ def test_dual_ascent_without_limits_finds_what_the_optimizer_finds(problem):
 
 def test_limits_are_kept_by_those_that_know_them_and_counted_for_the_others(make_problem):
     limited = make_problem(limits={"cheap": 10, "middle": 20, "strong": 10}, batch=30)
-    for name in ("eccos", "clairvoyant", "batch_robust"):
+    for name in ("eccos", "batch_robust"):
         for setting in (Setting("floor", 0.6), Setting("budget", 5e-4)):
             assert played(name, limited, setting).violations == 0
     over = played("cheapest", limited)
     full, last = divmod(limited.n, 30)
     assert over.violations == full * 20 + max(last - 10, 0)
+
+
+def test_the_clairvoyant_bound_does_not_depend_on_batches(problem, make_problem):
+    asked = Setting("floor", 0.7)
+    bound, stream = (played("clairvoyant", p, asked) for p in (problem, make_problem(stream=True)))
+    assert bound.cost == pytest.approx(stream.cost)
+    tight = make_problem(limits={"cheap": 1, "middle": 1, "strong": 1}, batch=10)
+    assert played("clairvoyant", tight, asked).cost >= bound.cost
 
 
 def test_rows_that_wait_are_served_in_later_rounds(make_problem):
