@@ -65,8 +65,10 @@ class Program:
 
     def reduced(self, prices: Prices) -> FloatArray:
         """(n, m) objective less what the gains are worth, plus the slots' prices."""
-        worth = np.tensordot(prices.rows, self.gains, axes=1)
-        reduced: FloatArray = self.objective - worth + prices.slots
+        reduced: FloatArray = self.objective + prices.slots
+        for price, gain in zip(prices.rows, self.gains, strict=True):  # BLAS would start threads
+            if price:
+                reduced -= price * gain
         return reduced
 
     def bound(self, prices: Prices) -> float:

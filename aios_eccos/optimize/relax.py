@@ -22,6 +22,9 @@ SMALL = 120
 CORES = (120, 600)
 """Rows that are settled exactly around the smoothed optimum; the next if the last did not do."""
 
+RAISES = 50
+"""Times that prices are raised until every need is met."""
+
 EXCHANGED = 2_000
 """Rows among which whole rows are exchanged after rounding."""
 
@@ -210,12 +213,15 @@ def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
 
 
 def _whole(program: Program, prices: Prices) -> IntArray | None:
-    """Raises the rows' prices until an assignment meets every need; None if none does."""
-    for factor in (0.0, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e3, 1e6):
-        raised = prices.rows * (1 + factor) + factor * 1e-6
+    """Raises the prices of needs that are missed until none is; None if that does not help."""
+    raised, step = prices.rows.copy(), np.full(len(prices.rows), 1e-4)
+    for _ in range(RAISES):
         choice = transport(program.reduced(Prices(raised, np.zeros(program.m))), program.capacity)
-        if program.meets(choice):
+        short = program.gained(choice) < program.need - TOLERANCE * program.n
+        if not short.any():
             return choice
+        raised[short] = raised[short] * (1 + step[short]) + 1e-3 * step[short]
+        step[short] *= 2
     return None
 
 
