@@ -148,7 +148,8 @@ def avengers_pro(problem: Problem, setting: Setting) -> Picked:
             np.stack([f(mean, axis=1, keepdims=True) for mean in means]) for f in (np.min, np.max)
         )
         scaled = (np.stack(means) - low) / np.maximum(high - low, 1e-12)
-        distance = ((problem.test.embeddings[:, None] - found.cluster_centers_) ** 2).sum(axis=2)
+        centers = found.cluster_centers_
+        distance = (centers**2).sum(axis=1) - 2 * problem.test.embeddings @ centers.T
         near = np.argsort(distance, axis=1, kind="stable")[:, : min(CLUSTERS_ASKED, count)]
         return scaled[0], scaled[1], near
 
