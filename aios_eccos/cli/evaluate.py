@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from ..evaluate.dataset import Dataset
     from ..evaluate.fitted import Kind
-    from ..evaluate.replay import Embeds, Problem
+    from ..evaluate.problem import Problem
+    from ..evaluate.replay import Embeds
     from ..evaluate.report import Results, Table
     from ..evaluate.robustness import Robustness
     from ..evaluate.run import Wanted
@@ -147,7 +148,8 @@ def _wanted(
     """The options, checked before anything slow begins."""
     from ..errors import ConfigError
     from ..evaluate.fitted import KINDS
-    from ..evaluate.replay import Plan, Setting
+    from ..evaluate.problem import Setting
+    from ..evaluate.replay import Plan
     from ..evaluate.run import Wanted
     from .output import numbers, pairs
 

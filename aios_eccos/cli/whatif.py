@@ -44,7 +44,7 @@ def whatif(
 
     from ..engine import configured_models
     from ..errors import ConfigError
-    from ..evaluate.whatif import what_if, without_decision_time
+    from ..evaluate.whatif import what_if
     from ..locate import load_config, locate
     from ..observe.trace import read_traces
     from ..workload.connect import open_workload
@@ -65,7 +65,7 @@ def whatif(
     finally:
         workload.close()
     limits = {model.name: model.limit for model in configured_models(found)}
-    result = what_if(without_decision_time(traces), change, limits)
+    result = what_if(traces, change, limits)
     if as_json:
         body = {"schema": "aios-eccos/whatif-log/1", "versions": versions(), **asdict(result)}
         write_json(_finite(body), "-")

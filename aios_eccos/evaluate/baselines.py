@@ -5,7 +5,7 @@ Every function takes a `Problem` and a `Setting`; `STRATEGIES` names them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,10 +16,17 @@ from ..predict.control import ControlledPrice, log_step
 from ..router import WHOLE_BATCH
 from ..values import FloatArray, IntArray
 from .neighbors import linear_forecasts, plain_means
-from .replay import Picked, Problem, Setting, Strategy
+from .problem import Picked, Problem, Setting, Strategy
+from .sweeps import (
+    AIOS_NEIGHBORS,
+    floors,
+    floors_and_budgets,
+    lambdas,
+    nothing,
+    thresholds,
+    value_of,
+)
 
-#: AIOS's SmartRouting: neighbors, and the success above which a model qualifies.
-AIOS_NEIGHBORS, AIOS_THRESHOLD = 16, 0.7
 #: RouterBench's neighbors (arXiv 2403.12031, section 5).
 UTILITY_NEIGHBORS = 40
 #: Rounds of dual ascent; its steps are DUAL_STEP / sqrt(t), in median costs. On history 20 serves
@@ -27,7 +34,6 @@ UTILITY_NEIGHBORS = 40
 DUAL_ROUNDS, DUAL_STEP = 400, 20.0
 
 Decide = Callable[[IntArray], IntArray]
-Settings = Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
 
 
 def serve(problem: Problem, decide: Decide) -> tuple[IntArray, IntArray]:
@@ -71,69 +77,6 @@ def assignment(
         floors=() if floor is None else (FloorRow(np.ones(n, dtype=bool), floor),),
         budget=budget,
     )
-
-
-# Settings.
-
-
-def nothing(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """One point, no setting."""
-    return [Setting()]
-
-
-def floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """The floors asked for, steps of .02, and those that history's prices realise.
-
-    Costs rise steeply where success hardly does, so a frontier needs floors that are even in price
-    as well; per-query rivals are swept over the same number of prices.
-    """
-    mine = {s.value for s in asked if s.name == "floor" and s.value is not None}
-    success, cost = problem.past_means()
-    low, high = float(success[np.argmin(cost)]), float(success.max())
-    even = np.arange(np.floor(low * 50), np.ceil(min(high + 0.03, 1.0) * 50) + 1) / 50
-    by_price = [problem.curve.floor_for(price) for price in price_sweep(problem)]
-    grid = {round(float(value), 6) for value in (*even, *by_price) if 0 <= value <= 1}
-    return [Setting("floor", value) for value in sorted(mine | grid)]
-
-
-def price_sweep(problem: Problem) -> FloatArray:
-    """Dollars per success, from where cost decides everything to where success does."""
-    curve = problem.curve
-    low = float(np.interp(1e-3, curve.promised - curve.promised[0], curve.prices))
-    return np.asarray(np.geomspace(max(curve.prices[1], low * 0.3), curve.prices[-1], 48))
-
-
-def floors_and_budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """The same, and the budgets asked for."""
-    return [*floors(problem, asked), *(s for s in asked if s.name == "budget")]
-
-
-def budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """The budgets asked for, and a grid between the cheapest and the strongest model's cost."""
-    mine = {s.value for s in asked if s.name == "budget" and s.value is not None}
-    success, cost = problem.past_means()
-    ends = float(cost.min()), float(cost[np.argmax(success)])
-    grid = np.geomspace(max(min(ends), 1e-12), max(*ends, 1e-12), 48)
-    return [Setting("budget", value) for value in sorted(mine | {float(b) for b in grid})]
-
-
-def lambdas(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """Success per dollar, from where cost does not matter to where nothing else does."""
-    return [Setting("lambda", float(1.0 / price)) for price in price_sweep(problem)[::-1]]
-
-
-def thresholds(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """AIOS's own, and every step that 16 neighbors can tell apart."""
-    steps = np.arange(1, AIOS_NEIGHBORS + 1) / AIOS_NEIGHBORS
-    return [Setting("threshold", float(t)) for t in sorted({AIOS_THRESHOLD, *steps})]
-
-
-def value_of(setting: Setting) -> float:
-    """The setting's number."""
-    return 0.0 if setting.value is None else setting.value
-
-
-# Strategies.
 
 
 def single(name: str) -> Strategy:

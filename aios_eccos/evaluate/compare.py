@@ -14,7 +14,7 @@ from ..optimize.solve import solve
 from ..values import IntArray
 from .baselines import dual_ascent
 from .metrics import Estimate, ratio_over_splits
-from .replay import Problem
+from .problem import Problem
 
 #: Binding limits: each model may take this many times its even share of the batch.
 CROWDED = 1.5

@@ -71,9 +71,9 @@ class Cache:
 
 @cache
 def code_hash() -> str:
-    """Changes with any line that fits or forecasts, here, in `predict` and in `history`."""
+    """Changes with any line that fits, forecasts or divides."""
     package = Path(__file__).parents[1]
-    files = [*package.glob("predict/*.py"), *package.glob("history/*.py"), package / "values.py"]
+    files = [*package.glob("predict/*.py"), *package.glob("history/m*.py")]
     files += [package / "evaluate" / f"{name}.py" for name in ("fitted", "neighbors", "splits")]
     digest = hashlib.sha256(np.__version__.encode())
     for file in sorted(files):

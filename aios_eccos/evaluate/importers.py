@@ -10,7 +10,6 @@ its format with the reason. Token counts that a format lacks are characters / 4,
 
 from __future__ import annotations
 
-import csv
 import gzip
 import json
 import re
@@ -20,6 +19,7 @@ from typing import Any, TypeAlias
 
 from ..errors import DataError
 from ..history.dataset import parse_row
+from .tables import read_json, read_table
 
 Row: TypeAlias = dict[str, Any]
 #: Grades an answer: (task, reference, answer as the model wrote it).
@@ -29,8 +29,6 @@ Grade: TypeAlias = Callable[[str, str, str], bool]
 CHARACTERS_PER_TOKEN = 4
 #: RouterBench's columns that are no model's.
 _NO_MODEL = ("sample_id", "prompt", "eval_name", "oracle_model_to_route_to", "")
-#: One answer, or RouterBench's prompt, is longer than Python's csv allows by default.
-_CSV_FIELD = 16 * 1024 * 1024
 
 
 def read_qaserve(path: Path) -> Iterator[Row]:
@@ -39,7 +37,7 @@ def read_qaserve(path: Path) -> Iterator[Row]:
     Raises:
         DataError: not JSON, no list, or a row without query, input_token_length and outputs.
     """
-    for number, row in enumerate(_json_rows(path), start=1):
+    for number, row in enumerate(read_json(path), start=1):
         if not isinstance(row, Mapping) or not {"query", "outputs"} <= set(row):
             raise DataError(
                 "no QAServe row: wanted query, input_token_length and outputs",
@@ -76,7 +74,7 @@ def read_zeroeval(path: Path, grade: Grade) -> Iterator[Row]:
     rows: dict[tuple[str, str], Row] = {}
     for file in files:
         task, model = file.parent.name, file.stem
-        for number, item in enumerate(_json_rows(file), start=1):
+        for number, item in enumerate(read_json(file), start=1):
             answer = _zeroeval_item(item, file, number)
             key = (task, answer["id"])
             row = rows.setdefault(
@@ -138,7 +136,7 @@ def read_routerbench(path: Path) -> Iterator[Row]:
     Raises:
         DataError: a pickle, another format, or a table without models or responses.
     """
-    for number, row in enumerate(_table(path), start=1):
+    for number, row in enumerate(read_table(path), start=1):
         if not {"prompt", "eval_name"} <= set(row):
             raise DataError(
                 "no RouterBench table: wanted the columns sample_id, prompt, eval_name and one a "
@@ -198,73 +196,6 @@ def write_rows(rows: Iterable[Row], target: Path) -> int:
     finally:
         part.unlink(missing_ok=True)
     return count
-
-
-def _table(path: Path) -> Iterator[Mapping[str, Any]]:
-    suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
-    if suffix in ("pkl", "pickle"):
-        raise DataError(
-            "a pickle can run code and is not read: write it as CSV, JSON or parquet with the "
-            "program that you trust it with",
-            source=path.name,
-        )
-    if suffix == "csv":
-        yield from _csv_rows(path)
-    elif suffix == "parquet":
-        yield from _parquet_rows(path)
-    elif suffix in ("json", "jsonl"):
-        for number, row in enumerate(_json_rows(path), start=1):
-            if not isinstance(row, Mapping):
-                raise DataError("wanted one object a row", source=path.name, line=number)
-            yield row
-    else:
-        raise DataError("wanted .csv, .json, .jsonl or .parquet", source=path.name)
-
-
-def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    before = csv.field_size_limit(_CSV_FIELD)
-    try:
-        with _open(path) as file:
-            yield from csv.DictReader(file)
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(str(error), source=path.name) from error
-    finally:
-        csv.field_size_limit(before)
-
-
-def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    try:
-        from pyarrow import (  # type: ignore[import-not-found, unused-ignore]
-            ArrowException,
-            parquet,
-        )
-    except ImportError as error:
-        raise DataError("parquet needs `pip install pyarrow`", source=path.name) from error
-    try:
-        for batch in parquet.ParquetFile(path).iter_batches(batch_size=256):
-            yield from batch.to_pylist()
-    except (OSError, ArrowException) as error:
-        raise DataError(str(error), source=path.name) from error
-
-
-def _json_rows(path: Path) -> Iterator[object]:
-    """The elements of a JSON list, or one JSON value a line."""
-    try:
-        with _open(path) as file:
-            if ".jsonl" in path.suffixes:
-                yield from (json.loads(line) for line in file if line.strip())
-                return
-            whole = json.load(file)
-    except (OSError, EOFError, ValueError, RecursionError) as error:
-        raise DataError(f"cannot be read as JSON: {error}", source=path.name) from error
-    if not isinstance(whole, list):
-        raise DataError(f"wanted a JSON list, found {type(whole).__name__}", source=path.name)
-    yield from whole
-
-
-def _open(path: Path) -> Any:
-    opened = gzip.open if path.suffix == ".gz" else open
-    return opened(path, "rt", encoding="utf-8-sig", newline="")
 
 
 def _list(value: object, path: Path, number: int) -> list[Any]:

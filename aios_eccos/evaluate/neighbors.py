@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..values import FloatArray, IntArray
-from .replay import Problem, column_means
+from .problem import Problem, column_means
 
 #: Most neighbors that any strategy looks at.
 WIDEST = 40

@@ -7,7 +7,6 @@ What was left out of each paper stands in its docstring.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ from ..optimize.solve import solve
 from ..predict.control import ControlledPrice
 from ..predict.fit import log_odds, sigmoid
 from ..values import FloatArray, IntArray
-from .baselines import assignment, budgets, floors, lambdas, serve, value_of
+from .baselines import assignment, serve
 from .neighbors import WIDEST, linear_forecasts, nearest, plain_means
-from .replay import Picked, Problem, Setting, Strategy
+from .problem import Picked, Problem, Setting, Strategy
+from .sweeps import budgets, floors, lambdas, value_of, weights
 
 #: MESS+: weight of cost against the queue, in usual costs.
 MESS_V = 3.0
@@ -30,11 +30,6 @@ ROBUST_PERCENTILE = 0.10
 CLUSTERS, CLUSTERS_ASKED = 60, 4
 #: LinUCB: directions of the embedding, width of the confidence bound, ridge.
 BANDIT_DIRECTIONS, BANDIT_WIDTH, BANDIT_RIDGE = 64, 0.3, 1.0
-
-
-def weights(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """Weights of scaled cost beside scaled success, 0 to 1."""
-    return [Setting("lambda", float(w)) for w in np.linspace(0.0, 1.0, 41)]
 
 
 def mess_plus(problem: Problem, setting: Setting) -> Picked:

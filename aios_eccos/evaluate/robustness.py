@@ -17,7 +17,8 @@ from ..predict.predictor import Predictor
 from ..values import FloatArray, IntArray, Model
 from . import metrics
 from .fitted import forecast
-from .replay import Embeds, Problem
+from .problem import Problem
+from .replay import Embeds
 
 #: Calls whose picks are compared; every prefix is put before the first of them.
 ROWS, PREFIXED = 300, 60

@@ -12,7 +12,8 @@ from .baselines import STRATEGIES as PLAIN
 from .baselines import single
 from .dataset import Dataset
 from .fitted import Kind
-from .replay import Embeds, Plan, Played, Problem, Setting, Strategy, play, problem_of
+from .problem import Problem, Setting, Strategy
+from .replay import Embeds, Plan, Played, play, problem_of
 from .research import STRATEGIES as RESEARCH
 
 #: Told the split that begins, and each strategy that is done.

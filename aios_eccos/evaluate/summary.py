@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import metrics
-from .baselines import AIOS_THRESHOLD
 from .metrics import Estimate, Frontier, estimate
 from .replay import Played
+from .sweeps import AIOS_THRESHOLD
 
 #: Of several predictors, the one whose `eccos` peers are compared with: the first there is.
 PREFERRED = ("hybrid", "trained", "retrieval")

@@ -8,10 +8,9 @@ nothing changed stands beside what happened, so that its own error can be seen.
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from ..config import Floor
 from ..errors import DataError
 from ..observe.trace import Trace
 from ..values import BoolArray, FloatArray, IntArray
+from .queueing import queue
 
 #: Prices of success tried: geometric, from where cost decides to where success does.
 PRICES = 200
@@ -109,7 +109,7 @@ def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) 
     served = [t for t in traces if t.chosen is not None and t.failure is None]
     if not served:
         raise DataError("the decision log holds no answered calls to decide again")
-    served.sort(key=lambda t: t.at - t.waited_s)
+    served.sort(key=_arrival)
     models = tuple(sorted({option.model for trace in served for option in trace.options}))
     for name in (*change.limits, *change.drop, *change.prices):
         if name not in models:
@@ -130,7 +130,7 @@ def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) 
         simulated=_simulate(before, same, limits),
         changed=_simulate(after, worth, {**limits, **change.limits}),
         floor=floor,
-        reachable=_promise(after, _best(after)),
+        reachable=_promise(after, _choice(after, _dearest(after))),
         price_usd=float(np.mean(worth)),
         money=all(trace.money for trace in served),
     )
@@ -153,7 +153,7 @@ def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> 
     gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
     return _Calls(
         models=models,
-        arrival=np.array([trace.at - trace.waited_s for trace in traces]),
+        arrival=np.array([_arrival(trace) for trace in traces]),
         success=success,
         cost=cost,
         burden=burden,
@@ -161,6 +161,15 @@ def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> 
         duration=_durations(traces, models, tokens),
         optimism=float(np.mean(gaps)) if gaps else 0.0,
     )
+
+
+def _wait(trace: Trace) -> float:
+    """Seconds that limits made it wait: the time of the decision itself taken off."""
+    return max(trace.waited_s - trace.decision_s, 0.0)
+
+
+def _arrival(trace: Trace) -> float:
+    return trace.at - _wait(trace)
 
 
 def _durations(traces: Sequence[Trace], models: tuple[str, ...], tokens: FloatArray) -> FloatArray:
@@ -195,12 +204,6 @@ def _choice(calls: _Calls, price: float) -> IntArray:
     return np.asarray(np.argmin(value, axis=1), dtype=np.int64)
 
 
-def _best(calls: _Calls) -> IntArray:
-    return np.asarray(
-        np.argmax(np.where(calls.allowed, calls.success, -np.inf), axis=1), dtype=np.int64
-    )
-
-
 def _promise(calls: _Calls, choice: IntArray) -> float:
     rows = calls.allowed.any(axis=1)
     if not rows.any():
@@ -226,37 +229,9 @@ def _price_for(calls: _Calls, floor: float) -> float:
 def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Course:
     """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
     value = np.where(calls.allowed, calls.burden - price[:, None] * calls.success, np.inf)
-    room = [limits.get(name, len(value)) for name in calls.models]
-    usable = calls.allowed & (np.array(room) > 0)
-    able = usable.any(axis=1)
-    free = np.array(room)
-    choice = np.full(len(value), -1, dtype=np.int64)
-    start = np.zeros(len(value))
-    busy: list[tuple[float, int]] = []
-    waiting: list[int] = []
-
-    def take(i: int, now: float) -> bool:
-        open_to = usable[i] & (free > 0)
-        if not open_to.any():
-            return False
-        j = int(np.argmin(np.where(open_to, value[i], np.inf)))
-        free[j] -= 1
-        choice[i], start[i] = j, now
-        heapq.heappush(busy, (now + float(calls.duration[i, j]), j))
-        return True
-
-    def until(moment: float) -> None:
-        nonlocal waiting
-        while busy and busy[0][0] <= moment:
-            now, j = heapq.heappop(busy)
-            free[j] += 1
-            waiting = [i for i in waiting if not take(i, now)]
-
-    for i in np.flatnonzero(able):
-        until(float(calls.arrival[i]))
-        if not take(int(i), float(calls.arrival[i])):
-            waiting.append(int(i))
-    until(math.inf)
+    room = np.array([limits.get(name, len(value)) for name in calls.models])
+    usable = calls.allowed & (room > 0)
+    choice, start = queue(calls.arrival, calls.duration, np.where(usable, value, np.inf), room)
     rows = np.flatnonzero(choice >= 0)
     if not len(rows):
         raise DataError("no model is left that may serve any call of the log")
@@ -265,7 +240,7 @@ def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Co
     promised = float(calls.success[rows, picked].mean()) - calls.optimism
     return _course(
         start[rows] - calls.arrival[rows],
-        unserved=int((~able).sum()),
+        unserved=int((choice < 0).sum()),
         cost=float(calls.cost[rows, picked].mean()),
         promised=float(np.clip(promised, 0.0, 1.0)),
         share={name: float(s) for name, s in zip(calls.models, share, strict=True) if s},
@@ -278,7 +253,7 @@ def _happened(traces: Sequence[Trace]) -> Course:
     names = sorted({t.model for t in traces if t.model is not None})
     count = {name: sum(t.model == name for t in traces) for name in names}
     return _course(
-        np.array([t.waited_s for t in traces]),
+        np.array([_wait(trace) for trace in traces]),
         unserved=0,
         cost=float(np.mean(costs)) if costs else math.nan,
         promised=float(np.mean(hopes)) if hopes else None,
@@ -304,8 +279,3 @@ def _course(
         waited=float((waits > 1e-3).mean()),
         share=share,
     )
-
-
-def without_decision_time(traces: Sequence[Trace]) -> list[Trace]:
-    """Waits as the limits caused them: the time of the decision itself taken off."""
-    return [replace(t, waited_s=max(t.waited_s - t.decision_s, 0.0)) for t in traces]

@@ -14,7 +14,8 @@ from aios_eccos.cli.output import numbers
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.evaluate import report
 from aios_eccos.evaluate.compare import summarize_trials, trials
-from aios_eccos.evaluate.replay import Plan, Played, Setting
+from aios_eccos.evaluate.problem import Setting
+from aios_eccos.evaluate.replay import Plan, Played
 from aios_eccos.evaluate.run import Wanted, steps
 from aios_eccos.evaluate.run import evaluate as play_all
 from aios_eccos.evaluate.summary import summarize

@@ -7,13 +7,15 @@ import pytest
 from evaluate_world import NAMES, CircleEmbedder
 
 from aios_eccos.errors import ConfigError, DataError
-from aios_eccos.evaluate.baselines import AIOS_THRESHOLD, dual_ascent, single
 from aios_eccos.evaluate.baselines import STRATEGIES as PLAIN
+from aios_eccos.evaluate.baselines import dual_ascent, single
 from aios_eccos.evaluate.metrics import ratio
-from aios_eccos.evaluate.replay import Plan, Setting, play, problem_of
+from aios_eccos.evaluate.problem import Setting
+from aios_eccos.evaluate.replay import Plan, play, problem_of
 from aios_eccos.evaluate.research import STRATEGIES as RESEARCH
 from aios_eccos.evaluate.run import select
 from aios_eccos.evaluate.summary import frontier
+from aios_eccos.evaluate.sweeps import AIOS_THRESHOLD
 from aios_eccos.optimize.problem import one_floor
 from aios_eccos.optimize.solve import solve
 from aios_eccos.values import Outcome, Record

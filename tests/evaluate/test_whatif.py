@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from aios_eccos.cli.whatif import whatif
 from aios_eccos.config import Floor
 from aios_eccos.errors import ConfigError, DataError
-from aios_eccos.evaluate.whatif import Change, what_if, without_decision_time
+from aios_eccos.evaluate.whatif import Change, what_if
 from aios_eccos.observe.trace import Option, Trace, to_fields
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -119,8 +119,8 @@ def test_unknown_models_are_named():
 
 
 def test_time_of_decision_is_no_wait_for_a_slot():
-    (clean,) = without_decision_time([trace(waited=0.5, decision_s=0.2)])
-    assert clean.waited_s == pytest.approx(0.3)
+    result = what_if([trace(waited=0.5, decision_s=0.2)], Change(limits={"small": 1}), LIMITS)
+    assert result.happened.wait_mean_s == pytest.approx(0.3)
 
 
 @pytest.fixture
