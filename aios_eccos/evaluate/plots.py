@@ -198,9 +198,11 @@ def draw_shares(results: Results, axes: Any) -> None:
         least = [shares[k, np.abs(floors - floor) <= room].min() for floor in floors]
         edge = np.minimum(floors - floors.min(), floors.max() - floors)
         fits = edge >= np.ptp(floors) * LABEL_HALF
-        i = int(np.argmax(np.where(fits, least, -1.0)))
-        if least[i] < 0.04:
+        best = np.where(fits, least, -1.0)
+        if best.max() < 0.04:
             continue
+        wide = np.flatnonzero(best >= 0.9 * best.max())
+        i = int(wide[len(wide) // 2])
         bright = float(np.dot(colors[k][:3], (0.3, 0.6, 0.1))) > 0.5
         axes.text(
             floors[i], base[k, i] + shares[k, i] / 2, model, ha="center", va="center",
