@@ -23,6 +23,10 @@ TOLERANCE = 1e-9
 """Slack per row on every linear constraint (gains are of the order of 1)."""
 
 
+TIE = 1e-9
+"""Weight of success among equal costs (and of cost among equal successes)."""
+
+
 @dataclass(frozen=True)
 class Prices:
     """A price per linear row (`rows`, K) and per column (`slots`, m), in objective units."""
@@ -132,9 +136,9 @@ def program_of(
     cost = problem.cost[rows] / unit
     gains = [success * floor.rows[rows, None] for floor in problem.floors]
     need = [floor.floor * int(floor.rows[rows].sum()) for floor in problem.floors]
-    objective = cost
+    objective = cost - TIE * success
     if problem.budget is not None:
-        objective = 1.0 - success
+        objective = 1.0 - success + TIE * cost / max(float(cost.max(initial=0.0)), 1.0)
         gains.append(-cost)
         need.append(-problem.budget / unit * len(rows))
     program = Program(

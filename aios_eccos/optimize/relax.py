@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -109,17 +109,17 @@ def _settled(
     reduced = program.reduced(soft.prices)
     base = fit(reduced, soft.choice, program.capacity)
     found = Relaxed(base, soft.prices, np.zeros(len(program.need)), timed_out=True)
-    choice = base
+    choice, nearness = base, _Nearness.of(program, reduced, base)
+    wide = nearness.nearest(EXCHANGED)
     for size in CORES:
         if deadline is not None and time.monotonic() >= deadline:
             return replace(found, choice=choice, timed_out=True)
-        core, width = _core(program, reduced, base, size)
+        core = nearness.nearest(size)
         part = program.part(core, base)
-        pruned = _pruned(part, reduced[core], WIDTH * width)
+        pruned = _pruned(part, reduced[core], WIDTH * nearness.widest(core))
         found = _small(pruned, deadline, soft.prices, ceiling)
         choice = base.copy()
         choice[core] = found.choice
-        wide, _ = _core(program, reduced, choice, EXCHANGED)
         near = lower(program, found.short).part(wide, choice)
         choice[wide] = exchange(near, choice[wide], found.prices)
         unmet = float(found.short.sum()) * ceiling if _missed(program, found) else 0.0
@@ -139,33 +139,47 @@ def _pruned(program: Program, reduced: FloatArray, width: float) -> Program:
     return replace(program, objective=np.where(near, program.objective, np.inf))
 
 
-def _core(
-    program: Program, reduced: FloatArray, choice: IntArray, size: int
-) -> tuple[IntArray, float]:
-    """The rows most likely to move, and the widest margin among them.
+@dataclass(frozen=True)
+class _Nearness:
+    """How far rows are from another column: in the objective, and as a share of what is at stake.
 
-    Half of them are the nearest to a tie, half the nearest in proportion to what is at stake
-    (with costs of many sizes, the row that settles a price may be far from a tie in dollars).
+    With costs of many sizes, the row that settles a price may be far from a tie in dollars.
     """
-    n, m = reduced.shape
-    if size >= n or m == 1:
-        return np.arange(n), float("inf")
-    every = np.arange(n)
-    two = np.argpartition(reduced, 1, axis=1)[:, :2]
-    first, second = two[:, 0], two[:, 1]
-    margin = reduced[every, second] - reduced[every, first]
-    stake = np.abs(program.objective[every, second] - program.objective[every, first])
-    away = reduced[every, choice] > reduced[every, first]
-    margin[away] = 0.0
-    mixed = np.random.default_rng(0).permutation(n)  # no order among ties
-    core = np.zeros(n, dtype=bool)
-    share = np.full(n, np.inf)  # no second column
-    np.divide(margin, stake + 1e-30, out=share, where=margin < np.inf)
-    for measure in (margin, share):
-        measure = np.where(core, np.inf, measure)[mixed]
-        core[mixed[np.argpartition(measure, size // 2)[: size // 2]]] = True
-    widest = margin[core]
-    return np.flatnonzero(core), float(widest[np.isfinite(widest)].max(initial=0.0))
+
+    margin: FloatArray
+    share: FloatArray
+    mixed: IntArray
+
+    @classmethod
+    def of(cls, program: Program, reduced: FloatArray, choice: IntArray) -> _Nearness:
+        """Rows that are not on their best column are the nearest of all."""
+        n, every = program.n, np.arange(program.n)
+        mixed = np.random.default_rng(0).permutation(n)  # no order among ties
+        if program.m == 1:
+            return cls(np.full(n, np.inf), np.full(n, np.inf), mixed)
+        two = np.argpartition(reduced, 1, axis=1)
+        first, second = two[:, 0], two[:, 1]
+        margin = reduced[every, second] - reduced[every, first]
+        margin[reduced[every, choice] > reduced[every, first]] = 0.0
+        stake = np.abs(program.objective[every, second] - program.objective[every, first])
+        share = np.full(n, np.inf)  # no second column
+        np.divide(margin, stake + 1e-30, out=share, where=margin < np.inf)
+        return cls(margin, share, mixed)
+
+    def nearest(self, size: int) -> IntArray:
+        """About `size` rows, half by each measure."""
+        if size >= len(self.margin):
+            return np.arange(len(self.margin))
+        chosen = np.zeros(len(self.margin), dtype=bool)
+        for measure in (self.margin, self.share):
+            left = np.where(chosen, np.inf, measure)[self.mixed]
+            chosen[self.mixed[np.argpartition(left, size // 2)[: size // 2]]] = True
+        return np.flatnonzero(chosen)
+
+    def widest(self, rows: IntArray) -> float:
+        """The largest finite margin of the rows."""
+        margin = self.margin[rows]
+        return float(margin[np.isfinite(margin)].max(initial=0.0))
 
 
 def lower(program: Program, short: FloatArray) -> Program:
@@ -199,17 +213,21 @@ def _by_lp(program: Program, deadline: float | None, ceiling: float = np.inf) ->
 
 
 def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
-    """Whole rows from an LP's shares: raised prices, then exact search."""
-    split = int((answer.shares.max(axis=1) < 1 - 1e-6).sum())
-    choice: IntArray | None = np.argmax(answer.shares, axis=1).astype(np.int64)
-    if split:
-        choice = _whole(program, answer.prices)
-        if choice is None:
-            choice = lp.exact(program)
-        if choice is None:
-            return transport(program.reduced(answer.prices), program.capacity), split
-    assert choice is not None
-    return choice, split
+    """Whole rows from an LP's shares: raised prices (of the split rows, of all), exact search."""
+    choice: IntArray = np.argmax(answer.shares, axis=1).astype(np.int64)
+    split = np.flatnonzero(answer.shares.max(axis=1) < 1 - 1e-6)
+    if not len(split):
+        return choice, 0
+    few = _whole(program.part(split, choice), answer.prices)
+    if few is not None:
+        choice[split] = few
+        return choice, len(split)
+    whole = _whole(program, answer.prices)
+    if whole is None:
+        whole = lp.exact(program)
+    if whole is None:
+        whole = transport(program.reduced(answer.prices), program.capacity)
+    return whole, len(split)
 
 
 def _whole(program: Program, prices: Prices) -> IntArray | None:
