@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from .config import Settings
 from .errors import ArtifactError
 from .history.embedding import BackgroundEmbedder
@@ -51,10 +53,13 @@ def study(
         kind = settings.predictor
         book = replayed_book(head, prices, kind)
         return Knowledge(HybridPredictor(neighbors, head, kind), embedder, book)
-    if len(table) < 2 or not table.models:
+    # Rows that nobody has judged are no neighbors of a call, so they are none here.
+    judged = table.rows(np.flatnonzero(~np.isnan(table.correctness).all(axis=1)))
+    if len(judged) < 2:
         return Knowledge(neighbors, embedder)
-    success, tokens, _ = leave_one_out(table, settings.neighbors)
-    return Knowledge(neighbors, embedder, PriceBook.of(table, success, tokens, prices))
+    success, tokens, _ = leave_one_out(judged, settings.neighbors)
+    tokens = np.where(np.isnan(tokens), neighbors.means.output_tokens, tokens)
+    return Knowledge(neighbors, embedder, PriceBook.of(judged, success, tokens, prices))
 
 
 def _head(

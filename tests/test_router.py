@@ -27,7 +27,7 @@ POOL = (SMALL, LARGE)
 class TwoWords:
     """Embeds on a line from easy to hard: the number in the text."""
 
-    name, dimension = "two-words", 2
+    name, dimension, identity = "two-words", 2, "two-words"
 
     def embed(self, texts):
         angle = np.array([float(text) if text else 0.0 for text in texts]) * np.pi / 2

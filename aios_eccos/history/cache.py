@@ -105,7 +105,6 @@ class CachedEmbedder:
     Args:
         embedder: computes what is not known.
         cache: where vectors are kept; not closed by this class.
-        identity: what tells the embedder's vectors from others' (default: its name).
         progress: called with the number of texts just done, after every batch.
     """
 
@@ -114,12 +113,11 @@ class CachedEmbedder:
         embedder: Embedder,
         cache: EmbeddingCache,
         *,
-        identity: str | None = None,
         progress: Callable[[int], None] = lambda done: None,
     ) -> None:
         self._embedder = embedder
         self._cache = cache
-        self._identity = identity or embedder.name
+        self._identity = embedder.identity
         self.progress = progress
 
     @property
@@ -131,6 +129,11 @@ class CachedEmbedder:
     def dimension(self) -> int:
         """See `Embedder.dimension`."""
         return self._embedder.dimension
+
+    @property
+    def identity(self) -> str:
+        """See `Embedder.identity`."""
+        return self._identity
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """See `Embedder.embed`."""

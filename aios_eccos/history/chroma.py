@@ -74,7 +74,7 @@ class ChromaHistory:
         self._failed, self._aged = -REST_S, -AGE_S
         self._mirror: Mirror | None = None
         self._rows = ChromaCollection(client, embedder=embedder, dimension=dimension, shared=shared)
-        self._count = self._rows.count()
+        self._judged, self._count = self._rows.counts()
 
     @property
     def version(self) -> int:
@@ -136,12 +136,12 @@ class ChromaHistory:
             raise
 
     def _nearest(self, queries: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        if not len(queries) or not (self._shared or self._count):
+        if not len(queries) or not (self._shared or self._judged):
             return Mirror().neighbors([[] for _ in queries], models, k)
         if self._shared:
             near, records = self._rows.find(queries, k, records=True)
             return Mirror(records).neighbors(near, models, k)
-        near, _ = self._rows.find(queries, min(k, self._count), records=False)
+        near, _ = self._rows.find(queries, min(k, self._judged), records=False)
         return self._read_mirror().neighbors(near, models, k)
 
     def table(
@@ -159,11 +159,11 @@ class ChromaHistory:
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
         """See `HistoryStore.judge`."""
         with self._lock:
-            old = self._rows.read([record_id]).get(record_id)
+            old = self._rows.read([record_id], vectors=True).get(record_id)
             if old is None:
                 return False
             judged = verdict(old[0], model, correctness)
-            self._rows.update(judged)
+            self._rows.write({record_id: (judged, old[1])})
             if self._mirror is not None:
                 self._mirror.put(judged)
             self._touch()
@@ -175,7 +175,7 @@ class ChromaHistory:
 
     def count(self) -> int:
         """See `HistoryStore.count`."""
-        return self._rows.count() if self._shared else self._count
+        return self._rows.counts()[1] if self._shared else self._count
 
     def forget(self, *, agent: str) -> int:
         """See `HistoryStore.forget`."""
@@ -219,7 +219,7 @@ class ChromaHistory:
     def _touch(self) -> None:
         """Note that rows have changed, for this process and, if shared, for the others."""
         self._version += 1
-        self._count = self._rows.count()
+        self._judged, self._count = self._rows.counts()
         if self._shared:
             self._stamp = self._rows.restamp()
 

@@ -1,7 +1,12 @@
-"""The rows of one Chroma collection: whose vectors they are, and reading and writing in pages."""
+"""The rows in Chroma: whose vectors they are, and reading and writing in pages.
+
+Judged rows and those that nobody has judged lie in collections of their own, so that searches among
+the judged need no filter: Chroma's takes more time than the search, the more the fewer rows match.
+"""
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,9 +18,11 @@ from aios_eccos.values import Record
 
 from .client import translated
 from .rows import from_metadata, to_metadata
-from .store import SCHEMA, Embeddings
+from .store import SCHEMA, Embeddings, is_judged
 
 NAME = "eccos_history"
+#: Where the rows lie that nobody has judged, as most live calls.
+UNJUDGED = "eccos_history_unjudged"
 #: Rows read at a time: between two reads, other threads of this process run.
 PAGE = 250
 
@@ -29,7 +36,7 @@ class ChromaCollection:
         shared: whether other processes write to it too.
 
     Raises:
-        EmbedderError: the collection was made by another embedder.
+        EmbedderError: the rows were made by another embedder.
         HistoryError: it cannot be read, or a newer version made it.
     """
 
@@ -37,19 +44,26 @@ class ChromaCollection:
         self._client = client
         self._identity = {"schema": SCHEMA, "embedder": embedder, "dimension": dimension}
         with translated():
-            self._rows = client.get_or_create_collection(
-                NAME,
-                embedding_function=None,
-                configuration={"hnsw": {"space": "cosine"}},
-                metadata=self._identity,
-            )
-            self._check_identity(self._rows.metadata or {})
+            self._judged = self._open(NAME)
+            self._unjudged = self._open(UNJUDGED)
             most = int(client.get_max_batch_size())
             #: Most rows written at a time.
             self.batch = min(most, PAGE) if shared else most
-        count = self.count()
-        if count and not shared:
-            self._probe(min(8, count))
+        if not shared:
+            for rows in (self._judged, self._unjudged):
+                self._probe(rows)
+        if self._judged.metadata["schema"] < SCHEMA:
+            self._part()
+
+    def _open(self, name: str) -> Any:
+        rows = self._client.get_or_create_collection(
+            name,
+            embedding_function=None,
+            configuration={"hnsw": {"space": "cosine"}},
+            metadata=self._identity,
+        )
+        self._check_identity(rows.metadata or {})
+        return rows
 
     def _check_identity(self, stored: Mapping[str, Any]) -> None:
         schema = stored.get("schema")
@@ -67,41 +81,64 @@ class ChromaCollection:
             )
 
     @translated()
-    def _probe(self, wanted: int) -> None:
+    def _probe(self, rows: Any) -> None:
         """Read and find one row, since a lost index would only show as missing neighbors."""
-        row = self._rows.get(limit=1, include=["embeddings"])
-        found = self._rows.query(
+        wanted = min(8, int(rows.count()))
+        if not wanted:
+            return
+        row = rows.get(limit=1, include=["embeddings"])
+        found = rows.query(
             query_embeddings=row["embeddings"], n_results=wanted, include=["distances"]
         )
         if len(found["ids"][0]) < wanted:
             raise ValueError("the index does not hold the rows")
 
     @translated()
-    def count(self) -> int:
-        """Number of rows."""
-        return int(self._rows.count())
+    def _part(self) -> None:
+        """Move what nobody has judged from among the others, where schema 1 had it."""
+        ids = list(self._judged.get(include=[])["ids"])
+        for start in range(0, len(ids), PAGE):
+            self._write(self._read(self._judged, ids[start : start + PAGE], vectors=True))
+        self.restamp()
+
+    @translated()
+    def counts(self) -> tuple[int, int]:
+        """Number of judged rows, and of all."""
+        judged = int(self._judged.count())
+        return judged, judged + int(self._unjudged.count())
 
     @translated()
     def ids(self, where: Mapping[str, Any] | None = None) -> list[str]:
         """The ids of the rows that a condition on their metadata selects, or of all."""
-        return list(self._rows.get(where=where, include=[])["ids"])
+        both = (self._unjudged, self._judged)
+        found = (rows.get(where=where, include=[])["ids"] for rows in both)
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
     @translated()
     def read(
         self, ids: Sequence[str], *, vectors: bool = False
     ) -> dict[str, tuple[Record, Embeddings]]:
         """Rows by id, as far as there are; their embeddings are empty where not asked for."""
-        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
         found: dict[str, tuple[Record, Embeddings]] = {}
         for start in range(0, len(ids), PAGE):
-            got = self._rows.get(ids=list(ids[start : start + PAGE]), include=include)
-            embeddings = got["embeddings"] if vectors else [()] * len(got["ids"])
+            part = list(ids[start : start + PAGE])
+            # In this order, since a row that moves meanwhile is first added there, then removed.
+            for rows in (self._unjudged, self._judged):
+                found.update(self._read(rows, part, vectors=vectors))
+        return found
+
+    def _read(
+        self, rows: Any, ids: list[str], *, vectors: bool
+    ) -> dict[str, tuple[Record, Embeddings]]:
+        include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
+        got = rows.get(ids=ids, include=include)
+        embeddings = got["embeddings"] if vectors else [()] * len(got["ids"])
+        return {
+            record_id: (from_metadata(record_id, metadata), np.asarray(vector, dtype=np.float32))
             for record_id, metadata, vector in zip(
                 got["ids"], got["metadatas"], embeddings, strict=True
-            ):
-                record = from_metadata(record_id, metadata)
-                found[record_id] = record, np.asarray(vector, dtype=np.float32)
-        return found
+            )
+        }
 
     def every(self) -> Iterator[Record]:
         """All rows, a page at a time: together they would be millions of objects."""
@@ -113,34 +150,46 @@ class ChromaCollection:
     @translated()
     def write(self, rows: Mapping[str, tuple[Record, Embeddings]]) -> None:
         """Add or replace at most `batch` rows."""
-        self._rows.upsert(
-            ids=list(rows),
-            embeddings=np.stack([vector for _, vector in rows.values()]),
-            metadatas=[to_metadata(record) for record, _ in rows.values()],
-        )
+        self._write(rows)
 
-    @translated()
-    def update(self, record: Record) -> None:
-        """Replace what is known of a row, keeping its embedding."""
-        self._rows.update(ids=[record.id], metadatas=[to_metadata(record)])
+    def _write(self, rows: Mapping[str, tuple[Record, Embeddings]]) -> None:
+        for judged, place, other in (
+            (True, self._judged, self._unjudged),
+            (False, self._unjudged, self._judged),
+        ):
+            part = {i: row for i, row in rows.items() if is_judged(row[0]) == judged}
+            if not part:
+                continue
+            place.upsert(
+                ids=list(part),
+                embeddings=np.stack([vector for _, vector in part.values()]),
+                metadatas=[to_metadata(record) for record, _ in part.values()],
+            )
+            moved = other.get(ids=list(part), include=[])["ids"]
+            if moved:
+                other.delete(ids=moved)
 
     @translated()
     def delete(self, ids: Sequence[str]) -> None:
         """Remove rows."""
         for start in range(0, len(ids), self.batch):
-            self._rows.delete(ids=list(ids[start : start + self.batch]))
+            part = list(ids[start : start + self.batch])
+            for rows in (self._judged, self._unjudged):
+                held = rows.get(ids=part, include=[])["ids"]
+                if held:
+                    rows.delete(ids=held)
 
     @translated()
     def find(
         self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        """Per query, ids and cosines of at most k rows, nearest first.
+        """Per query, ids and cosines of at most k judged rows, nearest first.
 
         Args:
             records: whether the rows are given too (reading them takes most of the time).
         """
         include = ["distances", "metadatas"] if records else ["distances"]
-        got = self._rows.query(query_embeddings=queries, n_results=k, include=include)
+        got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
         near = [
             [(record_id, 1.0 - far) for record_id, far in zip(*pair, strict=True)]
             for pair in zip(got["ids"], got["distances"], strict=True)
@@ -163,5 +212,5 @@ class ChromaCollection:
     def restamp(self) -> str:
         """Tell other processes that rows changed; returns the new stamp."""
         stamp = uuid.uuid4().hex
-        self._rows.modify(metadata={**self._identity, "stamp": stamp})
+        self._judged.modify(metadata={**self._identity, "stamp": stamp})
         return stamp

@@ -41,6 +41,11 @@ class Embedder(Protocol):
         """Length d of a vector."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """The same for the same vectors: unlike the name, it differs where the weights do."""
+        ...
+
     def embed(self, texts: Sequence[str]) -> Embeddings:
         """(n, d) float32, rows of unit length."""
         ...

@@ -123,8 +123,8 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
 
 
 def _session(model: bytes) -> Any:
-    import onnxruntime  # type: ignore[import-untyped]
-    from onnxruntime.capi import onnxruntime_pybind11_state as state  # type: ignore[import-untyped]
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
     # One thread a pass: with more, threads that spin for each other make a busy machine slower.

@@ -13,7 +13,15 @@ import numpy as np
 from aios_eccos.values import HistoryTable, Record
 
 from .mirror import Mirror, build_table
-from .store import Embeddings, Neighbors, check_embeddings, recency, update_row, verdict
+from .store import (
+    Embeddings,
+    Neighbors,
+    check_embeddings,
+    is_judged,
+    rank,
+    update_row,
+    verdict,
+)
 
 
 class MemoryHistory:
@@ -29,7 +37,7 @@ class MemoryHistory:
         self._store_text = store_text
         self._rows: dict[str, tuple[Record, Embeddings]] = {}
         self._version = 0
-        self._matrix: tuple[int, Embeddings] | None = None
+        self._judged: tuple[int, list[str], Embeddings] | None = None
         self._lock = threading.RLock()
 
     @property
@@ -59,10 +67,10 @@ class MemoryHistory:
         """See `HistoryStore.nearest`."""
         with self._lock:
             queries = check_embeddings(embeddings, None, self._dimension or embeddings.shape[-1])
-            ids = list(self._rows)
+            ids, vectors = self._stacked()
             if not ids:
                 return Mirror().neighbors([[] for _ in queries], models, k)
-            cosine = queries @ self._stacked().T
+            cosine = queries @ vectors.T
             take = min(k, len(ids))
             order = np.argsort(-cosine, axis=1, kind="stable")[:, :take]
             near = [
@@ -71,10 +79,13 @@ class MemoryHistory:
             found = {record_id for row in near for record_id, _ in row}
             return Mirror(self._rows[i][0] for i in found).neighbors(near, models, k)
 
-    def _stacked(self) -> Embeddings:
-        if self._matrix is None or self._matrix[0] != self._version:
-            self._matrix = self._version, np.stack([row[1] for row in self._rows.values()])
-        return self._matrix[1]
+    def _stacked(self) -> tuple[list[str], Embeddings]:
+        """Ids and vectors of the judged rows."""
+        if self._judged is None or self._judged[0] != self._version:
+            rows = [row for row in self._rows.values() if is_judged(row[0])]
+            vectors = np.array([vector for _, vector in rows], dtype=np.float32)
+            self._judged = self._version, [record.id for record, _ in rows], vectors
+        return self._judged[1:]
 
     def table(
         self, *, limit: int | None = None, splits: Collection[str] | None = None
@@ -82,7 +93,9 @@ class MemoryHistory:
         """See `HistoryStore.table`."""
         with self._lock:
             rows = [r for r in self._rows.values() if splits is None or r[0].split in splits]
-            rows = sorted(rows, key=lambda row: recency(row[0].created, row[0].id))[:limit]
+            rows = sorted(rows, key=lambda row: rank(is_judged(row[0]), row[0].created, row[0].id))[
+                :limit
+            ]
             matrix = np.array([row[1] for row in rows], dtype=np.float32)
             return build_table(
                 [row[0] for row in rows], matrix.reshape(len(rows), self._dimension or 0)

@@ -10,10 +10,11 @@ import numpy as np
 
 from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
 
-from .store import Embeddings, Neighbors, recency
+from .store import Embeddings, Neighbors, is_judged, rank
 
 
 class _Label(NamedTuple):
+    judged: bool
     live: bool
     created: float
     split: str
@@ -58,7 +59,11 @@ class Mirror:
             for column, outcome in zip(columns, record.outcomes, strict=True):
                 self._values[row, column] = _facts(outcome)
             self._labels[record.id] = _Label(
-                record.source == "live", record.created, record.split, record.task
+                is_judged(record),
+                record.source == "live",
+                record.created,
+                record.split,
+                record.task,
             )
 
     def drop(self, record_id: str) -> None:
@@ -103,7 +108,7 @@ class Mirror:
             similarity[at, : len(row)] = [cosine for _, cosine in row]
         values = self.values(ids, models, k)
         labels = self._labels
-        gone = _Label(False, 0.0, "", "")
+        gone = _Label(False, False, 0.0, "", "")
         return Neighbors(
             ids=ids,
             similarity=similarity,
@@ -113,14 +118,14 @@ class Mirror:
         )
 
     def newest(self, splits: Collection[str] | None = None) -> list[str]:
-        """The ids of all records, or of those of some splits, in the order of `recency`."""
+        """The ids of all records, or of those of some splits, in the order of `rank`."""
         with self._lock:
             order = sorted(
-                recency(label.created, record_id)
+                rank(label.judged, label.created, record_id)
                 for record_id, label in self._labels.items()
                 if splits is None or label.split in splits
             )
-        return [record_id for _, _, record_id in order]
+        return [record_id for *_, record_id in order]
 
     def surplus(self, most: int) -> list[str]:
         """The ids to give up so that `most` records stay: live ones first, the oldest first."""

@@ -75,5 +75,4 @@ def open_embedder(
     embedder = SentenceEmbedder(find_embedder(setting, allow_download=allow_download))
     if cache_dir is None:
         return embedder
-    cache = EmbeddingCache(cache_dir / "embeddings.sqlite")
-    return CachedEmbedder(embedder, cache, identity=embedder.identity)
+    return CachedEmbedder(embedder, EmbeddingCache(cache_dir / "embeddings.sqlite"))

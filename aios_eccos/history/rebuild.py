@@ -20,7 +20,7 @@ from aios_eccos.values import Record
 
 from .chroma import ChromaHistory
 from .client import close_client, open_folder, open_server, own, translated
-from .collection import NAME, PAGE
+from .collection import NAME, PAGE, UNJUDGED
 from .embedding import Embedder
 from .index import is_sound
 from .open import EMBEDDED, FOLDER
@@ -128,9 +128,9 @@ class _Place:
         """Rename the history, if there is one."""
         if self._url:
             with self.opened() as client, translated():
-                if NAME in _names(client):
-                    old = client.get_collection(NAME, embedding_function=None)
-                    old.modify(name=self.aside)
+                for name in {NAME, UNJUDGED} & set(_names(client)):
+                    old = client.get_collection(name, embedding_function=None)
+                    old.modify(name=f"{name}-{self._name}")
         elif self._folder.exists():
             with translated():
                 self._folder.rename(self.aside)
@@ -139,8 +139,9 @@ class _Place:
         """Remove what was set aside."""
         if self._url:
             with self.opened() as client, translated():
-                if self.aside in _names(client):
-                    client.delete_collection(self.aside)
+                mine = {f"{name}-{self._name}" for name in (NAME, UNJUDGED)}
+                for name in mine & set(_names(client)):
+                    client.delete_collection(name)
         else:
             shutil.rmtree(self.aside, ignore_errors=True)
 
@@ -153,19 +154,22 @@ def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings
     """The old rows with their vectors, as far as they can be used; None if nothing can be read."""
     try:
         with place.opened() as client, translated():
-            if NAME not in _names(client):
-                return []
-            old = client.get_collection(NAME, embedding_function=None)
             mine = {"embedder": embedder.name, "dimension": embedder.dimension}
-            same = place.is_sound() and mine.items() <= (old.metadata or {}).items()
-            ids = list(old.get(include=[])["ids"])
-            rows: list[tuple[Record, Embeddings | None]] = []
-            for start in range(0, len(ids), PAGE):
-                got = old.get(ids=ids[start : start + PAGE], include=["metadatas"])
-                vectors = _vectors(old, got["ids"]) if same else {}
-                for record_id, metadata in zip(got["ids"], got["metadatas"], strict=True):
-                    rows.append((from_metadata(record_id, metadata), vectors.get(record_id)))
-            return rows
+            sound, names = place.is_sound(), _names(client)
+            rows: dict[str, tuple[Record, Embeddings | None]] = {}
+            for name in (UNJUDGED, NAME):  # of a row in both, the judged one counts
+                if name not in names:
+                    continue
+                old = client.get_collection(name, embedding_function=None)
+                same = sound and mine.items() <= (old.metadata or {}).items()
+                ids = list(old.get(include=[])["ids"])
+                for start in range(0, len(ids), PAGE):
+                    got = old.get(ids=ids[start : start + PAGE], include=["metadatas"])
+                    vectors = _vectors(old, got["ids"]) if same else {}
+                    for record_id, metadata in zip(got["ids"], got["metadatas"], strict=True):
+                        record = from_metadata(record_id, metadata)
+                        rows[record_id] = record, vectors.get(record_id)
+            return list(rows.values())
     except HistoryError as error:
         log.warning("the old history cannot be read: %s", error)
         return None

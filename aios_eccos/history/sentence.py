@@ -59,7 +59,7 @@ class SentenceEmbedder:
 
     @property
     def identity(self) -> str:
-        """The name and a hash of the weights' ends: the same for the same vectors."""
+        """See `Embedder.identity`: the name and a hash of the weights' ends."""
         digest = hashlib.sha256()
         for path in sorted(self.source.path.glob("*.safetensors")):
             size = path.stat().st_size

@@ -17,8 +17,9 @@ from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
 
 Embeddings: TypeAlias = NDArray[np.float32]
 
-#: Version of what is stored; a store made by a newer one is refused.
-SCHEMA = 1
+#: Version of what is stored; a store made by a newer one is refused. Of 1, rows that nobody has
+#: judged lay among the others.
+SCHEMA = 2
 
 #: Two embeddings of one text differ by less (float rounding of other batch sizes).
 SAME_EMBEDDING = 1e-4
@@ -69,7 +70,11 @@ class HistoryStore(Protocol):
         ...
 
     def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        """The k records nearest to each of the (n, d) unit rows, by cosine."""
+        """The k judged records nearest to each of the (n, d) unit rows, by cosine.
+
+        Live calls without a verdict (see `is_judged`) say nothing about success, and would take
+        the places of those that do.
+        """
         ...
 
     def table(
@@ -77,8 +82,9 @@ class HistoryStore(Protocol):
     ) -> HistoryTable:
         """The history as arrays: at most `limit` rows; only `splits` if given.
 
-        The newest day comes first. Within a day (UTC) the order is as good as random but always
-        the same, so that the first rows are a sample of a data set and not the end of its file.
+        Judged records come first, of those the newest day. Within a day (UTC) the order is as good
+        as random but always the same, so that the first rows are a sample of a data set and not
+        the end of its file.
         """
         ...
 
@@ -132,9 +138,14 @@ def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
     )
 
 
-def recency(created: float, record_id: str) -> tuple[int, int, str]:
+def is_judged(record: Record) -> bool:
+    """Whether the correctness of any model is known; that of no whole answer is not."""
+    return any(o.error is None and o.correctness is not None for o in record.outcomes)
+
+
+def rank(judged: bool, created: float, record_id: str) -> tuple[bool, int, int, str]:
     """Sort key of the order that `HistoryStore.table` has."""
-    return -int(created // 86_400), zlib.crc32(record_id.encode()), record_id
+    return not judged, -int(created // 86_400), zlib.crc32(record_id.encode()), record_id
 
 
 def update_row(

@@ -28,10 +28,17 @@ Open = Callable[..., HistoryStore]
 class ToyEmbedder:
     """Vectors from a hash of the text: equal texts are near, others are anywhere."""
 
-    def __init__(self, name: str = "toy", dimension: int = DIMENSION) -> None:
+    def __init__(
+        self, name: str = "toy", dimension: int = DIMENSION, weights: str | None = None
+    ) -> None:
         self.name = name
+        self.weights = weights
         self.dimension = dimension
         self.embedded: list[str] = []
+
+    @property
+    def identity(self) -> str:
+        return self.weights or self.name
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
         self.embedded += texts

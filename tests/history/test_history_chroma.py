@@ -6,8 +6,10 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from history_world import (
     DIMENSION,
@@ -24,9 +26,11 @@ from aios_eccos.history import chroma, client, collection
 from aios_eccos.history.chroma import ChromaHistory
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import open_history
-from aios_eccos.values import Outcome
+from aios_eccos.history.rows import to_metadata
+from aios_eccos.values import Outcome, Record
 
 DAY_S = 86_400.0
+NOW = time.time()
 
 
 def opened(state: Path, setting: str = "embedded", **options: object) -> ChromaHistory:
@@ -137,6 +141,86 @@ def test_a_foreign_collection_is_refused(tmp_path: Path) -> None:
     client.close_client(raw)
     with pytest.raises(HistoryError, match="schema None"):
         opened(tmp_path)
+
+
+def mixed(n: int) -> list[Record]:
+    """Records of which every second is a live one without a verdict."""
+    return [
+        replace(each, source="live", outcomes=(Outcome("small", None, 9),), created=NOW)
+        if i % 2
+        else each
+        for i, each in enumerate(some_records(n))
+    ]
+
+
+def as_schema_1(raw: object) -> None:
+    """Lay the rows as the first schema did: all of them in one collection."""
+    known = {"embedder": "toy", "dimension": DIMENSION}
+    for name in (collection.NAME, collection.UNJUDGED):
+        raw.delete_collection(name)  # type: ignore[attr-defined]
+    old = raw.create_collection(  # type: ignore[attr-defined]
+        collection.NAME,
+        embedding_function=None,
+        configuration={"hnsw": {"space": "cosine"}},
+        metadata={"schema": 1, **known},
+    )
+    rows = mixed(30)
+    metadatas = [to_metadata(each) for each in rows]
+    old.add(ids=[each.id for each in rows], embeddings=vectors(30), metadatas=metadatas)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_what_schema_1_laid_together_is_parted(
+    clean_server: ChromaServer, tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "PAGE", 7)
+    setting = clean_server.url if shared else "embedded"
+    opened(tmp_path, setting).close()
+    folder = tmp_path / "history" / "chroma"
+    raw = client.open_server(setting) if shared else client.open_folder(folder)
+    as_schema_1(raw)
+    client.close_client(raw)
+    for _ in range(2):
+        store = opened(tmp_path, setting)
+        assert store._rows.counts() == (15, 30)
+        assert store.count() == len(store.table()) == 30
+        found = store.nearest(vectors(1), MODELS, 30).ids[0]
+        assert set(found) == {f"r{i:03}" for i in range(0, 30, 2)}
+        np.testing.assert_allclose(store.recall(["r001"])["r001"][1], vectors(2)[1], atol=1e-6)
+        assert store.add(mixed(30), vectors(30)) == 0
+        assert store._rows._judged.metadata["schema"] == collection.SCHEMA
+        store.close()
+
+
+def test_a_move_that_broke_off_leaves_the_verdict(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.add(mixed(2), vectors(2))
+    before = store._rows.read(["r001"], vectors=True)
+    store.judge("r001", "small", 1.0)
+    stale, vector = before["r001"]
+    store._rows._unjudged.add(ids=["r001"], embeddings=vector[None], metadatas=[to_metadata(stale)])
+    store.close()
+    store = opened(tmp_path)
+    table = store.table()
+    assert table.correctness[table.ids.index("r001")].tolist()[1] == 1.0
+    assert store.recall(["r001"])["r001"][0].outcomes[0].correctness == 1.0
+    assert store.judge("r001", "small", 0.0)
+    assert store.count() == 2
+    store.close()
+
+
+def test_rows_may_leave_until_few_are_left(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    live = [replace(each, agent="ann" if i > 2 else "") for i, each in enumerate(mixed(2600))]
+    live = [replace(each, outcomes=(Outcome("small", None, 9),)) for each in live]
+    store.add(live, vectors(2600))
+    assert store.forget(agent="ann") == 2597
+    store.close()
+    store = opened(tmp_path)
+    assert store._rows.counts() == (0, 3)
+    assert store.judge("r000", "small", 1.0)
+    assert store.nearest(vectors(1), MODELS, 3).ids == (("r000",),)
+    store.close()
 
 
 def index_of(folder: Path) -> Path:

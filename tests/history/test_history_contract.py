@@ -152,6 +152,63 @@ def test_a_verdict_is_kept(store: HistoryStore) -> None:
     assert store.table().output_tokens[0, 0] == 50
 
 
+def unjudged(n: int) -> list[Record]:
+    return [record(f"live{i}", Outcome("small", None, 50), source="live") for i in range(n)]
+
+
+def test_neighbors_are_judged(store: HistoryStore) -> None:
+    query = vectors(1)
+    near = unit((query + vectors(200, seed=2) * 0.01).tolist())
+    store.add(unjudged(200), near)
+    assert store.nearest(query, MODELS, 5).ids == ((),)
+    judged = some_records(5)
+    store.add(judged, vectors(5, seed=3))
+    found = store.nearest(query, MODELS, 5)
+    assert set(found.ids[0]) == {each.id for each in judged}
+    assert not np.isnan(found.correctness).any()
+    assert set(store.nearest(query, MODELS, 50).ids[0]) == {each.id for each in judged}
+
+    assert store.judge("live7", "small", 0.5)
+    found = store.nearest(query, ("small",), 5)
+    assert found.ids[0][0] == "live7"
+    assert found.correctness[0, 0, 0] == 0.5
+    np.testing.assert_allclose(found.similarity[0, 0], query[0] @ near[7], atol=1e-5)
+    assert store.count() == 205
+    np.testing.assert_allclose(store.recall(["live7"])["live7"][1], near[7], atol=1e-6)
+
+
+def test_a_row_is_judged_by_merging_too_and_is_so_no_longer_when_the_answer_was_none(
+    store: HistoryStore,
+) -> None:
+    store.add(unjudged(1), vectors(1))
+    assert store.add([record("live0", Outcome("small", 1.0), text="")]) == 1
+    assert store.nearest(vectors(1), MODELS, 1).ids == (("live0",),)
+    store.add([record("live0", Outcome("small", error="truncated"), text="")])
+    assert store.nearest(vectors(1), MODELS, 1).ids == ((),)
+    assert store.count() == len(store.table()) == 1
+
+
+def test_the_table_prefers_judged_rows(store: HistoryStore) -> None:
+    rows = unjudged(40) + some_records(6)  # the live ones are newer
+    store.add(rows, vectors(46))
+    assert set(store.table(limit=6).ids) == {f"r{i:03}" for i in range(6)}
+    table = store.table(limit=10)
+    assert set(table.ids[:6]) == {f"r{i:03}" for i in range(6)}
+    assert np.isnan(table.correctness[6:]).all()
+    assert not np.isnan(table.output_tokens[6:]).all()
+    store.judge("live3", "small", 1.0)
+    assert store.table(limit=1).ids == ("live3",)
+
+
+def test_rows_that_nobody_judged_are_forgotten_too(store: HistoryStore) -> None:
+    rows = [replace(each, agent="ann") for each in unjudged(4)]
+    store.add(rows, vectors(4))
+    store.judge("live0", "small", 1.0)
+    assert store.forget(agent="ann") == 4
+    assert store.count() == 0
+    assert store.nearest(vectors(1), MODELS, 1).ids == ((),)
+
+
 def test_a_verdict_on_an_unknown_record_is_none(store: HistoryStore) -> None:
     version = store.version
     assert not store.judge("nobody", "small", 1.0)

@@ -341,11 +341,11 @@ def test_a_failed_load_is_kept(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def cached(
-    path: Path, *, identity: str | None = None, progress: list[int] | None = None
+    path: Path, *, weights: str | None = None, progress: list[int] | None = None
 ) -> tuple[CachedEmbedder, ToyEmbedder]:
-    toy = ToyEmbedder()
+    toy = ToyEmbedder(weights=weights)
     seen = progress if progress is not None else []
-    return CachedEmbedder(toy, EmbeddingCache(path), identity=identity, progress=seen.append), toy
+    return CachedEmbedder(toy, EmbeddingCache(path), progress=seen.append), toy
 
 
 def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
@@ -384,10 +384,11 @@ def test_layers_are_cached_beside_embeddings(tmp_path: Path) -> None:
 
 
 def test_other_weights_have_other_vectors(tmp_path: Path) -> None:
-    cached(tmp_path / "e.sqlite", identity="one")[0].embed(["a"])
-    other, toy = cached(tmp_path / "e.sqlite", identity="two")
+    cached(tmp_path / "e.sqlite", weights="one")[0].embed(["a"])
+    other, toy = cached(tmp_path / "e.sqlite", weights="two")
     other.embed(["a"])
     assert toy.embedded == ["a"]
+    assert (other.name, other.identity) == ("toy", "two")
 
 
 def test_no_texts_through_the_cache(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_bad_lists_are_named(text):
 class Stub:
     """Embeds a question of the little world by the angle in its text."""
 
-    name, dimension = "stub", 2
+    name, dimension, identity = "stub", 2, "stub"
 
     def embed_with_layers(self, texts):
         angle = np.array([float(text.rsplit(" ", 1)[1]) for text in texts])
