@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -167,6 +168,10 @@ class Kernel:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        # A stock kernel leaves its tool server; so does any kernel after SIGKILL.
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     def _wait(self) -> None:
         assert self.process is not None

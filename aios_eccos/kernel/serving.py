@@ -62,6 +62,7 @@ class Serving:
     def __init__(self, open_engine: Callable[[Config], Engine]) -> None:
         self._open_engine = open_engine
         self._lock = threading.Lock()
+        self._ending = threading.Lock()
         self._engine: Engine | None = None
         self._adapter: EccosAdapter | None = None
         self._config: Config | None = None
@@ -183,21 +184,25 @@ class Serving:
             settle(syscall, self._adapter.error_response(failure, None))
 
     def close(self, grace_s: float = GRACE_S) -> None:
-        """End: waiting calls get an error at once, calls in flight after `grace_s`; idempotent."""
-        with self._lock:
-            engine, self._engine = self._engine, None
-        if engine is None:
-            return
-        engine.dispatcher.stop()
-        end = time.monotonic() + grace_s
-        while self._in_flight and time.monotonic() < end:
-            time.sleep(0.02)
-        with self._lock:
-            left = list(self._in_flight.values())
-            self._in_flight.clear()
-        for ticket in left:
-            self.refuse(ticket.syscall, ENDING)
-        engine.close()
+        """End: waiting calls get an error at once, calls in flight after `grace_s`; idempotent.
+
+        Whoever comes second waits for the first: the process ends after that, with all its threads.
+        """
+        with self._ending:
+            with self._lock:
+                engine, self._engine = self._engine, None
+            if engine is None:
+                return
+            engine.dispatcher.stop()
+            end = time.monotonic() + grace_s
+            while self._in_flight and time.monotonic() < end:
+                time.sleep(0.02)
+            with self._lock:
+                left = list(self._in_flight.values())
+                self._in_flight.clear()
+            for ticket in left:
+                self.refuse(ticket.syscall, ENDING)
+            engine.close()
 
     def _run(self, ticket: Ticket, model: str, seconds_left: float) -> Answer:
         """One request, through the adapter in force when it starts, not when it was queued."""
