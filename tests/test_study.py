@@ -1,0 +1,76 @@
+"""What is learnt of a history of which nobody has judged most."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aios_eccos import study as studying
+from aios_eccos.config import Settings
+from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.predict.pricing import price_table
+from aios_eccos.study import study
+from aios_eccos.values import Model, Outcome, Record
+
+POOL = (
+    Model("small", input_price=1e-7, output_price=1e-7),
+    Model("large", input_price=1e-5, output_price=1e-5),
+)
+PRICES = price_table(POOL)
+SETTINGS = Settings(predictor="retrieval")
+
+
+def angles(n, seed):
+    turn = np.random.default_rng(seed).uniform(0, np.pi / 2, n)
+    return np.stack([np.cos(turn), np.sin(turn)], axis=1).astype(np.float32)
+
+
+def judged_history(*, tokens=20):
+    history = MemoryHistory()
+    rows = [
+        Record(
+            f"j{i}",
+            f"text {i}",
+            50,
+            (Outcome("small", float(i % 3 > 0), tokens), Outcome("large", 1.0, 20)),
+            created=1.0,
+        )
+        for i in range(200)
+    ]
+    history.add(rows, angles(200, 0))
+    return history
+
+
+def add_live(history, n, tokens=20):
+    """Newer calls that nobody has judged."""
+    rows = [
+        Record(f"l{i}", "", 50, (Outcome("small", None, tokens),), source="live", created=9e8)
+        for i in range(n)
+    ]
+    history.add(rows, angles(n, 1))
+
+
+@pytest.mark.parametrize("limit", [250, 8000])
+def test_calls_without_a_verdict_do_not_move_the_price(monkeypatch, limit) -> None:
+    monkeypatch.setattr(studying, "BOOK_ROWS", limit)
+    history = judged_history()
+    before = study(history, None, SETTINGS, PRICES).book.curve()
+    add_live(history, 1000)
+    after = study(history, None, SETTINGS, PRICES).book.curve()
+    assert after.verdicts == before.verdicts == 200
+    for name in ("prices", "promised", "realised", "cost"):
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name))
+
+
+def test_their_lengths_stand_in_where_judged_rows_have_none() -> None:
+    history = judged_history(tokens=None)
+    add_live(history, 1000, tokens=300)
+    knowledge = study(history, None, SETTINGS, PRICES)
+    assert np.isfinite(knowledge.book.curve().cost).all()
+    assert knowledge.predictor.means.output_tokens.tolist() == [20.0, 300.0]
+
+
+def test_without_verdicts_there_is_no_price() -> None:
+    history = MemoryHistory()
+    add_live(history, 100)
+    assert study(history, None, SETTINGS, PRICES).book is None
