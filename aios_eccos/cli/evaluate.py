@@ -71,6 +71,7 @@ def evaluate(
     from ..evaluate.report import as_json, tables
     from ..history.open import open_embedder
     from ..locate import cache_dir
+    from ..predict.pricing import with_facts
 
     begun = time.monotonic()
     screen = console(json_file)
@@ -81,7 +82,9 @@ def evaluate(
     dataset = load_dataset(data)
     for bad in dataset.bad[:5]:
         typer.echo(f"left out: {bad}", err=True)
-    models = pool(dataset.models, load_prices(prices) if prices else {}, wanted.plan.limits, 32)
+    known = load_prices(prices) if prices else {}
+    models = [with_facts(m) for m in pool(dataset.models, known, wanted.plan.limits, 32)]
+    _warn_of_prices(models)
     embedder = open_embedder(cache_dir=cache_dir())
     whole = "all" in wanted.strategies
     results = _measure(dataset, models, embedder, wanted, cache_dir() / "evaluate", whole)
@@ -117,6 +120,17 @@ def evaluate(
     if dataset.bad:
         typer.echo(f"{len(dataset.bad)} malformed rows were left out", err=True)
         raise typer.Exit(1)
+
+
+def _warn_of_prices(models: list[Model]) -> None:
+    """Say where costs are not what they seem."""
+    from ..predict.pricing import price_table, state_of
+
+    unknown = [model.name for model in models if state_of(model) == "unknown"]
+    if not price_table(models).money:
+        typer.echo("no prices: costs are output tokens x model size, not dollars", err=True)
+    elif unknown:
+        typer.echo(f"no price, the pool's highest is taken: {', '.join(unknown)}", err=True)
 
 
 def _can_write(json_file: str | None, plot: Path | None, report: Path | None) -> None:

@@ -184,6 +184,16 @@ def test_a_stream_under_limits_in_recorded_order(command):
     assert (body["mode"], body["order"]) == ("stream", "recorded")
 
 
+def test_missing_prices_are_said(command, files, tmp_path):
+    quick = ("--predictor", "retrieval", "--strategies", "random", "--floors", "0.6")
+    some = tmp_path / "some.json"
+    some.write_text('{"models": {"cheap": {"input": 1, "output": 1}}}')
+    assert "highest is taken: middle, strong" in command(*quick, "--prices", some).output
+    none = tmp_path / "none.json"
+    none.write_text('{"models": {}}')
+    assert "not dollars" in command(*quick, "--prices", none).output
+
+
 def test_malformed_rows_are_counted_and_make_it_exit_with_1(command, tmp_path):
     data = write(tmp_path / "bad.jsonl.gz", [*rows(), {"query": "no outputs"}])
     done = command("--predictor", "retrieval", "--strategies", "random", data=data)
