@@ -148,6 +148,11 @@ def close_client(client: Any) -> None:
         session.close()
 
 
+def names_of(client: Any) -> list[str]:
+    """The names of a client's collections."""
+    return [str(getattr(each, "name", each)) for each in client.list_collections()]
+
+
 def _sessions(client: Any) -> list[httpx.Client]:
     """A client's connections, which it offers no way to set up or to close."""
     import httpx

@@ -7,6 +7,7 @@ the judged need no filter: Chroma's takes more time than the search, the more th
 from __future__ import annotations
 
 import itertools
+import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,9 +17,11 @@ import numpy as np
 from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.values import Record
 
-from .client import translated
+from .client import names_of, translated
 from .rows import from_metadata, to_metadata
 from .store import SCHEMA, Embeddings, is_judged
+
+log = logging.getLogger("aios_eccos.history")
 
 NAME = "eccos_history"
 #: Where the rows lie that nobody has judged, as most live calls.
@@ -45,6 +48,8 @@ class ChromaCollection:
         self._identity = {"schema": SCHEMA, "embedder": embedder, "dimension": dimension}
         with translated():
             self._judged = self._open(NAME)
+            if self._is_old(self._judged) and UNJUDGED not in names_of(client):
+                self._set_apart()
             self._unjudged = self._open(UNJUDGED)
             most = int(client.get_max_batch_size())
             #: Most rows written at a time.
@@ -52,8 +57,8 @@ class ChromaCollection:
         if not shared:
             for rows in (self._judged, self._unjudged):
                 self._probe(rows)
-        if self._judged.metadata["schema"] < SCHEMA:
-            self._part()
+        self._part(self._judged, judged=True)
+        self._part(self._unjudged, judged=False)
 
     def _open(self, name: str) -> Any:
         rows = self._client.get_or_create_collection(
@@ -93,13 +98,36 @@ class ChromaCollection:
         if len(found["ids"][0]) < wanted:
             raise ValueError("the index does not hold the rows")
 
+    def _is_old(self, rows: Any) -> bool:
+        return bool(rows.metadata["schema"] < SCHEMA)
+
+    def _set_apart(self) -> None:
+        """Make of what schema 1 laid together the unjudged rows, from which the judged ones move.
+
+        Not the other way around: searches are slow for good among the remains of many deleted rows.
+        """
+        for page in self._pages(self._judged):
+            rows = self._read(self._judged, page, vectors=False).values()
+            if not all(is_judged(record) for record, _ in rows):
+                self._judged.modify(name=UNJUDGED)
+                self._judged = self._open(NAME)
+                return
+
     @translated()
-    def _part(self) -> None:
-        """Move what nobody has judged from among the others, where schema 1 had it."""
-        ids = list(self._judged.get(include=[])["ids"])
+    def _part(self, rows: Any, *, judged: bool) -> None:
+        """Move what does not belong there out of what an older version wrote."""
+        if not self._is_old(rows):
+            return
+        log.info("the history is brought from schema 1 to %s: %s rows", SCHEMA, rows.count())
+        for page in self._pages(rows):
+            found = self._read(rows, page, vectors=True)
+            self._write({i: row for i, row in found.items() if is_judged(row[0]) != judged})
+        rows.modify(metadata=self._identity)
+
+    def _pages(self, rows: Any) -> Iterator[list[str]]:
+        ids = list(rows.get(include=[])["ids"])
         for start in range(0, len(ids), PAGE):
-            self._write(self._read(self._judged, ids[start : start + PAGE], vectors=True))
-        self.restamp()
+            yield ids[start : start + PAGE]
 
     @translated()
     def counts(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from aios_eccos.errors import HistoryError
 from aios_eccos.values import Record
 
 from .chroma import ChromaHistory
-from .client import close_client, open_folder, open_server, own, translated
+from .client import close_client, names_of, open_folder, open_server, own, translated
 from .collection import NAME, PAGE, UNJUDGED
 from .embedding import Embedder
 from .index import is_sound
@@ -128,7 +128,7 @@ class _Place:
         """Rename the history, if there is one."""
         if self._url:
             with self.opened() as client, translated():
-                for name in {NAME, UNJUDGED} & set(_names(client)):
+                for name in {NAME, UNJUDGED} & set(names_of(client)):
                     old = client.get_collection(name, embedding_function=None)
                     old.modify(name=f"{name}-{self._name}")
         elif self._folder.exists():
@@ -140,14 +140,10 @@ class _Place:
         if self._url:
             with self.opened() as client, translated():
                 mine = {f"{name}-{self._name}" for name in (NAME, UNJUDGED)}
-                for name in mine & set(_names(client)):
+                for name in mine & set(names_of(client)):
                     client.delete_collection(name)
         else:
             shutil.rmtree(self.aside, ignore_errors=True)
-
-
-def _names(client: Any) -> list[str]:
-    return [str(getattr(each, "name", each)) for each in client.list_collections()]
 
 
 def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings | None]] | None:
@@ -155,7 +151,7 @@ def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings
     try:
         with place.opened() as client, translated():
             mine = {"embedder": embedder.name, "dimension": embedder.dimension}
-            sound, names = place.is_sound(), _names(client)
+            sound, names = place.is_sound(), names_of(client)
             rows: dict[str, tuple[Record, Embeddings | None]] = {}
             for name in (UNJUDGED, NAME):  # of a row in both, the judged one counts
                 if name not in names:

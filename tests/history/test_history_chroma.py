@@ -153,8 +153,8 @@ def mixed(n: int) -> list[Record]:
     ]
 
 
-def as_schema_1(raw: object) -> None:
-    """Lay the rows as the first schema did: all of them in one collection."""
+def as_schema_1(raw: object, rows: list[Record]) -> None:
+    """Lay rows as the first schema did: all of them in one collection."""
     known = {"embedder": "toy", "dimension": DIMENSION}
     for name in (collection.NAME, collection.UNJUDGED):
         raw.delete_collection(name)  # type: ignore[attr-defined]
@@ -164,9 +164,8 @@ def as_schema_1(raw: object) -> None:
         configuration={"hnsw": {"space": "cosine"}},
         metadata={"schema": 1, **known},
     )
-    rows = mixed(30)
     metadatas = [to_metadata(each) for each in rows]
-    old.add(ids=[each.id for each in rows], embeddings=vectors(30), metadatas=metadatas)
+    old.add(ids=[each.id for each in rows], embeddings=vectors(len(rows)), metadatas=metadatas)
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -178,7 +177,7 @@ def test_what_schema_1_laid_together_is_parted(
     opened(tmp_path, setting).close()
     folder = tmp_path / "history" / "chroma"
     raw = client.open_server(setting) if shared else client.open_folder(folder)
-    as_schema_1(raw)
+    as_schema_1(raw, mixed(30))
     client.close_client(raw)
     for _ in range(2):
         store = opened(tmp_path, setting)
@@ -188,8 +187,35 @@ def test_what_schema_1_laid_together_is_parted(
         assert set(found) == {f"r{i:03}" for i in range(0, 30, 2)}
         np.testing.assert_allclose(store.recall(["r001"])["r001"][1], vectors(2)[1], atol=1e-6)
         assert store.add(mixed(30), vectors(30)) == 0
-        assert store._rows._judged.metadata["schema"] == collection.SCHEMA
+        for rows in (store._rows._judged, store._rows._unjudged):
+            assert rows.metadata["schema"] == collection.SCHEMA
         store.close()
+
+
+def test_judged_rows_of_schema_1_stay_where_they_are(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    raw = client.open_folder(tmp_path / "history" / "chroma")
+    as_schema_1(raw, some_records(9))
+    before = raw.get_collection(collection.NAME, embedding_function=None).id
+    client.close_client(raw)
+    store = opened(tmp_path)
+    assert store._rows.counts() == (9, 9)
+    assert store._rows._judged.id == before
+    assert store._rows._judged.metadata["schema"] == collection.SCHEMA
+    store.close()
+
+
+def test_what_an_older_kernel_still_writes_is_parted_at_the_next_opening(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    stray = mixed(2)[1]
+    store._rows._judged.add(ids=[stray.id], embeddings=vectors(1), metadatas=[to_metadata(stray)])
+    old = {"schema": 1, "embedder": "toy", "dimension": DIMENSION, "stamp": "of the older one"}
+    store._rows._judged.modify(metadata=old)
+    store.close()
+    store = opened(tmp_path)
+    assert store._rows.counts() == (0, 1)
+    assert store.nearest(vectors(1), MODELS, 1).ids == ((),)
+    store.close()
 
 
 def test_a_move_that_broke_off_leaves_the_verdict(tmp_path: Path) -> None:
