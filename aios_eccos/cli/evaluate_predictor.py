@@ -31,6 +31,9 @@ def evaluate_predictor(
     parts: Annotated[
         str | None, typer.Option(help="Studies to run, `a,b`; `none`; default all.")
     ] = None,
+    new_model: Annotated[
+        str | None, typer.Option(help="Whose outcomes are hidden; default one of middle strength.")
+    ] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write JSON here; `-` is standard output.")
     ] = None,
@@ -55,6 +58,7 @@ def evaluate_predictor(
             resplits=resplits,
             seed=seed,
             parts=chosen,
+            new=new_model,
             progress=lambda step: status.update(step),
         )
     head = {"schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": digest}

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from aios_eccos.errors import DataError
 from aios_eccos.evaluate.predictor_split import (
     Forecasts,
     Recorded,
@@ -49,6 +50,7 @@ def evaluate_predictor(
     resplits: int = 5,
     seed: int = 0,
     parts: Collection[str] = PARTS,
+    new: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Report:
     """Measure on splits 0 to `resplits` - 1; every number is on test rows that no fit has seen.
@@ -56,7 +58,13 @@ def evaluate_predictor(
     Args:
         targets: success levels at which costs are compared with peers'; default the floors.
         parts: which studies to run besides the predictors' own rows.
+        new: the model whose outcomes are hidden in the study of new models.
+
+    Raises:
+        DataError: a split has no test rows, or `new` is unknown.
     """
+    if new is not None and new not in data.table.models:
+        raise DataError(f"{new!r} is not in the data: {', '.join(data.table.models)}")
     rows: list[dict[str, Any]] = []
     hybrids: list[Forecasts] = []
     deviations: list[list[float]] = []
@@ -97,7 +105,7 @@ def evaluate_predictor(
         ]
     if "new_model" in parts:
         progress("new model")
-        body["new_model"] = new_model(data, 0, seed, middle_model(data))
+        body["new_model"] = new_model(data, 0, seed, new or middle_model(data))
     if "shift" in parts and len(set(data.table.tasks)) > 1:
         progress("shift")
         body["shift"] = shift(data, seed, (ETA, 2 * ETA))

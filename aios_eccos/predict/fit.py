@@ -17,8 +17,9 @@ from aios_eccos.values import BoolArray, FloatArray
 SHARED = 0.6
 #: Ridge on coordinates; 0.5 to 2 measure the same within .001 of Brier.
 RIDGE = 1.0
-#: Prior standard deviation, in log-odds, of a model's mean around the pool's (or its declared).
-LEVEL_SPREAD = 1.0
+#: Prior standard deviation, in log-odds, of a model's mean around the pool's (or its declared),
+#: where fewer than `MANY` models are known to tell it from; at least `LEAST_SPREAD`.
+LEVEL_SPREAD, MANY, LEAST_SPREAD = 1.0, 3, 0.3
 #: Ridge of the length regression.
 LENGTH_RIDGE = 2.0
 #: Log-odds are kept within this: nobody is sure beyond 1 in 150.
@@ -37,14 +38,17 @@ def log_odds(p: FloatArray) -> FloatArray:
 
 
 def fit_success(
-    coordinates: Floats, correctness: FloatArray, level: FloatArray
+    coordinates: Floats,
+    correctness: FloatArray,
+    level: FloatArray,
+    spread: float = LEVEL_SPREAD,
 ) -> tuple[Floats, Floats]:
     """Logistic functions of the coordinates, coupled over models; missing outcomes masked.
 
     Args:
         coordinates: (n, rank).
         correctness: (n, m) in 0..1, NaN = missing.
-        level: (m,) prior log-odds of each model.
+        level: (m,) prior log-odds of each model; spread: its standard deviation.
 
     Returns:
         Slopes (rank, m) and offsets (m,). A model without outcomes gets the shared function.
@@ -56,14 +60,16 @@ def fit_success(
         return loss, np.asarray(0.5 * (1 + np.tanh(0.5 * z)) - target, dtype=np.float32)
 
     start = _starting_level(correctness, level)
-    return _fit_coupled(coordinates, ~np.isnan(correctness), logistic, start, level, RIDGE)
+    return _fit_coupled(coordinates, ~np.isnan(correctness), logistic, start, level, RIDGE, spread)
 
 
 def fit_lengths(coordinates: Floats, tokens: FloatArray) -> tuple[Floats, Floats]:
-    """Gamma regression with log link: functions whose exponential is the mean answer length.
+    """Tweedie regression with log link: functions whose exponential is the mean answer length.
 
     A model's runaway answers weigh on its mean, so a regression of log lengths, scaled to the
-    mean, spreads them over all questions; this one says which questions they come from.
+    mean, spreads them over all questions; this one says which questions they come from. Variance
+    goes by mean^1.5, between Poisson and gamma: on rows of history held back, the spend forecast
+    is then 1 % less biased than by gamma (power 2), its error per call 1 % larger.
 
     Args:
         tokens: (n, m), NaN = missing; a model without any gets the mean of the others'.
@@ -78,12 +84,16 @@ def fit_lengths(coordinates: Floats, tokens: FloatArray) -> tuple[Floats, Floats
     mean = np.maximum(np.where(np.isnan(mean), usual, mean), 1.0)
     ratio = (np.nan_to_num(tokens) / mean).astype(np.float32)
 
-    def gamma(z: Floats) -> tuple[Floats, Floats]:
-        rest = ratio * np.exp(-np.clip(z, -6, 6))
-        return rest + z, np.asarray(1 - rest, dtype=np.float32)
+    def tweedie(z: Floats) -> tuple[Floats, Floats]:
+        half = np.exp(np.clip(z, -6, 6) / 2)
+        rest = ratio / half
+        loss = np.asarray(2 * (rest + half), dtype=np.float32)
+        return loss, np.asarray(half - rest, dtype=np.float32)
 
     level = np.zeros(tokens.shape[1])
-    slopes, offsets = _fit_coupled(coordinates, seen, gamma, level, level, LENGTH_RIDGE)
+    slopes, offsets = _fit_coupled(
+        coordinates, seen, tweedie, level, level, LENGTH_RIDGE, LEVEL_SPREAD
+    )
     return slopes, (offsets + np.log(mean)).astype(np.float32)
 
 
@@ -94,6 +104,7 @@ def _fit_coupled(
     start: FloatArray,
     level: FloatArray,
     ridge: float,
+    spread: float,
     steps: int = 60,
 ) -> tuple[Floats, Floats]:
     """Minimize a masked loss of z = coordinates @ slopes + offsets, slopes correlated over models.
@@ -101,7 +112,7 @@ def _fit_coupled(
     Args:
         seen: (n, m), which entries count.
         loss_of: (n, m) losses of z, and their slopes.
-        start, level: (m,) first offsets, and the prior that they are pulled to.
+        start, level: (m,) first offsets, and the prior that they are pulled to, by `spread`.
     """
     from scipy.optimize import minimize
 
@@ -114,7 +125,7 @@ def _fit_coupled(
         offset = x[rank * m :]
         losses, error = loss_of(coordinates @ (free @ mixing.T) + offset.astype(np.float32))
         error = error * seen
-        pull = (offset - level) / LEVEL_SPREAD**2
+        pull = (offset - level) / spread**2
         slope = (coordinates.T @ error) @ mixing + ridge * free
         value = float(losses.sum(where=seen, dtype=float))
         value += 0.5 * ridge * float((free.astype(float) ** 2).sum())

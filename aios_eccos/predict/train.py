@@ -10,7 +10,16 @@ import numpy as np
 
 from aios_eccos.errors import ArtifactError
 from aios_eccos.predict.features import count_features
-from aios_eccos.predict.fit import Mixer, fit_lengths, fit_success, log_odds, sigmoid
+from aios_eccos.predict.fit import (
+    LEAST_SPREAD,
+    LEVEL_SPREAD,
+    MANY,
+    Mixer,
+    fit_lengths,
+    fit_success,
+    log_odds,
+    sigmoid,
+)
 from aios_eccos.predict.kernel import Floats, Machine, Rows, Space, Whitening
 from aios_eccos.predict.retrieval import Means, leave_one_out
 from aios_eccos.values import FloatArray, HistoryTable
@@ -23,6 +32,8 @@ MAX_ROWS = 20_000
 MIN_ROWS = 40
 #: Success assumed of a model of which nothing is known in a pool of which nothing is known.
 NEUTRAL = 0.6
+#: Verdicts from which on a model's level tells how far levels lie apart.
+KNOWN = 100
 
 Progress = Callable[[str], None]
 
@@ -164,7 +175,8 @@ def _fit(
     chosen = rows.take(index)
     space = Space.fit(whitening, chosen, seed)
     coordinates = space.coordinates(chosen)
-    slopes, offset = fit_success(coordinates, table.correctness[index], level)
+    known = table.correctness[index]
+    slopes, offset = fit_success(coordinates, known, level, level_spread(known))
     lengths, length_offset = fit_lengths(coordinates, table.output_tokens[index])
     slope = np.concatenate([slopes, lengths], axis=1)
     constant = np.concatenate([offset, length_offset])
@@ -198,6 +210,16 @@ def folds(
 
 def _digest(seed: int, name: str) -> str:
     return hashlib.sha256(f"{seed}:fold:{name}".encode()).hexdigest()
+
+
+def level_spread(correctness: FloatArray) -> float:
+    """How far models' levels lie apart, in log-odds, among those with `KNOWN` verdicts."""
+    seen = (~np.isnan(correctness)).sum(axis=0)
+    known = seen >= KNOWN
+    if int(known.sum()) < MANY:
+        return LEVEL_SPREAD
+    means = np.nan_to_num(correctness).sum(axis=0)[known] / seen[known]
+    return max(float(log_odds(means).std(ddof=1)), LEAST_SPREAD)
 
 
 def prior_levels(table: HistoryTable, strengths: dict[str, float]) -> FloatArray:

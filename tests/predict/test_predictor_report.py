@@ -121,6 +121,8 @@ def test_a_file_without_labels_has_no_split_of_its_own(data):
     bare = dataclasses.replace(data.table, splits=("",) * 500)
     with pytest.raises(DataError, match="split 0"):
         dataclasses.replace(data, table=bare).index(0, 0)
+    with pytest.raises(DataError, match="'nobody' is not in the data: small"):
+        predictor_report.evaluate_predictor(data, [0.6], new="nobody")
 
 
 def test_checks_name_each_target_of_a_known_data_set(report):
