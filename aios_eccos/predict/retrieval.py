@@ -59,7 +59,8 @@ class Means:
             correctness=_mean_of_present(table.correctness),
             output_tokens=_mean_of_present(table.output_tokens),
             judged=judged,
-            spacing=_spacing(table.embeddings, sample),
+            # Among judged rows, as only they are neighbors.
+            spacing=_spacing(table.embeddings[~np.isnan(table.correctness).all(axis=1)], sample),
         )
 
     def column(self, name: str) -> int | None:
