@@ -46,7 +46,8 @@ class Row:
     Attributes:
         name: "optimizer" (floor and limits) or "price" (the rule of small batches).
         kind, n: of the instance.
-        value: median milliseconds; peer_value: the full LP's, in the same run.
+        value: median milliseconds; peer_value: the full LP's, by the method that scipy takes by
+            itself, in the same run; interior: by HiGHS's interior-point method.
         ratio: peer_value / value.
         gap: by the solver's own certificate.
         excess: cost above the LP optimum, relative (the certificate checked); None without peer.
@@ -62,6 +63,7 @@ class Row:
     peer: str | None
     peer_value: float | None
     ratio: float | None
+    interior: float | None
     gap: float
     excess: float | None
     split: int
@@ -182,7 +184,12 @@ def measure(
     times = repeats or (25 if n <= 64 else 5 if n <= PEER_ROWS else 3)
     value = _median_ms(lambda: solve(problem), times)
     solution = solve(problem)
-    peer_ms, excess = _full_lp(problem, solution.cost) if peer and n <= PEER_ROWS else (None, None)
+    peer_ms: float | None = None
+    interior: float | None = None
+    excess: float | None = None
+    if peer and n <= PEER_ROWS:
+        peer_ms, _ = _full_lp(problem, solution.cost, "highs")
+        interior, excess = _full_lp(problem, solution.cost, "highs-ipm")
     ratio = None if peer_ms is None else peer_ms / value
     budget = BUDGETS_MS.get(n)
     fine = n < FINE_ROWS or solution.gap <= MOST_GAP
@@ -191,7 +198,7 @@ def measure(
     )
     rows = [
         Row("optimizer", kind, n, value, "ms", None if peer_ms is None else "HiGHS LP", peer_ms,
-            ratio, solution.gap, excess, solution.split, solution.status.value, budget,
+            ratio, interior, solution.gap, excess, solution.split, solution.status.value, budget,
             fine and quick)
     ]  # fmt: skip
     if n <= 64:
@@ -199,17 +206,17 @@ def measure(
         value = _median_ms(lambda: solve_at_price(problem, price), times)
         at_price = solve_at_price(problem, price)
         rows.append(
-            Row("price", kind, n, value, "ms", None, None, None, at_price.gap, None,
+            Row("price", kind, n, value, "ms", None, None, None, None, at_price.gap, None,
                 at_price.split, at_price.status.value, budget, budget is None or value <= budget)
         )  # fmt: skip
     return rows
 
 
-def _full_lp(problem: AssignmentProblem, cost: float) -> tuple[float, float | None]:
+def _full_lp(problem: AssignmentProblem, cost: float, method: str) -> tuple[float, float | None]:
     """Milliseconds of HiGHS on every row and column, and the excess of a cost above its optimum."""
     begun = time.perf_counter()
     program, _ = program_of(problem, np.arange(problem.n), problem.capacity)
-    answer = lp.relaxed(program)
+    answer = lp.relaxed(program, method=method)
     spent = (time.perf_counter() - begun) * 1e3
     if answer is None:
         return spent, None
@@ -232,7 +239,7 @@ def table(rows: Sequence[Row]) -> Table:
     from rich.table import Table
 
     shown = Table(box=None, padding=(0, 1, 0, 0))
-    right = ("rows", "ms", "HiGHS ms", "ratio", "gap", "over LP", "split", "budget")
+    right = ("rows", "ms", "HiGHS ms", "ratio", "ipm ms", "gap", "split", "budget")
     for column in ("", "instance", *right, "ok"):
         side: Any = "right" if column in right else "left"
         shown.add_column(column, justify=side, no_wrap=True)
@@ -242,10 +249,10 @@ def table(rows: Sequence[Row]) -> Table:
             row.kind,
             f"{row.n:,}",
             f"{row.value:.2f}",
-            "-" if row.peer_value is None else f"{row.peer_value:,.1f}",
+            "-" if row.peer_value is None else f"{row.peer_value:,.0f}",
             "-" if row.ratio is None else f"{row.ratio:,.0f}x",
+            "-" if row.interior is None else f"{row.interior:,.0f}",
             f"{row.gap:.0e}",
-            "-" if row.excess is None else f"{row.excess:.0e}",
             str(row.split),
             "-" if row.budget is None else f"{row.budget:,.0f}",
             "yes" if row.ok else "NO",

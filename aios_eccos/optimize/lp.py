@@ -24,11 +24,16 @@ class LpAnswer:
 
 
 def relaxed(
-    program: Program, *, penalty: float | None = None, time_limit_s: float | None = None
+    program: Program,
+    *,
+    penalty: float | None = None,
+    time_limit_s: float | None = None,
+    method: str = "highs-ds",
 ) -> LpAnswer | None:
     """The LP optimum; None if there is none within the time or the needs cannot be met.
 
-    With `penalty`, a unit of unmet need costs that much and there is always an optimum.
+    With `penalty`, a unit of unmet need costs that much and there is always an optimum. Only the
+    simplex method answers with a vertex, which divides few rows.
     """
     from scipy.optimize import linprog
 
@@ -45,7 +50,7 @@ def relaxed(
         cost = np.r_[cost, np.full(count, penalty)]
     options = {} if time_limit_s is None else {"time_limit": max(time_limit_s, 1e-3)}
     answer = linprog(
-        cost, A_ub=limits, b_ub=right, A_eq=equal, b_eq=np.ones(program.n), method="highs-ds",
+        cost, A_ub=limits, b_ub=right, A_eq=equal, b_eq=np.ones(program.n), method=method,
         options=options,
     )  # fmt: skip
     if answer.status != 0:
