@@ -23,7 +23,7 @@ TOLERANCE = 1e-9
 """Slack per row on every linear constraint (gains are of the order of 1)."""
 
 
-TIE = 1e-9
+TIE = 1e-12
 """Weight of success among equal costs (and of cost among equal successes)."""
 
 
