@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from aios_eccos.predict.pricing import price_table, size_of
 from aios_eccos.values import FloatArray, Forecast, Model, Query
 
-#: Success of the cheapest and the dearest model where nothing is declared. Prices follow strength
-#: loosely; the range is that of the middle half of published scores on mixed work.
+#: Success of the cheapest and the dearest model where nothing is declared: a guess, narrow because
+#: prices follow strength only loosely, and outweighed by a few verdicts.
 PRIOR_LOW, PRIOR_HIGH = 0.5, 0.75
 #: Tokens of an answer before any was seen (the mean of the recorded sets is 200 to 300).
 PRIOR_TOKENS = 250.0

@@ -26,9 +26,9 @@ from aios_eccos.values import FloatArray, HistoryTable
 
 #: Parts that out-of-fold forecasts are made in.
 FOLDS = 5
-#: Rows fitted at most; beyond them Brier gains less than .0005.
+#: Rows fitted at most, for time and memory; what more would gain is not measured.
 MAX_ROWS = 20_000
-#: Fewest records that a head is fitted on; below, neighbors and priors do as well.
+#: Fewest records that a head is fitted on: five folds of fewer would say nothing.
 MIN_ROWS = 40
 #: Success assumed of a model of which nothing is known in a pool of which nothing is known.
 NEUTRAL = 0.6
