@@ -22,8 +22,8 @@ import numpy as np
 
 from aios_eccos.predict.floor import PriceCurve
 
-#: Step of the log price. Twice as much follows a shift in half the calls, and costs 8 to 9 % more
-#: in quiet times (math10, mixed4).
+#: Step of the log price. Twice as much cut the shortfall after a shift from .033 to .014 (math10)
+#: and cost 8 to 9 % more in quiet times (math10, mixed4).
 ETA = 0.1
 #: Share of the range of promised success below which a price counts as idle.
 IDLE = 0.05
