@@ -164,7 +164,8 @@ def peers_table(summary: Summary) -> Table:
         "left/on/right of it within two standard errors. gap: share of the way from mixing single "
         "models to the clairvoyant bound. gain, save, distance: PerfGain, CostSave, ParetoDist "
         "(LLMRouterBench); * the best single model's success was not reached. over: calls above a "
-        "limit (a strategy that breaks limits is cheap for that). us: microseconds per decision, forecasts not included. oracle and clairvoyant "
+        "limit (a strategy that breaks limits is cheap for that). us: "
+        "microseconds per decision, forecasts not included. oracle and clairvoyant "
         "look at the outcomes."
     )
     return Table("Strategies at equal success", heads, tuple(rows), note)
