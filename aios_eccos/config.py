@@ -21,6 +21,8 @@ from .values import Ability, Model
 #: Calls in flight by backend where `concurrency` is not set: what their servers do by default.
 DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1}
 OTHER_CONCURRENCY = 32
+#: Keys whose values are never shown: tokens, and URLs that may carry a password.
+MAY_HOLD_SECRETS = {"api_key", "http_token", "redis", "history"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,9 @@ FloorSetting = Annotated[Floor, BeforeValidator(parse_floor)]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 class AgentPolicy(_Strict):
@@ -303,7 +307,7 @@ def _explain(error: ValidationError, where: str, raw: Mapping[Any, Any]) -> NoRe
         near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
         raise ConfigError(f"{key}: unknown key{hint}") from None
-    secret = path and path[-1] == "api_key"
+    secret = path and path[-1] in MAY_HOLD_SECRETS
     value = "(hidden)" if secret else repr(first.get("input"))[:80]
     if first["type"] == "missing":
         raise ConfigError(f"{key}: missing") from None

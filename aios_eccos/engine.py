@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
@@ -154,26 +155,35 @@ class Engine:
     # The upkeep thread.
 
     def _keep_up(self) -> None:
-        try:
-            self._open_history()
-        except EccosError as error:
-            self.history_error = error
-            log.warning("calls are routed on priors: %s", error)
-        finally:
-            self._ready.set()
+        self._tend(self._open_history)
+        self._ready.set()
         learnt, at = self.history.version if self.history else 0, time.monotonic()
         while not self._closing.wait(UPKEEP_S):
-            try:
-                if self.history is None:
-                    continue
-                self.take_inbox()
-                grown = self.history.version != learnt and time.monotonic() - at > RELEARN_S
-                if grown or self._stale.is_set():
-                    self._stale.clear()
-                    learnt, at = self.history.version, time.monotonic()
-                    self.learn()
-            except EccosError as error:
-                log.warning("upkeep of the history failed: %s", error)
+            if self.history is None:
+                # Another process may have held it for a moment, or the server comes back.
+                self._tend(self._open_history)
+                continue
+            self._tend(self.take_inbox)
+            grown = self.history.version != learnt and time.monotonic() - at > RELEARN_S
+            if grown or self._stale.is_set():
+                self._stale.clear()
+                learnt, at = self.history.version, time.monotonic()
+                self._tend(self.learn)
+
+    def _tend(self, work: Callable[[], None]) -> None:
+        """Do a piece of upkeep; what goes wrong is said once, and calls go on."""
+        try:
+            work()
+        except EccosError as error:
+            if str(error) != str(self.history_error):
+                log.warning("calls are routed with what is known: %s", error)
+            self.history_error = error
+        except Exception as error:  # noqa: BLE001 - the thread must outlive any fault
+            # Type and place only: the message may hold texts.
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("upkeep failed: %s at %s:%s", type(error).__name__, frame.name, frame.lineno)
+        else:
+            self.history_error = None
 
     def _open_history(self) -> None:
         settings, state_dir = self.config.settings, self.config.location.state_dir

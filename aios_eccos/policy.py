@@ -12,7 +12,7 @@ import numpy as np
 from .config import Floor, Settings
 from .optimize.problem import FloorRow
 from .predict.floor import PriceBook
-from .values import Prospect, Query
+from .values import FloatArray, Prospect, Query
 
 log = logging.getLogger("aios_eccos.policy")
 
@@ -29,6 +29,7 @@ class Worth:
     policy: str
     floor: float
     price: float = math.inf
+    aim: float = math.nan
     optimism: float = 0.0
 
 
@@ -65,24 +66,49 @@ def success_worth(
         value = book.absolute_floor(floor.value, names) if floor.relative else floor.value
     if value is None:
         return Worth(pattern, math.nan)
-    price = curve.price_for(value) * shifts.get(shift_name(pattern), 1.0)
-    price = float(np.clip(price, curve.prices[1], curve.prices[-1]))
-    return Worth(pattern, value, price, curve.optimism(price))
+    price = curve.price_for(value)
+    if asked is None:
+        price *= shifts.get(shift_name(pattern, settings), 1.0)
+        price = float(np.clip(price, curve.prices[1], curve.prices[-1]))
+    optimism = curve.optimism(price)
+    return Worth(pattern, value, price, curve.floor_for(price) + optimism, optimism)
 
 
-def shift_name(policy: str) -> str:
-    """Name of the shared factor by which a policy's outcomes have moved the price of success."""
-    return f"shift:{policy}"
+def floor_of(policy: str, settings: Settings) -> Floor:
+    """The configured floor of an agent pattern; the general one for ""."""
+    own = settings.agents[policy].quality_floor if policy in settings.agents else None
+    return own or settings.quality_floor
+
+
+def shift_name(policy: str, settings: Settings) -> str:
+    """Name of the shared factor by which a policy's outcomes have moved the price of success.
+
+    It holds the floor: after a change, control starts anew.
+    """
+    return f"shift:{policy}:{floor_of(policy, settings)}"
+
+
+def success_weight(price: FloatArray | float, dearest: float) -> FloatArray:
+    """What a success weighs against cost: its price, within what arithmetic bears.
+
+    Never quite zero, so that of models that cost the same the better serves; and never infinite,
+    also in a pool whose models are all free.
+    """
+    unit = max(dearest, 1e-12)
+    return np.asarray(np.clip(price, 1e-9 * unit, STRONGEST * unit), dtype=float)
 
 
 def floor_rows(prospects: Sequence[Prospect]) -> tuple[FloorRow, ...]:
-    """One floor per policy, raised by the optimism of its forecasts so that it holds once real."""
-    policies = [prospect.policy for prospect in prospects]
+    """One floor per policy, and one per floor that calls bring themselves, in terms of forecasts.
+
+    Each is raised by the optimism of its forecasts (`Prospect.aim`), so that it holds once real.
+    """
+    groups = [(prospect.policy, prospect.query.floor) for prospect in prospects]
     rows = []
-    for policy in dict.fromkeys(policies):
-        mask = np.array([p == policy for p in policies])
-        wanted = [p.floor + p.optimism for p, mine in zip(prospects, mask, strict=True) if mine]
-        rows.append(FloorRow(mask, float(np.clip(np.mean(wanted), 0.0, 1.0))))
+    for group in dict.fromkeys(groups):
+        mask = np.array([g == group for g in groups])
+        aims = [p.aim for p, mine in zip(prospects, mask, strict=True) if mine]
+        rows.append(FloorRow(mask, float(np.clip(np.mean(aims), 0.0, 1.0))))
     return tuple(rows)
 
 

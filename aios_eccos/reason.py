@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from .policy import STRONGEST
+from .policy import success_weight
 from .values import Lease, Prospect
 
 
@@ -32,6 +32,6 @@ def reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[n
 def unlimited_choice(prospect: Prospect) -> int:
     """The column that would be chosen if no limit bound."""
     burden = prospect.burden
-    worth = prospect.price if math.isfinite(prospect.price) else STRONGEST * burden.max()
+    worth = success_weight(prospect.price, float(burden.max()))
     score = np.where(prospect.allowed, burden - worth * prospect.success, np.inf)
     return int(np.argmin(score))

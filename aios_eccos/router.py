@@ -22,7 +22,7 @@ from .config import Settings
 from .errors import EccosError, WorkloadError
 from .optimize.problem import AssignmentProblem, Solution
 from .optimize.solve import solve, solve_at_price
-from .policy import STRONGEST, floor_rows, shift_name, success_worth
+from .policy import floor_rows, shift_name, success_weight, success_worth
 from .predict.floor import PriceBook
 from .predict.predictor import Predictor
 from .predict.pricing import Prices
@@ -126,11 +126,7 @@ class Router:
     def forecast(self, queries: Sequence[Query]) -> list[Prospect]:
         """What every model would do on each query, what it costs, and what success is worth."""
         begun = time.perf_counter()
-        allowed = np.array([[query.may_use(m) for m in self.models] for query in queries])
-        for row, query in enumerate(queries):
-            _, policy = self.settings.policy(query.agent)
-            if policy.models is not None and query.allowed is None:
-                allowed[row] &= np.array([name in policy.models for name in self._names])
+        allowed = np.array([self._allowed(query) for query in queries])
         forecast = self._forecast(queries, allowed)
         cost = self._prices.cost(
             np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
@@ -160,13 +156,23 @@ class Router:
             for prospect, column in zip(prospects, solution.choice, strict=True)
             if column >= 0
         ]
-        granted = iter(
-            zip(wanted, self._workload.acquire(wanted, self._limits), strict=True) if wanted else ()
-        )
-        leases = [
-            next((lease for lease, ok in [next(granted)] if ok), None) if column >= 0 else None
-            for column in solution.choice
-        ]
+        granted = self._workload.acquire(wanted, self._limits) if wanted else []
+        held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
+        try:
+            return self._assignment(prospects, solution, held, free, begun)
+        except BaseException:
+            self._workload.release([*held.values()])
+            raise
+
+    def _assignment(
+        self,
+        prospects: Sequence[Prospect],
+        solution: Solution,
+        held: Mapping[str, Lease],
+        free: NDArray[np.int64],
+        begun: float,
+    ) -> Assignment:
+        leases = [held.get(prospect.query.id) for prospect in prospects]
         share_s = (time.perf_counter() - begun) / max(len(prospects), 1)
         now = time.time()
         decisions = tuple(
@@ -199,23 +205,25 @@ class Router:
         return prospect.models[unlimited_choice(prospect)] if prospect.allowed.any() else None
 
     def fallback(self, query: Query) -> Decision:
-        """AIOS's own choice (the first allowed model), for when deciding itself has failed."""
+        """AIOS's own choice (the first allowed model), for when deciding itself has failed.
+
+        Without a model where none is allowed, or where the first has no slot: then it waits.
+        """
         self.failures += 1
-        names = [n for n in query.allowed or self._names if n in self._by_name] or [*self._names]
-        prospect = self._prospect(
-            query,
-            0,
-            PriorPredictor().forecast([query], None, self.models),
-            np.zeros(len(self.models)),
-            np.array([name == names[0] for name in self._names]),
-            {},
-        )
+        order = [n for n in query.allowed or () if n in self._by_name] or [*self._names]
+        allowed = self._allowed(query)
+        able = [name for name in order if allowed[self._names.index(name)]]
+        lease = Lease(query.id, self._by_name[able[0]].slot) if able else None
+        if lease is not None and not self._workload.acquire([lease], self._limits)[0]:
+            lease = None
+        nothing = np.zeros(len(self.models))
+        forecast = PriorPredictor().forecast([query], None, self.models)
         return Decision(
-            prospect=prospect,
-            model=names[0],
-            lease=None,
-            free=np.zeros(len(self.models), dtype=np.int64),
-            slot_prices=np.zeros(len(self.models)),
+            prospect=self._prospect(query, 0, forecast, nothing, allowed, {}),
+            model=able[0] if lease is not None else None,
+            lease=lease,
+            free=nothing.astype(np.int64),
+            slot_prices=nothing,
             status="fallback",
             reason="no decision could be made; the first allowed model serves, as in AIOS",
             batch=1,
@@ -251,6 +259,12 @@ class Router:
                 log.warning("forecasting on priors: %s", error)
         return PriorPredictor().forecast(queries, None, self.models)
 
+    def _allowed(self, query: Query) -> BoolArray:
+        """(m,) models that may serve: those the caller names, else those of its agent's policy."""
+        _, policy = self.settings.policy(query.agent)
+        own = policy.models if query.allowed is None else None
+        return np.array([query.may_use(m) and (own is None or m.name in own) for m in self.models])
+
     def _prospect(
         self,
         query: Query,
@@ -275,6 +289,7 @@ class Router:
             policy=worth.policy,
             floor=worth.floor,
             price=worth.price,
+            aim=worth.aim,
             optimism=worth.optimism,
             switch=self._switch(query),
         )
@@ -288,7 +303,7 @@ class Router:
         except WorkloadError as error:
             log.warning("history's prices serve unmoved: %s", error)
             return {}
-        names = {shift_name(policy) for policy in self.controlled}
+        names = {shift_name(policy, self.settings) for policy in self.controlled}
         return {name: value for name, value in prices.items() if name in names}
 
     def _switch(self, query: Query) -> FloatArray | None:
@@ -317,8 +332,8 @@ class Router:
         if whole:
             infeasible = self.settings.on_infeasible_floor
             return solve(problem, over_capacity=over_capacity, on_infeasible_floor=infeasible)
-        prices = np.array([min(p.price, STRONGEST * float(cost.max())) for p in prospects])
-        return solve_at_price(problem, prices, over_capacity=over_capacity)
+        worth = success_weight(np.array([p.price for p in prospects]), float(cost.max()))
+        return solve_at_price(problem, worth, over_capacity=over_capacity)
 
 
 def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:

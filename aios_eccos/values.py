@@ -158,6 +158,7 @@ class Prospect:
         floor: success asked for, absolute 0..1; NaN under a budget.
         price: dollars that one whole success is worth at that floor (the dual price, lambda);
             inf where nothing is known yet: then the strongest is taken.
+        aim: success that the forecasts of a batch like it must promise for the floor to be had.
         optimism: by how much the forecasts of what is chosen at that price exceeded the success
             had, on history (the winner's curse); promises are made without it.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
@@ -176,6 +177,7 @@ class Prospect:
     policy: str
     floor: float
     price: float
+    aim: float = float("nan")
     optimism: float = 0.0
     forecast_s: float = 0.0
     switch: FloatArray | None = None

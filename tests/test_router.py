@@ -229,11 +229,35 @@ def test_promised_success_leaves_out_what_history_shows_to_be_optimism(history) 
     assert decision.promised == pytest.approx(min(max(raw - decision.prospect.optimism, 0.0), 1.0))
 
 
-def test_the_fallback_takes_the_first_allowed_model() -> None:
-    router = make_router()
+def test_the_fallback_takes_the_first_allowed_model_and_a_slot() -> None:
+    router = make_router(agents={"private/*": {"models": ["large"]}})
     assert router.fallback(Query("", allowed=("unheard-of", "large"))).model == "large"
-    assert router.fallback(Query("")).model == "small"
-    assert router.failures == 2
+    assert router.fallback(Query("", agent="private/1")).model == "large", "the agent's policy"
+    first = [router.fallback(Query("")) for _ in range(5)]
+    assert [decision.model for decision in first] == ["small"] * 4 + [None], "its limit holds"
+    nowhere = router.fallback(Query("", allowed=("unheard-of",)))
+    assert nowhere.model is None
+    assert not nowhere.prospect.allowed.any()
+    assert router.failures == 8
+
+
+def test_in_a_pool_of_free_models_the_better_one_serves(history) -> None:
+    free = tuple(replace(model, input_price=0.0, output_price=0.0) for model in POOL)
+    early = make_router(
+        models=tuple(replace(m, strength=s) for m, s in zip(free, (0.3, 0.9), strict=True))
+    )
+    assert choices(early.route([Query("0.9")])) == ["large"]
+    taught = make_router(history, models=free, quality_floor=0.8)
+    assert choices(taught.route([Query("0.9")])) == ["large"]
+
+
+def test_a_call_with_a_floor_of_its_own_keeps_it_in_a_large_batch(history) -> None:
+    plenty = tuple(replace(model, limit=1000) for model in POOL)
+    router = make_router(history, models=plenty, quality_floor=0.55)
+    queries = [Query(f"{x:.3f}") for x in np.linspace(0, 1, 180)]
+    picky = [Query(f"{x:.3f}", floor=0.9) for x in np.linspace(0, 1, 20)]
+    decisions = router.route([*queries, *picky]).decisions
+    assert np.mean([d.promised for d in decisions[180:]]) == pytest.approx(0.9, abs=0.04)
 
 
 def test_a_large_batch_keeps_its_floor_and_costs_less_than_the_large_model(history) -> None:
@@ -280,12 +304,13 @@ def test_outcomes_move_the_price_of_a_controlled_policy_only(history) -> None:
     workload = MemoryWorkload()
     router = make_router(history, workload=workload, quality_floor=0.8)
     (before,) = router.forecast([Query("0.5")])
-    workload.move_price(shift_name(""), 0.5, 1.0)
+    name = shift_name("", router.settings)
+    workload.move_price(name, 0.5, 1.0)
     (uncontrolled,) = router.forecast([Query("0.5")])
     router.controlled = frozenset({""})
     (moved,) = router.forecast([Query("0.5")])
     assert uncontrolled.price == before.price
     assert moved.price == pytest.approx(before.price * math.exp(0.5))
-    workload.move_price(shift_name(""), 100.0, 1.0)
+    workload.move_price(name, 100.0, 1.0)
     (ended,) = router.forecast([Query("0.5")])
     assert ended.price == router.knowledge.book.curve().prices[-1], "never past the curve's end"

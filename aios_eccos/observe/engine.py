@@ -47,8 +47,7 @@ class ObservedEngine(Engine):
 
     def on_verdict(self, trace: Trace, correctness: float) -> None:
         """Take a call's first verdict (0..1) into account for the floor's price."""
-        eta = self.config.settings.floor_step
-        steer_judged(trace, correctness, self.router.controlled, eta, self.workload)
+        steer_judged(trace, correctness, self.router, self.workload)
 
     def set_mode(self, mode: str) -> None:
         """Note the mode that the kernel serves in, until the next `use`."""

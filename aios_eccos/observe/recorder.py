@@ -167,8 +167,7 @@ class Recorder:
                 engine.ledger.append_decision(to_fields(trace))
                 kept += 1
             engine.ledger.add_tallies(tallies_of(traces, time.time()))
-            eta = engine.config.settings.floor_step
-            steer_settled(traces, engine.router.controlled, eta, engine.workload)
+            steer_settled(traces, engine.router, engine.workload)
         except WorkloadError:
             self.lost += len(traces) - kept
             raise

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from aios_eccos.config import Settings
-from aios_eccos.policy import shift_name
-from aios_eccos.predict.control import START_AT
+from aios_eccos.policy import floor_of, shift_name
+from aios_eccos.predict.control import START_AT, ControlledPrice, log_step
+from aios_eccos.router import Router
 from aios_eccos.workload.store import WorkloadStore
 
 from .trace import Trace
@@ -25,34 +26,61 @@ def controlled(alarms: Iterable[AlarmView], settings: Settings) -> frozenset[str
     return frozenset(alarm.policy for alarm in alarms if alarm.verdicts >= START_AT)
 
 
-def steer_settled(
-    traces: Iterable[Trace], policies: frozenset[str], eta: float, store: WorkloadStore
-) -> None:
+def steer_settled(traces: Iterable[Trace], router: Router, store: WorkloadStore) -> None:
     """Move the prices by what was promised of settled calls, one request a policy.
 
     Raises:
         WorkloadError: the store cannot be used.
     """
-    steps: dict[str, float] = {}
+    steps: dict[str, tuple[float, float]] = {}
     for trace in traces:
-        if trace.policy in policies and trace.failure is None and _priced(trace):
-            step = eta * ((trace.floor or 0.0) - (trace.promised or 0.0))
-            steps[trace.policy] = steps.get(trace.policy, 0.0) + step
-    for policy, step in steps.items():
-        store.move_price(shift_name(policy), step, 1.0)
+        if trace.failure is None and _steers(trace, router):
+            step = log_step(trace.floor or 0.0, None, trace.promised or 0.0, _eta(router))
+            steps[trace.policy] = (steps.get(trace.policy, (0.0, 0.0))[0] + step, trace.floor or 0)
+    for policy, (step, floor) in steps.items():
+        _move(policy, step, floor, router, store)
 
 
-def steer_judged(
-    trace: Trace, outcome: float, policies: frozenset[str], eta: float, store: WorkloadStore
-) -> None:
+def steer_judged(trace: Trace, outcome: float, router: Router, store: WorkloadStore) -> None:
     """Put a verdict (0..1) in the place of what was promised.
 
     Raises:
         WorkloadError: the store cannot be used.
     """
-    if trace.policy in policies and _priced(trace):
-        step = eta * ((trace.promised or 0.0) - outcome)
-        store.move_price(shift_name(trace.policy), step, 1.0)
+    if _steers(trace, router):
+        step = _eta(router) * ((trace.promised or 0.0) - outcome)
+        _move(trace.policy, step, trace.floor or 0.0, router, store)
+
+
+def _move(policy: str, step: float, floor: float, router: Router, store: WorkloadStore) -> None:
+    """Move the policy's factor, within what leads the price from one end of its range to the other.
+
+    Beyond the ends nothing changes but the way back, which would grow without end.
+    """
+    name = shift_name(policy, router.settings)
+    moved = store.move_price(name, step, 1.0)
+    book = router.knowledge.book
+    curve = book.curve() if book is not None else None
+    if curve is None:
+        return
+    start = ControlledPrice.start(curve, floor)
+    kept = min(max(moved, start.least / start.price), start.greatest / start.price)
+    if kept != moved:
+        store.set_price(name, kept)
+
+
+def _eta(router: Router) -> float:
+    return router.settings.floor_step
+
+
+def _steers(trace: Trace, router: Router) -> bool:
+    """Whether the policy's price chose: not for a pinned call, nor without history, nor for a call
+    that brought a floor of its own.
+    """
+    if trace.policy not in router.controlled or not _priced(trace):
+        return False
+    floor = floor_of(trace.policy, router.settings)
+    return floor.relative or trace.floor == floor.value
 
 
 def _priced(trace: Trace) -> bool:

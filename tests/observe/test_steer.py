@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from aios_eccos.config import parse_settings
@@ -12,10 +14,12 @@ from aios_eccos.observe.steer import controlled, steer_judged, steer_settled
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.verdicts import alarm_of
 from aios_eccos.policy import shift_name
+from aios_eccos.predict.control import ControlledPrice
+from aios_eccos.predict.floor import PriceBook
 from aios_eccos.workload.memory import MemoryWorkload
 
 ETA = 0.1
-POLICIES = frozenset({""})
+SETTINGS = parse_settings({"quality_floor": 0.8})
 
 
 @pytest.fixture
@@ -58,14 +62,23 @@ def make_trace(**changes) -> Trace:
 
 
 def shift(store) -> float:
-    return math.log(store.read_prices().get(shift_name(""), 1.0))
+    return math.log(store.read_prices().get(shift_name("", SETTINGS), 1.0))
+
+
+class Steered:
+    """As much of a router as steering reads."""
+
+    def __init__(self, book=None, **settings) -> None:
+        self.settings = parse_settings({"quality_floor": 0.8, **settings})
+        self.knowledge = SimpleNamespace(book=book)
+        self.controlled = frozenset({""})
 
 
 def test_a_judged_call_moves_the_price_by_floor_minus_outcome(store) -> None:
-    trace = make_trace()
-    steer_settled([trace], POLICIES, ETA, store)
+    trace = make_trace(floor=0.8, promised=0.75, success_price_usd=1e-3)
+    steer_settled([trace], Steered(), store)
     assert shift(store) == pytest.approx(ETA * (0.8 - 0.75)), "the promise stands in"
-    steer_judged(trace, 1.0, POLICIES, ETA, store)
+    steer_judged(trace, 1.0, Steered(), store)
     assert shift(store) == pytest.approx(ETA * (0.8 - 1.0))
 
 
@@ -74,12 +87,35 @@ def test_calls_that_no_price_chose_move_nothing(store) -> None:
     for odd in (
         replace(trace, success_price_usd=None),
         replace(trace, floor=None),
+        replace(trace, floor=0.9),
         replace(trace, failure="500"),
         replace(trace, policy="other/*"),
     ):
-        steer_settled([odd], POLICIES, ETA, store)
-    steer_settled([trace], frozenset(), ETA, store)
+        steer_settled([odd], Steered(), store)
+    idle = Steered()
+    idle.controlled = frozenset()
+    steer_settled([trace], idle, store)
     assert store.read_prices() == {}
+
+
+def test_the_way_back_from_an_end_does_not_grow(store) -> None:
+    rng = np.random.default_rng(0)
+    success = rng.uniform(0.1, 0.9, (500, 2))
+    cost = np.tile([1e-5, 1e-3], (500, 1))
+    outcomes = (rng.uniform(size=success.shape) < success).astype(float)
+    book = PriceBook(("small", "large"), success, outcomes, cost)
+    router, curve = Steered(book), book.curve()
+    slack = make_trace(promised=1.0)
+    for _ in range(300):
+        steer_settled([slack] * 10, router, store)
+    start = ControlledPrice.start(curve, 0.8)
+    assert shift(store) == pytest.approx(math.log(start.least / start.price))
+
+
+def test_another_floor_starts_anew(store) -> None:
+    steer_settled([make_trace()], Steered(), store)
+    changed = parse_settings({"quality_floor": 0.9})
+    assert shift_name("", changed) not in store.read_prices()
 
 
 @pytest.mark.parametrize(
