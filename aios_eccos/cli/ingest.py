@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from ..history.embedding import Embedder
     from ..history.ingest import IngestReport
     from ..history.rebuild import RebuildReport
+    from ..history.store import HistoryStore
     from ..locate import Config
+
+log = logging.getLogger("aios_eccos.cli.ingest")
 
 #: Bad rows printed; JSON names them all.
 MOST_SHOWN = 100
@@ -48,17 +52,18 @@ def ingest(
 ) -> None:
     """Add graded records to the history; a file that is in it already changes nothing.
 
-    Exit code 1 if rows were bad: each is named, and the good ones are kept. Beside a running
-    kernel, the records are handed to it.
+    Exit code 1 if rows were bad: each is named, and the good ones are kept. Beside the process
+    that owns the history (a running kernel, another ingest), the records are left to that.
     """
     from ..history.dataset import count_rows
     from ..history.open import open_embedder
-    from ..locate import cache_dir, load_config, locate
+    from ..locate import cache_dir, load_config, locate, private_dir
 
     if not files and not rebuild:
         raise ConfigError("ingest: name at least one FILE")
     found = load_config(locate(config, aios_home))
     embedder = open_embedder(found.settings.embedder, cache_dir())
+    private_dir(found.location.state_dir)
     rebuilt = _rebuild(found, embedder) if rebuild else None
     paths = files or []
     splits = None if split is None else {part.strip() for part in split.split(",")}
@@ -102,9 +107,38 @@ def _ingest(
         with owners_inbox(settings, config.location.state_dir) as inbox:
             return hand_over(paths, inbox, splits=splits, progress=advance), True
     try:
-        return store(paths, history, embedder, splits=splits, progress=advance), False
+        report = store(paths, history, embedder, splits=splits, progress=advance)
+        _take_in(config, history, embedder)
+        return report, False
     finally:
         history.close()
+
+
+def _take_in(config: Config, history: HistoryStore, embedder: Embedder) -> None:
+    """Store what others handed over while this process owned the history."""
+    from ..errors import WorkloadError
+    from ..history.ingest import drain_inbox
+    from ..history.open import EMBEDDED
+    from ..workload.connect import open_workload
+
+    settings, state_dir = config.settings, config.location.state_dir
+    if settings.history != EMBEDDED or settings.redis == "memory":
+        return
+    # An embedded Redis that never ran holds nothing.
+    if settings.redis == "embedded" and not (state_dir / "redis").exists():
+        return
+    try:
+        workload = open_workload(
+            settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
+        )
+    except WorkloadError as error:
+        # Without Redis nobody can have handed over anything now; the next owner looks again.
+        log.warning("records that were handed over stay where they are: %s", error)
+        return
+    try:
+        drain_inbox(workload, history, embedder)
+    finally:
+        workload.close()
 
 
 @contextmanager
@@ -159,7 +193,10 @@ def _show(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> 
         if rebuilt.aside is not None:
             typer.echo(f"the old history could not be read; it lies in {rebuilt.aside}")
     if handed:
-        typer.echo(f"handed {report.added} records to the process that owns the history")
+        typer.echo(
+            f"handed over {report.added} records, bad {len(report.bad)}: the process that owns "
+            "the history stores them, else the next that opens it to write"
+        )
     else:
         typer.echo(f"added {report.added}, unchanged {report.unchanged}, bad {len(report.bad)}")
 

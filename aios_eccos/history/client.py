@@ -59,7 +59,7 @@ def own(folder: Path) -> Callable[[], None]:
     except ImportError as error:
         raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(folder)
         handle = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise HistoryError(f"the history's folder cannot be used: {error}") from error
@@ -83,6 +83,13 @@ def own(folder: Path) -> Callable[[], None]:
             os.close(held.pop())
 
     return release
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder; `mkdir` would give the parents that it makes to everyone to read."""
+    for each in reversed((folder, *folder.parents)):
+        if not each.exists():
+            each.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_folder(folder: Path, *, check: bool = True) -> Any:

