@@ -20,9 +20,10 @@ class Bell:
         self._thread: threading.Thread | None = None
 
     def add(self, callback: Callable[[], None]) -> None:
-        """Register a callback."""
+        """Register a callback, once however often it is given."""
         with self._lock:
-            self._callbacks.append(callback)
+            if callback not in self._callbacks:
+                self._callbacks.append(callback)
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="eccos-bell", daemon=True)
                 self._thread.start()

@@ -54,7 +54,7 @@ class MemoryWorkload(MemoryLedger):
         held = self._held.setdefault(lease.slot, set())
         if lease.call_id in held:
             return True
-        if len(held) >= limit or self._cooling_s(lease.slot) > 0:
+        if len(held) >= limit:
             return False
         held.add(lease.call_id)
         return True

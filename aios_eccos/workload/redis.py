@@ -6,7 +6,7 @@ touch any of them in a Cluster:
 
     eccos:{namespace}:v1:slots:SLOT     sorted set  call id -> expiry in ms
     eccos:{namespace}:v1:limits:SLOT    sorted set  kernel  -> limit it declares
-    eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot may be asked again
+    eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
     eccos:{namespace}:v1:inbox, taken   lists of records for the owner of the history
@@ -92,7 +92,7 @@ class RedisWorkload(RedisLedger):
             self._declared.update((slot, limits[slot]) for slot in slots)
             for lease in leases:
                 self._owed.pop(lease, None)
-        keys = self._redis.slot_keys(slots, "slots", "limits", "cooling")
+        keys = self._redis.slot_keys(slots, "slots", "limits")
         args = [self._ttl_ms, self.kernel, len(slots), *(limits[slot] for slot in slots)]
         try:
             answer = self._redis.run(

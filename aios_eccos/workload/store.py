@@ -17,7 +17,7 @@ class Load:
     Attributes:
         in_use: slots lent out now, by all kernels.
         limit: most slots at once; the smallest that a living kernel declares.
-        cooling_s: seconds until a model that failed may be asked again; 0 = it may be asked.
+        cooling_s: seconds that the model still rests after an error; 0 = it does not.
     """
 
     in_use: int
@@ -26,8 +26,8 @@ class Load:
 
     @property
     def free(self) -> int:
-        """Slots that may be lent now: none while cooling, never below zero."""
-        return 0 if self.cooling_s > 0 else max(0, self.limit - self.in_use)
+        """Slots that may be lent now, never below zero."""
+        return max(0, self.limit - self.in_use)
 
 
 class WorkloadStore(Ledger, Protocol):
@@ -51,8 +51,9 @@ class WorkloadStore(Ledger, Protocol):
     def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
         """Take slots for a whole batch in one round trip; the i-th answer is for the i-th lease.
 
-        A slot that cools down or is full is refused. A lease that is already held is granted
-        again, so that an acquire whose answer was lost can be repeated.
+        A full slot is refused; one that cools down is not, because only the asker knows whether
+        another model may serve the call. A lease that is already held is granted again, so that
+        an acquire whose answer was lost can be repeated.
 
         Raises:
             ValueError: a lease's slot has no limit.
@@ -72,13 +73,14 @@ class WorkloadStore(Ledger, Protocol):
         ...
 
     def cool_down(self, slot: str, seconds: float) -> None:
-        """Refuse the slot to every kernel for a while; the longer of two waits holds, 0 ends it."""
+        """Tell every kernel that the model rests; the longer of two waits holds, 0 ends it."""
         ...
 
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back, from a background thread, after releases by any kernel, this one included.
 
-        Several releases may be told by one call. The callback must be short and must not raise.
+        Several releases may be told by one call, and a callback given twice is called once. It
+        must be short and must not raise.
         """
         ...
 

@@ -1,5 +1,5 @@
 -- Take slots for a batch of calls.
--- KEYS  kernels, then for each slot: leases, limits, cooling
+-- KEYS  kernels, then for each slot: leases, limits
 -- ARGV  ttl_ms, kernel, number of slots, declared limit of each slot,
 --       then for each lease: 1-based index of its slot, call id
 -- Returns the number of known kernels, the limit that holds for each slot, then 1 or 0 for each
@@ -12,20 +12,17 @@ local answer = { redis.call('ZCARD', KEYS[1]) }
 -- minute) lower this number here, and are charged where a lease is granted below.
 local room = {}
 for i = 1, slots do
-  local leases, limits, cooling = KEYS[3 * i - 1], KEYS[3 * i], KEYS[3 * i + 1]
+  local leases, limits = KEYS[2 * i], KEYS[2 * i + 1]
   redis.call('ZREMRANGEBYSCORE', leases, '-inf', now)
   declare(limits, kernel, ARGV[3 + i], ttl)
   local limit = smallest_limit(limits, KEYS[1], tonumber(ARGV[3 + i]), now)
   answer[#answer + 1] = limit
   room[i] = limit - redis.call('ZCARD', leases)
-  if redis.call('EXISTS', cooling) == 1 then
-    room[i] = 0
-  end
 end
 
 for a = 4 + slots, #ARGV, 2 do
   local slot, call = tonumber(ARGV[a]), ARGV[a + 1]
-  local leases = KEYS[3 * slot - 1]
+  local leases = KEYS[2 * slot]
   if redis.call('ZSCORE', leases, call) then
     answer[#answer + 1] = 1
   elseif room[slot] > 0 then
@@ -37,6 +34,6 @@ for a = 4 + slots, #ARGV, 2 do
   end
 end
 for i = 1, slots do
-  keep(KEYS[3 * i - 1], ttl)
+  keep(KEYS[2 * i], ttl)
 end
 return answer
