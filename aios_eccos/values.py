@@ -208,7 +208,8 @@ class Lease:
     """One slot of one model, lent to one call until it is released or expires.
 
     Attributes:
-        call_id: unique per attempt, so that a retry's release cannot return another's slot.
+        call_id: the query's id. An attempt gives its slot back before the next one borrows, so
+            that no two attempts of a call hold a slot of one model.
         slot: `Model.slot` of the lender.
     """
 
@@ -288,12 +289,15 @@ class Failure:
         status_code: HTTP status for the agent.
         retryable: whether another try can help (429, 5xx, timeout, broken answer).
         retry_after_s: the server's Retry-After, if it sent one.
+        rests: False where it is not for the server to recover: a fault of the code that asked, or
+            an answer that arrived and cannot be used. Another try then need not wait.
     """
 
     reason: str
     status_code: int = 500
     retryable: bool = True
     retry_after_s: float | None = None
+    rests: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class EccosAdapter(_Stock):
             self._eccos_asking += 1
         try:
             if name not in self.available_llm_names:
-                failure = Failure("the model is no longer configured", 503)
+                failure = Failure("the model is no longer configured", 503, rests=False)
                 return self._failed(failure, name, None)
             index = self.available_llm_names.index(name)
             return self._ask(index, name, syscall.query, timeout_s)
@@ -147,7 +147,7 @@ class EccosAdapter(_Stock):
         try:
             completion = answers.read(self._complete(index, model, name, request), names)
         except ValueError as error:  # the client could not parse what the server sent
-            failure = Failure("invalid answer", 502)
+            failure = Failure("invalid answer", 502, rests=False)
             return self._failed(failure, name, error)
         response = self.eccos_response(
             response_message=completion.text,
@@ -194,7 +194,8 @@ class EccosAdapter(_Stock):
         for call in response.tool_calls or ():
             call["name"] = (names or {}).get(call["name"].replace("/", "__"), call["name"])
         if response.error:
-            return Answer(response, failure=Failure("invalid answer", response.status_code))
+            failure = Failure("invalid answer", response.status_code, rests=False)
+            return Answer(response, failure=failure)
         return Answer(response)
 
     def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:

@@ -18,6 +18,8 @@ from aios_eccos.values import Failure
 
 #: Longest piece of a provider's own words that goes to the agent, characters.
 QUOTE = 300
+#: Longest Retry-After that is believed: a larger one would close the model for good.
+RETRY_AFTER_MOST_S = 120.0
 #: Statuses whose text may name the key.
 _SECRET = (401, 403)
 
@@ -120,7 +122,7 @@ def _tool_call(call: Any, names: Mapping[str, str]) -> dict[str, Any]:
 def failure_of(error: Exception) -> Failure:
     """A client's exception as a `Failure`: by its HTTP status, else by its class's name."""
     if isinstance(error, Broken):
-        return Failure(error.reason, 502, error.retryable)
+        return Failure(error.reason, 502, error.retryable, rests=False)
     kind = type(error).__name__
     if "Timeout" in kind:
         return Failure("timeout", 504)
@@ -132,8 +134,8 @@ def failure_of(error: Exception) -> Failure:
         retryable = status in (408, 409, 425, 429) or status >= 500
         return Failure(str(status), status, retryable, _retry_after(response))
     if "JSONDecode" in kind or "Validation" in kind:
-        return Failure("invalid answer", 502)
-    return Failure(kind, 500)
+        return Failure("invalid answer", 502, rests=False)
+    return Failure(kind, 500, rests=False)
 
 
 def explain(failure: Failure, model: str | None, error: Exception | None = None) -> str:
@@ -152,4 +154,4 @@ def _retry_after(response: Any) -> float | None:
         seconds = float(headers.get("retry-after", "")) if headers is not None else math.nan
     except (TypeError, ValueError):
         return None
-    return seconds if seconds >= 0 else None
+    return min(seconds, RETRY_AFTER_MOST_S) if math.isfinite(seconds) and seconds >= 0 else None

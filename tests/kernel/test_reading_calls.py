@@ -221,8 +221,23 @@ def test_what_clients_raise_has_a_true_status(
 
 def test_retry_after_in_seconds_is_kept() -> None:
     assert answers.failure_of(Status(429, {"retry-after": "7"})).retry_after_s == 7
-    for odd in ({}, {"retry-after": "Fri, 01 Jan 2027"}, {"retry-after": "-1"}):
-        assert answers.failure_of(Status(429, odd)).retry_after_s is None
+    for odd in ("Fri, 01 Jan 2027", "-1", "inf", "nan"):
+        assert answers.failure_of(Status(429, {"retry-after": odd})).retry_after_s is None
+    assert answers.failure_of(Status(429, {})).retry_after_s is None
+    assert answers.failure_of(Status(429, {"retry-after": "1e300"})).retry_after_s == 120
+
+
+@pytest.mark.parametrize(
+    ("error", "rests"),
+    [
+        (Status(429, {}), True),
+        (Status(503, {}), True),
+        (answers.Broken("empty answer"), False),
+        (KeyError("our own"), False),
+    ],
+)
+def test_only_a_fault_of_the_server_lets_its_model_rest(error: Exception, rests: bool) -> None:
+    assert answers.failure_of(error).rests is rests
 
 
 def test_error_texts_never_carry_a_key() -> None:
