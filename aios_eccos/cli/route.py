@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,18 +43,18 @@ def route(
 
     screen = console("-" if as_json else None)
     found = _with_floor(load_config(locate(config, aios_home)), floor)
-    models, knowledge, note = _knowledge(found, prices)
-    workload = MemoryWorkload()
-    router = Router(models, found.settings, price_table(models), workload, knowledge)
     query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
-    (prospect,) = router.forecast([query])
-    slots = _slots(found, models)
-    (decision,) = router.assign([prospect], slots).decisions
-    workload.close()
+    with ExitStack() as opened:
+        models, knowledge, note = _knowledge(found, prices, opened)
+        table = price_table(models)
+        router = Router(models, found.settings, table, MemoryWorkload(), knowledge)
+        (prospect,) = router.forecast([query])
+        slots = _slots(found, models)
+        (decision,) = router.assign([prospect], slots).decisions
     if as_json:
-        write_json(_json(decision, slots, note), "-")
+        write_json(_json(decision, slots, note, table.money), "-")
     else:
-        _show(decision, slots, note, screen)
+        _show(decision, slots, note, table.money, screen)
 
 
 def _with_floor(config: Config, floor: str | None) -> Config:
@@ -69,8 +70,13 @@ def _with_floor(config: Config, floor: str | None) -> Config:
     return replace(config, settings=changed)
 
 
-def _knowledge(config: Config, prices: Path | None) -> tuple[list[Model], Knowledge | None, str]:
-    """The pool, what the history says of it, and what the reader should know about that."""
+def _knowledge(
+    config: Config, prices: Path | None, opened: ExitStack
+) -> tuple[list[Model], Knowledge | None, str]:
+    """The pool, what the history says of it, and what the reader should know about that.
+
+    Forecasts read the history, so `opened` closes it.
+    """
     from ..engine import configured_models
     from ..errors import ConfigError, HistoryError
     from ..evaluate.dataset import load_prices, pool
@@ -88,24 +94,20 @@ def _knowledge(config: Config, prices: Path | None) -> tuple[list[Model], Knowle
         if not models:
             raise
         return models, None, f"forecast on priors: {error}"
-    try:
-        if not models:
-            known = history.table(limit=1000).models
-            if not known:
-                raise ConfigError(
-                    "no models: none are configured and the history is empty; name an AIOS "
-                    "checkout with --aios-home, or add records with `aios-eccos ingest FILE`"
-                )
-            models = pool(known, load_prices(prices) if prices else {}, {}, 32)
-        background = BackgroundEmbedder(lambda: embedder)
-        background.wait()
-        head = head_path(config.location.state_dir)
-        knows = study(history, background, settings, price_table(models), head)
-        # The forecast reads the history, so it must outlive this function: closed at exit.
-        return models, knows, "" if history.count() else "forecast on priors: no history yet"
-    except BaseException:
-        history.close()
-        raise
+    opened.callback(history.close)
+    if not models:
+        known = history.table(limit=1000).models
+        if not known:
+            raise ConfigError(
+                "no models: none are configured and the history is empty; name an AIOS "
+                "checkout with --aios-home, or add records with `aios-eccos ingest FILE`"
+            )
+        models = pool(known, load_prices(prices) if prices else {}, {}, 32)
+    background = BackgroundEmbedder(lambda: embedder)
+    background.wait()
+    head = head_path(config.location.state_dir)
+    knows = study(history, background, settings, price_table(models), head)
+    return models, knows, "" if history.count() else "forecast on priors: no history yet"
 
 
 def _slots(config: Config, models: list[Model]) -> Slots:
@@ -120,6 +122,8 @@ def _slots(config: Config, models: list[Model]) -> Slots:
     limits = {model.slot: model.limit for model in models}
     workload: WorkloadStore = MemoryWorkload()
     try:
+        if settings.redis == "embedded" and not _embedded_runs(config.location.state_dir):
+            return slots_of(models, workload.loads(limits))
         workload = open_workload(
             settings.redis,
             state_dir=config.location.state_dir,
@@ -133,17 +137,28 @@ def _slots(config: Config, models: list[Model]) -> Slots:
         workload.close()
 
 
-def _rows(decision: Decision, slots: Slots) -> list[dict[str, Any]]:
-    """One row a model, the cheapest first."""
+def _embedded_runs(state_dir: Path) -> bool:
+    """Whether anyone keeps a workload; a server is not started to ask it."""
+    import sys
+
+    if sys.platform == "win32":
+        return False
+    from ..workload.embedded import embedded_runs
+
+    return embedded_runs(state_dir)
+
+
+def _rows(decision: Decision, slots: Slots, money: bool) -> list[dict[str, Any]]:
+    """One row a model, the cheapest first; dollars only where prices are known."""
     p = decision.prospect
-    worth = p.price if math.isfinite(p.price) else None
-    rows = [
+    worth = p.price if money and math.isfinite(p.price) else None
+    return [
         {
             "model": name,
             "chosen": name == decision.model,
             "success": round(float(p.success[j]), 4),
             "output_tokens": round(float(p.output_tokens[j]), 1),
-            "cost_usd": float(f"{p.cost[j]:.6g}"),
+            "cost_usd": float(f"{p.cost[j]:.6g}") if money else None,
             "net_cost_usd": (
                 None if worth is None else float(f"{p.cost[j] - worth * p.success[j]:.6g}")
             ),
@@ -152,9 +167,8 @@ def _rows(decision: Decision, slots: Slots) -> list[dict[str, Any]]:
             "limit": slots.limits[name],
             "why": _why(decision, j, slots),
         }
-        for j, name in enumerate(p.models)
+        for j, name in sorted(enumerate(p.models), key=lambda at: (p.cost[at[0]], at[1]))
     ]
-    return sorted(rows, key=lambda row: (row["cost_usd"], row["model"]))
 
 
 def _why(decision: Decision, column: int, slots: Slots) -> str:
@@ -177,7 +191,7 @@ def _why(decision: Decision, column: int, slots: Slots) -> str:
     return "dearer and weaker"
 
 
-def _json(decision: Decision, slots: Slots, note: str) -> dict[str, Any]:
+def _json(decision: Decision, slots: Slots, note: str, money: bool) -> dict[str, Any]:
     p = decision.prospect
     return {
         "schema": "aios-eccos/route/1",
@@ -185,14 +199,15 @@ def _json(decision: Decision, slots: Slots, note: str) -> dict[str, Any]:
         "reason": decision.reason,
         "note": note,
         "floor": None if math.isnan(p.floor) else round(p.floor, 4),
-        "success_price_usd": p.price if math.isfinite(p.price) else None,
+        "money": money,
+        "success_price_usd": p.price if money and math.isfinite(p.price) else None,
         "novelty": None if math.isnan(p.novelty) else round(p.novelty, 3),
         "decision_s": float(f"{decision.decision_s:.4g}"),
-        "models": _rows(decision, slots),
+        "models": _rows(decision, slots, money),
     }
 
 
-def _show(decision: Decision, slots: Slots, note: str, screen: Any) -> None:
+def _show(decision: Decision, slots: Slots, note: str, money: bool, screen: Any) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -200,12 +215,12 @@ def _show(decision: Decision, slots: Slots, note: str, screen: Any) -> None:
     for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
         justify: Any = "left" if head in ("model", "why") else "right"
         table.add_column(head, justify=justify, no_wrap=True)
-    for row in _rows(decision, slots):
+    for row in _rows(decision, slots, money):
         table.add_row(
             row["model"],
             f"{row['success'] * 100:.1f} %",
             f"{row['output_tokens']:.0f}",
-            f"${row['cost_usd']:.3g}",
+            f"${row['cost_usd']:.3g}" if money else "no price",
             f"{row['support']:.1f}",
             f"{row['in_use']}/{row['limit']}",
             row["why"],
@@ -215,6 +230,9 @@ def _show(decision: Decision, slots: Slots, note: str, screen: Any) -> None:
     p = decision.prospect
     screen.print(f"{decision.model or 'none'}: {decision.reason}.", markup=False)
     if not math.isnan(p.floor):
-        screen.print(f"floor {p.floor:.3f}; one more success is worth ${p.price:.3g} there.")
+        worth = f"; one more success is worth ${p.price:.3g} there" if money else ""
+        screen.print(f"floor {p.floor:.3f}{worth}.")
+    if not money:
+        screen.print("no price is known: bigger models and longer answers count as dearer.")
     if note:
         screen.print(f"note: {note}", markup=False, style="yellow")
