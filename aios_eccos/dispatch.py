@@ -12,8 +12,10 @@ import logging
 import random
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 
 from .fairness import FairShare
 from .values import Answer, Decision, Failure, Query, Settled, Slots
@@ -27,6 +29,9 @@ PINNED_BACKOFF_S = (0.5, 2.0)
 POLL_S = 0.05
 #: Seconds per output token where no model's pace is known yet.
 USUAL_PACE_S = 0.02
+#: Statuses by which a server says that it is busy or ill.
+RESTING = frozenset({429, 500, 502, 503, 504})
+STOPPED = Failure("the dispatcher was stopped", 503, retryable=False)
 #: Share of a new observation in a model's seconds per token.
 PACE_GAIN = 0.1
 
@@ -101,7 +106,7 @@ class Dispatcher:
             self._arrived.clear()
             self._waiting.clear()
         for call in left:
-            self._settle(call, Answer(failure=Failure("the dispatcher was stopped", 503, False)))
+            self._settle(call, Answer(failure=STOPPED))
 
     def use(
         self,
@@ -140,7 +145,7 @@ class Dispatcher:
                 self._arrived[call] = None
                 self._changed.notify_all()
         if stopped:
-            self._settle(call, Answer(failure=Failure("the dispatcher was stopped", 503, False)))
+            self._settle(call, Answer(failure=STOPPED))
         return future
 
     def drop(self, query_id: str) -> bool:
@@ -165,8 +170,11 @@ class Dispatcher:
             try:
                 while self._round():
                     pass
-            except Exception:  # whatever is wrong with the decision, the calls must be served
-                log.exception("no decision; waiting calls go to the first model they allow")
+            except Exception as error:  # noqa: BLE001 - whatever it is, the calls must be served
+                log.error(
+                    "no decision (%s); waiting calls go to the first model they allow",
+                    _raised(error),
+                )
                 self._serve_undecided()
 
     def _gather(self) -> list[Call]:
@@ -205,7 +213,7 @@ class Dispatcher:
         now = time.monotonic()
         times = [c.expires - now for c in self._running]
         times += [min(c.expires - now, max(c.not_before - now, POLL_S)) for c in self._waiting]
-        return max(min(times), 0.0) if times else None
+        return min(max(min(times), 0.0), threading.TIMEOUT_MAX) if times else None
 
     def _round(self) -> bool:
         """Assign once. True if another look may pay: calls were started and some still wait."""
@@ -226,42 +234,64 @@ class Dispatcher:
             if not call.allowed():
                 self._give_up(call, Failure("no configured model may serve this call", 400, False))
         slots = router.slots()
-        calls = self._candidates(waiting, slots, min(room, self._max_batch), router.spills)
+        calls = self._candidates(waiting, slots, min(room, self._max_batch), router)
         if not calls:
             return False
         assignment = router.assign([call.closed(slots.cooling) for call in calls], slots)
-        started = [
-            self._launch(call, decision, router)
-            for call, decision in zip(calls, assignment.decisions, strict=True)
-            if decision.model is not None
-        ]
-        return any(started) and len(started) < len(waiting)
+        decided = list(zip(calls, assignment.decisions, strict=True))[::-1]
+        started = 0
+        try:
+            while decided:
+                call, decision = decided[-1]
+                if decision.model is not None:
+                    started += self._launch(call, decision, router)
+                decided.pop()
+        finally:
+            # Nothing is left, unless launching failed.
+            for _, decision in decided:
+                self._release(router, decision)
+        return 0 < started < len(waiting)
 
     def _serve_undecided(self) -> None:
         router = self._router
+        now = time.monotonic()
         with self._changed:
             waiting = [*self._waiting, *self._arrived]
             room = self._max_workers - len(self._running)
-        for call in waiting[: max(room, 0)]:
-            self._launch(call, router.fallback(call.query), router)
+        for call in [call for call in waiting if call.not_before <= now][: max(room, 0)]:
+            try:
+                self._launch(call, router.fallback(call.query), router)
+            except Exception as error:  # noqa: BLE001 - the other calls must be served
+                log.error("the fallback failed too: %s", _raised(error))
+                self._give_up(call, Failure("no model could be chosen", 503, False, rests=False))
 
-    def _candidates(self, waiting: list[Call], slots: Slots, most: int, spills: bool) -> list[Call]:
+    def _candidates(
+        self, waiting: list[Call], slots: Slots, most: int, router: Routes
+    ) -> list[Call]:
         """The waiting calls that can have a slot now, fairest first, about as many as slots."""
         now = time.monotonic()
-        free, cooling = slots.free, slots.cooling
+        free, cooling, spills = slots.free, slots.cooling, router.spills
         queues: dict[str, list[Call]] = {}
+        wants: dict[Call, list[str]] = {}
         for call in sorted(waiting, key=lambda c: c.order):
-            if call.not_before <= now and any(free[name] > 0 for name in call.usable(cooling)):
+            if call.not_before > now:
+                continue
+            names = wants[call] = call.usable(cooling) if spills else call.best(cooling, router)
+            if any(free[name] > 0 for name in names):
                 queues.setdefault(call.query.agent, []).append(call)
         wanted = {name: count for name, count in free.items() if count > 0}
         in_all = sum(wanted.values())
         chosen: list[Call] = []
-        for call in self._fair.merge(queues, lambda c: self._slot_seconds(c, c.usable(cooling))):
-            enough = spills and len(chosen) >= in_all and not any(wanted.values())
-            if enough or len(chosen) >= most:
+        agents = {call.query.agent for call in waiting}
+        merged = self._fair.merge(queues, lambda c: self._slot_seconds(c, wants[c]), agents)
+        for call in merged:
+            if len(chosen) >= most or (len(chosen) >= in_all and not any(wanted.values())):
                 break
+            # Who waits for one model must not fill the batch of those that another could serve.
+            if not spills and not any(wanted.get(name, 0) for name in wants[call]):
+                continue
             chosen.append(call)
-            for name in call.usable(cooling):
+            for name in wants[call]:
                 wanted[name] = max(wanted.get(name, 0) - 1, 0)
         return chosen
 
@@ -281,6 +311,7 @@ class Dispatcher:
     def _launch(self, call: Call, decision: Decision, router: Routes) -> bool:
         """Start the call on its own thread; False if it was dropped in the meantime."""
         model = decision.model or ""
+        cost = self._slot_seconds(call, [model])
         with self._changed:
             present = self._take_out(call) and (
                 call.attempts > 0 or call.future.set_running_or_notify_cancel()
@@ -290,17 +321,31 @@ class Dispatcher:
                 call.decision = decision
                 call.attempts += 1
                 call.started = call.started or time.monotonic()
-                self._fair.charge(call.query.agent, self._slot_seconds(call, [model]))
+                self._fair.charge(call.query.agent, cost)
         if not present:
-            router.release(decision)
+            self._release(router, decision)
             return False
-        threading.Thread(
+        thread = threading.Thread(
             target=self._serve,
             args=(call, decision, model, router),
             name=f"eccos-call-{model}",
             daemon=True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except RuntimeError as error:  # the process may have no more threads
+            log.error("a call to %s cannot be started: %s", model, error)
+            call.attempts -= 1
+            self._release(router, decision)
+            self._give_up(call, Failure("no thread for the call", 503, False, rests=False))
+            return False
         return True
+
+    def _release(self, router: Routes, decision: Decision) -> None:
+        try:
+            router.release(decision)
+        except Exception as error:  # noqa: BLE001 - a slot not given back expires by itself
+            log.error("giving a slot of %s back failed: %s", decision.model, _raised(error))
 
     # A call's own thread.
 
@@ -308,30 +353,38 @@ class Dispatcher:
         begun = time.monotonic()
         try:
             answer = call.run(model, call.expires - begun)
+            failure = answer.failure
         except Exception as error:  # noqa: BLE001 - whatever the caller does, the call must end
-            # Its type only: the message may carry the prompt.
-            log.error("the model call to %s raised %s", model, type(error).__name__)
-            answer = Answer(failure=Failure(type(error).__name__, 500))
-        failure = answer.failure
+            log.error("the model call to %s raised %s", model, _raised(error))
+            failure = Failure(type(error).__name__, 500, rests=False)
+            answer = Answer(failure=failure)
         if failure is None and answer.output_tokens:
             pace = (time.monotonic() - begun) / answer.output_tokens
             self._pace[model] = self._pace.get(model, pace) * (1 - PACE_GAIN) + pace * PACE_GAIN
-        try:
-            if failure is not None and failure.retryable:
-                router.rest(model, failure.retry_after_s)
-            # Before the call waits again: a second attempt on a model borrows under the same id.
-            router.release(decision)
-        except Exception:  # the answer is there; a slot that is not given back expires by itself
-            log.exception("giving a slot of %s back failed", model)
+        # Before the call waits again: a second attempt on a model borrows under the same id.
+        self._release(router, decision)
+        if failure is not None:
+            self._rest(router, model, failure)
         again = self._again(call, model, failure)
         with self._changed:
             # A call that was given up while it ran is settled already.
             owned = self._take_out(call)
+            # Nobody looks at what waits after `stop`, which may have come since.
+            again = again and not self._stopping
             if owned and again:
                 self._waiting[call] = None
         if owned and not again:
             self._settle(call, answer)
         self._slots_freed()
+
+    def _rest(self, router: Routes, model: str, failure: Failure) -> None:
+        """Let the model rest if its server says that it is busy or ill."""
+        if not (failure.retryable and failure.rests and failure.status_code in RESTING):
+            return
+        try:
+            router.rest(model, failure.retry_after_s)
+        except Exception as error:  # noqa: BLE001 - the answer is there
+            log.error("letting %s rest failed: %s", model, _raised(error))
 
     def _again(self, call: Call, model: str, failure: Failure | None) -> bool:
         """Whether to try once more: on another model once, or on the only one up to twice."""
@@ -374,10 +427,17 @@ class Dispatcher:
         if self._on_settled is not None:
             try:
                 self._on_settled(settled)
-            except Exception:  # an observer's fault is not the agent's
-                log.exception("recording a settled call failed")
-        if not call.future.cancelled():
+            except Exception as error:  # noqa: BLE001 - an observer's fault is not the agent's
+                log.error("recording a settled call failed: %s", _raised(error))
+        # The caller may have cancelled a call that never ran.
+        with suppress(InvalidStateError):
             call.future.set_result(settled)
+
+
+def _raised(error: Exception) -> str:
+    """What was raised and where, but not its message: that may carry the prompt."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {frame.name}:{frame.lineno}"
 
 
 def wait_all(futures: Iterable[Future[Settled]], timeout_s: float | None = None) -> list[Settled]:

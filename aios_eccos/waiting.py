@@ -20,7 +20,8 @@ class Routes(Protocol):
 
     Attributes:
         spills: whether a call takes another model when its best is at its limit. Then it is enough
-            to offer about as many calls as there are slots.
+            to offer about as many calls as there are slots. Else it waits for the one that
+            `preferred` names.
     """
 
     @property
@@ -29,6 +30,7 @@ class Routes(Protocol):
     def forecast(self, queries: list[Query]) -> list[Prospect]: ...
     def slots(self) -> Slots: ...
     def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment: ...
+    def preferred(self, prospect: Prospect) -> str | None: ...
     def release(self, decision: Decision) -> None: ...
     def rest(self, model: str, seconds: float | None) -> None: ...
     def fallback(self, query: Query) -> Decision: ...
@@ -51,6 +53,7 @@ class Call:
     attempts: int = 0
     started: float | None = None
     not_before: float = 0.0
+    _best: tuple[Prospect, list[str], list[str]] | None = None
 
     def allowed(self) -> list[str]:
         """Models that may serve it at all, by its prospect."""
@@ -64,6 +67,16 @@ class Call:
         names = self.allowed()
         fresh = [name for name in names if name not in self.failed_on] or names
         return [name for name in fresh if name not in cooling] or fresh
+
+    def best(self, cooling: frozenset[str], router: Routes) -> list[str]:
+        """The model that it waits for under `router`, if any may serve it now."""
+        usable, known = self.usable(cooling), self._best
+        if self.prospect is not None and (
+            known is None or known[0] is not self.prospect or known[1] != usable
+        ):
+            name = router.preferred(self.closed(cooling)) if usable else None
+            known = self._best = (self.prospect, usable, [] if name is None else [name])
+        return known[2] if known is not None else []
 
     def closed(self, cooling: frozenset[str]) -> Prospect:
         """Its prospect, closed to models that it has failed on or that rest."""

@@ -6,22 +6,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from aios_eccos.config import Settings
 from aios_eccos.dispatch import Dispatcher, wait_all
+from aios_eccos.fairness import FairShare
+from aios_eccos.predict.pricing import price_table
+from aios_eccos.router import Router
 from aios_eccos.values import (
     Answer,
     Assignment,
     Decision,
     Failure,
     Lease,
+    Model,
     Prospect,
     Query,
     Settled,
     Slots,
 )
+from aios_eccos.waiting import Call, Routes
+from aios_eccos.workload.memory import MemoryWorkload
 
 
 class FewSlots:
@@ -98,6 +106,11 @@ class FewSlots:
                 self.in_use[decision.lease.slot] -= 1
             for callback in self._callbacks:
                 callback()
+
+    def preferred(self, prospect: Prospect) -> str | None:
+        return next(
+            (n for n, ok in zip(prospect.models, prospect.allowed, strict=True) if ok), None
+        )
 
     def rest(self, model: str, seconds: float | None) -> None:
         self.resting.add(model)
@@ -294,10 +307,12 @@ def test_a_run_that_raises_is_a_failure_like_any_other(caplog: pytest.LogCapture
     def explode(model: str, left: float) -> Answer:
         raise KeyError("secret prompt")
 
-    with dispatching(FewSlots({"a": 1, "b": 1})) as dispatcher:
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
         settled = dispatcher.submit(Query(""), explode).result(5)
-    assert settled.answer.failure == Failure("KeyError", 500)
-    assert "KeyError" in caplog.text
+    assert settled.answer.failure == Failure("KeyError", 500, rests=False)
+    assert router.resting == set(), "its server did nothing wrong"
+    assert "KeyError at explode" in caplog.text
     assert "secret prompt" not in caplog.text
 
 
@@ -402,3 +417,229 @@ def test_a_router_that_cannot_take_a_slot_back_costs_nobody_an_answer(
         settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
     assert settled.answer.value == "a"
     assert "giving a slot of a back failed" in caplog.text
+    assert "the store went away" not in caplog.text
+
+
+def test_a_process_without_threads_refuses_calls_until_it_has_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    router = FewSlots({"a": 1})
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("eccos-call"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with dispatching(router) as dispatcher:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        served = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert (settled.answer.failure.status_code, settled.attempts) == (503, 0)
+    assert served.answer.value == "a"
+    assert router.in_use == {"a": 0}
+
+
+def test_a_fallback_that_fails_ends_its_call_and_not_the_scheduler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Lost(FewSlots):
+        def fallback(self, query: Query) -> Decision:
+            raise RuntimeError("secret prompt")
+
+    router = Lost({"a": 1})
+    router.broken = True
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+        router.broken = False
+        served = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 503
+    assert served.answer.value == "a"
+    assert "RuntimeError at fallback" in caplog.text
+    assert "out of order" not in caplog.text
+    assert "secret prompt" not in caplog.text
+
+
+def test_slots_of_decisions_that_were_not_carried_out_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    router = FewSlots({"a": 3})
+    dispatcher = Dispatcher(router, seed=0)
+    launch = dispatcher._launch
+    failures = [RuntimeError("out of order")]
+
+    def fail_once(call: Call, decision: Decision, routes: Routes) -> bool:
+        if failures:
+            raise failures.pop()
+        return launch(call, decision, routes)
+
+    monkeypatch.setattr(dispatcher, "_launch", fail_once)
+    futures = [dispatcher.submit(Query(""), answers(0.0)) for _ in range(3)]
+    with dispatcher:
+        results = wait_all(futures, 5)
+    assert [settled.answer.value for settled in results] == ["a"] * 3
+    assert router.in_use == {"a": 0}
+
+
+def test_a_time_limit_longer_than_a_thread_can_wait_is_no_error() -> None:
+    gate = threading.Event()
+
+    def held(model: str, left: float) -> Answer:
+        gate.wait(10)
+        return Answer()
+
+    router = FewSlots({"a": 2})
+    with dispatching(router, call_timeout_s=1e15) as dispatcher:
+        first = dispatcher.submit(Query(""), held)
+        while not router.in_use["a"]:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        assert dispatcher.submit(Query(""), answers(0.0)).result(5).answer.value == "a"
+        gate.set()
+        first.result(5)
+
+
+def test_a_store_that_cannot_let_a_model_rest_keeps_no_slot() -> None:
+    class Restless(FewSlots):
+        def rest(self, model: str, seconds: float | None) -> None:
+            raise OverflowError("cannot convert float infinity to integer")
+
+    router = Restless({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=Failure("503", 503)))
+        assert settled.result(5).answer.value == "b"
+    assert router.in_use == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize(
+    "failure", [Failure("empty answer", 502, rests=False), Failure("408", 408)]
+)
+def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing(failure: Failure) -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
+    assert (settled.answer.value, settled.attempts) == ("b", 2)
+    assert router.resting == set()
+
+
+def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dispatcher = Dispatcher(FewSlots({"a": 1, "b": 1}))
+
+    def stopped_meanwhile(*_: object) -> bool:
+        dispatcher.stop()
+        return True
+
+    monkeypatch.setattr(dispatcher, "_again", stopped_meanwhile)
+    dispatcher.start()
+    failure = Failure("503", 503)
+    settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
+    assert settled.answer.failure == failure
+
+
+class Patient(FewSlots):
+    """Each call waits for the first model that it allows."""
+
+    spills = False
+
+    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
+        firsts = [np.arange(len(p.models)) == int(p.allowed.argmax()) for p in prospects]
+        only = [replace(p, allowed=first) for p, first in zip(prospects, firsts, strict=True)]
+        return super().assign(only, slots)
+
+
+def test_who_waits_for_a_full_model_does_not_block_who_wants_an_idle_one() -> None:
+    gate = threading.Event()
+
+    def held(model: str, left: float) -> Answer:
+        gate.wait(10)
+        return Answer(value=model)
+
+    router = Patient({"best": 1, "idle": 1})
+    with dispatching(router, max_batch=2) as dispatcher:
+        crowd = [dispatcher.submit(Query(""), held) for _ in range(20)]
+        while not router.in_use["best"]:
+            time.sleep(0.001)
+        pinned = dispatcher.submit(Query("", allowed=("idle",)), answers(0.0))
+        assert pinned.result(5).answer.value == "idle"
+        gate.set()
+        assert {settled.answer.value for settled in wait_all(crowd, 10)} == {"best"}
+
+
+def test_a_cooldown_does_not_hold_up_calls_that_have_no_other_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aios_eccos.dispatch.PINNED_BACKOFF_S", (0.02, 0.02))
+    pool, store = [Model("only", limit=1)], MemoryWorkload()
+    router = Router(pool, Settings(cooldown_s=60.0), price_table(pool), store)
+    results = iter([Answer(failure=Failure("503", 503)), Answer(value="second")])
+    with Dispatcher(router, seed=0) as dispatcher:
+        first = dispatcher.submit(Query("", agent="x"), lambda model, left: next(results))
+        settled = first.result(2)
+        assert router.slots().cooling == {"only"}
+        other = dispatcher.submit(Query("", agent="y"), answers(0.0)).result(2)
+    store.close()
+    assert (settled.answer.value, settled.attempts) == ("second", 2)
+    assert other.answer.value == "only"
+
+
+def serve(fair: FairShare, queues: dict[str, list[str]], cost: float, waiting: object = ()) -> str:
+    """Start whoever is next."""
+    agent = next(fair.merge(queues, lambda item: cost, waiting))  # type: ignore[arg-type]
+    fair.charge(agent, cost)
+    return agent
+
+
+def test_equals_take_turns_whatever_runs_elsewhere() -> None:
+    fair = FairShare()
+    order = []
+    for _ in range(50):
+        everyone = {"hog", "long", "z-lone"}
+        serve(fair, {"long": ["long"]}, 100.0, everyone)
+        order.append(serve(fair, {"hog": ["hog"], "z-lone": ["z-lone"]}, 1.0, everyone))
+    assert order == ["hog", "z-lone"] * 25
+
+
+def test_an_agent_with_one_call_at_a_time_takes_turns_with_a_crowd() -> None:
+    fair = FairShare()
+    order = []
+    for _ in range(20):
+        order.append(serve(fair, {"hog": ["hog"], "z-lone": ["z-lone"]}, 1.0))
+        if order[-1] == "z-lone":
+            # Its next call comes while the crowd has the slot again.
+            order.append(serve(fair, {"hog": ["hog"]}, 1.0))
+    assert order.count("z-lone") >= 9
+
+
+def test_what_is_owed_is_kept_while_an_agent_waits() -> None:
+    fair = FairShare()
+    both = {"x": ["x"], "y": ["y"]}
+    fair.charge("x", 10.0)
+    assert serve(fair, both, 1.0) == "y"
+    serve(fair, {"far": ["far"]}, 1000.0, both)
+    serve(fair, {"far": ["far"]}, 1000.0, both)
+    assert [serve(fair, both, 1.0) for _ in range(5)] == ["y"] * 5
+
+
+@pytest.mark.parametrize("crowd_waits", [True, False])
+def test_an_agent_that_comes_back_does_not_claim_the_past(crowd_waits: bool) -> None:
+    fair = FairShare()
+    serve(fair, {"back": ["back"]}, 1.0)
+    for _ in range(100):
+        serve(fair, {"busy": ["busy"]}, 1.0)
+    if not crowd_waits:
+        serve(fair, {"back": ["back"]}, 1.0)
+    order = [serve(fair, {"back": ["back"], "busy": ["busy"]}, 1.0) for _ in range(10)]
+    assert 4 <= order.count("busy") <= 6
+
+
+def test_agents_that_came_once_are_forgotten() -> None:
+    fair = FairShare()
+    for n in range(5000):
+        serve(fair, {str(n): [str(n)]}, 1.0)
+    assert len(fair._tags) <= 1001
+    assert len(fair._turns) <= 1001
