@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
 SHIPPED_PRICES = SHIPPED / "demo_prices.json"
 #: Calls in flight for models that --limit does not name.
 DEFAULT_LIMIT = 4
+#: Short enough that the table fits 80 columns.
+HEADS = ("strategy", "success", "promised", "cost $", "wait s", "latency s", "decide ms", "busiest")
 STRATEGIES = ("eccos", "round_robin", "cheapest", "strongest")
 
 
@@ -65,6 +68,8 @@ def demo(
         limits = {name: int(value) for name, value in pairs("limit", limit).items()}
     except ValueError as error:
         raise ConfigError(f"--floor {floor}, --limit {limit}: {error}") from error
+    if speedup is not None and not 0 < speedup < math.inf:
+        raise ConfigError(f"--speedup {speedup:g}: wanted more than 0")
     dataset = load_dataset([data or SHIPPED_DATA])
     priced = load_prices(prices or SHIPPED_PRICES) if prices or data is None else {}
     models = pool(dataset.models, priced, limits, DEFAULT_LIMIT)
@@ -75,6 +80,7 @@ def demo(
         screen.print("Synthetic data (CC0): invented models on made-up questions.", style="dim")
     cache = EmbeddingCache(cache_dir() / "embeddings.sqlite")
     with (
+        _terminable(),
         tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True) as folder,
         _progress({"history": len(history), **dict.fromkeys(STRATEGIES, calls)}) as advance,
     ):
@@ -110,6 +116,21 @@ def demo(
 
 
 @contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM unwind like Ctrl-C does, so that servers end and folders go."""
+    import signal
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
     """Bars on standard error, one a step; yields what advances them."""
     from rich.console import Console
@@ -129,48 +150,78 @@ def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
 def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
     from rich.table import Table
 
-    table = Table(title=f"Quality floor: {floor}", title_justify="left", box=None, pad_edge=False)
-    heads = (
-        "strategy",
-        "success",
-        "promised",
-        "cost",
-        "wait s",
-        "latency s",
-        "decision ms",
-        "busiest",
-    )
-    for head in heads:
+    title = f"Quality floor: {floor}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for head in HEADS:
         table.add_column(head, justify="left" if head == "strategy" else "right", no_wrap=True)
     for row in rows:
-        share = {name: peak / row["limits"][name] for name, peak in row["peak_in_flight"].items()}
-        busiest = max(share, key=lambda name: share[name])
         table.add_row(
             row["name"],
             _percent(row["success"]),
             _percent(row["promised_success"]),
-            f"${row['cost_usd']:.4f}",
-            f"{row['wait_p50_s']:.2f}/{row['wait_p95_s']:.2f}",
-            f"{row['latency_p50_s']:.2f}/{row['latency_p95_s']:.2f}",
-            f"{row['decision_p50_s'] * 1e3:.1f}/{row['decision_p99_s'] * 1e3:.1f}",
-            f"{row['peak_in_flight'][busiest]} of {row['limits'][busiest]}",
+            _dollars(row["cost_usd"]),
+            _pair(row["wait_p50_s"], row["wait_p95_s"], 2),
+            _pair(row["latency_p50_s"], row["latency_p95_s"], 2),
+            _pair(row["decision_p50_s"], row["decision_p99_s"], 1, 1e3),
+            _busiest(row),
         )
     screen.print(table)
     screen.print(
-        "wait and latency: p50/p95; decision: p50/p99; busiest: most calls at once in the server "
+        "wait and latency: p50/p95; decide: p50/p99; busiest: most calls at once in the server "
         "of the model nearest to its limit.",
         style="dim",
     )
-    by_name = {row["name"]: row for row in rows}
+    for sentence in _sentences({row["name"]: row for row in rows}):
+        screen.print(sentence, highlight=False)
+
+
+def _sentences(by_name: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """What the figures say of the floor, of limits and against the strongest model."""
     ours, strongest = by_name["eccos"], by_name["strongest"]
-    if strongest["cost_usd"]:
-        screen.print(
-            f"eccos reached {_percent(ours['success'])} (promised "
-            f"{_percent(ours['promised_success'])}) for "
-            f"{ours['cost_usd'] / strongest['cost_usd']:.2f} x the cost of the strongest model, "
+    if ours["success"] is not None and ours["promised_success"] is not None:
+        p, n = ours["success"], ours["answers"]
+        asked = "" if ours["floor"] is None else f"asked {_percent(ours['floor'])}, "
+        error = 1.96 * math.sqrt(p * (1 - p) / n)
+        yield (
+            f"eccos: {asked}promised {_percent(ours['promised_success'])}, realised {_percent(p)} "
+            f"± {error * 100:.1f} (95 % interval: the sampling error of {n} calls)."
+        )
+    if ours["limited"]:
+        yield (
+            f"Limits bound: {_percent(ours['limited'])} of eccos's calls took another model "
+            "because theirs was at its limit."
+        )
+    if ours["cost_usd"] is not None and strongest["cost_usd"]:
+        yield (
+            f"eccos cost {ours['cost_usd'] / strongest['cost_usd']:.2f} x the strongest model, "
             f"which reached {_percent(strongest['success'])}."
         )
+    if ours["cost_usd"] is None:
+        yield "No price is known: bigger models and longer answers counted as dearer (--prices)."
+
+
+def _busiest(row: dict[str, Any]) -> str:
+    share = {name: peak / row["limits"][name] for name, peak in row["peak_in_flight"].items()}
+    name = max(share, key=lambda name: share[name])
+    return f"{row['peak_in_flight'][name]} of {row['limits'][name]}"
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share * 100:.1f} %"
+
+
+def _dollars(cost: float | None) -> str:
+    if cost is None:
+        return "no price"
+    return f"{cost:.4f}" if cost >= 0.001 or cost == 0 else f"{cost:.2g}"
+
+
+def _pair(low: float | None, high: float | None, digits: int, unit: float = 1.0) -> str:
+    """Two percentiles in at most nine characters."""
+    if low is None or high is None:
+        return "-"
+
+    def short(value: float) -> str:
+        return f"{value:.{min(digits, 2 - (value >= 9.995) - (value >= 99.95))}f}"
+
+    return f"{short(low * unit)}/{short(high * unit)}"

@@ -102,11 +102,13 @@ def pool(
     """Models of a data set, with prices and limits.
 
     Raises:
-        DataError: a limit or none of the prices belongs to a model of the data set.
+        DataError: a limit names no model of the data set, or is below 1.
     """
-    for name in limits:
+    for name, limit in limits.items():
         if name not in names:
             raise DataError(f"limit for {name!r}: the data knows only {', '.join(names)}")
+        if limit < 1:
+            raise DataError(f"limit for {name!r}: {limit}, wanted 1 or more")
     return [
         Model(
             name=name,

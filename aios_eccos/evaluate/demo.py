@@ -21,6 +21,7 @@ from ..dispatch import Dispatcher
 from ..engine import Engine
 from ..history.cache import CachedEmbedder, EmbeddingCache
 from ..locate import Config, Location
+from ..predict.pricing import Prices, price_table
 from ..router import Router
 from ..values import Answer, Failure, Model, Query, Record, Settled
 from .replay_server import ReplayServers, graded, seconds_per_token
@@ -31,6 +32,8 @@ HTTP_TIMEOUT_S = 120.0
 BATCH = 64
 #: Without a speed-up of the caller's, the mean recorded answer takes this long, seconds.
 MEAN_ANSWER_S = 0.15
+#: How the reason of a decision begins that limits forced (see `aios_eccos.reason`).
+BEST_LEFT = "the best left"
 #: What `speedup` is against: output tokens a second of an ordinary hosted model.
 USUAL_TOKENS_PER_S = 100.0
 
@@ -108,10 +111,12 @@ class Strategy:
 def strategies(models: Sequence[Model], history: Sequence[Record]) -> list[Strategy]:
     """ECCOS and its three plain rivals, judged on history only.
 
-    Strongest = highest mean correctness, cheapest = lowest mean cost; ties by name.
+    Strongest = highest mean correctness, cheapest = lowest mean cost (of a model without a price:
+    see `Prices`); ties by name.
     """
     names = [model.name for model in models]
-    cheapest = min(models, key=lambda model: (_mean_dollars(history, model), model.name)).name
+    prices = price_table(models)
+    cheapest = min(names, key=lambda name: (_mean_cost(history, prices, name), name))
     strongest = min(names, key=lambda name: (-_mean_success(history, name), name))
     return [
         Strategy("eccos", lambda i: None),
@@ -173,22 +178,28 @@ def summarize(
     models: Sequence[Model],
     peaks: dict[str, int],
 ) -> dict[str, Any]:
-    """What a strategy did: success and promised success (means), dollars, seconds, peaks."""
-    by_name = {model.name: model for model in models}
+    """What a strategy did: success and promised success (means), dollars, seconds, peaks.
+
+    Dollars are None where no price is known. `floor` is the success asked for, as an absolute
+    value; `limited` the share of calls that took another model because theirs was at its limit.
+    Both, like the promise, are None where calls were pinned.
+    """
+    prices = price_table(models)
     records = {record.text: record for record in calls}
     answered = [s for s in settled if s.answer.failure is None and s.decision is not None]
     cost = math.fsum(
-        _dollars(by_name[s.decision.model or ""], records[s.query.text], s.answer.output_tokens)
+        _cost(prices, s.decision.model or "", records[s.query.text], s.answer.output_tokens)
         for s in answered
         if s.decision is not None
     )
     success = [float(s.answer.value) for s in answered if s.answer.value is not None]
     # A pinned call is not forecast, so nothing was promised of it.
-    promised = [
-        s.decision.promised
+    free = [
+        s.decision
         for s in answered
         if s.decision is not None and s.decision.prospect.allowed.sum() > 1
     ]
+    limited = [decision.reason.startswith(BEST_LEFT) for decision in free]
     decisions = [s.decision.decision_s for s in answered if s.decision is not None]
     waits = [s.waited_s for s in answered]
     latencies = [s.waited_s + s.served_s for s in answered]
@@ -196,9 +207,11 @@ def summarize(
         "name": name,
         "calls": len(calls),
         "answers": len(answered),
-        "success": _rounded(np.mean(success) if success else math.nan),
-        "promised_success": _rounded(np.mean(promised) if promised else math.nan),
-        "cost_usd": _rounded(cost),
+        "success": _mean(success),
+        "promised_success": _mean([decision.promised for decision in free]),
+        "floor": _mean([decision.prospect.floor for decision in free]),
+        "limited": _mean(limited),
+        "cost_usd": _rounded(cost) if prices.money else None,
         **_percentiles("wait", waits, (50, 95)),
         **_percentiles("latency", latencies, (50, 95)),
         **_percentiles("decision", decisions, (50, 99)),
@@ -247,35 +260,36 @@ class _Client:
         return run
 
 
-def _dollars(model: Model, record: Record, output_tokens: int | None) -> float:
-    spent_in = record.input_tokens * (model.input_price or 0.0)
-    return spent_in + (output_tokens or 0) * (model.output_price or 0.0)
+def _cost(prices: Prices, model: str, record: Record, output_tokens: int | None) -> float:
+    column = prices.models.index(model)
+    spent_in = record.input_tokens * prices.input[column]
+    return float(spent_in + (output_tokens or 0) * prices.output[column])
 
 
-def _mean_dollars(history: Sequence[Record], model: Model) -> float:
-    return float(
-        np.mean(
-            [
-                _dollars(model, record, outcome.output_tokens)
-                for record in history
-                for outcome in record.outcomes
-                if outcome.model == model.name and outcome.output_tokens is not None
-            ]
-        )
-    )
+def _mean_cost(history: Sequence[Record], prices: Prices, name: str) -> float:
+    """Of a model that the history does not know: infinite."""
+    costs = [
+        _cost(prices, name, record, outcome.output_tokens)
+        for record in history
+        for outcome in record.outcomes
+        if outcome.model == name and outcome.output_tokens is not None
+    ]
+    return float(np.mean(costs)) if costs else math.inf
 
 
 def _mean_success(history: Sequence[Record], name: str) -> float:
-    return float(
-        np.mean(
-            [
-                outcome.correctness
-                for record in history
-                for outcome in record.outcomes
-                if outcome.model == name and outcome.correctness is not None
-            ]
-        )
-    )
+    """Of a model that the history does not know: 0."""
+    success = [
+        outcome.correctness
+        for record in history
+        for outcome in record.outcomes
+        if outcome.model == name and outcome.correctness is not None
+    ]
+    return float(np.mean(success)) if success else 0.0
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return _rounded(np.mean(values) if values else math.nan)
 
 
 def _percentiles(name: str, values: Sequence[float], which: Sequence[int]) -> dict[str, Any]:
