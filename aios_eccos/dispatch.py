@@ -23,6 +23,7 @@ from .waiting import Call, Routes, Run
 
 log = logging.getLogger("aios_eccos.dispatch")
 
+NOWHERE = Failure("no configured model may serve this call", 400, retryable=False)
 #: Waits before the first and the second repetition on the same model, seconds (plus jitter).
 PINNED_BACKOFF_S = (0.5, 2.0)
 #: How often to look for slots that another kernel freed without our hearing of it, seconds.
@@ -232,7 +233,7 @@ class Dispatcher:
                 call.prospect, call.router = prospect, router
         for call in unknown:
             if not call.allowed():
-                self._give_up(call, Failure("no configured model may serve this call", 400, False))
+                self._give_up(call, NOWHERE)
         slots = router.slots()
         calls = self._candidates(waiting, slots, min(room, self._max_batch), router)
         if not calls:
@@ -260,7 +261,11 @@ class Dispatcher:
             room = self._max_workers - len(self._running)
         for call in [call for call in waiting if call.not_before <= now][: max(room, 0)]:
             try:
-                self._launch(call, router.fallback(call.query), router)
+                decision = router.fallback(call.query)
+                if decision.model is not None:
+                    self._launch(call, decision, router)
+                elif not decision.prospect.allowed.any():
+                    self._give_up(call, NOWHERE)
             except Exception as error:  # noqa: BLE001 - the other calls must be served
                 log.error("the fallback failed too: %s", _raised(error))
                 self._give_up(call, Failure("no model could be chosen", 503, False, rests=False))

@@ -643,3 +643,12 @@ def test_agents_that_came_once_are_forgotten() -> None:
         serve(fair, {str(n): [str(n)]}, 1.0)
     assert len(fair._tags) <= 1001
     assert len(fair._turns) <= 1001
+
+
+def test_a_broken_decision_sends_no_call_where_it_may_not_go() -> None:
+    router = FewSlots({"a": 1})
+    router.broken = True
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query("", allowed=("b",)), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 400
