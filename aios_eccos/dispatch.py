@@ -18,7 +18,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
 from .fairness import FairShare
-from .values import Answer, Decision, Failure, Query, Settled, Slots
+from .values import Answer, Decision, Failure, Prospect, Query, Settled, Slots
 from .waiting import Call, Routes, Run
 
 log = logging.getLogger("aios_eccos.dispatch")
@@ -288,7 +288,9 @@ class Dispatcher:
         in_all = sum(wanted.values())
         chosen: list[Call] = []
         agents = {call.query.agent for call in waiting}
-        merged = self._fair.merge(queues, lambda c: self._slot_seconds(c, wants[c]), agents)
+        merged = self._fair.merge(
+            queues, lambda c: self._slot_seconds(c.prospect, wants[c]), agents
+        )
         for call in merged:
             if len(chosen) >= most or (len(chosen) >= in_all and not any(wanted.values())):
                 break
@@ -300,9 +302,8 @@ class Dispatcher:
                 wanted[name] = max(wanted.get(name, 0) - 1, 0)
         return chosen
 
-    def _slot_seconds(self, call: Call, names: list[str]) -> float:
+    def _slot_seconds(self, prospect: Prospect | None, names: list[str]) -> float:
         """Forecast seconds that the call holds a slot, averaged over the models named."""
-        prospect = call.prospect
         if prospect is None or not names:
             return 1.0
         usual = sum(self._pace.values()) / len(self._pace) if self._pace else USUAL_PACE_S
@@ -316,7 +317,8 @@ class Dispatcher:
     def _launch(self, call: Call, decision: Decision, router: Routes) -> bool:
         """Start the call on its own thread; False if it was dropped in the meantime."""
         model = decision.model or ""
-        cost = self._slot_seconds(call, [model])
+        # Not the call's own prospect, which may be an earlier router's.
+        cost = self._slot_seconds(decision.prospect, [model])
         with self._changed:
             present = self._take_out(call) and (
                 call.attempts > 0 or call.future.set_running_or_notify_cancel()

@@ -645,6 +645,18 @@ def test_agents_that_came_once_are_forgotten() -> None:
     assert len(fair._turns) <= 1001
 
 
+def test_a_new_router_that_cannot_forecast_serves_what_waits_on_its_own_models() -> None:
+    old, new = FewSlots({"a": 0}), FewSlots({"b": 1})
+    new.broken = True
+    with dispatching(old) as dispatcher:
+        future = dispatcher.submit(Query(""), answers(0.0))
+        while old.forecasts == 0:
+            time.sleep(0.001)
+        dispatcher.use(new)
+        assert future.result(5).answer.value == "b"
+    assert new.in_use == {"b": 0}
+
+
 def test_a_broken_decision_sends_no_call_where_it_may_not_go() -> None:
     router = FewSlots({"a": 1})
     router.broken = True
