@@ -53,8 +53,6 @@ def demo(
     Starts embedded Redis, embedded Chroma and one replay server per model; leaves nothing running
     and nothing on disk but the embedding cache (and the file that --json names).
     """
-    import tempfile
-
     from ..config import parse_floor
     from ..errors import ConfigError
     from ..evaluate.dataset import load_dataset, load_prices, pool
@@ -81,7 +79,7 @@ def demo(
     cache = EmbeddingCache(cache_dir() / "embeddings.sqlite")
     with (
         _terminable(),
-        tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True) as folder,
+        _folder() as folder,
         _progress({"history": len(history), **dict.fromkeys(STRATEGIES, calls)}) as advance,
     ):
         rows = run_demo(
@@ -92,7 +90,7 @@ def demo(
             floor=asked,
             agents=agents,
             speedup=speedup,
-            state_dir=Path(folder),
+            state_dir=folder,
             progress=advance,
         )
     if json_file != "-":
@@ -121,6 +119,8 @@ def _terminable() -> Iterator[None]:
     import signal
 
     def end(number: int, frame: object) -> None:
+        # Once is enough: a second signal would interrupt the cleaning up.
+        signal.signal(number, signal.SIG_IGN)
         raise SystemExit(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
@@ -128,6 +128,22 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """A folder for the run. A Redis whose start was interrupted has no user to end it."""
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True) as name:
+        try:
+            yield Path(name)
+        finally:
+            if sys.platform != "win32":
+                from ..workload.embedded import stop_embedded
+
+                stop_embedded(Path(name))
 
 
 @contextmanager

@@ -263,4 +263,6 @@ async def serve(job: dict[str, Any]) -> None:
 if __name__ == "__main__":
     # Ctrl-C reaches the whole terminal group; the parent decides when its servers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(serve(json.loads(sys.stdin.buffer.readline())))
+    # A parent that is ended half-way closes stdin before the line is whole: then nobody asks.
+    if (job := sys.stdin.buffer.readline()).endswith(b"\n"):
+        asyncio.run(serve(json.loads(job)))
