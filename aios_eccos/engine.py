@@ -84,7 +84,11 @@ class Engine:
         self._warned: set[str] = set()
 
     def __enter__(self) -> Engine:
-        self.start()
+        try:
+            self.start()
+        except BaseException:  # a signal, perhaps: what has been started must end all the same
+            self.close()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:

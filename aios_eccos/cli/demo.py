@@ -133,6 +133,7 @@ def _terminable() -> Iterator[None]:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A folder for the run. A Redis whose start was interrupted has no user to end it."""
+    import shutil
     import sys
     import tempfile
 
@@ -144,6 +145,8 @@ def _folder() -> Iterator[Path]:
                 from ..workload.embedded import stop_embedded
 
                 stop_embedded(Path(name))
+    # A thread that was opening Chroma when the signal came may have written once more.
+    shutil.rmtree(name, ignore_errors=True)
 
 
 @contextmanager
