@@ -137,16 +137,19 @@ def _folder() -> Iterator[Path]:
     import sys
     import tempfile
 
-    with tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True) as name:
-        try:
-            yield Path(name)
-        finally:
-            if sys.platform != "win32":
-                from ..workload.embedded import stop_embedded
+    place = tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True)
+    try:
+        with place as name:
+            try:
+                yield Path(name)
+            finally:
+                if sys.platform != "win32":
+                    from ..workload.embedded import stop_embedded
 
-                stop_embedded(Path(name))
-    # A thread that was opening Chroma when the signal came may have written once more.
-    shutil.rmtree(name, ignore_errors=True)
+                    stop_embedded(Path(name))
+    finally:
+        # A thread that was opening Chroma when a signal came may have written once more.
+        shutil.rmtree(place.name, ignore_errors=True)
 
 
 @contextmanager
