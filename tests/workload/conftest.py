@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from workload_servers import RedisServer, make_cluster
+from workload_servers import RedisServer, make_cluster, remove
 
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.store import WorkloadStore
@@ -52,7 +51,7 @@ def shared_state() -> Iterator[Path]:
     keeper = open_workload("embedded", state_dir=folder)
     yield folder
     keeper.close()
-    shutil.rmtree(folder)
+    remove(folder)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from workload_servers import ears, helpers, lives, living_servers, until
+from workload_servers import ears, helpers, lives, living_servers, remove, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
@@ -149,7 +148,7 @@ def test_a_state_folder_removed_under_its_server_still_has_one_server(
     first.acquire([Lease("a", SLOT)], {SLOT: 5})
     until(lambda: ears(first) == 1)
     old = pid_of(state_dir)
-    shutil.rmtree(state_dir)
+    remove(state_dir)
     second = opened("embedded", state_dir=state_dir)
     assert not lives(old)
     until(lambda: second.loads({SLOT: 9})[SLOT] == Load(1, 5, 0.0))
@@ -162,7 +161,7 @@ def test_a_state_folder_removed_under_its_server_still_has_one_server(
 def test_the_last_user_ends_the_server_of_a_removed_folder(state_dir: Path) -> None:
     store = open_workload("embedded", state_dir=state_dir, timeout_s=10)
     old = pid_of(state_dir)
-    shutil.rmtree(state_dir)
+    remove(state_dir)
     store.close()
     until(lambda: not lives(old))
 

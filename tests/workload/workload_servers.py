@@ -117,7 +117,7 @@ class RedisServer:
 
     def close(self) -> None:
         self.kill()
-        shutil.rmtree(self.folder)
+        remove(self.folder)
 
 
 def ears(store: WorkloadStore) -> int:
@@ -206,3 +206,11 @@ def answers(client: Redis) -> bool:
     with contextlib.suppress(RedisError):
         return bool(client.ping())
     return False
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which a server may still be writing."""
+    until = time.monotonic() + 5
+    while folder.exists() and time.monotonic() < until:
+        shutil.rmtree(folder, ignore_errors=True)
+    assert not folder.exists()
