@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import DataError
-from aios_eccos.predict.floor import choose
+from aios_eccos.predict.floor import PriceCurve, choose
 from aios_eccos.values import FloatArray
 
 #: Chance that a certificate is wrong.
 DELTA = 0.1
-#: Prices in a fixed grid; few, so that neighbors in it differ by more than rounding.
-STEPS = 60
+#: From one price of the grid to the next, success is forecast to fall by this much. Steps even in
+#: price would test again and again where success is flat, and every test is a chance to stop early.
+STEP = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,15 @@ def success_bound(successes: int, n: int, delta: float) -> float:
     return float(beta.ppf(delta, successes, n - successes + 1)) if successes else 0.0
 
 
-def price_grid(cost: FloatArray) -> tuple[float, ...]:
-    """A grid that depends on costs alone, so that no outcome has a say in it; dearest first."""
-    positive = cost[cost > 0]
-    if not len(positive):
-        return (1.0,)
-    low, high = float(np.median(positive)) / 10, 1e3 * float(positive.max())
-    return tuple(float(price) for price in np.geomspace(high, low, STEPS))
+def price_grid(curve: PriceCurve) -> tuple[float, ...]:
+    """Prices to walk, dearest first, from rows that were fitted on, so that no calibration row has
+    a say in it; even in the success that those rows forecast.
+    """
+    rises = np.concatenate([[True], np.diff(curve.realised) > 0])
+    levels = np.arange(curve.reachable, float(curve.realised[0]), -STEP)
+    log_price = np.log(np.maximum(curve.prices, curve.prices[1] / 10))[rises]
+    found = np.exp(np.interp(levels, curve.realised[rises], log_price))
+    return tuple(float(price) for price in dict.fromkeys(found)) or (float(curve.prices[-1]),)
 
 
 def certify(
@@ -81,9 +84,9 @@ def certify(
     cost: FloatArray,
     floor: float,
     *,
+    grid: tuple[float, ...],
     data: str,
     delta: float = DELTA,
-    grid: tuple[float, ...] | None = None,
 ) -> Certificate | Refusal:
     """Certify a floor on calibration rows.
 
@@ -91,12 +94,12 @@ def certify(
         success: (n, m) forecasts by what will serve, fitted without these rows.
         outcomes: (n, m); a partly right answer counts as wrong, a missing verdict too.
         cost: (n, m) expected cost, as the decisions will use it.
+        grid: prices, dearest first, chosen without these rows (`price_grid`).
         data: hash of the calibration rows, for the certificate.
-        grid: prices, dearest first; default `price_grid(cost)`.
     """
-    n, prices = len(success), grid or price_grid(cost)
+    n = len(success)
     counts: list[int] = []
-    for price in prices:
+    for price in grid:
         got = outcomes[np.arange(n), choose(success, cost, price)]
         counts.append(int((np.nan_to_num(got) >= 1).sum()))
         if success_bound(counts[-1], n, delta) < floor:
@@ -104,8 +107,8 @@ def certify(
     passed = len(counts) - (success_bound(counts[-1], n, delta) < floor)
     if not passed:
         return Refusal(floor, success_bound(counts[0], n, delta), n, delta)
-    walked = tuple(prices[: len(counts)])
-    return Certificate(floor, prices[passed - 1], n, delta, walked, tuple(counts), data)
+    walked = grid[: len(counts)]
+    return Certificate(floor, grid[passed - 1], n, delta, walked, tuple(counts), data)
 
 
 def verify(raw: str) -> Certificate:

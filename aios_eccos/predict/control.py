@@ -8,6 +8,10 @@ conformal inference, Gibbs and Candes 2021, on the price rather than the level).
 is at most ln(price_max / price_start) / (eta T), plus (delay + 1) / T for outcomes that come late.
 It needs no window, no reset and no clip but the ends; it is shared by all kernels and kept.
 
+While the floor's alarm is raised (an e-process, `observe.alarm`) steps are `BOOST` times as large.
+Summed up, an alarm over which the price rises only lowers the shortfall; one over which it falls
+adds at most ln(price_max / price_min) (1 - 1 / BOOST) / (eta T).
+
 Where an outcome is not seen, the success that was promised (history's optimism taken off) stands
 in for it. What is unseen is then no worse off than without control, what is seen is corrected.
 """
@@ -16,15 +20,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from aios_eccos.predict.floor import PriceCurve
 
-#: Step of the log price. Twice as much cut the shortfall after a shift from .033 to .014 (math10)
-#: and cost 8 to 9 % more in quiet times (math10, mixed4).
+#: Step of the log price in quiet times.
 ETA = 0.1
+#: How much larger the step is while the alarm is raised. ETA x 2 throughout would cost 8 to 9 % more
+#: in quiet times (math10, mixed4) and follow a shift no better than this does.
+BOOST = 2.0
 #: Share of the range of promised success below which a price counts as idle.
 IDLE = 0.05
 #: Verdicts from which on the floor is controlled rather than expected.
@@ -92,36 +97,3 @@ class ControlledPrice:
     def share_at_end(self) -> float:
         """Share of steps that an end cut short; the bound does not hold while this grows."""
         return self.at_end / self.calls if self.calls else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class FloorMonitor:
-    """Evidence that mean success is below the floor, valid however often one looks.
-
-    The mean over a few stakes b of prod(1 + b (floor - outcome)) is a nonnegative supermartingale
-    from 1 while every call's chance of success is at least the floor; by Ville's inequality it
-    ever reaches 1/delta with probability at most delta (Waudby-Smith and Ramdas 2024).
-    """
-
-    wealth: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)
-    calls: int = 0
-
-    #: Stakes; each may be at most 1 / (1 - floor), so 1 is safe for every floor.
-    STAKES: ClassVar[tuple[float, ...]] = (0.03, 0.1, 0.3, 0.9)
-
-    def after(self, floor: float, outcome: float) -> FloorMonitor:
-        """The evidence after one more observed outcome."""
-        grown = (
-            wealth * (1 + stake * (floor - outcome))
-            for wealth, stake in zip(self.wealth, self.STAKES, strict=True)
-        )
-        return FloorMonitor(tuple(grown), self.calls + 1)
-
-    @property
-    def evidence(self) -> float:
-        """The e-value: 20 would be seen by chance in at most one of 20 runs."""
-        return sum(self.wealth) / len(self.wealth)
-
-    def alarm(self, delta: float = 0.05) -> bool:
-        """Whether the evidence has reached 1/delta."""
-        return self.evidence >= 1 / delta

@@ -16,7 +16,7 @@ from aios_eccos.predict.certify import (
     success_bound,
     verify,
 )
-from aios_eccos.predict.control import ControlledPrice, FloorMonitor, log_step, shortfall_bound
+from aios_eccos.predict.control import ControlledPrice, log_step, shortfall_bound
 from aios_eccos.predict.floor import choose, price_curve
 from aios_eccos.predict.pricing import price_table
 
@@ -24,6 +24,14 @@ from aios_eccos.predict.pricing import price_table
 def world_of(n, seed):
     table, truth = make_table(n, seed=seed)
     return table, truth, price_table(MODELS).cost(table.input_tokens, table.output_tokens)
+
+
+def grid_of_fitted_rows():
+    table, truth, cost = world_of(2000, 99)
+    return price_grid(price_curve(truth, table.correctness, cost))
+
+
+GRID = grid_of_fitted_rows()
 
 
 def test_control_brings_the_floor_though_every_forecast_is_too_high():
@@ -65,30 +73,11 @@ def test_the_bound_shrinks_with_calls_and_grows_with_delay():
     assert shortfall_bound(1, 10, 1000, delay=50) > shortfall_bound(1, 10, 1000)
 
 
-def test_monitor_stays_silent_on_a_kept_floor_and_speaks_on_a_broken_one():
-    rng = np.random.default_rng(0)
-    false_alarms = 0
-    for _ in range(200):
-        monitor, rang = FloorMonitor(), False
-        for outcome in rng.uniform(size=400) < 0.8:
-            monitor = monitor.after(0.8, float(outcome))
-            rang = rang or monitor.alarm(0.05)
-        false_alarms += rang
-    assert false_alarms <= 16
-    for outcome in rng.uniform(size=600) < 0.7:
-        monitor = monitor.after(0.8, float(outcome))
-    assert FloorMonitor().evidence == 1.0
-    broken = FloorMonitor()
-    for outcome in rng.uniform(size=600) < 0.7:
-        broken = broken.after(0.8, float(outcome))
-    assert broken.alarm(0.05) and broken.calls == 600
-
-
 def test_certified_floors_hold_as_often_as_they_say():
     kept = 0
     for draw in range(40):
         table, truth, cost = world_of(300, 100 + draw)
-        paper = certify(truth, table.correctness, cost, 0.6, data="x")
+        paper = certify(truth, table.correctness, cost, 0.6, grid=GRID, data="x")
         _, fresh_truth, fresh_cost = world_of(3000, 500 + draw)
         pick = choose(fresh_truth, fresh_cost, paper.price)
         kept += fresh_truth[np.arange(3000), pick].mean() >= 0.6
@@ -97,10 +86,11 @@ def test_certified_floors_hold_as_often_as_they_say():
 
 def test_a_floor_out_of_reach_is_refused_with_one_that_is_not():
     table, truth, cost = world_of(300, 3)
-    answer = certify(truth, table.correctness, cost, 0.99, data="x")
+    answer = certify(truth, table.correctness, cost, 0.99, grid=GRID, data="x")
     assert isinstance(answer, Refusal)
     assert isinstance(
-        certify(truth, table.correctness, cost, answer.reachable - 1e-9, data="x"), Certificate
+        certify(truth, table.correctness, cost, answer.reachable - 1e-9, grid=GRID, data="x"),
+        Certificate,
     )
 
 
@@ -108,13 +98,16 @@ def test_missing_verdicts_and_half_right_answers_never_help():
     table, truth, cost = world_of(300, 4)
     worse = np.where(np.random.default_rng(0).uniform(size=truth.shape) < 0.1, np.nan, 0.5)
     worse = np.where(np.isnan(worse) | (table.correctness == 0), worse, table.correctness)
-    low = certify(truth, worse, cost, 0.99, data="x")
-    assert low.reachable <= certify(truth, table.correctness, cost, 0.99, data="x").reachable
+    low = certify(truth, worse, cost, 0.99, grid=GRID, data="x")
+    assert (
+        low.reachable
+        <= certify(truth, table.correctness, cost, 0.99, grid=GRID, data="x").reachable
+    )
 
 
 def test_certificates_are_recomputed_by_anyone():
     table, truth, cost = world_of(400, 5)
-    paper = certify(truth, table.correctness, cost, 0.6, data="abc")
+    paper = certify(truth, table.correctness, cost, 0.6, grid=GRID, data="abc")
     assert verify(paper.to_json()) == paper
     for change in ({"floor": 0.9}, {"price": 1.0}, {"successes": [401]}, {"successes": []}):
         with pytest.raises(DataError, match="does not follow"):
@@ -127,5 +120,6 @@ def test_certificates_are_recomputed_by_anyone():
 def test_bound_and_grid_at_their_edges():
     assert success_bound(0, 10, 0.1) == 0.0
     assert success_bound(10, 10, 0.1) == pytest.approx(0.1 ** (1 / 10))
-    assert price_grid(np.zeros((2, 2))) == (1.0,)
-    assert np.all(np.diff(price_grid(np.ones((2, 2)))) < 0)
+    flat = price_curve(np.full((4, 2), 0.5), np.full((4, 2), 0.5), np.zeros((4, 2)))
+    assert price_grid(flat) == (float(flat.prices[-1]),)
+    assert len(GRID) > 5 and np.all(np.diff(GRID) < 0)
