@@ -13,6 +13,7 @@ from .output import console, versions, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..evaluate.predictor_loops import Layers
     from ..evaluate.predictor_report import Report
     from ..evaluate.predictor_split import Recorded
 
@@ -45,7 +46,7 @@ def evaluate_predictor(
     from ..evaluate.predictor_studies import default_floors
 
     screen = console(json_file)
-    recorded, digest = _read(data, prices, screen)
+    recorded, digest, embed = _read(data, prices, screen)
     asked = numbers("--floors", floors) or default_floors(recorded)
     chosen = PARTS if parts is None else tuple(p for p in parts.split(",") if p != "none")
     if unknown := set(chosen) - set(PARTS):
@@ -59,6 +60,7 @@ def evaluate_predictor(
             seed=seed,
             parts=chosen,
             new=new_model,
+            embed=embed,
             progress=lambda step: status.update(step),
         )
     head = {"schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": digest}
@@ -97,7 +99,7 @@ def numbers(option: str, text: str | None) -> list[float]:
     return values
 
 
-def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, str]:
+def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, str, Layers]:
     from ..evaluate.dataset import load_dataset, load_prices, pool
     from ..evaluate.predictor_split import Recorded
     from ..history.mirror import build_table
@@ -115,11 +117,14 @@ def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, s
     table = build_table(found.records, embeddings)
     known = load_prices(prices) if prices is not None else {}
     models = [with_facts(model) for model in pool(table.models, known, {}, 32)]
-    return Recorded(table, layers, price_table(models)), found.hash
+    return Recorded(table, layers, price_table(models)), found.hash, embedder.embed_with_layers
 
 
 def _show(body: dict[str, Any], screen: Console) -> None:
     from rich.table import Table
+
+    from ..evaluate.predictor_loops import mean_rounds
+    from ..evaluate.predictor_report import certificates
 
     columns = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
                "spend_bias")  # fmt: skip
@@ -131,9 +136,14 @@ def _show(body: dict[str, Any], screen: Console) -> None:
     screen.print(table)
     held = body["floors_held"]
     screen.print("expected floor: " + ", ".join(f"{k} {v:.4f}" for k, v in held.items()))
-    for key in ("stream", "ratios", "new_model", "few_records"):
+    for key in ("stream", "ratios", "new_model", "few_records", "templates"):
         if body.get(key):
             screen.print(_plain(key, body[key]))
+    if body.get("rounds"):
+        screen.print(_plain("rounds of serving and re-fitting, means", mean_rounds(body["rounds"])))
+    papers = [{"way": way} | certificates(body, way) for way in ("drawn", "halves")]
+    if body.get("certified") and all(len(row) > 1 for row in papers):
+        screen.print(_plain("certified floors", papers))
     if body.get("shift"):
         screen.print(_plain(f"shift to {body['shift']['task']}", body["shift"]["rows"]))
     if body["checks"]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import DataError
+from aios_eccos.evaluate.predictor_loops import Layers, rounds, templates
 from aios_eccos.evaluate.predictor_split import (
     Forecasts,
     Recorded,
@@ -27,11 +28,13 @@ from aios_eccos.evaluate.predictor_studies import (
     shift,
     streams,
 )
-from aios_eccos.predict.control import ETA
+from aios_eccos.predict.control import BOOST, ETA
 
 SCHEMA = "aios-eccos/evaluate-predictor/1"
 #: Parts of the report beside `rows`; each costs fits of its own but streams and ratios.
-PARTS = ("stream", "ratios", "certified", "few_records", "new_model", "shift")
+PARTS = (
+    "stream", "ratios", "certified", "few_records", "new_model", "shift", "rounds", "templates",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def evaluate_predictor(
     seed: int = 0,
     parts: Collection[str] = PARTS,
     new: str | None = None,
+    embed: Layers | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> Report:
     """Measure on splits 0 to `resplits` - 1; every number is on test rows that no fit has seen.
@@ -59,6 +63,7 @@ def evaluate_predictor(
         targets: success levels at which costs are compared with peers'; default the floors.
         parts: which studies to run besides the predictors' own rows.
         new: the model whose outcomes are hidden in the study of new models.
+        embed: texts to embeddings and layers; without it questions are not wrapped in templates.
 
     Raises:
         DataError: a split has no test rows, or `new` is unknown.
@@ -108,7 +113,14 @@ def evaluate_predictor(
         body["new_model"] = new_model(data, 0, seed, new or middle_model(data))
     if "shift" in parts and len(set(data.table.tasks)) > 1:
         progress("shift")
-        body["shift"] = shift(data, seed, (ETA, 2 * ETA))
+        body["shift"] = shift(data, seed)
+    if "rounds" in parts:
+        for number in range(resplits):
+            progress(f"rounds {number}")
+            body.setdefault("rounds", []).extend(rounds(data, number, seed, floors))
+    if "templates" in parts and embed is not None:
+        progress("templates")
+        body["templates"] = templates(data, 0, seed, embed)
     return Report(body, tuple(hybrids))
 
 
@@ -213,44 +225,74 @@ def checks(name: str, body: dict[str, Any]) -> list[Check]:
 
 
 def _stream_checks(rows: Sequence[dict[str, Any]], cost: float, late: float) -> list[Check]:
-    at = {(row["eta"], row["observed_share"], row["delay"]): row for row in rows}
+    at = {
+        (row["observed_share"], row["delay"]): row
+        for row in rows
+        if (row["eta"], row["boost"]) in ((None, 1.0), (ETA, BOOST))
+    }
     if not at:
         return []
-    none, seen, slow = at[(None, 0.0, 0)], at[(ETA, 1.0, 0)], at[(ETA, 1.0, 50)]
+    none, seen, slow = at[0.0, 0], at[1.0, 0], at[1.0, 50]
     return [
         Check("controlled: error", seen["error"], 0.0045),
         Check("controlled: cost / frontier", seen["cost_ratio"], cost),
-        Check("20 % seen: error / none seen", at[(ETA, 0.2, 0)]["error"] / none["error"], 1.05),
-        Check("5 % seen: error / none seen", at[(ETA, 0.05, 0)]["error"] / none["error"], 1.05),
+        Check("20 % seen: error / none seen", at[0.2, 0]["error"] / none["error"], 1.05),
+        Check("5 % seen: error / none seen", at[0.05, 0]["error"] / none["error"], 1.05),
         Check("50 calls late: error", slow["error"], 0.006),
         Check("50 calls late: cost / frontier", slow["cost_ratio"], late),
     ]
 
 
+def certificates(body: dict[str, Any], way: str) -> dict[str, float]:
+    """How often certified floors were kept, by how much the worst was not, and at what cost."""
+    rows = [row for row in body["certified"] if row["way"] == way]
+    issued = [row for row in rows if row["realised"] is not None]
+    if not issued:
+        return {}
+    margins = np.array([row["realised"] - row["asked"] for row in issued])
+    cost = np.array([row["cost_ratio"] for row in issued])
+    return {
+        "issued": len(issued),
+        "refused": len(rows) - len(issued),
+        "share_kept": float((margins >= 0).mean()),
+        "worst": float(margins.min()),
+        "cost_ratio": float(np.exp(np.log(cost).mean())),
+        "cost_ratio_arithmetic": float(cost.mean()),
+    }
+
+
 def _other_checks(body: dict[str, Any], paper_cost: float) -> list[Check]:
     out = []
-    issued = [row for row in body["certified"] if row["realised"] is not None]
-    if issued:
-        margins = np.array([row["realised"] - row["asked"] for row in issued])
+    if paper := certificates(body, "drawn"):
         out += [
-            Check("certified: share kept", float((margins >= 0).mean()), 0.9, at_least=True),
-            Check("certified: worst", float(margins.min()), -0.01, at_least=True),
-            Check("certified: cost / expected",
-                  float(np.mean([row["cost_ratio"] for row in issued])), paper_cost),
-        ]  # fmt: skip
+            Check("certified: share kept", paper["share_kept"], 0.9, at_least=True),
+            Check("certified: worst", paper["worst"], -0.01, at_least=True),
+            Check("certified: cost / expected", paper["cost_ratio"], paper_cost),
+        ]
     few = [row["floor_error"] for row in body.get("few_records", ()) if row["records"] == 200]
     if few:
         out.append(Check("200 records: floor error", float(np.mean(few)), 0.025))
     fresh = [row["brier"] for row in body.get("new_model", ()) if row["outcomes"] == 20]
     if fresh and len(body["rows"][0]["floors"]):
         out.append(Check("new model after 20 outcomes: Brier", float(np.mean(fresh)), 0.138))
-    moved = {row["eta"]: row for row in body.get("shift", {}).get("rows", ())}
-    quiet = {row["eta"]: row for row in body["stream"]}
-    if 2 * ETA in moved and 2 * ETA in quiet:
-        late = moved[2 * ETA]["shortfall_after_100"]
+    moved = {(row["eta"], row["boost"]): row for row in body.get("shift", {}).get("rows", ())}
+    quiet = {(row["eta"], row["boost"], row["observed_share"], row["delay"]): row
+             for row in body["stream"]}  # fmt: skip
+    way = (ETA, BOOST)
+    if way in moved and (ETA, BOOST, 1.0, 0) in quiet:
         out += [
-            Check("shift, eta .2: shortfall after 100 calls", late, 0.015),
-            Check("the same eta in quiet times: cost / frontier",
-                  quiet[2 * ETA]["cost_ratio"], 1.12),
+            Check("shift: shortfall after 100 calls", moved[way]["shortfall_after_100"], 0.015),
+            Check("the same steps in quiet times: cost / frontier",
+                  quiet[ETA, BOOST, 1.0, 0]["cost_ratio"], 1.12),
         ]  # fmt: skip
+    wrapped = [row["auc_loss"] for row in body.get("templates", ()) if row["text"] == "filtered"]
+    if wrapped:
+        out.append(Check("wrapped in a template: greatest loss of AUC", max(wrapped), 0.02))
+    turns = body.get("rounds", ())
+    if turns:
+        start, end = (
+            float(np.mean([row["brier"] for row in turns if row["round"] == turn]))
+            for turn in (0, max(row["round"] for row in turns))
+        )
+        out.append(Check("rounds: Brier after the last / at the start", end / start, 1.0))
     return out
