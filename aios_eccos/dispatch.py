@@ -327,7 +327,8 @@ class Dispatcher:
                 self._running[call] = None
                 call.decision = decision
                 call.attempts += 1
-                call.started = call.started or time.monotonic()
+                call.asking_since = time.monotonic()
+                call.started = call.started or call.asking_since
                 self._fair.charge(call.query.agent, cost)
         if not present:
             self._release(router, decision)
@@ -343,6 +344,7 @@ class Dispatcher:
         except RuntimeError as error:  # the process may have no more threads
             log.error("a call to %s cannot be started: %s", model, error)
             call.attempts -= 1
+            call.asking_since = None
             self._release(router, decision)
             self._give_up(call, Failure("no thread for the call", 503, False, rests=False))
             return False
@@ -365,8 +367,9 @@ class Dispatcher:
             log.error("the model call to %s raised %s", model, _raised(error))
             failure = Failure(type(error).__name__, 500, rests=False)
             answer = Answer(failure=failure)
+        ended = time.monotonic()
         if failure is None and answer.output_tokens:
-            pace = (time.monotonic() - begun) / answer.output_tokens
+            pace = (ended - begun) / answer.output_tokens
             self._pace[model] = self._pace.get(model, pace) * (1 - PACE_GAIN) + pace * PACE_GAIN
         # Before the call waits again: a second attempt on a model borrows under the same id.
         self._release(router, decision)
@@ -378,6 +381,8 @@ class Dispatcher:
             owned = self._take_out(call)
             # Nobody looks at what waits after `stop`, which may have come since.
             again = again and not self._stopping
+            if owned:
+                call.tried(answer, ended)
             if owned and again:
                 self._waiting[call] = None
         if owned and not again:
@@ -423,6 +428,7 @@ class Dispatcher:
     def _settle(self, call: Call, answer: Answer) -> None:
         now = time.monotonic()
         started = call.started
+        call.tried(answer, now)
         settled = Settled(
             query=call.query,
             answer=answer,
@@ -430,6 +436,7 @@ class Dispatcher:
             attempts=call.attempts,
             waited_s=(started or now) - call.query.arrived,
             served_s=now - started if started is not None else 0.0,
+            tries=tuple(call.tries),
         )
         if self._on_settled is not None:
             try:

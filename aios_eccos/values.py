@@ -301,6 +301,23 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Signals:
+    """What an answer shows of itself. Nobody's verdict: none of it ever becomes correctness.
+
+    Attributes, each None where it was not asked for or cannot be known:
+        valid_json: JSON was asked for, and the text is (of the schema's shape, if one was given).
+        tool_calls: tools were called: all of them offered ones, with parameters of their shape.
+        truncated: the answer ends at its token limit.
+        empty: neither text nor tool calls.
+    """
+
+    valid_json: bool | None = None
+    tool_calls: bool | None = None
+    truncated: bool | None = None
+    empty: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What came back from one model call.
 
@@ -308,12 +325,30 @@ class Answer:
         value: the answer in the caller's own form; the plugin does not look inside.
         input_tokens, output_tokens: from the provider's usage, None where not given.
         failure: None for a good answer.
+        signals: what whoever asked could see of it.
     """
 
     value: Any = None
     input_tokens: int | None = None
     output_tokens: int | None = None
     failure: Failure | None = None
+    signals: Signals = Signals()
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to one model, without what it said.
+
+    Attributes:
+        seconds: from the request to its answer, or to its being given up.
+        failure: short reason, None for a good answer.
+    """
+
+    model: str
+    seconds: float
+    output_tokens: int | None = None
+    failure: str | None = None
+    signals: Signals = Signals()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -327,6 +362,7 @@ class Settled:
         attempts: model requests made.
         waited_s: arrival to first start, seconds.
         served_s: first start to end, seconds; 0 if it never started.
+        tries: the requests made, in order.
     """
 
     query: Query
@@ -335,6 +371,7 @@ class Settled:
     attempts: int
     waited_s: float
     served_s: float
+    tries: tuple[Attempt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +385,7 @@ class Outcome:
         latency_s: seconds from request to answer; None = unknown.
         error: short reason ("429", "timeout", "truncated", ...) if there was no whole answer.
         prediction: the answer itself, only where a data set carries it.
+        signals: what a live answer showed of itself.
     """
 
     model: str
@@ -356,6 +394,7 @@ class Outcome:
     latency_s: float | None = None
     error: str | None = None
     prediction: str | None = None
+    signals: Signals = Signals()
 
 
 @dataclass(frozen=True, slots=True)

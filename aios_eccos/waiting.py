@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .values import Answer, Assignment, Decision, Prospect, Query, Settled, Slots
+from .values import Answer, Assignment, Attempt, Decision, Prospect, Query, Settled, Slots
 
 #: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
 Run = Callable[[str, float], Answer]
@@ -53,7 +53,21 @@ class Call:
     attempts: int = 0
     started: float | None = None
     not_before: float = 0.0
+    tries: list[Attempt] = field(default_factory=list)
+    #: When the request under way began; None between requests.
+    asking_since: float | None = None
     _best: tuple[Prospect, list[str], list[str]] | None = None
+
+    def tried(self, answer: Answer, ended: float) -> None:
+        """Note what the request under way came to, if there is one."""
+        begun, self.asking_since = self.asking_since, None
+        model = self.decision.model if self.decision is not None else None
+        if begun is None or model is None:
+            return
+        reason = answer.failure.reason if answer.failure is not None else None
+        self.tries.append(
+            Attempt(model, max(ended - begun, 0.0), answer.output_tokens, reason, answer.signals)
+        )
 
     def allowed(self) -> list[str]:
         """Models that may serve it at all, by its prospect."""

@@ -257,6 +257,7 @@ def test_an_error_is_retried_once_on_another_model_and_the_first_rests() -> None
     with dispatching(router) as dispatcher:
         settled = dispatcher.submit(Query(""), failing_on("a", failure=Failure("500"))).result(5)
     assert (settled.answer.value, settled.attempts) == ("b", 2)
+    assert [(t.model, t.failure) for t in settled.tries] == [("a", "500"), ("b", None)]
     assert router.resting == {"a"}
 
 
@@ -328,6 +329,9 @@ def test_a_call_that_hangs_is_settled_in_time_and_keeps_its_slot_while_it_hangs(
         settled = dispatcher.submit(Query(""), hang).result(5)
         assert settled.answer.failure is not None
         assert settled.answer.failure.status_code == 504
+        (tried,) = settled.tries
+        assert (tried.model, tried.failure) == ("a", "timeout")
+        assert tried.seconds == pytest.approx(settled.served_s, abs=0.05)
         assert router.in_use == {"a": 1}
         gate.set()
         end = time.monotonic() + 5
@@ -340,7 +344,7 @@ def test_a_waiting_call_times_out_too() -> None:
     router = FewSlots({"a": 0})
     with dispatching(router, call_timeout_s=0.1) as dispatcher:
         settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
-    assert settled.attempts == 0
+    assert (settled.attempts, settled.tries) == (0, ())
     assert settled.answer.failure is not None
     assert settled.answer.failure.status_code == 504
 

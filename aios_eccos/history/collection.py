@@ -48,7 +48,7 @@ class ChromaCollection:
         self._identity = {"schema": SCHEMA, "embedder": embedder, "dimension": dimension}
         with translated():
             self._judged = self._open(NAME)
-            if self._is_old(self._judged) and UNJUDGED not in names_of(client):
+            if self._is_mixed(self._judged) and UNJUDGED not in names_of(client):
                 self._set_apart()
             self._unjudged = self._open(UNJUDGED)
             most = int(client.get_max_batch_size())
@@ -98,8 +98,9 @@ class ChromaCollection:
         if len(found["ids"][0]) < wanted:
             raise ValueError("the index does not hold the rows")
 
-    def _is_old(self, rows: Any) -> bool:
-        return bool(rows.metadata["schema"] < SCHEMA)
+    def _is_mixed(self, rows: Any) -> bool:
+        """Whether judged and unjudged rows lie together, as in schema 1."""
+        return bool(rows.metadata["schema"] < 2)
 
     def _set_apart(self) -> None:
         """Make of what schema 1 laid together the unjudged rows, from which the judged ones move.
@@ -115,11 +116,12 @@ class ChromaCollection:
 
     @translated()
     def _part(self, rows: Any, *, judged: bool) -> None:
-        """Move what does not belong there out of what an older version wrote."""
-        if not self._is_old(rows):
+        """Move what does not belong there out of what an older version wrote, and say so."""
+        before = rows.metadata["schema"]
+        if before >= SCHEMA:
             return
-        log.info("the history is brought from schema 1 to %s: %s rows", SCHEMA, rows.count())
-        for page in self._pages(rows):
+        log.info("the history is brought from schema %s to %s", before, SCHEMA)
+        for page in self._pages(rows) if self._is_mixed(rows) else ():
             found = self._read(rows, page, vectors=True)
             self._write({i: row for i, row in found.items() if is_judged(row[0]) != judged})
         rows.modify(metadata=self._identity)

@@ -158,10 +158,14 @@ def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTab
 
 
 def _facts(outcome: Outcome) -> tuple[float, float]:
-    """Correctness and output tokens, NaN = missing; a call without a whole answer has neither."""
+    """Correctness and output tokens, NaN = missing; a call without a whole answer has neither.
+
+    An answer that was cut off has no length either; a verdict on it counts all the same.
+    """
     if outcome.error is not None:
         return np.nan, np.nan
+    cut_off = outcome.signals.truncated or outcome.output_tokens is None
     return (
         np.nan if outcome.correctness is None else outcome.correctness,
-        np.nan if outcome.output_tokens is None else float(outcome.output_tokens),
+        np.nan if cut_off else float(outcome.output_tokens or 0),
     )

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aios_eccos.errors import DataError
-from aios_eccos.values import Outcome, Record
+from aios_eccos.values import Outcome, Record, Signals
 
-#: Order of an outcome's fields in its compact form.
-FIELDS = tuple(field.name for field in dataclasses.fields(Outcome))
+#: Order of an outcome's columns in its compact form; the signals have columns of their own.
+FIELDS = tuple(field.name for field in dataclasses.fields(Outcome) if field.name != "signals")
+SIGNALS = tuple(field.name for field in dataclasses.fields(Signals))
 
 
 def pack(outcomes: Sequence[Outcome]) -> str:
@@ -19,6 +20,7 @@ def pack(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
         row = [getattr(outcome, name) for name in FIELDS]
+        row += [getattr(outcome.signals, name) for name in SIGNALS]
         while row[-1] is None:
             row.pop()
         rows.append(row)
@@ -26,8 +28,14 @@ def pack(outcomes: Sequence[Outcome]) -> str:
 
 
 def unpack(packed: str) -> tuple[Outcome, ...]:
-    """Inverse of `pack`."""
-    return tuple(Outcome(*row) for row in json.loads(packed))
+    """Inverse of `pack`; rows of schema 2 and before end with the outcome's own columns."""
+    return tuple(_outcome(row) for row in json.loads(packed))
+
+
+def _outcome(row: list[Any]) -> Outcome:
+    own = len(FIELDS)
+    columns = row if len(row) <= own else [*row[:own], Signals(*row[own:])]
+    return Outcome(*columns)
 
 
 def to_metadata(record: Record) -> dict[str, str | int | float]:

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.errors import HistoryError
-from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
+from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record, Signals
 
 Embeddings: TypeAlias = NDArray[np.float32]
 
 #: Version of what is stored; a store made by a newer one is refused. Of 1, rows that nobody has
-#: judged lay among the others.
-SCHEMA = 2
+#: judged lay among the others; up to 2, outcomes had no signals.
+SCHEMA = 3
 
 #: Two embeddings of one text differ by less (float rounding of other batch sizes).
 SAME_EMBEDDING = 1e-4
@@ -177,7 +177,8 @@ def update_row(
 def _merge_outcome(old: Outcome | None, new: Outcome) -> Outcome:
     if old is None:
         return new
-    known = {name: value for name, value in dataclasses.asdict(new).items() if value is not None}
+    fields = {field.name: getattr(new, field.name) for field in dataclasses.fields(new)}
+    known = {name: value for name, value in fields.items() if value not in (None, Signals())}
     if new.output_tokens is not None:
         known["error"] = new.error  # a whole answer makes up for an earlier failure
     return dataclasses.replace(old, **known)

@@ -16,6 +16,7 @@ from aios_eccos.values import Answer, Failure, Query
 
 from . import answers
 from .seams import StockAdapter, Syscall
+from .signals import signals_of
 
 if TYPE_CHECKING:
     _Stock = StockAdapter
@@ -155,7 +156,14 @@ class EccosAdapter(_Stock):
             finished=True,
             status_code=200,
         )
-        return Answer(response, completion.input_tokens, completion.output_tokens)
+        seen = signals_of(
+            query,
+            answers.offered(tools, names),
+            completion.text,
+            completion.tool_calls,
+            completion.truncated,
+        )
+        return Answer(response, completion.input_tokens, completion.output_tokens, signals=seen)
 
     def _complete(self, index: int, model: Any, name: str, request: dict[str, Any]) -> Any:
         if isinstance(model, str):
@@ -196,10 +204,13 @@ class EccosAdapter(_Stock):
         if response.error:
             failure = Failure("invalid answer", response.status_code, rests=False)
             return Answer(response, failure=failure)
-        return Answer(response)
+        text, calls = response.response_message, response.tool_calls
+        seen = signals_of(query, answers.offered(tools, names), text, calls, None)
+        return Answer(response, signals=seen)
 
     def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
-        return Answer(self.error_response(failure, name, error), failure=failure)
+        seen = error.signals if isinstance(error, answers.Broken) else answers.NOTHING_SEEN
+        return Answer(self.error_response(failure, name, error), failure=failure, signals=seen)
 
     def error_response(
         self, failure: Failure, name: str | None, error: Exception | None = None

@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from aios_eccos.values import Failure
+from aios_eccos.values import Failure, Signals
 
 #: Longest piece of a provider's own words that goes to the agent, characters.
 QUOTE = 300
@@ -22,6 +22,7 @@ QUOTE = 300
 RETRY_AFTER_MOST_S = 120.0
 #: Statuses whose text may name the key.
 _SECRET = (401, 403)
+NOTHING_SEEN = Signals()
 
 
 class Broken(Exception):
@@ -30,12 +31,16 @@ class Broken(Exception):
     Args:
         reason: short, for the failure.
         retryable: whether another try can help.
+        signals: what the answer shows all the same.
     """
 
-    def __init__(self, reason: str, retryable: bool = True) -> None:
+    def __init__(
+        self, reason: str, retryable: bool = True, signals: Signals = NOTHING_SEEN
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retryable = retryable
+        self.signals = signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +49,14 @@ class Completion:
 
     Attributes:
         tool_calls: AIOS's form, `{"name", "parameters", "id"}`; None where no tools were offered.
+        truncated: None where the server does not say.
     """
 
     text: str | None
     tool_calls: list[dict[str, Any]] | None
     input_tokens: int | None
     output_tokens: int | None
-    truncated: bool
+    truncated: bool | None
 
 
 def wire_tools(tools: list[Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -74,6 +80,14 @@ def wire_tools(tools: list[Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
     return sent, names
 
 
+def offered(
+    tools: list[dict[str, Any]] | None, names: Mapping[str, str] | None
+) -> dict[str, object]:
+    """The tools' schemas of parameters by the agent's names, from what `wire_tools` gave."""
+    functions = [tool["function"] for tool in tools or ()]
+    return {(names or {})[f["name"]]: f.get("parameters") for f in functions}
+
+
 def read(response: Any, names: Mapping[str, str] | None) -> Completion:
     """The first choice's text and tool calls.
 
@@ -87,13 +101,19 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
     if not choices:
         raise Broken("empty choices" if hasattr(response, "choices") else "invalid answer")
     message = choices[0].message
-    truncated = choices[0].finish_reason == "length"
+    finish = choices[0].finish_reason
+    truncated = None if finish is None else finish == "length"
     text = getattr(message, "content", None) or None
     raw_calls = getattr(message, "tool_calls", None) or []
-    calls = None if names is None else [_tool_call(call, names) for call in raw_calls]
+    try:
+        calls = None if names is None else [_tool_call(call, names) for call in raw_calls]
+    except ValueError:
+        malformed = Signals(tool_calls=False, truncated=truncated, empty=False)
+        raise Broken("invalid tool call", signals=malformed) from None
     if text is None and not calls:
         # A reasoning model that used its whole allowance would do so again.
-        raise Broken("empty answer", retryable=not truncated)
+        nothing = Signals(truncated=truncated, empty=True)
+        raise Broken("empty answer", retryable=not truncated, signals=nothing)
     usage = getattr(response, "usage", None)
     return Completion(
         text,
@@ -107,10 +127,7 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
 def _tool_call(call: Any, names: Mapping[str, str]) -> dict[str, Any]:
     parameters = call.function.arguments
     if isinstance(parameters, str):
-        try:
-            parameters = json.loads(parameters or "{}")
-        except ValueError:
-            raise Broken("invalid tool call") from None
+        parameters = json.loads(parameters or "{}")
     sent = call.function.name or ""
     return {
         "name": names.get(sent, sent.replace("__", "/")),

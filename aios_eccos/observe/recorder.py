@@ -182,7 +182,7 @@ class Recorder:
             self._begun = True
 
     def _remember(self, batch: list[Settled]) -> None:
-        """Queue what the history can learn from: which model, how long, how many tokens."""
+        """Queue what the history can learn from."""
         for settled in batch:
             record = live_record(settled)
             if record is None:
@@ -243,25 +243,30 @@ def predictor_name(engine: ObservedEngine) -> str:
 
 
 def live_record(settled: Settled) -> Record | None:
-    """What the history learns of a call that a model was asked for; correctness stays missing.
+    """What the history learns of a call: an outcome for each model that was asked.
 
-    The text is embedded; whether it is kept, the history's setting decides.
+    Correctness stays missing. The text is embedded; whether it is kept, the history's setting
+    decides.
     """
     query, answer, decision = settled.query, settled.answer, settled.decision
-    if decision is None or decision.model is None or not query.text.strip():
+    if decision is None or not settled.tries or not query.text.strip():
         return None
-    failure = answer.failure
-    outcome = Outcome(
-        model=decision.model,
-        output_tokens=answer.output_tokens if failure is None else None,
-        latency_s=settled.served_s,
-        error=failure.reason if failure is not None else None,
-    )
+    # Of several requests to one model, the last stands.
+    outcomes = {
+        tried.model: Outcome(
+            model=tried.model,
+            output_tokens=tried.output_tokens,
+            latency_s=tried.seconds,
+            error=tried.failure,
+            signals=tried.signals,
+        )
+        for tried in settled.tries
+    }
     return Record(
         id=query.id,
         text=query.text,
         input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
-        outcomes=(outcome,),
+        outcomes=tuple(outcomes.values()),
         source="live",
         agent=query.agent,
         created=decision.at,

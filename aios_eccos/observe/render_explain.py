@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aios_eccos.values import Attempt, Signals
+
 from .call_views import ExplainView, NeighborView
 from .render import outcome
 from .text import NONE, cut, moment, money, percent, seconds, table, wrap
@@ -22,6 +24,7 @@ def explain(view: ExplainView) -> str:
             f"{seconds(trace.served_s)}, decided in {seconds(trace.decision_s)}",
             f"outcome {outcome(trace, view.verdict)}, requests {trace.attempts}, "
             f"batch of {trace.batch}, bound by: {view.bound_by}",
+            *(wrap(tried(t)) for t in trace.tries if len(trace.tries) > 1 or shown(t.signals)),
         ]
     whose = f" of agents {trace.policy}" if trace.policy else ""
     if trace.floor is None or trace.success_price_usd is None:
@@ -34,6 +37,26 @@ def explain(view: ExplainView) -> str:
     parts += ["", choices(view)]
     parts += ["", neighbors(view.neighbors, view.neighbors_note)]
     return "\n".join(parts)
+
+
+def tried(attempt: Attempt) -> str:
+    """One request: which model, how long, and what its answer showed of itself."""
+    parts = [attempt.failure or "answered", *shown(attempt.signals)]
+    return f"{attempt.model}: {', '.join(parts)} after {seconds(attempt.seconds)}"
+
+
+def shown(signals: Signals) -> list[str]:
+    """What is worth a word; an answer of its whole length goes without saying."""
+    words = []
+    if signals.valid_json is not None:
+        words.append("valid JSON" if signals.valid_json else "no valid JSON, though asked for")
+    if signals.tool_calls is not None:
+        words.append("tool calls well formed" if signals.tool_calls else "malformed tool calls")
+    if signals.truncated:
+        words.append("cut off at its token limit")
+    if signals.empty:
+        words.append("empty")
+    return words
 
 
 def choices(view: ExplainView) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from aios_eccos.errors import DataError
+from aios_eccos.values import Attempt, Signals
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Trace:
         cost_usd: dollars spent; None for a call without an answer.
         money: False where no price is known and costs are in size units.
         failure: short reason, None for a good answer.
+        tries: the requests made, in order; none is known of what an older version kept.
     """
 
     call: str
@@ -87,6 +89,7 @@ class Trace:
     failure: str | None
     status_code: int
     options: tuple[Option, ...]
+    tries: tuple[Attempt, ...] = ()
     id: str = ""
 
     @property
@@ -100,9 +103,10 @@ class Trace:
         return tuple(option for option in self.options if option.allowed)
 
 
-#: Stored under their own names, apart from the options, which are lists in this order.
-_PLAIN = tuple(field.name for field in fields(Trace) if field.name not in ("id", "options"))
+#: Stored under their own names, apart from options and tries, which are lists in this order.
+_PLAIN = tuple(f.name for f in fields(Trace) if f.name not in ("id", "options", "tries"))
 _COLUMNS = tuple(field.name for field in fields(Option))
+_SIGNALS = tuple(field.name for field in fields(Signals))
 
 
 def to_fields(trace: Trace) -> dict[str, str]:
@@ -110,7 +114,13 @@ def to_fields(trace: Trace) -> dict[str, str]:
     flat = {name: json.dumps(getattr(trace, name), ensure_ascii=False) for name in _PLAIN}
     rows = [[getattr(option, name) for name in _COLUMNS] for option in trace.options]
     flat["options"] = json.dumps(rows, separators=(",", ":"))
+    flat["tries"] = json.dumps([_row(tried) for tried in trace.tries], ensure_ascii=False)
     return flat
+
+
+def _row(tried: Attempt) -> list[Any]:
+    signals = [getattr(tried.signals, name) for name in _SIGNALS]
+    return [tried.model, round(tried.seconds, 4), tried.output_tokens, tried.failure, signals]
 
 
 def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
@@ -122,7 +132,11 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
     try:
         plain: dict[str, Any] = {name: json.loads(flat[name]) for name in _PLAIN}
         options = tuple(Option(*row) for row in json.loads(flat["options"]))
-        return Trace(id=identity, options=options, **plain)
+        tries = tuple(
+            Attempt(*[*row, Signals(*signals)])
+            for *row, signals in json.loads(flat.get("tries", "[]"))
+        )
+        return Trace(id=identity, options=options, tries=tries, **plain)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"decision {identity} cannot be read: {error}") from error
 

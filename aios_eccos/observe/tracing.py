@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 from aios_eccos.predict.pricing import Prices
 from aios_eccos.values import Answer, Decision, Settled
@@ -49,6 +50,10 @@ def trace_of(settled: Settled, prices: Prices, mode: str = "route") -> Trace:
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
         options=_options(decision) if decision is not None else (),
+        tries=tuple(
+            replace(t, failure=t.failure[:REASON_MOST] if t.failure else None)
+            for t in settled.tries
+        ),
     )
 
 

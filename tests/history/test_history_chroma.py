@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import time
@@ -27,7 +28,7 @@ from aios_eccos.history.chroma import ChromaHistory
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import open_history
 from aios_eccos.history.rows import to_metadata
-from aios_eccos.values import Outcome, Record
+from aios_eccos.values import Outcome, Record, Signals
 
 DAY_S = 86_400.0
 NOW = time.time()
@@ -201,6 +202,27 @@ def test_judged_rows_of_schema_1_stay_where_they_are(tmp_path: Path) -> None:
     store = opened(tmp_path)
     assert store._rows.counts() == (9, 9)
     assert store._rows._judged.id == before
+    assert store._rows._judged.metadata["schema"] == collection.SCHEMA
+    store.close()
+
+
+def test_rows_of_schema_2_are_read_as_they_are(tmp_path: Path) -> None:
+    """They had no signals; the collections are marked, so that an older version refuses them."""
+    store = opened(tmp_path)
+    store.add(mixed(6), vectors(6))
+    for rows in (store._rows._judged, store._rows._unjudged):
+        for row in rows.get()["metadatas"]:
+            assert all(len(o) <= 6 for o in json.loads(row["outcomes"]))
+        rows.modify(metadata={"schema": 2, "embedder": "toy", "dimension": DIMENSION})
+    store.close()
+    store = opened(tmp_path)
+    assert store._rows.counts() == (3, 6)
+    seen = Outcome("small", None, 9, signals=Signals(empty=False))
+    assert store.add([record("r001", seen)]) == 1
+    store.close()
+    store = opened(tmp_path)
+    ((kept, _),) = store.recall(["r001"]).values()
+    assert kept.outcomes == (seen,)
     assert store._rows._judged.metadata["schema"] == collection.SCHEMA
     store.close()
 

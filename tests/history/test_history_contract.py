@@ -11,7 +11,7 @@ from history_world import MODELS, Open, record, some_records, unit, vectors
 
 from aios_eccos.errors import HistoryError
 from aios_eccos.history.store import HistoryStore
-from aios_eccos.values import Outcome, Record
+from aios_eccos.values import Outcome, Record, Signals
 
 
 def test_an_empty_history_has_no_neighbors(store: HistoryStore) -> None:
@@ -118,6 +118,26 @@ def test_an_answer_that_is_not_whole_is_missing(store: HistoryStore) -> None:
     np.testing.assert_array_equal(table.output_tokens[0], [5, np.nan])
     store.add([record("a", Outcome("small", 1.0, 60))])
     np.testing.assert_array_equal(store.table().correctness[0], [1.0, 1.0])
+
+
+def test_signals_are_kept_apart_and_are_no_correctness(store: HistoryStore) -> None:
+    seen = Signals(valid_json=True, tool_calls=False, truncated=False, empty=False)
+    asked = [Outcome("small", None, 50, signals=seen), Outcome("large", None, 60)]
+    store.add([record("a", *asked)], vectors(1))
+    assert np.isnan(store.table().correctness).all()
+    store.judge("a", "small", 0.0)
+    ((kept, _),) = store.recall(["a"]).values()
+    assert {o.model: o.signals for o in kept.outcomes} == {"small": seen, "large": Signals()}
+    np.testing.assert_array_equal(store.table().correctness[0], [np.nan, 0.0])
+
+
+def test_an_answer_cut_off_says_nothing_of_its_length(store: HistoryStore) -> None:
+    cut = Outcome("small", None, 16, signals=Signals(truncated=True))
+    store.add([record("a", cut)], vectors(1))
+    store.judge("a", "small", 1.0)
+    table = store.table()
+    assert table.correctness.tolist() == [[1.0]]
+    assert np.isnan(table.output_tokens).all()
 
 
 @pytest.mark.parametrize(

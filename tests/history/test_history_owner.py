@@ -14,7 +14,7 @@ from aios_eccos.history.ingest import drain_inbox, push_records
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.history.open import open_history
 from aios_eccos.history.rows import encode_forget
-from aios_eccos.values import Outcome, Record
+from aios_eccos.values import Outcome, Record, Signals
 
 OWNER = """
 import sys
@@ -105,7 +105,8 @@ class ListInbox:
 
 def full_record() -> Record:
     outcome = Outcome("small", 0.5, 7, 1.25, None, "an 'answer' ☃")
-    return record("ключ", outcome, Outcome("large", None, None, None, "429"), agent="ann")
+    third = Outcome("third", None, 9, signals=Signals(valid_json=False, empty=False))
+    return record("ключ", outcome, Outcome("large", None, None, None, "429"), third, agent="ann")
 
 
 def test_records_come_through_the_inbox_whole() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from aios_eccos.observe.trace import of_fields
+
 SMALL_S = 0.1
 
 
@@ -107,6 +109,29 @@ def test_text_is_kept_where_tools_were_offered_and_none_was_called(fresh: Any) -
     response = fresh.ask("[[say no tool needed]]", llms=["small"], tools=TOOLS)
     assert response.response_message == "no tool needed"
     assert response.tool_calls == []
+
+
+def test_what_answers_show_of_themselves_is_kept(fresh: Any) -> None:
+    schema = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    asked = {"type": "json_schema", "json_schema": {"name": "r", "schema": schema}}
+    strict = [{"function": {"name": "demo/add", "parameters": schema}}]
+    cases: list[tuple[str, dict[str, Any], dict[str, bool | None]]] = [
+        ('[[say {"a": 1}]]', {"response_format": asked}, {"valid_json": True}),
+        ('[[say {"a": "1"}]]', {"response_format": asked}, {"valid_json": False}),
+        ("[[say words]]", {"message_return_type": "json"}, {"valid_json": False}),
+        ("[[say words]]", {"tools": strict}, {"valid_json": None, "tool_calls": None}),
+        ('[[tool demo__add {"a": 1}]]', {"tools": strict}, {"tool_calls": True, "empty": False}),
+        ('[[tool demo__add {"b": 1}]]', {"tools": strict}, {"tool_calls": False}),
+        ('[[tool other {"a": 1}]]', {"tools": strict}, {"tool_calls": False}),
+    ]
+    for text, fields, wanted in cases:
+        assert fresh.ask(text, llms=["small"], **fields).status_code == 200
+        engine = fresh.serving.engine
+        assert engine.recorder.flush()
+        ((identity, flat),) = engine.ledger.decisions(1)
+        (tried,) = of_fields(identity, flat).tries
+        assert tried.model == "small"
+        assert {name: getattr(tried.signals, name) for name in wanted} == wanted, text
 
 
 def test_a_malformed_tool_is_the_agents_own_error(fresh: Any) -> None:

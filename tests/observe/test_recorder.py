@@ -7,14 +7,15 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.errors import HistoryError, WorkloadError
-from aios_eccos.observe import tally
+from aios_eccos.observe import render_explain, tally
 from aios_eccos.observe.recorder import Recorder, live_record
-from aios_eccos.values import Answer, Failure, Query, Settled
+from aios_eccos.values import Answer, Attempt, Failure, Outcome, Query, Settled, Signals
 
 
 def total(world: World) -> dict[str, float]:
@@ -61,6 +62,8 @@ def test_a_failure_is_counted_and_costs_nothing(world: World) -> None:
 
 
 def test_the_history_learns_what_is_known_and_no_verdict(world: World) -> None:
+    seen = Signals(valid_json=True, empty=False)
+    world.answer = lambda model: Answer("fine", 50, 100, signals=seen)
     settled = world.call("0.05 secret words")
     history = world.engine.history
     assert history is not None
@@ -68,6 +71,7 @@ def test_the_history_learns_what_is_known_and_no_verdict(world: World) -> None:
     (outcome,) = record.outcomes
     assert (outcome.model, outcome.correctness, outcome.output_tokens) == (SMALL.name, None, 100)
     assert outcome.latency_s is not None
+    assert outcome.signals == Signals(valid_json=True, empty=False)
     assert (record.source, record.agent, record.text) == ("live", "writer", "")
     assert len(vector) == 2
 
@@ -79,6 +83,49 @@ def test_an_error_is_learnt_as_an_error(world: World) -> None:
     assert history is not None
     ((record, _),) = history.recall([settled.query.id]).values()
     assert (record.outcomes[0].error, record.outcomes[0].output_tokens) == ("timeout", None)
+
+
+def test_every_model_that_was_asked_has_an_outcome_with_its_own_time(world: World) -> None:
+    """The second answers at once; the first one's time and error are not laid to its charge."""
+    asked: list[str] = []
+
+    def answer(model: str) -> Answer:
+        asked.append(model)
+        if len(asked) > 1:
+            return Answer("fine", 50, 100, signals=Signals(truncated=True, empty=False))
+        time.sleep(0.1)
+        return Answer(failure=Failure("429", 429))
+
+    world.answer = answer
+    settled = world.call()
+    first, second = settled.tries
+    assert [first.model, second.model] == asked
+    assert first.seconds >= 0.1 > second.seconds
+    assert settled.served_s >= first.seconds + second.seconds
+    history = world.engine.history
+    assert history is not None
+    ((record, _),) = history.recall([settled.query.id]).values()
+    assert {o.model: (o.error, o.output_tokens) for o in record.outcomes} == {
+        first.model: ("429", None),
+        second.model: (None, 100),
+    }
+    assert [o.latency_s for o in record.outcomes] == [first.seconds, second.seconds]
+    shown = world.desk.explain("last")
+    assert [t.model for t in shown.decision.tries] == asked
+    text = render_explain.explain(shown)
+    assert f"{first.model}: 429 after" in text
+    assert f"{second.model}: answered, cut off at its token limit after" in text
+    assert shown.verdict is None  # signals are no verdict
+    assert all(o.correctness is None for o in record.outcomes)
+
+
+def test_of_two_requests_to_one_model_the_last_stands() -> None:
+    query = Query("text")
+    tries = (Attempt("a", 0.3, failure="503"), Attempt("a", 0.1, 7))
+    decision = SimpleNamespace(model="a", at=1.0)
+    record = live_record(Settled(query, Answer("x"), decision, 2, 0, 0.4, tries))  # type: ignore[arg-type]
+    assert record is not None
+    assert record.outcomes == (Outcome("a", output_tokens=7, latency_s=0.1),)
 
 
 def test_nothing_is_learnt_of_a_call_without_text_or_model() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,17 @@ from aios_eccos.errors import DataError
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
 from aios_eccos.predict.pricing import price_table
-from aios_eccos.values import Answer, Decision, Failure, Model, Prospect, Query, Settled
+from aios_eccos.values import (
+    Answer,
+    Attempt,
+    Decision,
+    Failure,
+    Model,
+    Prospect,
+    Query,
+    Settled,
+    Signals,
+)
 
 POOL = (
     Model("small: 8b", input_price=1e-7, output_price=2e-7),
@@ -65,6 +76,24 @@ def test_a_trace_survives_the_stream() -> None:
     back = of_fields("1-1", flat)
     assert back.id == "1-1"
     assert to_fields(back) == flat
+
+
+def test_tries_survive_the_stream_and_their_reasons_are_cut() -> None:
+    tries = (
+        Attempt("small: 8b", 0.25, failure="x" * 500),
+        Attempt("large", 1.5, 100, None, Signals(valid_json=False, truncated=True)),
+    )
+    trace = trace_of(replace(settled(), tries=tries), PRICES)
+    back = of_fields("1-1", to_fields(trace))
+    assert back.tries == trace.tries
+    assert back.tries[1] == tries[1]
+    assert back.tries[0].failure == "x" * REASON_MOST
+
+
+def test_a_decision_of_an_older_version_has_no_tries() -> None:
+    flat = to_fields(trace_of(settled(), PRICES))
+    del flat["tries"]
+    assert of_fields("1-1", flat).tries == ()
 
 
 def test_no_text_is_kept() -> None:
