@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.predict.pricing import Prices
-from aios_eccos.values import Outcome, Record, Settled
+from aios_eccos.values import Record, Settled
 from aios_eccos.workload.ledger import Tally
 
 from . import tally
 from .events import in_force, note_in_force
+from .learn import live_record
 from .steer import controlled, steer_settled
 from .trace import Trace, to_fields
 from .tracing import trace_of
@@ -240,37 +241,6 @@ def predictor_name(engine: ObservedEngine) -> str:
     predictor = engine.router.knowledge.predictor
     head = getattr(predictor, "version", None)
     return f"{predictor.name} {head}" if head else predictor.name
-
-
-def live_record(settled: Settled) -> Record | None:
-    """What the history learns of a call: an outcome for each model that was asked.
-
-    Correctness stays missing. The text is embedded; whether it is kept, the history's setting
-    decides.
-    """
-    query, answer, decision = settled.query, settled.answer, settled.decision
-    if decision is None or not settled.tries or not query.text.strip():
-        return None
-    # Of several requests to one model, the last stands.
-    outcomes = {
-        tried.model: Outcome(
-            model=tried.model,
-            output_tokens=tried.output_tokens,
-            latency_s=tried.seconds,
-            error=tried.failure,
-            signals=tried.signals,
-        )
-        for tried in settled.tries
-    }
-    return Record(
-        id=query.id,
-        text=query.text,
-        input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
-        outcomes=tuple(outcomes.values()),
-        source="live",
-        agent=query.agent,
-        created=decision.at,
-    )
 
 
 def tallies_of(traces: list[Trace], now: float) -> list[Tally]:
