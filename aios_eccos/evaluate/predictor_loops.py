@@ -22,8 +22,9 @@ from aios_eccos.predict.control import ControlledPrice, log_step
 from aios_eccos.predict.explore import exploration_chances, explore
 from aios_eccos.predict.fit import log_odds, sigmoid
 from aios_eccos.predict.floor import price_curve
+from aios_eccos.predict.parts import held_back
 from aios_eccos.predict.query_text import TemplateFilter
-from aios_eccos.predict.refit import TOLERANCE, brier_on, held_back
+from aios_eccos.predict.refit import TOLERANCE, brier_on
 from aios_eccos.predict.retrieval import NEIGHBORS
 from aios_eccos.predict.train import Trained, train
 from aios_eccos.values import FloatArray

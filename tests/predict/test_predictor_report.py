@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from predict_world import MODELS, make_layers, make_table
 from aios_eccos.cli import evaluate_predictor as command
 from aios_eccos.cli import train as train_command
 from aios_eccos.errors import ConfigError, DataError
-from aios_eccos.evaluate import predictor_report, predictor_studies
+from aios_eccos.evaluate import predictor_loops, predictor_report, predictor_studies
 from aios_eccos.evaluate.predictor_split import (
     Recorded,
     auc,
@@ -92,6 +93,48 @@ def test_certificates_name_what_they_rest_on(report):
     assert issued and all(row["n"] > 0 and row["delta"] == 0.1 for row in issued)
     refused = [row for row in report.body["certified"] if row["realised"] is None]
     assert all(row["reachable"] < row["asked"] for row in refused)
+    drawn = predictor_report.certificates(report.body, "drawn")
+    assert drawn["issued"] + drawn["refused"] == 20 and drawn["worst"] > -0.1
+    assert predictor_report.certificates(report.body, "no such way") == {}
+
+
+def test_rounds_of_serving_learn_one_outcome_a_call_and_do_not_drift(data):
+    rows = predictor_loops.rounds(data, 0, 0, [0.55, 0.65])
+    assert [row["round"] for row in rows] == list(range(6))
+    history, _ = data.index(0, 0)
+    start = int(0.25 * len(history))
+    assert rows[0]["outcomes"] == 3 * start
+    assert rows[-1]["outcomes"] == 3 * start + len(history) - start
+    assert rows[-1]["brier"] < rows[0]["brier"] + 0.02
+    means = predictor_loops.mean_rounds(rows)
+    assert means[0]["served_minus_floor"] is None and 0.5 < means[-1]["cost_to_start"] < 2
+    json.dumps(means, allow_nan=False)
+
+
+def test_a_template_is_taken_off_before_forecasting(data):
+    """The stub sees no question where an agent's instructions stand around it."""
+    seen = []
+
+    def embed(texts):
+        seen.append(list(texts))
+        lost = ("careful tutor", "Use this format", "report to the planner")
+        angle = np.array(
+            [
+                0.0 if any(words in text for words in lost)
+                else float(re.findall(r"about (\d\.\d\d)", text)[0])
+                for text in texts
+            ]
+        )  # fmt: skip
+        embeddings = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+        more = np.zeros((len(texts), 4), dtype=np.float32)
+        return embeddings, np.concatenate([embeddings, embeddings**2, more], axis=1)
+
+    rows = predictor_loops.templates(data, 0, 0, embed)
+    at = {(row["template"], row["text"]): row for row in rows}
+    assert at["bare", "as sent"]["auc_loss"] == 0
+    for name in predictor_loops.TEMPLATES:
+        assert at[name, "filtered"]["auc_loss"] < 0.03 < at[name, "as sent"]["auc_loss"]
+    assert seen[0][0].startswith("question") and "tutor" in seen[1][0]
 
 
 def test_few_records_new_model_and_shift(data, monkeypatch):
@@ -101,9 +144,9 @@ def test_few_records_new_model_and_shift(data, monkeypatch):
     assert rows[0]["model"] == "middle" and rows[-1]["brier"] < rows[0]["brier"] + 0.02
     halves = tuple("hard" if e[0] < 0 else "easy" for e in data.table.embeddings)
     split = dataclasses.replace(data, table=dataclasses.replace(data.table, tasks=halves))
-    moved = predictor_studies.shift(split, 0, (0.1, 0.2))
-    assert moved["task"] == "hard" and len(moved["rows"]) == 3
-    assert moved["rows"][2]["shortfall_after_100"] <= moved["rows"][0]["shortfall_after_100"] + 0.02
+    moved = predictor_studies.shift(split, 0)
+    assert moved["task"] == "hard" and len(moved["rows"]) == 4
+    assert moved["rows"][1]["shortfall_after_100"] <= moved["rows"][0]["shortfall_after_100"] + 0.02
 
 
 def test_peers_and_default_floors(data):
@@ -128,6 +171,7 @@ def test_a_file_without_labels_has_no_split_of_its_own(data):
 def test_checks_name_each_target_of_a_known_data_set(report):
     assert predictor_report.checks("other", report.body) == []
     names = [check.name for check in predictor_report.checks("math10", report.body)]
+    assert "shift: shortfall after 100 calls" not in names
     assert "Brier" in names and "controlled: error" in names and "certified: worst" in names
     assert predictor_report.Check("x", 1.0, 0.5, at_least=True).ok
     assert not predictor_report.Check("x", 1.0, 0.5).ok
