@@ -133,7 +133,7 @@ def test_a_template_is_taken_off_before_forecasting(data):
     at = {(row["template"], row["text"]): row for row in rows}
     assert at["bare", "as sent"]["auc_loss"] == 0
     for name in predictor_loops.TEMPLATES:
-        assert at[name, "filtered"]["auc_loss"] < 0.03 < at[name, "as sent"]["auc_loss"]
+        assert at[name, "filtered"]["auc_loss"] < min(0.02, at[name, "as sent"]["auc_loss"])
     assert seen[0][0].startswith("question") and "tutor" in seen[1][0]
 
 
@@ -233,7 +233,8 @@ def test_train_writes_a_head_that_loads_and_reports_on_val(files, capsys):
     out = files.parent / "head.safetensors"
     train_command.train(data=[files], out=out, json_file="-")
     body = json.loads(capsys.readouterr().out)
-    assert body["schema"] == "aios-eccos/train/1" and body["records"] == 200
+    assert body["schema"] == "aios-eccos/train/1"
+    assert body["records"] + body["held_back"] == 200 and body["held_back"] > 0
     assert [row["model"] for row in body["models"]] == ["large", "middle", "small"]
     assert load_head(out, embedder="stub").models == ("large", "middle", "small")
     with pytest.raises(ConfigError, match="exclude each other"):
