@@ -16,25 +16,23 @@ from aios_eccos.errors import DataError, EccosError
 from aios_eccos.values import Model
 
 from . import tally
-from .call_views import (
-    DecisionsView,
-    ExplainView,
-    FeedbackView,
-    NeighborView,
-    SavingsView,
-    WhatIfView,
-)
 from .events import read_events
-from .explain import Plan, explain, what_if
 from .facts import Facts, read_facts
 from .patient import Watched
-from .savings import savings
 from .summary import models, series, status
 from .trace import Trace, of_fields, read_traces
 from .verdicts import count_verdict, read_verdicts
 from .views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
 
 if TYPE_CHECKING:
+    from .call_views import (
+        DecisionsView,
+        ExplainView,
+        FeedbackView,
+        NeighborView,
+        SavingsView,
+        WhatIfView,
+    )
     from .engine import ObservedEngine
 
 #: Decisions searched for a call's id; the stream's own ids are found directly.
@@ -121,6 +119,9 @@ class Desk:
 
     def decisions(self, n: int = 10) -> DecisionsView:
         """The last `n` decisions, newest first, at most `MOST`."""
+        # What `status` does not need is imported where it is used: its views take their time.
+        from .call_views import DecisionsView
+
         traces = read_traces(self._workload.decisions(min(max(n, 0), MOST)))
         verdicts = read_verdicts(self._workload, [trace.id for trace in traces])
         return DecisionsView(decisions=traces, verdicts=verdicts)
@@ -151,6 +152,8 @@ class Desk:
         Raises:
             DataError: it is not, or no longer, kept.
         """
+        from .explain import explain
+
         trace = self.find(which)
         (verdict,) = read_verdicts(self._workload, [trace.id])
         near, note = self._near(trace)
@@ -163,6 +166,7 @@ class Desk:
             DataError: no engine lives here.
         """
         from .dry import decide_dry
+        from .explain import explain
 
         engine = self._living()
         trace = decide_dry(engine, text, agent)
@@ -176,6 +180,8 @@ class Desk:
 
     def savings(self, baseline: str | None = None) -> SavingsView:
         """Spending beside a named baseline's forecast, since the start, in a week and in a day."""
+        from .savings import savings
+
         now = time.time()
         hours = tally.periods("h", now, 7 * 24)
         sums = self._workload.tallies([tally.TOTAL, *hours])
@@ -211,6 +217,8 @@ class Desk:
         Raises:
             DataError: no engine lives here, or it has too few verdicts to know what a floor costs.
         """
+        from .explain import Plan, what_if
+
         book = self._living().router.knowledge.book
         curve = book.curve() if book is not None else None
         if book is None or curve is None:
@@ -227,6 +235,7 @@ class Desk:
         Raises:
             DataError: the decision is not kept, or was not answered.
         """
+        from .call_views import FeedbackView
         from .learn import teach_verdict
 
         trace = self.find(which)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .call_views import DecisionsView, SavedView, SavingsView, WhatIfView
+from typing import TYPE_CHECKING
+
 from .text import (
     NONE,
     cut,
@@ -27,6 +28,9 @@ from .views import (
     StatusView,
     WindowView,
 )
+
+if TYPE_CHECKING:
+    from .call_views import DecisionsView, SavedView, SavingsView, WhatIfView
 
 
 def status(view: StatusView) -> str:

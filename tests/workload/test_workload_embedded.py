@@ -171,7 +171,7 @@ def test_a_user_that_never_had_a_server_ends_no_other(
 ) -> None:
     """Without a socket redis-py would speak to whatever runs on this machine."""
     ended: list[Path] = []
-    monkeypatch.setattr(embedded, "_end_orphan", ended.append)
+    monkeypatch.setattr(embedded, "_shut_down", ended.append)
     monkeypatch.setattr(embedded, "redis_binary", lambda: "/bin/false")
     with pytest.raises(WorkloadError, match="does not start"):
         open_workload("embedded", state_dir=state_dir)
