@@ -96,16 +96,24 @@ class Settings(_Strict):
         description="dollars per call on average; when set, the most success within it is bought "
         "and `quality_floor` is not used",
     )
-    floor_mode: Literal["controlled", "expected"] = Field(
+    floor_mode: Literal["controlled", "expected", "certified"] = Field(
         default="controlled",
         description="`controlled`: from 30 verdicts on, outcomes move the price of success; "
-        "`expected`: history's estimate alone",
+        "`expected`: history's estimate alone; `certified`: a price that keeps the floor with "
+        "90 % confidence on rows that nothing was fitted on (docs/promises.md)",
     )
     floor_step: float = Field(
         default=0.1,
         gt=0,
         le=1,
         description="of the controlled floor: what one missing success adds to ln(price)",
+    )
+    exploration: float = Field(
+        default=0.02,
+        ge=0,
+        le=0.2,
+        description="share of calls that may go to models with fewer than 100 verdicts, to learn "
+        "about them, once verdicts come; never above a limit; 0 = off",
     )
     predictor: Literal["retrieval", "trained", "hybrid"] = Field(
         default="hybrid",

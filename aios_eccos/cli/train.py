@@ -42,11 +42,18 @@ def train(
     """Fit the head: success and answer length of every model, for `trained` and `hybrid`.
 
     It is first fitted without the `val` rows and measured on them, then fitted on both. Rows of
-    `test` are never fitted on.
+    `test` are never fitted on, nor is one row in twelve, on which later re-fits are compared, nor,
+    where `floor_mode` is `certified`, one in four, on which certificates rest.
     """
+    from dataclasses import replace
+
+    import numpy as np
+
     from ..history.open import open_embedder
     from ..locate import cache_dir, load_config, locate
     from ..predict.artifact import FILE_NAME, data_hash, save_head
+    from ..predict.parts import parts_of
+    from ..predict.refit import judged_rows, set_apart
     from ..predict.train import train as fit
 
     if data and from_history:
@@ -56,24 +63,34 @@ def train(
     embedder = open_embedder(found.settings.embedder, cache_dir())
     strengths = {e.name: e.strength for e in (x.model() for x in found.entries)
                  if e.strength is not None}  # fmt: skip
+    certified = found.settings.floor_mode == "certified"
     with _steps(screen) as say:
         say("reading")
         table, labels = _table(found, embedder, data or [], seed)
-        say("embedding (kept for the next run)")
-        _, layers = embedder.embed_with_layers(table.texts)
+        judged = judged_rows(table)
+        parts = parts_of(table, labels=labels, calibrate=certified, seed=seed)
+        label_of = dict(zip(table.ids, labels, strict=True))
+        table, parts = parts.only(table)
+        say(f"embedding {len(table)} texts (kept for the next run)")
+        embeddings, layers = embedder.embed_with_layers(table.texts)
+        table = replace(table, embeddings=embeddings)
         begun = time.perf_counter()
-        rows = _measure(table, layers, labels, seed, strengths, say)
-        keep = labels != "test"
-        known = table.rows(keep)
-        head = fit(known, layers[keep], seed=seed, strengths=strengths, progress=say)
+        known, seen = table.rows(parts.fitted), layers[parts.fitted]
+        rows = _measure(
+            known, seen, np.array([label_of[i] for i in known.ids]), seed, strengths, say
+        )
+        head = fit(known, seen, seed=seed, strengths=strengths, progress=say)
+        apart = set_apart(head, table, layers, parts) if certified else None
         took = time.perf_counter() - begun
     path = out or found.location.state_dir / FILE_NAME
+    facts = {"val": rows, "seed": seed, "judged": judged}
     size = save_head(
-        path, head, embedder=embedder.name, data=data_hash(known), facts={"val": rows, "seed": seed}
+        path, head, embedder=embedder.name, data=data_hash(known), facts=facts, apart=apart
     )
     body = {
         "schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": data_hash(known),
-        "records": len(known), "file": str(path), "bytes": size, "fit_s": took, "models": rows,
+        "records": len(known), "held_back": len(parts.held), "calibration": len(parts.apart),
+        "file": str(path), "bytes": size, "fit_s": took, "models": rows,
     }  # fmt: skip
     if json_file is not None:
         write_json(body, json_file)
@@ -94,8 +111,8 @@ def _steps(screen: Console) -> Any:
 
 def _table(
     found: Config, embedder: Embedder, data: list[Path], seed: int
-) -> tuple[HistoryTable, NDArray[np.str_]]:
-    """The rows to fit on, and each one's label; without labels every tenth text validates."""
+) -> tuple[HistoryTable, tuple[str, ...]]:
+    """Rows with text, not embedded yet, and each one's label; without any, a tenth validates."""
     import numpy as np
 
     from ..evaluate.dataset import load_dataset
@@ -105,8 +122,7 @@ def _table(
 
     if data:
         records = [r for r in load_dataset(data).records if r.text]
-        embeddings = embedder.embed([record.text for record in records])
-        table = build_table(records, embeddings)
+        table = build_table(records, np.empty((len(records), 0), dtype=np.float32))
     else:
         history = open_history(found.settings.history, found.location.state_dir, embedder)
         try:
@@ -119,7 +135,7 @@ def _table(
         made = split_labels(table.ids, table.tasks, table.texts, table.splits, number=1, seed=seed)
         pairs = zip(labels, made, strict=True)
         labels = tuple(a if a == "test" else "val" if b == "val" else "train" for a, b in pairs)
-    return table, np.array(labels)
+    return table, labels
 
 
 def _measure(
@@ -173,5 +189,6 @@ def _show(body: dict[str, Any], screen: Console) -> None:
     screen.print(table)
     screen.print(
         f"{body['records']} records, fitted in {body['fit_s']:.1f} s, "
-        f"{body['bytes'] / 1e6:.1f} MB: {body['file']}"
+        f"{body['bytes'] / 1e6:.1f} MB: {body['file']}; {body['held_back']} held back"
+        + (f", {body['calibration']} for certificates" if body["calibration"] else "")
     )

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from aios_eccos import __version__
 from aios_eccos.errors import ArtifactError
 from aios_eccos.predict import features
 from aios_eccos.predict.fit import Mixer
-from aios_eccos.predict.kernel import Machine, Rows, Whitening
+from aios_eccos.predict.kernel import Floats, Machine, Rows, Whitening
 from aios_eccos.predict.retrieval import Means
 from aios_eccos.predict.train import Replay, Trained
 from aios_eccos.values import HistoryTable
@@ -34,6 +35,18 @@ _HALF = ("machine.word_weights",)
 _RETRAIN = "run `aios-eccos train` to make it anew; until then neighbors decide"
 
 
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What a head says of records that it was not fitted on: certificates rest on them.
+
+    Attributes:
+        ids: n record ids; outputs: (n, 2 m) of the head's machine.
+    """
+
+    ids: tuple[str, ...]
+    outputs: Floats
+
+
 def data_hash(table: HistoryTable) -> str:
     """16 hex digits that change with any row, outcome or length of the table."""
     digest = hashlib.sha256("\n".join((*table.models, *table.ids)).encode())
@@ -43,7 +56,13 @@ def data_hash(table: HistoryTable) -> str:
 
 
 def save_head(
-    path: Path, head: Trained, *, embedder: str, data: str, facts: Mapping[str, Any] | None = None
+    path: Path,
+    head: Trained,
+    *,
+    embedder: str,
+    data: str,
+    facts: Mapping[str, Any] | None = None,
+    apart: Apart | None = None,
 ) -> int:
     """Write the head, atomically; returns the file's size in bytes.
 
@@ -51,6 +70,7 @@ def save_head(
         embedder: name of the embedder whose layers it was fitted on.
         data: `data_hash` of the table it was fitted on.
         facts: further JSON (the report on `val`, say), to be shown by others.
+        apart: where floors are certified, what it says of the calibration records.
 
     Raises:
         ArtifactError: the file cannot be written.
@@ -61,6 +81,8 @@ def save_head(
         name: np.ascontiguousarray(value.astype(np.float16 if name in _HALF else value.dtype))
         for name, value in _arrays(head).items()
     }
+    if apart is not None:
+        arrays["apart.outputs"] = np.ascontiguousarray(apart.outputs, dtype=np.float32)
     about = {
         "format": FORMAT,
         "features": features.VERSION,
@@ -70,6 +92,7 @@ def save_head(
         "data": data,
         "arrays": _hash(arrays),
         "facts": dict(facts or {}),
+        "apart": list(apart.ids) if apart is not None else [],
     }
     raw = save(arrays, metadata={"eccos": json.dumps(about)})
     part = path.with_suffix(f".{os.getpid()}.part")
@@ -132,6 +155,27 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
         return _assemble(names, arrays)
     except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+
+
+def load_apart(path: Path) -> Apart | None:
+    """What the head says of calibration records; None where it was fitted on all records.
+
+    Raises:
+        ArtifactError: missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    ids = tuple(str(name) for name in read_about(path).get("apart", ()))
+    if not ids:
+        return None
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            outputs = file.get_tensor("apart.outputs")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+    if len(outputs) != len(ids):
+        raise ArtifactError(f"{path} is damaged (calibration rows are missing); {_RETRAIN}")
+    return Apart(ids, outputs)
 
 
 def _hash(arrays: Mapping[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """Fitting the head anew while calls are served: in a niced process, taken only if not worse.
 
 The serving process writes its table to a private folder and starts this module as a process of its
-own. That one embeds the texts, fits, compares on rows that it never fits on, and puts the new head
-in place of the old one only where it is not worse there. The old one is kept beside it.
+own. That one embeds the texts, fits, compares on rows that no head is fitted on (`parts`), and puts
+the new head in place of the old one only where it is not worse there. The old one is kept beside
+it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
@@ -16,7 +16,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.errors import ArtifactError, EccosError
-from aios_eccos.predict.artifact import data_hash, load_head, save_head
+from aios_eccos.predict.artifact import Apart, data_hash, load_head, save_head
 from aios_eccos.predict.fit import sigmoid
+from aios_eccos.predict.parts import Parts, parts_of
 from aios_eccos.predict.train import Trained, train
 from aios_eccos.values import HistoryTable
 
 log = logging.getLogger("aios_eccos.predict.refit")
 
-#: One row in this many is held back from every re-fit, to compare heads on.
-HELD_BACK = 12
 #: How much worse (mean Brier) a new head may be: less than rows held back can tell.
 TOLERANCE = 0.001
 #: Lowest priority: a re-fit must not take time from calls.
@@ -59,12 +59,6 @@ class RefitResult:
     error: str | None = None
 
 
-def held_back(ids: tuple[str, ...]) -> NDArray[np.bool_]:
-    """(n,) rows that no re-fit ever sees, by hash of their ids, so always the same ones."""
-    digests = (hashlib.sha256(f"held:{name}".encode()).digest() for name in ids)
-    return np.array([digest[0] % HELD_BACK == 0 for digest in digests], dtype=bool)
-
-
 def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) -> float:
     """Mean Brier of a head alone on a table, over the models that it knows."""
     m = len(head.models)
@@ -76,27 +70,79 @@ def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) ->
     return float(((p - y)[seen] ** 2).mean()) if seen.any() else float("nan")
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a re-fit is made.
+
+    Attributes:
+        embedder: its setting, None for the default; cache: folder of embeddings, None for none.
+        calibrate: whether calibration rows are set apart (`parts`).
+        strengths: declared success of models.
+    """
+
+    embedder: str | None = None
+    cache: str | None = None
+    calibrate: bool = False
+    strengths: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+
+
 def refit(
-    table: HistoryTable, layers: NDArray[np.float32], path: Path, *, embedder: str, seed: int = 0
+    table: HistoryTable,
+    layers: NDArray[np.float32],
+    path: Path,
+    *,
+    embedder: str,
+    parts: Parts | None = None,
+    asked: Asked | None = None,
+    judged: int | None = None,
 ) -> RefitResult:
-    """Fit on all rows but those held back; take the new head unless it is worse on them."""
-    held = held_back(table.ids) & np.array([bool(text) for text in table.texts], dtype=bool)
-    kept = table.rows(~held)
+    """Fit on the parts' rows; take the new head unless it is worse on those held back.
+
+    Args:
+        layers: (N, 4 d) of the table's rows; those that no part names are not looked at.
+        embedder: name of the embedder that made them.
+        parts: default: of the whole table. judged: rows there were to choose from; the table's.
+    """
+    asked = asked or Asked()
+    parts = parts or parts_of(table, calibrate=asked.calibrate, seed=asked.seed)
+    kept, held = table.rows(parts.fitted), table.rows(parts.held)
     try:
-        new = train(kept, layers[~held], seed=seed)
+        new = train(kept, layers[parts.fitted], seed=asked.seed, strengths=dict(asked.strengths))
     except ArtifactError as error:
         return RefitResult(False, error=str(error))
-    rows = table.rows(held)
-    score = brier_on(new, rows, layers[held]) if held.any() else float("nan")
-    old = None
-    with contextlib.suppress(ArtifactError):
-        old = brier_on(load_head(path, embedder=embedder), rows, layers[held])
+    score, old = float("nan"), None
+    if len(held):
+        score = brier_on(new, held, layers[parts.held])
+        with contextlib.suppress(ArtifactError):
+            old = brier_on(load_head(path, embedder=embedder), held, layers[parts.held])
     better = old is None or np.isnan(old) or np.isnan(score) or score <= old + TOLERANCE
     if better:
         if path.exists():
             shutil.copy2(path, path.with_suffix(".previous"))
-        save_head(path, new, embedder=embedder, data=data_hash(kept), facts={"refit": score})
+        save_head(
+            path,
+            new,
+            embedder=embedder,
+            data=data_hash(kept),
+            facts={"held_back_brier": _finite(score), "judged": judged or judged_rows(table)},
+            apart=set_apart(new, table, layers, parts) if asked.calibrate else None,
+        )
     return RefitResult(bool(better), _finite(score), _finite(old), len(kept))
+
+
+def set_apart(
+    head: Trained, table: HistoryTable, layers: NDArray[np.float32], parts: Parts
+) -> Apart:
+    """What a head says of the calibration rows."""
+    rows = table.rows(parts.apart)
+    return Apart(rows.ids, head.machine(layers[parts.apart], rows.texts))
+
+
+def judged_rows(table: HistoryTable) -> int:
+    """Rows with text and a verdict: what a head can be fitted on, by which its age is told."""
+    told = np.array([bool(text) for text in table.texts], dtype=bool)
+    return int((told & (~np.isnan(table.correctness)).any(axis=1)).sum())
 
 
 def _finite(value: float | None) -> float | None:
@@ -104,17 +150,10 @@ def _finite(value: float | None) -> float | None:
 
 
 class BackgroundRefit:
-    """One re-fit at a time in a process of its own; never blocks the caller.
+    """One re-fit of the head at `path` at a time, in a process of its own; blocks nobody."""
 
-    Args:
-        path: of the head. embedder: setting of the embedder, None for the default.
-        cache: folder of the embedding cache; None embeds every text each time.
-    """
-
-    def __init__(self, path: Path, embedder: str | None = None, cache: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._embedder = embedder
-        self._cache = cache
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
 
@@ -123,7 +162,7 @@ class BackgroundRefit:
         """Whether a re-fit is under way or its result has not been taken yet."""
         return self._process is not None
 
-    def start(self, table: HistoryTable) -> bool:
+    def start(self, table: HistoryTable, asked: Asked | None = None) -> bool:
         """Begin a re-fit on the table; False if one is under way already.
 
         Raises:
@@ -135,8 +174,10 @@ class BackgroundRefit:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix="refit-", dir=self._path.parent))
             write_table(self._folder, table)
+            wanted = json.dumps(asdict(asked or Asked()))
+            (self._folder / "asked.json").write_text(wanted, encoding="utf-8")
             command = [sys.executable, "-m", "aios_eccos.predict.refit", str(self._folder),
-                       str(self._path), self._embedder or "", str(self._cache or "")]  # fmt: skip
+                       str(self._path)]  # fmt: skip
             threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
                 command,
@@ -191,22 +232,27 @@ def read_table(folder: Path) -> HistoryTable:
 
 
 def main(arguments: list[str]) -> None:
-    """The process: FOLDER HEAD EMBEDDER CACHE. Writes `result.json` into the folder."""
+    """The process: FOLDER HEAD. Writes `result.json` into the folder."""
     from aios_eccos.history.open import open_embedder
 
     if hasattr(os, "nice"):
         os.nice(NICE)
     folder, path = Path(arguments[0]), Path(arguments[1])
     try:
+        asked = Asked(**json.loads((folder / "asked.json").read_text(encoding="utf-8")))
         table = read_table(folder)
-        embedder = open_embedder(arguments[2] or None, Path(arguments[3]) if arguments[3] else None)
+        parts = parts_of(table, calibrate=asked.calibrate, seed=asked.seed)
+        embedder = open_embedder(asked.embedder, Path(asked.cache) if asked.cache else None)
+        known = judged_rows(table)
+        table, parts = parts.only(table)
         _, layers = embedder.embed_with_layers(table.texts)
-        result = refit(table, layers, path, embedder=embedder.name)
+        result = refit(
+            table, layers, path, embedder=embedder.name, parts=parts, asked=asked, judged=known
+        )
     except EccosError as error:
         result = RefitResult(False, error=str(error))
-    fields = {name: getattr(result, name) for name in RefitResult.__dataclass_fields__}
     part = folder / "result.part"
-    part.write_text(json.dumps(fields), encoding="utf-8")
+    part.write_text(json.dumps(asdict(result)), encoding="utf-8")
     part.replace(folder / "result.json")
 
 

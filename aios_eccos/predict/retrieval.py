@@ -9,13 +9,13 @@ neither missing nor negligible). Plain means of 16 neighbors, as AIOS ships, mis
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.history.store import HistoryStore
+from aios_eccos.history.store import Embeddings, HistoryStore, Neighbors
 from aios_eccos.predict.priors import (
     PRIOR_TOKENS,
     PRIOR_WEIGHT,
@@ -23,7 +23,7 @@ from aios_eccos.predict.priors import (
     cap_tokens,
     prior_success,
 )
-from aios_eccos.values import FloatArray, Forecast, HistoryTable, Model, Query
+from aios_eccos.values import BoolArray, FloatArray, Forecast, HistoryTable, Model, Query
 
 #: Records looked at per query; more only add distant ones of negligible weight.
 NEIGHBORS = 32
@@ -128,14 +128,24 @@ class RetrievalPredictor:
 
     The models' own means are read from the history's table, at first use and again by `refresh`
     (the caller refreshes when the history has grown by a few percent; neighbors are always live).
+
+    Args:
+        without: (n,) of n ids, records that are never neighbors: those certificates rest on.
     """
 
     name = "retrieval"
     wants_layers = False
 
-    def __init__(self, history: HistoryStore, *, k: int = NEIGHBORS) -> None:
+    def __init__(
+        self,
+        history: HistoryStore,
+        *,
+        k: int = NEIGHBORS,
+        without: Callable[[Sequence[str]], BoolArray] | None = None,
+    ) -> None:
         self._history = history
         self._k = k
+        self._without = without
         self._lock = threading.Lock()
         self._means: Means | None = None
 
@@ -170,7 +180,7 @@ class RetrievalPredictor:
             flat = np.zeros((n, len(models)))
             tokens = cap_tokens(flat + length, queries)
             return Forecast(names, flat + toward, tokens, flat, np.full(n, np.nan))
-        found = self._history.nearest(embeddings, names, self._k)
+        found = self._nearest(embeddings, names)
         rate, support = weigh(found.similarity, found.correctness)
         tokens, heard = weigh(found.similarity, found.output_tokens)
         return Forecast(
@@ -180,6 +190,17 @@ class RetrievalPredictor:
             support=support,
             novelty=novelty(found.similarity, means.spacing),
         )
+
+    def _nearest(self, embeddings: Embeddings, names: Sequence[str]) -> Neighbors:
+        """The k nearest; without some, those of the 2 k nearest that are left, at most k."""
+        if self._without is None:
+            return self._history.nearest(embeddings, names, self._k)
+        found = self._history.nearest(embeddings, names, 2 * self._k)
+        seen = np.isfinite(found.similarity)
+        for row, ids in enumerate(found.ids):
+            seen[row, : len(ids)] &= ~self._without(ids)
+        seen &= seen.cumsum(axis=1) <= self._k
+        return replace(found, similarity=np.where(seen, found.similarity, np.nan))
 
 
 def own_means(means: Means, models: Sequence[Model]) -> tuple[FloatArray, FloatArray]:

@@ -1,6 +1,7 @@
 """Learning while serving: exploration with known chances, and re-fits that may be turned down."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from predict_world import make_layers, make_table
 from aios_eccos.errors import EmbedderError
 from aios_eccos.history import open as opening
 from aios_eccos.predict import refit as module
-from aios_eccos.predict.artifact import load_head, save_head
+from aios_eccos.predict.artifact import load_apart, load_head, save_head
 from aios_eccos.predict.explore import ENOUGH, doubly_robust, exploration_chances, explore
-from aios_eccos.predict.refit import BackgroundRefit, held_back, read_table, refit, write_table
+from aios_eccos.predict.parts import calibration, held_back, parts_of
+from aios_eccos.predict.refit import Asked, BackgroundRefit, read_table, refit, write_table
 from aios_eccos.predict.train import train
 
 
@@ -56,7 +58,7 @@ def test_a_refit_replaces_the_head_and_keeps_the_old_one(tmp_path):
     path = tmp_path / "head.safetensors"
     first = refit(table, make_layers(table), path, embedder="mini")
     assert first.taken and first.old is None and first.new < 0.25
-    assert first.records == int((~held_back(table.ids)).sum())
+    assert first.records == int((~held_back(table.ids)).sum()) < len(table)
     again = refit(table, make_layers(table), path, embedder="mini")
     assert again.taken and again.old == pytest.approx(again.new, abs=1e-3)
     assert path.with_suffix(".previous").exists()
@@ -71,6 +73,41 @@ def test_a_worse_head_is_turned_down(tmp_path):
     lies = np.where(held_back(table.ids)[:, None], table.correctness, 1 - table.correctness)
     result = refit(dataclasses.replace(table, correctness=lies), layers, path, embedder="mini")
     assert not result.taken and result.new > result.old and path.read_bytes() == before
+
+
+def test_rows_stay_on_their_side():
+    table, _ = make_table(400, seed=7)
+    splits = tuple("test" if i % 5 == 0 else "train" for i in range(400))
+    correctness = table.correctness.copy()
+    correctness[7] = np.nan  # nobody judged it
+    correctness[:40, 1:] = np.nan  # live calls: one verdict each
+    table = dataclasses.replace(table, splits=splits, correctness=correctness)
+    parts = parts_of(table, calibrate=True)
+    sides = [set(part.tolist()) for part in (parts.fitted, parts.held, parts.apart)]
+    assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+    assert 7 not in set.union(*sides) and all(i >= 40 for i in sides[2])
+    assert all(splits[i] != "test" for i in sides[0] | sides[1])
+    assert 70 <= len(sides[2]) <= 110, "one in four of 360"
+    assert set(parts.apart.tolist()) <= set(np.flatnonzero(calibration(table.ids)).tolist())
+    whole = parts_of(table, calibrate=False)
+    assert len(whole.apart) == 0 and sides[0] < set(whole.fitted.tolist())
+    small, there = parts.only(table)
+    assert [small.ids[i] for i in there.held] == [table.ids[i] for i in parts.held]
+
+
+def test_what_calibrates_is_not_fitted_on_but_kept_with_the_head(tmp_path):
+    table, _ = make_table(300, seed=5)
+    path, layers = tmp_path / "head.safetensors", make_layers(table)
+    assert refit(table, layers, path, embedder="mini", asked=Asked(calibrate=True)).taken
+    apart = load_apart(path)
+    assert set(apart.ids) == {i for i, c in zip(table.ids, calibration(table.ids)) if c}
+    rows = table.rows([table.ids.index(i) for i in apart.ids])
+    again = load_head(path, embedder="mini").machine(
+        layers[[table.ids.index(i) for i in apart.ids]], rows.texts
+    )
+    np.testing.assert_allclose(apart.outputs, again, atol=2e-3)
+    refit(table, layers, path, embedder="mini")
+    assert load_apart(path) is None
 
 
 def test_too_little_to_fit_is_said(tmp_path):
@@ -91,7 +128,12 @@ class Stub:
 
     def embed_with_layers(self, texts):
         table, _ = make_table(120, seed=8)
+        assert tuple(texts) == table.texts
         return table.embeddings, make_layers(table)
+
+
+def ask(folder, **asked):
+    (folder / "asked.json").write_text(json.dumps(dataclasses.asdict(Asked(**asked))))
 
 
 def test_the_process_writes_its_result(tmp_path, monkeypatch):
@@ -99,7 +141,8 @@ def test_the_process_writes_its_result(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "nice", lambda by: by)
     table, _ = make_table(120, seed=8)
     write_table(tmp_path, table)
-    module.main([str(tmp_path), str(tmp_path / "head.safetensors"), "", ""])
+    ask(tmp_path)
+    module.main([str(tmp_path), str(tmp_path / "head.safetensors")])
     assert '"taken": true' in (tmp_path / "result.json").read_text()
     assert load_head(tmp_path / "head.safetensors", embedder="stub").models == table.models
 
@@ -107,7 +150,7 @@ def test_the_process_writes_its_result(tmp_path, monkeypatch):
         raise EmbedderError("no embedder")
 
     monkeypatch.setattr(opening, "open_embedder", missing)
-    module.main([str(tmp_path), str(tmp_path / "h"), "", "/none"])
+    module.main([str(tmp_path), str(tmp_path / "h")])
     assert "no embedder" in (tmp_path / "result.json").read_text()
 
 
