@@ -204,6 +204,11 @@ class Settings(_Strict):
         description="in a large batch whose floor the free slots cannot reach: serve all as well "
         "as can be, or only as many as the floor allows",
     )
+    baseline: str | None = Field(
+        default=None,
+        description="model that savings are counted against, as if it had served every call; "
+        "default: the strongest",
+    )
     agents: dict[str, AgentPolicy] = Field(
         default_factory=dict,
         description="floors and models by agent name pattern (`coder/*`), first match wins",
@@ -249,6 +254,22 @@ class ModelEntry(BaseModel):
             size_b=self.size_b,
             strength=self.strength,
         )
+
+
+def parse_config(settings: object, models: object) -> tuple[Settings, tuple[ModelEntry, ...]]:
+    """Validate `llms.router.eccos` and `llms.models`, each and as they go together.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed.
+    """
+    found, entries = parse_settings(settings), tuple(parse_models(models))
+    names = [entry.name for entry in entries]
+    if found.baseline is not None and found.baseline not in names:
+        near = difflib.get_close_matches(found.baseline, names, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"configured: {', '.join(names)}"
+        where = f"llms.router.eccos.baseline = {found.baseline!r}"
+        raise ConfigError(f"{where}: no configured model; {hint}")
+    return found, entries
 
 
 def parse_settings(raw: object) -> Settings:

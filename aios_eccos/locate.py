@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 from platformdirs import user_cache_path, user_state_path
 
-from .config import ModelEntry, Settings, parse_models, parse_settings
+from .config import ModelEntry, Settings, parse_config
 from .errors import ConfigError
 
 APP = "aios-eccos"
@@ -154,12 +154,8 @@ def load_config(location: Location) -> Config:
         return Config(location, Settings(), ())
     llms = _mapping(read_yaml(location.config_path).get("llms"), "llms")
     router = _mapping(llms.get("router"), "llms.router")
-    return Config(
-        location,
-        parse_settings(router.get("eccos")),
-        tuple(parse_models(llms.get("models"))),
-        str(router.get("strategy", "")),
-    )
+    settings, entries = parse_config(router.get("eccos"), llms.get("models"))
+    return Config(location, settings, entries, str(router.get("strategy", "")))
 
 
 def read_yaml(path: Path) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from aios_eccos.config import Floor, Settings, parse_models, parse_settings
+from aios_eccos.config import Floor, Settings, parse_config, parse_models, parse_settings
 from aios_eccos.errors import ConfigError
 from aios_eccos.locate import load_config, locate, remember_enabled, state_dir_of
 
@@ -60,6 +60,24 @@ def test_a_bad_model_is_named(raw: object, words: list[str]) -> None:
     with pytest.raises(ConfigError) as refusal:
         parse_models(raw)
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "hint"),
+    [("larg", "did you mean 'large'?"), ("zzz", "configured: small, large")],
+)
+def test_a_baseline_must_be_a_configured_model(baseline: str, hint: str, tmp_path: Path) -> None:
+    models = [{"name": "small"}, {"name": "large"}]
+    settings, entries = parse_config({"baseline": "large"}, models)
+    assert (settings.baseline, len(entries)) == ("large", 2)
+    with pytest.raises(ConfigError) as refusal:
+        parse_config({"baseline": baseline}, models)
+    assert str(refusal.value) == (
+        f"llms.router.eccos.baseline = {baseline!r}: no configured model; {hint}"
+    )
+    text = json.dumps({"llms": {"models": models, "router": {"eccos": {"baseline": baseline}}}})
+    with pytest.raises(ConfigError, match="no configured model"):
+        load_config(locate(None, aios_home(tmp_path, text)))
 
 
 def test_a_key_is_never_shown() -> None:

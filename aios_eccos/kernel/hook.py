@@ -105,19 +105,16 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Any:
     Raises:
         ConfigError: names the key, its value and what is allowed.
     """
-    from aios_eccos.config import parse_models, parse_settings
+    from aios_eccos.config import parse_config
     from aios_eccos.locate import Config, Location, state_dir_of
 
     manager = _manager()
     path = Path(manager.config_path).resolve()
     home = path.parents[2]
     models = manager.get_llms_config().get("models") if llm_configs is None else llm_configs
-    return Config(
-        Location(home, path, state_dir_of(home), "the running kernel"),
-        parse_settings(_router_config().get("eccos")),
-        tuple(parse_models(models)),
-        STRATEGY,
-    )
+    settings, entries = parse_config(_router_config().get("eccos"), models)
+    location = Location(home, path, state_dir_of(home), "the running kernel")
+    return Config(location, settings, entries, STRATEGY)
 
 
 def _patch_adapter(module: Any) -> None:

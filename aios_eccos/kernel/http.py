@@ -222,12 +222,11 @@ def check_file() -> None:
     """
     from pathlib import Path
 
-    from aios_eccos.config import parse_models, parse_settings
+    from aios_eccos.config import parse_config
     from aios_eccos.locate import read_yaml
 
     raw = read_yaml(Path(hook.config_path()))
     llms = raw.get("llms") or {}
     router = llms.get("router") or {}
     if hook.forced() or router.get("strategy") == hook.STRATEGY:
-        parse_settings(router.get("eccos"))
-        parse_models(llms.get("models"))
+        parse_config(router.get("eccos"), llms.get("models"))

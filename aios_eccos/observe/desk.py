@@ -196,7 +196,7 @@ class Desk:
                 ("week", now - 7 * tally.DAY_S, tally.total_of(sums[1:])),
                 ("day", now - tally.DAY_S, tally.total_of(sums[-24:])),
             ],
-            baseline or getattr(scope.settings, "baseline", None),
+            baseline or scope.settings.baseline,
             edge.observed if edge is not None else None,
         )
 
