@@ -10,6 +10,9 @@ import numpy as np
 from ..values import FloatArray, IntArray
 from .program import TOLERANCE, Prices, Program
 
+SMALL = 128
+"""Rows up to which solving takes no longer than presolving does."""
+
 
 @dataclass(frozen=True)
 class LpAnswer:
@@ -48,7 +51,9 @@ def relaxed(
         limits = hstack([limits, slack], format="csr")
         equal = hstack([equal, csr_array((program.n, count))], format="csr")
         cost = np.r_[cost, np.full(count, penalty)]
-    options = {} if time_limit_s is None else {"time_limit": max(time_limit_s, 1e-3)}
+    options: dict[str, Any] = {"presolve": program.n > SMALL}
+    if time_limit_s is not None:
+        options["time_limit"] = max(time_limit_s, 1e-3)
     answer = linprog(
         cost, A_ub=limits, b_ub=right, A_eq=equal, b_eq=np.ones(program.n), method=method,
         options=options,
@@ -102,13 +107,11 @@ def _constraints(program: Program, rows: IntArray, columns: IntArray) -> tuple[A
     count = len(program.need)
     equal = csr_array((np.ones(size), (rows, index)), shape=(program.n, size))
     gains = -program.gains[:, rows, columns]
+    need, place = np.nonzero(gains)  # a floor of a few rows says nothing of the others
     limits = csr_array(
         (
-            np.r_[gains.ravel(), np.ones(size)],
-            (
-                np.r_[np.repeat(np.arange(count), size), count + columns],
-                np.r_[np.tile(index, count), index],
-            ),
+            np.r_[gains[need, place], np.ones(size)],
+            (np.r_[need, count + columns], np.r_[place, index]),
         ),
         shape=(count + program.m, size),
     )

@@ -213,14 +213,14 @@ def _by_lp(program: Program, deadline: float | None, ceiling: float = np.inf) ->
 
 
 def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
-    """Whole rows from an LP's shares: raised prices (of the split rows, of all), exact search."""
+    """Whole rows from an LP's shares: exchanges, raised prices, exact search."""
     choice: IntArray = np.argmax(answer.shares, axis=1).astype(np.int64)
     split = np.flatnonzero(answer.shares.max(axis=1) < 1 - 1e-6)
     if not len(split):
         return choice, 0
-    few = _whole(program.part(split, choice), answer.prices)
-    if few is not None:
-        choice[split] = few
+    choice = fit(program.reduced(answer.prices), choice, program.capacity)
+    choice = exchange(program, choice, answer.prices)
+    if program.meets(choice):
         return choice, len(split)
     whole = _whole(program, answer.prices)
     if whole is None:

@@ -7,9 +7,11 @@ import numpy as np
 from ..values import FloatArray, IntArray
 from .program import TOLERANCE, Prices, Program
 
-MOVES = 256
+MOVES = 128
 """Candidate moves per round; pairs of them are compared, so time grows with the square."""
 ROUNDS = 60
+UNMET = 1e6
+"""What a unit of unmet need counts, in the largest saving in sight."""
 
 
 def exchange(
@@ -17,8 +19,9 @@ def exchange(
 ) -> IntArray:
     """Applies the best single move, swap or pair of moves until none makes `choice` cheaper.
 
-    A better assignment uses no (row, column) whose reduced cost exceeds the row's least by more
-    than the distance to the bound, so only moves within it are looked at, nearest first.
+    Needs that are missed come first; limits must hold. A better assignment uses no (row, column)
+    whose reduced cost exceeds the row's least by more than the distance to the bound, so only
+    moves within it are looked at, nearest first.
     """
     choice = choice.copy()
     reduced = program.reduced(prices)
@@ -26,7 +29,9 @@ def exchange(
     bound = program.bound(prices)
     for _ in range(rounds):
         distance = program.value(choice) - bound
-        if distance <= 1e-12 * max(1.0, abs(bound)):
+        if not program.meets(choice):
+            distance = np.inf
+        elif distance <= 1e-12 * max(1.0, abs(bound)):
             break
         pair = _best_pair(program, choice, excess, distance)
         if pair is None:
@@ -40,7 +45,7 @@ def _best_pair(
     program: Program, choice: IntArray, excess: FloatArray, distance: float
 ) -> list[tuple[int, int]] | None:
     """Up to two moves (row, new column) that together save most and break nothing."""
-    rows, targets = np.nonzero(excess <= distance)
+    rows, targets = np.nonzero((excess <= distance) & np.isfinite(excess))
     keep = targets != choice[rows]
     rows, targets = rows[keep], targets[keep]
     if len(rows) > MOVES:
@@ -51,18 +56,27 @@ def _best_pair(
     sources = choice[rows]
     saved = program.objective[rows, sources] - program.objective[rows, targets]
     gain = program.gains[:, rows, targets] - program.gains[:, rows, sources]
+    slack = program.gained(choice) - program.need + TOLERANCE * program.n
+    unmet = UNMET * float(np.abs(saved).max() + 1.0)
+    # one of the two has to help by itself
+    helps = (saved > 0) | (gain[slack < 0] > 0).any(axis=0)
     # the last candidate stands still: a column of its own, with room for everybody
     rows, sources, targets = np.r_[rows, -1], np.r_[sources, program.m], np.r_[targets, program.m]
     saved, gain = np.r_[saved, 0.0], np.c_[gain, np.zeros(len(gain))]
-    free = np.r_[program.free(choice), program.n + 2]
-    room = free[targets][:, None] + (sources[None, :] == targets[:, None])
-    room = room - (targets[None, :] == targets[:, None])
-    fits = (room >= 1) & (room.T >= 1) & (rows[:, None] != rows[None, :])
-    slack = program.gained(choice) - program.need + TOLERANCE * program.n
-    for k in range(len(gain)):
-        fits &= gain[k][:, None] + gain[k][None, :] >= -slack[k]
-    total = np.where(fits, saved[:, None] + saved[None, :], -np.inf)
-    first, second = np.unravel_index(int(np.argmax(total)), total.shape)
-    if total[first, second] <= 1e-12:
+    first = np.flatnonzero(helps)
+    if not len(first):
         return None
-    return [(int(rows[u]), int(targets[u])) for u in (first, second) if rows[u] >= 0]
+    free = np.r_[program.free(choice), program.n + 2]
+    own, other = sources[first][:, None], targets[first][:, None]
+    here = free[other] + (sources[None, :] == other) - (targets[None, :] == other) >= 1
+    there = free[targets][None, :] + (own == targets[None, :]) - (other == targets[None, :]) >= 1
+    fits = here & there & (rows[first][:, None] != rows[None, :])
+    total = saved[first][:, None] + saved[None, :]
+    for own_gain, gains, room in zip(gain[:, first], gain, slack, strict=True):
+        lack = np.maximum(-(room + own_gain[:, None] + gains[None, :]), 0.0)
+        total -= unmet * (lack - max(-float(room), 0.0))
+    total[~fits] = -np.inf
+    best, second = np.unravel_index(int(np.argmax(total)), total.shape)
+    if total[best, second] <= 1e-12:
+        return None
+    return [(int(rows[u]), int(targets[u])) for u in (first[best], second) if rows[u] >= 0]
