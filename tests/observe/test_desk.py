@@ -168,6 +168,14 @@ def test_a_baseline_that_was_asked_is_known(world: World) -> None:
     assert start.saved_usd.low == pytest.approx(0, abs=1e-12)
 
 
+def test_a_configured_baseline_stands_unless_another_is_named(world: World) -> None:
+    world.calls(3)
+    world.change(baseline=SMALL.name)
+    view = world.desk.savings()
+    assert (view.baseline, view.chosen_as) == (SMALL.name, "named")
+    assert world.desk.savings("large").baseline == "large"
+
+
 def test_a_baseline_nobody_forecast_is_said_so(world: World) -> None:
     world.call()
     view = world.desk.savings("gpt-9")
