@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
         arrays = load(path.read_bytes())
         if _hash(arrays) != about["arrays"]:
             raise ValueError("its hash differs")
-        return _assemble(names, arrays)
+        return replace(_assemble(names, arrays), version=about["arrays"][:8])
     except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
 

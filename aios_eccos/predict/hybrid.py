@@ -45,6 +45,7 @@ class HybridPredictor:
         self._neighbors = neighbors
         self.head = head
         self.name = kind
+        self.version = head.version
 
     def forecast(
         self,

@@ -49,6 +49,7 @@ class Trained:
         mixer: head and neighbors combined; alone: the head without them.
         replay: the records' own out-of-fold forecasts.
         means: what is known of each model whatever the query.
+        version: of the file it was read from, 8 hex digits of its arrays' hash; "" before that.
     """
 
     models: tuple[str, ...]
@@ -58,6 +59,7 @@ class Trained:
     alone: Mixer
     replay: Replay
     means: Means
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
