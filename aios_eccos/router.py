@@ -127,7 +127,7 @@ class Router:
         """What every model would do on each query, what it costs, and what success is worth."""
         begun = time.perf_counter()
         allowed = np.array([self._allowed(query) for query in queries])
-        forecast = self._forecast(queries, allowed)
+        forecast, embeddings = self._forecast(queries, allowed)
         cost = self._prices.cost(
             np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
         )
@@ -137,7 +137,11 @@ class Router:
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
-        return [replace(prospect, forecast_s=share_s) for prospect in prospects]
+        vectors = [None] * len(queries) if embeddings is None else embeddings
+        return [
+            replace(prospect, forecast_s=share_s, embedding=vector)
+            for prospect, vector in zip(prospects, vectors, strict=True)
+        ]
 
     def slots(self) -> Slots:
         """What is free now, over all kernels."""
@@ -246,18 +250,24 @@ class Router:
         """Call back (from any thread) whenever a slot may have come free, in any kernel."""
         self._workload.on_release(callback)
 
-    def _forecast(self, queries: Sequence[Query], allowed: BoolArray) -> Forecast:
-        """The predictor's forecast; priors where it fails, or where there is nothing to choose."""
+    def _forecast(
+        self, queries: Sequence[Query], allowed: BoolArray
+    ) -> tuple[Forecast, NDArray[np.float32] | None]:
+        """The predictor's forecast; priors where it fails, or where there is nothing to choose.
+
+        With the embeddings that it took, if any.
+        """
         if int(allowed.sum(axis=1).max(initial=0)) > 1:
             knows = self.knowledge
             texts = [query.text for query in queries]
             try:
                 embeddings, layers = _embed(knows, texts)
-                return knows.predictor.forecast(queries, embeddings, self.models, layers)
+                found = knows.predictor.forecast(queries, embeddings, self.models, layers)
+                return found, embeddings
             except EccosError as error:
                 self.failures += 1
                 log.warning("forecasting on priors: %s", error)
-        return PriorPredictor().forecast(queries, None, self.models)
+        return PriorPredictor().forecast(queries, None, self.models), None
 
     def _allowed(self, query: Query) -> BoolArray:
         """(m,) models that may serve: those the caller names, else those of its agent's policy."""

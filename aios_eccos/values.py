@@ -164,6 +164,8 @@ class Prospect:
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
         switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
             where there is none. It counts in choosing, not in what a call is said to cost.
+        embedding: (d,) float32 of the text, where the forecast needed one: the history learns
+            the call under it without embedding the text a second time.
     """
 
     query: Query
@@ -181,6 +183,7 @@ class Prospect:
     optimism: float = 0.0
     forecast_s: float = 0.0
     switch: FloatArray | None = None
+    embedding: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @property
     def burden(self) -> FloatArray:

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.predict.pricing import Prices
@@ -29,6 +29,9 @@ from .tracing import trace_of
 from .verdicts import read_alarms
 
 if TYPE_CHECKING:
+    from aios_eccos.history.embedding import BackgroundEmbedder
+    from aios_eccos.history.store import Embeddings
+
     from .engine import ObservedEngine
 
 log = logging.getLogger("aios_eccos.observe.recorder")
@@ -59,7 +62,8 @@ class Recorder:
         self.unlearnt = 0
         self._most = queue_most
         self._queue: deque[tuple[Settled, Prices, str]] = deque()
-        self._learn: deque[Record] = deque()
+        #: With its text's embedding, where deciding the call took one.
+        self._learn: deque[tuple[Record, Any]] = deque()
         self._learn_at = 0.0
         self._changed = threading.Condition()
         self._closing = False
@@ -193,17 +197,19 @@ class Recorder:
                 self.unlearnt += 1
             if not self._learn:
                 self._learn_at = time.monotonic() + LEARN_AFTER_S
-            self._learn.append(record)
+            prospect = settled.decision.prospect if settled.decision is not None else None
+            self._learn.append((record, prospect.embedding if prospect is not None else None))
 
     def _teach(self) -> None:
         """Embed the waiting records and add them to the history, if it is ours."""
-        records = [self._learn.popleft() for _ in range(min(len(self._learn), BATCH))]
-        if not records:
+        waiting = [self._learn.popleft() for _ in range(min(len(self._learn), BATCH))]
+        if not waiting:
             return
+        records = [record for record, _ in waiting]
         engine = self._engine
         history, embedder = (engine.history, engine.embedder) if engine else (None, None)
         try:
-            vectors = embedder.try_embed([r.text for r in records]) if embedder else None
+            vectors = _embedded(embedder, waiting) if embedder is not None else None
             if history is None or vectors is None:
                 self.unlearnt += len(records)
                 return
@@ -234,6 +240,18 @@ class Recorder:
         for name in sorted(self._resting - resting):
             log.warning("model %s may be asked again", name)
         self._resting = resting
+
+
+def _embedded(embedder: BackgroundEmbedder, waiting: list[tuple[Record, Any]]) -> Embeddings | None:
+    """The records' vectors, embedding only what has none; None while the model is loading."""
+    import numpy as np
+
+    texts = [record.text for record, vector in waiting if vector is None]
+    fresh = embedder.try_embed(texts) if texts else ()
+    if fresh is None:
+        return None
+    rest = iter(fresh)
+    return np.stack([next(rest) if vector is None else vector for _, vector in waiting])
 
 
 def predictor_name(engine: ObservedEngine) -> str:

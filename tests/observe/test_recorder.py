@@ -77,6 +77,27 @@ def test_the_history_learns_what_is_known_and_no_verdict(world: World) -> None:
     assert len(vector) == 2
 
 
+def test_a_text_is_embedded_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder, embedded = world.engine.embedder, []
+    original = type(embedder).try_embed
+
+    def counting(texts):
+        embedded.extend(texts)
+        return original(embedder, texts)
+
+    monkeypatch.setattr(embedder, "try_embed", counting, raising=False)
+    free = world.call("0.05 decided on its text")
+    pinned = world.call("0.95 pinned", allowed=(SMALL.name,))
+    assert sorted(embedded) == ["0.05 decided on its text", "0.95 pinned"]
+    assert free.decision is not None
+    assert "embedding" not in repr(free.decision.prospect)
+    assert world.engine.history is not None
+    learnt = world.engine.history.recall([free.query.id, pinned.query.id])
+    for settled in (free, pinned):
+        _, vector = learnt[settled.query.id]
+        assert vector == pytest.approx(original(embedder, [settled.query.text])[0])
+
+
 def test_an_error_is_learnt_as_an_error(world: World) -> None:
     world.answer = failing("timeout")
     settled = world.call()
