@@ -282,6 +282,28 @@ def replace_entry(entry, **changes):
     return entry.model_copy(update=changes)
 
 
+def test_a_new_head_is_an_event(world: World) -> None:
+    router = world.engine.router
+
+    def use(version: str) -> None:
+        head = SimpleNamespace(name="hybrid", version=version, wants_layers=False)
+        router.knowledge = replace(router.knowledge, predictor=head)
+        world.engine.recorder._look()
+
+    known = router.knowledge
+    begun = time.time()
+    world.engine.recorder._look()
+    for version in ("1f00c0de", "1f00c0de", "2badcafe"):
+        use(version)
+    router.knowledge = known
+    found = [e for e in world.desk.events(20).events if e.what == "predictor"]
+    assert [(e.before, e.after) for e in found] == [
+        ("hybrid 1f00c0de", "hybrid 2badcafe"),
+        ("retrieval", "hybrid 1f00c0de"),
+    ]
+    assert all(begun - 1 <= e.at <= time.time() + 1 for e in found)
+
+
 def test_a_model_that_goes_is_an_event(world: World) -> None:
     world.engine.recorder._look()
     world.engine.use(replace(world.engine.config, entries=(SMALL,)))

@@ -175,6 +175,11 @@ def test_saved_and_read_back_it_forecasts_the_same(trained, tmp_path):
     again = load_head(path, embedder="mini", models=("small", "other"))
     assert path.stat().st_size == size and not list(path.parent.glob("*.part"))
     assert read_about(path)["facts"] == {"brier": 0.1}
+    assert len(again.version) == 8 and read_about(path)["arrays"].startswith(again.version)
+    assert (predictor((table, again)).version, predictor((table, head)).version) == (
+        again.version,
+        "",
+    )
     one, two = (
         predictor((table, h)).forecast(ask(table), table.embeddings, MODELS, make_layers(table))
         for h in (head, again)
