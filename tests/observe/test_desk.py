@@ -170,7 +170,7 @@ def test_a_baseline_that_was_asked_is_known(world: World) -> None:
 
 def test_a_configured_baseline_stands_unless_another_is_named(world: World) -> None:
     world.calls(3)
-    world.change(baseline=SMALL.name)
+    world.change(quality_floor=0.9, baseline=SMALL.name)
     view = world.desk.savings()
     assert (view.baseline, view.chosen_as) == (SMALL.name, "named")
     assert world.desk.savings("large").baseline == "large"

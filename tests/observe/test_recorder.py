@@ -295,8 +295,8 @@ def test_a_new_head_is_an_event(world: World) -> None:
     world.engine.recorder._look()
     for version in ("1f00c0de", "1f00c0de", "2badcafe"):
         use(version)
+    found = [e for e in world.desk.events(20).events if e.what == "predictor"][:2]
     router.knowledge = known
-    found = [e for e in world.desk.events(20).events if e.what == "predictor"]
     assert [(e.before, e.after) for e in found] == [
         ("hybrid 1f00c0de", "hybrid 2badcafe"),
         ("retrieval", "hybrid 1f00c0de"),
