@@ -106,9 +106,10 @@ class Engine:
         pool = models if models is not None else configured_models(config)
         self.config = config
         self.prices = price_table(pool)
-        controlled = self.router.controlled
-        self.router = Router(pool, settings, self.prices, self.workload, self.router.knowledge)
-        self.router.controlled = controlled
+        before = self.router
+        self.router = Router(pool, settings, self.prices, self.workload, before.knowledge)
+        self.router.controlled, self.router.alarmed = before.controlled, before.alarmed
+        self.router.explores = before.explores
         self.dispatcher.use(
             self.router,
             window_s=settings.window_ms / 1000,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .config import Floor, Settings
 from .optimize.problem import FloorRow
+from .predict.certify import Certificate, Certifier, Refusal
 from .predict.floor import PriceBook
 from .values import FloatArray, Prospect, Query
 
@@ -40,6 +41,7 @@ def success_worth(
     book: PriceBook | None,
     settings: Settings,
     shifts: Mapping[str, float],
+    certifier: Certifier | None = None,
 ) -> Worth:
     """The floor that holds for a query, and the price that keeps it on history.
 
@@ -51,6 +53,8 @@ def success_worth(
         support: effective records behind the best supported forecast.
         book: None while there is too little history.
         shifts: by policy, the factor that outcomes have put on history's price (`shift_name`).
+        certifier: where floors of the configuration are certified; a floor that cannot be is
+            served as well as can be, at the dearest price.
     """
     pattern, policy = settings.policy(query.agent)
     asked = Floor(query.floor, relative=False) if query.floor is not None else None
@@ -67,7 +71,10 @@ def success_worth(
     if value is None:
         return Worth(pattern, math.nan)
     price = curve.price_for(value)
-    if asked is None:
+    if settings.floor_mode == "certified" and asked is None and floor is not None:
+        paper = None if certifier is None else certifier.at(value, names)
+        price = paper.price if isinstance(paper, Certificate) else float(curve.prices[-1])
+    elif asked is None:
         price *= shifts.get(shift_name(pattern, settings), 1.0)
         price = float(np.clip(price, curve.prices[1], curve.prices[-1]))
     optimism = curve.optimism(price)
@@ -112,25 +119,67 @@ def floor_rows(prospects: Sequence[Prospect]) -> tuple[FloorRow, ...]:
     return tuple(rows)
 
 
-def unreachable(book: PriceBook, settings: Settings) -> list[str]:
-    """One sentence for each configured floor that history says cannot be kept."""
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A floor of the configuration.
+
+    Attributes:
+        key: the setting; value: absolute; models: those that its agents may use, None = all.
+    """
+
+    key: str
+    floor: Floor
+    value: float
+    models: tuple[str, ...] | None
+
+
+def configured_floors(book: PriceBook, settings: Settings) -> Iterator[Configured]:
+    """The floors that history knows enough of to price."""
     floors = {"quality_floor": settings.quality_floor} if settings.budget_per_call is None else {}
     allowed: dict[str, tuple[str, ...] | None] = {}
     for pattern, policy in settings.agents.items():
         if policy.quality_floor is not None:
             floors[f"agents.{pattern}.quality_floor"] = policy.quality_floor
         allowed[f"agents.{pattern}.quality_floor"] = policy.models
-    found = []
     for key, floor in floors.items():
         names = allowed.get(key)
-        curve, strongest = book.curve(names), book.strongest(names)
-        if curve is None or strongest is None:
-            continue
-        value = floor.value * (strongest[1] if floor.relative else 1.0)
-        if value > curve.reachable + 1e-9:
+        strongest = book.strongest(names)
+        if book.curve(names) is not None and strongest is not None:
+            value = floor.value * (strongest[1] if floor.relative else 1.0)
+            yield Configured(key, floor, value, names)
+
+
+def unreachable(book: PriceBook, settings: Settings) -> list[str]:
+    """One sentence for each configured floor that history says cannot be kept."""
+    found = []
+    for asked in configured_floors(book, settings):
+        curve = book.curve(asked.models)
+        if curve is not None and asked.value > curve.reachable + 1e-9:
             found.append(
-                f"{key} = {floor} ({value:.3f}) is out of reach: history says at most "
-                f"{curve.reachable:.3f}, at {curve.cost_for(1.0):.3g} per call; the best that "
+                f"{asked.key} = {asked.floor} ({asked.value:.3f}) is out of reach: history says at "
+                f"most {curve.reachable:.3f}, at {curve.cost_for(1.0):.3g} per call; the best that "
                 "there is will be served"
             )
     return found
+
+
+def certificates(
+    certifier: Certifier, book: PriceBook, settings: Settings
+) -> dict[str, Certificate | Refusal]:
+    """The certificate, or its refusal, of each configured floor, by its setting's key."""
+    return {
+        asked.key: certifier.at(asked.value, asked.models)
+        for asked in configured_floors(book, settings)
+        if asked.models is None or len(asked.models) > 1
+    }
+
+
+def certificate_words(key: str, paper: Certificate | Refusal) -> str:
+    """One sentence about a certificate, or its refusal."""
+    sure = f"{1 - paper.delta:.0%} confidence from {paper.n} calibration records"
+    if isinstance(paper, Certificate):
+        return f"{key}: success of at least {paper.floor:.3f} is certified, with {sure}"
+    return (
+        f"{key}: {paper.floor:.3f} cannot be certified; with {sure}, at most {paper.reachable:.3f} "
+        "can; the dearest price is served"
+    )

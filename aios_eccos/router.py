@@ -23,12 +23,15 @@ from .errors import EccosError, WorkloadError
 from .optimize.problem import AssignmentProblem, Solution
 from .optimize.solve import solve, solve_at_price
 from .policy import floor_rows, shift_name, success_weight, success_worth
+from .predict.certify import Certifier
+from .predict.explore import Trial, chance_of, explore_batch
 from .predict.floor import PriceBook
 from .predict.predictor import Predictor
 from .predict.pricing import Prices
 from .predict.priors import PriorPredictor
 from .reason import reason, unlimited_choice
 from .values import (
+    EXPLORED,
     Assignment,
     BoolArray,
     Decision,
@@ -70,11 +73,15 @@ class Knowledge:
         predictor: forecasts; where it fails, priors stand in and `Router.failures` counts it.
         embedder: for its queries; None forecasts without their text.
         book: what success costs, None while there are too few verdicts.
+        judged: verdicts by model; None: not known, so nothing is explored.
+        certifier: where floors are certified.
     """
 
     predictor: Predictor
     embedder: Embeds | None = None
     book: PriceBook | None = None
+    judged: Mapping[str, float] | None = None
+    certifier: Certifier | None = None
 
 
 class Router:
@@ -104,6 +111,8 @@ class Router:
         self.settings = settings
         self.knowledge = knowledge or Knowledge(PriorPredictor())
         self.controlled: frozenset[str] = frozenset()
+        self.alarmed: frozenset[str] = frozenset()
+        self.explores = False
         self.failures = 0
         self._names = tuple(model.name for model in models)
         self._by_name = {model.name: model for model in models}
@@ -154,7 +163,8 @@ class Router:
         """
         begun = time.perf_counter()
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
-        solution = self._solve(prospects, free)
+        trials = explore_batch(prospects, free, self._share(), self.knowledge.judged or {})
+        solution = self._solve([t.limited(p) for t, p in zip(trials, prospects, strict=True)], free)
         wanted = [
             Lease(prospect.query.id, self._by_name[self._names[column]].slot)
             for prospect, column in zip(prospects, solution.choice, strict=True)
@@ -163,7 +173,7 @@ class Router:
         granted = self._workload.acquire(wanted, self._limits) if wanted else []
         held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
         try:
-            return self._assignment(prospects, solution, held, free, begun)
+            return self._assignment(prospects, trials, solution, held, free, begun)
         except BaseException:
             self._workload.release([*held.values()])
             raise
@@ -171,6 +181,7 @@ class Router:
     def _assignment(
         self,
         prospects: Sequence[Prospect],
+        trials: Sequence[Trial],
         solution: Solution,
         held: Mapping[str, Lease],
         free: NDArray[np.int64],
@@ -186,13 +197,16 @@ class Router:
                 lease=lease,
                 free=free,
                 slot_prices=solution.slot_prices,
-                status=solution.status.value,
-                reason=reason(prospect, int(column), lease, free),
+                status=EXPLORED if trial.column is not None else solution.status.value,
+                reason=trial.reason(prospect) or reason(prospect, int(column), lease, free),
                 batch=len(prospects),
                 decision_s=prospect.forecast_s + share_s,
                 at=now,
+                chances=trial.chances,
             )
-            for prospect, column, lease in zip(prospects, solution.choice, leases, strict=True)
+            for prospect, trial, column, lease in zip(
+                prospects, trials, solution.choice, leases, strict=True
+            )
         )
         return Assignment(
             decisions=decisions,
@@ -286,7 +300,10 @@ class Router:
     ) -> Prospect:
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         support = float(forecast.support[row][allowed].max(initial=0.0))
-        worth = success_worth(query, names, support, self.knowledge.book, self.settings, shifts)
+        knows = self.knowledge
+        worth = success_worth(
+            query, names, support, knows.book, self.settings, shifts, knows.certifier
+        )
         return Prospect(
             query=query,
             models=self._names,
@@ -302,7 +319,13 @@ class Router:
             aim=worth.aim,
             optimism=worth.optimism,
             switch=self._switch(query),
+            draw=chance_of(query.id) if query.floor is None and len(names) > 1 else None,
         )
+
+    def _share(self) -> float:
+        """Share of calls that may explore now: none before verdicts come that tell what of it."""
+        told = self.explores and self.knowledge.judged is not None
+        return self.settings.exploration if told else 0.0
 
     def _shifts(self) -> dict[str, float]:
         """What outcomes have made of history's prices, for the policies under control."""
@@ -321,7 +344,10 @@ class Router:
 
         The one that did has most of the prompt in its cache, so only the others pay for it.
         """
-        if not self.settings.session_affinity or query.served_by not in self._names:
+        settings = self.settings
+        # A certificate speaks of choices by cost and success alone.
+        wanted = settings.session_affinity and settings.floor_mode != "certified"
+        if not wanted or query.served_by not in self._names:
             return None
         stays = np.array([name == query.served_by for name in self._names])
         switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
@@ -330,7 +356,9 @@ class Router:
     def _solve(self, prospects: Sequence[Prospect], free: NDArray[np.int64]) -> Solution:
         """Small batches at the price of success, large ones under the floors themselves."""
         cost = np.stack([prospect.burden for prospect in prospects])
-        whole = len(prospects) >= WHOLE_BATCH and all(math.isfinite(p.price) for p in prospects)
+        # A certificate speaks of one price for all calls.
+        priced = self.settings.floor_mode == "certified" or len(prospects) < WHOLE_BATCH
+        whole = not priced and all(math.isfinite(p.price) for p in prospects)
         problem = AssignmentProblem(
             cost=cost,
             success=np.stack([prospect.success for prospect in prospects]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,17 @@ from .config import Settings
 from .errors import ArtifactError
 from .history.embedding import BackgroundEmbedder
 from .history.store import HistoryStore
-from .predict.artifact import FILE_NAME, load_head
+from .predict.artifact import FILE_NAME, data_hash, load_apart, load_head
+from .predict.certify import Certifier
 from .predict.floor import PriceBook
 from .predict.hybrid import HybridPredictor, replayed_book
+from .predict.kernel import Floats, Machine
+from .predict.parts import MOST, calibration
 from .predict.pricing import Prices
 from .predict.retrieval import RetrievalPredictor, leave_one_out
 from .predict.train import Trained
 from .router import Knowledge
+from .values import Forecast, HistoryTable, Model, Query
 
 log = logging.getLogger("aios_eccos.study")
 
@@ -36,30 +42,119 @@ def study(
     settings: Settings,
     prices: Prices,
     head_file: Path | None = None,
+    models: Sequence[Model] = (),
 ) -> Knowledge:
     """Learn from the history as it is now.
 
     With a trained head (and unless the settings say `retrieval`) the head forecasts, and its own
-    out-of-fold forecasts price success; else neighbors do both.
+    out-of-fold forecasts price success; else neighbors do both. Where floors are certified, the
+    calibration records are no part of that, and the certificates rest on them.
+
+    Args:
+        models: in use, with what is declared of them; default: those that have prices.
 
     Raises:
         HistoryError: it cannot be read.
     """
-    table = history.table(limit=BOOK_ROWS)
-    neighbors = RetrievalPredictor(history, k=settings.neighbors)
+    if settings.floor_mode != "certified":
+        near = RetrievalPredictor(history, k=settings.neighbors)
+        table = history.table(limit=BOOK_ROWS)
+        return _learn(near, table, embedder, settings, prices, head_file)
+    whole = history.table()
+    apart = calibration(whole.ids)
+    rest = whole.rows(np.flatnonzero(~apart)[:BOOK_ROWS])
+    seen = _seen_all(head_file)
+    if seen:
+        log.warning(
+            "the trained head is not used: it was fitted on every record, and certificates need "
+            "some that it was not; `aios-eccos train` makes one anew"
+        )
+    near = RetrievalPredictor(history, k=settings.neighbors, without=calibration)
+    known = _learn(near, rest, embedder, settings, prices, None if seen else head_file)
+    if known.book is None:
+        return known
+    # One model's verdict, as a live call has, says nothing of what another choice would come to.
+    compared = (~np.isnan(whole.correctness)).sum(axis=1) > 1
+    table, predictor, layers = whole.rows(apart & compared), known.predictor, None
+    if isinstance(predictor, HybridPredictor) and head_file is not None:
+        table, layers = _remembered(table, head_file)
+        head = replace(predictor.head, machine=_Remembered())
+        predictor = HybridPredictor(near, head, predictor.name)
+    table, layers = table.rows(range(len(table))[:MOST]), None if layers is None else layers[:MOST]
+    pool = models or [Model(name) for name in prices.models]
+    asked = [Query("", input_tokens=int(tokens)) for tokens in table.input_tokens]
+    forecast = predictor.forecast(asked, table.embeddings, pool, layers)
+    return replace(known, certifier=_certifier(table, forecast, known.book, prices))
+
+
+def _learn(
+    neighbors: RetrievalPredictor,
+    table: HistoryTable,
+    embedder: BackgroundEmbedder | None,
+    settings: Settings,
+    prices: Prices,
+    head_file: Path | None,
+) -> Knowledge:
+    """What a table teaches, beside neighbors from the history itself."""
     neighbors.refresh(table)
+    judged_of = dict(zip(neighbors.means.models, neighbors.means.judged.tolist(), strict=True))
     head = _head(head_file, embedder, settings, prices)
     if head is not None and settings.predictor != "retrieval":
         kind = settings.predictor
         book = replayed_book(head, prices, kind)
-        return Knowledge(HybridPredictor(neighbors, head, kind), embedder, book)
+        return Knowledge(HybridPredictor(neighbors, head, kind), embedder, book, judged_of)
     # Rows that nobody has judged are no neighbors of a call, so they are none here.
     judged = table.rows(np.flatnonzero(~np.isnan(table.correctness).all(axis=1)))
     if len(judged) < 2:
-        return Knowledge(neighbors, embedder)
+        return Knowledge(neighbors, embedder, None, judged_of)
     success, tokens, _ = leave_one_out(judged, settings.neighbors)
     tokens = np.where(np.isnan(tokens), neighbors.means.output_tokens, tokens)
-    return Knowledge(neighbors, embedder, PriceBook.of(judged, success, tokens, prices))
+    book = PriceBook.of(judged, success, tokens, prices)
+    return Knowledge(neighbors, embedder, book, judged_of)
+
+
+def _seen_all(head_file: Path | None) -> bool:
+    """Whether there is a head that was kept from no record."""
+    if head_file is None or not head_file.exists():
+        return False
+    try:
+        return load_apart(head_file) is None
+    except ArtifactError:
+        return False  # it is damaged: said where it is loaded
+
+
+class _Remembered(Machine):
+    """Stands for a head's machine where its outputs are at hand: they are passed as layers."""
+
+    def __init__(self) -> None:
+        """Nothing is computed."""
+
+    def __call__(self, layers: Floats, texts: Sequence[str]) -> Floats:
+        """The layers."""
+        return layers
+
+
+def _remembered(table: HistoryTable, head_file: Path) -> tuple[HistoryTable, Floats | None]:
+    """The rows that the head was kept from, and what it says of them."""
+    apart = load_apart(head_file)
+    if apart is None:
+        return table.rows([]), None
+    place = {name: i for i, name in enumerate(apart.ids)}
+    table = table.rows(np.array([name in place for name in table.ids], dtype=bool))
+    return table, apart.outputs[np.array([place[name] for name in table.ids], dtype=np.int64)]
+
+
+def _certifier(
+    table: HistoryTable, forecast: Forecast, book: PriceBook, prices: Prices
+) -> Certifier:
+    """Certificates on a table of records that nothing of the forecast has seen."""
+    have = {name: j for j, name in enumerate(table.models)}
+    outcomes = np.full(forecast.success.shape, np.nan)
+    for column, name in enumerate(forecast.models):
+        if name in have:
+            outcomes[:, column] = table.correctness[:, have[name]]
+    cost = prices.select(forecast.models).cost(table.input_tokens, forecast.output_tokens)
+    return Certifier(forecast.models, forecast.success, outcomes, cost, book, data_hash(table))
 
 
 def _head(

@@ -27,6 +27,8 @@ else:
     FloatArray = BoolArray = IntArray = Any
 
 Ability = Literal["tools", "json", "vision"]
+#: Status of a decision by chance, made to learn about a model: no price chose it.
+EXPLORED = "explored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,7 @@ class Prospect:
             where there is none. It counts in choosing, not in what a call is said to cost.
         embedding: (d,) float32 of the text, where the forecast needed one: the history learns
             the call under it without embedding the text a second time.
+        draw: uniform in 0..1, by which the call explores a model or does not; None: it must not.
     """
 
     query: Query
@@ -184,6 +187,7 @@ class Prospect:
     forecast_s: float = 0.0
     switch: FloatArray | None = None
     embedding: NDArray[np.float32] | None = field(default=None, repr=False)
+    draw: float | None = None
 
     @property
     def burden(self) -> FloatArray:
@@ -230,11 +234,12 @@ class Decision:
         lease: the slot that was lent; None while waiting.
         free: (m,) slots that were free at the decision.
         slot_prices: (m,) dollars that one more slot of each model would have saved.
-        status: the optimizer's status for the batch.
+        status: the optimizer's status for the batch; `EXPLORED` for a choice made by chance.
         reason: one sentence in plain words.
         batch: how many queries were assigned together.
         decision_s: seconds spent on forecast and assignment (the batch's, divided by its size).
         at: seconds since the epoch, UTC.
+        chances: (m,) with which each model would have been explored; None: it could not.
     """
 
     prospect: Prospect
@@ -247,6 +252,7 @@ class Decision:
     batch: int
     decision_s: float
     at: float
+    chances: FloatArray | None = None
 
     @property
     def promised(self) -> float:

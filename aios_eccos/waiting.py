@@ -98,4 +98,9 @@ class Call:
         if prospect is None:
             raise RuntimeError("a call reached assignment without a forecast")
         usable = set(self.usable(cooling))
-        return replace(prospect, allowed=np.array([name in usable for name in prospect.models]))
+        return replace(
+            prospect,
+            allowed=np.array([name in usable for name in prospect.models]),
+            # A call whose first try has failed is no place to try more.
+            draw=None if self.attempts else prospect.draw,
+        )

@@ -39,7 +39,7 @@ MAY_IMPORT = {
         "workload",
     },
 }
-MAY_IMPORT["study"] = {"errors", "config", "history", "predict", "router"}
+MAY_IMPORT["study"] = {"values", "errors", "config", "history", "predict", "router"}
 STAGES = {*MAY_IMPORT, "engine"}
 MAY_IMPORT["engine"] = set(MAY_IMPORT)
 for top in ("observe", "evaluate", "collect", "kernel"):

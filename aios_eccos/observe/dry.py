@@ -22,6 +22,7 @@ def decide_dry(engine: Engine, text: str, agent: str = "") -> Trace:
     living = engine.router
     query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
     (prospect,) = living.forecast([query])
+    prospect = replace(prospect, draw=None)  # what chance would do is no explanation
     slots = living.slots()
     apart = MemoryWorkload()
     router = Router(living.models, living.settings, engine.prices, apart, living.knowledge)

@@ -10,13 +10,15 @@ calls are drawn like them and no limit changes the choices.
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from aios_eccos.errors import DataError
-from aios_eccos.predict.floor import PriceCurve, choose
+from aios_eccos.predict.floor import PriceBook, PriceCurve, choose
 from aios_eccos.values import FloatArray
 
 #: Chance that a certificate is wrong.
@@ -62,9 +64,9 @@ class Refusal:
 
 def success_bound(successes: int, n: int, delta: float) -> float:
     """Clopper-Pearson lower bound of a chance at one-sided level delta; 0 without successes."""
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    return float(beta.ppf(delta, successes, n - successes + 1)) if successes else 0.0
+    return float(betaincinv(successes, n - successes + 1, delta)) if successes else 0.0
 
 
 def price_grid(curve: PriceCurve) -> tuple[float, ...]:
@@ -134,3 +136,47 @@ def verify(raw: str) -> Certificate:
     if not passed or not falling or not fits or paper.price != paper.grid[passed - 1]:
         raise DataError("the certificate's claim does not follow from its counts")
     return paper
+
+
+class Certifier:
+    """Certificates at today's prices, each made at its first use.
+
+    Args:
+        models: m names in use.
+        success: (n, m) forecasts of the calibration rows by what serves.
+        outcomes: (n, m), NaN = nobody judged. cost: (n, m).
+        book: made from rows that were fitted on; its curves give the prices walked.
+        data: hash of the calibration rows.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        success: FloatArray,
+        outcomes: FloatArray,
+        cost: FloatArray,
+        book: PriceBook,
+        data: str,
+    ) -> None:
+        self.models = tuple(models)
+        self._success, self._outcomes, self._cost = success, outcomes, cost
+        self._book, self._data = book, data
+        self._made: dict[tuple[float, frozenset[str]], Certificate | Refusal] = {}
+        self._lock = threading.Lock()
+
+    def at(self, floor: float, allowed: Sequence[str] | None = None) -> Certificate | Refusal:
+        """The certificate of an absolute floor over the allowed models, or why there is none."""
+        key = floor, frozenset(self.models if allowed is None else allowed)
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = self._make(*key)
+            return self._made[key]
+
+    def _make(self, floor: float, allowed: frozenset[str]) -> Certificate | Refusal:
+        curve = self._book.curve(sorted(allowed))
+        if curve is None:
+            return Refusal(floor, 0.0, len(self._success), DELTA)
+        mask = np.array([name in allowed for name in self.models], dtype=bool)
+        success = np.where(mask, self._success, np.nan)
+        grid = price_grid(curve)
+        return certify(success, self._outcomes, self._cost, floor, grid=grid, data=self._data)

@@ -8,16 +8,24 @@ so only they may stand for calls that were not made.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aios_eccos.values import BoolArray, FloatArray
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Prospect
 
 #: Share of calls that may explore.
 SHARE = 0.02
 #: Verdicts from which on a model is known well enough.
 ENOUGH = 100
+
+
+def chance_of(call_id: str) -> float:
+    """A call's own uniform draw in 0..1: the same whenever it is decided."""
+    digest = hashlib.sha256(f"explore:{call_id}".encode()).digest()
+    return int.from_bytes(digest[:7], "big") / 2**56
 
 
 def exploration_chances(judged: FloatArray, allowed: BoolArray, share: float = SHARE) -> FloatArray:
@@ -42,6 +50,55 @@ def explore(chances: FloatArray, draw: float) -> tuple[int, float] | None:
         return None
     column = int(np.searchsorted(edges, draw, side="right"))
     return column, float(chances[column])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """Whether a call explores.
+
+    Attributes:
+        chances: (m,) with which it explores each model, None where it may not.
+        column: of the model that it explores, None for none.
+    """
+
+    chances: FloatArray | None = None
+    column: int | None = None
+
+    def limited(self, prospect: Prospect) -> Prospect:
+        """The prospect, open to the explored model only."""
+        if self.column is None:
+            return prospect
+        return replace(prospect, allowed=np.arange(len(prospect.models)) == self.column)
+
+    def reason(self, prospect: Prospect) -> str | None:
+        """Why the explored model, in one sentence."""
+        if self.column is None or self.chances is None:
+            return None
+        name, chance = prospect.models[self.column], float(self.chances[self.column])
+        return f"explored: {name} has few verdicts ({chance:.2%} of calls are spent on that)"
+
+
+def explore_batch(
+    prospects: Sequence[Prospect], free: IntArray, share: float, judged: Mapping[str, float]
+) -> list[Trial]:
+    """What each call of a batch explores, in its order, never more than there are free slots.
+
+    Args:
+        free: (m,) free slots. share: of calls that may explore. judged: verdicts by model.
+    """
+    left, trials = free.copy(), []
+    for prospect in prospects:
+        if not share or prospect.draw is None:
+            trials.append(Trial())
+            continue
+        known = np.array([judged.get(name, 0.0) for name in prospect.models])
+        chances = exploration_chances(known, prospect.allowed & (left > 0), share)
+        found = explore(chances, prospect.draw)
+        column = None if found is None else found[0]
+        if column is not None:
+            left[column] -= 1
+        trials.append(Trial(chances, column))
+    return trials
 
 
 @dataclass(frozen=True, slots=True)
