@@ -27,6 +27,7 @@ else:
     FloatArray = BoolArray = IntArray = Any
 
 Ability = Literal["tools", "json", "vision"]
+NOT_ALLOWED = "is not allowed to its agent"
 #: Status of a decision by chance, made to learn about a model: no price chose it.
 EXPLORED = "explored"
 
@@ -66,13 +67,19 @@ class Query:
     arrived: float = field(default_factory=time.monotonic)
 
     def may_use(self, model: Model) -> bool:
-        """Whether `model` is allowed, able and large enough; what is unknown is no obstacle."""
+        """Whether `model` is allowed, able and large enough."""
+        return self.obstacle(model) is None
+
+    def obstacle(self, model: Model) -> str | None:
+        """What keeps `model` from serving it, in words; what is unknown is no obstacle."""
         if self.allowed is not None and model.name not in self.allowed:
-            return False
+            return NOT_ALLOWED
         if model.abilities is not None and not self.needs <= model.abilities:
-            return False
+            return f"cannot serve {' or '.join(sorted(self.needs - model.abilities))}"
         wanted = self.input_tokens + (self.max_output_tokens or 0)
-        return model.context_window is None or wanted <= model.context_window
+        if model.context_window is not None and wanted > model.context_window:
+            return f"has a context window of {model.context_window} tokens, {wanted} are needed"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,5 +28,6 @@ def decide_dry(engine: Engine, text: str, agent: str = "") -> Trace:
     router = Router(living.models, living.settings, engine.prices, apart, living.knowledge)
     (decision,) = router.assign([prospect], slots).decisions
     apart.close()
-    trace = trace_of(Settled(query, Answer(), decision, 0, 0.0, 0.0), engine.prices)
+    settled = Settled(query, Answer(), decision, 0, 0.0, 0.0)
+    trace = trace_of(settled, engine.prices, living.settings, living.models)
     return replace(trace, at=time.time())

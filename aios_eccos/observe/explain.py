@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from aios_eccos.policy import success_weight
+from aios_eccos.values import NOT_ALLOWED
 
 from .call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
 from .trace import Option, Trace
 
-#: Where no price of success is known, success counts so many times the dearest cost.
-STRONGEST = 1e6
+#: Models named one by one where they were closed to a call.
+NAMED_MOST = 3
 
 
 def explain(
@@ -45,9 +49,9 @@ def preferred(trace: Trace) -> Option | None:
     allowed = trace.allowed
     if not allowed:
         return None
-    price = trace.success_price_usd
-    if price is None:
-        price = STRONGEST * max(max(o.cost_usd + o.switch_usd for o in allowed), 1e-12)
+    dearest = max(option.cost_usd + option.switch_usd for option in trace.options)
+    known = trace.success_price_usd
+    price = float(success_weight(math.inf if known is None else known, dearest))
     return min(allowed, key=lambda option: option.net(price))
 
 
@@ -97,7 +101,7 @@ def why(option: Option, trace: Trace) -> str:
     if option.model == trace.model:
         return "chosen"
     if not option.allowed:
-        return "closed to this call"
+        return option.closed or "closed to this call"
     if chosen is None:
         return ""
     stronger, cheaper = option.success > chosen.success, option.cost_usd < chosen.cost_usd
@@ -131,7 +135,7 @@ def sentence(trace: Trace, bound: str) -> str:
     if bound.startswith("limit of "):
         best = preferred(trace)
         full = best is None or best.free <= 0
-        lack = "it had no free slot" if full else "its slots gain more elsewhere"
+        lack = "it was at its limit" if full else "its slots gain more elsewhere"
         return f"{text}; {bound.removeprefix('limit of ')} would be better, but {lack}."
     if bound == "floor":
         return text + _floor_words(trace, chosen)
@@ -140,11 +144,14 @@ def sentence(trace: Trace, bound: str) -> str:
 
 def _closed(trace: Trace) -> str:
     """Why no other model could be chosen."""
-    if trace.named == 1:
+    closed = [option for option in trace.options if not option.allowed]
+    if trace.named == 1 or (closed and all(o.closed == NOT_ALLOWED for o in closed)):
         return "its agent allows no other"
-    if trace.attempts > 1:
-        return "the others rest after errors, may not serve it, or have just failed on it"
-    return "the others may not serve it, or rest after errors"
+    if not closed or not all(option.closed for option in closed):
+        return "the others may not serve it, or rest after errors"
+    named = [f"{option.model} {option.closed}" for option in closed[:NAMED_MOST]]
+    more = len(closed) - len(named)
+    return "; ".join(named) + (f"; {more} more could not serve it" if more else "")
 
 
 def _floor_words(trace: Trace, chosen: Option) -> str:

@@ -12,12 +12,13 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.predict.pricing import Prices
-from aios_eccos.values import Record, Settled
+from aios_eccos.values import Model, Record, Settled
 from aios_eccos.workload.ledger import Tally
 
 from . import tally
@@ -48,6 +49,9 @@ LEARN_MOST = 2_000
 LOOK_S = 5.0
 LINE_MOST = 500
 
+#: A settled call, and what was in force when it settled.
+Kept: TypeAlias = "tuple[Settled, Prices, Settings, Sequence[Model]]"
+
 
 class Recorder:
     """`Engine`'s `on_settled`. Records from `start` on; `close` keeps what is still queued.
@@ -61,7 +65,7 @@ class Recorder:
         self.lost = 0
         self.unlearnt = 0
         self._most = queue_most
-        self._queue: deque[tuple[Settled, Prices, str]] = deque()
+        self._queue: deque[Kept] = deque()
         #: With its text's embedding, where deciding the call took one.
         self._learn: deque[tuple[Record, Any]] = deque()
         self._learn_at = 0.0
@@ -84,7 +88,8 @@ class Recorder:
             if len(self._queue) >= self._most:
                 self.lost += 1
                 return
-            self._queue.append((settled, engine.prices, engine.config.settings.mode))
+            settings, models = engine.config.settings, engine.router.models
+            self._queue.append((settled, engine.prices, settings, models))
             self._changed.notify()
 
     def start(self, engine: ObservedEngine) -> None:
@@ -157,14 +162,14 @@ class Recorder:
                 "recording failed: %s at %s:%s", type(error).__name__, frame.name, frame.lineno
             )
 
-    def _keep(self, batch: list[tuple[Settled, Prices, str]]) -> None:
+    def _keep(self, batch: list[Kept]) -> None:
         engine = self._engine
         if not batch or engine is None:
             return
         traces = [trace_of(*item) for item in batch]
         for trace in traces:
             log.debug("decision %s", line(trace))
-        self._remember([settled for settled, _, _ in batch])
+        self._remember([settled for settled, *_ in batch])
         kept = 0
         try:
             self._begin(engine)

@@ -24,6 +24,7 @@ class Option:
         allowed: whether it could be chosen: allowed, able, neither resting nor failed on before.
         free: slots free at the decision.
         slot_price_usd: what one more slot of it would have saved.
+        closed: why it could not be chosen, in words that follow its name; "" if it could.
     """
 
     model: str
@@ -35,6 +36,7 @@ class Option:
     allowed: bool
     free: int
     slot_price_usd: float
+    closed: str = ""
 
     def net(self, success_price: float) -> float:
         """Cost less the worth of its success: what the choice minimizes while limits allow."""

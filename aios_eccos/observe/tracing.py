@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
+from aios_eccos.config import Settings
 from aios_eccos.predict.pricing import Prices
-from aios_eccos.values import Answer, Decision, Settled
+from aios_eccos.values import NOT_ALLOWED, Answer, Decision, Model, Settled
 
 from .trace import Option, Trace
 
@@ -16,8 +18,13 @@ REASON_MOST = 80
 NAME_MOST = 120
 
 
-def trace_of(settled: Settled, prices: Prices, mode: str = "route") -> Trace:
-    """What is kept of a settled call, at today's prices."""
+def trace_of(
+    settled: Settled,
+    prices: Prices,
+    settings: Settings = Settings(),
+    models: Sequence[Model] = (),
+) -> Trace:
+    """What is kept of a settled call, at today's prices and under the settings in force."""
     decision, answer = settled.decision, settled.answer
     failure = answer.failure
     model = decision.model if decision is not None else None
@@ -27,7 +34,7 @@ def trace_of(settled: Settled, prices: Prices, mode: str = "route") -> Trace:
         call=query.id,
         at=time.time() - settled.served_s if decision is None else decision.at,
         agent=query.agent[:NAME_MOST],
-        mode=mode,
+        mode=settings.mode,
         named=len(query.allowed or ()),
         policy=prospect.policy if prospect is not None else "",
         status=decision.status if decision is not None else "undecided",
@@ -49,7 +56,7 @@ def trace_of(settled: Settled, prices: Prices, mode: str = "route") -> Trace:
         money=prices.money,
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
-        options=_options(decision) if decision is not None else (),
+        options=_options(settled, decision, settings, models) if decision is not None else (),
         tries=tuple(
             replace(t, failure=t.failure[:REASON_MOST] if t.failure else None)
             for t in settled.tries
@@ -74,8 +81,11 @@ def _price(prices: Prices, model: str, estimated: int, answer: Answer) -> float:
     return float(asked * prices.input[column] + said * prices.output[column])
 
 
-def _options(decision: Decision) -> tuple[Option, ...]:
+def _options(
+    settled: Settled, decision: Decision, settings: Settings, models: Sequence[Model]
+) -> tuple[Option, ...]:
     p = decision.prospect
+    closed = {model.name: _closed(settled, model, settings) for model in models}
     return tuple(
         Option(
             model=name,
@@ -87,9 +97,21 @@ def _options(decision: Decision) -> tuple[Option, ...]:
             allowed=bool(p.allowed[j]),
             free=int(decision.free[j]),
             slot_price_usd=_short(decision.slot_prices[j]),
+            closed="" if p.allowed[j] else closed.get(name, "was not open to it"),
         )
         for j, name in enumerate(p.models)
     )
+
+
+def _closed(settled: Settled, model: Model, settings: Settings) -> str:
+    """Why a model that could not be chosen was closed to the call."""
+    query = settled.query
+    own = settings.policy(query.agent)[1].models if query.allowed is None else None
+    if own is not None and model.name not in own:
+        return NOT_ALLOWED
+    if any(tried.model == model.name and tried.failure for tried in settled.tries[:-1]):
+        return "has just failed on it"
+    return query.obstacle(model) or "rests after an error"
 
 
 def _short(value: float) -> float:
