@@ -50,7 +50,7 @@ LOOK_S = 5.0
 LINE_MOST = 500
 
 #: A settled call, and what was in force when it settled.
-Kept: TypeAlias = "tuple[Settled, Prices, Settings, Sequence[Model]]"
+Kept = tuple[Settled, Prices, Settings, Sequence[Model]]
 
 
 class Recorder:

@@ -21,10 +21,11 @@ NAME_MOST = 120
 def trace_of(
     settled: Settled,
     prices: Prices,
-    settings: Settings = Settings(),
+    settings: Settings | None = None,
     models: Sequence[Model] = (),
 ) -> Trace:
     """What is kept of a settled call, at today's prices and under the settings in force."""
+    settings = settings or Settings()
     decision, answer = settled.decision, settled.answer
     failure = answer.failure
     model = decision.model if decision is not None else None

@@ -81,7 +81,7 @@ def test_an_explanation_says_which_constraint_bound(world: World) -> None:
     pinned = world.desk.explain("last")
     assert pinned.bound_by == "allowed models"
     assert "its agent allows no other" in pinned.sentence
-    assert {c.model: c.why for c in pinned.choices}["large"] == "closed to this call"
+    assert {c.model: c.why for c in pinned.choices}["large"] == "is not allowed to its agent"
 
 
 def test_an_explanation_prices_the_alternatives(world: World) -> None:
@@ -104,7 +104,7 @@ def test_a_full_model_is_named_as_the_limit(world: World) -> None:
     view = world.desk.explain("last")
     assert view.decision.model == SMALL.name
     assert view.bound_by == "limit of large"
-    assert "no free slot" in view.sentence
+    assert "at its limit" in view.sentence
     assert {c.model: c.why for c in view.choices}["large"] == "at its limit"
 
 

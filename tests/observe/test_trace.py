@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from aios_eccos.errors import DataError
+from aios_eccos.config import parse_settings
+from aios_eccos.observe.explain import explain
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.values import (
+    NOT_ALLOWED,
     Answer,
     Attempt,
     Decision,
@@ -133,6 +136,44 @@ def test_what_is_not_a_number_is_unknown() -> None:
     assert trace.novelty is None
     assert trace.options[1].slot_price_usd == 0.0
     assert trace.options[1].support == 0.0
+
+
+def test_what_closed_a_model_is_told_apart() -> None:
+    pool = [Model(name) for name in ("chosen", "resting", "failed")]
+    pool += [
+        Model("blind", abilities=frozenset({"tools", "json"})),
+        Model("short", context_window=60),
+        Model("other"),
+    ]
+    names = tuple(model.name for model in pool)
+    asked = Query("x", agent="a", input_tokens=50, max_output_tokens=30, needs=frozenset({"vision"}))
+    row, open_to = np.full(len(pool), 0.5), np.array([name == "chosen" for name in names])
+    over = settled(model="chosen")
+    assert over.decision is not None
+    prospect = replace(
+        over.decision.prospect,
+        query=asked,
+        models=names,
+        allowed=open_to,
+        **dict.fromkeys(("success", "output_tokens", "support", "cost", "switch"), row),
+    )
+    decision = replace(over.decision, prospect=prospect, free=row, slot_prices=row)
+    tries = (Attempt("failed", 0.1, failure="503"), Attempt("chosen", 0.1))
+    over = replace(over, query=asked, decision=decision, tries=tries)
+    settings = parse_settings({"agents": {"a": {"models": [n for n in names if n != "other"]}}})
+    trace = of_fields("1-1", to_fields(trace_of(over, PRICES, settings, pool)))
+    assert {option.model: option.closed for option in trace.options} == {
+        "chosen": "",
+        "resting": "rests after an error",
+        "failed": "has just failed on it",
+        "blind": "cannot serve vision",
+        "short": "has a context window of 60 tokens, 80 are needed",
+        "other": NOT_ALLOWED,
+    }
+    view = explain(trace)
+    assert {c.model: c.why for c in view.choices}["short"].startswith("has a context window")
+    for words in ("resting rests after an error", "blind cannot serve vision", "2 more"):
+        assert words in view.sentence
 
 
 def test_a_call_that_was_never_decided_is_kept_too() -> None:
