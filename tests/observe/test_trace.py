@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aios_eccos.errors import DataError
 from aios_eccos.config import parse_settings
+from aios_eccos.errors import DataError
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
@@ -146,7 +146,9 @@ def test_what_closed_a_model_is_told_apart() -> None:
         Model("other"),
     ]
     names = tuple(model.name for model in pool)
-    asked = Query("x", agent="a", input_tokens=50, max_output_tokens=30, needs=frozenset({"vision"}))
+    asked = Query(
+        "x", agent="a", input_tokens=50, max_output_tokens=30, needs=frozenset({"vision"})
+    )
     row, open_to = np.full(len(pool), 0.5), np.array([name == "chosen" for name in names])
     over = settled(model="chosen")
     assert over.decision is not None
