@@ -10,8 +10,8 @@ from aios_eccos.history.store import Embeddings, HistoryStore
 
 from .call_views import NeighborView
 
-#: Neighbors shown, and looked at for some that have a verdict.
-NEAREST, LOOKED_AT = 5, 32
+#: Neighbors shown.
+NEAREST = 5
 
 
 def near_record(
@@ -52,10 +52,10 @@ def near_text(
 def _near(
     history: HistoryStore, vector: Embeddings, models: Sequence[str], k: int, texts: bool
 ) -> list[NeighborView]:
-    found = history.nearest(vector[None, :], models, max(k, LOOKED_AT))
+    found = history.nearest(vector[None, :], models, k)
     ids = found.ids[0]
     stored = history.recall(ids) if texts else {}
-    near = [
+    return [
         NeighborView(
             id=record_id,
             similarity=round(float(found.similarity[0, row]), 4),
@@ -69,5 +69,3 @@ def _near(
         )
         for row, record_id in enumerate(ids)
     ]
-    # Those with a verdict say something; live calls without one may lie nearer.
-    return sorted(near, key=lambda n: (not n.correctness, -n.similarity))[:k]

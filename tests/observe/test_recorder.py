@@ -208,6 +208,9 @@ def test_a_full_queue_loses_traces_not_time() -> None:
             class settings:
                 mode = "route"
 
+        class router:
+            models = ()
+
     recorder._engine = Engine()  # type: ignore[assignment]
     for _ in range(5):
         recorder(settled)
