@@ -9,7 +9,6 @@ This module alone joins the stages. It is free of AIOS, and of threads: the disp
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +17,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .assigning import assigned
 from .config import Settings
-from .errors import EccosError, WorkloadError
-from .optimize.problem import AssignmentProblem, Solution
-from .optimize.solve import solve, solve_at_price
-from .policy import floor_rows, shift_name, success_weight, success_worth
+from .errors import EccosError
+from .optimize.problem import Solution
+from .policy import shift_name, success_worth
 from .predict.certify import Certifier
 from .predict.explore import Trial, chance_of, explore_batch
 from .predict.floor import PriceBook
@@ -30,6 +29,7 @@ from .predict.predictor import Predictor
 from .predict.pricing import Prices
 from .predict.priors import PriorPredictor
 from .reason import reason, unlimited_choice
+from .shared_prices import SharedPrices
 from .values import (
     EXPLORED,
     Assignment,
@@ -46,9 +46,6 @@ from .values import (
 from .workload.store import Load, WorkloadStore
 
 log = logging.getLogger("aios_eccos.router")
-
-#: Rows from which the floors are put on the batch itself; below, history's price stands for them.
-WHOLE_BATCH = 128
 
 
 class Embeds(Protocol):
@@ -119,6 +116,7 @@ class Router:
         self._limits = {model.slot: model.limit for model in models}
         self._prices = prices
         self._workload = workload
+        self._shared = SharedPrices(models, workload)
 
     @property
     def spills(self) -> bool:
@@ -164,7 +162,8 @@ class Router:
         begun = time.perf_counter()
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
         trials = explore_batch(prospects, free, self._share(), self.knowledge.judged or {})
-        solution = self._solve([t.limited(p) for t, p in zip(trials, prospects, strict=True)], free)
+        opened = [trial.limited(p) for trial, p in zip(trials, prospects, strict=True)]
+        solution = assigned(opened, free, self.settings, self._shared)
         wanted = [
             Lease(prospect.query.id, self._by_name[self._names[column]].slot)
             for prospect, column in zip(prospects, solution.choice, strict=True)
@@ -329,15 +328,9 @@ class Router:
 
     def _shifts(self) -> dict[str, float]:
         """What outcomes have made of history's prices, for the policies under control."""
-        if not self.controlled:
+        if not (self.controlled or self.spills):
             return {}
-        try:
-            prices = self._workload.read_prices()
-        except WorkloadError as error:
-            log.warning("history's prices serve unmoved: %s", error)
-            return {}
-        names = {shift_name(policy, self.settings) for policy in self.controlled}
-        return {name: value for name, value in prices.items() if name in names}
+        return self._shared.read(shift_name(policy, self.settings) for policy in self.controlled)
 
     def _switch(self, query: Query) -> FloatArray | None:
         """A model that did not serve the conversation's last call has to read all of it anew.
@@ -352,26 +345,6 @@ class Router:
         stays = np.array([name == query.served_by for name in self._names])
         switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
         return switch
-
-    def _solve(self, prospects: Sequence[Prospect], free: NDArray[np.int64]) -> Solution:
-        """Small batches at the price of success, large ones under the floors themselves."""
-        cost = np.stack([prospect.burden for prospect in prospects])
-        # A certificate speaks of one price for all calls.
-        priced = self.settings.floor_mode == "certified" or len(prospects) < WHOLE_BATCH
-        whole = not priced and all(math.isfinite(p.price) for p in prospects)
-        problem = AssignmentProblem(
-            cost=cost,
-            success=np.stack([prospect.success for prospect in prospects]),
-            capacity=free,
-            allowed=np.stack([prospect.allowed for prospect in prospects]),
-            floors=floor_rows(prospects) if whole else (),
-        )
-        over_capacity = self.settings.over_capacity
-        if whole:
-            infeasible = self.settings.on_infeasible_floor
-            return solve(problem, over_capacity=over_capacity, on_infeasible_floor=infeasible)
-        worth = success_weight(np.array([p.price for p in prospects]), float(cost.max()))
-        return solve_at_price(problem, worth, over_capacity=over_capacity)
 
 
 def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:

@@ -27,7 +27,11 @@ MAY_IMPORT = {
     "dispatch": {"values", "fairness", "waiting"},
     "policy": {"values", "config", "predict", "optimize"},
     "reason": {"values", "policy"},
+    "shared_prices": {"values", "errors", "workload"},
+    "assigning": {"values", "config", "policy", "optimize", "shared_prices"},
     "router": {
+        "assigning",
+        "shared_prices",
         "policy",
         "reason",
         "values",

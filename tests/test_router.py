@@ -314,3 +314,32 @@ def test_outcomes_move_the_price_of_a_controlled_policy_only(history) -> None:
     workload.move_price(name, 100.0, 1.0)
     (ended,) = router.forecast([Query("0.5")])
     assert ended.price == router.knowledge.book.curve().prices[-1], "never past the curve's end"
+
+
+def test_a_slot_that_many_miss_is_kept_for_who_gains_most_in_every_kernel(history) -> None:
+    workload = MemoryWorkload()
+    first = make_router(history, workload=workload, quality_floor=0.75)
+    second = make_router(history, workload=workload, quality_floor=0.75)
+    texts = [f"{x:.2f}" for x in np.linspace(0, 0.8, 81)]
+
+    def small(router) -> list[str]:
+        prospects = router.forecast([Query(text) for text in texts])
+        found = []
+        for prospect in prospects:
+            (decision,) = router.assign([prospect], router.slots()).decisions
+            router.release(decision)
+            found.append(decision.model)
+        return found
+
+    free = small(first)
+    held = first.route([Query("0.0", allowed=("small",)) for _ in range(SMALL.limit)])
+    for _ in range(2):
+        assert set(small(first)) == {"large"}
+    for decision in held.decisions:
+        first.release(decision)
+    kept = small(second)
+    assert 0 < kept.count("small") < free.count("small"), "only who gains most"
+    assert all(before == "small" for before, now in zip(free, kept, strict=True) if now == "small")
+    for _ in range(20):
+        small(second)
+    assert small(first) == free, "nobody finds it full any more"

@@ -10,10 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..assigning import WHOLE_BATCH
 from ..optimize.problem import AssignmentProblem, FloorRow
 from ..optimize.solve import solve, solve_at_price
 from ..predict.control import ControlledPrice, log_step
-from ..router import WHOLE_BATCH
 from ..values import FloatArray, IntArray
 from .neighbors import linear_forecasts, plain_means
 from .problem import Picked, Problem, Setting, Strategy

@@ -53,6 +53,20 @@ def solve(
     return report(problem, _restore(found, order))
 
 
+def priced(
+    cost: FloatArray,
+    success: FloatArray,
+    allowed: BoolArray,
+    price: ArrayLike,
+    slot_prices: FloatArray | None = None,
+) -> FloatArray:
+    """(n, m) cost less the worth of success plus the slots' prices; inf where not allowed."""
+    value = cost - np.reshape(np.asarray(price, dtype=np.float64), (-1, 1)) * success
+    if slot_prices is not None:
+        value = value + slot_prices
+    return np.where(allowed, value, np.inf)
+
+
 def choose_at_price(
     cost: FloatArray,
     success: FloatArray,
@@ -68,10 +82,10 @@ def choose_at_price(
 
     Args:
         price: dollars per unit of success, one for all rows or (n,).
-        slot_prices: (m,) dollars.
+        slot_prices: dollars, (m,) or (n, m).
     """
     order = _tie_order(cost.shape[1], seed)
-    value = _priced(cost, success, allowed, price, slot_prices)[:, order]
+    value = priced(cost, success, allowed, price, slot_prices)[:, order]
     least = value.min(axis=1, keepdims=True)
     tied = value <= least + 1e-12 * np.abs(np.where(np.isfinite(least), least, 0.0))
     choice: IntArray = order[np.argmin(np.where(tied, cost[:, order], np.inf), axis=1)]
@@ -94,8 +108,8 @@ def solve_at_price(
 
     Args:
         price: dollars per unit of success, one for all rows or (n,).
-        slot_prices: (m,) dollars, carried where limits bind for long; what a limit that binds in
-            this batch adds is in the solution's `slot_prices`.
+        slot_prices: dollars, (m,) or (n, m), carried where limits bind for long; what a limit
+            that binds in this batch adds is in the solution's `slot_prices`.
         over_capacity: as in `solve`.
     """
     n, m = problem.n, problem.m
@@ -109,7 +123,7 @@ def solve_at_price(
             served, full = _servable(problem)
             rows = np.flatnonzero(served)
             order = _tie_order(m, seed)
-            value = _priced(*args)[rows][:, order]
+            value = priced(*args)[rows][:, order]
             unit = typical_cost(problem.cost[rows], problem.allowed[rows])
             program = Program.of_limits(value / unit, problem.capacity[order])
             found = relax(program)
@@ -216,20 +230,6 @@ def _in_money(
         split=relaxed.split,
         slot_success=reach,
     )
-
-
-def _priced(
-    cost: FloatArray,
-    success: FloatArray,
-    allowed: BoolArray,
-    price: ArrayLike,
-    slot_prices: FloatArray | None,
-) -> FloatArray:
-    """(n, m) cost less the worth of success plus the slots' prices; inf where not allowed."""
-    value = cost - np.reshape(np.asarray(price, dtype=np.float64), (-1, 1)) * success
-    if slot_prices is not None:
-        value = value + slot_prices
-    return np.where(allowed, value, np.inf)
 
 
 def _trim(choice: IntArray, capacity: IntArray) -> tuple[IntArray, BoolArray]:

@@ -1,0 +1,77 @@
+"""Waiting calls to models: small batches at prices, large ones under the floors themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .config import Settings
+from .optimize.problem import AssignmentProblem, Solution
+from .optimize.solve import priced, solve, solve_at_price
+from .policy import floor_rows, success_weight
+from .shared_prices import SharedPrices, losses
+from .values import BoolArray, FloatArray, IntArray, Prospect
+
+#: Rows from which the floors are put on the batch itself; below, history's price stands for them.
+WHOLE_BATCH = 128
+
+
+def assigned(
+    prospects: Sequence[Prospect], free: IntArray, settings: Settings, shared: SharedPrices
+) -> Solution:
+    """A model for each prospect within the free slots; what slots are worth is learned on the way.
+
+    Earlier prospects go first where slots are short.
+    """
+    cost = np.stack([prospect.burden for prospect in prospects])
+    known = np.array([math.isfinite(prospect.price) for prospect in prospects])
+    # A certificate speaks of one price for all calls.
+    small = settings.floor_mode == "certified" or len(prospects) < WHOLE_BATCH
+    whole = not small and bool(known.all())
+    problem = AssignmentProblem(
+        cost=cost,
+        success=np.stack([prospect.success for prospect in prospects]),
+        capacity=free,
+        allowed=np.stack([prospect.allowed for prospect in prospects]),
+        floors=floor_rows(prospects) if whole else (),
+    )
+    if whole:
+        return solve(
+            problem,
+            over_capacity=settings.over_capacity,
+            on_infeasible_floor=settings.on_infeasible_floor,
+        )
+    worth = success_weight(np.array([p.price for p in prospects]), float(cost.max()))
+    if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
+        return solve_at_price(problem, worth, over_capacity="wait")
+    tokens = np.stack([prospect.output_tokens for prospect in prospects])
+    carried = shared.slots * tokens
+    solution = solve_at_price(problem, worth, carried)
+    _learn(problem, worth, tokens, carried, solution.choice, known, shared)
+    slot_prices = np.maximum(solution.slot_prices, carried.mean(axis=0))
+    return replace(solution, slot_prices=slot_prices)
+
+
+def _learn(
+    problem: AssignmentProblem,
+    worth: FloatArray,
+    tokens: FloatArray,
+    carried: FloatArray,
+    choice: IntArray,
+    known: BoolArray,
+    shared: SharedPrices,
+) -> None:
+    """Tell what the calls that are served now, and had a choice, lost to full models."""
+    served = choice >= 0
+    full = problem.capacity <= np.bincount(choice[served], minlength=problem.m)
+    if not (full.any() or carried.any()):
+        return
+    rows = served & known & (problem.allowed.sum(axis=1) > 1)
+    if rows.any():
+        value = priced(problem.cost, problem.success, problem.allowed, worth)[rows]
+        lost = losses(value, carried[rows], tokens[rows], choice[rows], full)
+        usual = float((problem.cost[rows] / np.maximum(tokens[rows], 1.0)).mean())
+        shared.learn(lost, usual)

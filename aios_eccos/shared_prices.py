@@ -1,0 +1,118 @@
+"""Prices that all kernels share: what outcomes made of success's price, and what slots are worth.
+
+Where a model is full for long, whoever comes first would take its slots, not who gains most. So
+each model's slots have a price that is carried from call to call: the mean, over calls, of what a
+call lost by finding the model full, per output token (a slot is held for a time, and tokens stand
+for it). That is the first-order worth of a slot in a loss network (F. P. Kelly, "Routing in
+circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); the call's second best is
+weighed with its own slot's price. Where no call finds a model full its price falls to zero. The
+price only says which free model serves: no call waits for it, and limits stay the store's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from .errors import WorkloadError
+from .values import BoolArray, FloatArray, IntArray, Model
+from .workload.store import WorkloadStore
+
+log = logging.getLogger("aios_eccos.router")
+
+#: Weight of one call in a slot's price: some hundred calls change it.
+GAIN = 0.01
+#: Calls after which what was learned is written, so that few requests carry it.
+WRITTEN_AFTER = 8
+#: Share of the usual cost per token below which a slot counts as free of charge.
+LEAST = 1e-3
+#: Stands for zero in the store, which keeps positive prices only.
+ZERO = 1e-200
+
+
+class SharedPrices:
+    """The store's prices as last read, and what was learned since."""
+
+    def __init__(self, models: Sequence[Model], workload: WorkloadStore) -> None:
+        self._names = tuple(f"slot:{model.slot}" for model in models)
+        self._workload = workload
+        self._slots = np.zeros(len(models))
+        self._lost = np.zeros(len(models))
+        self._calls = 0
+        self._lock = threading.Lock()
+
+    @property
+    def slots(self) -> FloatArray:
+        """(m,) dollars per output token for which a slot is held; 0 where slots suffice."""
+        return self._slots
+
+    def read(self, shifts: Iterable[str]) -> dict[str, float]:
+        """Bring all prices up to date in one request; those of `shifts` that exist."""
+        try:
+            prices = self._workload.read_prices()
+        except WorkloadError as error:
+            log.warning("prices serve unmoved: %s", error)
+            return {}
+        slots = np.array([prices.get(name, 0.0) for name in self._names])
+        self._slots = np.where(slots > ZERO, slots, 0.0)
+        return _of(prices, shifts)
+
+    def learn(self, lost: FloatArray, usual: float) -> None:
+        """Take in calls that were served.
+
+        Args:
+            lost: (b, m) as `losses` gives it.
+            usual: cost per output token, against which a price is large or small.
+        """
+        with self._lock:
+            self._lost += lost.sum(axis=0)
+            self._calls += len(lost)
+            if self._calls < WRITTEN_AFTER:
+                return
+            moved = after(self._slots, self._lost / self._calls, self._calls)
+            moved[moved < max(LEAST * usual, 1e-18)] = 0.0
+            before, self._slots = self._slots, moved
+            self._lost, self._calls = np.zeros(len(moved)), 0
+        for j in np.flatnonzero(moved != before):
+            self._write(self._names[j], float(moved[j]))
+
+    def _write(self, name: str, price: float) -> None:
+        try:
+            self._workload.set_price(name, max(price, ZERO))
+        except WorkloadError as error:
+            log.warning("a slot's price is not shared: %s", error)
+
+
+def losses(
+    value: FloatArray,
+    carried: FloatArray,
+    tokens: FloatArray,
+    choice: IntArray,
+    full: BoolArray,
+) -> FloatArray:
+    """(n, m) what each call lost, per token, by finding a model full; 0 where it was not.
+
+    Args:
+        value: (n, m) cost less the worth of success, infinite where not allowed.
+        carried: (n, m) what the slots were charged at.
+        tokens: (n, m) output tokens forecast.
+        choice: (n,) columns that served.
+        full: (m,) models without a free slot.
+    """
+    line = np.arange(len(choice))
+    got = (value + carried)[line, choice][:, None]
+    lost = np.where(full & np.isfinite(value), np.maximum(got - value, 0.0), 0.0)
+    lost[line, choice] = 0.0
+    return np.asarray(lost / np.maximum(tokens, 1.0))
+
+
+def after(prices: FloatArray, lost: FloatArray, calls: int) -> FloatArray:
+    """The prices after so many calls with that mean loss."""
+    return np.asarray(prices + (1 - (1 - GAIN) ** calls) * (lost - prices))
+
+
+def _of(prices: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    return {name: prices[name] for name in names if name in prices}

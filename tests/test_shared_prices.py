@@ -1,0 +1,137 @@
+"""A scarce slot's price: it goes to who gains most, falls to zero, and every kernel sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aios_eccos.assigning import assigned
+from aios_eccos.config import parse_settings
+from aios_eccos.errors import WorkloadError
+from aios_eccos.shared_prices import WRITTEN_AFTER, SharedPrices, after, losses
+from aios_eccos.values import Model, Prospect, Query
+from aios_eccos.workload.memory import MemoryWorkload
+
+CHEAP, DEAR = Model("cheap", limit=2), Model("dear", limit=50)
+POOL = (CHEAP, DEAR)
+SETTINGS = parse_settings({})
+#: The dear model costs this much more; both answer all questions alike.
+LITTLE, MUCH = 1e-4, 1e-2
+
+
+def prospect(extra: float, allowed=(True, True), price: float = 1e-3, number: int = 0) -> Prospect:
+    return Prospect(
+        query=Query("?", id=f"q{number}"),
+        models=("cheap", "dear"),
+        success=np.array([0.8, 0.8]),
+        output_tokens=np.array([100.0, 100.0]),
+        support=np.ones(2),
+        cost=np.array([1e-4, 1e-4 + extra]),
+        allowed=np.array(allowed),
+        novelty=0.0,
+        policy="",
+        floor=0.7,
+        price=price,
+    )
+
+
+def serve(shared: SharedPrices, extra: float, free=(2, 50), settings=SETTINGS, **more) -> int:
+    return int(assigned([prospect(extra, **more)], np.array(free), settings, shared).choice[0])
+
+
+def scarce(workload=None) -> SharedPrices:
+    """After many calls of which some found the cheap model full and would have gained much."""
+    shared = SharedPrices(POOL, workload or MemoryWorkload())
+    for _ in range(200):
+        serve(shared, MUCH, free=(0, 50))
+    return shared
+
+
+def test_a_scarce_slot_is_kept_for_who_gains_most() -> None:
+    fresh = SharedPrices(POOL, MemoryWorkload())
+    assert serve(fresh, LITTLE) == serve(fresh, MUCH) == 0
+    shared = scarce()
+    assert 0 < shared.slots[0] * 100 < MUCH
+    assert shared.slots[1] == 0
+    assert serve(shared, LITTLE) == 1
+    assert serve(shared, MUCH) == 0
+
+
+def test_no_call_waits_for_a_price_and_no_limit_is_broken() -> None:
+    shared = scarce()
+    assert serve(shared, LITTLE, free=(1, 0)) == 0, "dear or not, the slot is free"
+    batch = [prospect(MUCH, number=i) for i in range(5)]
+    choice = assigned(batch, np.array([2, 2]), SETTINGS, shared).choice
+    assert np.bincount(choice[choice >= 0], minlength=2).tolist() == [2, 2]
+
+
+def test_the_price_falls_to_zero_where_no_limit_binds() -> None:
+    workload = MemoryWorkload()
+    shared = scarce(workload)
+    price = shared.slots[0]
+    for _ in range(100):
+        serve(shared, MUCH)
+    assert 0 < shared.slots[0] < price
+    for _ in range(2_000):
+        serve(shared, MUCH)
+    assert not shared.slots.any()
+    again = SharedPrices(POOL, workload)
+    again.read(())
+    assert not again.slots.any()
+
+
+def test_another_kernel_and_the_next_start_see_it() -> None:
+    workload = MemoryWorkload()
+    first = scarce(workload)
+    workload.set_price("shift", 2.0)
+    other = SharedPrices(POOL, workload)
+    assert other.read(["shift", "unknown"]) == {"shift": 2.0}
+    assert other.slots == pytest.approx(first.slots)
+
+
+def test_a_price_is_written_once_for_several_calls() -> None:
+    workload = MemoryWorkload()
+    shared = SharedPrices(POOL, workload)
+    for _ in range(WRITTEN_AFTER - 1):
+        serve(shared, MUCH, free=(0, 50))
+    assert workload.read_prices() == {}
+    serve(shared, MUCH, free=(0, 50))
+    assert set(workload.read_prices()) == {f"slot:{CHEAP.slot}"}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"allowed": (False, True)}, id="pinned"),
+        pytest.param({"price": np.inf}, id="no history"),
+        pytest.param({"settings": parse_settings({"over_capacity": "wait"})}, id="it waits"),
+    ],
+)
+def test_who_had_no_choice_teaches_nothing(more) -> None:
+    shared = SharedPrices(POOL, MemoryWorkload())
+    for _ in range(3 * WRITTEN_AFTER):
+        serve(shared, MUCH, free=(0, 50), **more)
+    assert not shared.slots.any()
+
+
+def test_a_store_out_of_reach_leaves_the_last_prices(caplog) -> None:
+    class Gone(MemoryWorkload):
+        def read_prices(self):
+            raise WorkloadError("away")
+
+        def set_price(self, name, value):
+            raise WorkloadError("away")
+
+    shared = scarce(Gone())
+    assert shared.read(["shift"]) == {}
+    assert shared.slots[0] > 0
+    assert "away" in caplog.text
+
+
+def test_what_a_call_lost_is_what_its_second_best_costs_it() -> None:
+    value = np.array([[1.0, 4.0, np.inf], [1.0, 4.0, 0.0]])
+    carried = np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
+    tokens = np.full((2, 3), 10.0)
+    lost = losses(value, carried, tokens, np.array([1, 1]), np.array([True, True, True]))
+    assert lost.tolist() == [[0.5, 0.0, 0.0], [0.3, 0.0, 0.4]]
+    assert after(np.array([1.0]), np.array([3.0]), 10**6) == pytest.approx(3.0)
