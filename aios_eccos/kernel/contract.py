@@ -110,6 +110,13 @@ POINTS = (
         "the scheduler's threads",
     ),
     Point(_BASE, "BaseScheduler", "names", ("start_processing_threads",), "its thread table"),
+    Point(
+        "aios/tool/manager.py",
+        "ToolManager",
+        "names",
+        ("cleanup", "mcp_server_process"),
+        "its tool server is ended with the kernel",
+    ),
     Point("aios/scheduler/rr_scheduler.py", "", "names", ("RRScheduler",), "replaced too"),
     Point(
         _SYSCALL,

@@ -87,6 +87,7 @@ def shut_down(launch: LaunchModule, serving: Serving) -> None:
     current = EccosScheduler.current()
     if current is not None:
         current.retire(None)
+    EccosScheduler.eccos_tool_servers.end()
 
 
 def end_with_signals(serving: Serving) -> None:

@@ -24,7 +24,7 @@ from aios_eccos.locate import CONFIG_IN_AIOS, private_dir, state_dir_of, state_r
 from aios_eccos.manifest import manifest
 from aios_eccos.predict.pricing import state_of, with_facts
 
-from . import contract, edit
+from . import contract, edit, toolserver
 from .interpreter import probe
 
 HOOK_FILE = "aios_eccos_kernel.pth"
@@ -138,6 +138,8 @@ def _disable(home: Path) -> Iterator[str]:
 
         ended = stop_embedded(state)
         yield "ended the embedded Redis" if ended else "no embedded Redis was running unused"
+    if toolserver.clear(state):
+        yield "ended the tool server of a kernel that was killed"
 
 
 def _restore(path: Path, state: Path, note: Note | None) -> str:

@@ -8,6 +8,7 @@ an error after `call_timeout_s`, and those behind it go on.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from aios_eccos.values import Failure
 
 from .seams import StockScheduler, Syscall
-from .serving import Serving
+from .serving import ENDING, Serving
 from .settle import settle
+from .toolserver import ToolServers
 
 if TYPE_CHECKING:
     _Stock = StockScheduler
@@ -29,6 +31,8 @@ log = logging.getLogger("aios_eccos.kernel.scheduler")
 
 #: Seconds that a superseded scheduler's threads get to notice; they look ten times a second.
 HANDOVER_S = 2.0
+#: How often a memory, storage or tool call under way is checked for the process's end, seconds.
+LOOK_S = 0.25
 CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
 
 
@@ -41,6 +45,7 @@ class EccosScheduler(_Stock):
     eccos_attach: ClassVar[Callable[[Any], None]]
     #: Cerebrum's response classes by the kernel's own word for the kind of call.
     eccos_responses: ClassVar[dict[str, Callable[..., Any]]]
+    eccos_tool_servers: ClassVar[ToolServers] = ToolServers()
     _current: ClassVar[EccosScheduler | None] = None
     _switch: ClassVar[threading.Lock] = threading.Lock()
 
@@ -63,6 +68,7 @@ class EccosScheduler(_Stock):
             before, EccosScheduler._current = EccosScheduler._current, self
         if before is not None:
             before.retire(self)
+        self._note_tool_server()
         for work in (
             self.process_llm_requests,
             self.process_memory_requests,
@@ -73,6 +79,13 @@ class EccosScheduler(_Stock):
             self.processing_threads[work.__name__] = thread
             thread.start()
         type(self).eccos_attach(self)
+
+    def _note_tool_server(self) -> None:
+        server = getattr(self.tool_manager, "mcp_server_process", None)
+        try:
+            self.eccos_tool_servers.add(self.llm.eccos_config.location.state_dir, server)
+        except OSError as error:  # then a kill leaves it running; calls are served all the same
+            log.warning("AIOS's tool server could not be noted: %s", error)
 
     def stop(self) -> None:
         """Refuse calls from now on. The queues stay read: nobody may wait in them for ever."""
@@ -120,8 +133,9 @@ class EccosScheduler(_Stock):
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
     ) -> Any:
         """Run a memory, storage or tool call with an end, whatever the manager does."""
-        if not self._open():
-            return settle(syscall, self._error(syscall_type, CLEANED.reason, 503))
+        if not self._open() or self.eccos_serving.engine is None:
+            closed = CLEANED if self.eccos_serving.engine is not None else ENDING
+            return settle(syscall, self._error(syscall_type, closed.reason, 503))
         over = threading.Event()
         once = threading.Lock()
 
@@ -140,10 +154,17 @@ class EccosScheduler(_Stock):
         syscall.set_start_time(time.time())
         threading.Thread(target=work, name=f"eccos-{syscall_type}", daemon=True).start()
         config = self.eccos_serving.config
-        limit_s = config.settings.call_timeout_s if config is not None else None
-        if not over.wait(limit_s) and once.acquire(blocking=False):
-            log.warning("a %s call was given up after %s s", syscall_type, limit_s)
-            settle(syscall, self._error(syscall_type, f"{syscall_type} error: timeout", 504))
+        limit_s = config.settings.call_timeout_s if config is not None else math.inf
+        until = time.monotonic() + limit_s
+        while not over.wait(min(LOOK_S, limit_s)):
+            ends = min(until, self.eccos_serving.ends_at)
+            if time.monotonic() >= ends and once.acquire(blocking=False):
+                reason, status = ("timeout", 504) if ends == until else (ENDING.reason, 503)
+                log.warning("a %s call was given up: %s", syscall_type, reason)
+                settle(
+                    syscall, self._error(syscall_type, f"{syscall_type} error: {reason}", status)
+                )
+                break
         return None
 
     def _open(self) -> bool:

@@ -7,6 +7,7 @@ and the adapter under the calls that wait, so that none is lost and none escapes
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -73,6 +74,8 @@ class Serving:
         self.settled = 0
         self.failed = 0
         self.started = time.time()
+        #: `time.monotonic()` at which every call is over, once the process has been told to end.
+        self.ends_at = math.inf
         #: What the last calls got, oldest first; no text of theirs.
         self.last: deque[dict[str, Any]] = deque(maxlen=LAST)
 
@@ -108,6 +111,7 @@ class Serving:
             config = of_adapter(config, adapter)
             if self._engine is None:
                 self._engine = self._open_engine(config)
+                self.ends_at = math.inf
             else:
                 refresh(self._engine, config)
             before, self._adapter, self._config = self._adapter, adapter, config
@@ -193,9 +197,9 @@ class Serving:
                 engine, self._engine = self._engine, None
             if engine is None:
                 return
+            self.ends_at = time.monotonic() + grace_s
             engine.dispatcher.stop()
-            end = time.monotonic() + grace_s
-            while self._in_flight and time.monotonic() < end:
+            while self._in_flight and time.monotonic() < self.ends_at:
                 time.sleep(0.02)
             with self._lock:
                 left = list(self._in_flight.values())

@@ -304,6 +304,19 @@ def test_an_operation_that_never_returns_is_given_up_and_those_behind_it_go_on(
     assert time.monotonic() - begun < 4
 
 
+def test_an_operation_that_never_returns_does_not_keep_the_process_from_ending(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    monkeypatch.setattr(fresh.scheduler, "storage_manager", Failing(release))
+    call, got = fresh.spawn(lambda: fresh.execute(other_query("storage")))
+    time.sleep(0.1)
+    monkeypatch.setattr(fresh.serving, "ends_at", time.monotonic() + 0.1)
+    call.join(5)
+    release.set()
+    assert "the kernel is ending" in got[0][1].error
+
+
 def other_query(kind: str) -> Any:
     import importlib
 

@@ -4,6 +4,7 @@ from aios.config.config_manager import config
 from aios.hooks.modules.llm import useCore
 from aios.hooks.modules.scheduler import fifo_scheduler_nonblock, rr_scheduler_nonblock
 from aios.syscall.syscall import useSysCall
+from aios.tool.manager import ToolManager
 
 
 class QueryRequest:
@@ -43,7 +44,7 @@ def initialize_components() -> dict[str, Any]:
         "llms": useCore(llm_configs=llms["models"], log_mode="console"),
         "memory": Manager(),
         "storage": Manager(),
-        "tool": Manager(),
+        "tool": ToolManager(),
     }
     factory = rr_scheduler_nonblock if context else fifo_scheduler_nonblock
     made["scheduler"] = factory(

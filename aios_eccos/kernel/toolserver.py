@@ -1,0 +1,149 @@
+"""AIOS's MCP tool server: a child process of every kernel, which AIOS leaves running at its end.
+
+Each kernel notes its children in a file of its own in the state folder. A later start reads what
+kernels that are gone have noted and ends only what is, by number, start time, user and command
+line, the very process noted. Nothing is ever looked for by its name.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from aios_eccos.locate import private_dir
+
+log = logging.getLogger("aios_eccos.kernel.toolserver")
+
+#: Seconds that a tool server gets to end by itself.
+STOP_S = 2.0
+LOOK_S = 0.02
+
+
+class ToolServers:
+    """The tool servers that this process has started."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._living: list[subprocess.Popen[Any]] = []
+        self._note: Path | None = None
+
+    def add(self, state_dir: Path, server: subprocess.Popen[Any] | None) -> None:
+        """End what kernels that are gone have left, and note a server of ours, if it runs."""
+        clear(state_dir)
+        with self._lock:
+            if self._note is None:
+                atexit.register(self.end)
+            self._note = folder_of(state_dir) / f"{socket.gethostname()}-{os.getpid()}.json"
+            # Those of before a refresh are being ended beside this.
+            known = [*self._living, *([server] if server is not None else [])]
+            self._living = [each for each in dict.fromkeys(known) if each.poll() is None]
+            names = {str(each.pid): identity(each.pid) for each in self._living}
+            private_dir(self._note.parent)
+            part = self._note.with_suffix(".part")
+            part.write_text(json.dumps({"kernel": identity(os.getpid()), "servers": names}))
+            part.replace(self._note)
+
+    def end(self) -> None:
+        """End them all; idempotent."""
+        with self._lock:
+            living, self._living = self._living, []
+            note, self._note = self._note, None
+        for server in living:
+            _end(server.send_signal, lambda each=server: each.poll() is None)  # type: ignore[misc]
+        if note is not None:
+            atexit.unregister(self.end)
+            note.unlink(missing_ok=True)
+
+
+def clear(state_dir: Path) -> int:
+    """End the tool servers whose kernel on this machine is gone; how many."""
+    ended = 0
+    for note in folder_of(state_dir).glob(f"{socket.gethostname()}-*.json"):
+        try:
+            noted = json.loads(note.read_text())
+            kernel, servers = noted["kernel"], dict(noted["servers"])
+            kernel_pid = int(note.stem.rpartition("-")[2])
+        except (OSError, ValueError, KeyError, TypeError):  # gone by now, or not of our making
+            continue
+        if kernel is not None and identity(kernel_pid) == kernel:
+            continue
+        for number, known in servers.items():
+            ended += known is not None and _end_noted(int(number), known)
+        note.unlink(missing_ok=True)
+    if ended:
+        log.warning("ended %s tool server(s) of kernels that were killed", ended)
+    return ended
+
+
+def folder_of(state_dir: Path) -> Path:
+    """Where a checkout's kernels note their children."""
+    return state_dir / "kernels"
+
+
+def identity(pid: int) -> str | None:
+    """What tells a living process from every other; None if there is none, or it cannot be told.
+
+    User, start time and command line: a number alone is given to later processes again.
+    """
+    process = Path("/proc", str(pid))
+    if not Path("/proc/self/stat").exists():
+        return _listed(pid)
+    try:
+        # The second field, the name in parentheses, may hold anything; state is the third, and
+        # the start time, in clock ticks since boot, the 22nd (proc(5)).
+        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+        command = (process / "cmdline").read_bytes().decode(errors="replace")
+        user = process.stat().st_uid
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else f"{user} {fields[19]} {command}"
+
+
+def _listed(pid: int) -> str | None:
+    """The same by `ps`, where there is no /proc."""
+    wanted = ["ps", "-p", str(pid), "-o", "stat=", "-o", "uid=", "-o", "lstart=", "-o", "args="]
+    with suppress(OSError):
+        shown = subprocess.run(
+            wanted, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+        ).stdout
+        state, _, rest = shown.strip().partition(" ")
+        return rest.strip() if state and not state.startswith("Z") else None
+    return None
+
+
+def _end_noted(pid: int, known: str) -> bool:
+    def lives() -> bool:
+        return identity(pid) == known
+
+    def send(number: int) -> None:
+        # It may have gone, and its number to somebody else, since it was looked at last.
+        if lives():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    there = lives()
+    _end(send, lives)
+    return there
+
+
+def _end(send: Callable[[int], None], lives: Callable[[], bool]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        send(number)
+        until = time.monotonic() + STOP_S
+        while lives():
+            if time.monotonic() > until:
+                break
+            time.sleep(LOOK_S)
+        else:
+            return

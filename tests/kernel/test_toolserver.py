@@ -1,0 +1,155 @@
+"""The tool server ends with its kernel, and a later start ends what a kill left; no other."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aios_eccos.kernel import toolserver
+from aios_eccos.kernel.toolserver import ToolServers, clear, folder_of, identity
+
+SLEEPER = "import time; time.sleep(60)"
+#: A kernel as far as its tool server goes: notes a child, says its number, is killed.
+KERNEL = f"""
+import pathlib, subprocess, sys, time
+from aios_eccos.kernel.toolserver import ToolServers
+child = subprocess.Popen([sys.executable, "-c", {SLEEPER!r}])
+ToolServers().add(pathlib.Path(sys.argv[1]), child)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[Any]]:
+    child = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    yield child
+    child.kill()
+    child.wait()
+
+
+def note(folder: Path, pid: int, noted: object) -> Path:
+    file = folder_of(folder) / f"{socket.gethostname()}-{pid}.json"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(noted))
+    return file
+
+
+def gone_pid() -> int:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+def wait_gone(pid: int) -> bool:
+    until = time.monotonic() + 5
+    while identity(pid) is not None and time.monotonic() < until:
+        time.sleep(0.02)
+    return identity(pid) is None
+
+
+def test_it_ends_with_its_kernel(tmp_path: Path, sleeper: subprocess.Popen[Any]) -> None:
+    servers = ToolServers()
+    servers.add(tmp_path, sleeper)
+    assert len(list(folder_of(tmp_path).iterdir())) == 1
+    servers.end()
+    servers.end()
+    assert sleeper.poll() is not None
+    assert list(folder_of(tmp_path).iterdir()) == []
+
+
+def test_one_that_ignores_the_request_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toolserver, "STOP_S", 0.1)
+    deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True)"
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{deaf}; time.sleep(60)"], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        servers = ToolServers()
+        servers.add(tmp_path, child)
+        servers.end()
+        assert child.poll() == -signal.SIGKILL
+
+
+def test_a_refresh_notes_the_new_one_and_forgets_the_one_that_has_ended(
+    tmp_path: Path, sleeper: subprocess.Popen[Any]
+) -> None:
+    before = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    servers = ToolServers()
+    servers.add(tmp_path, before)
+    before.kill()
+    before.wait()
+    servers.add(tmp_path, sleeper)
+    (file,) = folder_of(tmp_path).iterdir()
+    assert list(json.loads(file.read_text())["servers"]) == [str(sleeper.pid)]
+    servers.add(tmp_path, None)
+    servers.end()
+    assert sleeper.poll() is not None
+
+
+def test_the_next_start_ends_what_a_killed_kernel_left(tmp_path: Path) -> None:
+    kernel = subprocess.Popen(
+        [sys.executable, "-c", KERNEL, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(toolserver.__file__).parents[2])},
+    )
+    with kernel:
+        assert kernel.stdout is not None
+        orphan = int(kernel.stdout.readline())
+        assert clear(tmp_path) == 0, "its kernel lives"
+        assert identity(orphan) is not None
+        kernel.kill()
+    assert clear(tmp_path) == 1
+    assert wait_gone(orphan)
+    assert list(folder_of(tmp_path).iterdir()) == []
+    assert clear(tmp_path) == 0
+
+
+def test_a_process_that_has_the_number_now_is_let_live(
+    tmp_path: Path, sleeper: subprocess.Popen[Any]
+) -> None:
+    file = note(tmp_path, gone_pid(), {"kernel": "x", "servers": {str(sleeper.pid): "0 1 another"}})
+    assert clear(tmp_path) == 0
+    assert sleeper.poll() is None
+    assert not file.exists()
+
+
+def test_another_machines_note_is_let_be(tmp_path: Path, sleeper: subprocess.Popen[Any]) -> None:
+    known = identity(sleeper.pid)
+    file = note(tmp_path, gone_pid(), {"kernel": "x", "servers": {str(sleeper.pid): known}})
+    file = file.rename(file.with_name("elsewhere-1.json"))
+    assert clear(tmp_path) == 0
+    assert file.exists()
+    assert sleeper.poll() is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"kernel": 1, "servers": 2}'])
+def test_a_note_that_cannot_be_read_is_let_be(tmp_path: Path, text: str) -> None:
+    note(tmp_path, gone_pid(), "x").write_text(text)
+    assert clear(tmp_path) == 0
+
+
+def test_without_proc_the_listing_of_processes_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[Any]
+) -> None:
+    first = toolserver._listed(sleeper.pid)
+    assert first is not None
+    assert SLEEPER in first
+    assert first == toolserver._listed(sleeper.pid)
+    assert toolserver._listed(gone_pid()) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert toolserver._listed(sleeper.pid) is None
