@@ -16,6 +16,7 @@ MAY_IMPORT = {
     "values": set(),
     "errors": set(),
     "fairness": set(),
+    "metrics": set(),
     "config": {"values", "errors"},
     "locate": {"config", "errors"},
     "manifest": {"config", "errors"},

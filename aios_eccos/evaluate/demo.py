@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import metrics
 from ..config import Floor, Settings
 from ..dispatch import Dispatcher
 from ..engine import Engine
@@ -289,7 +290,8 @@ def _mean_success(history: Sequence[Record], name: str) -> float:
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return _rounded(np.mean(values) if values else math.nan)
+    found = metrics.mean(math.fsum(values), len(values))
+    return None if found is None else _rounded(found)
 
 
 def _percentiles(name: str, values: Sequence[float], which: Sequence[int]) -> dict[str, Any]:

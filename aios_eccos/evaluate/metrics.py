@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..metrics import saved_share
 from ..values import FloatArray
 
 #: Below this, costs count as this: free models have no logarithm.
@@ -126,7 +127,8 @@ def perf_gain(frontier: Frontier, best_single: float) -> float:
 
 def cost_save(frontier: Frontier, best_success: float, best_cost: float) -> float:
     """Share of the best single model's cost saved at its own success (LLMRouterBench)."""
-    return 1.0 - frontier.cost_at(best_success) / best_cost
+    saved = saved_share(frontier.cost_at(best_success), best_cost)
+    return math.nan if saved is None else saved
 
 
 def pareto_distance(points: Sequence[tuple[float, float]], front: Frontier) -> float:

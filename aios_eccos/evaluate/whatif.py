@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .. import metrics
 from ..config import Floor
 from ..errors import DataError
 from ..observe.trace import Trace
@@ -249,14 +250,15 @@ def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Co
 
 def _happened(traces: Sequence[Trace]) -> Course:
     costs = [t.cost_usd for t in traces if t.cost_usd is not None]
+    spent = metrics.mean(math.fsum(costs), len(costs))
     hopes = [t.promised for t in traces if t.promised is not None]
     names = sorted({t.model for t in traces if t.model is not None})
     count = {name: sum(t.model == name for t in traces) for name in names}
     return _course(
         np.array([_wait(trace) for trace in traces]),
         unserved=0,
-        cost=float(np.mean(costs)) if costs else math.nan,
-        promised=float(np.mean(hopes)) if hopes else None,
+        cost=math.nan if spent is None else spent,
+        promised=metrics.mean(math.fsum(hopes), len(hopes)),
         share={name: n / len(traces) for name, n in count.items()},
     )
 

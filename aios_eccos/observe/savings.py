@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from . import metrics, tally
+from aios_eccos import metrics
+
+from . import tally
 from .call_views import SavedView, SavingsView
 from .summary import rate_of
 from .views import ObservedView, Rate
@@ -90,7 +92,7 @@ def _saved(title: str, since: float | None, sums: Sums, name: str, money: bool) 
         cost_usd=spent,
         baseline_cost_usd=cost,
         saved_usd=saved,
-        saved_share=saved.value / cost.value if cost.value > 0 else None,
+        saved_share=metrics.saved_share(spent, cost.value),
         promised=metrics.mean(of("promised"), of("promises")),
         realised=rate_of(metrics.success_rate(of("successes"), of("verdicts"))),
         verdict_share=metrics.mean(of("verdicts"), of("calls")),

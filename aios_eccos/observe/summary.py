@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from aios_eccos import metrics
 from aios_eccos.values import Model
 
-from . import metrics, tally
+from . import tally
 from .facts import Facts
 from .trace import Trace
 from .views import ModelsView, ModelView, PointView, Rate, SeriesView, StatusView, WindowView

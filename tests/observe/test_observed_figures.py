@@ -7,17 +7,24 @@ import random
 
 import pytest
 
-from aios_eccos.observe.metrics import (
+from aios_eccos.metrics import (
     ENOUGH,
     Errors,
     add_errors,
     forecast_success,
     forecast_total,
     mean,
+    saved_share,
     success_rate,
 )
 
 NOTHING = Errors(0, 0, 0, 0, 0, 0)
+
+
+def test_what_is_saved_is_a_share_of_the_baselines_cost() -> None:
+    assert saved_share(1.0, 4.0) == 0.75
+    assert saved_share(5.0, 4.0) == -0.25
+    assert saved_share(0.0, 0.0) is None
 
 
 def errors(pairs: list[tuple[float, float]]) -> Errors:

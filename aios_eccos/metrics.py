@@ -1,4 +1,6 @@
-"""Figures from sums, as pure functions: rates with intervals, and what a total will come to."""
+"""Figures of calls from sums, as pure functions: means, rates with intervals, what is saved, and
+what a total will come to. What operators watch and what `evaluate` reports is computed here alike.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +26,11 @@ class Interval:
 def mean(total: float, count: float) -> float | None:
     """`total / count`, None for nothing."""
     return total / count if count > 0 else None
+
+
+def saved_share(spent: float, baseline: float) -> float | None:
+    """Share of a baseline's cost that was not spent; None where the baseline cost nothing."""
+    return 1.0 - spent / baseline if baseline > 0 else None
 
 
 def success_rate(successes: float, count: float) -> Interval | None:
