@@ -1,12 +1,13 @@
 """Prices that all kernels share: what outcomes made of success's price, and what slots are worth.
 
 Where a model is full for long, whoever comes first would take its slots, not who gains most. So
-each model's slots have a price that is carried from call to call: the mean, over calls, of what a
-call lost by finding the model full, per output token (a slot is held for a time, and tokens stand
-for it). That is the first-order worth of a slot in a loss network (F. P. Kelly, "Routing in
-circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); the call's second best is
-weighed with its own slot's price. Where no call finds a model full its price falls to zero. The
-price only says which free model serves: no call waits for it, and limits stay the store's.
+each model's slots have a price that is carried from call to call: the mean, over the calls that
+want the model at that price, of what they lost by finding it full, per output token (a slot is
+held for a time, and tokens stand for it). That is the worth of a slot in a loss network (F. P.
+Kelly, "Routing in circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); the
+call's second best is weighed with its own slot's price. Where no call finds a model full its price
+falls to zero. The price only says which free model serves: no call waits for it, and limits stay
+the store's.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from .workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.router")
 
-#: Weight of one call in a slot's price: some hundred calls change it.
-GAIN = 0.01
+#: Weight of one call in a slot's price: some dozens of calls change it.
+GAIN = 0.02
 #: Calls after which what was learned is written, so that few requests carry it.
 WRITTEN_AFTER = 8
 #: Share of the usual cost per token below which a slot counts as free of charge.
@@ -40,8 +41,7 @@ class SharedPrices:
         self._names = tuple(f"slot:{model.slot}" for model in models)
         self._workload = workload
         self._slots = np.zeros(len(models))
-        self._lost = np.zeros(len(models))
-        self._calls = 0
+        self._lost: list[FloatArray] = []
         self._lock = threading.Lock()
 
     @property
@@ -68,14 +68,12 @@ class SharedPrices:
             usual: cost per output token, against which a price is large or small.
         """
         with self._lock:
-            self._lost += lost.sum(axis=0)
-            self._calls += len(lost)
-            if self._calls < WRITTEN_AFTER:
+            self._lost.extend(lost)
+            if len(self._lost) < WRITTEN_AFTER:
                 return
-            moved = after(self._slots, self._lost / self._calls, self._calls)
+            moved = after(self._slots, np.stack(self._lost))
             moved[moved < max(LEAST * usual, 1e-18)] = 0.0
-            before, self._slots = self._slots, moved
-            self._lost, self._calls = np.zeros(len(moved)), 0
+            before, self._slots, self._lost = self._slots, moved, []
         for j in np.flatnonzero(moved != before):
             self._write(self._names[j], float(moved[j]))
 
@@ -93,7 +91,10 @@ def losses(
     choice: IntArray,
     full: BoolArray,
 ) -> FloatArray:
-    """(n, m) what each call lost, per token, by finding a model full; 0 where it was not.
+    """(n, m) what each call that wants a model lost, per token, by finding it full.
+
+    Zero where it found a slot, NaN where it does not want the model: a full one at the price that
+    its slots are charged at, one with room at no charge.
 
     Args:
         value: (n, m) cost less the worth of success, infinite where not allowed.
@@ -103,15 +104,18 @@ def losses(
         full: (m,) models without a free slot.
     """
     line = np.arange(len(choice))
-    got = (value + carried)[line, choice][:, None]
-    lost = np.where(full & np.isfinite(value), np.maximum(got - value, 0.0), 0.0)
-    lost[line, choice] = 0.0
-    return np.asarray(lost / np.maximum(tokens, 1.0))
+    lost = (value + carried)[line, choice][:, None] - value
+    found: FloatArray = np.where(full, lost / np.maximum(tokens, 1.0), 0.0)
+    found[lost <= np.where(full, carried, 0.0)] = np.nan
+    found[line, choice] = 0.0
+    return found
 
 
-def after(prices: FloatArray, lost: FloatArray, calls: int) -> FloatArray:
-    """The prices after so many calls with that mean loss."""
-    return np.asarray(prices + (1 - (1 - GAIN) ** calls) * (lost - prices))
+def after(prices: FloatArray, lost: FloatArray) -> FloatArray:
+    """(m,) the prices after the losses (n, m) of some calls."""
+    calls = (~np.isnan(lost)).sum(axis=0)
+    mean = np.nansum(lost, axis=0) / np.maximum(calls, 1)
+    return np.asarray(prices + (1 - (1 - GAIN) ** calls) * (mean - prices))
 
 
 def _of(prices: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:

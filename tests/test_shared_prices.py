@@ -129,9 +129,18 @@ def test_a_store_out_of_reach_leaves_the_last_prices(caplog) -> None:
 
 
 def test_what_a_call_lost_is_what_its_second_best_costs_it() -> None:
-    value = np.array([[1.0, 4.0, np.inf], [1.0, 4.0, 0.0]])
-    carried = np.array([[0.0, 2.0, 0.0], [0.0, 0.0, 0.0]])
-    tokens = np.full((2, 3), 10.0)
-    lost = losses(value, carried, tokens, np.array([1, 1]), np.array([True, True, True]))
-    assert lost.tolist() == [[0.5, 0.0, 0.0], [0.3, 0.0, 0.4]]
-    assert after(np.array([1.0]), np.array([3.0]), 10**6) == pytest.approx(3.0)
+    value = np.array([[1.0, 4.0, np.inf, 3.0], [1.0, 4.0, 0.0, 9.0], [5.5, 4.0, 9.0, 9.0]])
+    carried = np.array([[0.0, 2.0, 0.0, 4.0], [0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
+    tokens, choice = np.full((3, 4), 10.0), np.array([1, 1, 1])
+    lost = losses(value, carried, tokens, choice, np.array([True, True, True, False]))
+    nothing = np.nan
+    wanted = [[0.5, 0.0, nothing, 0.0], [0.3, 0.0, 0.4, nothing], [0.05, 0.0, nothing, nothing]]
+    np.testing.assert_allclose(lost, wanted)
+    dear = np.array([[1.0, 0.0, 0.0, 0.0]])
+    assert np.isnan(losses(value[2:], dear, tokens[:1], choice[:1], np.full(4, True))[0, 0])
+
+
+def test_a_price_moves_by_the_calls_that_say_something() -> None:
+    prices = np.array([1.0, 1.0, 1.0])
+    lost = np.array([[3.0, 0.0, np.nan]] * 10_000)
+    assert after(prices, lost) == pytest.approx([3.0, 0.0, 1.0])
