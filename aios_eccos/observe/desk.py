@@ -157,7 +157,14 @@ class Desk:
         trace = self.find(which)
         (verdict,) = read_verdicts(self._workload, [trace.id])
         near, note = self._near(trace)
-        return explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
+        view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
+        if self._scope().settings.floor_mode != "certified" or view.bound_by in (
+            "floor",
+            "nothing",
+        ):
+            return view
+        void = f"{view.sentence} The floor's certificate does not speak of such a call."
+        return view.model_copy(update={"sentence": void})
 
     def explain_text(self, text: str, agent: str = "") -> ExplainView:
         """What would be decided for a text now; asks no model and takes no slot.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aios_eccos.policy import success_weight
-from aios_eccos.values import NOT_ALLOWED
+from aios_eccos.values import EXPLORED, NOT_ALLOWED
 
 from .call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
 from .trace import Option, Trace
@@ -64,6 +64,8 @@ def bound_by(trace: Trace) -> str:
         return "no decision"
     if len(allowed) == 1:
         return "allowed models"
+    if trace.status == EXPLORED:
+        return "exploration"
     if best.model != chosen.model:
         return f"limit of {best.model}"
     if trace.success_price_usd is None:
@@ -104,6 +106,8 @@ def why(option: Option, trace: Trace) -> str:
         return option.closed or "closed to this call"
     if chosen is None:
         return ""
+    if trace.status == EXPLORED:
+        return "chance chose another"
     stronger, cheaper = option.success > chosen.success, option.cost_usd < chosen.cost_usd
     if price is not None and option.net(price) < chosen.net(price):
         return "at its limit" if option.free <= 0 else "slots lent to calls that gain more"
@@ -128,6 +132,8 @@ def sentence(trace: Trace, bound: str) -> str:
         return f"{text}, by AIOS itself: the plugin only observes."
     if bound == "no decision":
         return f"{text}: {trace.reason}."
+    if bound == "exploration":
+        return f"{text}, by chance, to learn about it: so far it has few verdicts."
     if bound == "allowed models":
         return f"{text}: {_closed(trace)}."
     if bound == "no history":

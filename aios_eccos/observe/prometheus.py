@@ -53,6 +53,7 @@ def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
         "spend_usd", "Dollars spent on answers (size units where no price is known).", "cost", total
     )
     yield _by_model("output_tokens", "Tokens answered.", "output_tokens", total)
+    yield _by_model("explored_calls", "Calls given to a model by chance.", "explored", total)
     yield _by_model("verdicts", "Verdicts on answers.", "verdicts", total)
     yield _by_model("verdict_successes", "Sum of the verdicts, 0 to 1 each.", "successes", total)
     for name, text, kind in (
@@ -60,6 +61,8 @@ def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
         ("input_tokens", "Tokens asked.", "input_tokens"),
         ("answers", "Calls with an answer.", "answers"),
         ("promised_successes", "Sum of the success promised for answers.", "promised"),
+        ("far_calls", "Calls far from all history.", "far"),
+        ("limited_calls", "Calls that a limit kept from their model.", "limited"),
         ("unmetered_answers", "Answers without the provider's token count.", "unmetered"),
     ):
         yield CounterMetricFamily(PREFIX + name, text, value=total.get(kind, 0.0))

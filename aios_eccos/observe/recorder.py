@@ -236,6 +236,9 @@ class Recorder:
             self._look_for_rest(engine)
         alarms = read_alarms(engine.ledger, time.time())
         engine.router.controlled = controlled(alarms, engine.config.settings)
+        engine.router.alarmed = frozenset(alarm.policy for alarm in alarms if alarm.broken)
+        # Asking a model that nobody will judge teaches nothing.
+        engine.router.explores = any(alarm.verdicts for alarm in alarms)
 
     def _look_for_rest(self, engine: ObservedEngine) -> None:
         """One warning when a model starts to rest, one when it is asked again."""

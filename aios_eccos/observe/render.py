@@ -74,7 +74,10 @@ def window(view: WindowView, known: bool) -> str:
         if view.verdicts
         else "no verdicts"
     )
-    return f"{head}\n         promised {percent(view.promised)}, {judged}"
+    text = f"{head}\n         promised {percent(view.promised)}, {judged}"
+    if view.far_share:
+        text += f"\n         {percent(view.far_share)} of calls were far from all history"
+    return text
 
 
 def alarm(view: AlarmView) -> str:
@@ -94,7 +97,7 @@ def edge_lines(edge: EdgeView) -> list[str]:
         history = edge.history_note or "not open yet"
     else:
         history = f"{edge.history:,} records; prices of success from {edge.floors_from}"
-    lines = [cut(f"history  {history}", 80)]
+    lines = [cut(f"history  {history}", 80), *(wrap(f"floor    {c}") for c in edge.certificates)]
     if edge.undecided or edge.lost_traces:
         lines.append(
             f"! {edge.undecided} decisions without forecasts, {edge.lost_traces} traces lost"
@@ -165,7 +168,20 @@ def models(view: ModelsView) -> str:
     heads = ["model", "$/M in/out>", "limit>", "window>", "abilities"]
     heads += ["forecast>", "real>", "n>"]
     note = "forecast: if it had served all calls of the day; real: verdicts on its own"
-    return (table(heads, rows) + "\n" + note) if rows else "no models are configured here"
+    lines = [table(heads, rows), note, *(explored(m) for m in view.models if m.explored)]
+    return "\n".join(lines) if rows else "no models are configured here"
+
+
+def explored(view: ModelView) -> str:
+    """What calls given to a model by chance say of it."""
+    found = view.explored
+    if found is None:
+        return ""
+    return wrap(
+        f"{view.model}: {found.calls} calls explored it, {found.judged} were judged; on all calls "
+        f"it would reach {rate(found.success)} (forecast, doubly robust; worth "
+        f"{found.effective:.1f} verdicts)"
+    )
 
 
 def last(view: DecisionsView) -> str:

@@ -3,6 +3,7 @@
 The rule is `predict.control`'s, ln(price) += eta (floor - outcome), where the promised success
 stands in until a verdict is there. So a settled call adds eta (floor - promised), and its verdict
 eta (promised - outcome). The sums lie in Redis, shared by all kernels and kept over restarts.
+While the policy's alarm is raised, eta is `predict.control.BOOST` times as large.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Iterable
 
 from aios_eccos.config import Settings
 from aios_eccos.policy import floor_of, shift_name
-from aios_eccos.predict.control import START_AT, ControlledPrice, log_step
+from aios_eccos.predict.control import BOOST, START_AT, ControlledPrice, log_step
 from aios_eccos.router import Router
+from aios_eccos.values import EXPLORED
 from aios_eccos.workload.store import WorkloadStore
 
 from .trace import Trace
@@ -35,7 +37,7 @@ def steer_settled(traces: Iterable[Trace], router: Router, store: WorkloadStore)
     steps: dict[str, tuple[float, float]] = {}
     for trace in traces:
         if trace.failure is None and _steers(trace, router):
-            step = log_step(trace.floor or 0.0, None, trace.promised or 0.0, _eta(router))
+            step = log_step(trace.floor or 0.0, None, trace.promised or 0.0, _eta(trace, router))
             steps[trace.policy] = (steps.get(trace.policy, (0.0, 0.0))[0] + step, trace.floor or 0)
     for policy, (step, floor) in steps.items():
         _move(policy, step, floor, router, store)
@@ -48,7 +50,7 @@ def steer_judged(trace: Trace, outcome: float, router: Router, store: WorkloadSt
         WorkloadError: the store cannot be used.
     """
     if _steers(trace, router):
-        step = _eta(router) * ((trace.promised or 0.0) - outcome)
+        step = _eta(trace, router) * ((trace.promised or 0.0) - outcome)
         _move(trace.policy, step, trace.floor or 0.0, router, store)
 
 
@@ -69,15 +71,17 @@ def _move(policy: str, step: float, floor: float, router: Router, store: Workloa
         store.set_price(name, kept)
 
 
-def _eta(router: Router) -> float:
-    return router.settings.floor_step
+def _eta(trace: Trace, router: Router) -> float:
+    """The step, larger while the policy's floor is known not to be kept."""
+    step = router.settings.floor_step
+    return step * BOOST if trace.policy in router.alarmed else step
 
 
 def _steers(trace: Trace, router: Router) -> bool:
     """Whether the policy's price chose: not for a pinned call, nor without history, nor for a call
-    that brought a floor of its own.
+    that brought a floor of its own, nor for one that explored.
     """
-    if trace.policy not in router.controlled or not _priced(trace):
+    if trace.policy not in router.controlled or trace.status == EXPLORED or not _priced(trace):
         return False
     floor = floor_of(trace.policy, router.settings)
     return floor.relative or trace.floor == floor.value

@@ -10,7 +10,16 @@ from aios_eccos.values import Model
 from . import tally
 from .facts import Facts
 from .trace import Trace
-from .views import ModelsView, ModelView, PointView, Rate, SeriesView, StatusView, WindowView
+from .views import (
+    ExploredView,
+    ModelsView,
+    ModelView,
+    PointView,
+    Rate,
+    SeriesView,
+    StatusView,
+    WindowView,
+)
 
 Sums = Mapping[str, float]
 
@@ -107,6 +116,38 @@ def _model(model: Model, facts: Facts, day: Sums, slot_price: float) -> ModelVie
         realised=rate_of(metrics.success_rate(day.get(f"successes:{name}", 0.0), judged)),
         hoped=metrics.mean(day.get(f"hope:{name}", 0.0), answers),
         slot_price_usd=slot_price,
+        explored=_explored(name, facts.total),
+    )
+
+
+def _explored(name: str, total: Sums) -> ExploredView | None:
+    """What explored calls say of a model; None while none of them was judged."""
+    from aios_eccos.predict.explore import Sums as Explored
+
+    def of(key: str) -> float:
+        return total.get(f"{key}:{name}", 0.0)
+
+    if of("told") < 1 or total.get("answers", 0.0) < 2:
+        return None
+    sums = Explored(
+        n=total["answers"],
+        able=of("able"),
+        forecast=of("hope"),
+        forecast2=of("hope") - of("doubt"),
+        weight=of("weight"),
+        weight2=of("weight2"),
+        mend=of("mend"),
+        mend2=of("mend2"),
+        both=of("hopemend"),
+    )
+    found = sums.estimate()
+    half = metrics.Z * found.standard_error
+    value, low, high = (min(max(found.value + by, 0.0), 1.0) for by in (0.0, -half, half))
+    return ExploredView(
+        calls=round(of("explored")),
+        judged=round(of("told")),
+        success=Rate(value=value, low=low, high=high),
+        effective=found.effective,
     )
 
 
@@ -129,6 +170,8 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
         judged_promised=metrics.mean(of("judged_promised"), of("judged_promises")),
         mean_wait_s=metrics.mean(of("waited"), of("calls")),
         mean_decision_s=metrics.mean(of("decided"), of("calls")),
+        far_share=metrics.mean(of("far"), of("placed")),
+        limited=round(of("limited")),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
+from aios_eccos.values import EXPLORED
 from aios_eccos.workload.ledger import Tally
 
 from .alarm import wager
@@ -50,6 +51,8 @@ def of_call(trace: Trace) -> dict[str, float]:
     if trace.model is not None:
         amounts[f"calls:{trace.model}"] = 1.0
         amounts[f"failures:{trace.model}"] = float(trace.failure is not None)
+        amounts[f"explored:{trace.model}"] = float(trace.status == EXPLORED)
+    amounts |= _circumstances(trace)
     if trace.cost_usd is not None:
         amounts |= _answered(trace, trace.cost_usd)
     return {name: amount for name, amount in amounts.items() if amount}
@@ -90,6 +93,20 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
             amounts |= {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
         amounts[f"hope:{name}"] = other.success
         amounts[f"doubt:{name}"] = other.success * (1 - other.success)
+        amounts[f"able:{name}"] = float(option.chance > 0)
+    return amounts
+
+
+def _circumstances(trace: Trace) -> dict[str, float]:
+    """Whether a call lay far from all history, and whether a limit kept it from its model."""
+    # Where calls are tallied, numpy is at hand; a look-up from a shell must not load it.
+    from aios_eccos.predict.hybrid import FAR
+
+    from .explain import bound_by
+
+    amounts = {"limited": float(bound_by(trace).startswith("limit of "))}
+    if trace.novelty is not None:
+        amounts |= {"placed": 1.0, "far": float(trace.novelty > FAR)}
     return amounts
 
 
@@ -120,12 +137,25 @@ def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, flo
             f"miss:{trace.model}": miss,
             f"miss2:{trace.model}": miss * miss,
         }
+        if trace.status == EXPLORED and chosen.chance > 0:
+            # What `predict.explore.Sums` is made of.
+            weight = 1 / chosen.chance
+            amounts |= {
+                f"told:{trace.model}": 1.0,
+                f"weight:{trace.model}": weight,
+                f"weight2:{trace.model}": weight**2,
+                f"mend:{trace.model}": weight * miss,
+                f"mend2:{trace.model}": (weight * miss) ** 2,
+                f"hopemend:{trace.model}": chosen.success * weight * miss,
+            }
     return {name: sign * amount for name, amount in amounts.items()}
 
 
 def bets_of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, float]:
-    """What a verdict adds to the day's wagers on its policy's floor."""
-    if trace.floor is None:
+    """What a verdict adds to the day's wagers on its policy's floor; an explored call's, nothing:
+    no price chose it.
+    """
+    if trace.floor is None or trace.status == EXPLORED:
         return {}
     policy = trace.policy
     amounts = {

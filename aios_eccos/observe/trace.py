@@ -25,6 +25,7 @@ class Option:
         free: slots free at the decision.
         slot_price_usd: what one more slot of it would have saved.
         closed: why it could not be chosen, in words that follow its name; "" if it could.
+        chance: with which the call would have explored it.
     """
 
     model: str
@@ -37,6 +38,7 @@ class Option:
     free: int
     slot_price_usd: float
     closed: str = ""
+    chance: float = 0.0
 
     def net(self, success_price: float) -> float:
         """Cost less the worth of its success: what the choice minimizes while limits allow."""
@@ -53,7 +55,8 @@ class Trace:
         mode: `route`, or `observe`: AIOS's own choice was served.
         named: how many models the agent named; 0 = it left the choice open.
         policy: pattern of agents whose floor applied, "" for the general one.
-        status: the optimizer's, `fallback`, or `undecided` for a call that never got a model.
+        status: the optimizer's, `explored` for a choice by chance, `fallback`, or `undecided` for a
+            call that never got a model.
         reason: one sentence in plain words.
         floor: absolute success asked for on average.
         success_price_usd: what one success was worth at that floor; None: no history to tell.

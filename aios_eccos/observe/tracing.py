@@ -98,6 +98,7 @@ def _options(
             allowed=bool(p.allowed[j]),
             free=int(decision.free[j]),
             slot_price_usd=_short(decision.slot_prices[j]),
+            chance=0.0 if decision.chances is None else _short(decision.chances[j]),
             closed="" if p.allowed[j] else closed.get(name, "was not open to it"),
         )
         for j, name in enumerate(p.models)

@@ -25,6 +25,21 @@ class Rate(View):
     high: float | None = None
 
 
+class ExploredView(View):
+    """What is concluded from explored calls about a model's success on all calls: a forecast.
+
+    Attributes:
+        calls: given to it by chance; judged: those with a verdict.
+        success: doubly robust estimate for all answered calls since the start.
+        effective: effective number of judged calls behind it.
+    """
+
+    calls: int
+    judged: int
+    success: Rate
+    effective: float
+
+
 class ModelView(View):
     """One model: its load over all kernels now, and its last 24 hours.
 
@@ -34,6 +49,7 @@ class ModelView(View):
         input_price, output_price: dollars per token; null = unknown.
         hoped: mean forecast success if it had served every call of the day.
         slot_price_usd: what one more slot would have saved at the last decisions (their largest).
+        explored: what calls given to it by chance have told; null while none was judged.
     """
 
     model: str
@@ -54,6 +70,7 @@ class ModelView(View):
     realised: Rate | None
     hoped: float | None
     slot_price_usd: float
+    explored: ExploredView | None = None
 
 
 class WindowView(View):
@@ -66,6 +83,8 @@ class WindowView(View):
         realised: mean of the verdicts, of the calls that have one.
         judged_promised: mean success promised on just those calls.
         verdict_share: share of the calls that have a verdict.
+        far_share: share of the forecast calls that lay far from all history.
+        limited: calls that a limit kept from the model that their price would have chosen.
     """
 
     name: str
@@ -80,6 +99,8 @@ class WindowView(View):
     judged_promised: float | None
     mean_wait_s: float | None
     mean_decision_s: float | None
+    far_share: float | None = None
+    limited: int = 0
 
 
 class AlarmView(View):
@@ -120,6 +141,7 @@ class EdgeView(View):
         history: records in the history, null while it is not open.
         history_note: why it is not open.
         floors_from: `verdicts` once the history has enough of them, else `priors`.
+        certificates: where floors are certified, a sentence about each.
     """
 
     mode: str
@@ -132,6 +154,7 @@ class EdgeView(View):
     history_note: str | None = None
     embedder: str | None = None
     floors_from: str = "priors"
+    certificates: list[str] = []
     observed: ObservedView | None = None
 
 

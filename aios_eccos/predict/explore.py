@@ -115,6 +115,40 @@ class Estimate:
     effective: float
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """What an estimate takes of n calls: sums, so that they can be kept and added up.
+
+    Attributes:
+        able: calls that could have explored the model.
+        forecast, forecast2: of its forecasts f, and of their squares, over all calls.
+        weight, weight2: of w = 1 / propensity, and of its square, over explored calls with outcome.
+        mend, mend2, both: of w (outcome - f), of its square, and of f times it, over the same.
+    """
+
+    n: float
+    able: float
+    forecast: float
+    forecast2: float
+    weight: float
+    weight2: float
+    mend: float
+    mend2: float
+    both: float
+
+    def estimate(self) -> Estimate:
+        """Doubly robust mean success (Dudik et al. 2011, equation 2).
+
+        Calls that could not explore are taken to be off by as much as those that could.
+        """
+        scale = self.n / max(self.able, 1.0)
+        value = (self.forecast + scale * self.mend) / self.n
+        squares = self.forecast2 + 2 * scale * self.both + scale**2 * self.mend2
+        variance = max(squares / self.n - value**2, 0.0) * self.n / max(self.n - 1, 1.0)
+        error = float(np.sqrt(variance / self.n)) if self.n > 1 else float("nan")
+        return Estimate(value, error, self.weight**2 / self.weight2 if self.weight2 else 0.0)
+
+
 def doubly_robust(forecast: FloatArray, outcome: FloatArray, propensity: FloatArray) -> Estimate:
     """Doubly robust mean success of one model over n calls (Dudik et al. 2011, equation 2).
 
@@ -133,13 +167,17 @@ def doubly_robust(forecast: FloatArray, outcome: FloatArray, propensity: FloatAr
         raise ValueError("no calls to estimate from")
     if not np.all((propensity[seen] > 0) & (propensity[seen] <= 1)):
         raise ValueError("an explored outcome has no propensity in (0, 1]")
-    able = max(int((~np.isnan(propensity)).sum()), 1)
     weight = np.zeros(len(forecast))
     weight[seen] = 1.0 / propensity[seen]
-    # Calls that could not explore are taken to be off by as much as those that could.
-    correction = weight * (np.nan_to_num(outcome) - forecast) * (len(forecast) / able)
-    terms = forecast + correction
-    total, squares = float(weight.sum()), float((weight**2).sum())
-    n = len(terms)
-    error = float(terms.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return Estimate(float(terms.mean()), error, total**2 / squares if squares else 0.0)
+    mend = weight * (np.nan_to_num(outcome) - forecast)
+    return Sums(
+        n=len(forecast),
+        able=float((~np.isnan(propensity)).sum()),
+        forecast=float(forecast.sum()),
+        forecast2=float((forecast**2).sum()),
+        weight=float(weight.sum()),
+        weight2=float((weight**2).sum()),
+        mend=float(mend.sum()),
+        mend2=float((mend**2).sum()),
+        both=float((forecast * mend).sum()),
+    ).estimate()

@@ -14,7 +14,7 @@ from aios_eccos.observe.steer import controlled, steer_judged, steer_settled
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.verdicts import alarm_of
 from aios_eccos.policy import shift_name
-from aios_eccos.predict.control import ControlledPrice
+from aios_eccos.predict.control import BOOST, ControlledPrice
 from aios_eccos.predict.floor import PriceBook
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -72,6 +72,7 @@ class Steered:
         self.settings = parse_settings({"quality_floor": 0.8, **settings})
         self.knowledge = SimpleNamespace(book=book)
         self.controlled = frozenset({""})
+        self.alarmed: frozenset[str] = frozenset()
 
 
 def test_a_judged_call_moves_the_price_by_floor_minus_outcome(store) -> None:
@@ -89,6 +90,7 @@ def test_calls_that_no_price_chose_move_nothing(store) -> None:
         replace(trace, floor=None),
         replace(trace, floor=0.9),
         replace(trace, failure="500"),
+        replace(trace, status="explored"),
         replace(trace, policy="other/*"),
     ):
         steer_settled([odd], Steered(), store)
@@ -110,6 +112,16 @@ def test_the_way_back_from_an_end_does_not_grow(store) -> None:
         steer_settled([slack] * 10, router, store)
     start = ControlledPrice.start(curve, 0.8)
     assert shift(store) == pytest.approx(math.log(start.least / start.price))
+
+
+def test_steps_are_larger_while_the_alarm_of_that_floor_is_raised(store) -> None:
+    router = Steered()
+    router.alarmed = frozenset({"other/*"})
+    steer_judged(make_trace(promised=0.75), 0.0, router, store)
+    assert shift(store) == pytest.approx(ETA * 0.75)
+    router.alarmed = frozenset({""})
+    steer_judged(make_trace(promised=0.75), 0.0, router, store)
+    assert shift(store) == pytest.approx(ETA * 0.75 * (1 + BOOST))
 
 
 def test_another_floor_starts_anew(store) -> None:
