@@ -27,6 +27,8 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _DISPLAY = re.compile(r"(?:\\\[|\$\$)(.*?)(?:\\\]|\$\$)", re.DOTALL)
+#: Words in LaTeX's math: what stands in the braces is meant.
+WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|mbox)\{([^{}]*)\}")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from aios_eccos.collect.extract import TAIL, candidates, split_thinking
+from aios_eccos.collect.extract import TAIL, WRAPPED, candidates, split_thinking
 from aios_eccos.collect.maths import equal
 from aios_eccos.collect.numbers import Number, numbers_in, parse_whole, plain, same
 from aios_eccos.collect.questions import LETTERS, Question
@@ -27,7 +27,6 @@ LAST_NUMBER = 2_000
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 #: What makes another number of a number; as private characters they outlast `_norm`.
 _KEPT = re.compile(r"(?<=\d)\.(?=\d)|(?<![\w-])-(?=\d)")
-_WRAPPED = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\{([^{}]*)\}")
 #: `B)`, `(b)`, `B. ...`, or nothing but the letter.
 _LABEL = re.compile(r"\(([A-Ja-j])\)|([A-Ja-j])\)|([A-J])[.:](?=\s|$)|\[?([A-Ja-j])[\].]?$")
 #: A letter that begins an answer, but no word and no sentence ("A good ...", "I think ...").
@@ -81,7 +80,7 @@ def _labelled(question: Question, answer: str) -> str | None:
 
 
 def _bare(answer: str) -> str:
-    return _WRAPPED.sub(r"\1", answer).strip(" \t\n*_`\"'$\\")
+    return WRAPPED.sub(r"\1", answer).strip(" \t\n*_`\"'$\\")
 
 
 def _last_letter(question: Question, text: str) -> str | None:
@@ -140,7 +139,7 @@ def _span(found: re.Match[str]) -> str:
 def _exact(question: Question, text: str) -> bool:
     wanted = {_norm(answer) for answer in (question.answer, *question.aliases)}
     given = [text[-TAIL:] if len(text) <= TAIL else "", next(candidates(text), "")]
-    given = [_WRAPPED.sub(r"\1", answer) for answer in given]
+    given = [WRAPPED.sub(r"\1", answer) for answer in given]
     return any(_norm(answer) in wanted for answer in given if answer.strip())
 
 

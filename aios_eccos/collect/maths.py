@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import re
 
+from aios_eccos.collect.extract import WRAPPED
 from aios_eccos.collect.numbers import parse_whole, same
 
 #: Longer expressions are no final answers; they are compared as text alone.
 MAX_SYMBOLIC = 400
 
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad\b|~|\s")
-_DROPPED = re.compile(r"\\left|\\right|\^\{?\\circ\}?|°|\\?\$|\\?%")
+_DELIMITERS = re.compile(r"^(?:\\\(|\\\[|\$\$?)|(?:\\\)|\\\]|\$\$?)$")
+_DEGREES = re.compile(r"\^\{?\\circ\}?|°")
+_DROPPED = re.compile(r"\\left|\\right|\\?\$|\\?%")
 _UNIT = re.compile(r"(?<=[\d})])\s{0,9}\\(?:text|mathrm|textrm|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$")
 _UNIT_SPACED = re.compile(r"\\(?:text|mbox)\{\s[^{}]*\}(?:\^\{?\d\}?)?$")
-_WORDS = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|mbox)\{([^{}]*)\}")
 _LABEL = re.compile(r"^[A-Za-z]\w?\s{0,9}=\s{0,9}(?=[^=]*$)")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
 def normalize(expression: str) -> str:
     """The expression in the one form that MATH compares."""
-    text = expression.strip().removesuffix(".").strip().removeprefix("\\(").removesuffix("\\)")
-    text = re.sub(r"\\[dtc]frac", r"\\frac", text.replace("\\\\", "\\").replace("{,}", ","))
+    text = re.sub(
+        r"\\[dtc]frac", r"\\frac", _bare(expression).replace("\\\\", "\\").replace("{,}", ",")
+    )
     text = _DROPPED.sub("", text.replace("\\!", ""))
     text = _UNIT.sub("", _UNIT_SPACED.sub("", text.strip()))
-    text = _SPACES.sub("", _LABEL.sub("", _WORDS.sub(r"\1", text)))
+    text = _SPACES.sub("", _LABEL.sub("", WRAPPED.sub(r"\1", text)))
     text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
     text = re.sub(r"\\sqrt(\w)", r"\\sqrt{\1}", text)
     text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
@@ -59,12 +62,11 @@ def _symbolically_equal(reference: str, answer: str) -> bool:
     from math_verify import parse, verify
 
     # The sandbox has the time limit; math-verify's own one needs signals and whole seconds.
-    sides = [parse(f"${_inner(side)}$", parsing_timeout=None) for side in (reference, answer)]
+    sides = [parse(f"${_bare(side)}$", parsing_timeout=None) for side in (reference, answer)]
     return bool(verify(sides[0], sides[1], timeout_seconds=None))
 
 
-def _inner(expression: str) -> str:
-    """Without the delimiters and the dropped signs; what remains is handed on as it is."""
+def _bare(expression: str) -> str:
+    """Without delimiters, full stop and signs of degrees."""
     text = expression.strip().removesuffix(".").strip()
-    text = re.sub(r"^(?:\\\(|\\\[|\$\$?)|(?:\\\)|\\\]|\$\$?)$", "", text)
-    return re.sub(r"\^\{?\\circ\}?|°", "", text).strip()
+    return _DEGREES.sub("", _DELIMITERS.sub("", text)).strip()

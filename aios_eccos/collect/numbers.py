@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
+from aios_eccos.collect.extract import WRAPPED
+
 #: Relative and absolute difference that a rounded decimal may have; integers must be equal.
 CLOSE = Fraction(1, 1_000_000)
 
@@ -49,7 +51,7 @@ def plain(text: str) -> str:
     text = text.replace("\u2212", "-").replace("\u2013", "-").replace("\u2044", "/")
     text = text.replace("{,}", ",").replace("\\%", "%")
     text = re.sub(r"\\[!,;: ]|[$€£¥]|\\(?=\$)", "", text)
-    text = re.sub(r"\\(?:text|mathrm|textbf|mathbf)\{([^{}]*)\}", r" \1", text)
+    text = WRAPPED.sub(r" \1", text)
     text = re.sub(r"(?<=\d)(?=\\[dtc]?frac)", " ", text)
     text = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", text)
     return _POWER_OF_TEN.sub(lambda m: f"e{m[1] or m[2]}", text)

@@ -1,8 +1,10 @@
 """Sandbox: grading in a child process that has little time and memory.
 
 A model's answer may be hostile or just odd: a tower of powers, a schema's pattern that backtracks
-for ever. An alarm that the child sets before each answer ends it wherever it is, also within C
-code; its memory is limited; and it ends with this process. An answer that ends the child is wrong.
+for ever. The child imports what grading needs and forks a worker, which sets an alarm before each
+answer: that ends it wherever it is, also within C code, and the child forks the next one, which
+need not import anything again. Memory is limited; and both end with this process. An answer that
+ends its worker is wrong.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import select
 import signal
 import subprocess
@@ -32,6 +35,8 @@ LIMIT_S = 1.0
 START_S = 60.0
 MEMORY_BYTES = 2 << 30
 ROOT = Path(__file__).parents[2]
+#: What the child says before the code that a worker ended with.
+_ENDED = b"ended "
 _RUN = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import serve; serve()"
 
 
@@ -74,14 +79,19 @@ class Sandbox:
             reply = self._ask(json.dumps(job).encode() + b"\n")
             if reply in (b"0\n", b"1\n"):
                 return reply == b"1\n"
-            code = self._end()
-            self._start()
+            if reply.startswith(_ENDED):
+                code = int(reply.removeprefix(_ENDED))
+            else:
+                code = self._end()
+                self._start()
         why = "took too long" if code == -signal.SIGALRM else f"ended its grader ({code})"
         log.warning("an answer to question %r %s: wrong", question.id, why)
         return False
 
     def _ask(self, job: bytes) -> bytes:
         child = self._child
+        if child.poll() is not None:  # its worker may live on, until its stdin ends
+            return b""
         assert child.stdin is not None
         assert child.stdout is not None
         try:
@@ -95,7 +105,7 @@ class Sandbox:
             child.stdin.flush()
         except BrokenPipeError:
             return b""
-        # The alarm is the child's own; the time given here only guards against one that is stopped.
+        # The alarm is the worker's own; the time here only guards against one that is stopped.
         return _line(child.stdout, self.limit_s + START_S)
 
     def _start(self) -> None:
@@ -118,7 +128,7 @@ def _line(pipe: IO[bytes], timeout_s: float) -> bytes:
 
 
 def serve() -> None:
-    """The child: grade one job after the other until stdin ends."""
+    """The child: fork workers until stdin ends, and tell by which signal each ended before."""
     import resource
 
     limit_s, *wanted = sys.argv[2:]
@@ -127,14 +137,30 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     if wanted:
         import math_verify  # noqa: F401
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    _say("ready")
+    while True:
+        worker = os.fork()
+        if not worker:
+            _work(float(limit_s))
+            return
+        code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
+        if not code:
+            return
+        _say(f"{_ENDED.decode()}{code}")
+
+
+def _work(limit_s: float) -> None:
+    """A worker: grade one job after the other until stdin ends."""
     while line := sys.stdin.buffer.readline():
         job = json.loads(line)
         question = Question(**job["question"])
         # The default action of the alarm ends the process.
-        signal.setitimer(signal.ITIMER_REAL, float(limit_s))
+        signal.setitimer(signal.ITIMER_REAL, limit_s)
         right = grade(question, job["content"])
         signal.setitimer(signal.ITIMER_REAL, 0)
-        sys.stdout.write("1\n" if right else "0\n")
-        sys.stdout.flush()
+        _say("1" if right else "0")
+
+
+def _say(word: str) -> None:
+    sys.stdout.write(word + "\n")
+    sys.stdout.flush()

@@ -67,6 +67,13 @@ def test_a_bomb_takes_the_whole_limit_and_the_next_answer_is_graded(sandbox):
     assert sandbox.grade(MATH, r"$\boxed{\sin(\pi/6)}$")
 
 
+def test_a_bomb_after_a_bomb_waits_for_no_import(hasty):
+    child = hasty._child.pid
+    for _ in range(3):
+        wrong_in_time(hasty, MATH, r"$\boxed{9^{9^{9^{9}}}}$")
+    assert hasty._child.pid == child
+
+
 def test_a_pattern_that_backtracks_for_ever(sandbox, caplog):
     wrong_in_time(sandbox, JSON, '"' + "a" * 60 + '!"')
     assert "'j' took too long" in caplog.text
