@@ -24,6 +24,7 @@ TARGETS = frozenset(
         "aios.scheduler.fifo_scheduler",
         "aios.scheduler.rr_scheduler",
         "aios.syscall.syscall",
+        "aios.tool.manager",
     }
 )
 

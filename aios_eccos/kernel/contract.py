@@ -114,7 +114,7 @@ POINTS = (
         "aios/tool/manager.py",
         "ToolManager",
         "names",
-        ("cleanup", "mcp_server_process"),
+        ("_start_mcp_server", "cleanup", "mcp_server_process"),
         "its tool server is ended with the kernel",
     ),
     Point("aios/scheduler/rr_scheduler.py", "", "names", ("RRScheduler",), "replaced too"),

@@ -208,9 +208,32 @@ def _patch_executor(module: Any) -> None:
     stock.execute_request = execute_request
 
 
+def _patch_tools(module: Any) -> None:
+    from aios_eccos.locate import state_dir_of
+
+    from .scheduler import EccosScheduler
+
+    stock = module.ToolManager
+    start = stock._start_mcp_server
+
+    def _start_mcp_server(self: Any) -> None:
+        start(self)
+        server = self.mcp_server_process
+        if server is None or not wanted():
+            return
+        try:
+            home = Path(config_path()).resolve().parents[2]
+            EccosScheduler.eccos_tool_servers.add(state_dir_of(home), server)
+        except OSError as error:  # then a kill leaves it running, no more
+            log.warning("AIOS's tool server could not be noted: %s", error)
+
+    stock._start_mcp_server = _start_mcp_server
+
+
 _PATCHES: dict[str, Callable[[Any], None]] = {
     "aios.llm_core.adapter": _patch_adapter,
     "aios.scheduler.fifo_scheduler": _patch_fifo,
     "aios.scheduler.rr_scheduler": _patch_rr,
     "aios.syscall.syscall": _patch_executor,
+    "aios.tool.manager": _patch_tools,
 }

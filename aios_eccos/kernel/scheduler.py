@@ -68,7 +68,7 @@ class EccosScheduler(_Stock):
             before, EccosScheduler._current = EccosScheduler._current, self
         if before is not None:
             before.retire(self)
-        self._note_tool_server()
+        type(self).eccos_tool_servers.keep(getattr(self.tool_manager, "mcp_server_process", None))
         for work in (
             self.process_llm_requests,
             self.process_memory_requests,
@@ -79,13 +79,6 @@ class EccosScheduler(_Stock):
             self.processing_threads[work.__name__] = thread
             thread.start()
         type(self).eccos_attach(self)
-
-    def _note_tool_server(self) -> None:
-        server = getattr(self.tool_manager, "mcp_server_process", None)
-        try:
-            self.eccos_tool_servers.add(self.llm.eccos_config.location.state_dir, server)
-        except OSError as error:  # then a kill leaves it running; calls are served all the same
-            log.warning("AIOS's tool server could not be noted: %s", error)
 
     def stop(self) -> None:
         """Refuse calls from now on. The queues stay read: nobody may wait in them for ever."""

@@ -18,6 +18,7 @@ from typing import Any
 
 from aios_eccos.engine import Engine
 from aios_eccos.locate import Config
+from aios_eccos.predict.query_text import TemplateFilter
 from aios_eccos.values import Answer, Failure, Query, Settled
 
 from . import terminal
@@ -70,6 +71,7 @@ class Serving:
         self._in_flight: dict[str, Ticket] = {}
         self._mode = "route"
         self.sessions = Sessions()
+        self.templates = TemplateFilter()
         self.shadow = Shadow()
         self.settled = 0
         self.failed = 0
@@ -154,6 +156,8 @@ class Serving:
         caller: Caller | None = getattr(syscall, "eccos_caller", None)
         try:
             query = read_query(syscall.agent_name, syscall.query, adapter.available_llm_names)
+            # What an agent wraps every question in says nothing of this one.
+            query = replace(query, text=self.templates.question(query.agent, query.text))
         except Refused as refusal:
             response = adapter.eccos_response(
                 response_message=None,

@@ -94,6 +94,7 @@ def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
         embedder=None if embedder is None else ("ready" if embedder.ready else "loading"),
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
         observed=ObservedView(**known["observed"]),
+        certificates=engine.certificates,
     )
 
 

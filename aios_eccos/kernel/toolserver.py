@@ -36,23 +36,33 @@ class ToolServers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._living: list[subprocess.Popen[Any]] = []
+        self._in_force: subprocess.Popen[Any] | None = None
         self._note: Path | None = None
 
-    def add(self, state_dir: Path, server: subprocess.Popen[Any] | None) -> None:
-        """End what kernels that are gone have left, and note a server of ours, if it runs."""
+    def add(self, state_dir: Path, server: subprocess.Popen[Any]) -> None:
+        """Note a server that has just been started; end what killed kernels have left.
+
+        And what refreshes that failed have left: every server of ours that is not in force.
+        """
         clear(state_dir)
         with self._lock:
             if self._note is None:
                 atexit.register(self.end)
             self._note = folder_of(state_dir) / f"{socket.gethostname()}-{os.getpid()}.json"
-            # Those of before a refresh are being ended beside this.
-            known = [*self._living, *([server] if server is not None else [])]
-            self._living = [each for each in dict.fromkeys(known) if each.poll() is None]
+            left = [each for each in self._living if each is not self._in_force]
+            self._living = [each for each in self._living if each.poll() is None] + [server]
             names = {str(each.pid): identity(each.pid) for each in self._living}
             private_dir(self._note.parent)
             part = self._note.with_suffix(".part")
             part.write_text(json.dumps({"kernel": identity(os.getpid()), "servers": names}))
             part.replace(self._note)
+        for each in left:
+            _end_child(each)
+
+    def keep(self, server: subprocess.Popen[Any] | None) -> None:
+        """This one is in force now; the one before is AIOS's own clean-up's to end."""
+        with self._lock:
+            self._in_force = server
 
     def end(self) -> None:
         """End them all; idempotent."""
@@ -60,7 +70,7 @@ class ToolServers:
             living, self._living = self._living, []
             note, self._note = self._note, None
         for server in living:
-            _end(server.send_signal, lambda each=server: each.poll() is None)  # type: ignore[misc]
+            _end_child(server)
         if note is not None:
             atexit.unregister(self.end)
             note.unlink(missing_ok=True)
@@ -120,6 +130,10 @@ def _listed(pid: int) -> str | None:
         state, _, rest = shown.strip().partition(" ")
         return rest.strip() if state and not state.startswith("Z") else None
     return None
+
+
+def _end_child(server: subprocess.Popen[Any]) -> None:
+    _end(server.send_signal, lambda: server.poll() is None)
 
 
 def _end_noted(pid: int, known: str) -> bool:

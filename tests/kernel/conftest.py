@@ -144,6 +144,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
         running.serving.close(grace_s=0.5)
         running.scheduler.retire(None)
+        running.scheduler.eccos_tool_servers.end()
     os.chdir(before)
     for entry in path:
         sys.path.remove(entry)

@@ -354,6 +354,22 @@ def test_refreshes_leave_no_threads_and_one_scheduler(fresh: Any) -> None:
     assert fresh.launch.active_components["scheduler"] is fresh.scheduler
 
 
+def test_one_tool_server_runs_after_any_number_of_refreshes(fresh: Any) -> None:
+    servers = [fresh.scheduler.tool_manager.mcp_server_process]
+    for _ in range(3):
+        fresh.refresh()
+        servers.append(fresh.scheduler.tool_manager.mcp_server_process)
+    with pytest.raises(Exception, match=r".+"):
+        fresh.refresh(quality_flor=1)  # AIOS has started another by the time that it gives up
+    fresh.refresh()
+    servers.append(fresh.scheduler.tool_manager.mcp_server_process)
+    for server in servers[:-1]:
+        server.wait(5)
+    assert servers[-1].poll() is None
+    (note,) = (fresh.serving.config.location.state_dir / "kernels").iterdir()
+    assert str(servers[-1].pid) in note.read_text()
+
+
 def test_a_refresh_that_does_not_validate_leaves_the_old_configuration_in_force(
     fresh: Any,
 ) -> None:

@@ -95,9 +95,25 @@ def test_a_refresh_notes_the_new_one_and_forgets_the_one_that_has_ended(
     servers.add(tmp_path, sleeper)
     (file,) = folder_of(tmp_path).iterdir()
     assert list(json.loads(file.read_text())["servers"]) == [str(sleeper.pid)]
-    servers.add(tmp_path, None)
     servers.end()
     assert sleeper.poll() is not None
+
+
+def test_what_a_failed_refresh_left_ends_with_the_next_and_the_one_in_force_stays(
+    tmp_path: Path, sleeper: subprocess.Popen[Any]
+) -> None:
+    servers = ToolServers()
+    servers.add(tmp_path, sleeper)
+    servers.keep(sleeper)
+    failed = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    servers.add(tmp_path, failed)
+    assert failed.poll() is None, "nobody knows yet that it fails"
+    third = subprocess.Popen([sys.executable, "-c", SLEEPER])
+    servers.add(tmp_path, third)
+    assert failed.poll() is not None
+    assert sleeper.poll() is None
+    servers.end()
+    assert third.poll() is not None
 
 
 def test_the_next_start_ends_what_a_killed_kernel_left(tmp_path: Path) -> None:
