@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..evaluate.report import Results, Table
     from ..evaluate.robustness import Robustness
     from ..evaluate.run import Wanted
+    from ..evaluate.stream import Streams
     from ..values import Model
 
 #: Robustness is measured at this share of the way from the cheapest to the best single model.
@@ -205,15 +206,20 @@ def _measure(
     from ..evaluate.report import Results
     from ..evaluate.run import evaluate as play
     from ..evaluate.run import steps
+    from ..evaluate.stream import streams
     from ..evaluate.summary import summarize
 
     found: list[Trial] = []
     tough: list[Robustness] = []
+    told: list[Streams] = []
+    floors = [s.value for s in wanted.asked if s.name == "floor" and s.value is not None]
     with _progress(steps(wanted, dataset)) as advance:
 
         def inspect(split: int, problem: Problem) -> None:
             if whole or "lagrangian" in wanted.strategies:
                 found.extend(trials(problem, split))
+            if wanted.plan.stream:
+                told.append(streams(problem, split, floors))
             if whole and split == wanted.splits[0]:
                 tough.append(_robustness(dataset, models, embedder, wanted, folder, problem))
 
@@ -227,6 +233,7 @@ def _measure(
         summary=summarize(rows, names),
         optimizers=tuple(summarize_trials(found)),
         robustness=tough[0] if tough else None,
+        streams=tuple(told),
     )
 
 

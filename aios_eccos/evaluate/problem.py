@@ -27,6 +27,7 @@ class Problem:
         spent: (n, m) dollars that each answer really cost.
         curve: what each price of success promises and realises on history.
         past_success, past_forecast_cost: (N', m) unseen forecasts of the history behind it.
+        past_outcomes: (N', m) correctness of the same rows, NaN = missing.
         limits: (m,) rows that a model may get of one batch; None = no limits.
         batch: rows assigned together.
         stream: whether rows arrive one batch after another and outcomes are seen in between.
@@ -45,6 +46,7 @@ class Problem:
     curve: PriceCurve
     past_success: FloatArray
     past_forecast_cost: FloatArray
+    past_outcomes: FloatArray
     limits: IntArray | None
     batch: int
     stream: bool

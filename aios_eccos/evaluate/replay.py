@@ -182,6 +182,7 @@ def _assemble(
         curve=curve,
         past_success=told.past_success,
         past_forecast_cost=past_cost,
+        past_outcomes=told.past_correctness,
         limits=limits,
         batch=batch,
         stream=plan.stream,

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .compare import OptimizerRow
-from .metrics import Estimate
+from .metrics import Estimate, estimate
 from .replay import Played
 from .robustness import Robustness
+from .stream import BATCHES, Streams
 from .summary import HEADLINE_COST, At, Line, Summary
 
 
@@ -32,6 +33,7 @@ class Results:
         models: m names, naming the shares' columns.
         optimizers: the paper's optimizer beside ours; empty if that was not measured.
         robustness: None if it was not measured.
+        streams: what it costs that calls come a few at a time, by split; empty without a stream.
     """
 
     models: tuple[str, ...]
@@ -39,6 +41,7 @@ class Results:
     summary: Summary
     optimizers: tuple[OptimizerRow, ...] = ()
     robustness: Robustness | None = None
+    streams: tuple[Streams, ...] = ()
 
 
 def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +63,12 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
         "best_single": summary.best,
         "threshold": None if headline is None else _clean(asdict(headline)),
         "optimizers": [_clean(asdict(row)) for row in results.optimizers],
+        "streams": [
+            _clean({"split": s.split, "rows": part, "rule": rule, "batch": batch, "ratio": ratio})
+            for s in results.streams
+            for part, found in (("test", s.test), ("history", s.history))
+            for (rule, batch), ratio in found.items()
+        ],
         "robustness": None if results.robustness is None else _clean(asdict(results.robustness)),
     }
 
@@ -101,6 +110,8 @@ def tables(results: Results, asked: Sequence[float]) -> list[Table]:
         found.append(headline_table(results.summary))
     if results.optimizers:
         found.append(optimizers_table(results.optimizers))
+    if results.streams:
+        found.append(streams_table(results.streams))
     if results.robustness is not None:
         found.append(robustness_table(results.robustness))
     return found
@@ -204,6 +215,29 @@ def optimizers_table(found: Sequence[OptimizerRow]) -> Table:
         "success below the floor; over: calls above a limit, mean; ms: per batch."
     )
     return Table("The paper's dual ascent and our optimizer", heads, rows, note)
+
+
+def streams_table(found: Sequence[Streams]) -> Table:
+    """Cost beside one batch where calls come a few at a time."""
+
+    def mean(parts: Sequence[Mapping[tuple[str, int | None], float]], key: Any) -> str:
+        return _ratio(estimate([part[key] for part in parts if key in part]))
+
+    test, history = [s.test for s in found], [s.history for s in found]
+    rows = tuple(
+        (
+            "all" if batch is None else f"{batch}",
+            *(mean(part, (rule, batch)) for part in (test, history) for rule in ("price", "floor")),
+        )
+        for batch in (*BATCHES, None)
+    )
+    heads = ("batch", "at history's price", "floor per batch", "price (history)", "floor (history)")
+    note = (
+        "Cost beside the one-batch assignment of the same forecasts, at equal realised success, "
+        "geometric mean over floors; no limits, no outcomes seen. history: half of it, priced on "
+        "the other half."
+    )
+    return Table("Calls as they come", heads, rows, note)
 
 
 def robustness_table(found: Robustness) -> Table:

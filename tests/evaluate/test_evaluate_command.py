@@ -182,6 +182,10 @@ def test_a_stream_under_limits_in_recorded_order(command):
     assert over["eccos"] == 0
     assert over["single:cheap"] > 0
     assert (body["mode"], body["order"]) == ("stream", "recorded")
+    found = {(s["rows"], s["rule"], s["batch"]): s["ratio"] for s in body["streams"]}
+    assert found["test", "price", 1] == found["test", "price", None]
+    assert found["test", "floor", 1] > found["test", "price", 1]
+    assert ("history", "floor", 4) in found
 
 
 def test_missing_prices_are_said(command, files, tmp_path):
