@@ -13,21 +13,26 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
-from .errors import EccosError
+from .errors import ArtifactError, EccosError
 from .history.embedding import BackgroundEmbedder
 from .history.ingest import drain_inbox
 from .history.open import open_embedder, open_history
 from .history.store import HistoryStore
-from .locate import Config, private_dir
-from .policy import unreachable
+from .locate import Config, cache_dir, private_dir
+from .policy import certificate_words, certificates, unreachable
+from .predict.certify import Refusal, write_papers
 from .predict.pricing import price_table, with_facts
-from .router import Router
+from .predict.refit import Asked
+from .predict.upkeep import HeadUpkeep
+from .router import Knowledge, Router
 from .study import head_path, study
 from .values import Model, Settled
 from .workload.connect import open_workload
 
 log = logging.getLogger("aios_eccos.engine")
 
+#: Below the state folder: the certificates of the configured floors.
+CERTIFICATES = "certificates.json"
 #: Seconds between two looks at the inbox and at the history's growth.
 UPKEEP_S = 5.0
 #: The history is learnt from anew when it has changed and this many seconds have passed.
@@ -82,6 +87,9 @@ class Engine:
         self._stale = threading.Event()
         self._upkeep: threading.Thread | None = None
         self._warned: set[str] = set()
+        self._head = HeadUpkeep(head_path(state_dir))
+        #: Where floors are certified, a sentence about each.
+        self.certificates: list[str] = []
 
     def __enter__(self) -> Engine:
         try:
@@ -129,6 +137,7 @@ class Engine:
         self.dispatcher.stop()
         if self._upkeep is not None:
             self._upkeep.join(timeout=30)
+        self._head.close()
         if self.history is not None:
             self.history.close()
         self.workload.close()
@@ -143,12 +152,32 @@ class Engine:
             return
         settings = self.config.settings
         head = head_path(self.config.location.state_dir)
-        knowledge = study(self.history, self.embedder, settings, self.prices, head)
+        models = self.router.models
+        knowledge = study(self.history, self.embedder, settings, self.prices, head, models)
         self.router.knowledge = knowledge
         warnings = unreachable(knowledge.book, settings) if knowledge.book is not None else []
+        warnings += self._certify(knowledge)
         for warning in sorted(set(warnings) - self._warned):
             log.warning("%s", warning)
         self._warned = set(warnings)
+
+    def _certify(self, knowledge: Knowledge) -> list[str]:
+        """Keep the certificates of the configured floors; returns a sentence for each refused.
+
+        Raises:
+            ArtifactError: they cannot be written.
+        """
+        path = self.config.location.state_dir / CERTIFICATES
+        certifier, book = knowledge.certifier, knowledge.book
+        if certifier is None or book is None:
+            self.certificates = []
+            path.unlink(missing_ok=True)
+            return []
+        papers = certificates(certifier, book, self.config.settings)
+        self.certificates = [certificate_words(key, paper) for key, paper in papers.items()]
+        write_papers(path, papers)
+        refused = (isinstance(paper, Refusal) for paper in papers.values())
+        return [text for text, no in zip(self.certificates, refused, strict=True) if no]
 
     def take_inbox(self) -> None:
         """Add what other processes handed over; only the owner of an embedded history may."""
@@ -168,12 +197,26 @@ class Engine:
                 # Another process may have held it for a moment, or the server comes back.
                 self._tend(self._open_history)
                 continue
-            self._tend(self.take_inbox)
+            self._tend(self._routine)
             grown = self.history.version != learnt and time.monotonic() - at > RELEARN_S
             if grown or self._stale.is_set():
                 self._stale.clear()
                 learnt, at = self.history.version, time.monotonic()
                 self._tend(self.learn)
+
+    def _routine(self) -> None:
+        self.take_inbox()
+        history, settings = self.history, self.config.settings
+        if history is None or settings.history != "embedded" or settings.predictor == "retrieval":
+            return
+        strengths = {m.name: m.strength for m in self.router.models if m.strength is not None}
+        certified = settings.floor_mode == "certified"
+        asked = Asked(settings.embedder, str(cache_dir()), certified, strengths)
+        try:
+            if self._head.tend(history, asked):
+                self.learn()
+        except ArtifactError as error:
+            log.warning("the head is not fitted anew: %s", error)
 
     def _tend(self, work: Callable[[], None]) -> None:
         """Do a piece of upkeep; what goes wrong is said once, and calls go on."""

@@ -39,6 +39,7 @@ COMMANDS = {
     "collect": ("collect", "Prompt the configured models over questions, grade, record."),
     "import": ("importers", "Turn published benchmarks into records."),
     "train": ("train", "Fit the head on recorded answers or on the history."),
+    "certify": ("certify", "Certify a floor on records that nothing was fitted on."),
     "evaluate": ("evaluate", "Replay recorded answers under strategies, floors and limits."),
     "whatif": ("whatif", "Decide the kernel's recent calls again under other settings."),
     "evaluate-predictor": ("evaluate_predictor", "Measure forecasts and floors on unseen rows."),

@@ -10,14 +10,16 @@ calls are drawn like them and no limit changes the choices.
 from __future__ import annotations
 
 import json
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aios_eccos.errors import DataError
+from aios_eccos.errors import ArtifactError, DataError
 from aios_eccos.predict.floor import PriceBook, PriceCurve, choose
 from aios_eccos.values import FloatArray
 
@@ -136,6 +138,52 @@ def verify(raw: str) -> Certificate:
     if not passed or not falling or not fits or paper.price != paper.grid[passed - 1]:
         raise DataError("the certificate's claim does not follow from its counts")
     return paper
+
+
+#: Schema of a file of certificates.
+SCHEMA = "aios-eccos/certificates/1"
+
+
+def write_papers(path: Path, papers: Mapping[str, Certificate | Refusal]) -> None:
+    """Write certificates and refusals by what they are for, atomically.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        part.write_text(papers_json(papers), encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written: {error}") from error
+
+
+def papers_json(papers: Mapping[str, Certificate | Refusal]) -> str:
+    """The file's text."""
+    floors = {
+        key: {"certified": isinstance(paper, Certificate)} | asdict(paper)
+        for key, paper in papers.items()
+    }
+    return json.dumps({"schema": SCHEMA, "floors": floors}, indent=1) + "\n"
+
+
+def read_papers(raw: str) -> dict[str, Certificate | Refusal]:
+    """The papers of a file's text, each certificate recomputed (`verify`).
+
+    Raises:
+        DataError: it is no such file, or a claim does not follow from its counts.
+    """
+    try:
+        body = json.loads(raw)
+        floors = {key: dict(fields) for key, fields in body["floors"].items()}
+        if body["schema"] != SCHEMA:
+            raise ValueError(f"schema {body['schema']!r}, wanted {SCHEMA!r}")
+        return {
+            key: verify(json.dumps(fields)) if fields.pop("certified") else Refusal(**fields)
+            for key, fields in floors.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DataError(f"not a file of certificates: {error}") from error
 
 
 class Certifier:

@@ -1,8 +1,12 @@
 """Which text of an agent's call is forecast on.
 
 Agents wrap their question: instructions, a format, a list of tools. What the history holds is the
-bare question, and a wrapped one looks unlike all of it. The last user turn is taken (the kernel's
-edge does that), and from it the lines that the same agent sends with nearly every call.
+bare question, and a wrapped one looks unlike all of it. The last user turn is taken, and from it go
+the lines that the same agent sends with nearly every call. What is left is a call's `Query.text`:
+forecast on, embedded, learnt. System prompts, earlier turns and tool results are not read.
+
+Only hashes of lines are remembered, salted anew in every process, in memory, of the last texts of
+the last agents: some 20 MB where every text has `MAX_LINES` lines of its own, else far less.
 """
 
 from __future__ import annotations
@@ -12,13 +16,13 @@ import threading
 from collections import Counter, OrderedDict, deque
 
 #: Texts remembered per agent, as hashes of their lines; agents remembered.
-REMEMBERED, AGENTS = 32, 512
+REMEMBERED, AGENTS = 16, 128
 #: Texts of an agent from which on its template is told from its questions.
 ENOUGH = 4
 #: A line that stands in this share of the remembered texts belongs to the template.
 COMMON = 0.6
 #: Lines looked at in a text; what is further down is kept as it is.
-MAX_LINES = 400
+MAX_LINES = 200
 
 _LABEL = re.compile(
     r"\A\s*(?:#+\s*)?\**(?:question|task|problem|query|input|user|request)\**\s*:\**\s*", re.I
