@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LAST = 60
 #: Columns of the table of models beside its bars.
 BESIDE_BARS = 62
+#: Columns of the table of decisions beside the names of agent and model.
+BESIDE_NAMES = 62
+LEAST_NAME, MOST_NAME = 8, 24
 #: From this width on there is room for the reason of each decision.
 WIDE = 130
 
@@ -182,23 +185,26 @@ def _last(view: DecisionsView, rows: int, width: int) -> Table:
     from ..observe.text import cut, moment, money, percent, seconds
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
+    agent = min(max((width - BESIDE_NAMES) // 2, LEAST_NAME), MOST_NAME)
+    model = min(max(width - BESIDE_NAMES - agent, LEAST_NAME), MOST_NAME)
+    reason = width - BESIDE_NAMES - agent - model
     for name in ("time", "id", "agent", "model"):
-        table.add_column(name, no_wrap=True, overflow="ellipsis")
+        table.add_column(name, no_wrap=True)
     for name in ("promise", "cost", "waited"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True, overflow="ellipsis")
+    table.add_column("outcome", no_wrap=True)
     if width >= WIDE:
-        table.add_column("reason", no_wrap=True, overflow="ellipsis")
+        table.add_column("reason", no_wrap=True)
     for trace, verdict in list(zip(view.decisions, view.verdicts, strict=True))[:rows]:
         cells: list[RenderableType] = [
             moment(trace.at)[11:],
             trace.id,
-            Text(cut(trace.agent, 40)),
-            Text(trace.model or "-"),
+            Text(cut(trace.agent, agent)),
+            Text(cut(trace.model or "-", model)),
             percent(trace.promised),
             money(trace.cost_usd, trace.money),
             seconds(trace.waited_s),
-            Text(outcome(trace, verdict)),
+            Text(cut(outcome(trace, verdict), 8)),
         ]
-        table.add_row(*cells, *([Text(trace.reason)] if width >= WIDE else []))
+        table.add_row(*cells, *([Text(cut(trace.reason, reason))] if width >= WIDE else []))
     return table

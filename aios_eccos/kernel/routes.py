@@ -36,7 +36,8 @@ def add(app: Any, serving: Serving) -> None:
             None if token is None else token.get_secret_value(),
         )
         if reason is not None:
-            raise fastapi.HTTPException(status_code=403, detail=reason)
+            code, headers = (403, {}) if token is None else (401, {"WWW-Authenticate": "Bearer"})
+            raise fastapi.HTTPException(status_code=code, detail=reason, headers=headers)
 
     guard.__annotations__ = {"request": fastapi.Request}
 

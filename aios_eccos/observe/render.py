@@ -189,7 +189,7 @@ def last(view: DecisionsView) -> str:
     rows = [
         [
             trace.id,
-            moment(trace.at)[11:],
+            moment(trace.at)[11:16],
             trace.agent,
             trace.model or NONE,
             percent(trace.promised),
