@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from aios_eccos.config import parse_settings
+from aios_eccos.kernel import routes
 from aios_eccos.kernel.http import selection
 from aios_eccos.kernel.routes import refusal
 
@@ -65,3 +69,30 @@ def test_a_token_is_required_once_it_is_set() -> None:
     assert refusal(*far, "Bearer secret", "secret") is None
     for sent in (None, "Bearer wrong", "Basic secret", "Bearer "):
         assert refusal("127.0.0.1", "localhost", None, sent, "secret") is not None
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "status"),
+    [
+        (None, {}, 200),
+        (None, {"Origin": "http://evil.example"}, 403),
+        ("secret", {}, 401),
+        ("secret", {"Authorization": "Bearer wrong"}, 401),
+        ("secret", {"Authorization": "Bearer secret", "Origin": "http://evil.example"}, 200),
+    ],
+)
+def test_a_refused_request_is_told_what_is_missing(
+    token: str | None, headers: dict[str, str], status: int
+) -> None:
+    fastapi = pytest.importorskip("fastapi")
+    client = pytest.importorskip("fastapi.testclient")
+    app = fastapi.FastAPI()
+    settings = parse_settings({"http_token": token})
+    serving = SimpleNamespace(config=SimpleNamespace(settings=settings), mode="observe", engine=None)
+    routes.add(app, serving)  # type: ignore[arg-type]
+    answer = client.TestClient(app, base_url="http://localhost").post(
+        "/eccos/mode", json={"mode": "route"}, headers=headers
+    )
+    assert answer.status_code == status
+    assert ("Bearer" in answer.headers.get("WWW-Authenticate", "")) is (status == 401)
+    assert (serving.mode == "route") is (status == 200)
