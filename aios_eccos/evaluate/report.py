@@ -106,6 +106,8 @@ def _clean(value: Any) -> Any:
 def tables(results: Results, asked: Sequence[float]) -> list[Table]:
     """All tables; `asked` are the floors to show."""
     found = [floors_table(results.summary, asked), peers_table(results.summary)]
+    if any(at.strategy == "batch_robust" for at in results.summary.at):
+        found.insert(1, floors_table(results.summary, asked, "batch_robust"))
     if results.summary.headline is not None:
         found.append(headline_table(results.summary))
     if results.optimizers:
@@ -117,14 +119,15 @@ def tables(results: Results, asked: Sequence[float]) -> list[Table]:
     return found
 
 
-def floors_table(summary: Summary, asked: Sequence[float]) -> Table:
-    """What `eccos` makes of the floors and budgets that were asked for."""
+def floors_table(summary: Summary, asked: Sequence[float], strategy: str = "eccos") -> Table:
+    """What a strategy makes of the floors (`eccos`: and budgets) that were asked for."""
     ours = summary.ours[1] if summary.ours else None
     best = {at.value: at for at in summary.at if at.strategy == "clairvoyant"}
     rows = []
     for at in summary.at:
-        wanted = at.name == "budget" or any(_same(at.value, floor) for floor in asked)
-        if at.strategy != "eccos" or at.predictor != ours or not wanted:
+        budget = at.name == "budget" and strategy == "eccos"
+        wanted = budget or (at.name == "floor" and any(_same(at.value, f) for f in asked))
+        if at.strategy != strategy or at.predictor != ours or not wanted:
             continue
         seer = best.get(at.value)
         rows.append(
@@ -144,7 +147,7 @@ def floors_table(summary: Summary, asked: Sequence[float]) -> Table:
         "$ / 1000: dollars per 1,000 calls; seer: the least possible, true outcomes known; over: "
         "calls above a limit. A floor below the cheapest model's success is exceeded for free."
     )
-    return Table(f"eccos ({ours}): asked and realised", heads, tuple(rows), note)
+    return Table(f"{strategy} ({ours}): asked and realised", heads, tuple(rows), note)
 
 
 def peers_table(summary: Summary) -> Table:

@@ -18,7 +18,7 @@ from ..values import FloatArray, IntArray
 from .baselines import assignment, serve
 from .neighbors import WIDEST, linear_forecasts, nearest, plain_means
 from .problem import Picked, Problem, Setting, Strategy
-from .sweeps import budgets, floors, lambdas, value_of, weights
+from .sweeps import budgets, budgets_and_floors, floors, lambdas, value_of, weights
 
 #: MESS+: weight of cost against the queue, in usual costs.
 MESS_V = 3.0
@@ -77,7 +77,11 @@ def batch_robust(problem: Problem, setting: Setting) -> Picked:
 
     Success is the 10th percentile of bootstraps over 40 neighbors: with right and wrong answers
     that is a binomial quantile, taken exactly. Left out: GPU resources and the offline allocation
-    of instances. The batch programme with budget and concurrency limits is solved by our solver.
+    of instances. The batch programme with budget and concurrency limits is solved by our solver;
+    it takes a floor as well, put on that percentile instead of a corrected forecast. Costs are our
+    forecasts. The percentile itself gains nothing: beside the plain mean of the same 40 neighbors
+    it costs .99 x on math10 and 1.00 x on mixed4 at equal success (4 splits), and the same bound
+    taken off hybrid forecasts .99 and 1.00 to 1.02.
     """
 
     def quantile() -> FloatArray:
@@ -89,14 +93,18 @@ def batch_robust(problem: Problem, setting: Setting) -> Picked:
 
     success = problem.once("robust", quantile)
 
+    value = value_of(setting)
+    floor, budget = (value, None) if setting.name == "floor" else (None, value)
+
     def decide(rows: IntArray) -> IntArray:
         part = assignment(
-            problem, rows, success=success, cost=problem.cost, budget=value_of(setting)
+            problem, rows, success=success, cost=problem.cost, floor=floor, budget=budget
         )
         return solve(part).choice
 
     choice, rounds = serve(problem, decide)
-    return Picked(choice, rounds=rounds)
+    promised = float(success[np.arange(problem.n), choice].mean())
+    return Picked(choice, promised, rounds)
 
 
 def route_balance(problem: Problem, setting: Setting) -> Picked:
@@ -240,7 +248,9 @@ def _bandit_start(problem: Problem) -> tuple[Any, FloatArray]:
 STRATEGIES: tuple[Strategy, ...] = (
     Strategy("mess_plus", floors, mess_plus, forecasts=True, source="arXiv 2505.19947"),
     Strategy("port", budgets, port, forecasts=True, source="arXiv 2509.02718"),
-    Strategy("batch_robust", budgets, batch_robust, forecasts=True, source="arXiv 2603.26796"),
+    Strategy(
+        "batch_robust", budgets_and_floors, batch_robust, forecasts=True, source="arXiv 2603.26796"
+    ),
     Strategy("route_balance", weights, route_balance, forecasts=True, source="arXiv 2606.17949"),
     Strategy("avengers_pro", weights, avengers_pro, source="arXiv 2508.12631"),
     Strategy("irt", lambdas, item_response, source="arXiv 2506.01048"),

@@ -54,6 +54,11 @@ def budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
     return [Setting("budget", value) for value in sorted(mine | {float(b) for b in grid})]
 
 
+def budgets_and_floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The same, and the floors asked for."""
+    return [*budgets(problem, asked), *(s for s in asked if s.name == "floor")]
+
+
 def lambdas(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
     """Success per dollar, from where cost does not matter to where nothing else does."""
     return [Setting("lambda", float(1.0 / price)) for price in price_sweep(problem)[::-1]]
