@@ -88,7 +88,9 @@ def test_a_refused_request_is_told_what_is_missing(
     client = pytest.importorskip("fastapi.testclient")
     app = fastapi.FastAPI()
     settings = parse_settings({"http_token": token})
-    serving = SimpleNamespace(config=SimpleNamespace(settings=settings), mode="observe", engine=None)
+    serving = SimpleNamespace(
+        config=SimpleNamespace(settings=settings), mode="observe", engine=None
+    )
     routes.add(app, serving)  # type: ignore[arg-type]
     answer = client.TestClient(app, base_url="http://localhost").post(
         "/eccos/mode", json={"mode": "route"}, headers=headers
