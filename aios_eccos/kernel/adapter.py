@@ -40,6 +40,8 @@ class EccosAdapter(_Stock):
     eccos_check: Callable[[list[dict[str, Any]]], None]
     #: Cerebrum's LLMResponse and the OpenAI client's class; set by `hook`.
     eccos_response: Callable[..., Any]
+    #: Makes the router that AIOS would follow without us, None for its `sequential`; set by `hook`.
+    eccos_own_router: Callable[[list[Any]], Any]
     eccos_client: type
 
     def __init__(
@@ -56,6 +58,8 @@ class EccosAdapter(_Stock):
         super().__init__(llm_configs, api_key, log_mode, False, routing_strategy)
         self._eccos_clients: dict[int, Any] = {}
         self._eccos_lock = threading.Lock()
+        self._eccos_following = threading.Lock()
+        self._eccos_follows = False
         self._eccos_asking = 0
         self._eccos_retired = False
 
@@ -113,6 +117,20 @@ class EccosAdapter(_Stock):
         for client in clients:
             if isinstance(client, self.eccos_client) and hasattr(client, "close"):
                 client.close()
+
+    def follow(self) -> None:
+        """Make ready to choose as AIOS would: its `smart` strategy opens a store of its own."""
+        with self._eccos_following:
+            if self._eccos_follows:
+                return
+            self._eccos_follows = True
+            try:
+                self.router = self.eccos_own_router(self.llm_configs) or self.router
+            except Exception as error:  # noqa: BLE001 - AIOS's code, which may want the network
+                log.warning(
+                    "AIOS's strategy of before cannot be followed (%s); its sequential serves",
+                    type(error).__name__,
+                )
 
     def own_choice(self, asked: Any, query: Query) -> str:
         """The model that AIOS itself would take: its router's choice, else the first allowed."""

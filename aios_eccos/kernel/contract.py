@@ -175,6 +175,13 @@ POINTS = (
     ),
     Point("aios/config/config_manager.py", "", "names", ("config",), "the one configuration"),
     Point(
+        "aios/llm_core/routing.py",
+        "SmartRouting.__init__",
+        "call",
+        ("llm_configs", "bootstrap_url"),
+        "mode observe follows it where it was the strategy before",
+    ),
+    Point(
         "aios/llm_core/routing.py", "RouterStrategy", "absent", ("eccos",), "the name would clash"
     ),
     Point(

@@ -59,6 +59,25 @@ def _router_config() -> dict[str, Any]:
     return _manager().get_router_config() or {}
 
 
+def own_router(llm_configs: list[Any]) -> Any:
+    """The router that AIOS would follow without us; None where that is its `sequential`.
+
+    The strategy is that of before `enable`, or the file's own under `aios-eccos run`.
+    """
+    from .install import strategy_before
+
+    router = _router_config()
+    strategy = router.get("strategy")
+    if strategy == STRATEGY:
+        strategy = strategy_before(Path(config_path()).resolve().parents[2])
+    if strategy != "smart":
+        return None
+    routing = importlib.import_module("aios.llm_core.routing")
+    return routing.SmartRouting(
+        llm_configs=llm_configs, bootstrap_url=router.get("bootstrap_url", None)
+    )
+
+
 class _ConfigView:
     """AIOS's configuration as its LLMAdapter sees it: with a strategy that it knows."""
 
@@ -136,6 +155,7 @@ def _patch_adapter(module: Any) -> None:
             "__new__": new,
             "__module__": EccosAdapter.__module__,
             "eccos_check": check,
+            "eccos_own_router": staticmethod(own_router),
             "eccos_response": staticmethod(module.LLMResponse),
             "eccos_client": module.OpenAI,
         },

@@ -204,6 +204,13 @@ def note_of(aios_home: Path) -> Note | None:
     return _note(state_dir_of(aios_home.resolve()))
 
 
+def strategy_before(aios_home: Path) -> str | None:
+    """AIOS's strategy before `enable`; None where there was none, or nothing was enabled."""
+    note = note_of(aios_home)
+    written = yaml.safe_load(note.strategy) if note is not None and note.strategy else None
+    return written if isinstance(written, str) else None
+
+
 def _note(state: Path) -> Note | None:
     try:
         return Note(**json.loads((state / "enabled.json").read_text(encoding="utf-8")))

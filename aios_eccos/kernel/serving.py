@@ -45,13 +45,14 @@ class Ticket:
     """A call under way: the kernel's side and ours.
 
     Attributes:
-        allowed: what the agent allowed; in observe mode the query itself allows one model only.
+        query: what is served; in observe mode it allows AIOS's choice and nothing else.
+        asked: what the agent asked for.
     """
 
     syscall: Syscall
     query: Query
     caller: Caller | None
-    allowed: tuple[str, ...] | None
+    asked: Query
 
 
 class Serving:
@@ -103,6 +104,8 @@ class Serving:
 
     @mode.setter
     def mode(self, value: str) -> None:
+        if value == "observe" and self._adapter is not None:
+            self._adapter.follow()
         if value != self._mode:
             log.warning("mode: %s, before: %s", value, self._mode)
         self._mode = value
@@ -170,10 +173,10 @@ class Serving:
         if caller is not None and not caller.waits_for(query.id):
             settle(syscall, adapter.error_response(GONE, None))
             return
-        allowed = query.allowed
+        asked = query
         if self._mode == "observe":
-            query = replace(query, allowed=(adapter.own_choice(syscall.query, query),))
-        ticket = Ticket(syscall, query, caller, allowed)
+            query = _for_model(query, adapter.own_choice(syscall.query, query), engine)
+        ticket = Ticket(syscall, query, caller, asked)
         with self._lock:
             self._in_flight[query.id] = ticket
         future = engine.dispatcher.submit(query, lambda model, left: self._run(ticket, model, left))
@@ -258,6 +261,19 @@ class Serving:
                 self.shadow.compare(engine.router, ticket, settled)
         except Exception:  # the agent has its answer; bookkeeping must not end the thread
             log.exception("a settled call could not be recorded")
+
+
+def _for_model(query: Query, name: str, engine: Engine) -> Query:
+    """The query, to be served by one model, whatever that can: AIOS lets its server refuse."""
+    windows = {model.name: model.context_window for model in engine.router.models}
+    window = windows.get(name)
+    return replace(
+        query,
+        allowed=(name,),
+        needs=frozenset(),
+        input_tokens=query.input_tokens if window is None else min(query.input_tokens, window),
+        max_output_tokens=None,
+    )
 
 
 def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:

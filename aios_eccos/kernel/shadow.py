@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from aios_eccos.values import Settled
@@ -41,8 +41,7 @@ class Shadow:
         decision = settled.decision
         if decision is None or decision.model is None:
             return
-        open_query = replace(ticket.query, allowed=ticket.allowed)
-        (prospect,) = router.forecast([open_query])
+        (prospect,) = router.forecast([ticket.asked])
         routed = router.preferred(prospect)
         if routed is None:
             return

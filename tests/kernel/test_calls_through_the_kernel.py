@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from typing import Any
@@ -441,6 +442,74 @@ def test_observe_serves_the_choice_of_aios_and_counts_what_routing_would_do(fres
     assert fresh.serving.shadow.calls == calls_before + 1
     assert fresh.serving.shadow.same == 0
     assert fresh.ask(llms=["large", "small"]).response_message.startswith("large: ")
+
+
+class Last:
+    """In the place of AIOS's SmartRouting, whose store wants the network: the last model."""
+
+    def __init__(self, llm_configs: list[Any], bootstrap_url: Any) -> None:
+        if bootstrap_url == "broken":
+            raise OSError("no network")
+        self.count = len(llm_configs)
+
+    def get_model_idxs(self, selected: Any, queries: Any) -> list[int]:
+        return [self.count - 1 for _ in queries]
+
+
+@pytest.mark.parametrize(
+    ("before", "model"),
+    [("smart", "large"), ("'smart'", "large"), ("sequential", "small"), (None, "small")],
+)
+def test_observe_follows_the_strategy_of_before(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, before: str | None, model: str
+) -> None:
+    import aios.llm_core.routing
+
+    monkeypatch.setattr(aios.llm_core.routing, "SmartRouting", Last)
+    note = fresh.serving.config.location.state_dir / "enabled.json"
+    fields = {"python": "", "hook": "", "created": False, "before": "", "after": ""}
+    note.write_text(json.dumps({**fields, "strategy": before}))
+    try:
+        fresh.refresh(mode="observe")
+        assert fresh.ask().response_message.startswith(f"{model}: ")
+        fresh.refresh()
+        fresh.serving.mode = "observe"  # switched in the living kernel
+        assert fresh.ask().response_message.startswith(f"{model}: ")
+    finally:
+        note.unlink()
+
+
+def test_a_strategy_of_before_that_cannot_start_costs_no_answer(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import aios.llm_core.routing
+
+    monkeypatch.setattr(aios.llm_core.routing, "SmartRouting", Last)
+    note = fresh.serving.config.location.state_dir / "enabled.json"
+    fields = {"python": "", "hook": "", "created": False, "before": "", "after": ""}
+    note.write_text(json.dumps({**fields, "strategy": "smart"}))
+    config = fresh._config()
+    config["llms"]["router"] |= {"bootstrap_url": "broken"}
+    config["llms"]["router"]["eccos"]["mode"] = "observe"
+    try:
+        fresh.config = config
+        fresh.write_raw(config)
+        fresh.reload()
+        assert fresh.ask().response_message.startswith("small: ")
+        assert "cannot be followed" in caplog.text
+    finally:
+        note.unlink()
+
+
+def test_observe_serves_what_aios_would_whatever_the_model_can(fresh: Any) -> None:
+    config = fresh._config()
+    config["llms"]["router"]["eccos"]["mode"] = "observe"
+    config["llms"]["models"][0] |= {"context_window": 10, "abilities": []}
+    fresh.config = config
+    fresh.write_raw(config)
+    fresh.reload()
+    response = fresh.ask("x" * 400, message_return_type="json")
+    assert response.response_message.startswith("small: ")
 
 
 @pytest.mark.parametrize("index", [-1, 7, "raise", "short"])
