@@ -5,11 +5,18 @@ Verdicts go in directly by its owner, through the inbox by everyone else.
 
 from __future__ import annotations
 
-from aios_eccos.engine import Engine
+from typing import TYPE_CHECKING
+
 from aios_eccos.history.rows import encode_records
 from aios_eccos.values import Outcome, Record, Settled
 
 from .patient import Watched
+
+if TYPE_CHECKING:
+    from .engine import ObservedEngine
+
+#: Longest wait for the record of a call that has just been served, seconds.
+FLUSH_S = 3.0
 
 
 def live_record(settled: Settled) -> Record | None:
@@ -44,7 +51,7 @@ def live_record(settled: Settled) -> Record | None:
 
 
 def teach_verdict(
-    engine: Engine | None, workload: Watched, call: str, model: str, correctness: float
+    engine: ObservedEngine | None, workload: Watched, call: str, model: str, correctness: float
 ) -> bool:
     """Store a verdict (0..1) on what `model` did with a call; False: handed over, or unknown.
 
@@ -55,7 +62,9 @@ def teach_verdict(
     if history is not None and history.judge(call, model, correctness):
         return True
     if engine is not None and engine.config.settings.history != "embedded":
-        return False  # nobody empties the inbox of a history that is a server
+        # Nobody empties the inbox of a history that is a server: its record may be on its way.
+        known = history is not None and engine.recorder.flush(FLUSH_S)
+        return known and history is not None and history.judge(call, model, correctness)
     # A record without text carries a verdict; the owner finds it, or not, in its inbox.
     verdict = Record(call, "", 0, (Outcome(model, correctness=correctness),), source="live")
     workload.push_inbox([encode_records([verdict])])

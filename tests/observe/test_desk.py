@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 import pytest
-from observe_world import LARGE, SMALL, World, failing
+from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import DataError
 from aios_eccos.observe import tally
 from aios_eccos.observe.desk import Desk, Scope
-from aios_eccos.values import Answer, Failure
+from aios_eccos.values import Answer, Failure, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 
@@ -221,6 +222,24 @@ def test_a_verdict_that_the_history_does_not_know_yet_is_handed_over(world: Worl
     history.forget(agent="writer")
     assert not world.desk.feedback(trace.id, 1.0).learnt
     assert len(world.engine.workload.take_inbox(5)) == 1
+
+
+def test_a_verdict_on_a_server_waits_for_its_record(tmp_path: Path) -> None:
+    """It has no inbox: what the history does not know then, it would never learn."""
+    engine = make_engine(tmp_path, history="http://chroma:8000")
+    engine.start()
+    assert engine.wait_ready(20)
+    world = World(engine)
+    query = Query("0.2", input_tokens=50)
+    engine.dispatcher.submit(query, lambda m, left: Answer("x", 5, 5)).result(20)
+    end = time.monotonic() + 5
+    while not world.desk.decisions(1).decisions and time.monotonic() < end:
+        time.sleep(0.005)
+    assert world.desk.feedback("last", 1.0).learnt
+    assert engine.history is not None
+    ((record, _),) = engine.history.recall([query.id]).values()
+    assert [o.correctness for o in record.outcomes] == [1.0]
+    engine.close()
 
 
 def test_no_verdict_on_what_was_not_answered(world: World) -> None:
