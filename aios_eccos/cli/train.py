@@ -70,7 +70,8 @@ def train(
         judged = judged_rows(table)
         parts = parts_of(table, labels=labels, calibrate=certified, seed=seed)
         label_of = dict(zip(table.ids, labels, strict=True))
-        table, parts = parts.only(table)
+        held = len(parts.held)
+        table, parts = replace(parts, held=parts.held[:0]).only(table)
         say(f"embedding {len(table)} texts (kept for the next run)")
         embeddings, layers = embedder.embed_with_layers(table.texts)
         table = replace(table, embeddings=embeddings)
@@ -89,7 +90,7 @@ def train(
     )
     body = {
         "schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": data_hash(known),
-        "records": len(known), "held_back": len(parts.held), "calibration": len(parts.apart),
+        "records": len(known), "held_back": held, "calibration": len(parts.apart),
         "file": str(path), "bytes": size, "fit_s": took, "models": rows,
     }  # fmt: skip
     if json_file is not None:

@@ -84,10 +84,11 @@ def alarm(view: AlarmView) -> str:
     """One floor's e-process."""
     whose = f" for {view.policy}" if view.policy else ""
     state = "! BROKEN" if view.broken else "holds so far"
+    ended = f"; price at its end {percent(view.at_end)} of the time" if view.at_end else ""
     return wrap(
         f"floor    {state}{whose}: asked {percent(view.floor)}, got "
         f"{percent(view.realised)} of {view.verdicts} verdicts; e {view.e_value:.3g} "
-        f"(alarm {view.alarm_at:g})"
+        f"(alarm {view.alarm_at:g})" + ended
     )
 
 

@@ -8,6 +8,7 @@ While the policy's alarm is raised, eta is `predict.control.BOOST` times as larg
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from aios_eccos.config import Settings
@@ -17,6 +18,7 @@ from aios_eccos.router import Router
 from aios_eccos.values import EXPLORED
 from aios_eccos.workload.store import WorkloadStore
 
+from . import tally
 from .trace import Trace
 from .views import AlarmView
 
@@ -39,8 +41,12 @@ def steer_settled(traces: Iterable[Trace], router: Router, store: WorkloadStore)
         if trace.failure is None and _steers(trace, router):
             step = log_step(trace.floor or 0.0, None, trace.promised or 0.0, _eta(trace, router))
             steps[trace.policy] = (steps.get(trace.policy, (0.0, 0.0))[0] + step, trace.floor or 0)
+    amounts = {}
     for policy, (step, floor) in steps.items():
-        _move(policy, step, floor, router, store)
+        amounts[f"moves:{policy}"] = 1.0
+        amounts[f"ended:{policy}"] = float(_move(policy, step, floor, router, store))
+    if amounts:
+        store.add_tallies([tally.tally("d", time.time(), amounts)])
 
 
 def steer_judged(trace: Trace, outcome: float, router: Router, store: WorkloadStore) -> None:
@@ -54,21 +60,23 @@ def steer_judged(trace: Trace, outcome: float, router: Router, store: WorkloadSt
         _move(trace.policy, step, trace.floor or 0.0, router, store)
 
 
-def _move(policy: str, step: float, floor: float, router: Router, store: WorkloadStore) -> None:
+def _move(policy: str, step: float, floor: float, router: Router, store: WorkloadStore) -> bool:
     """Move the policy's factor, within what leads the price from one end of its range to the other.
 
-    Beyond the ends nothing changes but the way back, which would grow without end.
+    Beyond the ends nothing changes but the way back, which would grow without end. True: an end
+    cut the move short, and the bound of `predict.control` does not hold of it.
     """
     name = shift_name(policy, router.settings)
     moved = store.move_price(name, step, 1.0)
     book = router.knowledge.book
     curve = book.curve() if book is not None else None
     if curve is None:
-        return
+        return False
     start = ControlledPrice.start(curve, floor)
     kept = min(max(moved, start.least / start.price), start.greatest / start.price)
     if kept != moved:
         store.set_price(name, kept)
+    return kept != moved
 
 
 def _eta(trace: Trace, router: Router) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from aios_eccos import metrics
 from aios_eccos.workload.ledger import Ledger, Tally
 
 from . import tally
@@ -107,4 +108,5 @@ def alarm_of(
         e_value=float(f"{wealth:.4g}"),
         alarm_at=ALARM_AT,
         broken=wealth >= ALARM_AT,
+        at_end=metrics.mean(whole.get(f"ended:{policy}", 0.0), whole.get(f"moves:{policy}", 0.0)),
     )

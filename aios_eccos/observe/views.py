@@ -110,6 +110,7 @@ class AlarmView(View):
         floor: mean floor of the judged calls.
         realised: mean verdict on them.
         e_value: evidence that the floor is not kept; an alarm from `alarm_at` on.
+        at_end: share of the moves of a controlled price that an end of its range cut short.
     """
 
     policy: str
@@ -119,6 +120,7 @@ class AlarmView(View):
     e_value: float
     alarm_at: float
     broken: bool
+    at_end: float | None = None
 
 
 class ObservedView(View):

@@ -27,9 +27,9 @@ from aios_eccos.predict.floor import PriceCurve
 
 #: Step of the log price in quiet times.
 ETA = 0.1
-#: How much larger the step is while the alarm is raised, chosen on math10's history (split 0): with
-#: math taken out and streamed, 1, 2, 3 leave .041, .021, .007 of shortfall after 100 calls; in quiet
-#: times, when no alarm is raised, it costs nothing. A larger ETA would cost 8 to 9 % more there.
+#: How much larger the step is while the alarm is raised, chosen on the history of math10 (split 0):
+#: with math taken out and streamed, 1, 2, 3 leave .041, .021, .007 of shortfall after 100 calls; in
+#: quiet times, without an alarm, it costs nothing. A larger ETA would cost 8 to 9 % more there.
 BOOST = 3.0
 #: Share of the range of promised success below which a price counts as idle. Chosen on history as
 #: well: without it, the same shift leaves twice as much; quiet streams are the same within .0002.
@@ -47,18 +47,6 @@ def log_step(floor: float, outcome: float | None, promised: float, eta: float = 
         promised: success forecast of the choice, optimism taken off.
     """
     return eta * (floor - (promised if outcome is None else outcome))
-
-
-def shortfall_bound(
-    start: float, greatest: float, calls: int, *, eta: float = ETA, delay: int = 0
-) -> float:
-    """The most that mean success can be below the floor after `calls` calls, all of them seen.
-
-    Args:
-        start, greatest: price at the first call, and its upper end.
-        delay: calls between a decision and its outcome, at most.
-    """
-    return math.log(greatest / start) / (eta * calls) + (delay + 1) / calls
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ picks the forecasts' errors too (the winner's curse), and success that was promi
 Therefore the very decision is replayed over the history with forecasts that have not seen the
 record (leave-one-out, out of fold), for a grid of lambdas; promised and realised success are laid
 side by side; their gap, smoothed, corrects every later look-up. Small batches are served at
-`PriceCurve.price_for(floor)`; a batch solved with a floor of its own asks `internal_floor(floor)`.
+`PriceCurve.price_for(floor)`, moved by control; large ones, solved whole, must promise what that
+price promises on history, `floor_for(price) + optimism(price)` (`policy.success_worth`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class PriceCurve:
         return self._at(floor, np.log(np.maximum(self.prices, self.prices[1] / 10)), exp=True)
 
     def internal_floor(self, floor: float) -> float:
-        """The floor on forecasts at which success had is `floor` (the selection-aware floor)."""
+        """The promised success at which `floor` is realised (the selection-aware floor).
+
+        For a batch that is solved whole at history's own price, as in the evaluation's streams.
+        """
         shift = self._at(floor, self.promised - self.realised)
         return float(np.clip(floor + shift, 0.0, 1.0))
 
@@ -66,7 +70,7 @@ class PriceCurve:
         return self._at(floor, self.cost)
 
     def floor_for(self, price: float) -> float:
-        """Success that a lambda realises."""
+        """Success that a lambda realises: a floor, kept at a price that control has moved."""
         return float(np.interp(price, self.prices, self.realised))
 
     def optimism(self, price: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.config import parse_settings
+from aios_eccos.observe import tally
 from aios_eccos.observe.steer import controlled, steer_judged, steer_settled
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.verdicts import alarm_of
@@ -112,6 +114,8 @@ def test_the_way_back_from_an_end_does_not_grow(store) -> None:
         steer_settled([slack] * 10, router, store)
     start = ControlledPrice.start(curve, 0.8)
     assert shift(store) == pytest.approx(math.log(start.least / start.price))
+    days = {tally.number("d", time.time()): store.tallies(tally.periods("d", time.time(), 1))[0]}
+    assert 0.5 < alarm_of("", days, 1, 1).at_end < 1
 
 
 def test_steps_are_larger_while_the_alarm_of_that_floor_is_raised(store) -> None:

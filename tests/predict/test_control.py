@@ -16,7 +16,7 @@ from aios_eccos.predict.certify import (
     success_bound,
     verify,
 )
-from aios_eccos.predict.control import ControlledPrice, log_step, shortfall_bound
+from aios_eccos.predict.control import ControlledPrice, log_step
 from aios_eccos.predict.floor import choose, price_curve
 from aios_eccos.predict.pricing import price_table
 
@@ -48,7 +48,7 @@ def test_control_brings_the_floor_though_every_forecast_is_too_high():
         had.append(stream.correctness[i, pick])
         state = state.after(log_step(0.65, had[-1], 0.8))
     assert np.mean(had[:200]) < 0.63
-    bound = shortfall_bound(start, state.greatest, 3000)
+    bound = np.log(state.greatest / start) / (0.1 * 3000) + 1 / 3000
     assert abs(np.mean(had) - 0.65) < 0.02 and 0.65 - np.mean(had) <= bound
     assert state.share_at_end < 0.01 and state.calls == 3000
     assert 0.65 - np.mean(had) == pytest.approx(np.log(state.price / start) / (0.1 * 3000))
@@ -66,11 +66,6 @@ def test_a_price_stays_between_its_ends_and_counts_when_it_stands_there():
         state = state.after(0.5)
     assert state.price == 2.0 and state.share_at_end == pytest.approx(0.9)
     assert ControlledPrice(1.0, 0.5, 2.0).share_at_end == 0.0
-
-
-def test_the_bound_shrinks_with_calls_and_grows_with_delay():
-    assert shortfall_bound(1, 10, 100) == pytest.approx(np.log(10) / 10 + 0.01)
-    assert shortfall_bound(1, 10, 1000, delay=50) > shortfall_bound(1, 10, 1000)
 
 
 def test_certified_floors_hold_as_often_as_they_say():
