@@ -141,7 +141,7 @@ def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
     from rich.table import Table
 
     table = Table(title=f"{plan.out}: {summary.records} records", title_justify="left")
-    heads = ("model", "answers", "right", "cut off", "errors", "tokens/answer", "p50/p95", "cost")
+    heads = ("model", "answers", "right", "cut off", "errors", "tokens", "p50/p95 s", "cost")
     for head in heads:
         table.add_column(head, justify="left" if head == "model" else "right")
     for m in summary.models:
@@ -152,7 +152,7 @@ def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
             str(m.truncated),
             str(m.errors),
             ("-" if m.output_tokens is None else f"{m.output_tokens:.0f}") + "*" * bool(m.counted),
-            f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f} s" if m.answers else "-",
+            f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f}" if m.answers else "-",
             _cost(m.cost_usd, m.price_state),
         )
     screen.print(table)
@@ -194,9 +194,11 @@ def _percent(share: float | None) -> str:
 
 
 def _cost(dollars: float | None, state: str) -> str:
+    from ..observe.text import money
+
     if dollars is None:
         return "no price"
-    return "free" if state == "free" else f"${dollars:.4f}"
+    return "free" if state == "free" else money(dollars)
 
 
 def _write_json(target: str, plan: Plan, summary: Summary) -> None:

@@ -211,16 +211,18 @@ def _show(decision: Decision, slots: Slots, note: str, money: bool, screen: Any)
     from rich.box import SIMPLE
     from rich.table import Table
 
+    from ..observe.text import money as dollars
+
     table = Table(box=SIMPLE, pad_edge=False)
     for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
         justify: Any = "left" if head in ("model", "why") else "right"
-        table.add_column(head, justify=justify, no_wrap=True)
+        table.add_column(head, justify=justify, no_wrap=head != "why")
     for row in _rows(decision, slots, money):
         table.add_row(
             row["model"],
             f"{row['success'] * 100:.1f} %",
             f"{row['output_tokens']:.0f}",
-            f"${row['cost_usd']:.3g}" if money else "no price",
+            dollars(row["cost_usd"]) if money else "no price",
             f"{row['support']:.1f}",
             f"{row['in_use']}/{row['limit']}",
             row["why"],
