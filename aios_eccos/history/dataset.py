@@ -65,8 +65,11 @@ def count_rows(paths: Sequence[Path]) -> int | None:
             return None
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                last = b"\n"
                 while block := file.read(1 << 20):
                     total += block.count(b"\n")
+                    last = block[-1:]
+                total += last != b"\n"
         except (EOFError, OSError, zlib.error):
             return None
     return total
