@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from aios_eccos.observe.trace import of_fields
+from aios_eccos.predict.query_text import TemplateFilter
 
 SMALL_S = 0.1
 
@@ -566,3 +567,20 @@ def test_an_inspection_that_fails_says_so(fresh: Any, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(terminal, "render", broken)
     assert "no such decision" in fresh.ask("/eccos last", agent="terminal").response_message
+
+
+def test_what_an_agent_wraps_its_questions_in_is_not_forecast_on(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    router = fresh.serving.engine.router
+    forecast = router.forecast
+    monkeypatch.setattr(fresh.serving, "templates", TemplateFilter())
+    monkeypatch.setattr(
+        router,
+        "forecast",
+        lambda queries: seen.extend(q.text for q in queries) or forecast(queries),
+    )
+    for i in range(5):
+        fresh.ask(f"You are careful.\nTools: none\n\nQuestion: add {i} and 1\n\nAnswer in JSON.")
+    assert seen[0].startswith("You are careful.") and seen[-1] == "add 4 and 1"
