@@ -105,7 +105,8 @@ def _constraints(program: Program, rows: IntArray, columns: IntArray) -> tuple[A
     size = len(rows)
     index = np.arange(size)
     count = len(program.need)
-    equal = csr_array((np.ones(size), (rows, index)), shape=(program.n, size))
+    starts = np.searchsorted(rows, np.arange(program.n + 1))
+    equal = csr_array((np.ones(size), index, starts), shape=(program.n, size))
     gains = -program.gains[:, rows, columns]
     need, place = np.nonzero(gains)  # a floor of a few rows says nothing of the others
     limits = csr_array(

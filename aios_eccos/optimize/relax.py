@@ -43,6 +43,8 @@ def relax(program: Program, deadline: float | None = None) -> Relaxed:
         return Relaxed(choice, Prices(*free), np.zeros(len(program.need)))
     if program.n <= SMALL:
         found = _small(program, deadline)
+        if len(program.need) > 1:  # rounding has exchanged already
+            return found
         choice = exchange(lower(program, found.short), found.choice, found.prices)
         return replace(found, choice=choice)
     found = _large(program, deadline)
@@ -227,7 +229,7 @@ def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
         whole = lp.exact(program)
     if whole is None:
         whole = transport(program.reduced(answer.prices), program.capacity)
-    return whole, len(split)
+    return exchange(program, whole, answer.prices), len(split)
 
 
 def _whole(program: Program, prices: Prices) -> IntArray | None:
