@@ -172,6 +172,8 @@ def test_good_rows_around_a_bad_one_are_kept(tmp_path: Path, name: str) -> None:
     assert first.startswith(f"{path}:2: no JSON")
     assert second.startswith(f"{path}:4: outputs")
     assert count_rows([path]) == 4
+    path.write_bytes(path.read_bytes().rstrip(b"\n") + b'\n{"query": "without an end"}')
+    assert count_rows([path]) == 5
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
