@@ -1,9 +1,10 @@
 """How fast the optimizer is, how near the optimum, and how the full LP in HiGHS compares.
 
 Instances are recorded ones (forecasts of a data set's test rows, drawn with replacement and
-jittered), random ones, and three that are hard on purpose: `ties` (few different costs and
-forecasts), `dominant` (one model nearly free and far better, with too few slots) and `edge` (the
-floor one ten-thousandth below what the limits let anybody reach).
+jittered), random ones (`3 floors`: with one for each of three agents), and three that are hard on
+purpose: `ties` (few different costs and forecasts), `dominant` (one model nearly free and far
+better, with too few slots) and `edge` (the floor one ten-thousandth below what the limits let
+anybody reach).
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..optimize import lp
-from ..optimize.problem import AssignmentProblem, one_floor
+from ..optimize.problem import AssignmentProblem, FloorRow, one_floor
 from ..optimize.program import program_of
 from ..optimize.solve import solve, solve_at_price
 from ..values import FloatArray, Model, Record
@@ -139,6 +140,7 @@ def instances(
         yield base.name, _between(cost, 1 / (1 + np.exp(-odds)), 1.5)
     cost, success = _random(rng, n)
     yield "random", _between(cost, success, 1.5)
+    yield "3 floors", _three_floors(_between(cost, success, 1.5))
     few = np.array([1, 2, 5, 10]) * 1e-4
     cost = few[rng.integers(0, 4, MODELS)] * rng.integers(1, 4, (n, 1))
     yield "ties", _between(cost, rng.integers(0, 5, (n, MODELS)) / 4, 1.2)
@@ -174,6 +176,23 @@ def _between(cost: FloatArray, success: FloatArray, limits: Any) -> AssignmentPr
     ]
     floor = ends[0] + (ends[1] - ends[0]) * 2 / 3
     return one_floor(cost, success, floor, capacity=capacity)
+
+
+def _three_floors(problem: AssignmentProblem) -> AssignmentProblem:
+    """Every third row has a floor of its own, lower or higher in the range of one for all."""
+    n, capacity = problem.n, problem.capacity
+    ends = [
+        solve(one_floor(problem.cost, problem.success, floor, capacity=capacity)).choice
+        for floor in (0.0, 1.0)
+    ]
+    low, high = (problem.success[np.arange(n), choice] for choice in ends)
+    floors = []
+    for third, share in enumerate((0.5, 0.6, 0.7)):
+        rows = np.arange(n) % 3 == third
+        if rows.any():
+            least, most = float(low[rows].mean()), float(high[rows].mean())
+            floors.append(FloorRow(rows, least + max(most - least, 0.0) * share))
+    return replace(problem, floors=tuple(floors))
 
 
 def measure(
