@@ -13,6 +13,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -84,6 +86,7 @@ class Kernel:
         command: how AIOS is started, without the interpreter.
         env: more environment.
         first: a folder that goes first on PYTHONPATH (harness patches).
+        log: its output; default: in `home`.
     """
 
     def __init__(
@@ -99,10 +102,11 @@ class Kernel:
         env: dict[str, str] | None = None,
         port: int | None = None,
         first: str | None = None,
+        log: Path | None = None,
     ) -> None:
         self.home = home
         self.config = config
-        self.log = home / "kernel.log"
+        self.log = log or home / "kernel.log"
         self._port = port
         self._python = python
         self._command = command
@@ -142,6 +146,15 @@ class Kernel:
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
     def __enter__(self) -> Kernel:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            RuntimeError: it ended, or does not answer in time.
+        """
         if self.config is not None:
             self.write(self.config)
         with self.log.open("ab") as log:
@@ -159,7 +172,6 @@ class Kernel:
         except BaseException:
             self.stop(signal.SIGKILL)
             raise
-        return self
 
     def __exit__(
         self,
@@ -170,8 +182,7 @@ class Kernel:
         self.stop()
         # A stock kernel leaves its tool server; so does any kernel after SIGKILL.
         if self.process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            end_group(self.process.pid)
 
     def _wait(self) -> None:
         assert self.process is not None
@@ -253,6 +264,18 @@ class Kernel:
         ).stdout
         rows = (line.split(None, 2) for line in listing.splitlines())
         return [row[2] for row in rows if len(row) == 3 and row[0] == str(self.process.pid)]
+
+
+def end_group(pid: int) -> None:
+    """Kill what is left of a session that `Kernel` has begun."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def start_all(kernels: Sequence[Kernel]) -> None:
+    """Start kernels beside each other: their starts are imports, and there are two cores."""
+    with ThreadPoolExecutor(len(kernels)) as pool:
+        list(pool.map(Kernel.start, kernels))
 
 
 class HttpStatus(Exception):

@@ -152,10 +152,15 @@ async def burst(url: str, calls: int, model: str) -> list[Reply]:
     return list(replies)
 
 
-async def lone(url: str, calls: int, model: str | None, text: str = "lone") -> list[Reply]:
-    """One after the other."""
+async def lone(url: str, calls: int, model: str) -> list[Reply]:
+    """Calls to one model, one after the other."""
+    return await each(url, [f"lone {i}" for i in range(calls)], [model])
+
+
+async def each(url: str, texts: Sequence[str], models: Sequence[str] | None = None) -> list[Reply]:
+    """One call for each text, one after the other."""
     client = Client(url)
-    replies = [await client.ask(f"{text} {i}", [model] if model else None) for i in range(calls)]
+    replies = [await client.ask(text, models) for text in texts]
     client.close()
     return replies
 

@@ -2,31 +2,35 @@
 
 Ours, stock `sequential`, and stock `smart` with the same history and the same embedder (once with
 the prices that it ships, once with the file's): success, cost and waits in one table. Wants
-`AIOS_HOME`, `CEREBRUM_HOME` and `AIOS_ECCOS_DATA`; under ten minutes on two idle cores.
+`AIOS_HOME`, `CEREBRUM_HOME` and `AIOS_ECCOS_DATA`; under ten minutes on two idle cores. All kernels
+are started at first, beside each other; they are measured one after the other.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
+import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aios_eccos.evaluate.dataset import load_dataset, load_prices
 from aios_eccos.evaluate.replay_server import ReplayServers, seconds_per_token
 from aios_eccos.history.open import open_embedder, open_history
-from aios_eccos.locate import state_dir_of
+from aios_eccos.history.store import Embeddings
+from aios_eccos.locate import cache_dir, state_dir_of
 from aios_eccos.values import Record
 
 from . import load
-from .kernel import Kernel, base_config, copy_aios, free_port, homes
+from .kernel import HttpStatus, Kernel, base_config, copy_aios, free_port, homes, start_all
 from .report import Report, Row
 from .run import workplace
 
@@ -108,32 +112,30 @@ class Judge:
         return row, figures
 
 
-def fill_ours(home: Path, state: Path, history: Sequence[Record]) -> None:
+def fill_ours(home: Path, state: Path, history: Sequence[Record], vectors: Embeddings) -> None:
     """The history of the plugin, in the state folder of this checkout."""
     os.environ["AIOS_ECCOS_STATE"] = str(state)
-    embedder = open_embedder()
-    store = open_history("embedded", state_dir_of(home), embedder)
-    for start in range(0, len(history), 256):
-        part = history[start : start + 256]
-        store.add(part, embedder.embed([record.text for record in part]))
+    store = open_history("embedded", state_dir_of(home), open_embedder())
+    for start in range(0, len(history), 1000):
+        store.add(history[start : start + 1000], vectors[start : start + 1000])
     store.close()
 
 
-def fill_smart(home: Path, history: Sequence[Record]) -> None:
-    """The same history where AIOS's `smart` strategy keeps its own."""
+def fill_smart(folder: Path, history: Sequence[Record], vectors: Embeddings) -> None:
+    """The same history as AIOS's `smart` strategy keeps its own."""
     import chromadb
 
     from .smart.embedding import SharedEmbedding
 
-    folder = home / "aios/llm_core/llm_router"
     client = chromadb.PersistentClient(path=str(folder))
     collection = client.create_collection(
         "historical_queries", embedding_function=SharedEmbedding()
     )
-    for start in range(0, len(history), 256):
-        part = history[start : start + 256]
+    for start in range(0, len(history), 1000):
+        part = history[start : start + 1000]
         collection.add(
             documents=[record.text for record in part],
+            embeddings=vectors[start : start + 1000],
             ids=[str(start + i) for i in range(len(part))],
             metadatas=[
                 {
@@ -152,6 +154,54 @@ def fill_smart(home: Path, history: Sequence[Record]) -> None:
                 for record in part
             ],
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """Makes a kernel of each kind, on a copy of AIOS's checkout, all on the same models."""
+
+    folder: Path
+    homes: tuple[Path, Path]
+    python: str
+    entries: list[dict[str, Any]]
+
+    def ours(self, floor: str) -> Kernel:
+        """With the plugin."""
+        return self._kernel("ours", {"strategy": "eccos", "eccos": {"quality_floor": floor}})
+
+    def stock(self, strategy: str) -> Kernel:
+        """AIOS as it is."""
+        return self._kernel(strategy, {"strategy": strategy}, hook=False)
+
+    def smart(self, name: str, env: dict[str, str]) -> Kernel:
+        """AIOS's `smart`, with the history that `fill_smart` has made."""
+        root = Path(__file__).parents[1]
+        first = os.pathsep.join([str(root / "integration/smart"), str(root)])
+        kernel = self._kernel(name, {"strategy": "smart"}, hook=False, first=first, env=env)
+        history = kernel.home / "aios/llm_core/llm_router"
+        shutil.copytree(self.folder / "smart-history", history, dirs_exist_ok=True)
+        return kernel
+
+    def _kernel(self, name: str, router: dict[str, Any], **options: Any) -> Kernel:
+        home = copy_aios(self.homes[0], self.folder / name)
+        config = base_config(self.entries, free_port(), router)
+        state = self.folder / "state"
+        return Kernel(home, self.homes[1], config, state=state, python=self.python, **options)
+
+
+def wait_ready(kernel: Kernel, seconds: float = 120.0) -> None:
+    """Wait until the plugin has learnt from its history; until then it routes on priors.
+
+    Raises:
+        RuntimeError: it has not.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, HttpStatus):
+            if kernel.get("/eccos/status")["edge"]["floors_from"] == "verdicts":
+                return
+        time.sleep(0.5)
+    raise RuntimeError(f"no history after {seconds:.0f} s:\n{kernel.tail()}")
 
 
 def main() -> int:
@@ -181,76 +231,60 @@ def main() -> int:
     report, table = Report("integration-routed"), []
     judge = Judge(tests, prices, pace)
     texts = [record.text for record in tests]
-    with workplace(given.keep) as folder, ReplayServers(tests, dataset.models, pace) as servers:
-
-        def entries() -> list[dict[str, Any]]:
-            return [
-                {
-                    "name": name,
-                    "backend": "vllm",
-                    "hostname": servers.url(name),
-                    "concurrency": LIMIT,
-                    "input_cost_per_token": prices[name][0],
-                    "output_cost_per_token": prices[name][1],
-                }
-                for name in dataset.models
-            ]
+    with (
+        workplace(given.keep) as folder,
+        ReplayServers(tests, dataset.models, pace) as servers,
+        contextlib.ExitStack() as running,
+    ):
+        entries = [
+            {
+                "name": name,
+                "backend": "vllm",
+                "hostname": servers.url(name),
+                "concurrency": LIMIT,
+                "input_cost_per_token": prices[name][0],
+                "output_cost_per_token": prices[name][1],
+            }
+            for name in dataset.models
+        ]
+        kernels = Kernels(folder, found, given.python, entries)
+        # Kept between runs, as `evaluate` does.
+        embedder = open_embedder(cache_dir=cache_dir())
+        vectors = embedder.embed([record.text for record in history])
+        floors = [text.strip() for text in given.floors.split(",")]
+        ours = kernels.ours(floors[0])
+        fill_ours(ours.home, folder / "state", history, vectors)
+        fill_smart(folder / "smart-history", history, vectors)
+        price_file = folder / "prices.json"
+        price_file.write_text(json.dumps({name: list(prices[name]) for name in dataset.models}))
+        stock = {
+            "stock sequential": kernels.stock("sequential"),
+            "stock smart, prices as shipped": kernels.smart("shipped", {}),
+            "stock smart, our prices": kernels.smart("priced", {"SMART_PRICES": str(price_file)}),
+        }
+        for kernel in (ours, *stock.values()):
+            running.push(kernel)
+        start_all([ours, *stock.values()])
 
         def measure(case: str, kernel: Kernel) -> None:
+            kernel.ask(texts[0])
             replies = load.run(ask_all(kernel.url, texts, given.agents))
             row, figures = judge.row(case, replies)
             report.add(row)
             table.append({"case": case, **figures})
 
-        floors = [text.strip() for text in given.floors.split(",")]
-        home = copy_aios(found[0], folder / "ours")
-        fill_ours(home, folder / "state", history)
-        settings: dict[str, Any] = {"quality_floor": floors[0]}
-        config = base_config(entries(), free_port(), {"strategy": "eccos", "eccos": settings})
-        with Kernel(home, found[1], config, state=folder / "state", python=given.python) as kernel:
-            wait_ready(kernel)
-            for floor in floors:
-                settings["quality_floor"] = floor
-                kernel.write(config)
-                kernel.post("/core/refresh")
-                time.sleep(12)
-                kernel.ask(texts[0])
-                measure(f"ours, floor {floor}", kernel)
-        price_file = folder / "prices.json"
-        price_file.write_text(json.dumps({name: list(prices[name]) for name in dataset.models}))
-        root = Path(__file__).parents[1]
-        smart = os.pathsep.join([str(root / "integration/smart"), str(root)])
-        for case, strategy, env in (
-            ("stock sequential", "sequential", {}),
-            ("stock smart, prices as shipped", "smart", {}),
-            ("stock smart, our prices", "smart", {"SMART_PRICES": str(price_file)}),
-        ):
-            home = copy_aios(found[0], folder / case.replace(" ", "-").replace(",", ""))
-            if strategy == "smart":
-                fill_smart(home, history)
-            config = base_config(entries(), free_port(), {"strategy": strategy})
-            with Kernel(
-                home,
-                found[1],
-                config,
-                state=folder / "state",
-                python=given.python,
-                hook=False,
-                first=smart if strategy == "smart" else None,
-                env=env,
-            ) as kernel:
-                kernel.ask(texts[0])
-                measure(case, kernel)
+        wait_ready(ours)
+        for floor in floors:
+            assert ours.config is not None
+            ours.config["llms"]["router"]["eccos"]["quality_floor"] = floor
+            ours.write(ours.config)
+            ours.post("/core/refresh")
+            measure(f"ours, floor {floor}", ours)
+        ours.stop()
+        for case, kernel in stock.items():
+            measure(case, kernel)
+            kernel.stop()
     return report.finish(given.json, data_hash=dataset.hash, calls=given.calls, table=table)
-
-
-def wait_ready(kernel: Kernel, seconds: float = 120.0) -> None:
-    """Wait until the plugin's history is open; until then it routes on priors."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if "Loading weights: 100%" in kernel.log.read_text(errors="replace"):
-            return
-        time.sleep(0.5)
 
 
 if __name__ == "__main__":

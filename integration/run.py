@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import cases, load
-from .kernel import Kernel, base_config, copy_aios, free_port, homes
+from . import cases, load, lone
+from .kernel import TOOL_SERVER, Kernel, base_config, copy_aios, end_group, free_port, homes
 from .report import Report, Row
 from .stubs import Stubs
+from .typed import typed
 
 OPPONENT = Path(__file__).parent / "opponent"
 PRICES = {"small": 1e-7, "large": 1e-6}
+#: Everything that runs on kernels of its own; other names in `--only` are cases of `ours`.
+PARTS = {"ours", "compare", "routed", "suite", "workers", "killed", "once", "typed"}
+#: Left out of a quick run.
+LONG = {"compare", "routed", "suite", "once"}
+#: Parts beside each other: their time is imports and waits.
+TOGETHER = 3
 
 
 def models(stubs: Stubs, backend: str = "vllm", limit: int = 32) -> list[dict[str, Any]]:
@@ -121,57 +131,21 @@ def ours(bench: Bench, stubs: Stubs, quick: bool, selected: set[str]) -> dict[st
     return measured
 
 
-def routed_lone(bench: Bench, stubs: Stubs, records: int = 10_000) -> None:
-    """A lone call that names no model, with a history of 10 k records (random vectors)."""
-    import os
-
-    import numpy as np
-
-    from aios_eccos.history.open import open_embedder, open_history
-    from aios_eccos.locate import state_dir_of
-    from aios_eccos.values import Outcome, Record
-
-    config = base_config(models(stubs), free_port(), {"strategy": "eccos", "eccos": {}})
-    kernel = bench.kernel("routed", config)
-    os.environ["AIOS_ECCOS_STATE"] = str(bench.folder / "state")
-    embedder = open_embedder()
-    draw = np.random.default_rng(0)
-    vectors = draw.normal(size=(records, embedder.dimension)).astype(np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    good = draw.random((records, 2)) < (0.6, 0.8)
-    rows = [
-        Record(
-            f"r{i}",
-            f"question {i}",
-            20,
-            (
-                Outcome("small", float(good[i, 0]), output_tokens=20),
-                Outcome("large", float(good[i, 1]), output_tokens=20),
-            ),
-        )
-        for i in range(records)
-    ]
-    history = open_history("embedded", state_dir_of(kernel.home), embedder)
-    for start in range(0, records, 1000):
-        history.add(rows[start : start + 1000], vectors[start : start + 1000])
-    history.close()
-    with kernel:
-        # The history opens in the background; calls before that are routed on priors.
-        time.sleep(20)
-        load.run(load.lone(kernel.url, 5, None))
-        replies = load.run(load.lone(kernel.url, 40, None, "a short question"))
-        times = {"small": cases.SMALL_S, "large": cases.LARGE_S}
-        extra = [(reply.seconds - times[reply.model]) * 1000 for reply in replies if reply.good]
-        last = kernel.get("/eccos/kernel")["last"][-1]["reason"]
-        middle = load.median(extra)
-        bench.report.calls(
-            "lone routed call, 10 k records, overhead",
-            replies,
-            all(reply.good for reply in replies) and middle <= 30,
-            value=round(middle, 2),
-            unit="ms",
-            note=f"p95 {load.percentile(extra, 0.95):.1f} ms; {last}",
-        )
+def routed_lone(bench: Bench) -> None:
+    """A lone call that names no model, with a real history."""
+    data = os.environ.get("AIOS_ECCOS_DATA")
+    if not data:
+        print("     left out: a lone routed call wants AIOS_ECCOS_DATA", file=sys.stderr)
+        return
+    records, asked, prices = lone.recorded(Path(data))
+    names = sorted({outcome.model for record in records for outcome in record.outcomes})
+    with Stubs(dict.fromkeys(names, lone.MODEL_S)) as stubs:
+        entries = lone.entries(stubs, prices)
+        config = base_config(entries, free_port(), {"strategy": "eccos", "eccos": {}})
+        kernel = bench.kernel("lone-routed", config)
+        lone.fill(kernel.home, bench.folder / "state", records)
+        with kernel:
+            lone.measure(bench.report, kernel, asked)
 
 
 def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
@@ -199,7 +173,7 @@ def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
         session = kernel.process.pid
         took = kernel.stop(signal.SIGINT)
         time.sleep(0.5)
-        left = cases._session(session)
+        left = cases.session(session)
         bench.report.add(
             Row(
                 "uvicorn ends on SIGINT",
@@ -217,56 +191,64 @@ def killed(bench: Bench, stubs: Stubs) -> None:
     router = {"strategy": "eccos", "eccos": settings}
     config = base_config(models(stubs, limit=2), free_port(), router)
     kernel = bench.kernel("killed", config)
-    with kernel:
+    kernel.start()
+    assert kernel.process is not None
+    first = kernel.process.pid
+    try:
         with contextlib.suppress(OSError):
             kernel.ask("[[hang]]", llms=["small"], timeout_s=1)
         kernel.stop(signal.SIGKILL)
-    with kernel:
-        begun = time.monotonic()
-        replies = load.run(load.burst(kernel.url, 4, "small"))
-        took = time.monotonic() - begun
-        good = all(reply.good for reply in replies)
-        bench.report.calls("after SIGKILL, the next start serves", replies, good and took < 8)
-        assert kernel.process is not None
-        session = kernel.process.pid
-        kernel.stop()
-    time.sleep(0.3)
-    left = [line for line in _redis_of(bench.folder) if line]
-    bench.report.check("no Redis is left at the end", not left, "; ".join(left)[:200])
-    bench.report.check("no process is left at the end", not cases._session(session))
+        orphans = [line for line in cases.session(first) if TOOL_SERVER in line]
+        with kernel:
+            begun = time.monotonic()
+            replies = load.run(load.burst(kernel.url, 4, "small"))
+            took = time.monotonic() - begun
+            good = all(reply.good for reply in replies)
+            bench.report.calls("after SIGKILL, the next start serves", replies, good and took < 8)
+            left = [line for line in cases.session(first) if TOOL_SERVER in line]
+            bench.report.check(
+                "after SIGKILL, the next start ends the tool server",
+                len(orphans) == 1 and not left,
+                f"left by the kill: {orphans}, now: {left or 'none'}",
+            )
+            second = kernel.process.pid
+            kernel.stop()
+            time.sleep(0.3)
+            bench.report.check("no process is left at its end", not cases.session(second))
+    finally:
+        end_group(first)
 
 
-def _redis_of(folder: Path) -> list[str]:
-    """Redis servers that work in the run's folder; their command line does not say so."""
+def _left_in(folder: Path) -> list[str]:
+    """Living processes that work in the run's folder: kernels, tool servers, Redis."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
-            if "redis-server" in command and str(folder) in str((process / "cwd").readlink()):
+            if command and (process / "cwd").readlink().is_relative_to(folder):
                 found.append(f"{process.name} {command}")
     return found
 
 
+def _figures(row: Row) -> dict[str, Any]:
+    return {"p95_s": row.p95_s, "value": row.value}
+
+
 def compared(bench: Bench, stubs: Stubs, measured: dict[str, Any]) -> dict[str, Any]:
     """Stock and the fair opponent on the same trace."""
-    table: dict[str, Any] = {
-        name: {"p95_s": row.p95_s, "value": row.value} for name, row in measured.items()
-    }
-    sides: dict[str, Any] = {"ours": table}
-    for name, first in (
-        ("stock", None),
-        ("fair opponent", str(OPPONENT)),
-    ):
+    sides = {"ours": {key: _figures(row) for key, row in measured.items()}}
+    first = os.pathsep.join([str(OPPONENT), str(OPPONENT.parents[1])])
+    for name, patched in (("stock", None), ("fair opponent", first)):
         config = base_config(models(stubs), free_port(), {"strategy": "sequential"})
         side = Report("side", judges=False)
-        with bench.kernel(name.replace(" ", "-"), config, hook=False, first=first) as kernel:
+        with bench.kernel(name.replace(" ", "-"), config, hook=False, first=patched) as kernel:
             ground = cases.Ground(kernel, stubs, side, bench.cerebrum, None, bench.python, config)
             rows = {
                 "trace": cases.traced(ground, f"{name}: trace"),
                 "lone": cases.overhead(ground, 10 if name == "stock" else 30),
                 "closed": cases.closed_loop(ground, 8.0),
             }
-        sides[name] = {key: {"p95_s": row.p95_s, "value": row.value} for key, row in rows.items()}
+        sides[name] = {key: _figures(row) for key, row in rows.items()}
     mine, stock, fair = sides["ours"], sides["stock"], sides["fair opponent"]
     for text, ratio, wanted in (
         ("p95 of short calls, stock / ours", stock["trace"]["p95_s"] / mine["trace"]["p95_s"], 40),
@@ -297,7 +279,7 @@ def once(bench: Bench, stubs: Stubs) -> None:
 def suite(bench: Bench) -> None:
     """The tests that run over the stand-in, over the real kernel in their own process."""
     root = Path(__file__).parents[1]
-    command = [bench.python, "-m", "pytest", "-q", "-W", "default", "-p", "no:cacheprovider"]
+    command = [bench.python, "-m", "pytest", "-q", "-W", "ignore", "-p", "no:cacheprovider"]
     done = subprocess.run(
         [*command, "tests/kernel/test_calls_through_the_kernel.py"],
         cwd=root,
@@ -305,8 +287,17 @@ def suite(bench: Bench) -> None:
         text=True,
         check=False,
     )
-    last = (done.stdout.strip().splitlines() or done.stderr.strip().splitlines() or [""])[-1]
-    bench.report.check("the stand-in's suite on the real kernel", done.returncode == 0, last[-120:])
+    said = (done.stdout + done.stderr).strip().splitlines()
+    failed = [line for line in said if line.startswith(("FAILED", "ERROR"))]
+    note = "; ".join(failed or said[-1:])[:300]
+    bench.report.check("the stand-in's suite on the real kernel", done.returncode == 0, note)
+
+
+def acceptance(bench: Bench, stubs: Stubs) -> None:
+    """What an operator types, from `enable` to `disable`."""
+    config = base_config(models(stubs), free_port(), {"strategy": "sequential"})
+    home = bench.home("typed")
+    typed(bench.report, bench.folder, home, bench.cerebrum, bench.python, config)
 
 
 @contextlib.contextmanager
@@ -327,47 +318,70 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m integration.run", description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs AIOS")
     parser.add_argument("--quick", action="store_true", help="under four minutes")
-    parser.add_argument("--only", default="", help="cases of our kernel, a,b")
+    parser.add_argument("--only", default="", help="parts, or cases of our kernel, a,b")
     parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
     parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
     given = parser.parse_args()
     report = Report("integration")
-    selected = {name for name in given.only.split(",") if name}
-    sides: dict[str, Any] = {}
-    with (
-        workplace(given.keep) as folder,
-        Stubs({"small": cases.SMALL_S, "large": cases.LARGE_S}) as stubs,
-    ):
+    with workplace(given.keep) as folder:
         bench = Bench(folder, given.python, report)
-        parts: list[tuple[str, Any]] = []
-        if selected - {"workers", "routed", "suite", "killed", "once"} or not selected:
-            parts.append(
-                (
-                    "ours",
-                    lambda: sides.update(measured=ours(bench, stubs, given.quick, selected)),
-                )
-            )
-        if not selected or "workers" in selected:
-            parts.append(("workers", lambda: uvicorn_workers(bench, stubs)))
-        if (not selected and not given.quick) or "routed" in selected:
-            parts.append(("routed", lambda: routed_lone(bench, stubs)))
-        if (not selected and not given.quick) or "once" in selected:
-            parts.append(("once", lambda: once(bench, stubs)))
-        if (not selected and not given.quick) or "suite" in selected:
-            parts.append(("suite", lambda: suite(bench)))
-        if (not selected and not given.quick) or "killed" in selected:
-            parts.append(("killed", lambda: killed(bench, stubs)))
-        if (not selected and not given.quick) or "compare" in selected:
-            parts.append(
-                ("compare", lambda: sides.update(compared(bench, stubs, sides["measured"])))
-            )
-        for name, part in parts:
-            try:
-                part()
-            except Exception as error:  # noqa: BLE001 - a case that breaks is a failed row
-                report.check(name, False, f"{type(error).__name__}: {str(error)[:600]}")
-    sides.pop("measured", None)
-    return report.finish(given.json, quick=given.quick, sides=sides)
+        selected = {name for name in given.only.split(",") if name}
+        parts = Parts(bench, given.quick, selected)
+        parts.run()
+        time.sleep(0.5)
+        left = _left_in(folder)
+        report.check("nothing is left running", not left, "; ".join(left)[:300])
+    return report.finish(given.json, quick=given.quick, sides=parts.sides)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a run. What is timed goes alone; the rest goes beside each other."""
+
+    bench: Bench
+    quick: bool
+    selected: set[str]
+    sides: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Row] = field(default_factory=dict)
+
+    def run(self) -> None:
+        """Run the parts selected."""
+        with Stubs({"small": cases.SMALL_S, "large": cases.LARGE_S}) as stubs:
+            for name, part in (("ours", self._ours), ("compare", self._compare)):
+                self._guarded(name, lambda part=part: part(stubs))  # type: ignore[misc]
+        self._guarded("routed", lambda: routed_lone(self.bench))
+        rest = (
+            ("workers", uvicorn_workers),
+            ("killed", killed),
+            ("once", once),
+            ("typed", acceptance),
+        )
+        with ThreadPoolExecutor(TOGETHER) as pool:
+            pool.submit(self._guarded, "suite", lambda: suite(self.bench))
+            for name, part in rest:
+                pool.submit(self._guarded, name, lambda part=part: self._with_stubs(part))  # type: ignore[misc]
+
+    def _ours(self, stubs: Stubs) -> None:
+        self.measured.update(ours(self.bench, stubs, self.quick, self.selected - PARTS))
+
+    def _compare(self, stubs: Stubs) -> None:
+        self.sides.update(compared(self.bench, stubs, self.measured))
+
+    def _with_stubs(self, part: Callable[[Bench, Stubs], None]) -> None:
+        """With stubs of its own: others count beside it."""
+        with Stubs({"small": cases.SMALL_S, "large": cases.LARGE_S}) as stubs:
+            part(self.bench, stubs)
+
+    def _guarded(self, name: str, part: Callable[[], None]) -> None:
+        wanted = name in self.selected or (not self.selected and not (self.quick and name in LONG))
+        if not wanted and not (name == "ours" and self.selected - PARTS):
+            return
+        begun = time.monotonic()
+        try:
+            part()
+        except Exception as error:  # noqa: BLE001 - a part that breaks is a failed row
+            self.bench.report.check(name, False, f"{type(error).__name__}: {str(error)[:600]}")
+        print(f"     {name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,14 @@
-"""The fair opponent: stock AIOS with a 10 ms interval and a thread for each call.
+"""The fair opponent: stock AIOS with a 10 ms interval and a thread for each call."""
 
-Loaded by PYTHONPATH into one kernel, for the comparison alone.
-"""
-
-import importlib.abc
-import sys
 import threading
 
-TARGET = "aios.scheduler.fifo_scheduler"
+from integration.after_import import after_import
+
 INTERVAL_S = 0.01
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name != TARGET:
-            return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(name, path, target)
-            if spec is not None:
-                run = spec.loader.exec_module
-
-                def exec_module(module, run=run):
-                    run(module)
-                    patch(module.FIFOScheduler)
-
-                spec.loader.exec_module = exec_module
-                return spec
-        return None
-
-
-def patch(scheduler):
+def patch(module):
+    scheduler = module.FIFOScheduler
     stock = scheduler.__init__
 
     def init(self, *args, **kwargs):
@@ -44,4 +23,4 @@ def patch(scheduler):
     scheduler._execute_batch_syscalls = execute
 
 
-sys.meta_path.insert(0, Finder())
+after_import("aios.scheduler.fifo_scheduler", patch)
