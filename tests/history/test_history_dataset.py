@@ -172,8 +172,13 @@ def test_good_rows_around_a_bad_one_are_kept(tmp_path: Path, name: str) -> None:
     assert first.startswith(f"{path}:2: no JSON")
     assert second.startswith(f"{path}:4: outputs")
     assert count_rows([path]) == 4
-    path.write_bytes(path.read_bytes().rstrip(b"\n") + b'\n{"query": "without an end"}')
-    assert count_rows([path]) == 5
+
+
+def test_a_last_line_without_an_end_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    for text, rows in (("", 0), ("{}", 1), ("{}\n", 1), ("{}\n{}", 2)):
+        path.write_text(text)
+        assert count_rows([path]) == rows
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
