@@ -78,6 +78,55 @@ def optimizer(
         raise typer.Exit(1)
 
 
+@bench.command()
+def scarcity(
+    data: Annotated[Path, typer.Option(help="QAServe records.")],
+    prices: Annotated[
+        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
+    ] = None,
+    resplits: Annotated[int, typer.Option(min=1, help="Splits; 0 is the file's own.")] = 2,
+    json_file: Annotated[
+        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
+    ] = None,
+) -> None:
+    """What carried slot prices save where limits bind for long, in simulated arrivals (minutes).
+
+    Hybrid forecasts; the test rows of each split arrive one at a time and hold a slot for as long
+    as their recorded answer takes.
+    """
+    from ..evaluate.dataset import load_dataset, load_prices, pool
+    from ..evaluate.replay import Plan, problem_of
+    from ..evaluate.scarcity import scarce_rows, table
+    from ..history.open import open_embedder
+    from ..locate import cache_dir
+    from ..predict.pricing import with_facts
+
+    screen = console(json_file)
+    dataset = load_dataset([data])
+    known = load_prices(prices) if prices else {}
+    models = [with_facts(model) for model in pool(dataset.models, known, {}, 32)]
+    embedder = open_embedder(cache_dir=cache_dir())
+    rows = []
+    with screen.status("") as status:
+        for split in range(resplits):
+            status.update(f"split {split}")
+            problem = problem_of(
+                dataset.records, models, embedder, Plan({}), split=split, kind="hybrid",
+                data_hash=dataset.hash, folder=cache_dir() / "evaluate",
+            )  # fmt: skip
+            rows += scarce_rows(problem, split)
+    if json_file is not None:
+        body = {
+            "schema": "aios-eccos/bench/1",
+            "seed": 0,
+            "versions": versions(),
+            "data_hash": dataset.hash,
+            "results": [row.as_dict() for row in rows],
+        }
+        write_json(body, json_file)
+    screen.print(table(rows))
+
+
 def _recorded(data: Path | None, prices: Path | None) -> tuple[Recorded | None, str | None]:
     """Forecasts of the recorded data, and its hash; nothing where there is none."""
     from ..evaluate.bench_optimizer import recorded

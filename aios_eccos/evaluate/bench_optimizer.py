@@ -221,7 +221,11 @@ def measure(
             fine and quick)
     ]  # fmt: skip
     if n <= 64:
-        price = float(solution.floor_prices[0]) if np.isfinite(solution.floor_prices[0]) else 0.0
+        known = np.where(np.isfinite(solution.floor_prices), solution.floor_prices, 0.0)
+        price = sum(
+            (worth * floor.rows for worth, floor in zip(known, problem.floors, strict=True)),
+            start=np.zeros(n),
+        )
         value = _median_ms(lambda: solve_at_price(problem, price), times)
         at_price = solve_at_price(problem, price)
         rows.append(
