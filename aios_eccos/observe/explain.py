@@ -10,6 +10,7 @@ from aios_eccos.policy import success_weight
 from aios_eccos.values import EXPLORED, NOT_ALLOWED
 
 from .call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
+from .text import money
 from .trace import Option, Trace
 
 #: Models named one by one where they were closed to a call.
@@ -178,7 +179,7 @@ def percent(value: float) -> str:
 
 
 def _cost(trace: Trace, value: float) -> str:
-    return f"${value:.3g}" if trace.money else f"{value:.3g} cost units (no prices)"
+    return money(value) if trace.money else f"{value:.3g} cost units (no prices)"
 
 
 @dataclass(frozen=True, slots=True)
