@@ -171,7 +171,7 @@ def test_good_rows_around_a_bad_one_are_kept(tmp_path: Path, name: str) -> None:
     first, second = bad(found)
     assert first.startswith(f"{path}:2: no JSON")
     assert second.startswith(f"{path}:4: outputs")
-    assert count_rows([path]) == 4
+    assert count_rows([path]) == 5
 
 
 def test_a_last_line_without_an_end_counts(tmp_path: Path) -> None:
