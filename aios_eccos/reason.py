@@ -22,7 +22,7 @@ def reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[n
     best = unlimited_choice(prospect)
     if column != best:
         name = prospect.models[best]
-        why = "is at its limit" if free[best] <= 0 else "had its slots lent to calls that gain more"
+        why = "is at its limit" if free[best] <= 0 else "its few slots are lent to calls that gain more"
         return f"the best left: {name} would be chosen but {why}"
     if not math.isfinite(prospect.price):
         return "the strongest: no history like it yet to save money by"
