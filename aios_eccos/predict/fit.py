@@ -14,7 +14,7 @@ from aios_eccos.values import BoolArray, FloatArray
 #: Prior correlation of two models' success functions: what makes a question hard for one makes it
 #: hard for all, so difficulty is learned from every model's outcomes at once (intrinsic
 #: coregionalization, Alvarez et al. 2012, section 4.2). Out of fold on the histories of math10 and
-#: mixed4 (split 0), .3 to .9 give the same Brier within .0004; models apart (0) lose .0009 to .0026.
+#: mixed4 (split 0), .3 to .9 give the same Brier within .0004; models apart (0) lose .001 to .0026.
 SHARED = 0.6
 #: Ridge on coordinates; on the same histories 0.5 is the same within .0001, 2 loses .0005.
 RIDGE = 1.0
