@@ -197,7 +197,8 @@ class Router:
                 free=free,
                 slot_prices=solution.slot_prices,
                 status=EXPLORED if trial.column is not None else solution.status.value,
-                reason=trial.reason(prospect) or reason(prospect, int(column), lease, free),
+                reason=(trial.reason(prospect) if lease is not None else None)
+                or reason(prospect, int(column), lease, free),
                 batch=len(prospects),
                 decision_s=prospect.forecast_s + share_s,
                 at=now,

@@ -60,7 +60,7 @@ def study(
         near = RetrievalPredictor(history, k=settings.neighbors)
         table = history.table(limit=BOOK_ROWS)
         return _learn(near, table, embedder, settings, prices, head_file)
-    whole = history.table()
+    whole = history.table(limit=2 * BOOK_ROWS)
     apart = calibration(whole.ids)
     rest = whole.rows(np.flatnonzero(~apart)[:BOOK_ROWS])
     seen = _seen_all(head_file)

@@ -21,8 +21,9 @@ log = logging.getLogger("aios_eccos.predict.upkeep")
 
 #: Judged records with text that must have come since the last fit: so many, and this share.
 NEW_RECORDS, GROWTH = 50, 0.2
-#: Seconds between two looks at how much there is; each reads the whole history.
-LOOK_S = 600.0
+#: Seconds between two looks at how much there is. Each reads the whole history, so of a long one
+#: they are farther apart: reading takes at most this share of the time.
+LOOK_S, SHARE = 600.0, 0.01
 
 
 class HeadUpkeep:
@@ -53,10 +54,12 @@ class HeadUpkeep:
             return result.taken
         if self._background.running or time.monotonic() < self._look_at or not self._path.exists():
             return False
-        self._look_at = time.monotonic() + LOOK_S
+        begun = time.monotonic()
+        self._look_at = begun + LOOK_S
         if history.version != self._seen:
             self._seen = history.version
             table = history.table()
+            self._look_at += (time.monotonic() - begun) / SHARE
             if self._due(table, asked):
                 self._background.start(table, asked)
         return False
