@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,8 @@ from .optimize.problem import AssignmentProblem, Solution
 from .optimize.solve import priced, solve, solve_at_price
 from .policy import floor_rows, success_weight
 from .shared_prices import SharedPrices, losses
-from .values import BoolArray, FloatArray, IntArray, Prospect
+from .values import BoolArray, FloatArray, IntArray, Model, Prospect, Slots
+from .workload.store import Load
 
 #: Rows from which the floors are put on the batch itself; below, history's price stands for them.
 #: Measured on history alone (`evaluate --mode stream`, hybrid forecasts, 4 splits of math10 and
@@ -78,3 +79,12 @@ def _learn(
         lost = losses(value, carried[rows], tokens[rows], choice[rows], full)
         usual = float((problem.cost[rows] / np.maximum(tokens[rows], 1.0)).mean())
         shared.learn(lost, usual)
+
+
+def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
+    """The loads of the models' slots, by model name."""
+    return Slots(
+        free={m.name: max(loads[m.slot].limit - loads[m.slot].in_use, 0) for m in models},
+        limits={m.name: loads[m.slot].limit for m in models},
+        cooling=frozenset(m.name for m in models if loads[m.slot].cooling_s > 0),
+    )

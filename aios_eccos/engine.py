@@ -18,13 +18,14 @@ from .history.embedding import BackgroundEmbedder
 from .history.ingest import drain_inbox
 from .history.open import open_embedder, open_history
 from .history.store import HistoryStore
+from .knowledge import Knowledge
 from .locate import Config, cache_dir, private_dir
 from .policy import certificate_words, certificates, unreachable
 from .predict.certify import Refusal, write_papers
 from .predict.pricing import price_table, with_facts
 from .predict.refit import Asked
 from .predict.upkeep import HeadUpkeep
-from .router import Knowledge, Router
+from .router import Router
 from .study import head_path, study
 from .values import Model, Settled
 from .workload.connect import open_workload

@@ -13,6 +13,7 @@ from .config import Floor, Settings
 from .optimize.problem import FloorRow
 from .predict.certify import Certificate, Certifier, Refusal
 from .predict.floor import PriceBook
+from .predict.pricing import Prices
 from .values import FloatArray, Prospect, Query
 
 log = logging.getLogger("aios_eccos.policy")
@@ -183,3 +184,19 @@ def certificate_words(key: str, paper: Certificate | Refusal) -> str:
         f"{key}: {paper.floor:.3f} cannot be certified; with {sure}, at most {paper.reachable:.3f} "
         "can; the dearest price is served"
     )
+
+
+def switch_cost(
+    query: Query, names: Sequence[str], prices: Prices, settings: Settings
+) -> FloatArray | None:
+    """(m,) dollars: who did not serve the conversation's last call has to read all of it anew.
+
+    The model that did has most of the prompt in its cache, so only the others pay for it.
+    """
+    # A certificate speaks of choices by cost and success alone.
+    wanted = settings.session_affinity and settings.floor_mode != "certified"
+    if not wanted or query.served_by not in names:
+        return None
+    stays = np.array([name == query.served_by for name in names])
+    switch: FloatArray = np.where(stays, 0.0, query.input_tokens * prices.input)
+    return switch

@@ -11,21 +11,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .assigning import assigned
+from .assigning import assigned, slots_of
 from .config import Settings
 from .errors import EccosError
+from .knowledge import Knowledge
 from .optimize.problem import Solution
-from .policy import shift_name, success_worth
-from .predict.certify import Certifier
+from .policy import shift_name, success_worth, switch_cost
 from .predict.explore import Trial, chance_of, explore_batch
-from .predict.floor import PriceBook
-from .predict.predictor import Predictor
 from .predict.pricing import Prices
 from .predict.priors import PriorPredictor
 from .reason import reason, unlimited_choice
@@ -43,42 +40,9 @@ from .values import (
     Query,
     Slots,
 )
-from .workload.store import Load, WorkloadStore
+from .workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.router")
-
-
-class Embeds(Protocol):
-    """As much of an embedder as the router uses."""
-
-    def try_embed(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
-        """(n, d) unit rows; None while the model is still loading."""
-        ...
-
-    def try_embed_with_layers(
-        self, texts: Sequence[str]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-        """The same with (n, 4 d) hidden layers."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What past calls taught; replaced as a whole when there is more of it.
-
-    Attributes:
-        predictor: forecasts; where it fails, priors stand in and `Router.failures` counts it.
-        embedder: for its queries; None forecasts without their text.
-        book: what success costs, None while there are too few verdicts.
-        judged: verdicts by model; None: not known, so nothing is explored.
-        certifier: where floors are certified.
-    """
-
-    predictor: Predictor
-    embedder: Embeds | None = None
-    book: PriceBook | None = None
-    judged: Mapping[str, float] | None = None
-    certifier: Certifier | None = None
 
 
 class Router:
@@ -275,7 +239,7 @@ class Router:
             knows = self.knowledge
             texts = [query.text for query in queries]
             try:
-                embeddings, layers = _embed(knows, texts)
+                embeddings, layers = knows.embed(texts)
                 found = knows.predictor.forecast(queries, embeddings, self.models, layers)
                 return found, embeddings
             except EccosError as error:
@@ -318,7 +282,7 @@ class Router:
             price=worth.price,
             aim=worth.aim,
             optimism=worth.optimism,
-            switch=self._switch(query),
+            switch=switch_cost(query, self._names, self._prices, self.settings),
             draw=chance_of(query.id) if query.floor is None and len(names) > 1 else None,
         )
 
@@ -332,36 +296,3 @@ class Router:
         if not (self.controlled or self.spills):
             return {}
         return self._shared.read(shift_name(policy, self.settings) for policy in self.controlled)
-
-    def _switch(self, query: Query) -> FloatArray | None:
-        """A model that did not serve the conversation's last call has to read all of it anew.
-
-        The one that did has most of the prompt in its cache, so only the others pay for it.
-        """
-        settings = self.settings
-        # A certificate speaks of choices by cost and success alone.
-        wanted = settings.session_affinity and settings.floor_mode != "certified"
-        if not wanted or query.served_by not in self._names:
-            return None
-        stays = np.array([name == query.served_by for name in self._names])
-        switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
-        return switch
-
-
-def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
-    """The loads of the models' slots, by model name."""
-    return Slots(
-        free={m.name: max(loads[m.slot].limit - loads[m.slot].in_use, 0) for m in models},
-        limits={m.name: loads[m.slot].limit for m in models},
-        cooling=frozenset(m.name for m in models if loads[m.slot].cooling_s > 0),
-    )
-
-
-def _embed(
-    knows: Knowledge, texts: list[str]
-) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
-    if knows.embedder is None:
-        return None, None
-    if knows.predictor.wants_layers:
-        return knows.embedder.try_embed_with_layers(texts) or (None, None)
-    return knows.embedder.try_embed(texts), None

@@ -13,6 +13,7 @@ from .config import Settings
 from .errors import ArtifactError
 from .history.embedding import BackgroundEmbedder
 from .history.store import HistoryStore
+from .knowledge import Knowledge
 from .predict.artifact import FILE_NAME, data_hash, load_apart, load_head
 from .predict.certify import Certifier
 from .predict.floor import PriceBook
@@ -22,7 +23,6 @@ from .predict.parts import MOST, calibration
 from .predict.pricing import Prices
 from .predict.retrieval import RetrievalPredictor, leave_one_out
 from .predict.train import Trained
-from .router import Knowledge
 from .values import Forecast, HistoryTable, Model, Query
 
 log = logging.getLogger("aios_eccos.study")

@@ -29,9 +29,11 @@ MAY_IMPORT = {
     "policy": {"values", "config", "predict", "optimize"},
     "reason": {"values", "policy"},
     "shared_prices": {"values", "errors", "workload"},
-    "assigning": {"values", "config", "policy", "optimize", "shared_prices"},
+    "assigning": {"values", "config", "policy", "optimize", "shared_prices", "workload"},
+    "knowledge": {"predict"},
     "router": {
         "assigning",
+        "knowledge",
         "shared_prices",
         "policy",
         "reason",
@@ -44,7 +46,7 @@ MAY_IMPORT = {
         "workload",
     },
 }
-MAY_IMPORT["study"] = {"values", "errors", "config", "history", "predict", "router"}
+MAY_IMPORT["study"] = {"values", "errors", "config", "history", "predict", "knowledge"}
 STAGES = {*MAY_IMPORT, "engine"}
 MAY_IMPORT["engine"] = set(MAY_IMPORT)
 for top in ("observe", "evaluate", "collect", "kernel"):

@@ -11,10 +11,11 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import HistoryError
 from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.knowledge import Knowledge
 from aios_eccos.policy import shift_name, unreachable
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.predict.priors import PriorPredictor
-from aios_eccos.router import Knowledge, Router
+from aios_eccos.router import Router
 from aios_eccos.study import study
 from aios_eccos.values import Model, Outcome, Query, Record
 from aios_eccos.workload.memory import MemoryWorkload

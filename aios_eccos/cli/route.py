@@ -12,8 +12,8 @@ import typer
 from .output import console, write_json
 
 if TYPE_CHECKING:
+    from ..knowledge import Knowledge
     from ..locate import Config
-    from ..router import Knowledge
     from ..values import Decision, Model, Slots
 
 #: Characters a token, where no tokenizer of the model is at hand.
@@ -112,8 +112,8 @@ def _knowledge(
 
 def _slots(config: Config, models: list[Model]) -> Slots:
     """The load now; all free where no kernel keeps a workload."""
+    from ..assigning import slots_of
     from ..errors import WorkloadError
-    from ..router import slots_of
     from ..workload.connect import open_workload
     from ..workload.memory import MemoryWorkload
     from ..workload.store import WorkloadStore
