@@ -22,7 +22,8 @@ def reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[n
     best = unlimited_choice(prospect)
     if column != best:
         name = prospect.models[best]
-        why = "is at its limit" if free[best] <= 0 else "its few slots are lent to calls that gain more"
+        full = free[best] <= 0
+        why = "is at its limit" if full else "its few slots are lent to calls that gain more"
         return f"the best left: {name} would be chosen but {why}"
     if not math.isfinite(prospect.price):
         return "the strongest: no history like it yet to save money by"

@@ -18,7 +18,7 @@ from .predict.artifact import FILE_NAME, data_hash, load_apart, load_head
 from .predict.certify import Certifier
 from .predict.floor import PriceBook
 from .predict.hybrid import HybridPredictor, replayed_book
-from .predict.kernel import Floats, Machine
+from .predict.kernel import Floats
 from .predict.parts import MOST, calibration
 from .predict.pricing import Prices
 from .predict.retrieval import RetrievalPredictor, leave_one_out
@@ -75,16 +75,21 @@ def study(
         return known
     # One model's verdict, as a live call has, says nothing of what another choice would come to.
     compared = (~np.isnan(whole.correctness)).sum(axis=1) > 1
-    table, predictor, layers = whole.rows(apart & compared), known.predictor, None
-    if isinstance(predictor, HybridPredictor) and head_file is not None:
-        table, layers = _remembered(table, head_file)
-        head = replace(predictor.head, machine=_Remembered())
-        predictor = HybridPredictor(near, head, predictor.name)
-    table, layers = table.rows(range(len(table))[:MOST]), None if layers is None else layers[:MOST]
+    table, predictor = whole.rows(apart & compared), known.predictor
     pool = models or [Model(name) for name in prices.models]
-    asked = [Query("", input_tokens=int(tokens)) for tokens in table.input_tokens]
-    forecast = predictor.forecast(asked, table.embeddings, pool, layers)
+    if isinstance(predictor, HybridPredictor) and head_file is not None:
+        table, outputs = _remembered(table, head_file)
+        table = table.rows(range(len(table))[:MOST])
+        forecast = predictor.forecast_from(outputs[:MOST], _queries(table), table.embeddings, pool)
+    else:
+        table = table.rows(range(len(table))[:MOST])
+        forecast = near.forecast(_queries(table), table.embeddings, pool)
     return replace(known, certifier=_certifier(table, forecast, known.book, prices))
+
+
+def _queries(table: HistoryTable) -> list[Query]:
+    """The table's rows as calls; their texts are not asked for where embeddings are at hand."""
+    return [Query("", input_tokens=int(tokens)) for tokens in table.input_tokens]
 
 
 def _learn(
@@ -123,22 +128,11 @@ def _seen_all(head_file: Path | None) -> bool:
         return False  # it is damaged: said where it is loaded
 
 
-class _Remembered(Machine):
-    """Stands for a head's machine where its outputs are at hand: they are passed as layers."""
-
-    def __init__(self) -> None:
-        """Nothing is computed."""
-
-    def __call__(self, layers: Floats, texts: Sequence[str]) -> Floats:
-        """The layers."""
-        return layers
-
-
-def _remembered(table: HistoryTable, head_file: Path) -> tuple[HistoryTable, Floats | None]:
+def _remembered(table: HistoryTable, head_file: Path) -> tuple[HistoryTable, Floats]:
     """The rows that the head was kept from, and what it says of them."""
     apart = load_apart(head_file)
     if apart is None:
-        return table.rows([]), None
+        return table.rows([]), np.empty((0, 0), dtype=np.float32)
     place = {name: i for i, name in enumerate(apart.ids)}
     table = table.rows(np.array([name in place for name in table.ids], dtype=bool))
     return table, apart.outputs[np.array([place[name] for name in table.ids], dtype=np.int64)]

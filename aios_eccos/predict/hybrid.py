@@ -55,12 +55,23 @@ class HybridPredictor:
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
         """See `Predictor.forecast`."""
-        near = self._neighbors.forecast(queries, embeddings, models)
         if layers is None or not len(queries):
-            return near
+            return self._neighbors.forecast(queries, embeddings, models)
+        outputs = self.head.machine(layers, [query.text for query in queries])
+        return self.forecast_from(outputs, queries, embeddings, models)
+
+    def forecast_from(
+        self,
+        outputs: NDArray[np.float32],
+        queries: Sequence[Query],
+        embeddings: NDArray[np.float32] | None,
+        models: Sequence[Model],
+    ) -> Forecast:
+        """The forecast where the head's machine has spoken: its (n, 2 m) outputs are at hand."""
+        near = self._neighbors.forecast(queries, embeddings, models)
         head = self.head
         m = len(head.models)
-        out = head.machine(layers, [query.text for query in queries]).astype(float)
+        out = outputs.astype(float)
         if self.name == "trained":
             odds = head.alone(out[:, :m])
         else:
