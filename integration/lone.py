@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,54 +20,70 @@ from .report import Report
 from .routed import wait_ready
 from .stubs import Stubs
 
+FILES = ("math10.jsonl.gz", "mixed4.jsonl.gz")
 RECORDS = 10_000
-PRICES = "prices.json"
 CALLS = 60
 #: Model time of every stub, seconds.
 MODEL_S = 0.1
 
 
-def recorded(data: Path) -> tuple[list[Record], list[str], dict[str, tuple[float, float]]]:
-    """All recorded answers, topped up with copies; questions that are none of them; prices.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the history holds.
 
-    The questions are recorded ones with words before them: of their real length, and none stands in
-    the history as it is asked.
+    Attributes:
+        records: all recorded answers, topped up with copies.
+        models: that are in them.
+        prices: dollars per token, input and output, by model.
     """
-    dataset = load_dataset([data / "math10.jsonl.gz", data / "mixed4.jsonl.gz"])
-    twice = (*dataset.records, *dataset.records)[:RECORDS]
-    # The two files share questions; under one id the later would replace the earlier.
-    records = [replace(record, id=str(number)) for number, record in enumerate(twice)]
+
+    records: tuple[Record, ...]
+    models: tuple[str, ...]
+    prices: dict[str, tuple[float, float]]
+
+    @classmethod
+    def read(cls, data: Path) -> Known:
+        """Everything in the folder of recorded answers."""
+        dataset = load_dataset([data / name for name in FILES])
+        twice = (*dataset.records, *dataset.records)[:RECORDS]
+        # The files share questions; under one id the later would replace the earlier.
+        records = tuple(replace(record, id=str(number)) for number, record in enumerate(twice))
+        return cls(records, dataset.models, load_prices(data / "prices.json"))
+
+    def fill(self, home: Path, state: Path) -> None:
+        """Put the records into the history of this checkout."""
+        os.environ["AIOS_ECCOS_STATE"] = str(state)
+        embedder = open_embedder(cache_dir=cache_dir())
+        history = open_history("embedded", state_dir_of(home), embedder)
+        for start in range(0, len(self.records), 1000):
+            part = self.records[start : start + 1000]
+            history.add(part, embedder.embed([record.text for record in part]))
+        history.close()
+
+    def entries(self, stubs: Stubs) -> list[dict[str, Any]]:
+        """The stubs, named as the recorded models, as entries of AIOS's configuration."""
+        return [
+            {
+                "name": name,
+                "backend": "vllm",
+                "hostname": stubs.url(name),
+                "input_cost_per_token": self.prices[name][0],
+                "output_cost_per_token": self.prices[name][1],
+            }
+            for name in stubs.models
+        ]
+
+
+def questions() -> list[str]:
+    """Recorded questions with words before them: of real length, and not in the history so."""
+    dataset = load_dataset([Path(os.environ["AIOS_ECCOS_DATA"]) / name for name in FILES])
     tests = random.Random(0).sample(dataset.split("test"), CALLS)
-    return records, [f"Please solve this. {r.text}" for r in tests], load_prices(data / PRICES)
+    return [f"Please solve this. {record.text}" for record in tests]
 
 
-def fill(home: Path, state: Path, records: Sequence[Record]) -> None:
-    """Put the records into the history of this checkout."""
-    os.environ["AIOS_ECCOS_STATE"] = str(state)
-    embedder = open_embedder(cache_dir=cache_dir())
-    history = open_history("embedded", state_dir_of(home), embedder)
-    for start in range(0, len(records), 1000):
-        part = records[start : start + 1000]
-        history.add(part, embedder.embed([record.text for record in part]))
-    history.close()
-
-
-def entries(stubs: Stubs, prices: dict[str, tuple[float, float]]) -> list[dict[str, Any]]:
-    """The stubs, named as recorded models, as entries of AIOS's configuration."""
-    return [
-        {
-            "name": name,
-            "backend": "vllm",
-            "hostname": stubs.url(name),
-            "input_cost_per_token": prices[name][0],
-            "output_cost_per_token": prices[name][1],
-        }
-        for name in stubs.models
-    ]
-
-
-def measure(report: Report, kernel: Kernel, asked: Sequence[str]) -> None:
-    """Latency without the model's time, and where the plugin says that it went."""
+def measure(report: Report, kernel: Kernel) -> None:
+    """Latency without the model's time, and how much of it the decision took."""
+    asked = questions()
     wait_ready(kernel)
     load.run(load.each(kernel.url, asked[:5]))
     replies = load.run(load.each(kernel.url, asked))

@@ -17,17 +17,28 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import cases, load, lone
-from .kernel import TOOL_SERVER, Kernel, base_config, copy_aios, end_group, free_port, homes
+from .kernel import (
+    TOOL_SERVER,
+    Kernel,
+    base_config,
+    copy_aios,
+    end_group,
+    free_port,
+    homes,
+    start_all,
+)
 from .report import Report, Row
 from .stubs import Stubs
 from .typed import typed
 
 OPPONENT = Path(__file__).parent / "opponent"
+MODEL_S = {"small": cases.SMALL_S, "large": cases.LARGE_S}
 PRICES = {"small": 1e-7, "large": 1e-6}
 #: Everything that runs on kernels of its own; other names in `--only` are cases of `ours`.
 PARTS = {"ours", "compare", "routed", "suite", "workers", "killed", "once", "typed"}
@@ -82,70 +93,35 @@ class Bench:
         )
 
 
-def ours(bench: Bench, stubs: Stubs, quick: bool, selected: set[str]) -> dict[str, Any]:
-    """Everything on the kernel with the plugin."""
-    settings = {"redis": "embedded", "embedder": "./none"}
-    config = base_config(models(stubs), free_port(), {"strategy": "eccos", "eccos": settings})
-    measured: dict[str, Any] = {}
-    begun = time.monotonic()
-    with bench.kernel("ours", config) as kernel:
-        bench.report.add(
-            Row(
-                "start: python -m runtime.launch",
-                True,
-                value=round(time.monotonic() - begun, 1),
-                unit="s",
-            )
-        )
-        ground = cases.Ground(
-            kernel, stubs, bench.report, bench.cerebrum, bench.pypi_sdk, bench.python, config
-        )
-        run = [
-            ("trace", lambda: measured.update(trace=cases.traced(ground))),
-            ("lone", lambda: measured.update(lone=cases.overhead(ground, 20 if quick else 60))),
-            (
-                "closed",
-                lambda: measured.update(closed=cases.closed_loop(ground, 4.0 if quick else 10.0)),
-            ),
-            ("burst", lambda: cases.bursts(ground)),
-            ("limit", lambda: cases.limited(ground)),
-            ("faults", lambda: cases.faulty(ground, 32, 8 if quick else 25)),
-            ("sdk", lambda: cases.sdk(ground)),
-            ("terminal", lambda: cases.terminal(ground)),
-            ("http", lambda: cases.http_side(ground)),
-            ("gone", lambda: cases.client_gone(ground)),
-            ("refused", lambda: cases.refused_refresh(ground)),
-            ("observe", lambda: cases.observe(ground)),
-            ("guard", lambda: cases.guarded(ground)),
-            ("cleanup", lambda: cases.cleanup(ground)),
-            ("refreshes", lambda: cases.refreshes(ground, 3 if quick else 10)),
-            ("sigterm", lambda: cases.ends(ground, signal.SIGTERM)),
-        ]
-        for name, case in run:
-            if selected and name not in selected:
-                continue
-            try:
-                case()
-            except Exception as error:  # noqa: BLE001 - a case that breaks is a failed row
-                bench.report.check(name, False, f"{type(error).__name__}: {str(error)[:300]}")
-    return measured
+Case = tuple[str, Callable[[cases.Ground], Any]]
 
 
-def routed_lone(bench: Bench) -> None:
-    """A lone call that names no model, with a real history."""
-    data = os.environ.get("AIOS_ECCOS_DATA")
-    if not data:
-        print("     left out: a lone routed call wants AIOS_ECCOS_DATA", file=sys.stderr)
-        return
-    records, asked, prices = lone.recorded(Path(data))
-    names = sorted({outcome.model for record in records for outcome in record.outcomes})
-    with Stubs(dict.fromkeys(names, lone.MODEL_S)) as stubs:
-        entries = lone.entries(stubs, prices)
-        config = base_config(entries, free_port(), {"strategy": "eccos", "eccos": {}})
-        kernel = bench.kernel("lone-routed", config)
-        lone.fill(kernel.home, bench.folder / "state", records)
-        with kernel:
-            lone.measure(bench.report, kernel, asked)
+def timed(quick: bool) -> list[Case]:
+    """The cases of our kernel that measure times; nothing else may run beside them."""
+    return [
+        ("trace", cases.traced),
+        ("lone", lambda ground: cases.overhead(ground, 20 if quick else 60)),
+        ("closed", lambda ground: cases.closed_loop(ground, 4.0 if quick else 10.0)),
+        ("burst", cases.bursts),
+        ("limit", cases.limited),
+        ("faults", lambda ground: cases.faulty(ground, 32, 8 if quick else 25)),
+    ]
+
+
+def untimed(quick: bool) -> list[Case]:
+    """The other cases of our kernel, to its end."""
+    return [
+        ("sdk", cases.sdk),
+        ("terminal", cases.terminal),
+        ("http", cases.http_side),
+        ("gone", cases.client_gone),
+        ("refused", cases.refused_refresh),
+        ("observe", cases.observe),
+        ("guard", cases.guarded),
+        ("cleanup", cases.cleanup),
+        ("refreshes", lambda ground: cases.refreshes(ground, 3 if quick else 10)),
+        ("sigterm", lambda ground: cases.ends(ground, signal.SIGTERM)),
+    ]
 
 
 def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
@@ -230,35 +206,21 @@ def _left_in(folder: Path) -> list[str]:
     return found
 
 
-def _figures(row: Row) -> dict[str, Any]:
-    return {"p95_s": row.p95_s, "value": row.value}
-
-
-def compared(bench: Bench, stubs: Stubs, measured: dict[str, Any]) -> dict[str, Any]:
-    """Stock and the fair opponent on the same trace."""
-    sides = {"ours": {key: _figures(row) for key, row in measured.items()}}
-    first = os.pathsep.join([str(OPPONENT), str(OPPONENT.parents[1])])
-    for name, patched in (("stock", None), ("fair opponent", first)):
-        config = base_config(models(stubs), free_port(), {"strategy": "sequential"})
-        side = Report("side", judges=False)
-        with bench.kernel(name.replace(" ", "-"), config, hook=False, first=patched) as kernel:
-            ground = cases.Ground(kernel, stubs, side, bench.cerebrum, None, bench.python, config)
-            rows = {
-                "trace": cases.traced(ground, f"{name}: trace"),
-                "lone": cases.overhead(ground, 10 if name == "stock" else 30),
-                "closed": cases.closed_loop(ground, 8.0),
-            }
-        sides[name] = {key: _figures(row) for key, row in rows.items()}
+def compared(report: Report, sides: dict[str, dict[str, Row]]) -> None:
+    """Rows of what ours has over stock and over the fair opponent, on the same loads."""
     mine, stock, fair = sides["ours"], sides["stock"], sides["fair opponent"]
+
+    def over(one: float | None, other: float | None) -> float:
+        return (one or 0.0) / (other or float("nan"))
+
     for text, ratio, wanted in (
-        ("p95 of short calls, stock / ours", stock["trace"]["p95_s"] / mine["trace"]["p95_s"], 40),
-        ("throughput, ours / stock", mine["trace"]["value"] / stock["trace"]["value"], 2.4),
-        ("lone overhead, fair opponent / ours", fair["lone"]["value"] / mine["lone"]["value"], 6),
+        ("p95 of short calls, stock / ours", over(stock["trace"].p95_s, mine["trace"].p95_s), 40),
+        ("throughput, ours / stock", over(mine["trace"].value, stock["trace"].value), 2.4),
+        ("lone overhead, fair opponent / ours", over(fair["lone"].value, mine["lone"].value), 6),
     ):
-        bench.report.add(
+        report.add(
             Row(text, ratio >= wanted, value=round(ratio, 2), unit="x", note=f"wanted {wanted}")
         )
-    return sides
 
 
 def once(bench: Bench, stubs: Stubs) -> None:
@@ -331,57 +293,139 @@ def main() -> int:
         time.sleep(0.5)
         left = _left_in(folder)
         report.check("nothing is left running", not left, "; ".join(left)[:300])
-    return report.finish(given.json, quick=given.quick, sides=parts.sides)
+    return report.finish(given.json, quick=given.quick, sides=parts.figures())
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a run. What is timed goes alone; the rest goes beside each other."""
+    """The parts of a run. What is timed goes alone; starts, and the rest, go beside each other."""
 
     bench: Bench
     quick: bool
     selected: set[str]
-    sides: dict[str, Any] = field(default_factory=dict)
-    measured: dict[str, Row] = field(default_factory=dict)
+    rows: dict[str, dict[str, Row]] = field(default_factory=dict)
 
     def run(self) -> None:
         """Run the parts selected."""
-        with Stubs({"small": cases.SMALL_S, "large": cases.LARGE_S}) as stubs:
-            for name, part in (("ours", self._ours), ("compare", self._compare)):
-                self._guarded(name, lambda part=part: part(stubs))  # type: ignore[misc]
-        self._guarded("routed", lambda: routed_lone(self.bench))
-        rest = (
-            ("workers", uvicorn_workers),
-            ("killed", killed),
-            ("once", once),
-            ("typed", acceptance),
+        with contextlib.ExitStack() as running:
+            stubs = running.enter_context(Stubs(MODEL_S))
+            kernels = self._kernels(running, stubs)
+            self._start(list(kernels.values()))
+            grounds = {name: self._ground(kernels[name], stubs) for name in kernels}
+            if "ours" in grounds:
+                self.rows["ours"] = self._cases(grounds["ours"], timed(self.quick))
+            if "stock" in grounds:
+                self._guarded("compare", lambda: self._compare(grounds))
+            if "routed" in kernels:
+                self._guarded("routed", lambda: lone.measure(self.bench.report, kernels["routed"]))
+            for name in kernels.keys() - {"ours"}:
+                kernels[name].stop()
+            with ThreadPoolExecutor(TOGETHER) as pool:
+                if self._wanted("suite"):
+                    pool.submit(self._guarded, "suite", lambda: suite(self.bench))
+                if "ours" in grounds:
+                    pool.submit(self._cases, grounds["ours"], untimed(self.quick))
+                for name, part in APART.items():
+                    if self._wanted(name):
+                        pool.submit(self._guarded, name, partial(self._with_stubs, part))
+
+    def figures(self) -> dict[str, Any]:
+        """What ours, stock and the fair opponent came to, for the JSON."""
+        return {
+            side: {name: {"p95_s": row.p95_s, "value": row.value} for name, row in rows.items()}
+            for side, rows in self.rows.items()
+        }
+
+    def _wanted(self, name: str) -> bool:
+        if self.selected:
+            own = {case for case, _ in timed(False) + untimed(False)}
+            return name in self.selected or (name == "ours" and bool(own & self.selected))
+        return not (self.quick and name in LONG)
+
+    def _kernels(self, running: contextlib.ExitStack, stubs: Stubs) -> dict[str, Kernel]:
+        """The kernels that timed cases run on, not started."""
+        settings = {"redis": "embedded", "embedder": "./none"}
+        router = {"strategy": "eccos", "eccos": settings}
+        made: dict[str, Kernel] = {}
+        if self._wanted("ours"):
+            config = base_config(models(stubs), free_port(), router)
+            made["ours"] = self.bench.kernel("ours", config)
+        if self._wanted("compare"):
+            patched = os.pathsep.join([str(OPPONENT), str(OPPONENT.parents[1])])
+            for name, first in (("stock", None), ("fair opponent", patched)):
+                config = base_config(models(stubs), free_port(), {"strategy": "sequential"})
+                folder = name.replace(" ", "-")
+                made[name] = self.bench.kernel(folder, config, hook=False, first=first)
+        data = os.environ.get("AIOS_ECCOS_DATA")
+        if self._wanted("routed") and data:
+            known = lone.Known.read(Path(data))
+            servers = running.enter_context(Stubs(dict.fromkeys(known.models, lone.MODEL_S)))
+            router = {"strategy": "eccos", "eccos": {}}
+            config = base_config(known.entries(servers), free_port(), router)
+            made["routed"] = self.bench.kernel("routed", config)
+            known.fill(made["routed"].home, self.bench.folder / "state")
+        elif self._wanted("routed"):
+            print("     left out: a lone routed call wants AIOS_ECCOS_DATA", file=sys.stderr)
+        for kernel in made.values():
+            running.push(kernel)
+        return made
+
+    def _start(self, kernels: list[Kernel]) -> None:
+        begun = time.monotonic()
+        if kernels:
+            start_all(kernels)
+            took = round(time.monotonic() - begun, 1)
+            text = "start: python -m runtime.launch"
+            note = f"{len(kernels)} kernels beside each other"
+            self.bench.report.add(Row(text, True, value=took, unit="s", note=note))
+
+    def _ground(self, kernel: Kernel, stubs: Stubs) -> cases.Ground:
+        bench = self.bench
+        assert kernel.config is not None
+        return cases.Ground(
+            kernel, stubs, bench.report, bench.cerebrum, bench.pypi_sdk, bench.python, kernel.config
         )
-        with ThreadPoolExecutor(TOGETHER) as pool:
-            pool.submit(self._guarded, "suite", lambda: suite(self.bench))
-            for name, part in rest:
-                pool.submit(self._guarded, name, lambda part=part: self._with_stubs(part))  # type: ignore[misc]
 
-    def _ours(self, stubs: Stubs) -> None:
-        self.measured.update(ours(self.bench, stubs, self.quick, self.selected - PARTS))
+    def _cases(self, ground: cases.Ground, found: list[Case]) -> dict[str, Row]:
+        """Run cases of our kernel; the rows of those that return one."""
+        rows = {}
+        for name, case in found:
+            if self.selected - PARTS and name not in self.selected:
+                continue
+            try:
+                rows[name] = case(ground)
+            except Exception as error:  # noqa: BLE001 - a case that breaks is a failed row
+                reason = f"{type(error).__name__}: {str(error)[:300]}"
+                self.bench.report.check(name, False, reason)
+        return {name: row for name, row in rows.items() if isinstance(row, Row)}
 
-    def _compare(self, stubs: Stubs) -> None:
-        self.sides.update(compared(self.bench, stubs, self.measured))
+    def _compare(self, grounds: dict[str, cases.Ground]) -> None:
+        """Stock and the fair opponent under the loads that ours had."""
+        for name in ("stock", "fair opponent"):
+            ground = replace(grounds[name], report=Report("side", judges=False))
+            self.rows[name] = {
+                "trace": cases.traced(ground, f"{name}: trace"),
+                "lone": cases.overhead(ground, 10 if name == "stock" else 30),
+                "closed": cases.closed_loop(ground, 8.0),
+            }
+        compared(self.bench.report, self.rows)
 
     def _with_stubs(self, part: Callable[[Bench, Stubs], None]) -> None:
         """With stubs of its own: others count beside it."""
-        with Stubs({"small": cases.SMALL_S, "large": cases.LARGE_S}) as stubs:
+        with Stubs(MODEL_S) as stubs:
             part(self.bench, stubs)
 
     def _guarded(self, name: str, part: Callable[[], None]) -> None:
-        wanted = name in self.selected or (not self.selected and not (self.quick and name in LONG))
-        if not wanted and not (name == "ours" and self.selected - PARTS):
-            return
         begun = time.monotonic()
         try:
             part()
         except Exception as error:  # noqa: BLE001 - a part that breaks is a failed row
             self.bench.report.check(name, False, f"{type(error).__name__}: {str(error)[:600]}")
         print(f"     {name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+
+
+#: Parts on kernels of their own, where times do not count.
+APART = {"workers": uvicorn_workers, "killed": killed, "once": once, "typed": acceptance}
 
 
 if __name__ == "__main__":

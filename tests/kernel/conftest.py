@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import shutil
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -67,7 +69,20 @@ class InProcess:
         path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
     def start(self) -> None:
+        if homes() is not None:
+            self._without_redis()
         self.launch = importlib.import_module("runtime.launch")
+
+    def _without_redis(self) -> None:
+        """AIOS's storage looks for a Redis of its own for three seconds at every refresh."""
+        import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        storage = importlib.import_module("aios.storage.filesystem.lsfs")
+        quick = functools.partial(redis.Redis, retry=Retry(NoBackoff(), 0))
+        found = SimpleNamespace(Redis=quick, ConnectionError=redis.ConnectionError)
+        storage.redis = found  # type: ignore[attr-defined]
 
     def refresh(self, **changes: Any) -> None:
         """What POST /core/refresh does."""
