@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,8 @@ import pytest
 import yaml
 
 from aios_eccos.errors import ConfigError, KernelError
-from aios_eccos.kernel import edit, install, interpreter
-from aios_eccos.locate import remember_enabled
+from aios_eccos.kernel import edit, install, interpreter, toolserver
+from aios_eccos.locate import remember_enabled, state_dir_of
 from aios_eccos.manifest import manifest
 
 STANDIN = Path(__file__).with_name("standin")
@@ -115,6 +117,23 @@ def test_both_are_idempotent_and_say_so(home: Path) -> None:
     said = install.disable(home)
     assert any("nothing to change" in line for line in said)
     assert listing(home) == before
+
+
+def test_disable_ends_what_a_killed_kernel_left(home: Path) -> None:
+    install.enable(home)
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    note = toolserver.folder_of(state_dir_of(home)) / f"{socket.gethostname()}-{gone.pid}.json"
+    note.parent.mkdir()
+    servers = {str(left.pid): toolserver.identity(left.pid)}
+    note.write_text(json.dumps({"kernel": "another", "servers": servers}))
+    try:
+        assert any("tool server" in line for line in install.disable(home))
+        assert left.wait(5)
+    finally:
+        left.kill()
+        left.wait()
 
 
 def test_a_fresh_clone_gets_its_configuration_from_the_example(home: Path) -> None:
