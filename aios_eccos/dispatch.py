@@ -12,11 +12,11 @@ import logging
 import random
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 
+from .errors import raised
 from .fairness import FairShare
 from .values import Answer, Decision, Failure, Prospect, Query, Settled, Slots
 from .waiting import Call, Routes, Run
@@ -174,7 +174,7 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - whatever it is, the calls must be served
                 log.error(
                     "no decision (%s); waiting calls go to the first model they allow",
-                    _raised(error),
+                    raised(error),
                 )
                 self._serve_undecided()
 
@@ -267,7 +267,7 @@ class Dispatcher:
                 elif not decision.prospect.allowed.any():
                     self._give_up(call, NOWHERE)
             except Exception as error:  # noqa: BLE001 - the other calls must be served
-                log.error("the fallback failed too: %s", _raised(error))
+                log.error("the fallback failed too: %s", raised(error))
                 self._give_up(call, Failure("no model could be chosen", 503, False, rests=False))
 
     def _candidates(
@@ -354,7 +354,7 @@ class Dispatcher:
         try:
             router.release(decision)
         except Exception as error:  # noqa: BLE001 - a slot not given back expires by itself
-            log.error("giving a slot of %s back failed: %s", decision.model, _raised(error))
+            log.error("giving a slot of %s back failed: %s", decision.model, raised(error))
 
     # A call's own thread.
 
@@ -364,7 +364,7 @@ class Dispatcher:
             answer = call.run(model, call.expires - begun)
             failure = answer.failure
         except Exception as error:  # noqa: BLE001 - whatever the caller does, the call must end
-            log.error("the model call to %s raised %s", model, _raised(error))
+            log.error("the model call to %s raised %s", model, raised(error))
             failure = Failure(type(error).__name__, 500, rests=False)
             answer = Answer(failure=failure)
         ended = time.monotonic()
@@ -396,7 +396,7 @@ class Dispatcher:
         try:
             router.rest(model, failure.retry_after_s)
         except Exception as error:  # noqa: BLE001 - the answer is there
-            log.error("letting %s rest failed: %s", model, _raised(error))
+            log.error("letting %s rest failed: %s", model, raised(error))
 
     def _again(self, call: Call, model: str, failure: Failure | None) -> bool:
         """Whether to try once more: on another model once, or on the only one up to twice."""
@@ -442,16 +442,10 @@ class Dispatcher:
             try:
                 self._on_settled(settled)
             except Exception as error:  # noqa: BLE001 - an observer's fault is not the agent's
-                log.error("recording a settled call failed: %s", _raised(error))
+                log.error("recording a settled call failed: %s", raised(error))
         # The caller may have cancelled a call that never ran.
         with suppress(InvalidStateError):
             call.future.set_result(settled)
-
-
-def _raised(error: Exception) -> str:
-    """What was raised and where, but not its message: that may carry the prompt."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} at {frame.name}:{frame.lineno}"
 
 
 def wait_all(futures: Iterable[Future[Settled]], timeout_s: float | None = None) -> list[Settled]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 
 from .dispatch import Dispatcher
-from .errors import ArtifactError, EccosError
+from .errors import ArtifactError, EccosError, raised
 from .history.embedding import BackgroundEmbedder
 from .history.ingest import drain_inbox
 from .history.open import open_embedder, open_history
@@ -228,9 +227,7 @@ class Engine:
                 log.warning("calls are routed with what is known: %s", error)
             self.history_error = error
         except Exception as error:  # noqa: BLE001 - the thread must outlive any fault
-            # Type and place only: the message may hold texts.
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("upkeep failed: %s at %s:%s", type(error).__name__, frame.name, frame.lineno)
+            log.error("upkeep failed: %s", raised(error))
         else:
             self.history_error = None
 

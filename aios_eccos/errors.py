@@ -16,6 +16,8 @@ translated into these at the edge, with `raise ... from error`.
 
 from __future__ import annotations
 
+import traceback
+
 
 class EccosError(Exception):
     """Base of every error that aios-eccos raises on purpose."""
@@ -64,3 +66,10 @@ class WorkloadError(EccosError):
 
 class KernelError(EccosError):
     """AIOS is not what the plugin's contract expects."""
+
+
+def raised(error: BaseException) -> str:
+    """What was raised and where, for the log; not its message: that may carry a prompt or a key."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "optimize": {"values", "errors"},
     "workload": {"values", "errors"},
     "waiting": {"values"},
-    "dispatch": {"values", "fairness", "waiting"},
+    "dispatch": {"values", "errors", "fairness", "waiting"},
     "policy": {"values", "config", "predict", "optimize"},
     "reason": {"values", "policy"},
     "shared_prices": {"values", "errors", "workload"},

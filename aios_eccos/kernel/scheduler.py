@@ -15,6 +15,7 @@ from collections.abc import Callable
 from queue import Empty
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aios_eccos.errors import raised
 from aios_eccos.values import Failure
 
 from .seams import StockScheduler, Syscall
@@ -103,8 +104,8 @@ class EccosScheduler(_Stock):
                 tools.cleanup()
             if watcher is not None and files is not getattr(successor, "storage_manager", None):
                 watcher.stop()
-        except Exception:  # AIOS's clean-up; its failure leaves a process or a thread, no more
-            log.exception("what AIOS had before the refresh could not be cleaned up")
+        except Exception as error:  # noqa: BLE001 - AIOS's; a failure leaves a process
+            log.error("what AIOS had before the refresh was not cleaned up: %s", raised(error))
 
     def process_llm_requests(self) -> None:
         """Hand every LLM call to `Serving` as it comes."""
@@ -118,8 +119,8 @@ class EccosScheduler(_Stock):
                     self.eccos_serving.serve(syscall)
                 else:
                     self.eccos_serving.refuse(syscall, CLEANED)
-            except Exception as error:  # one call's fault must not reach the calls behind it
-                log.exception("an LLM call could not be taken up")
+            except Exception as error:  # noqa: BLE001 - one call's fault must not reach the calls behind it
+                log.error("an LLM call could not be taken up: %s", raised(error))
                 self.eccos_serving.refuse(syscall, Failure(type(error).__name__, 500))
 
     def _execute_syscall(

@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aios_eccos.engine import Engine
+from aios_eccos.errors import raised
 from aios_eccos.locate import Config
 from aios_eccos.predict.query_text import TemplateFilter
-from aios_eccos.values import Answer, Failure, Query, Settled
+from aios_eccos.values import EXPLORED, Answer, Failure, Query, Settled
 
 from . import terminal
 from .adapter import EccosAdapter
@@ -147,8 +148,8 @@ class Serving:
             if found and config is not None and self._adapter is adapter:
                 self.use(adapter, config)
             self._submit(syscall)
-        except Exception as error:  # AIOS's code; the call must end all the same
-            log.exception("Ollama's models could not be looked up")
+        except Exception as error:  # noqa: BLE001 - AIOS's code; the call must end all the same
+            log.error("Ollama's models could not be looked up: %s", raised(error))
             self.refuse(syscall, Failure(type(error).__name__, 500))
 
     def _submit(self, syscall: Syscall) -> None:
@@ -252,15 +253,18 @@ class Serving:
         if engine is None:
             return
         try:
-            model = settled.decision.model if settled.decision is not None else None
+            decision, affine = settled.decision, engine.config.settings.session_affinity
+            model = decision.model if decision is not None else None
             served = model is not None and settled.answer.failure is None
-            if model is not None and served and engine.config.settings.session_affinity:
+            # Later turns would pay to leave a model that nothing but chance chose.
+            by_chance = decision is not None and decision.status == EXPLORED
+            if model is not None and served and affine and not by_chance:
                 key = turn(ticket.query.agent, ticket.syscall.query.messages)
                 self.sessions.remember(key, model, engine.workload)
             if self._mode == "observe":
                 self.shadow.compare(engine.router, ticket, settled)
-        except Exception:  # the agent has its answer; bookkeeping must not end the thread
-            log.exception("a settled call could not be recorded")
+        except Exception as error:  # noqa: BLE001 - the agent has its answer
+            log.error("a settled call could not be recorded: %s", raised(error))
 
 
 def _for_model(query: Query, name: str, engine: Engine) -> Query:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from aios_eccos.errors import raised
+
 from .calls import last_user_text
 
 log = logging.getLogger("aios_eccos.kernel.terminal")
@@ -56,6 +58,6 @@ def _rendered(words: str) -> str:
         return ""
     try:
         return render(words)
-    except Exception as error:  # an inspection that fails must say so, not break the terminal
-        log.exception("/eccos %s failed", words.split(" ")[0])
+    except Exception as error:  # noqa: BLE001 - an inspection that fails must say so, not break the terminal
+        log.error("/eccos %s failed: %s", words.split(" ")[0][:40], raised(error))
         return f"/eccos failed: {type(error).__name__}: {error}"

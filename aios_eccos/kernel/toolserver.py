@@ -2,12 +2,13 @@
 
 Each kernel notes its children in a file of its own in the state folder. A later start reads what
 kernels that are gone have noted and ends only what is, by number, start time, user and command
-line, the very process noted. Nothing is ever looked for by its name.
+line (as a hash), the very process noted. Nothing is ever looked for by its name.
 """
 
 from __future__ import annotations
 
 import atexit
+import hashlib
 import json
 import logging
 import os
@@ -54,7 +55,7 @@ class ToolServers:
             names = {str(each.pid): identity(each.pid) for each in self._living}
             private_dir(self._note.parent)
             part = self._note.with_suffix(".part")
-            part.write_text(json.dumps({"kernel": identity(os.getpid()), "servers": names}))
+            part.write_text(json.dumps({"kernel": birth(os.getpid()), "servers": names}))
             part.replace(self._note)
         for each in left:
             _end_child(each)
@@ -86,7 +87,7 @@ def clear(state_dir: Path) -> int:
             kernel_pid = int(note.stem.rpartition("-")[2])
         except (OSError, ValueError, KeyError, TypeError):  # gone by now, or not of our making
             continue
-        if kernel is not None and identity(kernel_pid) == kernel:
+        if kernel is not None and birth(kernel_pid) == kernel:
             continue
         for number, known in servers.items():
             ended += known is not None and _end_noted(int(number), known)
@@ -101,11 +102,21 @@ def folder_of(state_dir: Path) -> Path:
     return state_dir / "kernels"
 
 
-def identity(pid: int) -> str | None:
-    """What tells a living process from every other; None if there is none, or it cannot be told.
+def birth(pid: int) -> str | None:
+    """User and start time of a living process; None if there is none, or it cannot be told.
 
-    User, start time and command line: a number alone is given to later processes again.
+    A number alone is given to later processes again.
     """
+    return _read(pid)[0]
+
+
+def identity(pid: int) -> str | None:
+    """`birth`, and a hash of the command line, which a process may change: for children of ours."""
+    born, command = _read(pid)
+    return None if born is None else f"{born} {hashlib.sha256(command).hexdigest()[:16]}"
+
+
+def _read(pid: int) -> tuple[str | None, bytes]:
     process = Path("/proc", str(pid))
     if not Path("/proc/self/stat").exists():
         return _listed(pid)
@@ -113,23 +124,33 @@ def identity(pid: int) -> str | None:
         # The second field, the name in parentheses, may hold anything; state is the third, and
         # the start time, in clock ticks since boot, the 22nd (proc(5)).
         fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        command = (process / "cmdline").read_bytes().decode(errors="replace")
+        command = (process / "cmdline").read_bytes()
         user = process.stat().st_uid
     except OSError:
-        return None
-    return None if fields[0] in "ZX" else f"{user} {fields[19]} {command}"
+        return None, b""
+    return None if fields[0] in "ZX" else f"{user} {fields[19]}", command
 
 
-def _listed(pid: int) -> str | None:
+def _listed(pid: int) -> tuple[str | None, bytes]:
     """The same by `ps`, where there is no /proc."""
-    wanted = ["ps", "-p", str(pid), "-o", "stat=", "-o", "uid=", "-o", "lstart=", "-o", "args="]
-    with suppress(OSError):
-        shown = subprocess.run(
-            wanted, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
-        ).stdout
-        state, _, rest = shown.strip().partition(" ")
-        return rest.strip() if state and not state.startswith("Z") else None
-    return None
+    with suppress(OSError, subprocess.SubprocessError):
+        born = _ps(pid, "stat=", "uid=", "lstart=")
+        state, _, rest = born.partition(" ")
+        if state and not state.startswith("Z"):
+            return rest.strip(), _ps(pid, "args=").encode()
+    return None, b""
+
+
+def _ps(pid: int, *columns: str) -> str:
+    wanted = [part for column in columns for part in ("-o", column)]
+    return subprocess.run(
+        ["ps", "-p", str(pid), *wanted],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LC_ALL": "C"},
+        check=False,
+        timeout=STOP_S,
+    ).stdout.strip()
 
 
 def _end_child(server: subprocess.Popen[Any]) -> None:

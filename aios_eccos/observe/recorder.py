@@ -10,13 +10,12 @@ import json
 import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from aios_eccos.config import Settings
-from aios_eccos.errors import EccosError, WorkloadError
+from aios_eccos.errors import EccosError, WorkloadError, raised
 from aios_eccos.predict.pricing import Prices
 from aios_eccos.values import Model, Record, Settled
 from aios_eccos.workload.ledger import Tally
@@ -156,11 +155,7 @@ class Recorder:
         except EccosError as error:
             log.debug("not recorded: %s", error)
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
-            # Where it was raised, but not its message: that may carry the prompt.
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            log.error(
-                "recording failed: %s at %s:%s", type(error).__name__, frame.name, frame.lineno
-            )
+            log.error("recording failed: %s", raised(error))
 
     def _keep(self, batch: list[Kept]) -> None:
         engine = self._engine

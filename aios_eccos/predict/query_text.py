@@ -23,6 +23,8 @@ ENOUGH = 4
 COMMON = 0.6
 #: Lines looked at in a text; what is further down is kept as it is.
 MAX_LINES = 200
+#: Fewest words and numbers that a question is made of; less, such as a changing id, is none.
+WORDS = 3
 
 _LABEL = re.compile(
     r"\A\s*(?:#+\s*)?\**(?:question|task|problem|query|input|user|request)\**\s*:\**\s*", re.I
@@ -39,8 +41,8 @@ class TemplateFilter:
     def question(self, agent: str, text: str) -> str:
         """The text without the lines that nearly all recent texts of the agent share.
 
-        The text itself is remembered too (as hashes, in memory only). Where nothing would be
-        left, as when the same question is asked again and again, the text stays whole.
+        The text itself is remembered too (as hashes, in memory only). Where hardly anything would
+        be left, as when the same question is asked again and again, the text stays whole.
         """
         lines = text.split("\n")
         keys = [hash(line.strip()) for line in lines[:MAX_LINES]]
@@ -53,9 +55,8 @@ class TemplateFilter:
             if place >= MAX_LINES or not line.strip() or keys[place] not in common
         ]
         rest = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
-        if not rest or rest == text.strip():
-            return text
-        return _LABEL.sub("", rest).strip() or text
+        rest = _LABEL.sub("", rest).strip() if rest != text.strip() else text
+        return rest if len(re.findall(r"\w+", rest)) >= WORDS else text
 
     def _common(self, agent: str, keys: frozenset[int]) -> set[int]:
         with self._lock:
@@ -63,8 +64,11 @@ class TemplateFilter:
             self._seen.move_to_end(agent)
             if len(self._seen) > AGENTS:
                 self._seen.popitem(last=False)
-            if keys not in recent:
-                recent.append(keys)
+            # A text that grows, as a loop of thoughts and observations does, is one text.
+            grown = next((i for i, text in enumerate(recent) if text <= keys), None)
+            if grown is not None:
+                del recent[grown]
+            recent.append(keys)
             if len(recent) < ENOUGH:
                 return set()
             counts = Counter(key for text in recent for key in text)

@@ -162,10 +162,42 @@ def test_a_note_that_cannot_be_read_is_let_be(tmp_path: Path, text: str) -> None
 def test_without_proc_the_listing_of_processes_tells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[Any]
 ) -> None:
-    first = toolserver._listed(sleeper.pid)
-    assert first is not None
-    assert SLEEPER in first
-    assert first == toolserver._listed(sleeper.pid)
-    assert toolserver._listed(gone_pid()) is None
+    born, command = toolserver._listed(sleeper.pid)
+    assert born is not None
+    assert SLEEPER in command.decode()
+    assert (born, command) == toolserver._listed(sleeper.pid)
+    assert toolserver._listed(gone_pid())[0] is None
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert toolserver._listed(sleeper.pid) is None
+    assert toolserver._listed(sleeper.pid)[0] is None
+
+
+def test_a_kernel_that_goes_by_another_command_line_is_still_alive(tmp_path: Path) -> None:
+    changed = KERNEL.replace(
+        "time.sleep(60)\n", f"import os; os.execv(sys.executable, ['renamed', '-c', {SLEEPER!r}])\n"
+    )
+    assert changed != KERNEL
+    with subprocess.Popen(
+        [sys.executable, "-c", changed, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(toolserver.__file__).parents[2])},
+    ) as kernel:
+        assert kernel.stdout is not None
+        server = int(kernel.stdout.readline())
+        until = time.monotonic() + 5
+        cmdline = Path("/proc", str(kernel.pid), "cmdline")
+        while cmdline.exists() and not cmdline.read_bytes().startswith(b"renamed"):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert clear(tmp_path) == 0
+        assert identity(server) is not None
+        kernel.kill()
+    assert clear(tmp_path) == 1
+
+
+def test_a_note_holds_no_command_line(tmp_path: Path, sleeper: subprocess.Popen[Any]) -> None:
+    servers = ToolServers()
+    servers.add(tmp_path, sleeper)
+    (file,) = folder_of(tmp_path).iterdir()
+    assert "sleep" not in file.read_text()
+    servers.end()

@@ -46,5 +46,22 @@ def test_an_agent_may_change_its_template():
     for i in range(10):
         strip.question("a", WRAP.format(i))
     for i in range(REMEMBERED):
-        last = strip.question("a", f"New rules.\nTask: {i} apples\nBe brief.")
-    assert last == f"{REMEMBERED - 1} apples"
+        last = strip.question("a", f"New rules.\nTask: weigh {i} large apples\nBe brief.")
+    assert last == f"weigh {REMEMBERED - 1} large apples"
+
+
+def test_a_text_that_grows_keeps_its_question():
+    strip = TemplateFilter()
+    for question in make_table(8)[0].texts:
+        text = WRAP.format(question)
+        for step in range(8):
+            assert question in strip.question("a", text)
+            text += f"\nThought {step}: look it up\nObservation {step}: found {question}"
+
+
+def test_a_question_asked_again_beside_a_changing_id_is_not_lost():
+    strip = TemplateFilter()
+    for number in range(20):
+        assert "seven ate nine" in strip.question(
+            "a", f"id {number}\nWhy was it that seven ate nine?"
+        )
