@@ -19,7 +19,6 @@ from aios_eccos.evaluate.predictor_split import (
     plain_neighbors,
 )
 from aios_eccos.predict.control import ControlledPrice, log_step
-from aios_eccos.predict.explore import exploration_chances, explore
 from aios_eccos.predict.fit import log_odds, sigmoid
 from aios_eccos.predict.floor import price_curve
 from aios_eccos.predict.parts import held_back
@@ -41,7 +40,8 @@ def rounds(data: Recorded, number: int, seed: int, floors: Sequence[float]) -> l
     The start is a quarter of the history with every model's outcome, as an ingested file gives it.
     Every round serves a share of the rest, one call at a time under control, to the floors in
     turn; of each call only the asked model's outcome is learned. A new head must not be worse on
-    rows held back, as in serving (`predict.refit`).
+    rows held back, as in serving (`predict.refit`). Nothing is explored: every model starts with
+    verdicts enough.
     """
     history, test = data.index(number, seed)
     order = np.random.default_rng([seed, number]).permutation(history)
@@ -52,7 +52,7 @@ def rounds(data: Recorded, number: int, seed: int, floors: Sequence[float]) -> l
     rows = [_measured(data, known, head, test, floors, 0) | {"taken": True}]
     first = rows[0].pop("_frontier")
     for turn, part in enumerate(parts, start=1):
-        had = _serve(data, known, head, part, floors, np.random.default_rng([seed, number, turn]))
+        had = _serve(data, known, head, part, floors)
         new = _refit(data, known, seed)
         taken = _not_worse(new, head, data, known)
         head = new if taken else head
@@ -141,7 +141,6 @@ def _serve(
     head: Trained,
     rows: NDArray[np.int64],
     floors: Sequence[float],
-    rng: np.random.Generator,
 ) -> float:
     """Serve rows under control, floor by floor; marks what became known. Realised minus floor."""
     f = _forecasts(data, known, head, rows)
@@ -149,18 +148,11 @@ def _serve(
     for floor, part in zip(floors, np.array_split(np.arange(len(rows)), len(floors)), strict=True):
         state = ControlledPrice.start(f.curve, floor)
         for i in part:
-            chances = exploration_chances(
-                known.sum(axis=0).astype(float), np.ones(known.shape[1], dtype=bool)
-            )
-            tried = explore(chances, float(rng.uniform()))
             pick = int(np.argmin(f.cost[i] - state.price * f.success[i]))
-            if tried is not None:
-                pick = tried[0]
             outcome = float(f.outcomes[i, pick])
             known[rows[i], pick] = True
             short += outcome - floor
-            if tried is None:
-                state = state.after(log_step(floor, outcome, 0.0))
+            state = state.after(log_step(floor, outcome, 0.0))
     return short / len(rows)
 
 
