@@ -108,7 +108,8 @@ class Router:
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
-        vectors = [None] * len(queries) if embeddings is None else embeddings
+        # Copies: a view would keep the whole batch's embeddings for as long as its slowest call.
+        vectors = [None] * len(queries) if embeddings is None else [v.copy() for v in embeddings]
         return [
             replace(prospect, forecast_s=share_s, embedding=vector)
             for prospect, vector in zip(prospects, vectors, strict=True)
