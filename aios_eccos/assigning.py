@@ -21,6 +21,8 @@ from .workload.store import Load
 #: mixed4): a floor per batch costs 1.3 to 1.7 x the price's at 64 rows, 1.1 to 1.2 x at 256, within
 #: the noise of it at 512 and as much at 1,000; limits that bind hardly change that.
 WHOLE_BATCH = 512
+#: Most that a call is taken to lose by a full model, in the dearest forecast cost of its batch.
+LOST_MOST = 3.0
 
 
 def assigned(
@@ -52,7 +54,7 @@ def assigned(
     if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
         return solve_at_price(problem, worth, over_capacity="wait")
     tokens = np.stack([prospect.output_tokens for prospect in prospects])
-    carried = shared.slots * tokens
+    carried = shared.charged(free) * tokens
     solution = solve_at_price(problem, worth, carried)
     _learn(problem, worth, tokens, carried, solution.choice, known, shared)
     slot_prices = np.maximum(solution.slot_prices, carried.mean(axis=0))
@@ -71,12 +73,13 @@ def _learn(
     """Tell what the calls that are served now, and had a choice, lost to full models."""
     served = choice >= 0
     full = problem.capacity <= np.bincount(choice[served], minlength=problem.m)
-    if not (full.any() or carried.any()):
+    if not (full.any() or shared.slots.any()):
         return
     rows = served & known & (problem.allowed.sum(axis=1) > 1)
     if rows.any():
         value = priced(problem.cost, problem.success, problem.allowed, worth)[rows]
-        lost = losses(value, carried[rows], tokens[rows], choice[rows], full)
+        most = LOST_MOST * float(problem.cost[rows].max())
+        lost = losses(value, carried[rows], tokens[rows], choice[rows], full, most)
         usual = float((problem.cost[rows] / np.maximum(tokens[rows], 1.0)).mean())
         shared.learn(lost, usual)
 

@@ -6,8 +6,9 @@ want the model at that price, of what they lost by finding it full, per output t
 held for a time, and tokens stand for it). That is the worth of a slot in a loss network (F. P.
 Kelly, "Routing in circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); the
 call's second best is weighed with its own slot's price. Where no call finds a model full its price
-falls to zero. The price only says which free model serves: no call waits for it, and limits stay
-the store's.
+falls to zero, and while more than half of a model's slots are free none is charged: prices fall
+with calls, and the first calls after a busy spell must not avoid a model that idles. The price only
+says which free model serves: no call waits for it, and limits stay the store's.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class SharedPrices:
 
     def __init__(self, models: Sequence[Model], workload: WorkloadStore) -> None:
         self._names = tuple(f"slot:{model.slot}" for model in models)
+        self._limits = np.array([model.limit for model in models])
         self._workload = workload
         self._slots = np.zeros(len(models))
         self._lost: list[FloatArray] = []
@@ -49,6 +51,10 @@ class SharedPrices:
         """(m,) dollars per output token for which a slot is held; 0 where slots suffice."""
         return self._slots
 
+    def charged(self, free: IntArray) -> FloatArray:
+        """(m,) what a call pays per output token, where so many slots (m,) are free now."""
+        return np.where(2 * free > self._limits, 0.0, self._slots)
+
     def read(self, shifts: Iterable[str]) -> dict[str, float]:
         """Bring all prices up to date in one request; those of `shifts` that exist."""
         try:
@@ -57,7 +63,8 @@ class SharedPrices:
             log.warning("prices serve unmoved: %s", error)
             return {}
         slots = np.array([prices.get(name, 0.0) for name in self._names])
-        self._slots = np.where(slots > ZERO, slots, 0.0)
+        with self._lock:
+            self._slots = np.where(slots > ZERO, slots, 0.0)
         return _of(prices, shifts)
 
     def learn(self, lost: FloatArray, usual: float) -> None:
@@ -74,14 +81,13 @@ class SharedPrices:
             moved = after(self._slots, np.stack(self._lost))
             moved[moved < max(LEAST * usual, 1e-18)] = 0.0
             before, self._slots, self._lost = self._slots, moved, []
-        for j in np.flatnonzero(moved != before):
-            self._write(self._names[j], float(moved[j]))
-
-    def _write(self, name: str, price: float) -> None:
+        news = {self._names[j]: max(float(moved[j]), ZERO) for j in np.flatnonzero(moved != before)}
+        if not news:
+            return
         try:
-            self._workload.set_price(name, max(price, ZERO))
+            self._workload.set_prices(news)
         except WorkloadError as error:
-            log.warning("a slot's price is not shared: %s", error)
+            log.warning("the slots' prices are not shared: %s", error)
 
 
 def losses(
@@ -90,6 +96,7 @@ def losses(
     tokens: FloatArray,
     choice: IntArray,
     full: BoolArray,
+    most: float,
 ) -> FloatArray:
     """(n, m) what each call that wants a model lost, per token, by finding it full.
 
@@ -102,10 +109,11 @@ def losses(
         tokens: (n, m) output tokens forecast.
         choice: (n,) columns that served.
         full: (m,) models without a free slot.
+        most: dollars that one call can lose; control at its end makes success worth any money.
     """
     line = np.arange(len(choice))
     lost = (value + carried)[line, choice][:, None] - value
-    found: FloatArray = np.where(full, lost / np.maximum(tokens, 1.0), 0.0)
+    found: FloatArray = np.where(full, np.minimum(lost, most) / np.maximum(tokens, 1.0), 0.0)
     found[lost <= np.where(full, carried, 0.0)] = np.nan
     found[line, choice] = 0.0
     return found

@@ -336,11 +336,13 @@ def test_a_slot_that_many_miss_is_kept_for_who_gains_most_in_every_kernel(histor
     held = first.route([Query("0.0", allowed=("small",)) for _ in range(SMALL.limit)])
     for _ in range(2):
         assert set(small(first)) == {"large"}
-    for decision in held.decisions:
-        first.release(decision)
+    first.release(held.decisions[0])
     kept = small(second)
     assert 0 < kept.count("small") < free.count("small"), "only who gains most"
     assert all(before == "small" for before, now in zip(free, kept, strict=True) if now == "small")
+    for decision in held.decisions:
+        first.release(decision)
+    assert small(second) == free, "an idle model is nobody's to keep"
     for _ in range(20):
         small(second)
     assert small(first) == free, "nobody finds it full any more"

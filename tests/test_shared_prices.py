@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from aios_eccos.assigning import assigned
+from aios_eccos.assigning import LOST_MOST, assigned
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import WorkloadError
 from aios_eccos.shared_prices import WRITTEN_AFTER, SharedPrices, after, losses
@@ -49,12 +52,24 @@ def scarce(workload=None) -> SharedPrices:
 
 def test_a_scarce_slot_is_kept_for_who_gains_most() -> None:
     fresh = SharedPrices(POOL, MemoryWorkload())
-    assert serve(fresh, LITTLE) == serve(fresh, MUCH) == 0
+    assert serve(fresh, LITTLE, free=(1, 50)) == serve(fresh, MUCH, free=(1, 50)) == 0
     shared = scarce()
     assert 0 < shared.slots[0] * 100 < MUCH
     assert shared.slots[1] == 0
-    assert serve(shared, LITTLE) == 1
-    assert serve(shared, MUCH) == 0
+    assert serve(shared, LITTLE, free=(1, 50)) == 1
+    assert serve(shared, MUCH, free=(1, 50)) == 0
+
+
+def test_an_idle_model_is_not_avoided_after_a_busy_spell() -> None:
+    assert serve(scarce(), LITTLE, free=(2, 50)) == 0
+
+
+def test_the_worth_of_success_at_the_end_of_its_range_does_not_make_prices_soar() -> None:
+    shared = SharedPrices(POOL, MemoryWorkload())
+    sure = replace(prospect(0.0, price=1e9), success=np.array([0.9, 0.1]))
+    for _ in range(2_000):
+        assigned([sure], np.array([0, 50]), SETTINGS, shared)
+    assert shared.slots[0] * 100 == pytest.approx(LOST_MOST * 1e-4, rel=0.01)
 
 
 def test_no_call_waits_for_a_price_and_no_limit_is_broken() -> None:
@@ -83,7 +98,7 @@ def test_the_price_falls_to_zero_where_no_limit_binds() -> None:
 def test_another_kernel_and_the_next_start_see_it() -> None:
     workload = MemoryWorkload()
     first = scarce(workload)
-    workload.set_price("shift", 2.0)
+    workload.set_prices({"shift": 2.0})
     other = SharedPrices(POOL, workload)
     assert other.read(["shift", "unknown"]) == {"shift": 2.0}
     assert other.slots == pytest.approx(first.slots)
@@ -97,6 +112,31 @@ def test_a_price_is_written_once_for_several_calls() -> None:
     assert workload.read_prices() == {}
     serve(shared, MUCH, free=(0, 50))
     assert set(workload.read_prices()) == {f"slot:{CHEAP.slot}"}
+
+
+def test_all_prices_that_moved_are_written_at_once() -> None:
+    sets: list[dict[str, float]] = []
+
+    class Counted(MemoryWorkload):
+        def set_prices(self, prices):
+            sets.append(dict(prices))
+            super().set_prices(prices)
+
+    shared = SharedPrices(POOL, Counted())
+    for _ in range(WRITTEN_AFTER):
+        shared.learn(np.array([[1e-5, 2e-5]]), 1e-6)
+    assert [len(prices) for prices in sets] == [2]
+
+
+def test_reading_and_learning_at_once_mix_no_prices() -> None:
+    shared = scarce()
+    got = threading.Event()
+    with shared._lock:
+        reader = threading.Thread(target=lambda: (shared.read(()), got.set()))
+        reader.start()
+        assert not got.wait(0.1), "it waits until what is being learned is in"
+    reader.join(5)
+    assert got.is_set()
 
 
 @pytest.mark.parametrize(
@@ -119,7 +159,7 @@ def test_a_store_out_of_reach_leaves_the_last_prices(caplog) -> None:
         def read_prices(self):
             raise WorkloadError("away")
 
-        def set_price(self, name, value):
+        def set_prices(self, prices):
             raise WorkloadError("away")
 
     shared = scarce(Gone())
@@ -132,12 +172,14 @@ def test_what_a_call_lost_is_what_its_second_best_costs_it() -> None:
     value = np.array([[1.0, 4.0, np.inf, 3.0], [1.0, 4.0, 0.0, 9.0], [5.5, 4.0, 9.0, 9.0]])
     carried = np.array([[0.0, 2.0, 0.0, 4.0], [0.0, 0.0, 0.0, 0.0], [0.0, 2.0, 0.0, 0.0]])
     tokens, choice = np.full((3, 4), 10.0), np.array([1, 1, 1])
-    lost = losses(value, carried, tokens, choice, np.array([True, True, True, False]))
+    lost = losses(value, carried, tokens, choice, np.array([True, True, True, False]), 9.0)
     nothing = np.nan
     wanted = [[0.5, 0.0, nothing, 0.0], [0.3, 0.0, 0.4, nothing], [0.05, 0.0, nothing, nothing]]
     np.testing.assert_allclose(lost, wanted)
     dear = np.array([[1.0, 0.0, 0.0, 0.0]])
-    assert np.isnan(losses(value[2:], dear, tokens[:1], choice[:1], np.full(4, True))[0, 0])
+    assert np.isnan(losses(value[2:], dear, tokens[:1], choice[:1], np.full(4, True), 9.0)[0, 0])
+    few = losses(value, carried, tokens, choice, np.array([True, True, True, False]), 3.5)
+    assert few[0, 0] == pytest.approx(0.35), "what success is worth does not make a price soar"
 
 
 def test_a_price_moves_by_the_calls_that_say_something() -> None:

@@ -8,6 +8,7 @@ While the policy's alarm is raised, eta is `predict.control.BOOST` times as larg
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 
@@ -16,7 +17,7 @@ from aios_eccos.policy import floor_of, shift_name
 from aios_eccos.predict.control import BOOST, START_AT, ControlledPrice, log_step
 from aios_eccos.router import Router
 from aios_eccos.values import EXPLORED
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import PRICE_RANGE, WorkloadStore
 
 from . import tally
 from .trace import Trace
@@ -36,17 +37,15 @@ def steer_settled(traces: Iterable[Trace], router: Router, store: WorkloadStore)
     Raises:
         WorkloadError: the store cannot be used.
     """
-    steps: dict[str, tuple[float, float]] = {}
+    steps: dict[str, list[float]] = {}
+    floors: dict[str, float] = {}
     for trace in traces:
         if trace.failure is None and _steers(trace, router):
             step = log_step(trace.floor or 0.0, None, trace.promised or 0.0, _eta(trace, router))
-            steps[trace.policy] = (steps.get(trace.policy, (0.0, 0.0))[0] + step, trace.floor or 0)
-    amounts = {}
-    for policy, (step, floor) in steps.items():
-        amounts[f"moves:{policy}"] = 1.0
-        amounts[f"ended:{policy}"] = float(_move(policy, step, floor, router, store))
-    if amounts:
-        store.add_tallies([tally.tally("d", time.time(), amounts)])
+            steps.setdefault(trace.policy, []).append(step)
+            floors[trace.policy] = trace.floor or 0.0
+    for policy, moves in steps.items():
+        _move(policy, math.fsum(moves), floors[policy], len(moves), router, store)
 
 
 def steer_judged(trace: Trace, outcome: float, router: Router, store: WorkloadStore) -> None:
@@ -57,26 +56,27 @@ def steer_judged(trace: Trace, outcome: float, router: Router, store: WorkloadSt
     """
     if _steers(trace, router):
         step = _eta(trace, router) * ((trace.promised or 0.0) - outcome)
-        _move(trace.policy, step, trace.floor or 0.0, router, store)
+        _move(trace.policy, step, trace.floor or 0.0, 1, router, store)
 
 
-def _move(policy: str, step: float, floor: float, router: Router, store: WorkloadStore) -> bool:
+def _move(
+    policy: str, step: float, floor: float, moves: int, router: Router, store: WorkloadStore
+) -> None:
     """Move the policy's factor, within what leads the price from one end of its range to the other.
 
-    Beyond the ends nothing changes but the way back, which would grow without end. True: an end
-    cut the move short, and the bound of `predict.control` does not hold of it.
+    Beyond the ends nothing changes but the way back, which would grow without end. The moves, of
+    calls and of verdicts, are counted, and those that leave the price at an end: the bound of
+    `predict.control` does not hold of them.
     """
-    name = shift_name(policy, router.settings)
-    moved = store.move_price(name, step, 1.0)
     book = router.knowledge.book
     curve = book.curve() if book is not None else None
-    if curve is None:
-        return False
-    start = ControlledPrice.start(curve, floor)
-    kept = min(max(moved, start.least / start.price), start.greatest / start.price)
-    if kept != moved:
-        store.set_price(name, kept)
-    return kept != moved
+    ends = PRICE_RANGE
+    if curve is not None:
+        start = ControlledPrice.start(curve, floor)
+        ends = (start.least / start.price, start.greatest / start.price)
+    at_end = store.move_price(shift_name(policy, router.settings), step, 1.0, ends) in ends
+    amounts = {f"moves:{policy}": float(moves), f"ended:{policy}": float(moves * at_end)}
+    store.add_tallies([tally.tally("d", time.time(), amounts)])
 
 
 def _eta(trace: Trace, router: Router) -> float:

@@ -7,7 +7,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from aios_eccos.errors import WorkloadError
@@ -16,7 +16,7 @@ from aios_eccos.workload.ledger import Tally
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.pulse import Pulse
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.store import Load
+from aios_eccos.workload.store import PRICE_RANGE, Load
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -56,8 +56,8 @@ class ResilientWorkload:
         self._degraded = False
         self._closed = False
         self._warned = -math.inf
-        # What happened to prices while away: (price before, step) to repeat, and names set anew.
-        self._steps: dict[str, tuple[float, float]] = {}
+        # What happened to prices while away: (before, step, ends) to repeat, and names set anew.
+        self._steps: dict[str, tuple[float, float, tuple[float, float]]] = {}
         self._set: set[str] = set()
         self._pulse = Pulse(shared, period_s=heartbeat_s, lost=self._lose, back=self._return)
         if lost is not None:
@@ -124,36 +124,41 @@ class ResilientWorkload:
 
     def _shared_prices(self) -> dict[str, float]:
         prices = self._shared.read_prices()
-        for name, value in prices.items():
-            self._local.set_price(name, value)
+        self._local.set_prices(prices)
         return prices
 
-    def set_price(self, name: str, value: float) -> None:
-        self._local.set_price(name, value)
-        self._either(lambda: self._shared.set_price(name, value), lambda: self._note_set(name))
+    def set_prices(self, prices: Mapping[str, float]) -> None:
+        self._local.set_prices(prices)
+        self._either(lambda: self._shared.set_prices(prices), lambda: self._note_set(prices))
 
-    def move_price(self, name: str, log_step: float, start: float) -> float:
+    def move_price(
+        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+    ) -> float:
         def here() -> float:
-            before = self._local.read_prices().get(name, start)
-            price = self._local.move_price(name, log_step, start)
-            self._note_step(name, before, log_step)
+            with self._switch:
+                before = self._local.read_prices().get(name, start)
+                price = self._local.move_price(name, log_step, start, ends)
+                # What an end cut off is not to be repeated there.
+                self._note_step(name, before, math.log(price) - math.log(before), ends)
             return price
 
         def there() -> float:
-            price = self._shared.move_price(name, log_step, start)
-            self._local.set_price(name, price)
+            price = self._shared.move_price(name, log_step, start, ends)
+            self._local.set_prices({name: price})
             return price
 
         return self._either(there, here)
 
-    def _note_set(self, name: str) -> None:
+    def _note_set(self, names: Iterable[str]) -> None:
         with self._switch:
-            self._set.add(name)
+            self._set.update(names)
 
-    def _note_step(self, name: str, before: float, log_step: float) -> None:
-        with self._switch:
-            first, step = self._steps.get(name, (before, 0.0))
-            self._steps[name] = (first, step + log_step)
+    def _note_step(
+        self, name: str, before: float, log_step: float, ends: tuple[float, float]
+    ) -> None:
+        """To be called under `_switch`."""
+        first, step, _ = self._steps.get(name, (before, 0.0, ends))
+        self._steps[name] = (first, step + log_step, ends)
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
         # Kept in memory, the records would reach nobody; whoever hands them over must know.
@@ -282,14 +287,16 @@ class ResilientWorkload:
             owed = self._steps.pop(name, None)
         try:
             if anew:
-                self._shared.set_price(name, self._local.read_prices()[name])
+                self._shared.set_prices({name: self._local.read_prices()[name]})
             elif owed is not None:
-                self._shared.move_price(name, owed[1], start=owed[0])
+                first, step, ends = owed
+                self._shared.move_price(name, step, first, ends)
         except WorkloadError:
             if anew:
-                self._note_set(name)
+                self._note_set([name])
             if owed is not None:
-                self._note_step(name, *owed)
+                with self._switch:
+                    self._note_step(name, *owed)
             raise
 
 

@@ -12,11 +12,9 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.bell import Bell
 from aios_eccos.workload.ledger import MemoryLedger
-from aios_eccos.workload.store import Load, check_limits
+from aios_eccos.workload.store import PRICE_RANGE, Load, check_limits
 
 DECISIONS_KEPT = 10_000
-#: A price outside this range could never move back by finite steps.
-PRICE_RANGE = (1e-300, 1e300)
 
 
 class MemoryWorkload(MemoryLedger):
@@ -108,16 +106,20 @@ class MemoryWorkload(MemoryLedger):
         with self._open():
             return dict(self._prices)
 
-    def set_price(self, name: str, value: float) -> None:
-        check_price(value)
+    def set_prices(self, prices: Mapping[str, float]) -> None:
+        for value in prices.values():
+            check_price(value)
         with self._open():
-            self._prices[name] = value
+            self._prices.update(prices)
 
-    def move_price(self, name: str, log_step: float, start: float) -> float:
-        check_price(start)
+    def move_price(
+        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+    ) -> float:
+        for price in (start, *ends):
+            check_price(price)
         check_step(log_step)
-        low, high = PRICE_RANGE
-        factor = math.exp(min(log_step, math.log(high)))
+        low, high = ends
+        factor = math.exp(min(log_step, math.log(PRICE_RANGE[1])))
         with self._open():
             price = min(max(self._prices.get(name, start) * factor, low), high)
             self._prices[name] = price

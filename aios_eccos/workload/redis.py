@@ -33,10 +33,10 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.bell import Bell
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.memory import DECISIONS_KEPT, PRICE_RANGE, check_price, check_step
+from aios_eccos.workload.memory import DECISIONS_KEPT, check_price, check_step
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
-from aios_eccos.workload.store import Load, check_limits
+from aios_eccos.workload.store import PRICE_RANGE, Load, check_limits
 
 log = logging.getLogger(__name__)
 
@@ -209,15 +209,22 @@ class RedisWorkload(RedisLedger):
                 ) from error
         return prices
 
-    def set_price(self, name: str, value: float) -> None:
-        check_price(value)
-        with self._redis.using("set a price") as client:
-            client.hset(self._redis.key("prices"), name, repr(float(value)))
+    def set_prices(self, prices: Mapping[str, float]) -> None:
+        for value in prices.values():
+            check_price(value)
+        if not prices:
+            return
+        texts = {name: repr(float(value)) for name, value in prices.items()}
+        with self._redis.using("set prices") as client:
+            client.hset(self._redis.key("prices"), mapping=texts)
 
-    def move_price(self, name: str, log_step: float, start: float) -> float:
-        check_price(start)
+    def move_price(
+        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+    ) -> float:
+        for price in (start, *ends):
+            check_price(price)
         check_step(log_step)
-        args = [name, repr(float(log_step)), repr(float(start)), *map(repr, PRICE_RANGE)]
+        args = [name, *(repr(float(number)) for number in (log_step, start, *ends))]
         return float(self._redis.run("move_price", [self._redis.key("prices")], args))
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:

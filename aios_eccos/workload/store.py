@@ -9,6 +9,9 @@ from typing import Protocol
 from aios_eccos.values import Lease
 from aios_eccos.workload.ledger import Ledger
 
+#: A price outside this range could never move back by finite steps.
+PRICE_RANGE = (1e-300, 1e300)
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -88,12 +91,14 @@ class WorkloadStore(Ledger, Protocol):
         """All shared prices by name."""
         ...
 
-    def set_price(self, name: str, value: float) -> None:
-        """Set a shared price (> 0)."""
+    def set_prices(self, prices: Mapping[str, float]) -> None:
+        """Set shared prices (> 0), all in one request."""
         ...
 
-    def move_price(self, name: str, log_step: float, start: float) -> float:
-        """Multiply a price by exp(log_step), atomically, and return it.
+    def move_price(
+        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+    ) -> float:
+        """Multiply a price by exp(log_step), kept between two ends, atomically, and return it.
 
         A price that does not exist yet is `start` before the move.
         """

@@ -102,20 +102,56 @@ def test_calls_that_no_price_chose_move_nothing(store) -> None:
     assert store.read_prices() == {}
 
 
-def test_the_way_back_from_an_end_does_not_grow(store) -> None:
+@pytest.fixture
+def book() -> PriceBook:
     rng = np.random.default_rng(0)
     success = rng.uniform(0.1, 0.9, (500, 2))
     cost = np.tile([1e-5, 1e-3], (500, 1))
     outcomes = (rng.uniform(size=success.shape) < success).astype(float)
-    book = PriceBook(("small", "large"), success, outcomes, cost)
+    return PriceBook(("small", "large"), success, outcomes, cost)
+
+
+def at_end(store) -> float | None:
+    today = tally.number("d", time.time())
+    return alarm_of("", {today: store.tallies(tally.periods("d", time.time(), 1))[0]}, 1, 1).at_end
+
+
+def test_the_way_back_from_an_end_does_not_grow(store, book) -> None:
     router, curve = Steered(book), book.curve()
     slack = make_trace(promised=1.0)
     for _ in range(300):
         steer_settled([slack] * 10, router, store)
     start = ControlledPrice.start(curve, 0.8)
     assert shift(store) == pytest.approx(math.log(start.least / start.price))
-    days = {tally.number("d", time.time()): store.tallies(tally.periods("d", time.time(), 1))[0]}
-    assert 0.5 < alarm_of("", days, 1, 1).at_end < 1
+    assert 0.5 < at_end(store) < 1
+
+
+def test_verdicts_that_find_the_price_at_its_end_are_counted(store, book) -> None:
+    for _ in range(100):
+        steer_judged(make_trace(promised=0.75), 0.0, Steered(book), store)
+    assert 0.3 < at_end(store) <= 1
+
+
+def test_every_call_of_a_batch_counts(store, book) -> None:
+    steer_settled([make_trace()] * 7, Steered(book), store)
+    (sums,) = store.tallies(tally.periods("d", time.time(), 1))
+    assert sums["moves:"] == 7
+
+
+def test_a_move_of_another_kernel_is_not_lost_at_the_end(store, book) -> None:
+    class Other(MemoryWorkload):
+        """Where another kernel moves the price as soon as this one has."""
+
+        def move_price(self, *args):
+            moved = super().move_price(*args)
+            super().move_price(args[0], -0.5, 1.0)
+            return moved
+
+    other = Other()
+    steer_judged(make_trace(promised=1.0, floor=0.8), -1e3, Steered(book), other)
+    start = ControlledPrice.start(book.curve(), 0.8)
+    assert shift(other) == pytest.approx(math.log(start.greatest / start.price) - 0.5)
+    other.close()
 
 
 def test_steps_are_larger_while_the_alarm_of_that_floor_is_raised(store) -> None:

@@ -181,8 +181,12 @@ def test_prices_move_by_steps_from_their_start(kernel: Kernel, store: WorkloadSt
     assert store.read_prices() == {}
     assert store.move_price("floor ä", 0.5, start=2.0) == pytest.approx(2 * math.exp(0.5))
     assert other.move_price("floor ä", -0.25, start=99.0) == pytest.approx(2 * math.exp(0.25))
-    other.set_price("slot", 3e-9)
-    assert store.read_prices() == pytest.approx({"floor ä": 2 * math.exp(0.25), "slot": 3e-9})
+    store.set_prices({})
+    other.set_prices({"slot": 3e-9, "other": 1.0})
+    other.set_prices({"other": 2.0})
+    assert store.read_prices() == pytest.approx(
+        {"floor ä": 2 * math.exp(0.25), "slot": 3e-9, "other": 2.0}
+    )
     assert store.move_price("slot", 0.0, start=1.0) == 3e-9
 
 
@@ -194,10 +198,20 @@ def test_a_price_stays_one_that_can_move_back(store: WorkloadStore) -> None:
 
 
 @every_kind
+def test_a_price_is_kept_between_the_ends_of_its_move(kernel: Kernel, store: WorkloadStore) -> None:
+    ends = (0.5, 2.0)
+    assert store.move_price("floor", 5.0, 1.0, ends) == 2.0
+    assert kernel().move_price("floor", -0.1, 1.0, ends) == pytest.approx(2 * math.exp(-0.1))
+    assert store.move_price("floor", -5.0, 1.0, ends) == 0.5
+    with pytest.raises(ValueError, match="a price must be between"):
+        store.move_price("floor", 0.1, 1.0, (0.0, 2.0))
+
+
+@every_kind
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
 def test_a_price_that_is_none_is_refused(store: WorkloadStore, wrong: float) -> None:
     with pytest.raises(ValueError, match="a price must be between"):
-        store.set_price("floor", wrong)
+        store.set_prices({"floor": wrong})
     with pytest.raises(ValueError, match="a price must be between"):
         store.move_price("floor", 0.1, start=wrong)
     if not math.isfinite(wrong):
@@ -256,7 +270,7 @@ def test_close_returns_what_is_held_and_ends_use(kernel: Kernel, store: Workload
         lambda: going.loads({SLOT: 1}),
         lambda: going.cool_down(SLOT, 1.0),
         lambda: going.read_prices(),
-        lambda: going.set_price("floor", 1.0),
+        lambda: going.set_prices({"floor": 1.0}),
         lambda: going.push_inbox([b"1"]),
         lambda: going.take_inbox(1),
         lambda: going.ack_inbox(),

@@ -82,7 +82,7 @@ def test_after_a_kill_the_next_start_adopts_it(state_dir: Path, opened: Open) ->
 
 def test_prices_inbox_and_decisions_survive_a_restart(state_dir: Path, opened: Open) -> None:
     store = opened("embedded", state_dir=state_dir)
-    store.set_price("floor", 2.5)
+    store.set_prices({"floor": 2.5})
     store.push_inbox([b"record"])
     store.append_decision({"n": "1"})
     store.close()
@@ -94,7 +94,7 @@ def test_prices_inbox_and_decisions_survive_a_restart(state_dir: Path, opened: O
 
 def test_they_survive_the_servers_crash(state_dir: Path, opened: Open) -> None:
     store = opened("embedded", state_dir=state_dir)
-    store.set_price("floor", 2.5)
+    store.set_prices({"floor": 2.5})
     store.acquire([Lease("a", SLOT)], {SLOT: 2})
     # While the disk is busy, Redis keeps writes back for up to two seconds.
     until(lambda: b"floor" in (state_dir / "redis" / "appendonly.aof").read_bytes())
@@ -129,7 +129,7 @@ def pid_of_or_none(state_dir: Path) -> int | None:
 
 def test_a_server_whose_run_folder_was_removed_is_replaced(state_dir: Path, opened: Open) -> None:
     first = opened("embedded", state_dir=state_dir)
-    first.set_price("floor", 2.0)
+    first.set_prices({"floor": 2.0})
     old = pid_of(state_dir)
     until(lambda: ears(first) == 1)
     socket_of(state_dir).unlink()
@@ -137,7 +137,7 @@ def test_a_server_whose_run_folder_was_removed_is_replaced(state_dir: Path, open
     assert pid_of(state_dir) != old
     assert second.read_prices() == {"floor": 2.0}
     until(lambda: first.loads({SLOT: 1}) is not None and not first.degraded)
-    first.set_price("floor", 3.0)
+    first.set_prices({"floor": 3.0})
     assert second.read_prices() == {"floor": 3.0}
 
 
@@ -195,7 +195,7 @@ def test_a_server_that_hangs_is_replaced(
     monkeypatch.setattr(embedded, "STOP_S", 0.3)
     monkeypatch.setattr(embedded, "ANSWER_S", 0.2)
     first = opened("embedded", state_dir=state_dir, timeout_s=0.05)
-    first.set_price("floor", 2.0)
+    first.set_prices({"floor": 2.0})
     until(lambda: b"floor" in (state_dir / "redis" / "appendonly.aof").read_bytes())
     old = pid_of(state_dir)
     os.kill(old, signal.SIGSTOP)
@@ -218,7 +218,7 @@ def test_it_moves_to_a_new_socket_with_its_users(
     until(lambda: not first.degraded and first.loads({SLOT: 1}) is not None)
     until(lambda: not first.degraded)
     assert socket_of(state_dir) != old
-    second.set_price("floor", 4.0)
+    second.set_prices({"floor": 4.0})
     until(lambda: first.read_prices() == {"floor": 4.0})
     first.close()
     second.close()
@@ -244,7 +244,7 @@ def test_a_long_state_folder_is_no_obstacle(tmp_path: Path, opened: Open) -> Non
 def test_one_folder_by_two_names_is_one_server(
     state_dir: Path, tmp_path: Path, opened: Open
 ) -> None:
-    opened("embedded", state_dir=state_dir).set_price("floor", 2.0)
+    opened("embedded", state_dir=state_dir).set_prices({"floor": 2.0})
     (tmp_path / "link").symlink_to(state_dir)
     assert opened("embedded", state_dir=tmp_path / "link").read_prices() == {"floor": 2.0}
 

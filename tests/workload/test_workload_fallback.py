@@ -165,15 +165,15 @@ def test_prices_move_on_and_their_moves_reach_redis(opened: Open) -> None:
     server = RedisServer(save=True)
     try:
         store = opened(server.url, state_dir=Path("unused"))
-        store.set_price("floor", 2.0)
-        store.set_price("unmoved", 5.0)
+        store.set_prices({"floor": 2.0})
+        store.set_prices({"unmoved": 5.0})
         with server.client() as client:  # another kernel moved it since this one looked
             client.hset("eccos:{default}:v1:prices", "floor", "4.0")
         server.kill()
         store.move_price("floor", 0.5, start=9.0)
         store.move_price("floor", 0.25, start=9.0)
         store.move_price("new", 0.1, start=3.0)
-        store.set_price("set", 7.0)
+        store.set_prices({"set": 7.0})
         store.move_price("set", 0.1, start=1.0)
         assert store.read_prices()["floor"] == pytest.approx(2 * math.exp(0.75)), "as far as known"
         server.start()
@@ -188,6 +188,18 @@ def test_prices_move_on_and_their_moves_reach_redis(opened: Open) -> None:
         until(lambda: look.read_prices() == pytest.approx(expected), 2)
     finally:
         server.close()
+
+
+def test_a_price_that_stood_at_its_end_meanwhile_comes_back_as_it_does_here(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    own_server.kill()
+    for _ in range(20):
+        store.move_price("floor", 1.0, 1.0, (0.5, 2.0))
+    store.move_price("floor", -0.1, 1.0, (0.5, 2.0))
+    own_server.start()
+    until(lambda: not store.degraded)
+    until(lambda: store.read_prices() == pytest.approx({"floor": 2 * math.exp(-0.1)}))
 
 
 def test_prices_survive_a_redis_that_lost_them(

@@ -212,7 +212,7 @@ def test_decisions_are_capped(own_server: RedisServer) -> None:
 def test_namespaces_share_nothing(redis_server: RedisServer, opened: Open, tmp_path: Path) -> None:
     one, two = (opened(redis_server.url, state_dir=tmp_path, namespace=n) for n in ("n.1", "n-2"))
     one.acquire([Lease("a", SLOT)], {SLOT: 1})
-    one.set_price("floor", 2.0)
+    one.set_prices({"floor": 2.0})
     assert two.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True]
     assert two.read_prices() == {}
     assert (one.kernels, two.kernels) == (1, 1)
