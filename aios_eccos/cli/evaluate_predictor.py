@@ -166,7 +166,7 @@ def _plain(title: str, rows: list[dict[str, Any]]) -> Any:
 
 
 def draw_reliability(report: Report, path: Path) -> None:
-    """Forecast against outcome of the hybrid, all splits together, as a PNG.
+    """Forecast against outcome of every predictor, all splits together, as a PNG.
 
     Raises:
         ConfigError: matplotlib is not installed, or the file cannot be written.
@@ -183,11 +183,13 @@ def draw_reliability(report: Report, path: Path) -> None:
     figure = Figure(figsize=(5, 5))
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    forecast = np.concatenate([f.success.ravel() for f in report.hybrids])
-    outcome = np.concatenate([f.outcomes.ravel() for f in report.hybrids])
-    said, had, _ = reliability(forecast, outcome, bins=20)
-    axes.plot(said, had, marker="o", markersize=4)
-    axes.set_xlabel("success forecast (hybrid)")
+    for (name, splits), mark in zip(report.forecasts.items(), "s^o", strict=True):
+        forecast = np.concatenate([f.success.ravel() for f in splits])
+        outcome = np.concatenate([f.outcomes.ravel() for f in splits])
+        said, had, _ = reliability(forecast, outcome, bins=20)
+        axes.plot(said, had, marker=mark, markersize=4, linewidth=1, label=name)
+    axes.legend()
+    axes.set_xlabel("success forecast")
     axes.set_ylabel("success had")
     axes.set_title("20 equally filled bins, test rows of all splits")
     try:

@@ -39,10 +39,10 @@ PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """JSON of the design, and the hybrid's forecasts by split for the reliability diagram."""
+    """JSON of the design, and every predictor's forecasts by split for the reliability diagram."""
 
     body: dict[str, Any]
-    hybrids: tuple[Forecasts, ...]
+    forecasts: dict[str, list[Forecasts]]
 
 
 def evaluate_predictor(
@@ -71,7 +71,7 @@ def evaluate_predictor(
     if new is not None and new not in data.table.models:
         raise DataError(f"{new!r} is not in the data: {', '.join(data.table.models)}")
     rows: list[dict[str, Any]] = []
-    hybrids: list[Forecasts] = []
+    forecasts: dict[str, list[Forecasts]] = {}
     deviations: list[list[float]] = []
     costs: list[dict[str, list[float]]] = []
     for number in range(resplits):
@@ -81,8 +81,8 @@ def evaluate_predictor(
         for name, f in made.items():
             head = {"predictor": name, "split": number} | quality(f)
             rows.append(head | {"floors": floor_rows(f, floors)})
+            forecasts.setdefault(name, []).append(f)
         hybrid = made["hybrid"]
-        hybrids.append(hybrid)
         deviations.append([sampling_sd(hybrid, floor, len(history)) for floor in floors])
         if "ratios" in parts:
             costs.append(peer_costs(data, history, test, hybrid, targets or floors))
@@ -95,7 +95,7 @@ def evaluate_predictor(
     }
     if "stream" in parts:
         progress("streams")
-        body["stream"] = streams(hybrids, floors)
+        body["stream"] = streams(forecasts["hybrid"], floors)
     if "certified" in parts:
         for number in range(resplits):
             progress(f"certified {number}")
@@ -121,7 +121,7 @@ def evaluate_predictor(
     if "templates" in parts and embed is not None:
         progress("templates")
         body["templates"] = templates(data, 0, seed, embed)
-    return Report(body, tuple(hybrids))
+    return Report(body, forecasts)
 
 
 def held(
