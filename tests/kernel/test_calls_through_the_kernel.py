@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from aios_eccos.kernel.calls import turn
+from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.observe.trace import of_fields
 from aios_eccos.predict.query_text import TemplateFilter
+from aios_eccos.values import EXPLORED
 
 SMALL_S = 0.1
 
@@ -584,3 +588,22 @@ def test_what_an_agent_wraps_its_questions_in_is_not_forecast_on(
     for i in range(5):
         fresh.ask(f"You are careful.\nTools: none\n\nQuestion: add {i} and 1\n\nAnswer in JSON.")
     assert seen[0].startswith("You are careful.") and seen[-1] == "add 4 and 1"
+
+
+@pytest.mark.parametrize(("status", "kept"), [("optimal", "small"), (EXPLORED, None)])
+def test_a_model_that_chance_chose_is_not_the_conversations(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, status: str, kept: str | None
+) -> None:
+    serving = fresh.serving
+    over: list[tuple[Any, Any]] = []
+    done = threading.Event()
+    monkeypatch.setattr(serving, "_remember", lambda *call: (over.append(call), done.set()))
+    fresh.ask(llms=["small"])
+    assert done.wait(5)
+    monkeypatch.undo()
+    monkeypatch.setattr(serving, "sessions", Sessions())
+    ((ticket, settled),) = over
+    decision = replace(settled.decision, status=status)
+    serving._remember(ticket, replace(settled, decision=decision))
+    key = turn(ticket.query.agent, ticket.syscall.query.messages)
+    assert serving.sessions.recall(key) == kept
