@@ -470,7 +470,10 @@ class HistoryTable:
         """The table of the rows that `keep` (indices or a mask) selects, in that order."""
         import numpy as np
 
-        index = np.arange(len(self))[np.asarray(keep)]
+        chosen = np.asarray(keep)
+        # Of nothing, numpy makes an array of floats, which selects nothing anywhere.
+        chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
+        index = np.arange(len(self))[chosen]
         return HistoryTable(
             ids=tuple(self.ids[i] for i in index),
             models=self.models,

@@ -8,6 +8,7 @@ import pytest
 from aios_eccos import study as studying
 from aios_eccos.config import Settings
 from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.predict.certify import Refusal
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.study import study
 from aios_eccos.values import Model, Outcome, Record
@@ -18,6 +19,7 @@ POOL = (
 )
 PRICES = price_table(POOL)
 SETTINGS = Settings(predictor="retrieval")
+CERTIFIED = Settings(predictor="retrieval", floor_mode="certified")
 
 
 def angles(n, seed):
@@ -74,3 +76,24 @@ def test_without_verdicts_there_is_no_price() -> None:
     history = MemoryHistory()
     add_live(history, 100)
     assert study(history, None, SETTINGS, PRICES).book is None
+
+
+@pytest.mark.parametrize("keep", [[], range(0), np.zeros(200, dtype=bool)])
+def test_a_table_of_no_rows_is_a_table(keep) -> None:
+    table = judged_history().table()
+    none = table.rows(keep)
+    assert len(none) == 0 and none.correctness.shape == (0, 2) and none.models == table.models
+
+
+def test_where_nothing_calibrates_floors_are_refused_and_calls_are_learnt_from() -> None:
+    """Live calls have one verdict each."""
+    history = MemoryHistory()
+    rows = [
+        Record(f"v{i}", "", 50, (Outcome(("small", "large")[i % 2], 1.0, 20),), source="live")
+        for i in range(200)
+    ]
+    history.add(rows, angles(200, 2))
+    known = study(history, None, CERTIFIED, PRICES, models=POOL)
+    assert known.book is not None
+    refused = known.certifier.at(0.5)
+    assert isinstance(refused, Refusal) and refused.n == 0 and refused.reachable == 0.0
