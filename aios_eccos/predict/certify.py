@@ -10,6 +10,7 @@ calls are drawn like them and no limit changes the choices.
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Mapping, Sequence
@@ -106,9 +107,9 @@ def certify(
     for price in grid:
         got = outcomes[np.arange(n), choose(success, cost, price)]
         counts.append(int((np.nan_to_num(got) >= 1).sum()))
-        if success_bound(counts[-1], n, delta) < floor:
+        if not success_bound(counts[-1], n, delta) >= floor:
             break
-    passed = len(counts) - (success_bound(counts[-1], n, delta) < floor)
+    passed = len(counts) - (not success_bound(counts[-1], n, delta) >= floor)
     if not passed:
         return Refusal(floor, success_bound(counts[0], n, delta), n, delta)
     walked = grid[: len(counts)]
@@ -128,16 +129,31 @@ def verify(raw: str) -> Certificate:
         )
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"not a certificate: {error}") from error
+    _check(paper)
+    numbers = all(type(price) in (int, float) and math.isfinite(price) for price in paper.grid)
+    counts = all(type(count) is int and 0 <= count <= paper.n for count in paper.successes)
     passed = 0
-    for count in paper.successes:
-        if success_bound(count, paper.n, paper.delta) < paper.floor:
+    for count in paper.successes if numbers and counts else ():
+        if not success_bound(count, paper.n, paper.delta) >= paper.floor:
             break
         passed += 1
     falling = all(a > b for a, b in zip(paper.grid, paper.grid[1:], strict=False))
-    fits = len(paper.grid) >= passed and 0 <= max(paper.successes, default=0) <= paper.n
-    if not passed or not falling or not fits or paper.price != paper.grid[passed - 1]:
+    walked = 0 < passed <= len(paper.grid)
+    if not walked or not falling or paper.price != paper.grid[passed - 1]:
         raise DataError("the certificate's claim does not follow from its counts")
     return paper
+
+
+def _check(paper: Certificate | Refusal) -> None:
+    """Whether its numbers can be those of any paper at all.
+
+    Raises:
+        DataError: they cannot.
+    """
+    chances = (paper.floor, paper.delta, getattr(paper, "reachable", 0.0))
+    fine = all(type(chance) in (int, float) and 0 <= chance <= 1 for chance in chances)
+    if not (fine and 0 < paper.delta < 1 and type(paper.n) is int and paper.n >= 0):
+        raise DataError("not a certificate: floor, delta or n is none")
 
 
 #: Schema of a file of certificates.
@@ -178,12 +194,15 @@ def read_papers(raw: str) -> dict[str, Certificate | Refusal]:
         floors = {key: dict(fields) for key, fields in body["floors"].items()}
         if body["schema"] != SCHEMA:
             raise ValueError(f"schema {body['schema']!r}, wanted {SCHEMA!r}")
-        return {
+        papers = {
             key: verify(json.dumps(fields)) if fields.pop("certified") else Refusal(**fields)
             for key, fields in floors.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a file of certificates: {error}") from error
+    for paper in papers.values():
+        _check(paper)
+    return papers
 
 
 class Certifier:

@@ -186,6 +186,8 @@ def test_papers_are_recomputed_by_whoever_reads_them() -> None:
     forged = papers_json({"quality_floor": replace(good, floor=0.86)})
     with pytest.raises(DataError, match="does not follow"):
         read_papers(forged)
+    with pytest.raises(DataError, match="not a certificate"):
+        read_papers(papers_json({"quality_floor": Refusal(float("nan"), 0.9, 100, 0.1)}))
     for odd in ("{}", "[]", '{"schema": "x", "floors": {}}', '{"floors": {"a": 1}}', "no"):
         with pytest.raises(DataError):
             read_papers(odd)

@@ -112,6 +112,35 @@ def test_certificates_are_recomputed_by_anyone():
             verify(raw)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"delta": value} for value in (float("nan"), 0, 1, 2.0, "0.1", None, True)),
+        *({"floor": value} for value in (float("nan"), -0.1, 1.1, "0.6", None)),
+        *({"n": value} for value in (400.0, -1, "400", True)),
+        {"n": float("nan"), "successes": [400]},
+        {"successes": [399.5]},
+        {"successes": [True]},
+        {"successes": [float("nan")]},
+        {"successes": [400, -1]},
+        {"grid": [float("inf")], "price": float("inf"), "successes": [400]},
+        {"grid": [float("nan")], "price": float("nan"), "successes": [400]},
+        {"grid": ["1"], "price": "1", "successes": [400]},
+    ],
+)
+def test_no_certificate_is_made_of_impossible_numbers(change):
+    paper = Certificate(0.6, 1.0, 400, 0.1, (1.0,), (400,), "abc")
+    assert verify(paper.to_json()) == paper
+    with pytest.raises(DataError):
+        verify(json.dumps(dataclasses.asdict(paper) | change))
+
+
+def test_a_floor_that_is_no_number_is_not_certified():
+    table, truth, cost = world_of(100, 5)
+    paper = certify(truth, table.correctness, cost, float("nan"), grid=GRID, data="x")
+    assert not isinstance(paper, Certificate)
+
+
 def test_bound_and_grid_at_their_edges():
     assert success_bound(0, 10, 0.1) == 0.0
     assert success_bound(10, 10, 0.1) == pytest.approx(0.1 ** (1 / 10))
