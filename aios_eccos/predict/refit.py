@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.errors import ArtifactError, EccosError
-from aios_eccos.predict.artifact import Apart, data_hash, load_head, save_head
+from aios_eccos.predict.artifact import Apart, data_hash, load_head, read_about, save_head
 from aios_eccos.predict.fit import sigmoid
 from aios_eccos.predict.parts import Parts, parts_of
 from aios_eccos.predict.train import Trained, train
@@ -115,7 +115,9 @@ def refit(
     if len(held):
         score = brier_on(new, held, layers[parts.held])
         with contextlib.suppress(ArtifactError):
-            old = brier_on(load_head(path, embedder=embedder), held, layers[parts.held])
+            # What certificates cannot use is no rival.
+            if not is_unfit(read_about(path), asked):
+                old = brier_on(load_head(path, embedder=embedder), held, layers[parts.held])
     better = old is None or np.isnan(old) or np.isnan(score) or score <= old + TOLERANCE
     if better:
         if path.exists():
@@ -125,10 +127,23 @@ def refit(
             new,
             embedder=embedder,
             data=data_hash(kept),
-            facts={"held_back_brier": _finite(score), "judged": judged or judged_rows(table)},
+            facts={
+                "held_back_brier": _finite(score),
+                "judged": judged or judged_rows(table),
+                "calibrate": asked.calibrate,
+            },
             apart=set_apart(new, table, layers, parts) if asked.calibrate else None,
         )
     return RefitResult(bool(better), _finite(score), _finite(old), len(kept))
+
+
+def is_unfit(about: Mapping[str, Any], asked: Asked) -> bool:
+    """Whether a head of these facts saw the records that certificates rest on.
+
+    One that was to be kept from them, and found none, did not.
+    """
+    kept = about.get("apart") or about.get("facts", {}).get("calibrate")
+    return asked.calibrate and not kept
 
 
 def set_apart(

@@ -89,6 +89,19 @@ def test_certificates_need_a_head_that_did_not_see_their_records(kept) -> None:
     assert len(kept._background.tables) == 1
 
 
+def test_a_head_that_certificates_need_is_asked_for_whatever_was_tried_before(
+    kept, monkeypatch
+) -> None:
+    """Neither an earlier attempt, nor a history at rest, nor the time of the next look."""
+    monkeypatch.setattr(module, "LOOK_S", 600.0)
+    starts = kept._background.tables
+    kept.tend(history_of(150, 0), Asked())
+    assert len(starts) == 1
+    for _ in range(2):
+        kept.tend(history_of(150, 0), Asked(calibrate=True))
+    assert len(starts) == 2
+
+
 def test_texts_that_are_not_kept_are_not_counted(kept) -> None:
     table, _ = make_table(400, seed=3)
     bare = dataclasses.replace(table, texts=table.texts[:100] + ("",) * 300)
