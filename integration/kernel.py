@@ -10,10 +10,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -285,3 +286,31 @@ class HttpStatus(Exception):
         super().__init__(f"HTTP {code}: {text}")
         self.code = code
         self.text = text
+
+
+def wait_ready(kernel: Kernel, seconds: float = 120.0) -> None:
+    """Wait until the plugin has learnt from its history; until then it routes on priors.
+
+    Raises:
+        RuntimeError: it has not.
+    """
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError, HttpStatus):
+            if kernel.get("/eccos/status")["edge"]["floors_from"] == "verdicts":
+                return
+        time.sleep(0.5)
+    raise RuntimeError(f"no history after {seconds:.0f} s:\n{kernel.tail()}")
+
+
+@contextlib.contextmanager
+def workplace(keep: bool) -> Iterator[Path]:
+    """A temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="eccos-it-"))
+    try:
+        yield folder
+    finally:
+        if keep:
+            print(f"kept {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -15,9 +15,8 @@ from aios_eccos.locate import cache_dir, state_dir_of
 from aios_eccos.values import Record
 
 from . import load
-from .kernel import Kernel
+from .kernel import Kernel, wait_ready
 from .report import Report
-from .routed import wait_ready
 from .stubs import Stubs
 
 FILES = ("math10.jsonl.gz", "mixed4.jsonl.gz")

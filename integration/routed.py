@@ -30,9 +30,17 @@ from aios_eccos.locate import cache_dir, state_dir_of
 from aios_eccos.values import Record
 
 from . import load
-from .kernel import HttpStatus, Kernel, base_config, copy_aios, free_port, homes, start_all
+from .kernel import (
+    Kernel,
+    base_config,
+    copy_aios,
+    free_port,
+    homes,
+    start_all,
+    wait_ready,
+    workplace,
+)
 from .report import Report, Row
-from .run import workplace
 
 #: Mean time of a recorded answer, seconds.
 MEAN_S = 0.15
@@ -187,21 +195,6 @@ class Kernels:
         config = base_config(self.entries, free_port(), router)
         state = self.folder / "state"
         return Kernel(home, self.homes[1], config, state=state, python=self.python, **options)
-
-
-def wait_ready(kernel: Kernel, seconds: float = 120.0) -> None:
-    """Wait until the plugin has learnt from its history; until then it routes on priors.
-
-    Raises:
-        RuntimeError: it has not.
-    """
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        with contextlib.suppress(OSError, HttpStatus):
-            if kernel.get("/eccos/status")["edge"]["floors_from"] == "verdicts":
-                return
-        time.sleep(0.5)
-    raise RuntimeError(f"no history after {seconds:.0f} s:\n{kernel.tail()}")
 
 
 def main() -> int:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +30,7 @@ from .kernel import (
     free_port,
     homes,
     start_all,
+    workplace,
 )
 from .report import Report, Row
 from .stubs import Stubs
@@ -271,19 +270,6 @@ def acceptance(bench: Bench, stubs: Stubs) -> None:
     config = base_config(models(stubs), free_port(), {"strategy": "sequential"})
     home = bench.home("typed")
     typed(bench.report, bench.folder, home, bench.cerebrum, bench.python, config)
-
-
-@contextlib.contextmanager
-def workplace(keep: bool) -> Iterator[Path]:
-    """A temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix="eccos-it-"))
-    try:
-        yield folder
-    finally:
-        if keep:
-            print(f"kept {folder}", file=sys.stderr)
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def main() -> int:
