@@ -150,6 +150,7 @@ def test_the_process_writes_its_result(tmp_path, monkeypatch):
         raise EmbedderError("no embedder")
 
     monkeypatch.setattr(opening, "open_embedder", missing)
+    write_table(tmp_path, table)
     module.main([str(tmp_path), str(tmp_path / "h")])
     assert "no embedder" in (tmp_path / "result.json").read_text()
 
