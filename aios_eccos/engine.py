@@ -18,7 +18,7 @@ from .history.ingest import drain_inbox
 from .history.open import open_embedder, open_history
 from .history.store import HistoryStore
 from .knowledge import Knowledge
-from .locate import Config, cache_dir, private_dir
+from .locate import Config, private_dir
 from .policy import certificate_words, certificates, unreachable
 from .predict.certify import Refusal, write_papers
 from .predict.pricing import price_table, with_facts
@@ -211,7 +211,7 @@ class Engine:
             return
         strengths = {m.name: m.strength for m in self.router.models if m.strength is not None}
         certified = settings.floor_mode == "certified"
-        asked = Asked(settings.embedder, str(cache_dir()), certified, strengths)
+        asked = Asked(settings.embedder, certified, strengths)
         try:
             if self._head.tend(history, asked):
                 self.learn()

@@ -75,13 +75,12 @@ class Asked:
     """How a re-fit is made.
 
     Attributes:
-        embedder: its setting, None for the default; cache: folder of embeddings, None for none.
+        embedder: its setting, None for the default.
         calibrate: whether calibration rows are set apart (`parts`).
         strengths: declared success of models.
     """
 
     embedder: str | None = None
-    cache: str | None = None
     calibrate: bool = False
     strengths: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
@@ -171,6 +170,8 @@ class BackgroundRefit:
         self._path = path
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._lock: int | None = None
+        sweep(path.parent)
 
     @property
     def running(self) -> bool:
@@ -188,6 +189,7 @@ class BackgroundRefit:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._folder = Path(tempfile.mkdtemp(prefix="refit-", dir=self._path.parent))
+            self._lock = _hold(self._folder)
             write_table(self._folder, table)
             wanted = json.dumps(asdict(asked or Asked()))
             (self._folder / "asked.json").write_text(wanted, encoding="utf-8")
@@ -200,6 +202,7 @@ class BackgroundRefit:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
+                pass_fds=() if self._lock is None else (self._lock,),
             )
         except OSError as error:
             self._clean()
@@ -228,7 +231,34 @@ class BackgroundRefit:
     def _clean(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._process = self._folder = None
+        if self._lock is not None:
+            os.close(self._lock)
+        self._process = self._folder = self._lock = None
+
+
+def sweep(state_dir: Path) -> None:
+    """Delete what a killed kernel's re-fit left, texts among it; one under way holds its folder."""
+    for folder in state_dir.glob("refit-*"):
+        with contextlib.suppress(OSError):
+            lock = _hold(folder)
+            if lock is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(lock)
+
+
+def _hold(folder: Path) -> int | None:
+    """Lock a folder, also for the processes that inherit the handle; None if another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no embedded history, and so no re-fit
+        return None
+    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
 
 
 def write_table(folder: Path, table: HistoryTable) -> None:
@@ -256,8 +286,11 @@ def main(arguments: list[str]) -> None:
     try:
         asked = Asked(**json.loads((folder / "asked.json").read_text(encoding="utf-8")))
         table = read_table(folder)
+        for part in folder.glob("table.*"):
+            part.unlink()  # texts: a killed kernel must leave none
         parts = parts_of(table, calibrate=asked.calibrate, seed=asked.seed)
-        embedder = open_embedder(asked.embedder, Path(asked.cache) if asked.cache else None)
+        # No cache of embeddings: `forget` could not take a live text's vector out of it.
+        embedder = open_embedder(asked.embedder, None)
         known = judged_rows(table)
         table, parts = parts.only(table)
         _, layers = embedder.embed_with_layers(table.texts)
@@ -266,9 +299,9 @@ def main(arguments: list[str]) -> None:
         )
     except EccosError as error:
         result = RefitResult(False, error=str(error))
-    part = folder / "result.part"
-    part.write_text(json.dumps(asdict(result)), encoding="utf-8")
-    part.replace(folder / "result.json")
+    written = folder / "result.part"
+    written.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    written.replace(folder / "result.json")
 
 
 if __name__ == "__main__":
