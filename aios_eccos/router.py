@@ -57,6 +57,7 @@ class Router:
     Attributes:
         knowledge: may be replaced at any time, from any thread.
         controlled: policies whose price of success is moved by their outcomes.
+        shared: prices that all kernels share.
         failures: decisions that had to do without forecasts or without a decision.
     """
 
@@ -80,7 +81,7 @@ class Router:
         self._limits = {model.slot: model.limit for model in models}
         self._prices = prices
         self._workload = workload
-        self._shared = SharedPrices(models, workload)
+        self.shared = SharedPrices(models, workload)
 
     @property
     def spills(self) -> bool:
@@ -128,7 +129,7 @@ class Router:
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
         trials = explore_batch(prospects, free, self._share(), self.knowledge.judged or {})
         opened = [trial.limited(p) for trial, p in zip(trials, prospects, strict=True)]
-        solution = assigned(opened, free, self.settings, self._shared)
+        solution = assigned(opened, free, self.settings, self.shared)
         wanted = [
             Lease(prospect.query.id, self._by_name[self._names[column]].slot)
             for prospect, column in zip(prospects, solution.choice, strict=True)
@@ -296,4 +297,4 @@ class Router:
         """What outcomes have made of history's prices, for the policies under control."""
         if not (self.controlled or self.spills):
             return {}
-        return self._shared.read(shift_name(policy, self.settings) for policy in self.controlled)
+        return self.shared.read(shift_name(policy, self.settings) for policy in self.controlled)

@@ -36,13 +36,22 @@ ZERO = 1e-200
 
 
 class SharedPrices:
-    """The store's prices as last read, and what was learned since."""
+    """The store's prices as last read, and what was learned since.
 
-    def __init__(self, models: Sequence[Model], workload: WorkloadStore) -> None:
+    Args:
+        slots: (m,) slot prices to begin with.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        workload: WorkloadStore,
+        slots: FloatArray | None = None,
+    ) -> None:
         self._names = tuple(f"slot:{model.slot}" for model in models)
         self._limits = np.array([model.limit for model in models])
         self._workload = workload
-        self._slots = np.zeros(len(models))
+        self._slots = np.zeros(len(models)) if slots is None else slots
         self._lost: list[FloatArray] = []
         self._lock = threading.Lock()
 

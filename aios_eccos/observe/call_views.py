@@ -65,7 +65,8 @@ class ExplainView(View):
 
     Attributes:
         bound_by: the constraint that decided: `floor`, `limit of NAME`, `allowed models`,
-            `no history`, or `nothing`.
+            `whole batch` (so many at once that no single price decided), `no history`, or
+            `nothing`.
         sentence: the same in plain words.
         dry: True where no call was made (`explain "text"`).
     """

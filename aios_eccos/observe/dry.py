@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from aios_eccos.engine import Engine
 from aios_eccos.router import Router
+from aios_eccos.shared_prices import SharedPrices
 from aios_eccos.values import Answer, Query, Settled
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -26,6 +27,8 @@ def decide_dry(engine: Engine, text: str, agent: str = "") -> Trace:
     slots = living.slots()
     apart = MemoryWorkload()
     router = Router(living.models, living.settings, engine.prices, apart, living.knowledge)
+    # A copy: what is learned from a call that nobody made stays here.
+    router.shared = SharedPrices(living.models, apart, living.shared.slots)
     (decision,) = router.assign([prospect], slots).decisions
     apart.close()
     settled = Settled(query, Answer(), decision, 0, 0.0, 0.0)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from aios_eccos.assigning import WHOLE_BATCH
 from aios_eccos.policy import success_weight
 from aios_eccos.values import EXPLORED, NOT_ALLOWED
 
@@ -67,12 +68,19 @@ def bound_by(trace: Trace) -> str:
         return "allowed models"
     if trace.status == EXPLORED:
         return "exploration"
+    if _whole(trace):
+        return "whole batch"
     if best.model != chosen.model:
         return f"limit of {best.model}"
     if trace.success_price_usd is None:
         return "no history"
     cheapest = min(option.cost_usd for option in allowed)
     return "floor" if chosen.cost_usd > cheapest else "nothing"
+
+
+def _whole(trace: Trace) -> bool:
+    """Whether so many were assigned as one that the batch's own price decided; it is not kept."""
+    return trace.batch >= WHOLE_BATCH and trace.success_price_usd is not None
 
 
 def choices(trace: Trace) -> list[ChoiceView]:
@@ -111,6 +119,8 @@ def why(option: Option, trace: Trace) -> str:
         return "chance chose another"
     stronger, cheaper = option.success > chosen.success, option.cost_usd < chosen.cost_usd
     if price is not None and option.net(price) < chosen.net(price):
+        if _whole(trace):
+            return "the batch as a whole gains more"
         return "at its limit" if option.free <= 0 else "slots lent to calls that gain more"
     if option.free <= 0:
         return "at its limit, and not preferred"
@@ -139,6 +149,8 @@ def sentence(trace: Trace, bound: str) -> str:
         return f"{text}: {_closed(trace)}."
     if bound == "no history":
         return f"{text}, the strongest: too little history like it to save money by."
+    if bound == "whole batch":
+        return f"{text}: {trace.batch} calls were assigned as one, under the floors and all limits."
     if bound.startswith("limit of "):
         best = preferred(trace)
         full = best is None or best.free <= 0

@@ -181,7 +181,7 @@ def explored(view: ModelView) -> str:
     return wrap(
         f"{view.model}: {found.calls} calls explored it, {found.judged} were judged; on all calls "
         f"it would reach {rate(found.success)} (forecast, doubly robust; worth "
-        f"{found.effective:.1f} verdicts)"
+        f"{found.effective:.1f} verdicts, taken to fall on explored calls by chance)"
     )
 
 

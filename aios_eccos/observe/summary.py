@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 from aios_eccos import metrics
 from aios_eccos.values import Model
@@ -127,20 +128,9 @@ def _explored(name: str, total: Sums) -> ExploredView | None:
     def of(key: str) -> float:
         return total.get(f"{key}:{name}", 0.0)
 
-    if of("told") < 1 or total.get("answers", 0.0) < 2:
+    if of("told") < 1 or of("explore_n") < 1:
         return None
-    sums = Explored(
-        n=total["answers"],
-        able=of("able"),
-        forecast=of("hope"),
-        forecast2=of("hope") - of("doubt"),
-        weight=of("weight"),
-        weight2=of("weight2"),
-        mend=of("mend"),
-        mend2=of("mend2"),
-        both=of("hopemend"),
-    )
-    found = sums.estimate()
+    found = Explored(*(of(f"explore_{field.name}") for field in fields(Explored))).estimate()
     half = metrics.Z * found.standard_error
     value, low, high = (min(max(found.value + by, 0.0), 1.0) for by in (0.0, -half, half))
     return ExploredView(

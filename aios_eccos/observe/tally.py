@@ -93,8 +93,16 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
             amounts |= {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
         amounts[f"hope:{name}"] = other.success
         amounts[f"doubt:{name}"] = other.success * (1 - other.success)
-        amounts[f"able:{name}"] = float(option.chance > 0)
+        if option.chance > 0:
+            amounts |= _explorable(
+                name, n=1.0, forecast=option.success, forecast2=option.success**2
+            )
     return amounts
+
+
+def _explorable(model: str, **sums: float) -> dict[str, float]:
+    """What adds to a model's `predict.explore.Sums`, field by field."""
+    return {f"explore_{name}:{model}": amount for name, amount in sums.items()}
 
 
 def _circumstances(trace: Trace) -> dict[str, float]:
@@ -138,16 +146,16 @@ def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, flo
             f"miss2:{trace.model}": miss * miss,
         }
         if trace.status == EXPLORED and chosen.chance > 0:
-            # What `predict.explore.Sums` is made of.
             weight = 1 / chosen.chance
-            amounts |= {
-                f"told:{trace.model}": 1.0,
-                f"weight:{trace.model}": weight,
-                f"weight2:{trace.model}": weight**2,
-                f"mend:{trace.model}": weight * miss,
-                f"mend2:{trace.model}": (weight * miss) ** 2,
-                f"hopemend:{trace.model}": chosen.success * weight * miss,
-            }
+            amounts[f"told:{trace.model}"] = 1.0
+            amounts |= _explorable(
+                chosen.model,
+                weight=weight,
+                weight2=weight**2,
+                miss=weight * miss,
+                cross=weight**2 * miss,
+                miss2=(weight * miss) ** 2,
+            )
     return {name: sign * amount for name, amount in amounts.items()}
 
 

@@ -30,7 +30,8 @@ class ExploredView(View):
 
     Attributes:
         calls: given to it by chance; judged: those with a verdict.
-        success: doubly robust estimate for all answered calls since the start.
+        success: doubly robust estimate for all answered calls that could have explored it, as if
+            which explored calls are judged were chance.
         effective: effective number of judged calls behind it.
     """
 

@@ -103,7 +103,8 @@ def explore_batch(
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a model would reach on all calls: a forecast, corrected by the calls that explored it.
+    """What a model would reach on the calls that could explore it: a forecast, corrected by those
+    that did.
 
     Attributes:
         value: mean success; standard_error: of it.
@@ -117,42 +118,45 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Sums:
-    """What an estimate takes of n calls: sums, so that they can be kept and added up.
+    """What an estimate takes of calls: sums, so that they can be kept and added up.
 
     Attributes:
-        able: calls that could have explored the model.
-        forecast, forecast2: of its forecasts f, and of their squares, over all calls.
+        n: calls that could explore the model, judged or not.
+        forecast, forecast2: of its forecasts f, and of their squares, over them.
         weight, weight2: of w = 1 / propensity, and of its square, over explored calls with outcome.
-        mend, mend2, both: of w (outcome - f), of its square, and of f times it, over the same.
+        miss, cross, miss2: of w r, w^2 r and w^2 r^2 over the same, r = outcome - f.
     """
 
     n: float
-    able: float
     forecast: float
     forecast2: float
     weight: float
     weight2: float
-    mend: float
-    mend2: float
-    both: float
+    miss: float
+    cross: float
+    miss2: float
 
     def estimate(self) -> Estimate:
-        """Doubly robust mean success (Dudik et al. 2011, equation 2).
+        """Doubly robust mean success (Dudik et al. 2011, equation 2), self-normalized.
 
-        Calls that could not explore are taken to be off by as much as those that could.
+        Explored calls without a verdict say nothing: which explored calls are judged is taken to
+        be chance. The error treats forecasts and corrections as independent: at most a 50th of the
+        calls explore. The spread of few verdicts says too little, so four more are added that vary
+        as much as success can, by 1/4 (Agresti and Coull 1998).
         """
-        scale = self.n / max(self.able, 1.0)
-        value = (self.forecast + scale * self.mend) / self.n
-        squares = self.forecast2 + 2 * scale * self.both + scale**2 * self.mend2
-        variance = max(squares / self.n - value**2, 0.0) * self.n / max(self.n - 1, 1.0)
-        error = float(np.sqrt(variance / self.n)) if self.n > 1 else float("nan")
-        return Estimate(value, error, self.weight**2 / self.weight2 if self.weight2 else 0.0)
+        mean = self.forecast / self.n
+        variance = max(self.forecast2 / self.n - mean**2, 0.0) / self.n
+        if not self.weight:
+            return Estimate(mean, float(np.sqrt(variance)), 0.0)
+        off = self.miss / self.weight
+        effective = self.weight**2 / self.weight2
+        spread = max(self.miss2 - 2 * off * self.cross + off**2 * self.weight2, 0.0) / self.weight2
+        variance += (spread + 1 / effective) / effective
+        return Estimate(mean + off, float(np.sqrt(variance)), effective)
 
 
 def doubly_robust(forecast: FloatArray, outcome: FloatArray, propensity: FloatArray) -> Estimate:
-    """Doubly robust mean success of one model over n calls (Dudik et al. 2011, equation 2).
-
-    Right if either the forecasts or the propensities are; without outcomes, the forecasts' mean.
+    """The estimate for one model from n calls, those that could not explore it left out.
 
     Args:
         forecast: (n,) success forecast of the model on every call.
@@ -160,24 +164,21 @@ def doubly_robust(forecast: FloatArray, outcome: FloatArray, propensity: FloatAr
         propensity: (n,) chance with which it was explored, NaN where it could not be.
 
     Raises:
-        ValueError: there is no call, or an outcome without a propensity in (0, 1].
+        ValueError: no call could explore it, or an outcome has no propensity in (0, 1].
     """
-    seen = ~np.isnan(outcome)
-    if not len(forecast):
-        raise ValueError("no calls to estimate from")
+    able, seen = ~np.isnan(propensity), ~np.isnan(outcome)
     if not np.all((propensity[seen] > 0) & (propensity[seen] <= 1)):
         raise ValueError("an explored outcome has no propensity in (0, 1]")
-    weight = np.zeros(len(forecast))
-    weight[seen] = 1.0 / propensity[seen]
-    mend = weight * (np.nan_to_num(outcome) - forecast)
+    if not able.any():
+        raise ValueError("no calls to estimate from")
+    weight, miss = 1.0 / propensity[seen], outcome[seen] - forecast[seen]
     return Sums(
-        n=len(forecast),
-        able=float((~np.isnan(propensity)).sum()),
-        forecast=float(forecast.sum()),
-        forecast2=float((forecast**2).sum()),
+        n=float(able.sum()),
+        forecast=float(forecast[able].sum()),
+        forecast2=float((forecast[able] ** 2).sum()),
         weight=float(weight.sum()),
         weight2=float((weight**2).sum()),
-        mend=float(mend.sum()),
-        mend2=float((mend**2).sum()),
-        both=float((forecast * mend).sum()),
+        miss=float((weight * miss).sum()),
+        cross=float((weight**2 * miss).sum()),
+        miss2=float(((weight * miss) ** 2).sum()),
     ).estimate()

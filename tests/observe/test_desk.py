@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
 
+from aios_eccos.assigning import WHOLE_BATCH
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import DataError
 from aios_eccos.observe import tally
 from aios_eccos.observe.desk import Desk, Scope
-from aios_eccos.values import Answer, Failure, Query
+from aios_eccos.observe.explain import bound_by, explain
+from aios_eccos.observe.tally import of_call
+from aios_eccos.values import Answer, Failure, Lease, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 
@@ -107,6 +111,31 @@ def test_a_full_model_is_named_as_the_limit(world: World) -> None:
     assert view.bound_by == "limit of large"
     assert "at its limit" in view.sentence
     assert {c.model: c.why for c in view.choices}["large"] == "at its limit"
+
+
+def test_in_a_batch_solved_whole_no_limit_is_blamed(world: World) -> None:
+    world.call("0.97")
+    trace = world.desk.explain("last").decision
+    # Its own price of success would have taken the small model: the batch's took the other.
+    alone = replace(trace, success_price_usd=1e-9, batch=WHOLE_BATCH - 1)
+    assert bound_by(alone).startswith("limit of ") and of_call(alone)["limited"] == 1
+    whole = replace(alone, batch=WHOLE_BATCH)
+    assert "limited" not in of_call(whole)
+    view = explain(whole)
+    assert view.bound_by == "whole batch" and f"{WHOLE_BATCH} calls" in view.sentence
+    assert {c.why for c in view.choices} == {"chosen", "the batch as a whole gains more"}
+
+
+def test_a_dry_decision_knows_what_slots_are_worth(world: World) -> None:
+    large, workload = world.engine.router.models[1], world.engine.workload
+    prices = {f"slot:{large.slot}": 1.0}
+    workload.set_prices(prices)
+    assert world.desk.explain_text("0.97").decision.model == "large", "it idles"
+    held = [Lease(f"c{i}", large.slot) for i in range(63)]
+    workload.acquire(held, {large.slot: 64})
+    for _ in range(20):
+        assert world.desk.explain_text("0.97").decision.model == SMALL.name
+    assert workload.read_prices() == prices, "nothing is learned from a call that nobody made"
 
 
 def test_a_call_without_a_model_is_explained(world: World) -> None:

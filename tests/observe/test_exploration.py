@@ -152,6 +152,29 @@ def test_what_explored_calls_teach_is_a_forecast_of_all_calls(world: World) -> N
     assert next(m.explored for m in world.desk.models().models if m.model == "large") is None
 
 
+def test_only_calls_that_could_explore_a_model_speak_of_it(world: World) -> None:
+    with_new_model(world.engine, POOL[:2])  # it comes later
+    for name in OTHERS[40:60]:
+        world.call(id=name)
+    with_new_model(world.engine)
+    for name in OTHERS[60:80]:
+        world.call(id=name, allowed=("small: 8b", "large"))
+    for place, name in enumerate(EXPLORERS[25:30]):
+        world.call(id=name)
+        if place == 0:
+            world.desk.feedback("last", 0.5)
+    assert world.desk.total()["explore_n:new"] == 5
+    traces = read_traces(world.engine.ledger.decisions(5))
+    forecast = np.array([o.success for t in traces for o in t.options if o.model == "new"])
+    outcome = np.array([0.5 if t.call == EXPLORERS[25] else math.nan for t in traces])
+    wanted = doubly_robust(forecast, outcome, np.full(5, 0.02))
+    (found,) = (m.explored for m in world.desk.models().models if m.model == "new")
+    assert (found.calls, found.judged) == (5, 1)
+    off = float(np.nanmean(outcome - forecast))
+    assert wanted.value == pytest.approx(forecast.mean() + off), "no verdict is not: no correction"
+    assert found.success.value == pytest.approx(wanted.value, abs=1e-3)
+
+
 def test_calls_far_from_all_history_are_counted(world: World) -> None:
     class Odd:
         ready = True

@@ -44,8 +44,41 @@ def test_doubly_robust_mends_forecasts_that_are_off():
     assert estimate.effective == pytest.approx(explored.sum())
 
 
+@pytest.mark.parametrize(("verdicts", "error"), [(1.0, 0.009), (0.5, 0.013), (0.2, 0.02)])
+def test_calls_that_nobody_judged_do_not_pull_it_to_the_forecast(verdicts, error):
+    rng = np.random.default_rng(1)
+    n, truth = 100_000, 0.8
+    judged = rng.uniform(size=n) < 0.02 * verdicts
+    outcome = np.where(judged, rng.uniform(size=n) < truth, np.nan)
+    estimate = doubly_robust(np.full(n, 0.5), outcome, np.full(n, 0.02))
+    assert estimate.value == pytest.approx(truth, abs=2 * error)
+    assert estimate.standard_error == pytest.approx(error, rel=0.1), "fewer verdicts, wider"
+
+
+@pytest.mark.parametrize("truth", [0.3, 0.6, 0.9])
+def test_its_interval_covers_the_truth_also_with_a_fifth_of_the_verdicts(truth):
+    rng = np.random.default_rng(2)
+    n, inside, rounds = 5_000, 0, 400
+    for _ in range(rounds):
+        hard = rng.uniform(-0.1, 0.1, n)
+        chance = np.where(rng.uniform(size=n) < 0.5, 0.02, 0.01)
+        judged = rng.uniform(size=n) < 0.2 * chance
+        outcome = np.where(judged, rng.uniform(size=n) < truth + hard, np.nan)
+        found = doubly_robust(0.5 + hard, outcome, chance)
+        inside += abs(found.value - truth) <= 1.96 * found.standard_error
+    assert inside / rounds > 0.92
+
+
+def test_calls_that_could_not_explore_it_say_nothing_of_it():
+    forecast, outcome = np.array([0.5, 0.7, 0.9]), np.array([1.0, np.nan, np.nan])
+    chance = np.array([0.02, 0.02, np.nan])
+    assert doubly_robust(forecast, outcome, chance) == doubly_robust(
+        forecast[:2], outcome[:2], chance[:2]
+    )
+
+
 def test_without_outcomes_it_is_the_forecast_and_says_so():
-    estimate = doubly_robust(np.array([0.5, 0.7]), np.full(2, np.nan), np.full(2, np.nan))
+    estimate = doubly_robust(np.array([0.5, 0.7]), np.full(2, np.nan), np.full(2, 0.02))
     assert estimate.value == pytest.approx(0.6) and estimate.effective == 0
     with pytest.raises(ValueError, match="propensity"):
         doubly_robust(np.array([0.5]), np.array([1.0]), np.array([np.nan]))
