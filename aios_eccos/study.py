@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 from .config import Settings
 from .errors import ArtifactError
 from .history.embedding import BackgroundEmbedder
+from .history.mirror import build_table
 from .history.store import HistoryStore
 from .knowledge import Knowledge
 from .predict.artifact import FILE_NAME, data_hash, load_apart, load_head
@@ -19,7 +20,7 @@ from .predict.certify import Certifier
 from .predict.floor import PriceBook
 from .predict.hybrid import HybridPredictor, replayed_book
 from .predict.kernel import Floats
-from .predict.parts import MOST, calibration
+from .predict.parts import MOST, calibrating, calibration
 from .predict.pricing import Prices
 from .predict.retrieval import RetrievalPredictor, leave_one_out
 from .predict.train import Trained
@@ -60,8 +61,9 @@ def study(
         near = RetrievalPredictor(history, k=settings.neighbors)
         table = history.table(limit=BOOK_ROWS)
         return _learn(near, table, embedder, settings, prices, head_file)
+    pool = models or [Model(name) for name in prices.models]
     whole = history.table(limit=2 * BOOK_ROWS)
-    apart = calibration(whole.ids)
+    apart = calibrating(whole, [model.name for model in pool])
     rest = whole.rows(np.flatnonzero(~apart)[:BOOK_ROWS])
     seen = _seen_all(head_file)
     if seen:
@@ -73,16 +75,12 @@ def study(
     known = _learn(near, rest, embedder, settings, prices, None if seen else head_file)
     if known.book is None:
         return known
-    # One model's verdict, as a live call has, says nothing of what another choice would come to.
-    compared = (~np.isnan(whole.correctness)).sum(axis=1) > 1
-    table, predictor = whole.rows(apart & compared), known.predictor
-    pool = models or [Model(name) for name in prices.models]
+    predictor, dimension = known.predictor, whole.embeddings.shape[1]
     if isinstance(predictor, HybridPredictor) and head_file is not None:
-        table, outputs = _remembered(table, head_file)
-        table = table.rows(range(len(table))[:MOST])
-        forecast = predictor.forecast_from(outputs[:MOST], _queries(table), table.embeddings, pool)
+        table, outputs = _remembered(history, pool, dimension, head_file)
+        forecast = predictor.forecast_from(outputs, _queries(table), table.embeddings, pool)
     else:
-        table = table.rows(range(len(table))[:MOST])
+        table = _calibrating(history, pool, dimension)
         forecast = near.forecast(_queries(table), table.embeddings, pool)
     return replace(known, certifier=_certifier(table, forecast, known.book, prices))
 
@@ -128,13 +126,32 @@ def _seen_all(head_file: Path | None) -> bool:
         return False  # it is damaged: said where it is loaded
 
 
-def _remembered(table: HistoryTable, head_file: Path) -> tuple[HistoryTable, Floats]:
+def _calibrating(
+    history: HistoryStore,
+    pool: Sequence[Model],
+    dimension: int,
+    among: Collection[str] | None = None,
+) -> HistoryTable:
+    """The newest rows that certificates may rest on, however many others are newer."""
+    ids = history.compared()
+    drawn = zip(ids, calibration(ids), strict=True)
+    ids = [name for name, mine in drawn if mine and (among is None or name in among)][:MOST]
+    found = history.recall(ids)
+    rows = [found[name] for name in ids if name in found]
+    vectors = np.array([vector for _, vector in rows], dtype=np.float32)
+    table = build_table([record for record, _ in rows], vectors.reshape(len(rows), dimension))
+    return table.rows(calibrating(table, [model.name for model in pool]))
+
+
+def _remembered(
+    history: HistoryStore, pool: Sequence[Model], dimension: int, head_file: Path
+) -> tuple[HistoryTable, Floats]:
     """The rows that the head was kept from, and what it says of them."""
     apart = load_apart(head_file)
     if apart is None:
-        return table.rows([]), np.empty((0, 0), dtype=np.float32)
+        raise ArtifactError(f"{head_file} was replaced while it was read")
     place = {name: i for i, name in enumerate(apart.ids)}
-    table = table.rows(np.array([name in place for name in table.ids], dtype=bool))
+    table = _calibrating(history, pool, dimension, place)
     return table, apart.outputs[np.array([place[name] for name in table.ids], dtype=np.int64)]
 
 

@@ -9,6 +9,7 @@ from aios_eccos import study as studying
 from aios_eccos.config import Settings
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.predict.certify import Refusal
+from aios_eccos.predict.parts import calibration
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.study import study
 from aios_eccos.values import Model, Outcome, Record
@@ -94,6 +95,42 @@ def test_where_nothing_calibrates_floors_are_refused_and_calls_are_learnt_from()
     ]
     history.add(rows, angles(200, 2))
     known = study(history, None, CERTIFIED, PRICES, models=POOL)
-    assert known.book is not None
+    assert known.book is not None and known.judged == {"small": 100, "large": 100}
     refused = known.certifier.at(0.5)
     assert isinstance(refused, Refusal) and refused.n == 0 and refused.reachable == 0.0
+
+
+def test_live_verdicts_neither_push_calibration_records_out_nor_are_withheld(monkeypatch) -> None:
+    monkeypatch.setattr(studying, "BOOK_ROWS", 100)
+    history = judged_history()
+    n = study(history, None, CERTIFIED, PRICES, models=POOL).certifier.at(0.5).n
+    assert n == int(calibration(history.table().ids).sum()) > 30
+    rows = [
+        Record(f"v{i}", "", 50, (Outcome("large", 1.0, 20),), source="live", created=9e8)
+        for i in range(400)
+    ]
+    history.add(rows, angles(400, 2))
+    known = study(history, None, CERTIFIED, PRICES, models=POOL)
+    assert known.certifier.at(0.5).n == n
+    assert known.judged["large"] == 100
+    ids = [row.id for row in rows if calibration([row.id])[0]]
+    spot = history.recall(ids[:1])[ids[0]][1][None]
+    found = known.predictor._nearest(spot, ["small", "large"])
+    assert found.ids[0][0] == ids[0] and found.similarity[0, 0] > 0.999
+
+
+def test_a_verdict_on_a_model_out_of_use_compares_nothing() -> None:
+    history = judged_history()
+    known = study(history, None, CERTIFIED, PRICES, models=POOL)
+    other = [Record(f"j{i}", "", 0, (Outcome("gone", 1.0, 9),)) for i in range(200)]
+    history.add(other)
+    again = study(history, None, CERTIFIED, PRICES, models=POOL)
+    assert again.certifier.at(0.5).n == known.certifier.at(0.5).n
+    alone = study(history, None, CERTIFIED, PRICES, models=POOL[:1])
+    assert alone.certifier.at(0.5).n == 0 and alone.judged["small"] == 200
+
+
+def test_the_newest_calibrate(monkeypatch) -> None:
+    monkeypatch.setattr(studying, "MOST", 20)
+    known = study(judged_history(), None, CERTIFIED, PRICES, models=POOL)
+    assert known.certifier.at(0.5).n == 20

@@ -156,6 +156,10 @@ class ChromaHistory:
             [record for record, _ in kept], matrix.reshape(len(kept), self._dimension)
         )
 
+    def compared(self) -> list[str]:
+        """See `HistoryStore.compared`."""
+        return self._read_mirror().compared()
+
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
         """See `HistoryStore.judge`."""
         with self._lock:

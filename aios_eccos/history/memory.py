@@ -101,6 +101,11 @@ class MemoryHistory:
                 [row[0] for row in rows], matrix.reshape(len(rows), self._dimension or 0)
             )
 
+    def compared(self) -> list[str]:
+        """See `HistoryStore.compared`."""
+        with self._lock:
+            return Mirror(record for record, _ in self._rows.values()).compared()
+
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
         """See `HistoryStore.judge`."""
         with self._lock:

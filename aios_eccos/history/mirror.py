@@ -127,6 +127,14 @@ class Mirror:
             )
         return [record_id for *_, record_id in order]
 
+    def compared(self) -> list[str]:
+        """The ids of records on which more than one model was judged, in the order of `rank`."""
+        order = self.newest()
+        with self._lock:
+            rows = [self._rows.get(record_id, 0) for record_id in order]
+            verdicts = (~np.isnan(self._values[rows, :, 0])).sum(axis=1)
+        return [record_id for record_id, n in zip(order, verdicts, strict=True) if n > 1]
+
     def surplus(self, most: int) -> list[str]:
         """The ids to give up so that `most` records stay: live ones first, the oldest first."""
         with self._lock:

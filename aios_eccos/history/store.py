@@ -88,6 +88,10 @@ class HistoryStore(Protocol):
         """
         ...
 
+    def compared(self) -> list[str]:
+        """The ids of records on which more than one model was judged, in the order of `table`."""
+        ...
+
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
         """Store a verdict (0..1) on what `model` did; False if the record is unknown."""
         ...

@@ -34,6 +34,19 @@ def calibration(ids: Sequence[str]) -> BoolArray:
     return _drawn("calibrate", ids, CALIBRATE)
 
 
+def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> BoolArray:
+    """(N,) rows that can calibrate: drawn for it, with more than one model in use judged.
+
+    One model's verdict, as a live call has, says nothing of what another choice had come to.
+
+    Args:
+        models: in use; default: the table's.
+    """
+    columns = [j for j, name in enumerate(table.models) if models is None or name in models]
+    compared: BoolArray = (~np.isnan(table.correctness[:, columns])).sum(axis=1) > 1
+    return calibration(table.ids) & compared
+
+
 def _drawn(salt: str, ids: Sequence[str], one_in: int) -> BoolArray:
     digests = (hashlib.sha256(f"{salt}:{name}".encode()).digest() for name in ids)
     drawn = [int.from_bytes(digest[:4], "big") % one_in == 0 for digest in digests]
@@ -68,13 +81,11 @@ def parts_of(
     judged = ~np.isnan(table.correctness)
     fine[judged.any(axis=1) & np.array([bool(text) for text in table.texts], dtype=bool)] = True
     test = np.array([label == "test" for label in labels or table.splits], dtype=bool)
-    apart = calibration(table.ids) & calibrate
+    apart = calibrating(table) & calibrate
     held = held_back(table.ids) & ~apart
     rows = np.flatnonzero(fine & ~test & ~apart & ~held)
-    # One model's verdict says nothing of what another choice would have come to.
-    compared = judged.sum(axis=1) > 1
     return Parts(
         fitted=rows[usable_rows(table.rows(rows), seed)],
         held=np.flatnonzero(fine & ~test & held)[:MOST],
-        apart=np.flatnonzero(fine & apart & compared)[:MOST],
+        apart=np.flatnonzero(fine & apart)[:MOST],
     )

@@ -130,7 +130,8 @@ class RetrievalPredictor:
     (the caller refreshes when the history has grown by a few percent; neighbors are always live).
 
     Args:
-        without: (n,) of n ids, records that are never neighbors: those certificates rest on.
+        without: (n,) of n ids, records that are no neighbors where more than one model was judged
+            on them: those certificates rest on.
     """
 
     name = "retrieval"
@@ -197,8 +198,9 @@ class RetrievalPredictor:
             return self._history.nearest(embeddings, names, self._k)
         found = self._history.nearest(embeddings, names, 2 * self._k)
         seen = np.isfinite(found.similarity)
+        compared = (~np.isnan(found.correctness)).sum(axis=2) > 1
         for row, ids in enumerate(found.ids):
-            seen[row, : len(ids)] &= ~self._without(ids)
+            seen[row, : len(ids)] &= ~(self._without(ids) & compared[row, : len(ids)])
         seen &= seen.cumsum(axis=1) <= self._k
         return replace(found, similarity=np.where(seen, found.similarity, np.nan))
 

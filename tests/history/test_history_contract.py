@@ -208,6 +208,22 @@ def test_a_row_is_judged_by_merging_too_and_is_so_no_longer_when_the_answer_was_
     assert store.count() == len(store.table()) == 1
 
 
+def test_compared_are_records_with_more_than_one_verdict(store: HistoryStore) -> None:
+    assert store.compared() == []
+    both = [Outcome("small", 1.0, 50), Outcome("large", 0.0, 80)]
+    rows = [
+        record("both", *both),
+        record("one", both[0], Outcome("large", None, 80)),
+        record("failed", both[0], Outcome("large", 1.0, error="429")),
+        record("newer", *both),
+    ]
+    days = zip(rows, (1.0, 2.0, 3.0, 1e6), strict=True)
+    store.add([replace(row, created=at) for row, at in days], vectors(4))
+    assert store.compared() == ["newer", "both"]
+    store.judge("one", "large", 0.5)
+    assert set(store.compared()) == {"newer", "both", "one"}
+
+
 def test_the_table_prefers_judged_rows(store: HistoryStore) -> None:
     rows = unjudged(40) + some_records(6)  # the live ones are newer
     store.add(rows, vectors(46))

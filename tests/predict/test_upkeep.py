@@ -49,6 +49,7 @@ class Background:
 def kept(tmp_path, monkeypatch):
     """A head fitted on 100 records, and its upkeep, which looks whenever it is tended."""
     monkeypatch.setattr(module, "LOOK_S", 0.0)
+    monkeypatch.setattr(module, "SHARE", float("inf"))
     table, _ = make_table(100, seed=3)
     path = tmp_path / "head.safetensors"
     save_head(path, train(table, make_layers(table)), embedder="mini", data=data_hash(table),
