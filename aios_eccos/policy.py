@@ -26,13 +26,18 @@ MIN_SUPPORT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What a success of one call is worth. Fields as in `Prospect`."""
+    """What a success of one call is worth. Fields as in `Prospect`.
+
+    Attributes:
+        models: that the price may choose; None: all that may serve.
+    """
 
     policy: str
     floor: float
     price: float = math.inf
     aim: float = math.nan
     optimism: float = 0.0
+    models: tuple[str, ...] | None = None
 
 
 def success_worth(
@@ -60,7 +65,9 @@ def success_worth(
     pattern, policy = settings.policy(query.agent)
     asked = Floor(query.floor, relative=False) if query.floor is not None else None
     floor = asked or policy.quality_floor
-    curve = book.curve(names) if book is not None and len(names) > 1 else None
+    certified = settings.floor_mode == "certified" and asked is None
+    models = certifier.open(names) if certified and certifier is not None else names
+    curve = book.curve(models) if book is not None and len(names) > 1 else None
     if book is None or curve is None or support < MIN_SUPPORT:
         general = floor or settings.quality_floor
         return Worth(pattern, math.nan if general.relative else general.value)
@@ -72,14 +79,15 @@ def success_worth(
     if value is None:
         return Worth(pattern, math.nan)
     price = curve.price_for(value)
-    if settings.floor_mode == "certified" and asked is None and floor is not None:
+    if certified and floor is not None:
         paper = None if certifier is None else certifier.at(value, names)
         price = paper.price if isinstance(paper, Certificate) else float(curve.prices[-1])
     elif asked is None:
         price *= shifts.get(shift_name(pattern, settings), 1.0)
         price = float(np.clip(price, curve.prices[1], curve.prices[-1]))
     optimism = curve.optimism(price)
-    return Worth(pattern, value, price, curve.floor_for(price) + optimism, optimism)
+    aim = curve.floor_for(price) + optimism
+    return Worth(pattern, value, price, aim, optimism, tuple(models))
 
 
 def floor_of(policy: str, settings: Settings) -> Floor:

@@ -270,6 +270,7 @@ class Router:
         worth = success_worth(
             query, names, support, knows.book, self.settings, shifts, knows.certifier
         )
+        chosen = [worth.models is None or name in worth.models for name in self._names]
         return Prospect(
             query=query,
             models=self._names,
@@ -277,7 +278,8 @@ class Router:
             output_tokens=forecast.output_tokens[row],
             support=forecast.support[row],
             cost=cost,
-            allowed=allowed,
+            allowed=allowed & np.array(chosen),
+            asked=allowed,
             novelty=float(forecast.novelty[row]),
             policy=worth.policy,
             floor=worth.floor,

@@ -171,6 +171,8 @@ class Prospect:
         optimism: by how much the forecasts of what is chosen at that price exceeded the success
             had, on history (the winner's curse); promises are made without it.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
+        asked: models that may be asked to learn about them, beyond `allowed` where a certificate
+            closes some to the price's choice; None: `allowed`.
         switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
             where there is none. It counts in choosing, not in what a call is said to cost.
         embedding: (d,) float32 of the text, where the forecast needed one: the history learns
@@ -195,6 +197,7 @@ class Prospect:
     switch: FloatArray | None = None
     embedding: NDArray[np.float32] | None = field(default=None, repr=False)
     draw: float | None = None
+    asked: BoolArray | None = None
 
     @property
     def burden(self) -> FloatArray:

@@ -22,7 +22,7 @@ import numpy as np
 
 from aios_eccos.errors import ArtifactError, DataError
 from aios_eccos.predict.floor import PriceBook, PriceCurve, choose
-from aios_eccos.values import FloatArray
+from aios_eccos.values import BoolArray, FloatArray
 
 #: Chance that a certificate is wrong.
 DELTA = 0.1
@@ -228,16 +228,25 @@ class Certifier:
         self.models = tuple(models)
         self._success, self._outcomes, self._cost = success, outcomes, cost
         self._book, self._data = book, data
+        judged: BoolArray = (~np.isnan(outcomes)).any(axis=0)
+        self._judged = {name for name, told in zip(models, judged, strict=True) if told}
         self._made: dict[tuple[float, frozenset[str]], Certificate | Refusal] = {}
         self._lock = threading.Lock()
 
     def at(self, floor: float, allowed: Sequence[str] | None = None) -> Certificate | Refusal:
         """The certificate of an absolute floor over the allowed models, or why there is none."""
-        key = floor, frozenset(self.models if allowed is None else allowed)
+        key = floor, frozenset(self.open(self.models if allowed is None else allowed))
         with self._lock:
             if key not in self._made:
                 self._made[key] = self._make(*key)
             return self._made[key]
+
+    def open(self, names: Sequence[str]) -> list[str]:
+        """The models that the price may choose: with calibration verdicts; all where none has.
+
+        One without could only spoil a certificate: each choice of it counts as wrong.
+        """
+        return [name for name in names if name in self._judged] or [*names]
 
     def _make(self, floor: float, allowed: frozenset[str]) -> Certificate | Refusal:
         curve = self._book.curve(sorted(allowed))

@@ -91,8 +91,9 @@ def explore_batch(
         if not share or prospect.draw is None:
             trials.append(Trial())
             continue
+        may = prospect.allowed if prospect.asked is None else prospect.asked
         known = np.array([judged.get(name, 0.0) for name in prospect.models])
-        chances = exploration_chances(known, prospect.allowed & (left > 0), share)
+        chances = exploration_chances(known, may & (left > 0), share)
         found = explore(chances, prospect.draw)
         column = None if found is None else found[0]
         if column is not None:

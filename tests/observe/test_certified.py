@@ -28,6 +28,7 @@ from aios_eccos.predict.certify import (
     read_papers,
     success_bound,
 )
+from aios_eccos.predict.explore import explore_batch
 from aios_eccos.predict.parts import calibration
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.reason import unlimited_choice
@@ -59,6 +60,35 @@ def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
         assert "0.700 is certified, with 90% confidence" in " ".join(
             "\n".join(render.edge_lines(edge)).split()
         )
+
+
+def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None:
+    """It looks best to the price: cheap, and right whenever it was asked alone."""
+    fresh = replace(POOL[0], name="fresh")
+    with serving(tmp_path) as engine:
+        assert engine.wait_ready(20)
+        before = engine.router.knowledge.certifier.at(0.7)
+        spots = np.linspace(0, 1, 200)
+        rows = [
+            Record(f"f{i}", "", 5, (Outcome("fresh", 1.0, 10),), source="live") for i in range(200)
+        ]
+        engine.history.add(rows, Line().try_embed([f"{spot:.4f}" for spot in spots]))
+        engine.use(engine.config, models=[*POOL, fresh])
+        engine.learn()
+        paper = engine.router.knowledge.certifier.at(0.7)
+        assert isinstance(paper, Certificate) and paper.n == before.n
+        query = Query("0.3", agent="w", input_tokens=50)
+        (prospect,) = engine.router.forecast([query])
+        assert prospect.price == paper.price
+        assert prospect.allowed.tolist() == [True, True, False]
+        assert prospect.asked.all(), "exploration may ask it"
+        trial = replace(prospect, draw=0.0)
+        judged = {"small: 8b": 999, "large": 999}
+        assert explore_batch([trial], np.ones(3, dtype=np.int64), 0.02, judged)[0].column == 2
+        (own,) = engine.router.forecast([replace(query, floor=0.7)])
+        assert own.allowed.all(), "a call's own floor is not certified"
+        (alone,) = engine.router.forecast([replace(query, allowed=frozenset({"fresh"}))])
+        assert alone.allowed.tolist() == [False, False, True]
 
 
 def test_what_cannot_be_certified_is_said_and_served_as_well_as_can_be(tmp_path, caplog) -> None:
