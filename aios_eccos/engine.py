@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -19,14 +20,14 @@ from .history.open import open_embedder, open_history
 from .history.store import HistoryStore
 from .knowledge import Knowledge
 from .locate import Config, private_dir
-from .policy import certificate_words, certificates, unreachable
+from .policy import certificate_words, certificates, success_worth, unreachable
 from .predict.certify import Refusal, write_papers
 from .predict.pricing import price_table, with_facts
 from .predict.refit import Asked
 from .predict.upkeep import HeadUpkeep
 from .router import Router
 from .study import head_path, study
-from .values import Model, Settled
+from .values import Model, Query, Settled
 from .workload.connect import open_workload
 
 log = logging.getLogger("aios_eccos.engine")
@@ -154,12 +155,29 @@ class Engine:
         head = head_path(self.config.location.state_dir)
         models = self.router.models
         knowledge = study(self.history, self.embedder, settings, self.prices, head, models)
-        self.router.knowledge = knowledge
+        self._prepare(knowledge)
         warnings = unreachable(knowledge.book, settings) if knowledge.book is not None else []
         warnings += self._certify(knowledge)
         for warning in sorted(set(warnings) - self._warned):
             log.warning("%s", warning)
         self._warned = set(warnings)
+
+    def _prepare(self, knowledge: Knowledge) -> None:
+        """Make the prices that calls will ask for, so that none waits for them; then put it in."""
+        settings, router = self.config.settings, self.router
+        pool = frozenset(model.name for model in router.models)
+        served = {("", pool): ""}
+        for pattern, policy in settings.agents.items():
+            served[pattern, pool & frozenset(policy.models or pool)] = pattern
+        before = dict(router.knowledge.served)
+        for (pattern, names), agent in (served | before).items():
+            if pattern in {"", *settings.agents} and names <= pool:
+                knowledge.served[pattern, names] = agent
+                success_worth(
+                    Query("", agent=agent), sorted(names), math.inf, knowledge.book, settings, {},
+                    knowledge.certifier,
+                )  # fmt: skip
+        router.knowledge = knowledge
 
     def _certify(self, knowledge: Knowledge) -> list[str]:
         """Keep the certificates of the configured floors; returns a sentence for each refused.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -38,6 +38,8 @@ class Knowledge:
         book: what success costs, None while there are too few verdicts.
         judged: verdicts by model; None: not known, so nothing is explored.
         certifier: where floors are certified.
+        served: by agent pattern and models that may serve, an agent of whom calls have come: what
+            they need is made before what is learnt anew replaces this.
     """
 
     predictor: Predictor
@@ -45,6 +47,7 @@ class Knowledge:
     book: PriceBook | None = None
     judged: Mapping[str, float] | None = None
     certifier: Certifier | None = None
+    served: dict[tuple[str, frozenset[str]], str] = field(default_factory=dict)
 
     def embed(
         self, texts: Sequence[str]

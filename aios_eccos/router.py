@@ -44,6 +44,9 @@ from .workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.router")
 
+#: Pairs of agent pattern and model set that are remembered, so that their prices are at hand.
+SERVED_MOST = 64
+
 
 class Router:
     """Decides for all waiting queries together.
@@ -270,6 +273,8 @@ class Router:
         worth = success_worth(
             query, names, support, knows.book, self.settings, shifts, knows.certifier
         )
+        if query.floor is None and len(knows.served) < SERVED_MOST:
+            knows.served[worth.policy, frozenset(names)] = query.agent
         chosen = [worth.models is None or name in worth.models for name in self._names]
         return Prospect(
             query=query,

@@ -22,7 +22,7 @@ import numpy as np
 
 from aios_eccos.errors import ArtifactError, DataError
 from aios_eccos.predict.floor import PriceBook, PriceCurve, choose
-from aios_eccos.values import BoolArray, FloatArray
+from aios_eccos.values import FloatArray
 
 #: Chance that a certificate is wrong.
 DELTA = 0.1
@@ -228,8 +228,8 @@ class Certifier:
         self.models = tuple(models)
         self._success, self._outcomes, self._cost = success, outcomes, cost
         self._book, self._data = book, data
-        judged: BoolArray = (~np.isnan(outcomes)).any(axis=0)
-        self._judged = {name for name, told in zip(models, judged, strict=True) if told}
+        columns = zip(models, outcomes.T, strict=True)
+        self._judged = {name for name, column in columns if not np.isnan(column).all()}
         self._made: dict[tuple[float, frozenset[str]], Certificate | Refusal] = {}
         self._lock = threading.Lock()
 

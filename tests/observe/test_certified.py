@@ -29,6 +29,7 @@ from aios_eccos.predict.certify import (
     success_bound,
 )
 from aios_eccos.predict.explore import explore_batch
+from aios_eccos.predict.floor import PriceBook
 from aios_eccos.predict.parts import calibration
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.reason import unlimited_choice
@@ -60,6 +61,25 @@ def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
         assert "0.700 is certified, with 90% confidence" in " ".join(
             "\n".join(render.edge_lines(edge)).split()
         )
+
+
+def test_no_call_waits_for_prices_that_learning_could_make(tmp_path, monkeypatch) -> None:
+    with serving(tmp_path) as engine:
+        assert engine.wait_ready(20)
+        engine.use(engine.config, models=[*POOL, replace(POOL[0], name="third")])
+        engine.learn()
+        known = Query("0.3", agent="w", input_tokens=50)
+        pair = replace(known, allowed=frozenset({"small: 8b", "large"}))
+        engine.router.forecast([pair])
+        engine.learn()
+
+        def made(*_):
+            raise AssertionError("made while a call waits")
+
+        monkeypatch.setattr(Certifier, "_make", made)
+        monkeypatch.setattr(PriceBook, "_build", made)
+        prospects = engine.router.forecast([known, pair])
+        assert all(np.isfinite(p.price) for p in prospects)
 
 
 def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None:
