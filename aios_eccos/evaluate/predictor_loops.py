@@ -34,8 +34,10 @@ ROUNDS, START_SHARE = 5, 0.25
 Layers = Callable[[Sequence[str]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-def rounds(data: Recorded, number: int, seed: int, floors: Sequence[float]) -> list[dict[str, Any]]:
-    """Serve, learn from what was served, re-fit; five times, measured on test rows after each.
+def rounds(
+    data: Recorded, number: int, seed: int, floors: Sequence[float], *, turns: int = ROUNDS
+) -> list[dict[str, Any]]:
+    """Serve, learn from what was served, re-fit, `turns` times; measured on test rows after each.
 
     The start is a quarter of the history with every model's outcome, as an ingested file gives it.
     Every round serves a share of the rest, one call at a time under control, to the floors in
@@ -45,7 +47,7 @@ def rounds(data: Recorded, number: int, seed: int, floors: Sequence[float]) -> l
     """
     history, test = data.index(number, seed)
     order = np.random.default_rng([seed, number]).permutation(history)
-    parts = np.array_split(order[int(START_SHARE * len(order)) :], ROUNDS)
+    parts = np.array_split(order[int(START_SHARE * len(order)) :], turns)
     known = np.zeros(data.table.correctness.shape, dtype=bool)
     known[order[: int(START_SHARE * len(order))]] = True
     head = _refit(data, known, seed)
