@@ -36,7 +36,7 @@ def demo(
         str, typer.Option(help="Success asked for: 0.75, or 95% of the strongest model's.")
     ] = "95%",
     calls: Annotated[int, typer.Option(min=1, help="Calls per strategy.")] = 200,
-    agents: Annotated[int, typer.Option(min=1, help="Agents that send calls.")] = 16,
+    agents: Annotated[int, typer.Option(min=1, help="Agents that send calls.")] = 8,
     limit: Annotated[
         list[str] | None, typer.Option(help="NAME=N: calls in flight; 4 for models not named.")
     ] = None,
