@@ -66,6 +66,7 @@ def whole(running, tmp_path_factory):
     models = write_models(folder / "models.yaml", running)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIOS_ECCOS_STATE", str(folder / "state"))
+        patch.delenv("AIOS_HOME", raising=False)
         patch.setenv("COLUMNS", "200")
         result = run(models, folder / "out.jsonl", "--json", folder / "summary.json")
     return folder / "out.jsonl", result
