@@ -88,9 +88,8 @@ class EmbeddedServer:
                 self._user = hold(self._folder / "users.lock", fcntl.LOCK_SH)
                 if before is not None:
                     os.close(before)
-                last, self._socket = self._socket, _running(self._folder)
-                if self._socket is None:
-                    self._socket = _start(self._folder)
+                # Where neither can be, the last one stays known: it has to be ended.
+                last, self._socket = self._socket, _running(self._folder) or _start(self._folder)
                 return self._socket != last
 
     def end(self) -> None:
@@ -208,10 +207,11 @@ def _answers(folder: Path, path: str) -> bool:
 
 def _start(folder: Path) -> str:
     path = str(_run_folder(folder) / "redis.sock")
+    # First, so that in a folder that is being removed nothing else is done.
+    (folder / "socket").write_text(path)
     _shut_down(Path(path))  # the server of a folder that was removed under it
     for stale in (folder / "redis.pid", folder / "redis.log", Path(path)):
         stale.unlink(missing_ok=True)
-    (folder / "socket").write_text(path)
     command = [redis_binary(), "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
     command += ["--dir", str(folder), "--pidfile", str(folder / "redis.pid")]
     command += ["--logfile", str(folder / "redis.log"), "--loglevel", "warning"]
