@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import load
-from .kernel import HttpStatus, Kernel
+from .kernel import HttpStatus, Kernel, within
 from .report import Report, Row
 from .stubs import Stubs
 from .terminal import Terminal
@@ -208,12 +208,12 @@ def faulty(g: Ground, agents: int = 32, calls: int = 25) -> Row:
 
 def _settled(kernel: Kernel, expected: int) -> int:
     """How many calls the kernel has counted; it counts right after the agent has its answer."""
-    until = time.monotonic() + 2.0
-    while (count := int(kernel.get("/eccos/kernel")["settled"])) < expected:
-        if time.monotonic() > until:
-            break
-        time.sleep(0.05)
-    return count
+
+    def count() -> int:
+        return int(kernel.get("/eccos/kernel")["settled"])
+
+    within(2.0, lambda: count() >= expected)
+    return count()
 
 
 def sdk(g: Ground) -> None:
@@ -341,7 +341,7 @@ def client_gone(g: Ground) -> Row:
     g.stubs.reset()
     busy = threading.Thread(target=g.kernel.ask, args=("[[delay 3]]",), kwargs={"llms": ["small"]})
     busy.start()
-    time.sleep(0.5)
+    within(5.0, lambda: g.stubs.stats("small")["in_flight"])
     body = json.dumps(
         {
             "query_type": "llm",
@@ -359,12 +359,17 @@ def client_gone(g: Ground) -> Row:
             f"Content-Length: {len(body)}\r\n\r\n"
         )
         client.sendall(head.encode() + body)
-        time.sleep(0.7)
+        within(2.0, lambda: _waiting(g.kernel))
     busy.join()
-    time.sleep(1.0)
+    # Had the call been kept, it would have the slot before this one.
+    g.kernel.ask("after it", llms=["small"])
     asked = "nobody reads this" in g.stubs.texts("small")
     g.change(small=32)
     return g.report.check("a waiting call whose client left is dropped", not asked)
+
+
+def _waiting(kernel: Kernel) -> int:
+    return int(kernel.get("/eccos/status")["edge"]["waiting"])
 
 
 def refused_refresh(g: Ground) -> Row:
@@ -394,7 +399,7 @@ SLACK = {"sockets": 4}
 def refreshes(g: Ground, count: int = 10) -> Row:
     """Refreshes leave no thread, socket or process, and lose no call."""
     g.kernel.post("/core/refresh")
-    time.sleep(1.5)
+    time.sleep(1.5)  # what earlier cases left must not count as having been there
     before = _left(g.kernel)
     stop = threading.Event()
     replies: list[str | None] = []
@@ -411,17 +416,21 @@ def refreshes(g: Ground, count: int = 10) -> Row:
     stop.set()
     for thread in callers:
         thread.join()
-    time.sleep(7.0)
-    after = _left(g.kernel)
     errors = [error for error in replies if error]
-    grown = {key: n for key, n in after.items() if n > before.get(key, 0) + SLACK.get(key, 0)}
+
+    def grown() -> dict[str, int]:
+        now = _left(g.kernel).items()
+        return {key: n for key, n in now if n > before.get(key, 0) + SLACK.get(key, 0)}
+
+    within(7.0, lambda: not grown())
+    more = grown()
     return g.report.add(
         Row(
             f"{count} refreshes under load",
-            not errors and not grown,
+            not errors and not more,
             sent=len(replies),
             answered=len(replies) - len(errors),
-            note=f"grown: {grown or 'nothing'} {errors[:2] or ''}",
+            note=f"grown: {more or 'nothing'} {errors[:2] or ''}",
         )
     )
 
@@ -457,7 +466,7 @@ def observe(g: Ground) -> Row:
     """Mode observe on the living kernel: AIOS's choice serves, ours is counted."""
     g.kernel.post("/eccos/mode", {"mode": "observe"})
     served = [g.kernel.ask(f"observed {i}")["response_message"] for i in range(4)]
-    time.sleep(0.5)
+    within(2.0, lambda: g.kernel.get("/eccos/kernel")["observed"]["calls"] >= 4)
     seen = g.kernel.get("/eccos/kernel")["observed"]
     g.kernel.post("/eccos/mode", {"mode": "route"})
     first = g.config["llms"]["models"][0]["name"]
@@ -496,10 +505,10 @@ def ends(g: Ground, number: signal.Signals) -> Row:
 
     thread = threading.Thread(target=hanging)
     thread.start()
-    time.sleep(0.5)
+    within(5.0, lambda: g.stubs.stats("small")["in_flight"])
     took = kernel.stop(number)
     thread.join()
-    time.sleep(0.3)
+    within(0.3, lambda: not session(pid))
     left = session(pid)
     answered = isinstance(got[0], dict) and got[0]["status_code"] == 503
     return g.report.add(

@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -294,13 +294,24 @@ def wait_ready(kernel: Kernel, seconds: float = 120.0) -> None:
     Raises:
         RuntimeError: it has not.
     """
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+
+    def ready() -> bool:
         with contextlib.suppress(OSError, HttpStatus):
-            if kernel.get("/eccos/status")["edge"]["floors_from"] == "verdicts":
-                return
-        time.sleep(0.5)
-    raise RuntimeError(f"no history after {seconds:.0f} s:\n{kernel.tail()}")
+            return bool(kernel.get("/eccos/status")["edge"]["floors_from"] == "verdicts")
+        return False
+
+    if not within(seconds, ready):
+        raise RuntimeError(f"no history after {seconds:.0f} s:\n{kernel.tail()}")
+
+
+def within(seconds: float, met: Callable[[], object]) -> bool:
+    """Whether a condition comes true before the time is over."""
+    end = time.monotonic() + seconds
+    while not met():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 @contextlib.contextmanager

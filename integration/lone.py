@@ -15,7 +15,7 @@ from aios_eccos.locate import cache_dir, state_dir_of
 from aios_eccos.values import Record
 
 from . import load
-from .kernel import Kernel, wait_ready
+from .kernel import Kernel, wait_ready, within
 from .report import Report
 from .stubs import Stubs
 
@@ -83,22 +83,33 @@ def questions(most_tokens: int | None = None) -> list[str]:
     return random.Random(0).sample([text for text in texts if len(text) <= most * 4], CALLS)
 
 
+def _decisions(kernel: Kernel, since: float, count: int) -> list[dict[str, Any]]:
+    """The last decisions, all taken since then: they are kept in batches, after the answer."""
+
+    def last() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = kernel.get(f"/eccos/decisions?n={count}")["decisions"]
+        return [each for each in found if each["at"] >= since]
+
+    within(2.0, lambda: len(last()) == count)
+    return last()
+
+
 def measure(report: Report, kernel: Kernel) -> None:
     """Latency without the model's time, and how much of it the decision took.
 
-    Judged on short questions, as every budget of a decision is; embedding grows with length.
+    Embedding grows with length, so that short questions have a row of their own.
     """
     wait_ready(kernel)
     for kind, most_tokens, limit_ms in (
         ("short questions", SHORT_TOKENS, 30.0),
-        ("questions of any length", None, float("inf")),
+        ("questions of any length", None, 30.0),
     ):
         asked = questions(most_tokens)
         load.run(load.each(kernel.url, asked[:5]))
+        since = time.time()
         replies = load.run(load.each(kernel.url, asked))
         extra = [(reply.seconds - MODEL_S) * 1000 for reply in replies if reply.good]
-        time.sleep(2.0)  # decisions are kept in batches
-        decided = kernel.get(f"/eccos/decisions?n={len(asked)}")["decisions"]
+        decided = _decisions(kernel, since, len(asked))
         took = load.median([decision["decision_s"] * 1000 for decision in decided])
         middle = load.median(extra)
         report.calls(

@@ -30,6 +30,7 @@ from .kernel import (
     free_port,
     homes,
     start_all,
+    within,
     workplace,
 )
 from .report import Report, Row
@@ -132,7 +133,7 @@ def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
     port = config["server"]["port"]
     command = ("-m", "uvicorn", "runtime.launch:app", "--workers", "2", "--port", str(port))
     with bench.kernel("workers", config, command=command) as kernel:
-        time.sleep(5)
+        within(10.0, lambda: kernel.get("/eccos/status")["kernels"] == 2)
         stubs.reset()
         replies = load.run(load.burst(kernel.url, 24, "small"))
         peak = stubs.stats("small")["peak"]
@@ -147,7 +148,7 @@ def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
         assert kernel.process is not None
         session = kernel.process.pid
         took = kernel.stop(signal.SIGINT)
-        time.sleep(0.5)
+        within(0.5, lambda: not cases.session(session))
         left = cases.session(session)
         bench.report.add(
             Row(
@@ -188,8 +189,8 @@ def killed(bench: Bench, stubs: Stubs) -> None:
             )
             second = kernel.process.pid
             kernel.stop()
-            time.sleep(0.3)
-            bench.report.check("no process is left at its end", not cases.session(second))
+            gone = within(0.3, lambda: not cases.session(second))
+            bench.report.check("no process is left at its end", gone)
     finally:
         end_group(first)
 
@@ -287,7 +288,7 @@ def main() -> int:
         selected = {name for name in given.only.split(",") if name}
         parts = Parts(bench, given.quick, selected)
         parts.run()
-        time.sleep(0.5)
+        within(0.5, lambda: not _left_in(folder))
         left = _left_in(folder)
         report.check("nothing is left running", not left, "; ".join(left)[:300])
     return report.finish(given.json, quick=given.quick, sides=parts.figures())
