@@ -41,7 +41,8 @@ def evaluate_predictor(
     plot: Annotated[Path | None, typer.Option(help="Reliability diagram (PNG).")] = None,
 ) -> None:
     """Measure retrieval, trained and hybrid on recorded answers, split by split."""
-    from ..evaluate.predictor_report import PARTS, SCHEMA, checks
+    from ..evaluate.predictor_checks import checks
+    from ..evaluate.predictor_report import PARTS, SCHEMA
     from ..evaluate.predictor_report import evaluate_predictor as measure
     from ..evaluate.predictor_studies import default_floors
 
@@ -123,8 +124,8 @@ def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, s
 def _show(body: dict[str, Any], screen: Console) -> None:
     from rich.table import Table
 
+    from ..evaluate.predictor_checks import certificates
     from ..evaluate.predictor_loops import mean_rounds
-    from ..evaluate.predictor_report import certificates
 
     columns = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
                "spend_bias")  # fmt: skip

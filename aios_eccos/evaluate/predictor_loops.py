@@ -16,6 +16,7 @@ from aios_eccos.evaluate.predictor_split import (
     auc,
     cost_at,
     fit_split,
+    forecasts_of,
     plain_neighbors,
 )
 from aios_eccos.predict.control import ControlledPrice, log_step
@@ -110,21 +111,10 @@ def _forecasts(
 ) -> Forecasts:
     """The hybrid's forecasts of some rows, its neighbors drawn from what is known."""
     replay = head.replay
-    success, tokens = _hybrid(_known_part(data, known), head, np.flatnonzero(known.any(1)), rows)
-    return Forecasts(
-        name="hybrid",
-        success=success,
-        tokens=tokens,
-        cost=data.cost(rows, tokens),
-        outcomes=data.table.correctness[rows],
-        spent=data.cost(rows, data.table.output_tokens[rows]),
-        lengths=data.table.output_tokens[rows],
-        curve=price_curve(
-            replay.success,
-            replay.correctness,
-            data.prices.cost(replay.input_tokens, replay.tokens),
-        ),
-    )
+    spent = data.prices.cost(replay.input_tokens, replay.tokens)
+    curve = price_curve(replay.success, replay.correctness, spent)
+    said = _hybrid(_known_part(data, known), head, np.flatnonzero(known.any(1)), rows)
+    return forecasts_of("hybrid", data, rows, said, curve)
 
 
 def _hybrid(

@@ -102,18 +102,36 @@ def forecast_rows(
         ),
     }  # fmt: skip
     return {
-        name: Forecasts(
-            name=name,
-            success=success,
-            tokens=length,
-            cost=data.cost(test, length),
-            outcomes=data.table.correctness[test],
-            spent=data.cost(test, data.table.output_tokens[test]),
-            lengths=data.table.output_tokens[test],
-            curve=price_curve(seen, table.correctness, data.cost(history, seen_tokens)),
+        name: forecasts_of(
+            name,
+            data,
+            test,
+            (success, length),
+            price_curve(seen, table.correctness, data.cost(history, seen_tokens)),
         )
         for name, (success, length, seen, seen_tokens) in made.items()
     }
+
+
+def forecasts_of(
+    name: str,
+    data: Recorded,
+    rows: NDArray[np.int64],
+    said: tuple[FloatArray, FloatArray],
+    curve: PriceCurve,
+) -> Forecasts:
+    """(n, m) success and tokens said of some rows, beside what came of them."""
+    success, tokens = said
+    return Forecasts(
+        name=name,
+        success=success,
+        tokens=tokens,
+        cost=data.cost(rows, tokens),
+        outcomes=data.table.correctness[rows],
+        spent=data.cost(rows, data.table.output_tokens[rows]),
+        lengths=data.table.output_tokens[rows],
+        curve=curve,
+    )
 
 
 def fit_split(data: Recorded, history: NDArray[np.int64], seed: int = 0) -> Trained:

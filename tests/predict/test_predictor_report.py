@@ -12,7 +12,12 @@ from predict_world import MODELS, make_layers, make_table
 from aios_eccos.cli import evaluate_predictor as command
 from aios_eccos.cli import train as train_command
 from aios_eccos.errors import ConfigError, DataError
-from aios_eccos.evaluate import predictor_loops, predictor_report, predictor_studies
+from aios_eccos.evaluate import (
+    predictor_checks,
+    predictor_loops,
+    predictor_report,
+    predictor_studies,
+)
 from aios_eccos.evaluate.predictor_split import (
     Recorded,
     auc,
@@ -93,9 +98,9 @@ def test_certificates_name_what_they_rest_on(report):
     assert issued and all(row["n"] > 0 and row["delta"] == 0.1 for row in issued)
     refused = [row for row in report.body["certified"] if row["realised"] is None]
     assert all(row["reachable"] < row["asked"] for row in refused)
-    drawn = predictor_report.certificates(report.body, "drawn")
+    drawn = predictor_checks.certificates(report.body, "drawn")
     assert drawn["issued"] + drawn["refused"] == 20 and drawn["worst"] > -0.1
-    assert predictor_report.certificates(report.body, "no such way") == {}
+    assert predictor_checks.certificates(report.body, "no such way") == {}
 
 
 def test_rounds_of_serving_learn_one_outcome_a_call_and_do_not_drift(data):
@@ -169,12 +174,12 @@ def test_a_file_without_labels_has_no_split_of_its_own(data):
 
 
 def test_checks_name_each_target_of_a_known_data_set(report):
-    assert predictor_report.checks("other", report.body) == []
-    names = [check.name for check in predictor_report.checks("math10", report.body)]
+    assert predictor_checks.checks("other", report.body) == []
+    names = [check.name for check in predictor_checks.checks("math10", report.body)]
     assert "shift: shortfall after 100 calls" not in names
     assert "Brier" in names and "controlled: error" in names and "certified: worst" in names
-    assert predictor_report.Check("x", 1.0, 0.5, at_least=True).ok
-    assert not predictor_report.Check("x", 1.0, 0.5).ok
+    assert predictor_checks.Check("x", 1.0, 0.5, at_least=True).ok
+    assert not predictor_checks.Check("x", 1.0, 0.5).ok
 
 
 @pytest.mark.parametrize(("text", "wanted"), [(None, []), ("0.1,0.2", [0.1, 0.2]),
