@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,9 @@ from .embedding import EmbedderSource, clean_text
 from .encoders import Encoder, load_encoder, mean_over_tokens, read_json, read_modules
 from .store import Embeddings
 
-#: Most tokens, padding included, in one forward pass: enough to use the processor fully, and a
-#: bound on the memory that attention takes.
-PASS_TOKENS = 1024
+#: Most tokens, padding included, in one forward pass: enough to use the processors fully; more
+#: would be slower (more padding, and no room in the processors' caches).
+PASS_TOKENS = 512
 #: Bytes hashed at either end of the weights: enough to tell two models apart, and quick.
 HASHED = 1 << 20
 
@@ -45,7 +44,6 @@ class SentenceEmbedder:
         )
         self._lock = threading.Lock()
         self._encoder: Encoder | None = None
-        self._threads = ThreadPoolExecutor(_processors(), thread_name_prefix="eccos-embed")
 
     @property
     def name(self) -> str:
@@ -102,20 +100,14 @@ class SentenceEmbedder:
                 layers[group] = _pool(states, mask)
 
         groups = _passes([len(row) for row in rows])
-        if len(groups) > 1 and encoder.parallel:
-            list(self._threads.map(one_pass, groups))
+        if len(groups) > 1 and encoder.passes > 1:
+            with ThreadPoolExecutor(encoder.passes, "eccos-embed") as threads:
+                list(threads.map(one_pass, groups))
         else:
             for group in groups:
                 one_pass(group)
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
         return embeddings, layers
-
-
-def _processors() -> int:
-    """Processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _passes(lengths: Sequence[int]) -> list[list[int]]:
