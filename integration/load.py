@@ -106,17 +106,31 @@ def run(work: Coroutine[Any, Any, list[Reply]]) -> list[Reply]:
     return asyncio.run(work)
 
 
-def order(calls: int, share: dict[str, float], seed: int) -> list[str]:
-    """The models of a trace's calls, in the order of their arrival."""
-    models = [name for name, part in share.items() for _ in range(round(calls * part))]
-    random.Random(seed).shuffle(models)
-    return models
+def order(calls: int, share: dict[str, float], seed: int | None) -> list[str]:
+    """The models of a trace's calls, in the order of their arrival.
+
+    In exact shares: shuffled by `seed`, or, without one, at every call the model that is furthest
+    behind its share.
+    """
+    if seed is not None:
+        models = [name for name, part in share.items() for _ in range(round(calls * part))]
+        random.Random(seed).shuffle(models)
+        return models
+    mixed: list[str] = []
+    for number in range(1, calls + 1):
+        mixed.append(max(share, key=lambda name: share[name] * number - mixed.count(name)))
+    return mixed
 
 
 async def trace(
-    url: str, calls: int, per_second: float, share: dict[str, float], seed: int, pinned: bool = True
+    url: str,
+    calls: int,
+    per_second: float,
+    share: dict[str, float],
+    seed: int | None,
+    pinned: bool = True,
 ) -> list[Reply]:
-    """Open load: evenly spaced calls, each pinned to a model in exact shares, in random order."""
+    """Open load: calls at even spaces of time, each pinned to the model that `order` gives it."""
     models = order(calls, share, seed)
     begun = time.monotonic()
 
