@@ -53,10 +53,14 @@ def of(replies: list[load.Reply], model: str) -> list[float]:
     return [reply.seconds for reply in replies if reply.model == model]
 
 
-def traced(g: Ground, seed: int | None, name: str = "ours") -> Row:
-    """Short calls among long ones."""
+def warm_up(g: Ground) -> None:
+    """A kernel's first calls import what was not yet."""
     load.run(load.lone(g.kernel.url, 3, "small"))
     load.run(load.burst(g.kernel.url, 8, "large"))
+
+
+def traced(g: Ground, seed: int | None, name: str = "ours") -> Row:
+    """Short calls among long ones."""
     g.stubs.reset()
     replies = load.run(load.trace(g.kernel.url, 60, 6.0, SHARE, seed))
     small = of(replies, "small")

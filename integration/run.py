@@ -37,6 +37,8 @@ from .report import Report, Row
 from .stubs import Stubs
 from .typed import typed
 
+#: Kernels that are compared under the same loads.
+SIDES = {"ours", "stock", "fair opponent"}
 OPPONENT = Path(__file__).parent / "opponent"
 MODEL_S = {"small": cases.SMALL_S, "large": cases.LARGE_S}
 PRICES = {"small": 1e-7, "large": 1e-6}
@@ -308,7 +310,9 @@ class Parts:
             stubs = running.enter_context(Stubs(MODEL_S))
             kernels = self._kernels(running, stubs)
             self._start(list(kernels.values()))
-            grounds = {name: self._ground(kernels[name], stubs) for name in kernels}
+            grounds = {name: self._ground(kernels[name], stubs) for name in kernels.keys() & SIDES}
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(cases.warm_up, grounds.values()))
             if "ours" in grounds:
                 self.rows["ours"] = self._cases(grounds["ours"], timed(self.quick))
             if "stock" in grounds:
@@ -401,9 +405,13 @@ class Parts:
         for name in ("stock", "fair opponent"):
             ground = replace(grounds[name], report=Report("side", judges=False))
             self.rows[name] = {
-                **{key: cases.traced(ground, seed, name) for key, seed in cases.ORDERS.items()},
-                "lone": cases.overhead(ground, 10 if name == "stock" else 30),
-                "closed": cases.closed_loop(ground, 8.0),
+                **{
+                    key: cases.traced(ground, seed, name)
+                    for key, seed in cases.ORDERS.items()
+                    if name == "stock" or seed is None
+                },
+                "lone": cases.overhead(ground, 8 if name == "stock" else 30),
+                "closed": cases.closed_loop(ground, 6.0),
             }
         compared(self.bench.report, self.rows)
 
