@@ -151,7 +151,7 @@ async def closed(url: str, clients: int, seconds: float, model: str) -> list[Rep
 
     async def one(number: int) -> list[Reply]:
         client = Client(url, f"agent{number}", begun)
-        replies = []
+        replies: list[Reply] = []
         while time.monotonic() < begun + seconds:
             replies.append(await client.ask(f"client {number} call {len(replies)}", [model]))
         client.close()

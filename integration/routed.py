@@ -82,7 +82,8 @@ class Judge:
     def row(self, case: str, replies: Sequence[load.Reply]) -> tuple[Row, dict[str, Any]]:
         """Success, cost and waits of a run."""
         right = cost = 0.0
-        waits, share = [], {}
+        waits: list[float] = []
+        share: dict[str, int] = {}
         lost = [reply for reply in replies if not reply.good]
         for reply in replies:
             if not reply.good:
@@ -97,7 +98,7 @@ class Judge:
             waits.append(reply.seconds - tokens * self._pace)
             share[outcome.model] = share.get(outcome.model, 0) + 1
         answered = max(len(replies) - len(lost), 1)
-        figures = {
+        figures: dict[str, Any] = {
             "success": round(right / answered, 4),
             "cost_usd": round(cost, 6),
             "wait_p50_s": round(load.median(waits), 4),

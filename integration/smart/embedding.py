@@ -11,7 +11,7 @@ from aios_eccos.history.open import open_embedder
 _embedder = None
 
 
-class SharedEmbedding(EmbeddingFunction[Documents]):
+class SharedEmbedding(EmbeddingFunction[Documents]):  # type: ignore[misc]
     """all-MiniLM-L6-v2, the model that Chroma's default would download."""
 
     def __init__(self) -> None:

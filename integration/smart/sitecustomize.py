@@ -4,14 +4,17 @@
 prices are as AIOS ships them.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import pathlib
+from typing import Any
 
 from integration.after_import import after_import
 
 
-def patch(routing):
+def patch(routing: Any) -> None:
     from integration.smart.embedding import SharedEmbedding
 
     routing.embedding_functions.DefaultEmbeddingFunction = SharedEmbedding
