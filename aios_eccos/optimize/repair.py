@@ -61,20 +61,26 @@ def _best_pair(
     # one of the two has to help by itself
     helps = (saved > 0) | (gain[slack < 0] > 0).any(axis=0)
     # the last candidate stands still: a column of its own, with room for everybody
-    rows, sources, targets = np.r_[rows, -1], np.r_[sources, program.m], np.r_[targets, program.m]
-    saved, gain = np.r_[saved, 0.0], np.c_[gain, np.zeros(len(gain))]
+    rows, sources, targets = (
+        np.append(part, still)
+        for part, still in ((rows, -1), (sources, program.m), (targets, program.m))
+    )
+    saved, gain = np.append(saved, 0.0), np.append(gain, np.zeros((len(gain), 1)), axis=1)
     first = np.flatnonzero(helps)
     if not len(first):
         return None
-    free = np.r_[program.free(choice), program.n + 2]
+    free = np.append(program.free(choice), program.n + 2)
     own, other = sources[first][:, None], targets[first][:, None]
     here = free[other] + (sources[None, :] == other) - (targets[None, :] == other) >= 1
     there = free[targets][None, :] + (own == targets[None, :]) - (other == targets[None, :]) >= 1
     fits = here & there & (rows[first][:, None] != rows[None, :])
     total = saved[first][:, None] + saved[None, :]
     for own_gain, gains, room in zip(gain[:, first], gain, slack, strict=True):
-        lack = np.maximum(-(room + own_gain[:, None] + gains[None, :]), 0.0)
-        total -= unmet * (lack - max(-float(room), 0.0))
+        lack = np.add.outer(own_gain + room, gains)
+        np.minimum(lack, 0.0, out=lack)
+        lack *= unmet
+        total += lack
+    total -= unmet * float(np.minimum(slack, 0.0).sum())
     total[~fits] = -np.inf
     best, second = np.unravel_index(int(np.argmax(total)), total.shape)
     if total[best, second] <= 1e-12:
