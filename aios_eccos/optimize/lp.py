@@ -44,12 +44,12 @@ def relaxed(
     cost = program.objective[rows, columns]
     equal, limits, right = _constraints(program, rows, columns)
     if penalty is not None:
-        from scipy.sparse import csr_array, hstack
+        from scipy.sparse import coo_array, hstack
 
         count = len(program.need)
-        slack = csr_array(np.vstack([-np.eye(count), np.zeros((program.m, count))]))
-        limits = hstack([limits, slack], format="csr")
-        equal = hstack([equal, csr_array((program.n, count))], format="csr")
+        slack = coo_array(np.vstack([-np.eye(count), np.zeros((program.m, count))]))
+        limits = hstack([limits, slack], format="coo")
+        equal = hstack([equal, coo_array((program.n, count))], format="coo")
         cost = np.r_[cost, np.full(count, penalty)]
     options: dict[str, Any] = {"presolve": program.n > SMALL}
     if method == "highs-ds":  # a tenth quicker on small programs than the steepest edge
@@ -102,20 +102,20 @@ def exact(
 
 def _constraints(program: Program, rows: IntArray, columns: IntArray) -> tuple[Any, Any, Any]:
     """Rows sum to one; then needs (negated) and limits as upper bounds."""
-    from scipy.sparse import csr_array
+    from scipy.sparse import coo_array  # what linprog would make of any other
 
     size = len(rows)
-    index = np.arange(size)
+    index, ones = np.arange(size), np.ones(size)
     count = len(program.need)
-    starts = np.searchsorted(rows, np.arange(program.n + 1))
-    equal = csr_array((np.ones(size), index, starts), shape=(program.n, size))
+    equal = coo_array((ones, (rows, index)), shape=(program.n, size))
     gains = -program.gains[:, rows, columns]
     need, place = np.nonzero(gains)  # a floor of a few rows says nothing of the others
-    limits = csr_array(
+    limits = coo_array(
         (
-            np.r_[gains[need, place], np.ones(size)],
-            (np.r_[need, count + columns], np.r_[place, index]),
+            np.append(gains[need, place], ones),
+            (np.append(need, count + columns), np.append(place, index)),
         ),
         shape=(count + program.m, size),
     )
-    return equal, limits, np.r_[-(program.need - TOLERANCE * program.n), program.capacity]
+    right = np.append(-(program.need - TOLERANCE * program.n), program.capacity)
+    return equal, limits, right

@@ -29,6 +29,9 @@ def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArr
     """
     n, m = allowed.shape
     patterns, kind = _patterns(allowed)
+    if len(patterns) == 1:  # as many as there are slots
+        fitting = np.arange(n) < capacity[patterns[0]].sum()
+        return fitting, patterns[0] & ~fitting.all()
     total = np.bincount(kind, minlength=len(patterns))
     if _Flow(patterns, capacity).send(total):
         return np.ones(n, dtype=bool), np.zeros(m, dtype=bool)
