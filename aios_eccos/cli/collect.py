@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ..collect.run import Plan, Summary
+    from ..locate import Location
+    from ..workload.store import WorkloadStore
 
 
 def collect(
@@ -88,7 +91,7 @@ def collect(
     )
     if not resume and (out.exists() or plan.journal.exists()):
         raise ConfigError(f"{out} or its journal exists: --resume goes on, --out begins another")
-    summary = _run(plan)
+    summary = _run(plan, location)
     _tell(console(json_file), plan, summary)
     if json_file is not None:
         _write_json(json_file, plan, summary)
@@ -112,7 +115,7 @@ def _price(name: str, text: str) -> tuple[float, float]:
     return per_input, per_output
 
 
-def _run(plan: Plan) -> Summary:
+def _run(plan: Plan, location: Location) -> Summary:
     """Collect, with a bar on standard error: answers, cost so far, time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
@@ -123,10 +126,13 @@ def _run(plan: Plan) -> Summary:
     stderr = Console(stderr=True)
     cost = TextColumn("${task.fields[spent]:.4f}")
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), cost, TimeLeft())
-    with Progress(*columns, console=stderr) as bar:
+    with _workload(location) as workload, Progress(*columns, console=stderr) as bar:
+        if workload is not None:
+            bar.console.print("Keeping to the kernels' limits, with one slot left for agents.")
         task = bar.add_task("", total=None, spent=0.0)
         return run(
             plan,
+            workload=workload,
             on_progress=lambda p: bar.update(
                 task, total=p.total, completed=p.done, spent=p.spent_usd
             ),
@@ -134,6 +140,36 @@ def _run(plan: Plan) -> Summary:
                 "Waiting for the answers that are on their way; Ctrl-C again to leave at once."
             ),
         )
+
+
+@contextmanager
+def _workload(location: Location) -> Iterator[WorkloadStore | None]:
+    """What kernels with this configuration share; None where they share nothing, or none is on."""
+    from ..locate import load_config
+    from ..workload.connect import open_workload
+
+    config = load_config(location)
+    settings, state_dir = config.settings, location.state_dir
+    if config.strategy != "eccos" or settings.redis == "memory":
+        yield None
+        return
+    if settings.redis == "embedded":
+        from ..workload.embedded import embedded_runs
+
+        if not embedded_runs(state_dir):
+            yield None
+            return
+    store = open_workload(
+        settings.redis,
+        state_dir=state_dir,
+        namespace=settings.namespace,
+        required=False,
+        lease_ttl_s=settings.lease_ttl_s,
+    )
+    try:
+        yield store
+    finally:
+        store.close()
 
 
 def _tell(screen: Console, plan: Plan, summary: Summary) -> None:

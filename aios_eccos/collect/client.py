@@ -10,11 +10,13 @@ import logging
 import random
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.reply import Reply, read_reply
+from aios_eccos.collect.slots import Slots
 from aios_eccos.errors import ConfigError, EccosError
 
 log = logging.getLogger("aios_eccos.collect.client")
@@ -83,6 +85,7 @@ class Client:
 
     Args:
         stop: set when the run ends early; waits end then.
+        slots: where every request borrows a slot of the model; None where no kernel lends any.
     """
 
     def __init__(
@@ -92,11 +95,13 @@ class Client:
         max_tokens: int,
         patience: Patience,
         stop: threading.Event,
+        slots: Slots | None = None,
         backend: Backend | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.patience = patience
         self._stop = stop
+        self._slots = slots
         self._backend = backend or open_backend(endpoint)
         self._parameters: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
 
@@ -108,12 +113,15 @@ class Client:
         """The model's reply, after as many attempts as it takes; None if the run was stopped."""
         timeouts = 0
         for attempt in range(1, self.patience.attempts + 1):
-            started = time.perf_counter()
-            try:
-                reply = self._once(prompt)
-                return replace(reply, latency_s=time.perf_counter() - started, attempts=attempt)
-            except CallFailed as error:
-                failure = error
+            with self._slots.one(self.endpoint.model) if self._slots else nullcontext(True) as lent:
+                if not lent:
+                    return None
+                started = time.perf_counter()
+                try:
+                    reply = self._once(prompt)
+                    return replace(reply, latency_s=time.perf_counter() - started, attempts=attempt)
+                except CallFailed as error:
+                    failure = error
             timeouts += failure.reason == "timeout"
             log.info("%s: attempt %d: %s", self.endpoint.name, attempt, failure.reason)
             if not failure.transient or timeouts > 1 or attempt == self.patience.attempts:

@@ -19,7 +19,9 @@ from aios_eccos.collect.questions import Question
 from aios_eccos.collect.record import RowFile
 from aios_eccos.collect.report import ModelReport, report_on
 from aios_eccos.collect.sandbox import Sandbox
+from aios_eccos.collect.slots import Slots
 from aios_eccos.predict.pricing import state_of
+from aios_eccos.workload.store import WorkloadStore
 
 #: Requests at once for one model, where neither the plan nor the model's own limit says less.
 DEFAULT_CONCURRENCY = 8
@@ -89,6 +91,7 @@ class Summary:
 def run(
     plan: Plan,
     *,
+    workload: WorkloadStore | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_interrupt: Callable[[], None] = lambda: None,
 ) -> Summary:
@@ -97,13 +100,14 @@ def run(
     The first Ctrl-C waits for the answers on their way, the second does not.
 
     Args:
+        workload: where living kernels lend their models' slots; None where there are none.
         on_interrupt: called at the first Ctrl-C.
 
     Raises:
         ConfigError: a price, a judge or LiteLLM is missing.
         DataError: the journal or the data set cannot be written.
     """
-    with _opened(plan, on_progress) as (collector, budget, rows):
+    with _opened(plan, workload, on_progress) as (collector, budget, rows):
         held = collector.resume()
         on_progress(collector.progress)
         collector.start()
@@ -146,14 +150,21 @@ def _wind_up(collector: Collector) -> Ending:
 
 @contextmanager
 def _opened(
-    plan: Plan, on_progress: Callable[[Progress], None]
+    plan: Plan, workload: WorkloadStore | None, on_progress: Callable[[Progress], None]
 ) -> Iterator[tuple[Collector, Budget, RowFile]]:
     stop = threading.Event()
     with ExitStack() as stack:
         budget = Budget(plan.asked, plan.max_cost, plan.max_tokens)
+        slots = None if workload is None else Slots(workload, stop)
         clients = {}
         for endpoint in plan.asked:
-            client = Client(endpoint, max_tokens=plan.max_tokens, patience=plan.patience, stop=stop)
+            client = Client(
+                endpoint,
+                max_tokens=plan.max_tokens,
+                patience=plan.patience,
+                stop=stop,
+                slots=slots,
+            )
             stack.callback(client.close)
             clients[endpoint.name] = client
         journal = stack.enter_context(Journal(plan.journal))

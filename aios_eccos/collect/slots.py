@@ -1,0 +1,56 @@
+"""Slots: collecting beside living kernels keeps to the limits that they share."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aios_eccos.values import Lease, Model
+from aios_eccos.workload.store import WorkloadStore
+
+#: Longest wait for word of a slot that came back; a rest ends, and a kernel dies, without one.
+LOOK_AGAIN_S = 1.0
+
+
+class Slots:
+    """Borrows slots of models from the store that kernels share; for several threads.
+
+    Args:
+        stop: set when the run ends early; waits end then.
+    """
+
+    def __init__(self, workload: WorkloadStore, stop: threading.Event) -> None:
+        self._workload, self._stop = workload, stop
+        self._changed = threading.Condition()
+        workload.on_release(self._wake)
+
+    @contextmanager
+    def one(self, model: Model) -> Iterator[bool]:
+        """Hold a slot of `model` as soon as one is to spare; False if the run was stopped before.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        lease, taken = Lease(uuid.uuid4().hex, model.slot), False
+        with self._changed:
+            while not self._stop.is_set() and not (taken := self._take(lease, model)):
+                self._changed.wait(LOOK_AGAIN_S)
+        try:
+            yield taken
+        finally:
+            if taken:
+                self._workload.release([lease])
+
+    def _take(self, lease: Lease, model: Model) -> bool:
+        """Take a slot, but never a model's last one of several: agents find that one free."""
+        limits = {model.slot: model.limit}
+        load = self._workload.loads(limits)[model.slot]
+        if load.cooling_s or load.free <= (load.limit > 1):
+            return False
+        return self._workload.acquire([lease], limits)[0]
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
