@@ -342,7 +342,8 @@ class Answer:
 
     Attributes:
         value: the answer in the caller's own form; the plugin does not look inside.
-        input_tokens, output_tokens: from the provider's usage, None where not given.
+        input_tokens, output_tokens: from the provider's usage, None where not given; what cannot
+            be used is paid for too.
         failure: None for a good answer.
         signals: what whoever asked could see of it.
     """
@@ -360,6 +361,7 @@ class Attempt:
 
     Attributes:
         seconds: from the request to its answer, or to its being given up.
+        output_tokens, input_tokens: from the provider's usage, of a failed request too.
         failure: short reason, None for a good answer.
     """
 
@@ -368,6 +370,7 @@ class Attempt:
     output_tokens: int | None = None
     failure: str | None = None
     signals: Signals = Signals()
+    input_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

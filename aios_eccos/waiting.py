@@ -66,7 +66,14 @@ class Call:
             return
         reason = answer.failure.reason if answer.failure is not None else None
         self.tries.append(
-            Attempt(model, max(ended - begun, 0.0), answer.output_tokens, reason, answer.signals)
+            Attempt(
+                model=model,
+                seconds=max(ended - begun, 0.0),
+                output_tokens=answer.output_tokens,
+                failure=reason,
+                signals=answer.signals,
+                input_tokens=answer.input_tokens,
+            )
         )
 
     def allowed(self) -> list[str]:

@@ -227,8 +227,9 @@ class EccosAdapter(_Stock):
         return Answer(response, signals=seen)
 
     def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
-        seen = error.signals if isinstance(error, answers.Broken) else answers.NOTHING_SEEN
-        return Answer(self.error_response(failure, name, error), failure=failure, signals=seen)
+        broken = error if isinstance(error, answers.Broken) else answers.Broken(failure.reason)
+        response = self.error_response(failure, name, error)
+        return Answer(response, *broken.usage, failure=failure, signals=broken.signals)
 
     def error_response(
         self, failure: Failure, name: str | None, error: Exception | None = None

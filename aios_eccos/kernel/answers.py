@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from aios_eccos.values import Failure, Signals
 
@@ -24,6 +24,9 @@ RETRY_AFTER_MOST_S = 120.0
 _SECRET = (401, 403)
 NOTHING_SEEN = Signals()
 
+#: Input and output tokens.
+Usage: TypeAlias = tuple[int | None, int | None]
+
 
 class Broken(Exception):
     """A 200 answer without anything to hand on.
@@ -32,15 +35,21 @@ class Broken(Exception):
         reason: short, for the failure.
         retryable: whether another try can help.
         signals: what the answer shows all the same.
+        usage: input and output tokens that it cost all the same, None where not given.
     """
 
     def __init__(
-        self, reason: str, retryable: bool = True, signals: Signals = NOTHING_SEEN
+        self,
+        reason: str,
+        retryable: bool = True,
+        signals: Signals = NOTHING_SEEN,
+        usage: Usage = (None, None),
     ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.retryable = retryable
         self.signals = signals
+        self.usage = usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +106,12 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
     Raises:
         Broken: there is no choice, nothing in it, or a tool call that cannot be read.
     """
+    counted = getattr(response, "usage", None)
+    usage = getattr(counted, "prompt_tokens", None), getattr(counted, "completion_tokens", None)
     choices = getattr(response, "choices", None)
     if not choices:
-        raise Broken("empty choices" if hasattr(response, "choices") else "invalid answer")
+        reason = "empty choices" if hasattr(response, "choices") else "invalid answer"
+        raise Broken(reason, usage=usage)
     message = choices[0].message
     finish = choices[0].finish_reason
     truncated = None if finish is None else finish == "length"
@@ -109,19 +121,12 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
         calls = None if names is None else [_tool_call(call, names) for call in raw_calls]
     except ValueError:
         malformed = Signals(tool_calls=False, truncated=truncated, empty=False)
-        raise Broken("invalid tool call", signals=malformed) from None
+        raise Broken("invalid tool call", signals=malformed, usage=usage) from None
     if text is None and not calls:
         # A reasoning model that used its whole allowance would do so again.
         nothing = Signals(truncated=truncated, empty=True)
-        raise Broken("empty answer", retryable=not truncated, signals=nothing)
-    usage = getattr(response, "usage", None)
-    return Completion(
-        text,
-        calls,
-        getattr(usage, "prompt_tokens", None),
-        getattr(usage, "completion_tokens", None),
-        truncated,
-    )
+        raise Broken("empty answer", retryable=not truncated, signals=nothing, usage=usage)
+    return Completion(text, calls, *usage, truncated)
 
 
 def _tool_call(call: Any, names: Mapping[str, str]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def live_record(settled: Settled) -> Record | None:
     outcomes = {
         tried.model: Outcome(
             model=tried.model,
-            output_tokens=tried.output_tokens,
+            output_tokens=tried.output_tokens if tried.failure is None else None,
             latency_s=tried.seconds,
             error=tried.failure,
             signals=tried.signals,

@@ -7,9 +7,15 @@ from aios_eccos.values import Attempt, Signals
 from .call_views import ExplainView, NeighborView
 from .render import outcome
 from .text import NONE, cut, moment, money, percent, seconds, table, wrap
+from .trace import Trace
 
 #: Neighbors shown.
 NEAREST = 5
+
+
+def _wasted(trace: Trace) -> str:
+    spent = sum(trace.wasted_usd.values())
+    return f" and {money(spent, trace.money)} without an answer" if spent else ""
 
 
 def explain(view: ExplainView) -> str:
@@ -20,8 +26,9 @@ def explain(view: ExplainView) -> str:
     if not view.dry:
         parts += [
             f"id {trace.id}  {moment(trace.at)} UTC  agent {trace.agent or NONE}"[:80],
-            f"cost {money(trace.cost_usd, known)}, waited {seconds(trace.waited_s)}, served in "
-            f"{seconds(trace.served_s)}, decided in {seconds(trace.decision_s)}",
+            f"cost {money(trace.cost_usd, known)}{_wasted(trace)}, waited "
+            f"{seconds(trace.waited_s)}, served in {seconds(trace.served_s)}, decided in "
+            f"{seconds(trace.decision_s)}",
             f"outcome {outcome(trace, view.verdict)}, requests {trace.attempts}, "
             f"batch of {trace.batch}, bound by: {view.bound_by}",
             *(wrap(tried(t)) for t in trace.tries if len(trace.tries) > 1 or shown(t.signals)),

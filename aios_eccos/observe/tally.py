@@ -55,6 +55,9 @@ def of_call(trace: Trace) -> dict[str, float]:
     amounts |= _circumstances(trace)
     if trace.cost_usd is not None:
         amounts |= _answered(trace, trace.cost_usd)
+    for model, wasted in trace.wasted_usd.items():
+        for name in ("cost", f"cost:{model}"):
+            amounts[name] = amounts.get(name, 0.0) + wasted
     return {name: amount for name, amount in amounts.items() if amount}
 
 

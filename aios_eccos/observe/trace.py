@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aios_eccos.errors import DataError
@@ -62,7 +62,8 @@ class Trace:
         success_price_usd: what one success was worth at that floor; None: no history to tell.
         promised: success to be expected of the choice, corrected for optimism.
         metered: whether the tokens come from the provider; else `cost_usd` is the forecast.
-        cost_usd: dollars spent; None for a call without an answer.
+        cost_usd: dollars spent on the answer; None for a call without one.
+        wasted_usd: by model, dollars spent on requests that brought no answer, as far as known.
         money: False where no price is known and costs are in size units.
         failure: short reason, None for a good answer.
         tries: the requests made, in order; none is known of what an older version kept.
@@ -95,6 +96,7 @@ class Trace:
     status_code: int
     options: tuple[Option, ...]
     tries: tuple[Attempt, ...] = ()
+    wasted_usd: Mapping[str, float] = field(default_factory=dict)
     id: str = ""
 
     @property
@@ -109,7 +111,8 @@ class Trace:
 
 
 #: Stored under their own names, apart from options and tries, which are lists in this order.
-_PLAIN = tuple(f.name for f in fields(Trace) if f.name not in ("id", "options", "tries"))
+_APART = ("id", "options", "tries", "wasted_usd")
+_PLAIN = tuple(f.name for f in fields(Trace) if f.name not in _APART)
 _COLUMNS = tuple(field.name for field in fields(Option))
 _SIGNALS = tuple(field.name for field in fields(Signals))
 
@@ -120,12 +123,25 @@ def to_fields(trace: Trace) -> dict[str, str]:
     rows = [[getattr(option, name) for name in _COLUMNS] for option in trace.options]
     flat["options"] = json.dumps(rows, separators=(",", ":"))
     flat["tries"] = json.dumps([_row(tried) for tried in trace.tries], ensure_ascii=False)
+    flat["wasted_usd"] = json.dumps(trace.wasted_usd, ensure_ascii=False)
     return flat
 
 
 def _row(tried: Attempt) -> list[Any]:
     signals = [getattr(tried.signals, name) for name in _SIGNALS]
-    return [tried.model, round(tried.seconds, 4), tried.output_tokens, tried.failure, signals]
+    plain = [tried.model, round(tried.seconds, 4), tried.output_tokens, tried.failure]
+    return [*plain, signals, tried.input_tokens]
+
+
+def _tried(
+    model: str,
+    seconds: float,
+    output_tokens: int | None,
+    failure: str | None,
+    signals: list[bool | None],
+    input_tokens: int | None = None,
+) -> Attempt:
+    return Attempt(model, seconds, output_tokens, failure, Signals(*signals), input_tokens)
 
 
 def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
@@ -137,11 +153,9 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
     try:
         plain: dict[str, Any] = {name: json.loads(flat[name]) for name in _PLAIN}
         options = tuple(Option(*row) for row in json.loads(flat["options"]))
-        tries = tuple(
-            Attempt(*[*row, Signals(*signals)])
-            for *row, signals in json.loads(flat.get("tries", "[]"))
-        )
-        return Trace(id=identity, options=options, tries=tries, **plain)
+        tries = tuple(_tried(*row) for row in json.loads(flat.get("tries", "[]")))
+        wasted = {str(n): float(usd) for n, usd in json.loads(flat.get("wasted_usd", "{}")).items()}
+        return Trace(id=identity, options=options, tries=tries, wasted_usd=wasted, **plain)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"decision {identity} cannot be read: {error}") from error
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from aios_eccos.config import Settings
 from aios_eccos.predict.pricing import Prices
-from aios_eccos.values import NOT_ALLOWED, Answer, Decision, Model, Settled
+from aios_eccos.values import NOT_ALLOWED, Answer, Attempt, Decision, Model, Settled
 
 from .trace import Option, Trace
 
@@ -54,6 +54,7 @@ def trace_of(
         output_tokens=answer.output_tokens,
         metered=metered,
         cost_usd=spent,
+        wasted_usd=_wasted(settled, prices),
         money=prices.money,
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
@@ -75,7 +76,18 @@ def _spent(settled: Settled, prices: Prices) -> tuple[float | None, bool]:
     return _price(prices, decision.model, settled.query.input_tokens, answer), True
 
 
-def _price(prices: Prices, model: str, estimated: int, answer: Answer) -> float:
+def _wasted(settled: Settled, prices: Prices) -> dict[str, float]:
+    """Dollars by model for tokens of requests that brought no answer."""
+    wasted: dict[str, float] = {}
+    for tried in settled.tries:
+        counted = tried.input_tokens is not None or tried.output_tokens is not None
+        if tried.failure is not None and counted and tried.model in prices.models:
+            dollars = _price(prices, tried.model, settled.query.input_tokens, tried)
+            wasted[tried.model] = wasted.get(tried.model, 0.0) + dollars
+    return wasted
+
+
+def _price(prices: Prices, model: str, estimated: int, answer: Answer | Attempt) -> float:
     column = prices.models.index(model)
     asked = estimated if answer.input_tokens is None else answer.input_tokens
     said = answer.output_tokens or 0

@@ -161,6 +161,14 @@ def test_an_answer_without_content_is_broken(response: Any, reason: str) -> None
     assert answers.failure_of(broken.value).retryable
 
 
+@pytest.mark.parametrize("broken", [completion(), completion(choices=[]), completion("", ["?"])])
+def test_a_broken_answers_tokens_are_kept(broken: Any) -> None:
+    broken.usage = SimpleNamespace(prompt_tokens=40, completion_tokens=900)
+    with pytest.raises(answers.Broken) as raised:
+        answers.read(broken, None)
+    assert raised.value.usage == (40, 900)
+
+
 def test_an_answer_cut_off_before_its_first_word_is_not_asked_again() -> None:
     with pytest.raises(answers.Broken) as broken:
         answers.read(completion("", finish="length"), None)

@@ -11,6 +11,7 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import DataError
+from aios_eccos.observe import tally
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
@@ -83,7 +84,7 @@ def test_a_trace_survives_the_stream() -> None:
 
 def test_tries_survive_the_stream_and_their_reasons_are_cut() -> None:
     tries = (
-        Attempt("small: 8b", 0.25, failure="x" * 500),
+        Attempt("small: 8b", 0.25, failure="x" * 500, input_tokens=7),
         Attempt("large", 1.5, 100, None, Signals(valid_json=False, truncated=True)),
     )
     trace = trace_of(replace(settled(), tries=tries), PRICES)
@@ -95,8 +96,33 @@ def test_tries_survive_the_stream_and_their_reasons_are_cut() -> None:
 
 def test_a_decision_of_an_older_version_has_no_tries() -> None:
     flat = to_fields(trace_of(settled(), PRICES))
-    del flat["tries"]
+    del flat["tries"], flat["wasted_usd"]
     assert of_fields("1-1", flat).tries == ()
+
+
+def test_tokens_of_requests_without_an_answer_are_paid_for_too() -> None:
+    small, large = PRICES.models
+    tries = (
+        Attempt(small, 0.2, 900, "empty answer", input_tokens=100),
+        Attempt(small, 0.2, 100, "empty answer"),
+        Attempt(small, 0.1, failure="503"),
+        Attempt("gone", 0.1, 5, "empty answer"),
+        Attempt(large, 0.1, 50),
+    )
+    call = replace(settled(), tries=tries)
+    trace = trace_of(call, PRICES)
+    asked = 100 + call.query.input_tokens
+    wasted = asked * PRICES.input[0] + 1000 * PRICES.output[0]
+    assert trace.wasted_usd == {small: pytest.approx(wasted)}
+    assert trace.cost_usd == trace_of(settled(), PRICES).cost_usd
+    assert of_fields("1-1", to_fields(trace)).wasted_usd == trace.wasted_usd
+    sums, without = tally.of_call(trace), tally.of_call(replace(trace, wasted_usd={}))
+    for name in ("cost", f"cost:{small}"):
+        assert sums[name] == pytest.approx(without.get(name, 0.0) + wasted)
+    assert sums.keys() - {f"cost:{small}"} == without.keys() - {f"cost:{small}"}
+    # A call that failed for good is paid for as well.
+    lost = replace(call, answer=Answer(failure=Failure("empty answer")))
+    assert tally.of_call(trace_of(lost, PRICES))["cost"] == pytest.approx(wasted)
 
 
 def test_no_text_is_kept() -> None:
