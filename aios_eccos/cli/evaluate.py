@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Robustness is measured at this share of the way from the cheapest to the best single model.
 ROBUST_AT = 0.7
+#: Columns from which a screen shows all of a table.
+WIDE = 110
 
 
 def evaluate(
@@ -280,11 +282,28 @@ def _show(screen: Console, shown: list[Table]) -> None:
     from rich.table import Table as RichTable
 
     for table in shown:
-        drawn = RichTable(title=table.title, title_justify="left", box=SIMPLE, pad_edge=False)
-        for number, head in enumerate(table.heads):
-            drawn.add_column(head, justify="right" if number else "left")
+        drawn = RichTable(
+            title=table.title,
+            title_justify="left",
+            box=SIMPLE,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
+        )
+        hidden = table.wide if screen.width < WIDE else ()
+        shown_heads = [n for n, head in enumerate(table.heads) if head not in hidden]
+        for number in shown_heads:
+            # Figures are never cut; names are folded.
+            drawn.add_column(
+                table.heads[number],
+                justify="right" if number else "left",
+                no_wrap=number > 0,
+                overflow="fold",
+            )
         for row in table.rows:
-            drawn.add_row(*row, style="bold" if row[0].startswith("eccos (") else None)
+            cells = [row[number] for number in shown_heads]
+            drawn.add_row(*cells, style="bold" if row[0].startswith("eccos (") else None)
         screen.print(drawn)
         if table.note:
             screen.print(table.note, style="dim")
+        if hidden:
+            screen.print(f"On wider screens also: {', '.join(hidden)}.", style="dim")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -20,11 +21,18 @@ if TYPE_CHECKING:
 MEASURED_WITH = ("numpy", "scipy", "torch", "sentence-transformers", "chromadb", "redis")
 
 
+#: Columns of what goes into a file or a pipe.
+UNSEEN_WIDTH = 120
+
+
 def console(json_file: str | None = None) -> Console:
     """Where people read: standard output, or standard error when that carries JSON."""
     from rich.console import Console
 
-    return Console(stderr=json_file == "-")
+    stderr = json_file == "-"
+    # Into a file or a pipe, rich would cut tables to 80 columns.
+    seen = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if seen else UNSEEN_WIDTH)
 
 
 def versions() -> dict[str, str]:

@@ -17,12 +17,13 @@ from .summary import HEADLINE_COST, At, Line, Summary
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: its title, heads and rows of text, and a note below."""
+    """A table: title, heads, rows of text, a note below, and heads for wide screens alone."""
 
     title: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    wide: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,8 @@ def peers_table(summary: Summary) -> Table:
         "microseconds per decision, forecasts not included. oracle and clairvoyant "
         "look at the outcomes."
     )
-    return Table("Strategies at equal success", heads, tuple(rows), note)
+    wide = ("gap %", "gain %", "distance", "us")
+    return Table("Strategies at equal success", heads, tuple(rows), note, wide)
 
 
 def headline_table(summary: Summary) -> Table:
@@ -288,11 +290,11 @@ def _with_error(value: Estimate, scale: float, form: str, plain: bool) -> str:
     text = form.format(value.mean * scale)
     if plain or not math.isfinite(value.error):
         return text
-    return f"{text} ± {value.error * scale:.2g}"
+    return f"{text}±{value.error * scale:.1g}"
 
 
 def _ratio(value: Estimate) -> str:
     if not math.isfinite(value.mean):
         return "-"
-    text = f"{value.mean:.3g} x"
-    return text if not math.isfinite(value.error) else f"{text} ± {value.error * 100:.0f} %"
+    text = f"{value.mean:.3g}x"
+    return text if not math.isfinite(value.error) else f"{text} ±{value.error * 100:.0f}%"
