@@ -86,8 +86,9 @@ def _learn(
 
 def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
     """The loads of the models' slots, by model name."""
+    found = {model.name: loads[model.slot] for model in models}
     return Slots(
-        free={m.name: max(loads[m.slot].limit - loads[m.slot].in_use, 0) for m in models},
-        limits={m.name: loads[m.slot].limit for m in models},
-        cooling=frozenset(m.name for m in models if loads[m.slot].cooling_s > 0),
+        free={name: load.free for name, load in found.items()},
+        limits={name: load.limit for name, load in found.items()},
+        cooling=frozenset(name for name, load in found.items() if load.cooling_s > 0),
     )

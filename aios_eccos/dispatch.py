@@ -33,6 +33,9 @@ USUAL_PACE_S = 0.02
 #: Statuses by which a server says that it is busy or ill.
 RESTING = frozenset({429, 500, 502, 503, 504})
 STOPPED = Failure("the dispatcher was stopped", 503, retryable=False)
+DROPPED = Failure("dropped while it waited to be tried again", 499, retryable=False)
+#: Seconds in which a lasting fault is logged once.
+COMPLAINT_S = 60.0
 #: Share of a new observation in a model's seconds per token.
 PACE_GAIN = 0.1
 
@@ -76,6 +79,7 @@ class Dispatcher:
         self._wake = False
         self._stopping = False
         self._count = 0
+        self._complaint = "", 0.0
         self._thread: threading.Thread | None = None
         self._router = router
         router.on_release(self._slots_freed)
@@ -150,12 +154,19 @@ class Dispatcher:
         return future
 
     def drop(self, query_id: str) -> bool:
-        """Forget a call that still waits (its client has gone). False if it runs or is over."""
+        """Forget a call that still waits (its client has gone). False if it runs or is over.
+
+        Its future is cancelled, or, after a failed attempt, ends with that.
+        """
         with self._changed:
-            for call in [*self._arrived, *self._waiting]:
-                if call.query.id == query_id and call.future.cancel():
-                    return self._take_out(call)
-        return False
+            here = (c for c in [*self._arrived, *self._waiting] if c.query.id == query_id)
+            call = next(here, None)
+            if call is None or not self._take_out(call):
+                return False
+        # Without the lock: whoever waits for the future is told on this thread.
+        if not call.future.cancel():
+            self._settle(call, Answer(failure=DROPPED))
+        return True
 
     def depth(self) -> tuple[int, int]:
         """How many calls wait and how many run, here."""
@@ -172,11 +183,15 @@ class Dispatcher:
                 while self._round():
                     pass
             except Exception as error:  # noqa: BLE001 - whatever it is, the calls must be served
-                log.error(
-                    "no decision (%s); waiting calls go to the first model they allow",
-                    raised(error),
-                )
+                self._complain(raised(error))
                 self._serve_undecided()
+
+    def _complain(self, fault: str) -> None:
+        """Say it, but not with every look at the calls that wait."""
+        before, until = self._complaint
+        if fault != before or time.monotonic() > until:
+            log.error("no decision (%s); waiting calls go to the first model they allow", fault)
+            self._complaint = fault, time.monotonic() + COMPLAINT_S
 
     def _gather(self) -> list[Call]:
         """Wait for work, then a window more for company; take out what has run out of time."""
@@ -261,7 +276,7 @@ class Dispatcher:
             room = self._max_workers - len(self._running)
         for call in [call for call in waiting if call.not_before <= now][: max(room, 0)]:
             try:
-                decision = router.fallback(call.query)
+                decision = router.fallback(call.query, call.failed_on)
                 if decision.model is not None:
                     self._launch(call, decision, router)
                 elif not decision.prospect.allowed.any():

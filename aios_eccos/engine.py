@@ -82,7 +82,7 @@ class Engine:
         )
         self.history: HistoryStore | None = None
         self.embedder: BackgroundEmbedder | None = None
-        self.history_error: EccosError | None = None
+        self._faults: dict[str, EccosError] = {}
         self._closing = threading.Event()
         self._ready = threading.Event()
         self._stale = threading.Event()
@@ -202,28 +202,36 @@ class Engine:
         if self.history is None or self.embedder is None:
             return
         if self.config.settings.history == "embedded":
-            drain_inbox(self.workload, self.history, self.embedder.wait(60))
+            drain_inbox(self.workload, self.history, self.embedder)
+
+    @property
+    def history_error(self) -> EccosError | None:
+        """What keeps the history from being opened, filled or learnt from, if anything does."""
+        return next(iter(self._faults.values()), None)
 
     # The upkeep thread.
 
     def _keep_up(self) -> None:
-        self._tend(self._open_history)
-        self._ready.set()
-        learnt, at = self.history.version if self.history else 0, time.monotonic()
-        while not self._closing.wait(UPKEEP_S):
+        learnt, at = None, time.monotonic()
+        while True:
             if self.history is None:
-                # Another process may have held it for a moment, or the server comes back.
+                # Another process may hold it for a moment, or the server comes back.
                 self._tend(self._open_history)
-                continue
-            self._tend(self._routine)
-            grown = self.history.version != learnt and time.monotonic() - at > RELEARN_S
-            if grown or self._stale.is_set():
-                self._stale.clear()
-                learnt, at = self.history.version, time.monotonic()
-                self._tend(self.learn)
+            if self.history is not None:
+                self._tend(self.take_inbox)
+                version = self.history.version
+                grown = version != learnt and time.monotonic() - at > RELEARN_S
+                if learnt is None or grown or self._stale.is_set():
+                    self._stale.clear()
+                    at = time.monotonic()
+                    learnt = version if self._tend(self.learn) else None
+            self._ready.set()
+            if self.history is not None:
+                self._tend(self._tend_head)
+            if self._closing.wait(UPKEEP_S):
+                return
 
-    def _routine(self) -> None:
-        self.take_inbox()
+    def _tend_head(self) -> None:
         history, settings = self.history, self.config.settings
         if history is None or settings.history != "embedded" or settings.predictor == "retrieval":
             return
@@ -236,18 +244,21 @@ class Engine:
         except ArtifactError as error:
             log.warning("the head is not fitted anew: %s", error)
 
-    def _tend(self, work: Callable[[], None]) -> None:
-        """Do a piece of upkeep; what goes wrong is said once, and calls go on."""
+    def _tend(self, work: Callable[[], None]) -> bool:
+        """Do a piece of upkeep; what goes wrong is said once, and calls go on. Whether it went."""
+        part = work.__name__
         try:
             work()
         except EccosError as error:
-            if str(error) != str(self.history_error):
+            if str(error) != str(self._faults.get(part)):
                 log.warning("calls are routed with what is known: %s", error)
-            self.history_error = error
+            self._faults[part] = error
         except Exception as error:  # noqa: BLE001 - the thread must outlive any fault
             log.error("upkeep failed: %s", raised(error))
         else:
-            self.history_error = None
+            self._faults.pop(part, None)
+            return True
+        return False
 
     def _open_history(self) -> None:
         settings, state_dir = self.config.settings, self.config.location.state_dir
@@ -261,8 +272,6 @@ class Engine:
             max_age_days=settings.max_age_days,
         )
         self.embedder = BackgroundEmbedder(lambda: embedder)
-        self.take_inbox()
-        self.learn()
 
 
 def configured_models(config: Config) -> list[Model]:

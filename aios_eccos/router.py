@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -191,23 +191,27 @@ class Router:
         """The model that would be chosen if every slot were free; None if none may serve."""
         return prospect.models[unlimited_choice(prospect)] if prospect.allowed.any() else None
 
-    def fallback(self, query: Query) -> Decision:
+    def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
         """AIOS's own choice (the first allowed model), for when deciding itself has failed.
 
-        Without a model where none is allowed, or where the first has no slot: then it waits.
+        The next one where that has no slot, and those that the call has failed on at last.
+        Without a model where none is allowed, or none has a slot: then it waits.
         """
         self.failures += 1
         order = [n for n in query.allowed or () if n in self._by_name] or [*self._names]
         allowed = self._allowed(query)
         able = [name for name in order if allowed[self._names.index(name)]]
-        lease = Lease(query.id, self._by_name[able[0]].slot) if able else None
-        if lease is not None and not self._workload.acquire([lease], self._limits)[0]:
-            lease = None
+        chosen, lease = None, None
+        for name in sorted(able, key=lambda name: name in failed_on):
+            asked = Lease(query.id, self._by_name[name].slot)
+            if self._workload.acquire([asked], self._limits)[0]:
+                chosen, lease = name, asked
+                break
         nothing = np.zeros(len(self.models))
         forecast = PriorPredictor().forecast([query], None, self.models)
         return Decision(
             prospect=self._prospect(query, 0, forecast, nothing, allowed, {}),
-            model=able[0] if lease is not None else None,
+            model=chosen,
             lease=lease,
             free=nothing.astype(np.int64),
             slot_prices=nothing,

@@ -8,6 +8,7 @@ indexed [query, model]; a missing outcome is NaN, never zero. Money is US dollar
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 import uuid
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 else:
     # numpy takes a tenth of a second to import; a look-up from a shell handles no arrays.
     FloatArray = BoolArray = IntArray = Any
+
+
+@functools.lru_cache(maxsize=1024)
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
 
 Ability = Literal["tools", "json", "vision"]
 NOT_ALLOWED = "is not allowed to its agent"
@@ -110,8 +117,7 @@ class Model:
     @property
     def slot(self) -> str:
         """Key of the model's slots: name plus a hash of the endpoint, equal in every kernel."""
-        digest = hashlib.sha256(self.endpoint.encode()).hexdigest()[:8]
-        return f"{self.name}@{digest}"
+        return f"{self.name}@{_short_hash(self.endpoint)}"
 
     @property
     def price_state(self) -> Literal["priced", "free", "unknown"]:

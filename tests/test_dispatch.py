@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -94,7 +94,7 @@ class FewSlots:
             prospect, model, lease, nothing.astype(int), nothing, "optimal", "", 1, 0.0, 0.0
         )
 
-    def fallback(self, query: Query) -> Decision:
+    def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
         broken, self.broken = self.broken, False
         (prospect,) = self.forecast([query])
         self.broken = broken
@@ -367,6 +367,38 @@ def test_a_dropped_call_never_runs() -> None:
         assert dispatcher.depth() == (0, 0)
 
 
+def test_who_hears_of_a_dropped_call_may_ask_the_dispatcher() -> None:
+    query, heard = Query(""), []
+
+    def ask(_: object) -> None:
+        asking = threading.Thread(target=dispatcher.depth, daemon=True)
+        asking.start()
+        asking.join(5)
+        heard.append(not asking.is_alive())
+
+    with dispatching(FewSlots({"a": 0})) as dispatcher:
+        dispatcher.submit(query, answers(0.0)).add_done_callback(ask)
+        assert dispatcher.drop(query.id)
+    assert heard == [True]
+
+
+def test_a_call_that_waits_to_be_tried_again_can_be_dropped() -> None:
+    query = Query("", allowed=("a",))
+    busy = Answer(failure=Failure("503", 503, retry_after_s=60.0))
+    with dispatching(FewSlots({"a": 1})) as dispatcher:
+        future = dispatcher.submit(query, lambda model, left: busy)
+        end = time.monotonic() + 5
+        while not future.running() or dispatcher.depth() != (1, 0):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        assert dispatcher.drop(query.id)
+        settled = future.result(1)
+        assert dispatcher.depth() == (0, 0)
+    assert settled.attempts == 1
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 499
+
+
 def test_a_broken_decision_falls_back_to_the_first_model() -> None:
     router = FewSlots({"a": 2})
     router.broken = True
@@ -453,7 +485,7 @@ def test_a_fallback_that_fails_ends_its_call_and_not_the_scheduler(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Lost(FewSlots):
-        def fallback(self, query: Query) -> Decision:
+        def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
             raise RuntimeError("secret prompt")
 
     router = Lost({"a": 1})

@@ -235,11 +235,14 @@ def test_the_fallback_takes_the_first_allowed_model_and_a_slot() -> None:
     assert router.fallback(Query("", allowed=("unheard-of", "large"))).model == "large"
     assert router.fallback(Query("", agent="private/1")).model == "large", "the agent's policy"
     first = [router.fallback(Query("")) for _ in range(5)]
-    assert [decision.model for decision in first] == ["small"] * 4 + [None], "its limit holds"
+    assert [decision.model for decision in first] == ["small"] * 4 + ["large"], "its limit holds"
+    for decision in (first[0], first[-1]):
+        router.release(decision)
+    assert router.fallback(Query(""), {"small"}).model == "large", "it has failed on the first"
     nowhere = router.fallback(Query("", allowed=("unheard-of",)))
     assert nowhere.model is None
     assert not nowhere.prospect.allowed.any()
-    assert router.failures == 8
+    assert router.failures == 9
 
 
 def test_in_a_pool_of_free_models_the_better_one_serves(history) -> None:

@@ -24,6 +24,8 @@ DEFAULT_ORGANIZATION = "sentence-transformers"
 #: What a sentence-transformers model needs at least; everything else in a repository is ballast.
 HUB_FILES = ["*.json", "*.txt", "*.safetensors", "1_Pooling/*", "2_Normalize/*", "2_Dense/*"]
 
+#: Longest wait for a model that loads in the background.
+LOADED_S = 60.0
 #: Longest text that is looked at, in characters; the default model reads 256 tokens, about 1,000.
 MAX_CHARACTERS = 4000
 
@@ -185,6 +187,14 @@ class BackgroundEmbedder:
         if self._embedder is None:
             raise self._error or EmbedderError("the embedder is still loading")
         return self._embedder
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """`Embedder.embed`, once the model is loaded.
+
+        Raises:
+            EmbedderError: it could not be loaded, or not within `LOADED_S` seconds.
+        """
+        return self.wait(LOADED_S).embed(texts)
 
     def try_embed(self, texts: Sequence[str]) -> Embeddings | None:
         """`Embedder.embed`, or None while the model is not loaded."""

@@ -14,7 +14,7 @@ from aios_eccos.values import Record
 from .dataset import read_records
 from .embedding import Embedder
 from .rows import decode_message, encode_records
-from .store import HistoryStore
+from .store import Embeddings, HistoryStore
 
 log = logging.getLogger("aios_eccos.history")
 
@@ -37,6 +37,14 @@ class Inbox(Protocol):
 
     def ack_inbox(self) -> None:
         """Drop the messages that were taken last."""
+        ...
+
+
+class Embeds(Protocol):
+    """As much of an embedder as is needed for records; asked only if there are any."""
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """(n, d) unit rows."""
         ...
 
 
@@ -142,7 +150,7 @@ def _rows(path: Path) -> Iterator[Record | DataError]:
         yield error
 
 
-def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embedder) -> int:
+def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embeds) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
     A record without text carries verdicts on one that the store has; unknown ones are dropped. A
@@ -166,7 +174,7 @@ def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embedder) -> int:
     return changed
 
 
-def _store(records: Sequence[Record], store: HistoryStore, embedder: Embedder) -> int:
+def _store(records: Sequence[Record], store: HistoryStore, embedder: Embeds) -> int:
     whole = [record for record in records if record.text]
     changed = store.add(whole, embedder.embed([r.text for r in whole])) if whole else 0
     for record in records:

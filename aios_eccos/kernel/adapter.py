@@ -86,7 +86,7 @@ class EccosAdapter(_Stock):
                 return self._failed(failure, name, None)
             index = self.available_llm_names.index(name)
             return self._ask(index, name, syscall.query, timeout_s)
-        except ValueError as error:  # a malformed tool: the agent's fault, any model would refuse
+        except ValueError as error:  # a malformed tool or text: the agent's fault, for any model
             return self._failed(Failure("malformed call", 400, False), name, error)
         except Exception as error:  # noqa: BLE001 - whatever a client raises is an answer to the agent
             return self._failed(answers.failure_of(error), name, error)
@@ -165,6 +165,8 @@ class EccosAdapter(_Stock):
             request["response_format"] = {"type": "json_object"}
         try:
             completion = answers.read(self._complete(index, model, name, request), names)
+        except UnicodeEncodeError:  # half of a surrogate pair: no server could be sent it
+            raise
         except ValueError as error:  # the client could not parse what the server sent
             failure = Failure("invalid answer", 502, rests=False)
             return self._failed(failure, name, error)

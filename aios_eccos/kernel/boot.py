@@ -1,7 +1,7 @@
 """What a `.pth` line loads into every Python of AIOS's environment: one finder, nothing more.
 
 It must stay cheap and mute: pip, the terminal and AIOS's tool server run it too. So it imports
-nothing but `sys` and `os`, answers for four modules of the kernel alone, and hands them to `hook`
+nothing but `sys` and `os`, answers for a few modules of the kernel alone, and hands them to `hook`
 after they have been executed. `AIOS_ECCOS=off` in the environment switches it off.
 """
 

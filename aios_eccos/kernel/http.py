@@ -31,6 +31,8 @@ log = logging.getLogger("aios_eccos.kernel.http")
 LAUNCHERS = ("__main__", "runtime.launch")
 #: How often a call under way is checked for its client, seconds.
 PRESENCE_S = 0.5
+#: For what must not queue behind calls, which fill the loop's own threads when it matters most.
+BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
 
 
 def attach(scheduler: EccosScheduler) -> None:
@@ -76,9 +78,13 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         end_with_signals(serving)
         async with inner(app) as state:
             yield state
-        await asyncio.to_thread(shut_down, launch, serving)
+        await _beside(shut_down, launch, serving)
 
     return lifespan
+
+
+async def _beside(work: Callable[..., Any], *args: Any) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(BESIDE, work, *args)
 
 
 def shut_down(launch: LaunchModule, serving: Serving) -> None:
@@ -140,7 +146,7 @@ def _query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]
                 calls.caller.reset(token)
             while not (await asyncio.wait({work}, timeout=PRESENCE_S))[0]:
                 if not caller.gone and await request.is_disconnected():
-                    await asyncio.to_thread(serving.leave, caller)
+                    await _beside(serving.leave, caller)
             return work.result()
         except Exception as error:  # as AIOS's own handler: the agent gets the text
             raise fastapi.HTTPException(status_code=500, detail=str(error)) from error
@@ -202,7 +208,7 @@ def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
 
     async def refresh() -> Any:
         try:
-            await asyncio.to_thread(check_file)
+            await _beside(check_file)
         except ConfigError as error:
             log.error("not refreshed, the configuration before stays in force: %s", error)
             raise fastapi.HTTPException(
@@ -210,7 +216,7 @@ def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
                 detail=f"Not refreshed, the configuration before stays in force: {error}",
             ) from error
         # AIOS's own refresh takes seconds and never awaits: it would stop every answer.
-        return await asyncio.to_thread(refreshed)
+        return await _beside(refreshed)
 
     return refresh
 

@@ -17,8 +17,18 @@ from .adapter import EccosAdapter
 
 log = logging.getLogger("aios_eccos.kernel.opening")
 
-#: Settings that name what an engine opens at its start.
-OPENED_ONCE = ("redis", "namespace", "lease_ttl_s", "history", "embedder", "store_text")
+#: Settings of what is opened at the start: stores, the embedder, the HTTP side's threads.
+OPENED_ONCE = (
+    "redis",
+    "namespace",
+    "lease_ttl_s",
+    "history",
+    "embedder",
+    "store_text",
+    "max_records",
+    "max_age_days",
+    "http_threads",
+)
 
 
 def of_adapter(config: Config, adapter: EccosAdapter) -> Config:

@@ -65,6 +65,8 @@ class Serving:
 
     def __init__(self, open_engine: Callable[[Config], Engine]) -> None:
         self._open_engine = open_engine
+        # Two locks, as opening an engine takes seconds: answers are settled meanwhile.
+        self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._ending = threading.Lock()
         self._engine: Engine | None = None
@@ -113,20 +115,28 @@ class Serving:
 
     def use(self, adapter: EccosAdapter, config: Config) -> None:
         """Serve with this adapter and configuration from now on; calls under way move over."""
-        with self._lock:
-            config = of_adapter(config, adapter)
-            if self._engine is None:
-                self._engine = self._open_engine(config)
-                self.ends_at = math.inf
-            else:
-                refresh(self._engine, config)
-            before, self._adapter, self._config = self._adapter, adapter, config
+        if config.settings.mode == "observe":
+            adapter.follow()
+        with self._changing:
+            before = self._adapter
+            self._install(adapter, config)
             self.mode = config.settings.mode
             terminal.agent = config.settings.terminal_agent
         if before is None:
             threading.Thread(target=adapter.warm_up, name="eccos-warm-up", daemon=True).start()
         elif before is not adapter:
             before.retire()
+
+    def _install(self, adapter: EccosAdapter, config: Config) -> None:
+        """Open or refresh the engine for the adapter's models (under `_changing`)."""
+        config, engine = of_adapter(config, adapter), self._engine
+        if engine is None:
+            engine = self._open_engine(config)
+            self.ends_at = math.inf
+        else:
+            refresh(engine, config)
+        with self._lock:
+            self._engine, self._adapter, self._config = engine, adapter, config
 
     def serve(self, syscall: Syscall) -> None:
         """Take a call from the kernel's queue. It is settled here or later, exactly once."""
@@ -144,9 +154,11 @@ class Serving:
         """Let AIOS register Ollama models that it does not know yet, then serve the call."""
         try:
             found = [name for name in names if adapter._dynamic_register_ollama_model(name)]
-            config = self._config
-            if found and config is not None and self._adapter is adapter:
-                self.use(adapter, config)
+            with self._changing:
+                config, ended = self._config, self._engine is None
+                # A refresh may have come first: its own adapter is in force then.
+                if found and config is not None and not ended and self._adapter is adapter:
+                    self._install(adapter, config)
             self._submit(syscall)
         except Exception as error:  # noqa: BLE001 - AIOS's code; the call must end all the same
             log.error("Ollama's models could not be looked up: %s", raised(error))
@@ -162,6 +174,9 @@ class Serving:
             query = read_query(syscall.agent_name, syscall.query, adapter.available_llm_names)
             # What an agent wraps every question in says nothing of this one.
             query = replace(query, text=self.templates.question(query.agent, query.text))
+            if engine.config.settings.session_affinity:
+                served_by = self.sessions.recall(query.session, engine.workload)
+                query = replace(query, served_by=served_by)
         except Refused as refusal:
             response = adapter.eccos_response(
                 response_message=None,
@@ -182,6 +197,8 @@ class Serving:
             self._in_flight[query.id] = ticket
         future = engine.dispatcher.submit(query, lambda model, left: self._run(ticket, model, left))
         future.add_done_callback(lambda done: self._done(ticket, done))
+        if caller is not None and caller.gone:  # since it was asked whether it waits
+            engine.dispatcher.drop(query.id)
 
     def leave(self, caller: Caller) -> None:
         """A client has gone: drop its calls that wait; those that run are let run."""
@@ -201,7 +218,7 @@ class Serving:
         Whoever comes second waits for the first: the process ends after that, with all its threads.
         """
         with self._ending:
-            with self._lock:
+            with self._changing, self._lock:
                 engine, self._engine = self._engine, None
             if engine is None:
                 return
@@ -221,13 +238,13 @@ class Serving:
         if ticket.syscall.get_start_time() is None:
             ticket.syscall.set_start_time(time.time())
             ticket.syscall.set_status("executing")
-        answer = None
-        while answer is None:
-            adapter = self._adapter
-            if adapter is None:
-                return Answer(failure=ENDING)
+        retired = None
+        while (adapter := self._adapter) is not retired and adapter is not None:
             answer = adapter.ask(model, ticket.syscall, seconds_left)
-        return answer
+            if answer is not None:
+                return answer
+            retired = adapter
+        return Answer(failure=ENDING)
 
     def _done(self, ticket: Ticket, future: Future[Settled]) -> None:
         """Settle the kernel's call first, so that the agent has its answer; then remember."""

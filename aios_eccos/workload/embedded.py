@@ -274,9 +274,9 @@ def _stop(folder: Path) -> bool:
 def _signal(folder: Path, number: signal.Signals) -> None:
     # The id is the living server's: each start removes the one before, and the lock is held.
     pid = folder / "redis.pid"
-    if pid.exists():
-        with suppress(ProcessLookupError):
-            os.kill(int(pid.read_text()), number)
+    # A file that is empty names nobody; the lock then tells that the server lives on.
+    with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+        os.kill(int(pid.read_text()), number)
 
 
 def _run_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from aios_eccos.errors import WorkloadError
+from aios_eccos.errors import WorkloadError, raised
 from aios_eccos.workload.redis import RedisWorkload
 
 #: Seconds between two tries of a lost server; doubles up to the second number.
@@ -66,9 +66,9 @@ class Pulse:
                     self._beat()
                     wait_s = RETRY_S[0]
                     self._attend(heard)
-            except WorkloadError as error:
+            except Exception as error:  # noqa: BLE001 - without this thread all leases would end
                 if not self._stopping.is_set():
-                    self._lost(error)
+                    self._lost(_as_lost(error))
                     self._stopping.wait(wait_s)
                     wait_s = min(2 * wait_s, longest_s)
 
@@ -85,3 +85,7 @@ class Pulse:
         self._doubtful.clear()
         self._store.renew()
         self._back()
+
+
+def _as_lost(error: Exception) -> WorkloadError:
+    return error if isinstance(error, WorkloadError) else WorkloadError(raised(error))

@@ -69,7 +69,6 @@ class ToyEngine(ObservedEngine):
         self.embedder = Line()  # type: ignore[assignment]
         history.add(records, self.embedder.try_embed([r.text for r in records]))
         self.history = history
-        self.learn()
 
 
 class World:

@@ -131,7 +131,6 @@ class Served(Engine):
 
     def _open_history(self) -> None:
         self.history, self.embedder = HISTORY, SimpleNamespace(wait=lambda _: EMBEDDER)
-        self.learn()
 
     def take_inbox(self) -> None:
         """Nobody else hands anything over."""
