@@ -12,8 +12,9 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.engine import Engine
-from aios_eccos.errors import HistoryOwned
+from aios_eccos.errors import HistoryError, HistoryOwned
 from aios_eccos.history.ingest import hand_over
+from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
 from aios_eccos.values import Answer, Model, Query
 
@@ -91,3 +92,37 @@ def test_what_was_ingested_is_there_at_the_next_start(folder) -> None:
         assert engine.history.count() == 60
         settled = engine.dispatcher.submit(Query("What is 3 plus 4?"), answer).result(30)
     assert settled.answer.value == "small"
+
+
+def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("aios_eccos.engine.UPKEEP_S", 0.02)
+
+    class Fickle(Engine):
+        tried = 0
+
+        def _open_history(self) -> None:
+            self.history = MemoryHistory(dimension=2)
+
+        def take_inbox(self) -> None:
+            """Nobody hands anything over."""
+
+        def learn(self) -> None:
+            self.tried += 1
+            if self.tried < 4:
+                raise HistoryError("the store is busy")
+
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    engine = Fickle(Config(Location(None, None, tmp_path, "test"), settings, ()))
+    seen = []
+    with engine:
+        assert engine.wait_ready(10)
+        while engine.tried < 4:
+            seen.append(str(engine.history_error))
+            time.sleep(0.005)
+        end = time.monotonic() + 5
+        while engine.history_error is not None and time.monotonic() < end:
+            time.sleep(0.005)
+        assert engine.history_error is None
+        time.sleep(0.1)
+    assert "the store is busy" in seen
+    assert engine.tried == 4, "what is learnt is not learnt again"

@@ -128,7 +128,7 @@ def _run(plan: Plan, location: Location) -> Summary:
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), cost, TimeLeft())
     with _workload(location) as workload, Progress(*columns, console=stderr) as bar:
         if workload is not None:
-            bar.console.print("Keeping to the kernels' limits, with one slot left for agents.")
+            bar.console.print("Kernels' limits are kept, with a slot of each model left to agents.")
         task = bar.add_task("", total=None, spent=0.0)
         return run(
             plan,
@@ -144,7 +144,7 @@ def _run(plan: Plan, location: Location) -> Summary:
 
 @contextmanager
 def _workload(location: Location) -> Iterator[WorkloadStore | None]:
-    """What kernels with this configuration share; None where they share nothing, or none is on."""
+    """What kernels with this configuration share; None if nothing, or if nobody runs its Redis."""
     from ..locate import load_config
     from ..workload.connect import open_workload
 

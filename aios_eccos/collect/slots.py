@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,7 +24,9 @@ class Slots:
 
     def __init__(self, workload: WorkloadStore, stop: threading.Event) -> None:
         self._workload, self._stop = workload, stop
+        self._looking: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._changed = threading.Condition()
+        self._changes = 0
         workload.on_release(self._wake)
 
     @contextmanager
@@ -34,9 +37,12 @@ class Slots:
             WorkloadError: the store cannot be used.
         """
         lease, taken = Lease(uuid.uuid4().hex, model.slot), False
-        with self._changed:
-            while not self._stop.is_set() and not (taken := self._take(lease, model)):
-                self._changed.wait(LOOK_AGAIN_S)
+        while not self._stop.is_set():
+            seen = self._changes
+            if taken := self._take(lease, model):
+                break
+            with self._changed:
+                self._changed.wait_for(lambda: self._changes != seen, LOOK_AGAIN_S)
         try:
             yield taken
         finally:
@@ -44,13 +50,15 @@ class Slots:
                 self._workload.release([lease])
 
     def _take(self, lease: Lease, model: Model) -> bool:
-        """Take a slot, but never a model's last one of several: agents find that one free."""
+        """Take a slot, but not a model's last one of several: agents find that one free."""
         limits = {model.slot: model.limit}
-        load = self._workload.loads(limits)[model.slot]
-        if load.cooling_s or load.free <= (load.limit > 1):
-            return False
-        return self._workload.acquire([lease], limits)[0]
+        with self._looking[model.slot]:  # two that look at once would both take
+            load = self._workload.loads(limits)[model.slot]
+            if load.cooling_s or load.free <= (load.limit > 1):
+                return False
+            return self._workload.acquire([lease], limits)[0]
 
     def _wake(self) -> None:
         with self._changed:
+            self._changes += 1
             self._changed.notify_all()

@@ -56,7 +56,7 @@ def test_limits_hold_over_a_kernel_and_a_collection(config, servers, tmp_path):
             + ["--limit", "40", "--out", str(tmp_path / "out.jsonl"), "--json", "-"],
         )
         assert result.exit_code == 0, result.output
-        assert "Keeping to the kernels' limits" in result.stderr
+        assert "Kernels' limits are kept" in result.stderr
         assert json.loads(result.stdout)["complete"] == 40
         peaks = {name: stats.peak_in_flight for name, stats in servers.stats().items()}
         held = {name: 1 if name == model.name else 0 for name in ABILITY}
@@ -75,7 +75,7 @@ def test_no_redis_is_started_where_no_kernel_is(config, tmp_path):
         + ["--limit", "3", "--out", str(tmp_path / "out.jsonl")],
     )
     assert result.exit_code == 0, result.output
-    assert "kernels' limits" not in result.stderr
+    assert "Kernels' limits" not in result.stderr
     assert not (config.location.state_dir / "redis").exists()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 
 from aios_eccos.config import Settings
@@ -42,6 +45,27 @@ def test_it_leaves_where_that_pays() -> None:
 def test_it_can_be_switched_off_and_unknown_models_count_nothing() -> None:
     assert choice(NEAR, "b", affinity=False) == "a"
     assert choice(NEAR, "removed") == "a"
+
+
+def test_the_kernel_keeps_a_conversation_where_it_is(fresh: Any) -> None:
+    config = copy.deepcopy(fresh.config)
+    for entry, price in zip(config["llms"]["models"], (1.0e-6, 1.2e-6), strict=True):
+        entry |= {"strength": 0.7, "input_cost_per_token": price, "output_cost_per_token": price}
+    fresh.config = config
+    fresh.write_raw(config)
+    fresh.reload()
+    first = [{"role": "user", "content": "what is it? " * 2000}]
+    assert fresh.ask(first).response_message.startswith("small"), "the cheaper one"
+    answer = fresh.ask(first, llms=["large"]).response_message
+    assert answer.startswith("large")
+    turns = [{"role": "assistant", "content": answer}, {"role": "user", "content": "go on"}]
+    assert fresh.ask([*first, *turns]).response_message.startswith("large"), "it has read that"
+    other = [{"role": "user", "content": "what was it? " * 2000}, *turns]
+    assert fresh.ask(other).response_message.startswith("small"), "nobody has read this"
+    config["llms"]["router"]["eccos"]["session_affinity"] = False
+    fresh.write_raw(config)
+    fresh.reload()
+    assert fresh.ask([*first, *turns]).response_message.startswith("small")
 
 
 class Notes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from aios_eccos.config import parse_settings
-from aios_eccos.kernel import routes
+from aios_eccos.kernel import http, routes
 from aios_eccos.kernel.http import selection
 from aios_eccos.kernel.routes import refusal
 
@@ -98,3 +102,26 @@ def test_a_refused_request_is_told_what_is_missing(
     assert answer.status_code == status
     assert ("Bearer" in answer.headers.get("WWW-Authenticate", "")) is (status == 401)
     assert (serving.mode == "route") is (status == 200)
+
+
+def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http, "PRESENCE_S", 0.01)
+    dropped = threading.Event()
+
+    async def gone() -> bool:
+        return True
+
+    launch: Any = SimpleNamespace(
+        QueryRequest=object, execute_request=lambda agent, data: dropped.wait(5)
+    )
+    serving: Any = SimpleNamespace(leave=lambda caller: dropped.set())
+    body = SimpleNamespace(query_type="storage", query_data=None, agent_name="agent")
+
+    async def ask() -> object:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        query = http._query_handler(launch, serving)
+        return await query(body, SimpleNamespace(is_disconnected=gone))
+
+    assert asyncio.run(ask()) is True

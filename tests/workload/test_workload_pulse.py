@@ -1,0 +1,44 @@
+"""The heartbeat goes on whatever it meets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from workload_servers import until
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.pulse import Pulse
+
+
+class Odd:
+    """A store whose server is started with a damaged file the first time."""
+
+    def __init__(self) -> None:
+        self.revived = self.renewed = 0
+
+    def revive(self) -> None:
+        self.revived += 1
+        if self.revived == 1:
+            raise ValueError("invalid literal for int(): ''")
+
+    @contextmanager
+    def listen(self) -> Iterator[Any]:
+        yield lambda wait_s: False
+
+    def renew(self) -> None:
+        self.renewed += 1
+
+    def wake(self) -> None: ...
+
+
+def test_what_nobody_foresaw_is_told_and_tried_again() -> None:
+    store, told = Odd(), []
+    pulse = Pulse(store, period_s=0.05, lost=told.append, back=lambda: None)
+    pulse.start()
+    until(lambda: store.renewed > 1)
+    pulse.stop()
+    (error,) = told
+    assert isinstance(error, WorkloadError)
+    assert "ValueError" in str(error)
