@@ -42,7 +42,7 @@ class Slots:
             if taken := self._take(lease, model):
                 break
             with self._changed:
-                self._changed.wait_for(lambda: self._changes != seen, LOOK_AGAIN_S)
+                self._changed.wait_for(lambda seen=seen: self._changes != seen, LOOK_AGAIN_S)
         try:
             yield taken
         finally:
