@@ -41,8 +41,7 @@ class Slots:
             seen = self._changes
             if taken := self._take(lease, model):
                 break
-            with self._changed:
-                self._changed.wait_for(lambda seen=seen: self._changes != seen, LOOK_AGAIN_S)
+            self._wait(seen)
         try:
             yield taken
         finally:
@@ -57,6 +56,10 @@ class Slots:
             if load.cooling_s or load.free <= (load.limit > 1):
                 return False
             return self._workload.acquire([lease], limits)[0]
+
+    def _wait(self, seen: int) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._changes != seen, LOOK_AGAIN_S)
 
     def _wake(self) -> None:
         with self._changed:
