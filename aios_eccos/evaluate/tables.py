@@ -54,10 +54,7 @@ def _csv_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        from pyarrow import (  # type: ignore[import-not-found, unused-ignore]
-            ArrowException,
-            parquet,
-        )
+        from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise DataError("parquet needs `pip install pyarrow`", source=path.name) from error
     try:
