@@ -58,6 +58,8 @@ def headline(view: StatusView) -> list[str]:
     if edge is not None:
         flow += f", {edge.waiting} waiting, {edge.running} running here"
     lines.append(flow)
+    if not view.money:
+        lines.append("         no price is known: u is an output token x billions of parameters")
     lines += [window(w, view.money) for w in view.windows]
     lines += [alarm(a) for a in view.alarms] or ["floor    no verdicts yet, so not verified"]
     if edge is not None:

@@ -89,6 +89,14 @@ def test_help_names_every_command() -> None:
         assert f"/eccos {verb}" in HELP
 
 
+def test_status_says_what_costs_are_where_no_price_is_known(busy: World) -> None:
+    view = busy.desk.status()
+    assert "no price is known" not in render.status(view)
+    text = render.status(view.model_copy(update={"money": False}))
+    assert "u is an output token x billions of parameters" in text
+    assert fits(text)
+
+
 def test_status_says_what_matters(busy: World) -> None:
     text = answer(busy.desk, "status")
     for part in ("mode route", "floor 0.8", "7 calls, 1 failed", "promised", "realised", "e "):
