@@ -19,7 +19,7 @@ from .errors import ConfigError
 from .values import Ability, Model
 
 #: Calls in flight by backend where `concurrency` is not set: what their servers do by default.
-DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1}
+DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1, "hflocal": 1}
 OTHER_CONCURRENCY = 32
 #: Keys whose values are never shown: tokens, and URLs that may carry a password.
 MAY_HOLD_SECRETS = {"api_key", "http_token", "redis", "history"}

@@ -156,7 +156,7 @@ class Dispatcher:
     def drop(self, query_id: str) -> bool:
         """Forget a call that still waits (its client has gone). False if it runs or is over.
 
-        Its future is cancelled, or, after a failed attempt, ends with that.
+        Its future is cancelled, or, after a failed attempt, ends with `DROPPED`.
         """
         with self._changed:
             here = (c for c in [*self._arrived, *self._waiting] if c.query.id == query_id)

@@ -207,12 +207,13 @@ class Engine:
     @property
     def history_error(self) -> EccosError | None:
         """What keeps the history from being opened, filled or learnt from, if anything does."""
-        return next(iter(self._faults.values()), None)
+        return next(iter([*self._faults.values()]), None)
 
     # The upkeep thread.
 
     def _keep_up(self) -> None:
         learnt, at = None, time.monotonic()
+        again, pause = at, UPKEEP_S
         while True:
             if self.history is None:
                 # Another process may hold it for a moment, or the server comes back.
@@ -221,10 +222,14 @@ class Engine:
                 self._tend(self.take_inbox)
                 version = self.history.version
                 grown = version != learnt and time.monotonic() - at > RELEARN_S
-                if learnt is None or grown or self._stale.is_set():
+                due = learnt is None or grown or self._stale.is_set()
+                if due and time.monotonic() >= again:
                     self._stale.clear()
                     at = time.monotonic()
                     learnt = version if self._tend(self.learn) else None
+                    # Studying is dear: what fails is tried again ever later.
+                    pause = UPKEEP_S if learnt is not None else min(2 * pause, RELEARN_S)
+                    again = at + pause if learnt is None else at
             self._ready.set()
             if self.history is not None:
                 self._tend(self._tend_head)

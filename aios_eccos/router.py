@@ -194,15 +194,16 @@ class Router:
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
         """AIOS's own choice (the first allowed model), for when deciding itself has failed.
 
-        The next one where that has no slot, and those that the call has failed on at last.
-        Without a model where none is allowed, or none has a slot: then it waits.
+        Those that the call has failed on come last. The next one where that has no slot, if calls
+        may spill. Without a model where none is allowed, or none has a slot: then it waits.
         """
         self.failures += 1
         order = [n for n in query.allowed or () if n in self._by_name] or [*self._names]
         allowed = self._allowed(query)
         able = [name for name in order if allowed[self._names.index(name)]]
         chosen, lease = None, None
-        for name in sorted(able, key=lambda name: name in failed_on):
+        able.sort(key=lambda name: name in failed_on)
+        for name in able if self.spills else able[:1]:
             asked = Lease(query.id, self._by_name[name].slot)
             if self._workload.acquire([asked], self._limits)[0]:
                 chosen, lease = name, asked
@@ -216,7 +217,7 @@ class Router:
             free=nothing.astype(np.int64),
             slot_prices=nothing,
             status="fallback",
-            reason="no decision could be made; the first allowed model serves, as in AIOS",
+            reason="no decision could be made; the first allowed model with a slot serves",
             batch=1,
             decision_s=0.0,
             at=time.time(),

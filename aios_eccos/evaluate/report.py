@@ -290,7 +290,7 @@ def _with_error(value: Estimate, scale: float, form: str, plain: bool) -> str:
     text = form.format(value.mean * scale)
     if plain or not math.isfinite(value.error):
         return text
-    return f"{text}±{value.error * scale:.1g}"
+    return f"{text}±{float(f'{value.error * scale:.1g}'):g}"
 
 
 def _ratio(value: Estimate) -> str:

@@ -33,6 +33,8 @@ LAUNCHERS = ("__main__", "runtime.launch")
 PRESENCE_S = 0.5
 #: For what must not queue behind calls, which fill the loop's own threads when it matters most.
 BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
+#: One refresh at a time.
+REFRESHING = ThreadPoolExecutor(1, thread_name_prefix="eccos-refresh")
 
 
 def attach(scheduler: EccosScheduler) -> None:
@@ -200,11 +202,8 @@ def _select_handler(launch: LaunchModule) -> Callable[..., Any]:
 def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
     fastapi = importlib.import_module("fastapi")
 
-    one_at_a_time = threading.Lock()
-
     def refreshed() -> Any:
-        with one_at_a_time:
-            return asyncio.run(stock())
+        return asyncio.run(stock())
 
     async def refresh() -> Any:
         try:
@@ -216,7 +215,7 @@ def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
                 detail=f"Not refreshed, the configuration before stays in force: {error}",
             ) from error
         # AIOS's own refresh takes seconds and never awaits: it would stop every answer.
-        return await _beside(refreshed)
+        return await asyncio.get_running_loop().run_in_executor(REFRESHING, refreshed)
 
     return refresh
 

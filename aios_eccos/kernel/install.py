@@ -92,6 +92,8 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
     if note is None or note.created != created:
         _write(state / "config.yaml.before", raw)
     after = new.encode("utf-8")
+    # Where the operator changed the file since the first time, what was before holds no longer.
+    ours = note is None or _digest(raw) in (note.before, note.after)
     _write(
         state / "enabled.json",
         json.dumps(
@@ -102,11 +104,13 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
                     created=created if note is None else note.created,
                     strategy=edit.strategy_of(text) if note is None else note.strategy,
                     before=_digest(raw) if note is None else note.before,
-                    after=_digest(after),
+                    after=_digest(after) if ours else "",
                 )
             )
         ).encode(),
     )
+    # First, as it may fail; alone it does nothing.
+    hooked = _write_hook(hook, shipped.entry_point)
     if created:
         yield f"made {path} from config.yaml.example"
     if after != raw or created:
@@ -114,7 +118,7 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
         yield f"wrote strategy: eccos into {path} (as it was: {state / 'config.yaml.before'})"
     else:
         yield f"{path} has strategy: eccos already"
-    yield _write_hook(hook, shipped.entry_point)
+    yield hooked
     if unpriced:
         yield f"no price known for {', '.join(unpriced)}: fill in the commented lines below them"
     yield "restart the kernel as usual, e.g. `python -m runtime.launch`"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from aios_eccos.config import ModelEntry
@@ -47,13 +51,24 @@ def of_adapter(config: Config, adapter: EccosAdapter) -> Config:
 
 
 def open_engine(config: Config) -> Engine:
-    """The engine of this process, started; on local limits where its Redis refuses us."""
+    """The engine of this process, started.
+
+    On local limits where its Redis refuses us, in a temporary folder where it can have no other:
+    AIOS must start whatever there is.
+    """
     try:
         engine = ObservedEngine(config)
     except WorkloadError as error:
         log.error("limits hold in this kernel only: %s", error)
         settings = config.settings.model_copy(update={"redis": "memory"})
         engine = ObservedEngine(replace(config, settings=settings))
+    except OSError as error:
+        folder = Path(tempfile.mkdtemp(prefix="aios-eccos-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        log.error("the state folder cannot be used: %s; nothing is kept beyond this start", error)
+        settings = config.settings.model_copy(update={"redis": "memory"})
+        location = replace(config.location, state_dir=folder)
+        engine = ObservedEngine(replace(config, location=location, settings=settings))
     engine.start()
     return engine
 

@@ -50,7 +50,7 @@ def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
     yield _by_model("calls", "Settled calls that a model was asked for.", "calls", total)
     yield _by_model("call_failures", "Settled calls without an answer.", "failures", total)
     yield _by_model(
-        "spend_usd", "Dollars spent on answers (size units where no price is known).", "cost", total
+        "spend_usd", "Dollars spent (size units where no price is known).", "cost", total
     )
     yield _by_model("output_tokens", "Tokens answered.", "output_tokens", total)
     yield _by_model("explored_calls", "Calls given to a model by chance.", "explored", total)

@@ -65,7 +65,7 @@ def _saved(title: str, since: float | None, sums: Sums, name: str, money: bool) 
     def of(key: str) -> float:
         return sums.get(key, 0.0)
 
-    spent = of("cost")
+    spent = of("cost") - of("wasted")  # a baseline's requests would have failed as well
     others = [_errors(sums, model) for model in tally.names_of("metered", sums)]
     ahead = metrics.forecast_total(
         of(f"other_cost:{name}"), of(f"other_calls:{name}"), _errors(sums, name), others

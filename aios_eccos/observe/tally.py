@@ -56,7 +56,7 @@ def of_call(trace: Trace) -> dict[str, float]:
     if trace.cost_usd is not None:
         amounts |= _answered(trace, trace.cost_usd)
     for model, wasted in trace.wasted_usd.items():
-        for name in ("cost", f"cost:{model}"):
+        for name in ("cost", f"cost:{model}", "wasted"):
             amounts[name] = amounts.get(name, 0.0) + wasted
     return {name: amount for name, amount in amounts.items() if amount}
 

@@ -135,6 +135,9 @@ def litellm_prices(name: str, backend: str = "") -> ModelFacts | None:
     window = _number(row.get("max_input_tokens")) or _number(row.get("max_tokens"))
     has_flags = any(flag in row for flag in _ABILITY_FLAGS)
     abilities = frozenset(ability for flag, ability in _ABILITY_FLAGS.items() if row.get(flag))
+    if row.get("supports_response_schema") is not False:
+        # The table tells of schemas; most that it says nothing of can write JSON.
+        abilities |= {"json"}
     return ModelFacts(
         input_price=_number(row.get("input_cost_per_token")),
         output_price=_number(row.get("output_cost_per_token")),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from aios_eccos.config import parse_settings
 from aios_eccos.dispatch import Dispatcher
 from aios_eccos.kernel import serving as module
+from aios_eccos.kernel.opening import open_engine
 from aios_eccos.kernel.serving import ENDING, Serving, Ticket
+from aios_eccos.locate import Config, Location
 from aios_eccos.values import Query
 
 
@@ -143,3 +147,17 @@ def test_an_adapter_that_stays_retired_ends_the_call(serving: Serving) -> None:
     serving.adapter.retire()
     answer = serving._run(Ticket(Syscall(), Query(""), None, Query("")), "a", 5.0)
     assert answer.failure is ENDING
+
+
+def test_a_state_folder_that_cannot_be_made_does_not_keep_the_kernel_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for redis in ("memory", "embedded"):
+        location = Location(None, None, tmp_path / "file" / "state", "test")
+        settings = parse_settings({"redis": redis, "predictor": "retrieval"})
+        engine = open_engine(Config(location, settings, ()))
+        folder = engine.config.location.state_dir
+        engine.close()
+        assert folder.is_dir()
+    assert "the state folder cannot be used" in caplog.text

@@ -119,6 +119,35 @@ def test_both_are_idempotent_and_say_so(home: Path) -> None:
     assert listing(home) == before
 
 
+@pytest.mark.parametrize("created", [False, True])
+def test_what_was_changed_between_two_enables_survives_disable(home: Path, created: bool) -> None:
+    path = home / "aios/config/config.yaml"
+    if created:
+        path.with_name("config.yaml.example").write_bytes(path.read_bytes())
+        path.unlink()
+    install.enable(home)
+    path.write_text(path.read_text(encoding="utf-8") + "mine: 1\n", encoding="utf-8")
+    install.enable(home)
+    install.enable(home)
+    install.disable(home)
+    text = path.read_text(encoding="utf-8")
+    assert text.endswith("mine: 1\n")
+    assert "eccos" not in yaml.safe_load(text)["llms"]["router"]["strategy"]
+
+
+def test_a_hook_that_cannot_be_written_leaves_the_configuration_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> str:
+        raise KernelError("no right to write there")
+
+    before = listing(home)
+    monkeypatch.setattr(install, "_write_hook", refuse)
+    with pytest.raises(KernelError):
+        install.enable(home)
+    assert listing(home) == before
+
+
 def test_disable_ends_what_a_killed_kernel_left(home: Path) -> None:
     install.enable(home)
     left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

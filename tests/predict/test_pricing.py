@@ -84,7 +84,7 @@ def packaged(tmp_path, monkeypatch):
 def test_litellm_is_read_as_data(packaged):
     facts = litellm_prices("openai/gpt-x")
     assert (facts.input_price, facts.output_price, facts.context_window) == (1e-6, 2e-6, 8000)
-    assert facts.abilities == frozenset({"tools"})
+    assert facts.abilities == frozenset({"tools", "json"}), "of JSON the table says nothing"
     assert litellm_prices("nobody") is None
 
 
