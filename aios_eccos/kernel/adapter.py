@@ -229,9 +229,10 @@ class EccosAdapter(_Stock):
         return Answer(response, signals=seen)
 
     def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
-        broken = error if isinstance(error, answers.Broken) else answers.Broken(failure.reason)
         response = self.error_response(failure, name, error)
-        return Answer(response, *broken.usage, failure=failure, signals=broken.signals)
+        if isinstance(error, answers.Broken):
+            return Answer(response, *error.usage, failure=failure, signals=error.signals)
+        return Answer(response, failure=failure)
 
     def error_response(
         self, failure: Failure, name: str | None, error: Exception | None = None

@@ -11,7 +11,7 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import DataError
-from aios_eccos.observe import tally
+from aios_eccos.observe import savings, tally
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
@@ -119,6 +119,8 @@ def test_tokens_of_requests_without_an_answer_are_paid_for_too() -> None:
     sums, without = tally.of_call(trace), tally.of_call(replace(trace, wasted_usd={}))
     for name in ("cost", f"cost:{small}", "wasted"):
         assert sums[name] == pytest.approx(without.get(name, 0.0) + wasted)
+    ours = savings._saved("total", None, sums, large, money=True)
+    assert ours.cost_usd == pytest.approx(without["cost"]), "a baseline would have failed as well"
     # A call that failed for good is paid for as well.
     lost = replace(call, answer=Answer(failure=Failure("empty answer")))
     assert tally.of_call(trace_of(lost, PRICES))["cost"] == pytest.approx(wasted)
