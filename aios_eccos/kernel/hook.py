@@ -208,10 +208,11 @@ def _response_class(kind: str) -> Callable[..., Any]:
 
 
 def _patch_executor(module: Any) -> None:
-    from . import calls, terminal
+    from . import actions, calls, terminal
 
     stock = module.SyscallExecutor
     create, execute = stock.create_syscall, stock.execute_request
+    ask, store = stock.execute_llm_syscall, stock.execute_storage_syscall
 
     def create_syscall(self: Any, agent_name: str, query: Any) -> Any:
         syscall = create(self, agent_name, query)
@@ -222,10 +223,18 @@ def _patch_executor(module: Any) -> None:
 
     def execute_request(self: Any, agent_name: str, query: Any) -> Any:
         reply = terminal.answer(agent_name, query, module.LLMResponse)
-        return execute(self, agent_name, query) if reply is None else reply
+        return actions.perform(execute, self, agent_name, query) if reply is None else reply
+
+    def execute_llm_syscall(self: Any, agent_name: str, query: Any) -> Any:
+        return actions.ask(ask, self, agent_name, query)
+
+    def execute_storage_syscall(self: Any, agent_name: str, query: Any) -> Any:
+        return actions.store(store, self, agent_name, query)
 
     stock.create_syscall = create_syscall
     stock.execute_request = execute_request
+    stock.execute_llm_syscall = execute_llm_syscall
+    stock.execute_storage_syscall = execute_storage_syscall
 
 
 def _patch_tools(module: Any) -> None:

@@ -21,6 +21,7 @@ from aios_eccos import __version__
 from aios_eccos.errors import ConfigError
 
 from . import calls, hook, routes
+from .actions import StepFailed
 from .scheduler import EccosScheduler
 from .seams import LaunchModule
 from .serving import Serving
@@ -151,7 +152,8 @@ def _query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]
                     await _beside(serving.leave, caller)
             return work.result()
         except Exception as error:  # as AIOS's own handler: the agent gets the text
-            raise fastapi.HTTPException(status_code=500, detail=str(error)) from error
+            status = error.status_code if isinstance(error, StepFailed) else 500
+            raise fastapi.HTTPException(status_code=status, detail=str(error)) from error
 
     # FastAPI reads annotations; the body's class is only known here.
     query.__annotations__ = {"body": launch.QueryRequest, "request": fastapi.Request}

@@ -1,8 +1,8 @@
 """AIOS's scheduler, as a subclass: LLM calls go to `Serving`, the others get an end.
 
-Memory, storage and tool calls stay with AIOS's managers, one at a time for each kind as their
-locks expect, but each on a thread that can be left behind: one that never returns is settled with
-an error after `call_timeout_s`, and those behind it go on.
+Memory, storage and tool calls stay with AIOS's managers, each on threads that can be left behind:
+one that never returns is settled with an error `call_timeout_s` after it came, and those that came
+later do not wait for it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ log = logging.getLogger("aios_eccos.kernel.scheduler")
 
 #: Seconds that a superseded scheduler's threads get to notice; they look ten times a second.
 HANDOVER_S = 2.0
+#: How long a memory, storage or tool call waits for the one before it of its kind, seconds. AIOS's
+#: managers are used to one at a time, so quick ones still come so; a slow one keeps nobody longer.
+TURN_S = 0.25
 #: How often a memory, storage or tool call under way is checked for the process's end, seconds.
 LOOK_S = 0.25
 CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
@@ -49,6 +52,9 @@ class EccosScheduler(_Stock):
     eccos_tool_servers: ClassVar[ToolServers] = ToolServers()
     _current: ClassVar[EccosScheduler | None] = None
     _switch: ClassVar[threading.Lock] = threading.Lock()
+    _turns: ClassVar[dict[str, threading.Lock]] = {
+        kind: threading.Lock() for kind in ("Memory", "Storage", "Tool")
+    }
 
     def __init__(self, *args: Any, time_slice: float | None = None, **kwargs: Any) -> None:
         # time_slice is the round-robin scheduler's; calls are not interrupted here.
@@ -125,13 +131,36 @@ class EccosScheduler(_Stock):
 
     def _execute_syscall(
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
-    ) -> Any:
-        """Run a memory, storage or tool call with an end, whatever the manager does."""
+    ) -> None:
+        """Run a memory, storage or tool call beside the others, with an end whatever it does."""
         if not self._open() or self.eccos_serving.engine is None:
             closed = CLEANED if self.eccos_serving.engine is not None else ENDING
-            return settle(syscall, self._error(syscall_type, closed.reason, 503))
+            settle(syscall, self._error(syscall_type, closed.reason, 503))
+            return
+        try:
+            threading.Thread(
+                target=self._attend,
+                args=(syscall, executor, syscall_type),
+                name=f"eccos-{syscall_type}",
+                daemon=True,
+            ).start()
+        except RuntimeError as error:  # the process may have no more threads
+            log.error("a %s call could not be taken up: %s", syscall_type, error)
+            settle(syscall, self._error(syscall_type, f"{syscall_type} error: no thread", 503))
+
+    def _attend(
+        self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
+    ) -> None:
+        """Start a call when it is its turn, and settle it when its time is over."""
+        config = self.eccos_serving.config
+        limit_s = config.settings.call_timeout_s if config is not None else math.inf
+        until = time.monotonic() + limit_s
         over = threading.Event()
         once = threading.Lock()
+
+        def end(response: Any) -> None:
+            if once.acquire(blocking=False):
+                settle(syscall, response)
 
         def work() -> None:
             try:
@@ -140,26 +169,31 @@ class EccosScheduler(_Stock):
                 log.warning("a %s call failed: %s", syscall_type, type(error).__name__)
                 text = f"{syscall_type} error: {type(error).__name__}: {error}"
                 response = self._error(syscall_type, text, 500)
-            if once.acquire(blocking=False):
-                settle(syscall, response)
+            end(response)
             over.set()
 
-        syscall.set_status("executing")
-        syscall.set_start_time(time.time())
-        threading.Thread(target=work, name=f"eccos-{syscall_type}", daemon=True).start()
-        config = self.eccos_serving.config
-        limit_s = config.settings.call_timeout_s if config is not None else math.inf
-        until = time.monotonic() + limit_s
-        while not over.wait(min(LOOK_S, limit_s)):
+        turn = self._turns[syscall_type]
+        mine = turn.acquire(timeout=min(TURN_S, limit_s))
+        try:
+            syscall.set_status("executing")
+            syscall.set_start_time(time.time())
+            threading.Thread(target=work, name=f"eccos-{syscall_type}", daemon=True).start()
+            over.wait(min(TURN_S, limit_s))
+        except RuntimeError as error:
+            log.error("a %s call could not be started: %s", syscall_type, error)
+            end(self._error(syscall_type, f"{syscall_type} error: no thread", 503))
+            return
+        finally:
+            if mine:
+                turn.release()
+        while not over.wait(min(LOOK_S, max(until - time.monotonic(), 0.0))):
             ends = min(until, self.eccos_serving.ends_at)
-            if time.monotonic() >= ends and once.acquire(blocking=False):
+            if time.monotonic() >= ends:
                 reason, status = ("timeout", 504) if ends == until else (ENDING.reason, 503)
                 log.warning("a %s call was given up: %s", syscall_type, reason)
-                settle(
-                    syscall, self._error(syscall_type, f"{syscall_type} error: {reason}", status)
-                )
-                break
-        return None
+                text = f"{syscall_type} error: {reason}"
+                end(self._error(syscall_type, text, status))
+                return
 
     def _open(self) -> bool:
         """Whether calls are served: by this scheduler, or by the one that has taken over."""

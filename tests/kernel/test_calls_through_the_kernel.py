@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.observe.trace import of_fields
@@ -138,6 +139,68 @@ def test_what_answers_show_of_themselves_is_kept(fresh: Any) -> None:
         (tried,) = of_fields(identity, flat).tries
         assert tried.model == "small"
         assert {name: getattr(tried.signals, name) for name in wanted} == wanted, text
+
+
+class Loaded:
+    """A tool, in the place of one from the hub."""
+
+    def run(self, params: Any) -> str:
+        return f"added {params['a']}"
+
+
+def test_call_tool_runs_the_tool_that_the_model_calls(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = fresh.scheduler.tool_manager
+    monkeypatch.setattr(tools, "load_tool_instance", lambda name: Loaded(), raising=False)
+    response = fresh.ask(
+        '[[tool demo__add {"a": 1}]]', llms=["small"], tools=TOOLS, action_type="call_tool"
+    )
+    assert response.response_message == "added 1"
+    response = fresh.ask("[[say no]]", llms=["small"], tools=TOOLS, action_type="call_tool")
+    assert "No tool was called" in response.response_message
+
+
+def test_a_model_that_fails_under_call_tool_is_the_agents_error(fresh: Any) -> None:
+    response = fresh.ask("[[status 400]]", llms=["small"], tools=TOOLS, action_type="call_tool")
+    assert response.status_code == 400
+    assert "LLM error with model 'small': 400" in response.error
+
+
+def test_a_model_that_fails_under_operate_file_is_the_agents_error(fresh: Any) -> None:
+    with pytest.raises(StepFailed, match="LLM error with model 'small': empty answer") as failed:
+        fresh.ask("[[null]]", llms=["small"], action_type="operate_file")
+    assert failed.value.status_code == 502
+
+
+class Storing:
+    """A storage manager after whose operation the model is ill."""
+
+    def __init__(self, stubs: Any) -> None:
+        self.stubs = stubs
+
+    def address_request(self, syscall: Any) -> Any:
+        from cerebrum.storage.apis import StorageResponse
+
+        self.stubs.faults("small", {"status 400": 1.0})
+        return StorageResponse(response_message="notes.txt was made", finished=True)
+
+
+def test_a_summary_that_fails_does_not_hide_what_was_done(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh.scheduler, "storage_manager", Storing(fresh.stubs))
+    with pytest.raises(StepFailed, match=r"model 'small': 400.*done before: notes.txt was made"):
+        fresh.ask(FILE, llms=["small"], action_type="operate_file")
+
+
+FILE = '[[first tool create_file {"file_path": "notes.txt"}]]'
+
+
+def test_every_step_of_an_action_is_served_by_the_model_that_the_agent_named(fresh: Any) -> None:
+    summary = fresh.ask(FILE, llms=["small"], action_type="operate_file")
+    assert summary.startswith("small: ")
+    assert fresh.stubs.stats("large")["requests"] == 0
 
 
 def test_a_malformed_tool_is_the_agents_own_error(fresh: Any) -> None:
@@ -283,6 +346,32 @@ class Failing:
         raise RuntimeError("the disk is full")
 
 
+class Hung:
+    """A manager that never answers the agent `bad`."""
+
+    def __init__(self) -> None:
+        self.release = threading.Event()
+
+    def address_request(self, syscall: Any) -> Any:
+        if syscall.agent_name == "bad":
+            self.release.wait(20)
+        return "served"
+
+
+class Together:
+    """A manager that counts how many calls are in it at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def address_request(self, syscall: Any) -> Any:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        self.now -= 1
+        return "served"
+
+
 @pytest.mark.parametrize("kind", ["memory", "storage", "tool"])
 def test_a_failing_manager_answers_with_an_error(
     fresh: Any, monkeypatch: pytest.MonkeyPatch, kind: str
@@ -292,22 +381,36 @@ def test_a_failing_manager_answers_with_an_error(
     assert "the disk is full" in response.error
 
 
-def test_an_operation_that_never_returns_is_given_up_and_those_behind_it_go_on(
+def test_operations_that_never_return_are_given_up_together_and_keep_no_other_waiting(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh.refresh(call_timeout_s=0.4)
-    release = threading.Event()
-    monkeypatch.setattr(fresh.scheduler, "storage_manager", Failing(release))
+    fresh.refresh(call_timeout_s=1.0)
+    hung = Hung()
+    monkeypatch.setattr(fresh.scheduler, "storage_manager", hung)
+    bad = [fresh.spawn(lambda: fresh.execute(other_query("storage"), "bad")) for _ in range(5)]
+    time.sleep(0.1)
     begun = time.monotonic()
-    first, first_got = fresh.spawn(lambda: fresh.execute(other_query("storage")))
-    time.sleep(0.05)
-    second, second_got = fresh.spawn(lambda: fresh.execute(other_query("storage")))
-    first.join(5)
-    release.set()
-    second.join(5)
-    assert "timeout" in first_got[0][1].error
-    assert second_got
-    assert time.monotonic() - begun < 4
+    good = fresh.execute(other_query("storage"), "good")
+    assert time.monotonic() - begun < 0.7
+    assert good == "served"
+    for thread, got in bad:
+        thread.join(5)
+        seconds, response = got[0]
+        assert "timeout" in response.error
+        assert 0.9 < seconds < 1.5, "the time runs from the call's arrival"
+    hung.release.set()
+
+
+def test_quick_operations_of_a_kind_come_one_at_a_time(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together = Together()
+    monkeypatch.setattr(fresh.scheduler, "memory_manager", together)
+    calls = [fresh.spawn(lambda: fresh.execute(other_query("memory"))) for _ in range(6)]
+    for thread, got in calls:
+        thread.join(5)
+        assert got[0][1] == "served"
+    assert together.most == 1
 
 
 def test_an_operation_that_never_returns_does_not_keep_the_process_from_ending(

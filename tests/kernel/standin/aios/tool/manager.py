@@ -2,6 +2,8 @@ import subprocess
 import sys
 from typing import Any
 
+from cerebrum.tool.apis import ToolResponse
+
 
 class ToolManager:
     def __init__(self) -> None:
@@ -14,7 +16,12 @@ class ToolManager:
         self.mcp_server_process = subprocess.Popen([sys.executable, "-I", "-S", "-c", script])
 
     def address_request(self, syscall: Any) -> Any:
-        return syscall.query
+        (call,) = syscall.query.tool_calls
+        found = self.load_tool_instance(call["name"]).run(params=call["parameters"])
+        return ToolResponse(response_message=found, finished=True)
+
+    def load_tool_instance(self, name: str) -> Any:
+        raise NotImplementedError
 
     def cleanup(self) -> None:
         server, self.mcp_server_process = self.mcp_server_process, None
