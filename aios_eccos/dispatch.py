@@ -405,8 +405,9 @@ class Dispatcher:
         self._slots_freed()
 
     def _rest(self, router: Routes, model: str, failure: Failure) -> None:
-        """Let the model rest if its server says that it is busy or ill."""
-        if not (failure.retryable and failure.rests and failure.status_code in RESTING):
+        """Let the model rest if its server says that it is busy, ill or not for us."""
+        ill = failure.retryable and failure.status_code in RESTING
+        if not (failure.rests and (ill or failure.elsewhere)):
             return
         try:
             router.rest(model, failure.retry_after_s)
@@ -415,13 +416,15 @@ class Dispatcher:
 
     def _again(self, call: Call, model: str, failure: Failure | None) -> bool:
         """Whether to try once more: on another model once, or on the only one up to twice."""
-        if failure is None or not failure.retryable or self._stopping:
+        if failure is None or self._stopping:
+            return False
+        if not (failure.retryable or failure.elsewhere):
             return False
         call.failed_on.add(model)
         pinned = call.usable() == [model]
         if not pinned:
             return call.attempts < 2
-        if call.attempts > len(PINNED_BACKOFF_S):
+        if failure.elsewhere or call.attempts > len(PINNED_BACKOFF_S):
             return False
         pause = failure.retry_after_s
         if pause is None:

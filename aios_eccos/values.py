@@ -316,6 +316,8 @@ class Failure:
         retry_after_s: the server's Retry-After, if it sent one.
         rests: False where it is not for the server to recover: a fault of the code that asked, or
             an answer that arrived and cannot be used. Another try then need not wait.
+        elsewhere: not retryable, but another model may be tried: this one's server refuses the
+            operator's key, credit or model name.
     """
 
     reason: str
@@ -323,6 +325,7 @@ class Failure:
     retryable: bool = True
     retry_after_s: float | None = None
     rests: bool = True
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

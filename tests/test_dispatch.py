@@ -280,6 +280,19 @@ def test_a_client_error_is_never_retried() -> None:
     assert router.resting == set()
 
 
+REFUSED = Failure("401", 401, retryable=False, elsewhere=True)
+
+
+def test_a_model_that_refuses_us_rests_and_another_serves() -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=REFUSED)).result(5)
+        pinned = dispatcher.submit(Query("", allowed=("a",)), failing_on("a", failure=REFUSED))
+    assert (settled.answer.value, settled.attempts) == ("b", 2)
+    assert router.resting == {"a"}
+    assert pinned.result(5).attempts == 1, "its answer would be the same"
+
+
 def test_a_pinned_call_is_retried_on_its_model_after_what_the_server_asks() -> None:
     router = FewSlots({"a": 1, "b": 1})
     times: list[float] = []

@@ -229,6 +229,7 @@ class EccosAdapter(_Stock):
         return Answer(response, signals=seen)
 
     def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
+        log.warning("a request to model %s failed: %s", name, failure.reason)
         response = self.error_response(failure, name, error)
         if isinstance(error, answers.Broken):
             return Answer(response, *error.usage, failure=failure, signals=error.signals)

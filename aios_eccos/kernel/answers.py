@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -22,6 +22,12 @@ QUOTE = 300
 RETRY_AFTER_MOST_S = 120.0
 #: Statuses whose text may name the key.
 _SECRET = (401, 403)
+#: A server refuses the operator's key, credit or model name; another model may well answer.
+_OURS = (401, 402, 403, 404)
+#: Exceptions of connections that broke off.
+_BROKEN_OFF = ("RemoteProtocolError", "ReadError", "WriteError")
+#: How many exceptions are looked through, each raised from the next.
+MOST_WRAPPED = 12
 NOTHING_SEEN = Signals()
 
 #: Input and output tokens.
@@ -142,22 +148,42 @@ def _tool_call(call: Any, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def failure_of(error: Exception) -> Failure:
-    """A client's exception as a `Failure`: by its HTTP status, else by its class's name."""
+    """A client's exception as a `Failure`: by its HTTP status, else by its class's name.
+
+    LiteLLM makes a status 500 of whatever happened; what it wrapped tells more, unless that is a
+    server's answer.
+    """
     if isinstance(error, Broken):
         return Failure(error.reason, 502, error.retryable, rests=False)
-    kind = type(error).__name__
-    if "Timeout" in kind:
-        return Failure("timeout", 504)
+    kinds = [type(wrapped).__name__ for wrapped in _wrapped(error)]
+    if "HTTPStatusError" not in kinds:
+        if any("Timeout" in kind for kind in kinds):
+            return Failure("timeout", 504)
+        if any("Connect" in kind or kind in _BROKEN_OFF for kind in kinds):
+            return Failure("no connection", 503)
+        if "JSONDecode" in kinds[-1] or "Validation" in kinds[0]:
+            return Failure("invalid answer", 502, rests=False)
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    if "Connection" in kind or kind == "RemoteProtocolError":
-        return Failure("no connection", 503)
-    if isinstance(status, int) and 400 <= status < 600:
-        retryable = status in (408, 409, 425, 429) or status >= 500
-        return Failure(str(status), status, retryable, _retry_after(response))
-    if "JSONDecode" in kind or "Validation" in kind:
-        return Failure("invalid answer", 502, rests=False)
-    return Failure(kind, 500, rests=False)
+    if not isinstance(status, int) or not 400 <= status < 600:
+        return Failure(kinds[0], 500, rests=False)
+    retryable = status in (408, 409, 425, 429) or status >= 500
+    return Failure(
+        str(status),
+        status,
+        retryable,
+        _retry_after(response),
+        elsewhere=status in _OURS,
+    )
+
+
+def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
+    """The exception and those that it was raised from, outermost first."""
+    for _ in range(MOST_WRAPPED):
+        if error is None:
+            return
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def explain(failure: Failure, model: str | None, error: Exception | None = None) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -231,12 +234,60 @@ def test_a_failing_server_costs_one_request_on_each_of_two_models(
         assert fresh.stubs.stats(model)["requests"] == 1
 
 
-@pytest.mark.parametrize("directive", ["null", "empty", "badjson", "close", "status 503"])
+@pytest.mark.parametrize(
+    "directive", ["null", "empty", "badjson", "close", "status 503", "status 401"]
+)
 def test_a_failed_call_is_answered_by_another_model(fresh: Any, directive: str) -> None:
     fresh.stubs.faults("large", {directive: 1.0})
     response = fresh.ask()
     assert response.status_code == 200
     assert response.response_message.startswith("small: ")
+
+
+def _litellm(fresh: Any) -> Any:
+    """In LiteLLM's place where AIOS is not installed: it asks thrice unless told otherwise."""
+
+    def completion(
+        model: str, api_base: str, num_retries: int, max_retries: int, **asked: Any
+    ) -> Any:
+        client = type(fresh.serving.adapter.llms[1])(base_url=api_base, api_key="x")
+        for _ in range(2 * max(num_retries, max_retries)):
+            client.chat.completions.create(model=model, **asked)
+        return client.chat.completions.create(model=model.split("/")[1], **asked)
+
+    return SimpleNamespace(completion=completion)
+
+
+@pytest.fixture
+def hosted(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The kernel, whose model `small` is asked through LiteLLM."""
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    llms = fresh.serving.adapter.llms
+    monkeypatch.setattr(fresh.serving.adapter, "llms", ["openai/small", *llms[1:]])
+    if importlib.util.find_spec("litellm") is None:
+        monkeypatch.setitem(sys.modules, "litellm", _litellm(fresh))
+    return fresh
+
+
+def test_hosted_models_are_asked_through_litellm(hosted: Any) -> None:
+    response = hosted.ask("hello", llms=["small"], temperature=0.25, max_new_tokens=77)
+    assert response.response_message == "small: hello"
+    (body,) = hosted.stubs.requests("small")
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("small", 0.25, 77)
+
+
+@pytest.mark.parametrize(
+    ("directive", "status"),
+    [("[[close]]", 503), ("[[badjson]]", 502), ("[[status 500]]", 500), ("[[null]]", 502)],
+)
+def test_litellm_repeats_nothing_on_its_own_and_says_what_happened(
+    hosted: Any, directive: str, status: int
+) -> None:
+    adapter = hosted.serving.adapter
+    syscall = SimpleNamespace(query=hosted.query(directive))
+    answer = adapter.ask("small", syscall, 5.0)
+    assert answer.failure.status_code == status
+    assert hosted.stubs.stats("small")["requests"] == 1
 
 
 def test_a_pinned_call_is_repeated_on_its_model(fresh: Any) -> None:
@@ -427,8 +478,6 @@ def test_an_operation_that_never_returns_does_not_keep_the_process_from_ending(
 
 
 def other_query(kind: str) -> Any:
-    import importlib
-
     module = importlib.import_module(f"cerebrum.{kind}.apis")
     fields: dict[str, Any] = {
         "memory": {"operation_type": "get_memory", "params": {"memory_id": "x"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -225,6 +226,40 @@ def test_what_clients_raise_has_a_true_status(
 ) -> None:
     failure = answers.failure_of(error)
     assert (failure.status_code, failure.retryable) == (status, retryable)
+
+
+def raised_from(*errors: Exception) -> Exception:
+    """The first, as if each had been raised while the next was handled."""
+    for outer, inner in itertools.pairwise(errors):
+        outer.__context__ = inner
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "status", "rests"),
+    [
+        ((named("APIConnectionError"), named("RemoteProtocolError")), 503, True),
+        ((Status(500), named("RemoteProtocolError")), 503, True),
+        ((Status(500), named("APIConnectionError"), named("ConnectError")), 503, True),
+        ((Status(500), named("Exception"), named("JSONDecodeError")), 502, False),
+        ((Status(500), named("APITimeoutError"), named("ReadTimeout")), 504, True),
+        ((Status(500), named("HTTPStatusError")), 500, True),
+    ],
+)
+def test_what_litellm_wraps_into_a_status_of_its_own_is_told(
+    wrapped: tuple[Exception, ...], status: int, rests: bool
+) -> None:
+    failure = answers.failure_of(raised_from(Status(500), *wrapped))
+    assert (failure.status_code, failure.rests, failure.retryable) == (status, rests, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "elsewhere"), [(400, False), (401, True), (404, True), (422, False), (429, False)]
+)
+def test_what_a_server_has_against_the_operator_another_may_serve(
+    status: int, elsewhere: bool
+) -> None:
+    assert answers.failure_of(Status(status)).elsewhere is elsewhere
 
 
 def test_retry_after_in_seconds_is_kept() -> None:
