@@ -55,6 +55,11 @@ def config_path() -> str:
     return str(_manager().config_path)
 
 
+def aios_home() -> Path:
+    """AIOS's checkout."""
+    return Path(config_path()).resolve().parents[2]
+
+
 def _router_config() -> dict[str, Any]:
     return _manager().get_router_config() or {}
 
@@ -69,7 +74,7 @@ def own_router(llm_configs: list[Any]) -> Any:
     router = _router_config()
     strategy = router.get("strategy")
     if strategy == STRATEGY:
-        strategy = strategy_before(Path(config_path()).resolve().parents[2])
+        strategy = strategy_before(aios_home())
     if strategy != "smart":
         return None
     routing = importlib.import_module("aios.llm_core.routing")
@@ -127,10 +132,8 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Any:
     from aios_eccos.config import parse_config
     from aios_eccos.locate import Config, Location, state_dir_of
 
-    manager = _manager()
-    path = Path(manager.config_path).resolve()
-    home = path.parents[2]
-    models = manager.get_llms_config().get("models") if llm_configs is None else llm_configs
+    home, path = aios_home(), Path(config_path()).resolve()
+    models = _manager().get_llms_config().get("models") if llm_configs is None else llm_configs
     settings, entries = parse_config(_router_config().get("eccos"), models)
     location = Location(home, path, state_dir_of(home), "the running kernel")
     return Config(location, settings, entries, STRATEGY)
@@ -192,7 +195,9 @@ def scheduler_class(fifo: Any, stock: Any) -> Any:
         current = EccosScheduler.current()
         if current is not None:
             current.retire(None)
-        return stock(*args, **kwargs)
+        own = stock(*args, **kwargs)
+        EccosScheduler.eccos_own.append(own)
+        return own
 
     return type(
         "EccosAIOSScheduler",
@@ -251,8 +256,7 @@ def _patch_tools(module: Any) -> None:
         if server is None or not wanted():
             return
         try:
-            home = Path(config_path()).resolve().parents[2]
-            EccosScheduler.eccos_tool_servers.add(state_dir_of(home), server)
+            EccosScheduler.eccos_tool_servers.add(state_dir_of(aios_home()), server)
         except OSError as error:  # then a kill leaves it running, no more
             log.warning("AIOS's tool server could not be noted: %s", error)
 

@@ -13,14 +13,15 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from aios_eccos import __version__
 from aios_eccos.errors import ConfigError
+from aios_eccos.locate import state_dir_of
 
-from . import calls, hook, routes
+from . import calls, hook, routes, workers
 from .actions import StepFailed
 from .scheduler import EccosScheduler
 from .seams import LaunchModule
@@ -77,10 +78,18 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         threads = config.settings.http_threads if config is not None else 256
         pool = ThreadPoolExecutor(threads, thread_name_prefix="eccos-http")
         asyncio.get_running_loop().set_default_executor(pool)
-        exchange(launch, serving)
+        word = workers.Word(state_dir_of(hook.aios_home()))
+        refresh = _off_the_loop(launch.refresh_configuration)
+        exchange(launch, serving, refresh, word)
         end_with_signals(serving)
+
+        async def told(kind: str, value: str) -> None:
+            await (refresh() if kind == "refresh" else _beside(routes.switch, serving, value))
+
+        listening = asyncio.create_task(workers.listen(word, told))
         async with inner(app) as state:
             yield state
+        listening.cancel()
         await _beside(shut_down, launch, serving)
 
     return lifespan
@@ -114,21 +123,30 @@ def end_with_signals(serving: Serving) -> None:
         signal.signal(number, ended)
 
 
-def exchange(launch: LaunchModule, serving: Serving) -> None:
-    """Put our handlers in the place of AIOS's, and add our own routes."""
+def exchange(
+    launch: LaunchModule,
+    serving: Serving,
+    refresh: Callable[[], Awaitable[Any]],
+    word: workers.Word,
+) -> None:
+    """Put our handlers in the place of AIOS's, and add our own routes.
+
+    Args:
+        refresh: AIOS's own, beside the event loop.
+        word: how other workers hear of a refresh.
+    """
     router = launch.app.router
-    stock_refresh = launch.refresh_configuration
-    refresh = _refresh_handler(stock_refresh)
+    checked = _refresh_handler(refresh, word)
     # AIOS's own /core/config/update calls the function by its name in the module.
-    launch.refresh_configuration = refresh
+    launch.refresh_configuration = checked
     for path, endpoint in (
         ("/query", _query_handler(launch, serving)),
-        ("/core/refresh", refresh),
+        ("/core/refresh", checked),
         ("/user/select/llms", _select_handler(launch)),
     ):
         router.routes[:] = [r for r in router.routes if getattr(r, "path", None) != path]
         launch.app.add_api_route(path, endpoint, methods=["POST"])
-    routes.add(launch.app, serving)
+    routes.add(launch.app, serving, word)
 
 
 def _query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]:
@@ -201,13 +219,22 @@ def _select_handler(launch: LaunchModule) -> Callable[..., Any]:
     return select
 
 
-def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
-    fastapi = importlib.import_module("fastapi")
-
-    def refreshed() -> Any:
-        return asyncio.run(stock())
+def _off_the_loop(stock: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
+    """AIOS's refresh takes seconds and never awaits: it would stop every answer."""
 
     async def refresh() -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(REFRESHING, lambda: asyncio.run(stock()))
+
+    return refresh
+
+
+def _refresh_handler(
+    refresh: Callable[[], Awaitable[Any]], word: workers.Word
+) -> Callable[[], Awaitable[Any]]:
+    fastapi = importlib.import_module("fastapi")
+
+    async def checked() -> Any:
         try:
             await _beside(check_file)
         except ConfigError as error:
@@ -216,10 +243,11 @@ def _refresh_handler(stock: Callable[[], Any]) -> Callable[[], Any]:
                 status_code=422,
                 detail=f"Not refreshed, the configuration before stays in force: {error}",
             ) from error
-        # AIOS's own refresh takes seconds and never awaits: it would stop every answer.
-        return await asyncio.get_running_loop().run_in_executor(REFRESHING, refreshed)
+        answer = await refresh()
+        word.leave("refresh")
+        return answer
 
-    return refresh
+    return checked
 
 
 def check_file() -> None:

@@ -17,12 +17,17 @@ from aios_eccos.observe.prometheus import CONTENT_TYPE
 
 from .serving import Serving
 from .status import desk, kernel_status
+from .workers import Word
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
 
 
-def add(app: Any, serving: Serving) -> None:
-    """Add the routes under /eccos/."""
+def add(app: Any, serving: Serving, word: Word) -> None:
+    """Add the routes under /eccos/.
+
+    Args:
+        word: how other workers hear of a change of mode.
+    """
     fastapi = importlib.import_module("fastapi")
 
     def guard(request: Any) -> None:
@@ -52,9 +57,8 @@ def add(app: Any, serving: Serving) -> None:
             raise fastapi.HTTPException(
                 status_code=422, detail="mode: allowed are route and observe"
             )
-        serving.mode = wanted
-        if isinstance(serving.engine, ObservedEngine):
-            serving.engine.set_mode(wanted)
+        switch(serving, wanted)
+        word.leave("mode", wanted)
         return {"mode": wanted}
 
     guarded = [fastapi.Depends(guard)]
@@ -62,6 +66,13 @@ def add(app: Any, serving: Serving) -> None:
     app.add_api_route("/eccos/kernel", kernel, methods=["GET"], dependencies=guarded)
     app.add_api_route("/eccos/mode", mode, methods=["POST"], dependencies=guarded)
     _add_observe(app, serving, fastapi, guarded)
+
+
+def switch(serving: Serving, mode: str) -> None:
+    """Set the mode, `route` or `observe`, in this process."""
+    serving.mode = mode
+    if isinstance(serving.engine, ObservedEngine):
+        serving.engine.set_mode(mode)
 
 
 def _add_observe(app: Any, serving: Serving, fastapi: Any, guarded: list[Any]) -> None:

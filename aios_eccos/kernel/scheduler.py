@@ -50,6 +50,8 @@ class EccosScheduler(_Stock):
     #: Cerebrum's response classes by the kernel's own word for the kind of call.
     eccos_responses: ClassVar[dict[str, Callable[..., Any]]]
     eccos_tool_servers: ClassVar[ToolServers] = ToolServers()
+    #: AIOS's own schedulers, made while another strategy was in force; filled by `hook`.
+    eccos_own: ClassVar[list[Any]] = []
     _current: ClassVar[EccosScheduler | None] = None
     _switch: ClassVar[threading.Lock] = threading.Lock()
     _turns: ClassVar[dict[str, threading.Lock]] = {
@@ -75,6 +77,13 @@ class EccosScheduler(_Stock):
             before, EccosScheduler._current = EccosScheduler._current, self
         if before is not None:
             before.retire(self)
+        while self.eccos_own:
+            # AIOS leaves it on the queues, where it would take every other call.
+            own = self.eccos_own.pop()
+            own.active = False
+            # It sleeps a second before it looks at that, then takes whatever waits.
+            own.get_llm_syscall = _nothing
+            threading.Thread(target=_clean, args=(own, self), daemon=True).start()
         type(self).eccos_tool_servers.keep(getattr(self.tool_manager, "mcp_server_process", None))
         for work in (
             self.process_llm_requests,
@@ -99,19 +108,7 @@ class EccosScheduler(_Stock):
         for thread in self.processing_threads.values():
             thread.join(max(end - time.monotonic(), 0.0))
         self.processing_threads.clear()
-        threading.Thread(target=self._clean, args=(successor,), daemon=True).start()
-
-    def _clean(self, successor: EccosScheduler | None) -> None:
-        """End what AIOS leaves running at every refresh: its tool server, its folder's watcher."""
-        tools, files = self.tool_manager, self.storage_manager
-        watcher = getattr(getattr(files, "filesystem", None), "observer", None)
-        try:
-            if tools is not getattr(successor, "tool_manager", None):
-                tools.cleanup()
-            if watcher is not None and files is not getattr(successor, "storage_manager", None):
-                watcher.stop()
-        except Exception as error:  # noqa: BLE001 - AIOS's; a failure leaves a process
-            log.error("what AIOS had before the refresh was not cleaned up: %s", raised(error))
+        threading.Thread(target=_clean, args=(self, successor), daemon=True).start()
 
     def process_llm_requests(self) -> None:
         """Hand every LLM call to `Serving` as it comes."""
@@ -204,3 +201,21 @@ class EccosScheduler(_Stock):
         # Each response class of the SDK takes what it knows of these and ignores the rest.
         make = self.eccos_responses[syscall_type]
         return make(error=text, finished=True, success=False, status_code=status)
+
+
+def _nothing() -> Any:
+    """In the place of a queue's getter: nothing waits."""
+    raise Empty
+
+
+def _clean(before: Any, successor: Any) -> None:
+    """End what AIOS leaves running at every refresh: its tool server, its folder's watcher."""
+    tools, files = before.tool_manager, before.storage_manager
+    watcher = getattr(getattr(files, "filesystem", None), "observer", None)
+    try:
+        if tools is not getattr(successor, "tool_manager", None):
+            tools.cleanup()
+        if watcher is not None and files is not getattr(successor, "storage_manager", None):
+            watcher.stop()
+    except Exception as error:  # noqa: BLE001 - AIOS's; a failure leaves a process
+        log.error("what AIOS had before the refresh was not cleaned up: %s", raised(error))

@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -541,6 +542,32 @@ def test_a_refresh_that_does_not_validate_leaves_the_old_configuration_in_force(
     fresh.write()
     fresh.launch.config.refresh()
     assert fresh.ask(llms=["small"]).status_code == 200
+
+
+def test_another_strategy_is_aioss_own_until_a_refresh_comes_back(fresh: Any) -> None:
+    ours, kind = fresh.scheduler, type(fresh.scheduler)
+    fresh.config = fresh._config()
+    fresh.config["llms"]["router"]["strategy"] = "sequential"
+    fresh.write_raw(fresh.config)
+    fresh.reload()
+    assert not ours.active
+    (own,) = kind.eccos_own
+    assert not isinstance(own, kind) and not isinstance(own.llm, type(ours.llm))
+    settled = fresh.serving.settled
+    assert fresh.ask().response_message.startswith("small: "), "the first"
+    fresh.refresh()
+    assert not own.active and fresh.scheduler.active
+    time.sleep(0.2)  # its last look at the queue takes 0.1 s
+    for _ in range(8):
+        assert fresh.ask().response_message.startswith("large: "), "the strongest"
+    assert until(lambda: fresh.serving.settled == settled + 8)
+
+
+def until(met: Callable[[], bool], seconds: float = 3.0) -> bool:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.01)
+    return met()
 
 
 def test_after_cleanup_calls_get_an_error_until_the_next_refresh(fresh: Any) -> None:

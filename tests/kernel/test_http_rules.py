@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +15,7 @@ from aios_eccos.config import parse_settings
 from aios_eccos.kernel import http, routes
 from aios_eccos.kernel.http import selection
 from aios_eccos.kernel.routes import refusal
+from aios_eccos.kernel.workers import Word
 
 SMALL = {"name": "small", "provider": "vllm"}
 
@@ -86,7 +88,7 @@ def test_a_token_is_required_once_it_is_set() -> None:
     ],
 )
 def test_a_refused_request_is_told_what_is_missing(
-    token: str | None, headers: dict[str, str], status: int
+    tmp_path: Path, token: str | None, headers: dict[str, str], status: int
 ) -> None:
     fastapi = pytest.importorskip("fastapi")
     client = pytest.importorskip("fastapi.testclient")
@@ -95,7 +97,7 @@ def test_a_refused_request_is_told_what_is_missing(
     serving = SimpleNamespace(
         config=SimpleNamespace(settings=settings), mode="observe", engine=None
     )
-    routes.add(app, serving)  # type: ignore[arg-type]
+    routes.add(app, serving, Word(tmp_path))  # type: ignore[arg-type]
     answer = client.TestClient(app, base_url="http://localhost").post(
         "/eccos/mode", json={"mode": "route"}, headers=headers
     )

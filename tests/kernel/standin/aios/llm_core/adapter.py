@@ -1,5 +1,6 @@
 import threading
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from cerebrum.llm.apis import LLMResponse
@@ -46,6 +47,13 @@ class LLMAdapter:
             if model_name not in self.available_llm_names and model_name.startswith("pulled"):
                 self._add(LLMConfig(model_name, "ollama", self.llm_configs[0].hostname))
             return model_name in self.available_llm_names
+
+    def ask_first(self, query: Any) -> LLMResponse:
+        """AIOS's sequential strategy: the first model that the agent names, else the first."""
+        timeout = SimpleNamespace(read=10.0)
+        name = query.llms[0]["name"] if query.llms else self.available_llm_names[0]
+        answer = self.llms[0].create(model=name, timeout=timeout, messages=query.messages)
+        return LLMResponse(response_message=answer.choices[0].message.content, finished=True)
 
     def _get_model_response(
         self,

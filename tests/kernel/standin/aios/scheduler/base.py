@@ -1,3 +1,4 @@
+from threading import Thread
 from typing import Any
 
 
@@ -26,4 +27,7 @@ class BaseScheduler:
         self.processing_threads: dict[str, Any] = {}
 
     def start_processing_threads(self, processors: Any) -> None:
-        raise NotImplementedError
+        for work in processors:
+            thread = Thread(target=work, daemon=True)
+            self.processing_threads[work.__name__] = thread
+            thread.start()

@@ -43,7 +43,14 @@ class FIFOScheduler(BaseScheduler):
             self._execute_syscall(syscall, manager.address_request, kind)
 
     def process_llm_requests(self) -> None:
-        raise NotImplementedError
+        while self.active:
+            try:
+                syscall = self.get_llm_syscall()
+            except Empty:
+                continue
+            syscall.set_response(self.llm.ask_first(syscall.query))
+            syscall.set_status("done")
+            syscall.event.set()
 
     def process_memory_requests(self) -> None:
         self._process(self.get_memory_syscall, "Memory")
@@ -55,7 +62,8 @@ class FIFOScheduler(BaseScheduler):
         self._process(self.get_tool_syscall, "Tool")
 
     def start(self) -> None:
-        raise NotImplementedError
+        self.active = True
+        self.start_processing_threads([self.process_llm_requests])
 
     def stop(self) -> None:
         raise NotImplementedError

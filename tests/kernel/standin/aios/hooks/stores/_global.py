@@ -1,10 +1,12 @@
 from queue import Queue
 from typing import Any
 
+from aios.hooks.stores.queue import getMessage
+
 
 def _queue() -> Any:
     queue: Queue[Any] = Queue()
-    return queue, lambda: queue.get(block=True, timeout=0.1), queue.put, queue.empty
+    return queue, lambda: getMessage(queue), queue.put, queue.empty
 
 
 (

@@ -1,0 +1,75 @@
+"""What one worker of a checkout is told over HTTP, the others do too.
+
+Uvicorn's workers listen on one port, so a refresh or a change of mode reaches one of them. It
+leaves word in the state folder, where the others look once a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aios_eccos.errors import raised
+from aios_eccos.locate import private_dir
+
+log = logging.getLogger("aios_eccos.kernel.workers")
+
+#: How often a worker looks for word, seconds.
+LOOK_S = 1.0
+
+
+class Word:
+    """The last word of each kind that any worker has left.
+
+    Args:
+        folder: the checkout's state folder. What lies there already is old.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "told.json"
+        self._known = self._read()
+
+    def leave(self, kind: str, value: str = "") -> None:
+        """Tell the other workers. Where that cannot be, only this one knows, and says so."""
+        said = (time.time_ns(), value)
+        self._known[kind] = said
+        part = self._path.with_suffix(f".{os.getpid()}")
+        try:
+            private_dir(self._path.parent)
+            part.write_text(json.dumps({**self._read(), kind: said}), encoding="utf-8")
+            part.replace(self._path)
+        except OSError as error:
+            log.warning("other workers do not hear of the %s: %s", kind, error)
+
+    def news(self) -> list[tuple[str, str]]:
+        """What others have left since the last time: kinds and values, oldest first."""
+        found = self._read()
+        new = [(at, kind, value) for kind, (at, value) in found.items() if self._is_new(kind, at)]
+        self._known |= found
+        return [(kind, value) for _, kind, value in sorted(new)]
+
+    def _is_new(self, kind: str, at: int) -> bool:
+        return kind not in self._known or self._known[kind][0] < at
+
+    def _read(self) -> dict[str, tuple[int, str]]:
+        try:
+            found = json.loads(self._path.read_text(encoding="utf-8"))
+            return {str(kind): (int(at), str(value)) for kind, (at, value) in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
+
+
+async def listen(word: Word, act: Callable[[str, str], Awaitable[object]]) -> None:
+    """Do what other workers were told, for ever."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        for kind, value in word.news():  # a file of some bytes
+            try:
+                await act(kind, value)
+            except Exception as error:  # noqa: BLE001 - the next word may do better
+                log.error("told of a %s that failed here: %s", kind, raised(error))

@@ -1,0 +1,169 @@
+"""AIOS's HTTP side with ours in its place: threads, routes, workers, the end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+
+from aios_eccos.config import parse_settings
+from aios_eccos.kernel import hook, http, workers
+from aios_eccos.kernel.actions import StepFailed
+from aios_eccos.kernel.scheduler import EccosScheduler
+from aios_eccos.locate import state_dir_of
+
+CONFIG = """
+llms:
+  models: [{name: small, backend: vllm, hostname: "http://localhost:1/v1"}]
+  router: {strategy: eccos, eccos: {quality_floor: 0.5}}
+"""
+
+
+class QueryRequest(BaseModel):
+    """As AIOS's; the agent's query is left as it comes."""
+
+    query_type: str
+    agent_name: str
+    query_data: Any
+
+
+class Launch:
+    """AIOS's launcher: its app, and what `/query` calls."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI()
+        self.QueryRequest = QueryRequest
+        self.selected_llms: dict[str, list[Any]] = {"llms": []}
+        self.active_components = None
+        self.select_llm = None
+        self.refreshed = 0
+        self.execute_request: Any = lambda agent, data: agent
+
+        async def refresh() -> str:
+            self.refreshed += 1
+            return "refreshed"
+
+        async def on_the_loop() -> None:
+            raise AssertionError("AIOS's own handler")
+
+        self.refresh_configuration = refresh
+        for path in ("/query", "/core/refresh", "/user/select/llms"):
+            self.app.add_api_route(path, on_the_loop, methods=["POST"])
+        self.app.add_api_route("/status", lambda: "up")
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """A launcher with our side in it and a client of its server."""
+    path = tmp_path / "aios/config/config.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(CONFIG)
+    ended = threading.Event()
+    serving = SimpleNamespace(
+        config=SimpleNamespace(settings=parse_settings({"http_threads": 64})),
+        mode="route",
+        engine=None,
+        close=ended.set,
+    )
+    monkeypatch.setattr(hook, "config_path", lambda: str(path))
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    monkeypatch.setattr(EccosScheduler, "eccos_serving", serving, raising=False)
+    monkeypatch.setattr(EccosScheduler, "_current", None)
+    monkeypatch.setattr(workers, "LOOK_S", 0.02)
+    launch: Any = Launch()
+    launch.app.router.lifespan_context = http._lifespan(launch, launch.app.router.lifespan_context)
+    with TestClient(launch.app, base_url="http://localhost") as client:
+        yield SimpleNamespace(launch=launch, client=client, serving=serving, path=path)
+    assert ended.is_set(), "what is ours ends with the server"
+
+
+def ask(served: Any, agent: str = "a") -> Any:
+    body = {"query_type": "storage", "agent_name": agent, "query_data": {}}
+    return served.client.post("/query", json=body)
+
+
+def test_as_many_queries_as_threads_run_at_once_and_none_on_the_event_loop(served: Any) -> None:
+    together = threading.Barrier(40)
+    served.launch.execute_request = lambda agent, data: together.wait(10)
+    with ThreadPoolExecutor(40) as clients:
+        waiting = [clients.submit(ask, served) for _ in range(39)]
+        begun = time.monotonic()
+        assert served.client.get("/status").json() == "up"
+        assert time.monotonic() - begun < 2, "39 operations that hang stall no answer"
+        assert ask(served).status_code == 200
+        assert {call.result().status_code for call in waiting} == {200}
+
+
+def test_an_action_that_failed_has_its_models_status(served: Any) -> None:
+    def fail(agent: str, data: Any) -> None:
+        response = SimpleNamespace(error="LLM error with model 'small': 429", status_code=429)
+        raise StepFailed({"response": response}, ["a.txt was made"])
+
+    served.launch.execute_request = fail
+    answer = ask(served)
+    assert answer.status_code == 429
+    assert answer.json()["detail"] == (
+        "LLM error with model 'small': 429; done before: a.txt was made"
+    )
+
+
+def test_any_other_failure_is_a_500_with_its_text(served: Any) -> None:
+    served.launch.execute_request = lambda agent, data: {}["secret"]
+    assert (ask(served).status_code, ask(served).json()["detail"]) == (500, "'secret'")
+
+
+def test_a_refresh_looks_first(served: Any) -> None:
+    assert served.client.post("/core/refresh").json() == "refreshed"
+    served.path.write_text(CONFIG.replace("quality_floor", "quality_flor"))
+    refused = served.client.post("/core/refresh")
+    assert refused.status_code == 422
+    assert "quality_flor" in refused.json()["detail"]
+    assert served.launch.refreshed == 1
+
+
+def until(met: Any, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(met())
+
+
+def test_what_one_worker_is_told_the_others_do_once(served: Any) -> None:
+    other = workers.Word(state_dir_of(hook.aios_home()))
+    served.client.post("/eccos/mode", json={"mode": "observe"})
+    served.client.post("/core/refresh")
+    assert other.news() == [("mode", "observe"), ("refresh", "")]
+    assert other.news() == []
+    other.leave("mode", "route")
+    assert until(lambda: served.serving.mode == "route")
+    other.leave("refresh")
+    assert until(lambda: served.launch.refreshed == 2)
+    time.sleep(0.2)
+    assert served.launch.refreshed == 2
+    assert other.news() == [], "the worker that was told tells nobody"
+
+
+def test_word_that_cannot_be_left_or_read_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    word = workers.Word(tmp_path / "file")
+    word.leave("refresh")
+    assert "other workers do not hear of the refresh" in caplog.text
+    for broken in ("", "[]", '{"refresh": 1}', '{"refresh": ["x", ""]}'):
+        (tmp_path / "told.json").write_text(broken)
+        assert workers.Word(tmp_path).news() == []
+
+
+def test_old_word_is_no_news(tmp_path: Path) -> None:
+    workers.Word(tmp_path).leave("mode", "observe")
+    assert workers.Word(tmp_path).news() == []
