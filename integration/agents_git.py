@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import requests
 from cerebrum.llm.apis import (
     llm_call_tool,
     llm_chat,
@@ -49,6 +50,10 @@ show(
 )
 show("call_tool", llm_call_tool("sdk", user("[[say none needed]]"), tools=[TOOL], llms=SMALL))
 show(
+    "tool_run", llm_call_tool("sdk", user('[[tool demo__add {"a": 2}]]'), tools=[TOOL], llms=SMALL)
+)
+show("tool_failed", llm_call_tool("sdk", user("[[status 400]]"), tools=[TOOL], llms=SMALL))
+show(
     "operate_file",
     llm_operate_file(
         "sdk",
@@ -57,3 +62,8 @@ show(
         llms=SMALL,
     ),
 )
+try:
+    llm_operate_file("sdk", user("[[null]]"), tools=[], llms=SMALL)
+except requests.HTTPError as error:
+    got = error.response
+    show("file_failed", [got.status_code, got.json()["detail"]] if got is not None else None)

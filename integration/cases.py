@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,11 +239,33 @@ def sdk(g: Ground) -> None:
         isinstance(found["operate_file"], str),
         str(found["operate_file"])[:60],
     )
+    ran = json.dumps(found["tool_run"])
+    g.report.check("SDK git: call_tool reaches the tool", "demo/add not found" in ran, ran[:80])
+    failed = (found["tool_failed"].get("response") or {}) if found["tool_failed"] else {}
+    g.report.check(
+        "SDK git: a model that fails under call_tool",
+        failed.get("status_code") == 400 and "400" in str(failed.get("error")),
+        str(failed.get("error"))[:80],
+    )
+    g.report.check(
+        "SDK git: a model that fails under operate_file",
+        found["file_failed"] == [502, "LLM error with model 'small': empty answer"],
+        str(found["file_failed"]),
+    )
     if g.pypi_sdk is None:
+        g.report.check("SDK PyPI 0.0.3", False, "pip could not fetch aios-agent-sdk==0.0.3")
         return
     found = _script(g, "agents_pypi.py", g.pypi_sdk)
     g.report.check("SDK PyPI 0.0.3: chat", bool(found["chat"]["response_message"]))
     g.report.check("SDK PyPI 0.0.3: operate_file", isinstance(found["operate_file"], str))
+
+
+#: What the agents show; those of the older SDK show less.
+SHOWN = ("chat", "free", "json", "tool", "call_tool", "operate_file") + (
+    "tool_run",
+    "tool_failed",
+    "file_failed",
+)
 
 
 def _script(g: Ground, name: str, sdk_path: Path) -> dict[str, Any]:
@@ -263,8 +286,7 @@ def _script(g: Ground, name: str, sdk_path: Path) -> dict[str, Any]:
         g.report.check(name, False, done.stderr[-300:])
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     empty: dict[str, Any] = {"response_message": None, "tool_calls": None}
-    names = ("chat", "free", "json", "tool", "call_tool", "operate_file")
-    return dict.fromkeys(names, empty) | {row["name"]: row["value"] for row in rows}
+    return dict.fromkeys(SHOWN, empty) | {row["name"]: row["value"] for row in rows}
 
 
 def terminal(g: Ground) -> None:
@@ -321,8 +343,9 @@ def http_side(g: Ground) -> None:
     tool = {"tool_calls": [{"name": "no/such", "parameters": {}}]}
     answer = kernel.post(
         "/query", {"query_type": "tool", "agent_name": "a", "query_data": tool}, 60
-    )
-    g.report.check("a direct tool query is served", "Tool" in json.dumps(answer), str(answer)[:60])
+    )["response"]["response_message"]
+    served = "Tool calling error" in answer and "no/such not found" in answer
+    g.report.check("a direct tool query is served", served, str(answer)[:60])
     kernel.post("/user/select/llms", [{"name": "small", "provider": "vllm"}])
     chosen = kernel.ask("selected")["response_message"]
     pinned = kernel.ask("selected", llms=["small"])["response_message"]
@@ -341,6 +364,36 @@ def http_side(g: Ground) -> None:
 
 def _storage() -> dict[str, Any]:
     return {"operation_type": "sto_create_file", "params": {"file_path": "a.txt"}}
+
+
+def slow_storage(g: Ground) -> Row:
+    """Writes that hang (into pipes that nobody reads) stall no other write and no HTTP answer."""
+    folder = g.kernel.home / "pipes"  # AIOS watches its own folder, and would read them
+    folder.mkdir()
+    pipes = [folder / f"pipe{i}" for i in range(4)]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+
+    def write(path: Path) -> Any:
+        params = {"file_path": str(path), "content": "x"}
+        data = {"operation_type": "write", "params": params}
+        body = {"query_type": "storage", "agent_name": "a", "query_data": data}
+        return g.kernel.post("/query", body)["response"]["response_message"]
+
+    with ThreadPoolExecutor(len(pipes)) as pool:
+        hung = [pool.submit(write, pipe) for pipe in pipes]
+        time.sleep(0.3)
+        begun = time.monotonic()
+        said = write(folder / "beside.txt")
+        g.kernel.get("/status")
+        quick = time.monotonic() - begun
+        early = [call for call in hung if call.done()]
+        read = [os.open(pipe, os.O_RDONLY | os.O_NONBLOCK) for pipe in pipes]
+        freed = [call.result(20) for call in hung]
+        for handle in read:
+            os.close(handle)
+    ok = quick < 1 and not early and all("has been written" in text for text in [said, *freed])
+    return g.report.check("a write beside 4 that hang", ok, f"{quick:.2f} s, {said[:60]}")
 
 
 def client_gone(g: Ground) -> Row:

@@ -95,7 +95,8 @@ def typed(
     python: str,
     config: dict[str, Any],
 ) -> None:
-    """Enable, start, an agent through the SDK, `status`, `last`, disable.
+    """Enable to observe, start, an agent through the SDK, `mode route`, the agent again, `status`,
+    `last`, disable.
 
     Args:
         folder: for everything that is made beside the copy.
@@ -108,7 +109,7 @@ def typed(
     path.write_text("# Ours.\n" + yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     shell = Shell(folder / "typed-env", python, cerebrum, {"AIOS_ECCOS_STATE": str(state)})
     before = listing(home)
-    shell.type("aios-eccos", "enable", "--aios-home", str(home))
+    shell.type("aios-eccos", "enable", "--observe", "--aios-home", str(home))
     enabled = changed(before, listing(home))
     kernel = Kernel(
         home,
@@ -122,16 +123,29 @@ def typed(
     )
     with kernel:
         agent = str(ROOT / "examples/agent.py")
-        said = shell.type("python", agent, "What is 17 x 23?", CEREBRUM_KERNEL_URL=url)
+        ask = ("python", agent, "What is 17 x 23?")
+        observed = shell.type(*ask, CEREBRUM_KERNEL_URL=url)
+        shell.type("aios-eccos", "mode", "route", "--aios-home", str(home))
+        said = shell.type(*ask, CEREBRUM_KERNEL_URL=url)
         status = shell.type("aios-eccos", "status", "--aios-home", str(home))
         last = shell.type("aios-eccos", "last", "--aios-home", str(home))
         running = changed(before, listing(home))
     shell.type("aios-eccos", "disable", "--aios-home", str(home))
     disabled = changed(before, listing(home))
     hooks = [found.name for found in shell.site.glob("*.pth") if found.name != "below.pth"]
-    report.check("typed: the agent is served", "answer: " in said and "checked: " in said)
-    report.check("typed: aios-eccos status shows its calls", "2 calls, 0 failed" in status)
-    report.check("typed: aios-eccos last shows its decisions", last.count("example/") == 2)
+    first, other = (model["name"] for model in config["llms"]["models"])
+    report.check(
+        "typed: enable --observe: the agent is served by AIOS's choice",
+        f"answer: {first}: " in observed and "checked: " in observed,
+        observed[-80:],
+    )
+    report.check(
+        "typed: mode route on the living kernel: by our choice",
+        f"answer: {other}: " in said and "checked: " in said,
+        said[-80:],
+    )
+    report.check("typed: aios-eccos status shows its calls", "4 calls, 0 failed" in status)
+    report.check("typed: aios-eccos last shows its decisions", last.count("example/") == 4)
     only = ["aios/config/config.yaml"]
     report.check(
         "typed: only config.yaml differs, and nothing after disable",

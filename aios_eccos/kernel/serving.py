@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from aios_eccos.engine import Engine
@@ -41,7 +42,7 @@ GONE = Failure("the client has gone", 499, retryable=False)
 ENDING = Failure("the kernel is ending", 503, retryable=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ticket:
     """A call under way: the kernel's side and ours.
 
@@ -54,6 +55,11 @@ class Ticket:
     query: Query
     caller: Caller | None
     asked: Query
+
+    @cached_property
+    def turn(self) -> str:
+        """Key under which the conversation's next call finds this one's model."""
+        return turn(self.query.agent, self.syscall.query.messages)
 
 
 class Serving:
@@ -247,22 +253,37 @@ class Serving:
         return Answer(failure=ENDING)
 
     def _done(self, ticket: Ticket, future: Future[Settled]) -> None:
-        """Settle the kernel's call first, so that the agent has its answer; then remember."""
+        """Settle the kernel's call, so that the agent has its answer; then tell all others."""
         with self._lock:
             mine = self._in_flight.pop(ticket.query.id, None) is not None
         try:
             settled: Settled | None = future.result()
         except CancelledError:
             settled = None
+        model = self._stays_with(settled) if settled is not None else None
+        if model is not None:  # first: the next turn may come as soon as this one is answered
+            self.sessions.remember(ticket.turn, model)
         adapter = self._adapter
         if mine and adapter is not None:
             settle(ticket.syscall, _response(adapter, settled))
         if ticket.caller is not None:
             ticket.caller.waiting.discard(ticket.query.id)
         if settled is not None:
-            self._remember(ticket, settled)
+            self._record(ticket, settled, model)
 
-    def _remember(self, ticket: Ticket, settled: Settled) -> None:
+    def _stays_with(self, settled: Settled) -> str | None:
+        """The model that the conversation is with from now on; None if there is none to stay with.
+
+        Later turns would pay to leave a model that nothing but chance chose.
+        """
+        engine, decision = self._engine, settled.decision
+        if engine is None or not engine.config.settings.session_affinity:
+            return None
+        if decision is None or decision.status == EXPLORED or settled.answer.failure is not None:
+            return None
+        return decision.model
+
+    def _record(self, ticket: Ticket, settled: Settled, model: str | None) -> None:
         self.settled += 1
         self.failed += settled.answer.failure is not None
         self.last.append(_summary(settled))
@@ -270,14 +291,8 @@ class Serving:
         if engine is None:
             return
         try:
-            decision, affine = settled.decision, engine.config.settings.session_affinity
-            model = decision.model if decision is not None else None
-            served = model is not None and settled.answer.failure is None
-            # Later turns would pay to leave a model that nothing but chance chose.
-            by_chance = decision is not None and decision.status == EXPLORED
-            if model is not None and served and affine and not by_chance:
-                key = turn(ticket.query.agent, ticket.syscall.query.messages)
-                self.sessions.remember(key, model, engine.workload)
+            if model is not None:
+                self.sessions.share(ticket.turn, model, engine.workload)
             if self._mode == "observe":
                 self.shadow.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer

@@ -39,18 +39,22 @@ class Sessions:
         self._lock = threading.Lock()
         self._models: OrderedDict[str, tuple[str, float]] = OrderedDict()
 
-    def remember(self, key: str, model: str, shared: Shared | None = None) -> None:
+    def remember(self, key: str, model: str) -> None:
         """The conversation's last call was served by `model`."""
         with self._lock:
             self._models[key] = (model, time.monotonic() + self._remembered_s)
             self._models.move_to_end(key)
             while len(self._models) > self._most:
                 self._models.popitem(last=False)
-        if shared is not None and _reaches_others(shared):
-            try:
-                shared.swap_note(NOTE + key, model, self._remembered_s)
-            except WorkloadError as error:
-                log.debug("a conversation is known to this kernel alone: %s", error)
+
+    def share(self, key: str, model: str, shared: Shared) -> None:
+        """Let other kernels know, too."""
+        if not _reaches_others(shared):
+            return
+        try:
+            shared.swap_note(NOTE + key, model, self._remembered_s)
+        except WorkloadError as error:
+            log.debug("a conversation is known to this kernel alone: %s", error)
 
     def recall(self, key: str | None, shared: Shared | None = None) -> str | None:
         """The model of the conversation; None if there was none, or too long ago."""

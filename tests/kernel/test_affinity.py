@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.predict.pricing import price_table
 from aios_eccos.router import Router
 from aios_eccos.values import Model, Query
+from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.memory import MemoryWorkload
 
 NEAR = [
@@ -89,20 +93,44 @@ class Notes:
         return [self.kept.get(name) for name in names]
 
 
+def told(shared: Any, key: str) -> None:
+    """A kernel that serves a turn of the conversation."""
+    sessions = Sessions()
+    sessions.remember(key, "small")
+    sessions.share(key, "small", shared)
+
+
 def test_another_kernel_knows_the_conversation() -> None:
     shared = Notes()
-    Sessions().remember("key", "small", shared)
+    told(shared, "key")
     assert Sessions().recall("key", shared) == "small"
     assert Sessions().recall("other", shared) is None
+
+
+def test_two_kernels_share_a_conversation_through_a_real_redis_until_it_is_old() -> None:
+    # A folder of its own: a socket's path may have 107 characters.
+    with tempfile.TemporaryDirectory(prefix="eccos-") as folder:
+        one, two = (open_workload("embedded", state_dir=Path(folder)) for _ in range(2))
+        try:
+            told(one, "key")
+            assert Sessions().recall("key", two) == "small"
+            Sessions(remembered_s=1.0).share("short", "small", one)
+            assert Sessions().recall("short", two) == "small"
+            time.sleep(1.3)
+            assert Sessions().recall("short", two) is None
+        finally:
+            one.close()
+            two.close()
 
 
 def test_without_redis_a_kernel_knows_its_own() -> None:
     shared = Notes()
     shared.broken = True
     sessions = Sessions()
-    sessions.remember("key", "small", shared)
+    sessions.remember("key", "small")
+    sessions.share("key", "small", shared)
     assert sessions.recall("key", shared) == "small"
     assert sessions.recall("other", shared) is None
     shared.broken, shared.degraded = False, True
-    Sessions().remember("unshared", "small", shared)
+    told(shared, "unshared")
     assert shared.kept == {}

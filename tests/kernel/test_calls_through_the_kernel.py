@@ -16,7 +16,6 @@ import pytest
 
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
-from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.observe.trace import of_fields
 from aios_eccos.predict.query_text import TemplateFilter
 from aios_eccos.values import EXPLORED
@@ -774,15 +773,19 @@ def test_a_model_that_chance_chose_is_not_the_conversations(
     fresh: Any, monkeypatch: pytest.MonkeyPatch, status: str, kept: str | None
 ) -> None:
     serving = fresh.serving
-    over: list[tuple[Any, Any]] = []
-    done = threading.Event()
-    monkeypatch.setattr(serving, "_remember", lambda *call: (over.append(call), done.set()))
+    over: list[Any] = []
+    monkeypatch.setattr(serving, "_record", lambda ticket, settled, model: over.append(settled))
     fresh.ask(llms=["small"])
-    assert done.wait(5)
-    monkeypatch.undo()
-    monkeypatch.setattr(serving, "sessions", Sessions())
-    ((ticket, settled),) = over
-    decision = replace(settled.decision, status=status)
-    serving._remember(ticket, replace(settled, decision=decision))
-    key = turn(ticket.query.agent, ticket.syscall.query.messages)
-    assert serving.sessions.recall(key) == kept
+    assert until(lambda: bool(over))
+    decision = replace(over[0].decision, status=status)
+    assert serving._stays_with(replace(over[0], decision=decision)) == kept
+
+
+def test_the_next_turn_finds_its_model_as_soon_as_the_answer_is_there(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = fresh.serving
+    monkeypatch.setattr(serving, "_record", lambda ticket, settled, model: time.sleep(0.5))
+    query = fresh.query("remember me", llms=["small"])
+    fresh.execute(query)
+    assert serving.sessions.recall(turn("agent", query.messages)) == "small"
