@@ -148,6 +148,7 @@ def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
             overshoot=max(peak - 4, 0),
             note=f"peak {peak}",
         )
+        _told_to_one(bench, stubs, kernel)
         assert kernel.process is not None
         session = kernel.process.pid
         took = kernel.stop(signal.SIGINT)
@@ -162,6 +163,39 @@ def uvicorn_workers(bench: Bench, stubs: Stubs) -> None:
                 note=f"left: {left or 'nothing'}",
             )
         )
+
+
+def _told_to_one(bench: Bench, stubs: Stubs, kernel: Kernel) -> None:
+    """A mode and a refresh that one of two workers hears of reach the other."""
+
+    def modes() -> dict[int, str]:
+        found = (kernel.get("/eccos/kernel") for _ in range(20))  # one of the two answers
+        return {worker["process"]: worker["mode"] for worker in found}
+
+    kernel.post("/eccos/mode", {"mode": "observe"})
+    told = within(10.0, lambda: sorted(modes().values()) == ["observe"] * 2)
+    assert kernel.config is not None
+    for entry in kernel.config["llms"]["models"]:
+        entry["concurrency"] = 7
+    kernel.write(kernel.config)
+    kernel.post("/core/refresh")
+
+    peaks: list[int] = []
+
+    def peak() -> int:
+        stubs.reset()
+        load.run(load.burst(kernel.url, 24, "small"))
+        peaks.append(stubs.stats("small")["peak"])
+        return peaks[-1]
+
+    # The smallest limit that any worker declares holds: both must have heard.
+    refreshed = within(20.0, lambda: peak() == 7)
+    back = within(5.0, lambda: sorted(modes().values()) == ["route"] * 2)
+    bench.report.check(
+        "2 workers: what one is told, both do",
+        told and refreshed and back,
+        f"mode: {told}, refresh: {refreshed} {peaks[-5:]}, mode after it: {back}",
+    )
 
 
 def killed(bench: Bench, stubs: Stubs) -> None:

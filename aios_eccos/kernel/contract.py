@@ -1,7 +1,8 @@
 """What the plugin relies on in AIOS and Cerebrum: names, parameters, fields.
 
 `check` reads the sources (ast), so it needs no interpreter that can import AIOS, takes
-milliseconds, and runs before anything is installed.
+milliseconds, and runs before anything is installed. Only what the plugin relies on is listed; the
+rest of AIOS may change.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["call", "fields", "names", "absent"]
+Kind = Literal["call", "fields", "names", "passes", "absent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,9 @@ class Point:
         file: in AIOS's checkout, or in the package `cerebrum` when it begins with "cerebrum/".
         name: dotted name within the file; "" for the file's top level.
         kind: a callable that has these parameters, a class that has these fields, a scope that
-            defines or imports these names, or a class without any of these values.
-        wanted: the parameters, fields, names or values.
+            defines or imports these names, a callable that passes these keywords on, or a class
+            without any of these values.
+        wanted: the parameters, fields, names, keywords ("method(keyword=)") or values.
         why: what breaks without it.
     """
 
@@ -133,6 +135,24 @@ POINTS = (
         "how a call is settled",
     ),
     Point(_SYSCALL, "Syscall.__init__", "call", ("agent_name", "query"), "what a call carries"),
+    Point(_EXECUTOR, "", "names", ("LLMResponse",), "the terminal's answers are made of it"),
+    Point(
+        _EXECUTOR,
+        "SyscallExecutor._execute_syscall",
+        "call",
+        ("agent_name", "query"),
+        "every call waits there until it is settled",
+    ),
+    *(
+        Point(
+            _EXECUTOR,
+            f"SyscallExecutor.execute_{kind}_syscall",
+            "call",
+            ("agent_name", "query"),
+            "the steps of call_tool and operate_file are followed there",
+        )
+        for kind in ("llm", "storage")
+    ),
     Point(
         _EXECUTOR,
         "SyscallExecutor.execute_request",
@@ -157,6 +177,13 @@ POINTS = (
             for part in ("", "_get_message")
         ),
         "the queues that calls come through",
+    ),
+    Point(
+        "aios/hooks/stores/queue.py",
+        "getMessage",
+        "passes",
+        ("get(timeout=)",),
+        "an empty queue must raise queue.Empty soon, or no scheduler could be stopped",
     ),
     Point("aios/hooks/modules/llm.py", "", "names", ("LLM", "useCore"), "how AIOS makes adapters"),
     Point(
@@ -252,11 +279,11 @@ def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iter
     if node is None:
         yield f"{where}: is gone ({point.why})"
         return
-    have = _parameters(node) if point.kind == "call" else _names(node)
     if point.kind == "absent":
         clash = [value for value in point.wanted if value in _values(node)]
         yield from (f"{where}: has {value!r} of its own ({point.why})" for value in clash)
         return
+    have = {"call": _parameters, "passes": _passed}.get(point.kind, _names)(node)
     lost = [name for name in point.wanted if name not in have]
     if lost:
         yield f"{where}: lacks {', '.join(lost)} ({point.why})"
@@ -312,6 +339,16 @@ def _names(node: ast.AST) -> set[str]:
         elif isinstance(item, ast.Attribute) and isinstance(item.ctx, ast.Store):
             found.add(item.attr)
     return found
+
+
+def _passed(node: ast.AST) -> set[str]:
+    """Every keyword that a method is called with, as "method(keyword=)"."""
+    return {
+        f"{item.func.attr}({keyword.arg}=)"
+        for item in ast.walk(node)
+        if isinstance(item, ast.Call) and isinstance(item.func, ast.Attribute)
+        for keyword in item.keywords
+    }
 
 
 def _values(node: ast.AST) -> set[str]:

@@ -159,8 +159,7 @@ def _models(llms: Any, names: Sequence[str]) -> Iterator[Any]:
 
 def _price_edit(text: str, item: Any, comment: str) -> Edit:
     """The comment on the lines after a model's entry, at its indentation."""
-    last = item if item.flow_style else item.value[-1][1]
-    at = _line_end(text, last.end_mark.index)
+    at = _end(text, item)
     newline = "\r\n" if "\r\n" in text else "\n"
     lead = "" if text[:at].endswith("\n") else newline
     indent = " " * (item.start_mark.column)
@@ -180,10 +179,19 @@ def _without(text: str, router: Any, key: str) -> str:
         elif index:
             start = pairs[index - 1][1].end_mark.index
         return text[:start] + text[end:]
-    last = value
-    while isinstance(last, yaml.MappingNode) and last.value and not last.flow_style:
-        last = last.value[-1][1]
-    return text[: _line_start(text, start)] + text[_line_end(text, last.end_mark.index) :]
+    return text[: _line_start(text, start)] + text[_end(text, value) :]
+
+
+def _end(text: str, node: Any) -> int:
+    """Index after the last line of a node; a block's own end mark lies behind what follows it."""
+    while isinstance(node, yaml.CollectionNode) and node.value and not node.flow_style:
+        node = node.value[-1]
+        if isinstance(node, tuple):
+            key, value = node
+            # An alias has the marks of its anchor, which stands elsewhere.
+            node = value if value.start_mark.index > key.start_mark.index else key
+    # One less: the mark of a text block is on the line after it.
+    return _line_end(text, node.end_mark.index - 1)
 
 
 def _flow(block: str) -> str:

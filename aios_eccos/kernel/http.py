@@ -78,6 +78,7 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         threads = config.settings.http_threads if config is not None else 256
         pool = ThreadPoolExecutor(threads, thread_name_prefix="eccos-http")
         asyncio.get_running_loop().set_default_executor(pool)
+        app.state.eccos_threads = threads
         word = workers.Word(state_dir_of(hook.aios_home()))
         refresh = _off_the_loop(launch.refresh_configuration)
         exchange(launch, serving, refresh, word)

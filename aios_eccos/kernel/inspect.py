@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ def check_aios(config: Config, reach: bool = False) -> Iterator[Check]:
     )
     yield from _check_hook(home)
     yield _check_sdk()
-    yield from _check_kernel(config)
+    yield from _check_kernel(config, home)
     if reach:
         yield from _check_models(config)
 
@@ -62,21 +63,32 @@ def _check_hook(home: Path) -> Iterator[Check]:
     if note is None:
         yield Check("hook", False, "not enabled here; `aios-eccos enable` writes it")
         return
-    present = Path(note.hook).is_file()
-    yield Check("hook", present, note.hook if present else f"{note.hook} is gone; enable again")
+    fault = None if Path(note.hook).is_file() else f"{note.hook} is gone; enable again"
     try:
-        interpreter.probe(note.python)
-        yield Check("interpreter", True, note.python)
+        found = interpreter.probe(note.python)
     except EccosError as error:
         yield Check("interpreter", False, str(error))
+    else:
+        if fault is None and not found["hooked"]:
+            fault = (
+                f"{note.python} does not load {note.hook} (its site-packages: {found['site']}); "
+                "enable again"
+            )
+        same = Path(found["site"]).resolve() == Path(sysconfig.get_path("purelib")).resolve()
+        other = "" if same else f", not {sys.executable}: start AIOS with the former, without -S"
+        yield Check("interpreter", True, note.python + other)
+    yield Check("hook", fault is None, fault or note.hook)
 
 
 def _check_sdk() -> Check:
-    """The two generations carry one version number; their modules tell them apart."""
+    """What agents of this environment have; the kernel's is checked with its interpreter.
+
+    The two generations carry one version number; their modules tell them apart.
+    """
     spec = importlib.util.find_spec("cerebrum")
     places = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
     if any((place / "llm/apis.py").is_file() for place in places):
-        return Check("SDK", True, "cerebrum.llm.apis (git)")
+        return Check("SDK", True, f"cerebrum.llm.apis (git) in {sys.executable}")
     if any((place / "llm/communication.py").is_file() for place in places):
         return Check(
             "SDK", None, "PyPI generation (cerebrum.llm.communication): chat and operate_file only"
@@ -84,18 +96,37 @@ def _check_sdk() -> Check:
     return Check("SDK", None, f"{sys.executable} has no cerebrum")
 
 
-def _check_kernel(config: Config) -> Iterator[Check]:
+def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     try:
         living: dict[str, Any] | None = client.get(config, "/eccos/kernel")
+        stock = living is None and client.get(config, "/status") is not None
     except EccosError as error:
         yield Check("kernel", False, str(error))
         return
-    if living is None:
-        yield Check("kernel", None, f"none with the plugin answers at {client.url_of(config)}")
+    url = client.url_of(config)
+    if stock:
+        detail = f"a kernel lives at {url} without the plugin"
+        if config.strategy != manifest().aios.strategy:
+            yield Check("kernel", None, detail)
+            return
+        note = install.note_of(home)
+        python = note.python if note is not None else "python"
+        again = f"restart it, e.g. `{python} -m runtime.launch`; if it stays so, its log says why"
+        yield Check("kernel", False, f"{detail}: {again}")
         return
-    yield Check("kernel", True, f"{client.url_of(config)}, mode {living['mode']}")
+    if living is None:
+        yield Check("kernel", None, f"none answers at {url}")
+        return
+    yield Check("kernel", True, f"{url}, mode {living['mode']}")
     for seam, ok in living["seams"].items():
         yield Check(f"kernel: {seam}", ok, "the plugin's" if ok else "not the plugin's: restart it")
+    threads, asked = living.get("executor"), config.settings.http_threads
+    if threads is None:
+        yield Check("kernel: threads", None, "it does not say: an older aios-eccos runs there")
+    else:
+        enough = threads >= asked
+        detail = f"{threads}, http_threads: {asked}" + ("" if enough else "; restart it")
+        yield Check("kernel: threads", enough, detail)
     lost = sorted({entry.name for entry in config.entries} - set(living["models"]))
     detail = f"AIOS could not set up {', '.join(lost)}; its log says why" if lost else "all set up"
     yield Check("kernel: models", not lost, detail)

@@ -26,12 +26,13 @@ print(json.dumps({
     "site": sysconfig.get_paths()["purelib"],
     "lacks": [name for name in sys.argv[1:] if not has(name)],
     "plugin": spec and spec.origin,
+    "hooked": "aios_eccos.kernel.boot" in sys.modules,
 }))
 """
 
 
 def probe(python: str) -> dict[str, Any]:
-    """What an interpreter has: its version, its site-packages, our package.
+    """What an interpreter has: its version, its site-packages, our package, our hook.
 
     Raises:
         KernelError: it does not run, cannot run AIOS, or does not have this package.

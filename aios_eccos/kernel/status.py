@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -24,6 +25,7 @@ def kernel_status(serving: Serving) -> dict[str, Any]:
     engine, adapter, shadow = serving.engine, serving.adapter, serving.shadow
     waiting, running = engine.dispatcher.depth() if engine is not None else (0, 0)
     return {
+        "process": os.getpid(),
         "mode": serving.mode,
         "models": list(adapter.available_llm_names) if adapter is not None else [],
         "waiting": waiting,
@@ -32,6 +34,7 @@ def kernel_status(serving: Serving) -> dict[str, Any]:
         "failed": serving.failed,
         "seams": seams(serving),
         "threads": threads(),
+        "executor": executor(),
         "last": list(serving.last),
         "undecided": engine.router.failures if engine is not None else 0,
         "observed": {
@@ -51,8 +54,23 @@ def threads() -> dict[str, int]:
     return dict(Counter(names))
 
 
+def executor() -> int | None:
+    """Threads of the event loop's default executor, as our lifespan made it; None if it did not."""
+    from . import http
+
+    launch = http.find_launch()
+    return None if launch is None else getattr(launch.app.state, "eccos_threads", None)
+
+
 def seams(serving: Serving) -> dict[str, bool]:
     """Whether the plugin sits at each place of this kernel where it should."""
+    from . import http  # which imports this module
+
+    launch = http.find_launch()
+    routes = getattr(launch.app.router, "routes", ()) if launch is not None else ()
+    # The first of that path answers.
+    query = next((route for route in routes if getattr(route, "path", None) == "/query"), None)
+    endpoint = getattr(query, "endpoint", None)
     llm = sys.modules.get("aios.hooks.modules.llm")
     scheduler = sys.modules.get("aios.hooks.modules.scheduler")
     current = EccosScheduler.current()
@@ -62,6 +80,7 @@ def seams(serving: Serving) -> dict[str, bool]:
         "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
         "active scheduler": current is not None and current.active,
         "adapter in force": current is not None and current.llm is serving.adapter,
+        "query route": getattr(endpoint, "__module__", None) == http.__name__,
     }
 
 

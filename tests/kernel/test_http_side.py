@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from aios_eccos.config import parse_settings
-from aios_eccos.kernel import hook, http, workers
+from aios_eccos.kernel import hook, http, status, workers
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.locate import state_dir_of
@@ -101,6 +101,13 @@ def test_as_many_queries_as_threads_run_at_once_and_none_on_the_event_loop(serve
         assert time.monotonic() - begun < 2, "39 operations that hang stall no answer"
         assert ask(served).status_code == 200
         assert {call.result().status_code for call in waiting} == {200}
+
+
+def test_the_server_says_that_both_are_ours(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "find_launch", lambda: served.launch)
+    assert status.executor() == 64
+    served.serving.adapter = None
+    assert status.seams(served.serving)["query route"]
 
 
 def test_an_action_that_failed_has_its_models_status(served: Any) -> None:

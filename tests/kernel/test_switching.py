@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,46 @@ def test_only_what_is_needed_is_written(home: Path) -> None:
     assert "    # bootstrap" not in text
     assert text.count("price unknown") == 1, "only the unpriced model is commented"
     assert text.index("price unknown") < text.index("gpt-4o-mini")
+
+
+BLOCK_LAST = """\
+llms:
+  models:
+    - name: small
+      backend: vllm
+{last}
+      # the operator's, below the last line
+
+    - name: next
+      backend: vllm
+      input_cost_per_token: 0
+      output_cost_per_token: 0
+defaults: 1
+"""
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "      extra:\n        x: 1",
+        "      tags:\n      - a\n      - b",
+        "      extra:\n        x:\n        - {y: 1}\n        - z: |\n            a text",
+        "      note: |\n        a text\n        of two lines",
+        "      note: >+\n        a text, whose last line end stays\n",
+        "      extra: &kept {x: 1}\n      same: *kept",
+    ],
+)
+def test_the_price_comment_stays_in_the_entry_of_its_model(last: str) -> None:
+    text = BLOCK_LAST.format(last=last)
+    on = edit.switch_on(text, "eccos", "a: 1\n", install.PRICE_COMMENT, ["small"])
+    comment = textwrap.indent(install.PRICE_COMMENT, " " * 6)
+    assert f"{last}\n{comment}" in on
+    filled = on.replace("# input_cost_per_token: 0", "input_cost_per_token: 7")
+    small, following = yaml.safe_load(filled)["llms"]["models"]
+    before = yaml.safe_load(text)["llms"]["models"]
+    assert small == before[0] | {"input_cost_per_token": 7}
+    assert following == before[1]
+    assert edit.switch_on(on, "eccos", "a: 1\n", install.PRICE_COMMENT, ["small"]) == on
 
 
 def test_both_are_idempotent_and_say_so(home: Path) -> None:
