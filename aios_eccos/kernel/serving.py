@@ -147,24 +147,25 @@ class Serving:
     def serve(self, syscall: Syscall) -> None:
         """Take a call from the kernel's queue. It is settled here or later, exactly once."""
         adapter = self._adapter
-        unknown = [] if adapter is None else _ollama_names(syscall.query, adapter)
-        if adapter is not None and unknown:
+        if adapter is not None and _ollama_names(syscall.query, adapter):
             # Asking Ollama what it has can take seconds; calls behind this one must not wait.
-            threading.Thread(
-                target=self._discover, args=(adapter, syscall, unknown), daemon=True
-            ).start()
+            threading.Thread(target=self._discover, args=(syscall,), daemon=True).start()
         else:
             self._submit(syscall)
 
-    def _discover(self, adapter: EccosAdapter, syscall: Syscall, names: list[str]) -> None:
+    def _discover(self, syscall: Syscall) -> None:
         """Let AIOS register Ollama models that it does not know yet, then serve the call."""
         try:
-            found = [name for name in names if adapter._dynamic_register_ollama_model(name)]
-            with self._changing:
-                config, ended = self._config, self._engine is None
-                # A refresh may have come first: its own adapter is in force then.
-                if found and config is not None and not ended and self._adapter is adapter:
-                    self._install(adapter, config)
+            asked = None
+            # A refresh in the meantime puts another adapter in force, which knows none of them.
+            while (adapter := self._adapter) is not asked and adapter is not None:
+                names = _ollama_names(syscall.query, adapter)
+                found = [name for name in names if adapter._dynamic_register_ollama_model(name)]
+                with self._changing:
+                    config, ended = self._config, self._engine is None
+                    if found and config is not None and not ended and self._adapter is adapter:
+                        self._install(adapter, config)
+                asked = adapter
             self._submit(syscall)
         except Exception as error:  # noqa: BLE001 - AIOS's code; the call must end all the same
             log.error("Ollama's models could not be looked up: %s", raised(error))

@@ -22,9 +22,8 @@ from aios_eccos.values import Query
 class Adapter:
     """Answers until it is retired."""
 
-    available_llm_names = ("a",)
-
     def __init__(self) -> None:
+        self.available_llm_names = ["a"]
         self.retired = self.following = False
 
     def ask(self, *_: object) -> str | None:
@@ -42,6 +41,7 @@ class Adapter:
         return failure
 
     def _dynamic_register_ollama_model(self, name: str) -> bool:
+        self.available_llm_names.append(name)
         return True
 
 
@@ -61,6 +61,9 @@ class Syscall:
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values: 1
+
+
+ASKS_FOR_X: Any = SimpleNamespace(query=SimpleNamespace(llms=[{"name": "x", "backend": "ollama"}]))
 
 
 def settings(mode: str = "route") -> Any:
@@ -118,14 +121,15 @@ def test_a_look_up_of_models_brings_no_retired_adapter_back(
     serving: Serving, slow: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serving, "_submit", lambda syscall: None)
-    old, new = serving.adapter, Adapter()
+    new = Adapter()
     refreshing = begin(lambda: serving.use(new, settings()))
-    looking = begin(lambda: serving._discover(old, None, ["x"]))
+    looking = begin(lambda: serving._discover(ASKS_FOR_X))
     slow.set()
     refreshing.join(5)
     looking.join(5)
     assert serving.adapter is new
     assert not new.retired
+    assert new.available_llm_names == ["a", "x"], "the one in force knows it too"
 
 
 def test_a_look_up_of_models_leaves_the_mode_alone(
@@ -134,7 +138,7 @@ def test_a_look_up_of_models_leaves_the_mode_alone(
     slow.set()
     monkeypatch.setattr(serving, "_submit", lambda syscall: None)
     serving.mode = "observe"
-    serving._discover(serving.adapter, None, ["x"])
+    serving._discover(ASKS_FOR_X)
     assert serving.mode == "observe"
     fresh = Adapter()
     serving.use(fresh, settings("observe"))
