@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import json
 import logging
 import signal
 import sys
@@ -85,7 +86,12 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         end_with_signals(serving)
 
         async def told(kind: str, value: str) -> None:
-            await (refresh() if kind == "refresh" else _beside(routes.switch, serving, value))
+            if kind == "refresh":
+                await refresh()
+            elif kind == "mode":
+                await _beside(routes.switch, serving, value)
+            elif kind == "selection":
+                launch.selected_llms["llms"] = json.loads(value)
 
         listening = asyncio.create_task(workers.listen(word, told))
         async with inner(app) as state:
@@ -134,7 +140,7 @@ def exchange(
 
     Args:
         refresh: AIOS's own, beside the event loop.
-        word: how other workers hear of a refresh.
+        word: how other workers hear of what this one is told.
     """
     router = launch.app.router
     checked = _refresh_handler(refresh, word)
@@ -143,7 +149,7 @@ def exchange(
     for path, endpoint in (
         ("/query", _query_handler(launch, serving)),
         ("/core/refresh", checked),
-        ("/user/select/llms", _select_handler(launch)),
+        ("/user/select/llms", _select_handler(launch, word)),
     ):
         router.routes[:] = [r for r in router.routes if getattr(r, "path", None) != path]
         launch.app.add_api_route(path, endpoint, methods=["POST"])
@@ -205,16 +211,19 @@ def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
     return entry.get("name") == other.get("name") and same_backend
 
 
-def _select_handler(launch: LaunchModule) -> Callable[..., Any]:
+def _select_handler(launch: LaunchModule, word: workers.Word) -> Callable[..., Any]:
     fastapi = importlib.import_module("fastapi")
 
     stock = launch.select_llm
 
     async def select(request: Any) -> Any:
         if await request.json():
-            return await stock(request)
-        launch.selected_llms["llms"] = []
-        return {"status": "success", "message": "No LLM selected: all are allowed"}
+            answer = await stock(request)
+        else:
+            launch.selected_llms["llms"] = []
+            answer = {"status": "success", "message": "No LLM selected: all are allowed"}
+        word.leave("selection", json.dumps(launch.selected_llms["llms"]))
+        return answer
 
     select.__annotations__ = {"request": fastapi.Request}
     return select

@@ -1,7 +1,7 @@
 """What one worker of a checkout is told over HTTP, the others do too.
 
-Uvicorn's workers listen on one port, so a refresh or a change of mode reaches one of them. It
-leaves word in the state folder, where the others look once a second.
+Uvicorn's workers listen on one port, so a refresh, a change of mode or a selection of models
+reaches one of them. It leaves word in the state folder, where the others look once a second.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Launch:
         self.QueryRequest = QueryRequest
         self.selected_llms: dict[str, list[Any]] = {"llms": []}
         self.active_components = None
-        self.select_llm = None
+        self.select_llm = self.select
         self.refreshed = 0
         self.execute_request: Any = lambda agent, data: agent
 
@@ -59,6 +59,10 @@ class Launch:
         for path in ("/query", "/core/refresh", "/user/select/llms"):
             self.app.add_api_route(path, on_the_loop, methods=["POST"])
         self.app.add_api_route("/status", lambda: "up")
+
+    async def select(self, request: Any) -> str:
+        self.selected_llms["llms"] = await request.json()
+        return "selected"
 
 
 @pytest.fixture
@@ -148,10 +152,15 @@ def test_what_one_worker_is_told_the_others_do_once(served: Any) -> None:
     other = workers.Word(state_dir_of(hook.aios_home()))
     served.client.post("/eccos/mode", json={"mode": "observe"})
     served.client.post("/core/refresh")
-    assert other.news() == [("mode", "observe"), ("refresh", "")]
+    served.client.post("/user/select/llms", json=[{"name": "small"}])
+    chosen = ("selection", '[{"name": "small"}]')
+    assert other.news() == [("mode", "observe"), ("refresh", ""), chosen]
     assert other.news() == []
     other.leave("mode", "route")
     assert until(lambda: served.serving.mode == "route")
+    other.leave("selection", "[]")
+    assert until(lambda: served.launch.selected_llms["llms"] == [])
+    other.leave("nothing that is known")
     other.leave("refresh")
     assert until(lambda: served.launch.refreshed == 2)
     time.sleep(0.2)
