@@ -162,6 +162,9 @@ class EccosScheduler(_Stock):
         def work() -> None:
             try:
                 response = executor(syscall)
+                if response is None:  # as of a tool that has failed before, until a refresh
+                    text = f"{syscall_type} error: AIOS gave no answer; POST /core/refresh may help"
+                    response = self._error(syscall_type, text, 500)
             except Exception as error:  # noqa: BLE001 - the agent must hear of it
                 log.warning("a %s call failed: %s", syscall_type, type(error).__name__)
                 text = f"{syscall_type} error: {type(error).__name__}: {error}"

@@ -155,7 +155,7 @@ def test_call_tool_runs_the_tool_that_the_model_calls(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tools = fresh.scheduler.tool_manager
-    monkeypatch.setattr(tools, "load_tool_instance", lambda name: Loaded(), raising=False)
+    monkeypatch.setattr(tools, "load_tool_instance", lambda name: Loaded())
     response = fresh.ask(
         '[[tool demo__add {"a": 1}]]', llms=["small"], tools=TOOLS, action_type="call_tool"
     )
@@ -430,6 +430,26 @@ def test_a_failing_manager_answers_with_an_error(
     monkeypatch.setattr(fresh.scheduler, f"{kind}_manager", Failing())
     response = fresh.execute(other_query(kind))
     assert "the disk is full" in response.error
+
+
+class Fails:
+    """A tool."""
+
+    def run(self, params: Any) -> str:
+        raise RuntimeError("no such number")
+
+
+def test_a_tool_that_has_failed_before_answers_with_an_error(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tools = fresh.scheduler.tool_manager
+    monkeypatch.setattr(tools, "load_tool_instance", lambda name: Fails())
+    first = fresh.execute(other_query("tool"))
+    assert "no such number" in first.response_message
+    again = fresh.execute(other_query("tool"))
+    assert again.status_code == 500
+    assert "no answer" in again.error
+    fresh.refresh()
 
 
 def test_operations_that_never_return_are_given_up_together_and_keep_no_other_waiting(

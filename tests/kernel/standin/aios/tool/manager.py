@@ -7,6 +7,7 @@ from cerebrum.tool.apis import ToolResponse
 
 class ToolManager:
     def __init__(self) -> None:
+        self.broken: list[str] = []
         self.mcp_server_process: Any = None
         self._start_mcp_server()
 
@@ -17,7 +18,13 @@ class ToolManager:
 
     def address_request(self, syscall: Any) -> Any:
         (call,) = syscall.query.tool_calls
-        found = self.load_tool_instance(call["name"]).run(params=call["parameters"])
+        if call["name"] in self.broken:
+            return None
+        try:
+            found = self.load_tool_instance(call["name"]).run(params=call["parameters"])
+        except Exception as error:  # noqa: BLE001 - as AIOS does
+            self.broken.append(call["name"])
+            found = f"Tool calling error: {error}"
         return ToolResponse(response_message=found, finished=True)
 
     def load_tool_instance(self, name: str) -> Any:
