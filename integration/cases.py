@@ -551,9 +551,8 @@ def guarded(g: Ground) -> Row:
     return g.report.check("a foreign Origin is refused", code == 403, f"HTTP {code}")
 
 
-def ends(g: Ground, number: signal.Signals) -> Row:
+def ends(report: Report, kernel: Kernel, stubs: Stubs, number: signal.Signals) -> Row:
     """The process ends, calls in flight are answered, and nothing is left."""
-    kernel = g.kernel
     assert kernel.process is not None
     pid = kernel.process.pid
     got: list[Any] = []
@@ -566,13 +565,13 @@ def ends(g: Ground, number: signal.Signals) -> Row:
 
     thread = threading.Thread(target=hanging)
     thread.start()
-    within(5.0, lambda: g.stubs.stats("small")["in_flight"])
+    within(5.0, lambda: stubs.stats("small")["in_flight"])
     took = kernel.stop(number)
     thread.join()
     within(0.3, lambda: not session(pid))
     left = session(pid)
     answered = isinstance(got[0], dict) and got[0]["status_code"] == 503
-    return g.report.add(
+    return report.add(
         Row(
             f"ends on {number.name} with a hanging call",
             took < 15 and not left and answered,

@@ -123,7 +123,7 @@ def untimed(quick: bool) -> list[Case]:
         ("guard", cases.guarded),
         ("cleanup", cases.cleanup),
         ("refreshes", lambda ground: cases.refreshes(ground, 3 if quick else 10)),
-        ("sigterm", lambda ground: cases.ends(ground, signal.SIGTERM)),
+        ("sigterm", lambda g: cases.ends(g.report, g.kernel, g.stubs, signal.SIGTERM)),
     ]
 
 
@@ -224,11 +224,7 @@ def killed(bench: Bench, stubs: Stubs) -> None:
                 len(orphans) == 1 and not left,
                 f"left by the kill: {orphans}, now: {left or 'none'}",
             )
-            second = kernel.process.pid
-            took = kernel.stop(signal.SIGINT)
-            gone = within(0.3, lambda: not cases.session(second))
-            text = "python -m runtime.launch ends on SIGINT and leaves nothing"
-            bench.report.add(Row(text, took < 15 and gone, value=round(took, 2), unit="s"))
+            cases.ends(bench.report, kernel, stubs, signal.SIGINT)
     finally:
         end_group(first)
 

@@ -33,6 +33,8 @@ def test_a_floor_is_absolute_or_a_share_of_the_strongest(raw: object, floor: Flo
         ({"window_ms": -1}, ["window_ms = -1", "greater than or equal to 0"]),
         ({"predictor": "magic"}, ["predictor = 'magic'", "'retrieval', 'trained' or 'hybrid'"]),
         ({"namespace": "a b"}, ["namespace = 'a b'"]),
+        ({"redis": "localhost:6379"}, ["redis = (hidden)", "allowed: embedded", "redis://"]),
+        ({"redis": ""}, ["redis = (hidden)", "allowed: embedded"]),
         ({"agents": {"a/*": {"model": ["x"]}}}, ["agents.a/*.model", "did you mean 'models'"]),
         ({"agents": {"a/*": {"quality_floor": 2}}}, ["agents.a/*.quality_floor = 2"]),
         (["x"], ["llms.router.eccos", "mapping"]),

@@ -494,6 +494,28 @@ def test_a_process_without_threads_refuses_calls_until_it_has_some(
     assert router.in_use == {"a": 0}
 
 
+def test_a_call_that_spoils_the_decision_spoils_its_own_alone() -> None:
+    class Spoilt(FewSlots):
+        fell_back = 0
+
+        def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
+            if any(prospect.query.text == "spoils" for prospect in prospects):
+                raise ValueError("out of order")
+            return super().assign(prospects, slots)
+
+        def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
+            assert query.text == "spoils"
+            self.fell_back += 1
+            return super().fallback(query, failed_on)
+
+    router = Spoilt({"a": 4, "b": 4})
+    with dispatching(router) as dispatcher:
+        texts = ["well", "spoils", "well too", "fine"]
+        served = wait_all([dispatcher.submit(Query(text), answers(0.05)) for text in texts], 5)
+    assert [settled.answer.value for settled in served] == ["a"] * 4
+    assert router.fell_back == 1
+
+
 def test_a_fallback_that_fails_ends_its_call_and_not_the_scheduler(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -21,7 +21,7 @@ class Action:
 
     Attributes:
         llms: what the agent named.
-        done: what its steps have done so far, in AIOS's words.
+        done: what came of its steps so far, in AIOS's words.
     """
 
     llms: Any
@@ -33,12 +33,12 @@ class StepFailed(Exception):
 
     Args:
         answer: what AIOS's executor returned for the step.
-        done: what the action has done before it.
+        done: what came of the action's steps before it.
     """
 
     def __init__(self, answer: dict[str, Any], done: list[str]) -> None:
         response = answer["response"]
-        before = f"; done before: {'; '.join(done)}" if done else ""
+        before = f"; before it: {'; '.join(done)}" if done else ""
         super().__init__(f"{response.error}{before}")
         self.answer = answer
         self.status_code: int = response.status_code
@@ -87,5 +87,7 @@ def store(step: Callable[[Any, str, Any], Any], executor: Any, agent: str, query
     answer = step(executor, agent, query)
     action = _action.get()
     if action is not None:
-        action.done.append(str(getattr(answer["response"], "response_message", None)))
+        response = answer["response"]
+        said = getattr(response, "response_message", None) or getattr(response, "error", None)
+        action.done.append(str(said))
     return answer

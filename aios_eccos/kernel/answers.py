@@ -159,21 +159,26 @@ def failure_of(error: Exception) -> Failure:
     if "HTTPStatusError" not in kinds:
         if any("Timeout" in kind for kind in kinds):
             return Failure("timeout", 504)
-        if any("Connect" in kind or kind in _BROKEN_OFF for kind in kinds):
-            return Failure("no connection", 503)
+        # First: LiteLLM calls that an APIConnectionError, for some providers.
         if "JSONDecode" in kinds[-1] or "Validation" in kinds[0]:
             return Failure("invalid answer", 502, rests=False)
+        if any("Connect" in kind or kind in _BROKEN_OFF for kind in kinds):
+            return Failure("no connection", 503)
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     if not isinstance(status, int) or not 400 <= status < 600:
         return Failure(kinds[0], 500, rests=False)
     retryable = status in (408, 409, 425, 429) or status >= 500
+    # LiteLLM knows no such provider, or cannot put the call into its words: no server was asked.
+    unasked = status == 400 and type(error).__module__.startswith("litellm")
+    unasked = unasked and "HTTPStatusError" not in kinds
     return Failure(
         str(status),
         status,
         retryable,
         _retry_after(response),
-        elsewhere=status in _OURS,
+        rests=not unasked,
+        elsewhere=status in _OURS or unasked,
     )
 
 

@@ -24,6 +24,8 @@ UNAVAILABLE = "Selected LLMs are not all available. Please check the available L
 CHARACTERS_PER_TOKEN = 4
 #: What an image costs a prompt, tokens; providers charge 85 to about 1,500.
 IMAGE_TOKENS = 800
+#: Longest answer that anybody may ask for, tokens.
+MOST_TOKENS = 10_000_000
 
 
 class Refused(Exception):
@@ -100,12 +102,14 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
     now = time.monotonic()
     deadline_s = _hint(query, "deadline_s", 0.0, math.inf)
     floor = _hint(query, "floor", 0.0, 1.0)
+    # JSON may carry halves of characters, which no log, store or answer could hold.
+    agent = agent.encode("utf-8", "replace").decode()
     return Query(
         text=last_user_text(messages),
         agent=agent,
         session=conversation(agent, messages),
         input_tokens=_tokens(messages, query.tools),
-        max_output_tokens=query.max_new_tokens,
+        max_output_tokens=_output_tokens(query.max_new_tokens),
         allowed=allowed or None,
         needs=_needs(query),
         floor=floor,
@@ -151,7 +155,10 @@ def conversation(agent: str, messages: Sequence[Any]) -> str | None:
 
 def turn(agent: str, messages: Sequence[Any]) -> str:
     """Key of a whole call, under which its model is remembered for the next turn. Never text."""
-    whole = json.dumps([agent, *messages], sort_keys=True, default=str, ensure_ascii=False)
+    try:
+        whole = json.dumps([agent, *messages], sort_keys=True, default=str, ensure_ascii=False)
+    except (TypeError, ValueError):  # not from JSON: keys that have no order, or a cycle
+        whole = repr([agent, *messages])
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -182,6 +189,19 @@ def _tokens(messages: Sequence[Any], tools: object) -> int:
     offered = len(json.dumps(tools, default=str)) if tools else 0
     images = sum(_images(message) for message in messages)
     return math.ceil((texts + offered) / CHARACTERS_PER_TOKEN) + images * IMAGE_TOKENS
+
+
+def _output_tokens(asked: object) -> int | None:
+    """The answer's limit.
+
+    Raises:
+        Refused: it is none, and would spoil the decision for all that are decided with it.
+    """
+    if asked is None:
+        return None
+    if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= MOST_TOKENS:
+        raise Refused(f"max_new_tokens = {str(asked)[:20]}: allowed 1 to {MOST_TOKENS}", 400)
+    return asked
 
 
 def _hint(query: Any, key: str, low: float, high: float) -> float | None:

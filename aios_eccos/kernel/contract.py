@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Kind = Literal["call", "fields", "names", "passes", "absent"]
+Kind = Literal["call", "fields", "names", "uses", "passes", "values", "absent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Point:
         file: in AIOS's checkout, or in the package `cerebrum` when it begins with "cerebrum/".
         name: dotted name within the file; "" for the file's top level.
         kind: a callable that has these parameters, a class that has these fields, a scope that
-            defines or imports these names, a callable that passes these keywords on, or a class
-            without any of these values.
+            defines or imports these names, a scope that uses these attributes, a callable that
+            passes these keywords on, a scope with these values, or a class without any of them.
         wanted: the parameters, fields, names, keywords ("method(keyword=)") or values.
         why: what breaks without it.
     """
@@ -89,6 +89,23 @@ POINTS = (
         ("model_name",),
         "Ollama models join at run time through it",
     ),
+    Point(
+        _ADAPTER,
+        "LLMAdapter",
+        "names",
+        ("llms", "llm_configs", "available_llm_names", "router"),
+        "the models' clients and names are taken from it",
+    ),
+    *(
+        Point(
+            "aios/llm_core/routing.py",
+            f"{router}.get_model_idxs",
+            "call",
+            ("selected_llm_lists", "queries"),
+            "mode observe asks it for AIOS's own choice",
+        )
+        for router in ("SequentialRouting", "SmartRouting")
+    ),
     Point(_FIFO, "FIFOScheduler.__init__", "call", (*_SEAMS, *_GETTERS), "we subclass it"),
     Point(
         _FIFO,
@@ -111,7 +128,23 @@ POINTS = (
         ),
         "the scheduler's threads",
     ),
-    Point(_BASE, "BaseScheduler", "names", ("start_processing_threads",), "its thread table"),
+    *(
+        Point(
+            _FIFO,
+            f"FIFOScheduler.process_{kind}_requests",
+            "uses",
+            (f"get_{kind}_syscall", "_execute_syscall", "address_request", "active"),
+            "how a call gets from its queue to its manager",
+        )
+        for kind in ("memory", "storage", "tool")
+    ),
+    Point(
+        _BASE,
+        "BaseScheduler",
+        "names",
+        ("processing_threads", "active", *_SEAMS[:4], *_GETTERS),
+        "its parts, and its thread table",
+    ),
     Point(
         "aios/tool/manager.py",
         "ToolManager",
@@ -131,6 +164,9 @@ POINTS = (
             "set_end_time",
             "get_status",
             "get_start_time",
+            "event",
+            "agent_name",
+            "query",
         ),
         "how a call is settled",
     ),
@@ -221,11 +257,36 @@ POINTS = (
             "handle_query",
             "select_llm",
             "refresh_configuration",
+            "cleanup_components",
             "QueryRequest",
             "selected_llms",
             "active_components",
         ),
         "the kernel's HTTP side",
+    ),
+    Point(
+        _LAUNCH,
+        "",
+        "values",
+        ("/query", "/core/refresh", "/core/cleanup", "/user/select/llms"),
+        "the routes that are exchanged",
+    ),
+    Point(
+        _LAUNCH,
+        "QueryRequest",
+        "names",
+        ("query_type", "agent_name", "query_data"),
+        "the body of POST /query",
+    ),
+    *(
+        Point(
+            f"cerebrum/{kind.lower()}/apis.py",
+            f"{kind}Response",
+            "fields",
+            ("error",),
+            "what an agent gets whose call failed",
+        )
+        for kind in ("Memory", "Storage", "Tool")
     ),
     Point(
         _SDK,
@@ -272,7 +333,9 @@ def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iter
         yield f"{point.file}: cannot be read ({error})"
         return
     if tree is None:
-        if point.file != _SDK:  # the SDK may live where only the kernel's interpreter finds it
+        if not point.file.startswith(
+            "cerebrum/"
+        ):  # the SDK may live where only the kernel's interpreter finds it
             yield f"{point.file}: no such file ({point.why})"
         return
     node = _find(tree, point.name)
@@ -283,7 +346,7 @@ def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iter
         clash = [value for value in point.wanted if value in _values(node)]
         yield from (f"{where}: has {value!r} of its own ({point.why})" for value in clash)
         return
-    have = {"call": _parameters, "passes": _passed}.get(point.kind, _names)(node)
+    have = _FOUND.get(point.kind, _names)(node)
     lost = [name for name in point.wanted if name not in have]
     if lost:
         yield f"{where}: lacks {', '.join(lost)} ({point.why})"
@@ -351,6 +414,18 @@ def _passed(node: ast.AST) -> set[str]:
     }
 
 
+def _used(node: ast.AST) -> set[str]:
+    return {item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute)}
+
+
 def _values(node: ast.AST) -> set[str]:
     constants = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
     return {value.lower() for value in constants if isinstance(value, str)}
+
+
+_FOUND: dict[str, Callable[[ast.AST], set[str]]] = {
+    "call": _parameters,
+    "uses": _used,
+    "passes": _passed,
+    "values": _values,
+}

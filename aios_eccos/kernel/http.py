@@ -14,9 +14,9 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeAlias
 
 from aios_eccos import __version__
 from aios_eccos.errors import ConfigError
@@ -38,6 +38,8 @@ PRESENCE_S = 0.5
 BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
 #: One refresh at a time.
 REFRESHING = ThreadPoolExecutor(1, thread_name_prefix="eccos-refresh")
+
+Step: TypeAlias = Callable[[], Awaitable[Any]]
 
 
 def attach(scheduler: EccosScheduler) -> None:
@@ -81,13 +83,16 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         asyncio.get_running_loop().set_default_executor(pool)
         app.state.eccos_threads = threads
         word = workers.Word(state_dir_of(hook.aios_home()))
-        refresh = _off_the_loop(launch.refresh_configuration)
-        exchange(launch, serving, refresh, word)
+        whole = {
+            "refresh": _off_the_loop(launch.refresh_configuration),
+            "cleanup": _off_the_loop(launch.cleanup_components),
+        }
+        exchange(launch, serving, whole, word)
         end_with_signals(serving)
 
         async def told(kind: str, value: str) -> None:
-            if kind == "refresh":
-                await refresh()
+            if kind in whole:
+                await whole[kind]()
             elif kind == "mode":
                 await _beside(routes.switch, serving, value)
             elif kind == "selection":
@@ -133,22 +138,23 @@ def end_with_signals(serving: Serving) -> None:
 def exchange(
     launch: LaunchModule,
     serving: Serving,
-    refresh: Callable[[], Awaitable[Any]],
+    whole: Mapping[str, Step],
     word: workers.Word,
 ) -> None:
     """Put our handlers in the place of AIOS's, and add our own routes.
 
     Args:
-        refresh: AIOS's own, beside the event loop.
+        whole: AIOS's own `refresh` and `cleanup`, beside the event loop.
         word: how other workers hear of what this one is told.
     """
     router = launch.app.router
-    checked = _refresh_handler(refresh, word)
+    checked = _refresh_handler(serving, whole["refresh"], word)
     # AIOS's own /core/config/update calls the function by its name in the module.
     launch.refresh_configuration = checked
     for path, endpoint in (
         ("/query", _query_handler(launch, serving)),
         ("/core/refresh", checked),
+        ("/core/cleanup", _telling(whole["cleanup"], word, "cleanup")),
         ("/user/select/llms", _select_handler(launch, word)),
     ):
         router.routes[:] = [r for r in router.routes if getattr(r, "path", None) != path]
@@ -229,19 +235,26 @@ def _select_handler(launch: LaunchModule, word: workers.Word) -> Callable[..., A
     return select
 
 
-def _off_the_loop(stock: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
-    """AIOS's refresh takes seconds and never awaits: it would stop every answer."""
+def _off_the_loop(stock: Callable[[], Any]) -> Step:
+    """AIOS's refresh (and cleanup) take seconds and never await: they would stop every answer."""
 
-    async def refresh() -> Any:
+    async def run() -> Any:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(REFRESHING, lambda: asyncio.run(stock()))
 
-    return refresh
+    return run
 
 
-def _refresh_handler(
-    refresh: Callable[[], Awaitable[Any]], word: workers.Word
-) -> Callable[[], Awaitable[Any]]:
+def _telling(run: Step, word: workers.Word, kind: str) -> Step:
+    async def handler() -> Any:
+        answer = await run()
+        word.leave(kind)
+        return answer
+
+    return handler
+
+
+def _refresh_handler(serving: Serving, refresh: Step, word: workers.Word) -> Step:
     fastapi = importlib.import_module("fastapi")
 
     async def checked() -> Any:
@@ -253,7 +266,16 @@ def _refresh_handler(
                 status_code=422,
                 detail=f"Not refreshed, the configuration before stays in force: {error}",
             ) from error
-        answer = await refresh()
+        before = serving.config
+        try:
+            answer = await refresh()
+        except Exception as error:
+            stays = "the one before stays" if serving.config is before else "the new one is"
+            said = (
+                f"{getattr(error, 'detail', error)}; of aios-eccos's configuration {stays} in force"
+            )
+            log.error("AIOS could not refresh: %s", said)
+            raise fastapi.HTTPException(status_code=500, detail=said) from error
         word.leave("refresh")
         return answer
 
@@ -271,8 +293,15 @@ def check_file() -> None:
     from aios_eccos.config import parse_config
     from aios_eccos.locate import read_yaml
 
-    raw = read_yaml(Path(hook.config_path()))
-    llms = raw.get("llms") or {}
-    router = llms.get("router") or {}
+    llms = _mapping(read_yaml(Path(hook.config_path())).get("llms"), "llms")
+    router = _mapping(llms.get("router"), "llms.router")
     if hook.forced() or router.get("strategy") == hook.STRATEGY:
         parse_config(router.get("eccos"), llms.get("models"))
+
+
+def _mapping(found: object, where: str) -> Mapping[str, Any]:
+    if found is None:
+        return {}
+    if not isinstance(found, Mapping):
+        raise ConfigError(f"{where} = {found!r}: wanted a mapping")
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 
 from aios_eccos.config import ModelEntry
 from aios_eccos.engine import Engine
-from aios_eccos.errors import WorkloadError
+from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.locate import Config
 from aios_eccos.observe.engine import ObservedEngine
 
@@ -53,12 +53,12 @@ def of_adapter(config: Config, adapter: EccosAdapter) -> Config:
 def open_engine(config: Config) -> Engine:
     """The engine of this process, started.
 
-    On local limits where its Redis refuses us, in a temporary folder where it can have no other:
-    AIOS must start whatever there is.
+    On local limits where its Redis refuses us or is none, in a temporary folder where it can have
+    no other: AIOS must start whatever there is.
     """
     try:
         engine = ObservedEngine(config)
-    except WorkloadError as error:
+    except (WorkloadError, ConfigError) as error:
         log.error("limits hold in this kernel only: %s", error)
         settings = config.settings.model_copy(update={"redis": "memory"})
         engine = ObservedEngine(replace(config, settings=settings))

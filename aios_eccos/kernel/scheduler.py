@@ -11,6 +11,7 @@ import logging
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from queue import Empty
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,6 +51,8 @@ class EccosScheduler(_Stock):
     #: Cerebrum's response classes by the kernel's own word for the kind of call.
     eccos_responses: ClassVar[dict[str, Callable[..., Any]]]
     eccos_tool_servers: ClassVar[ToolServers] = ToolServers()
+    #: Schedulers of ours that still exist; one of them is active.
+    eccos_made: ClassVar[weakref.WeakSet[EccosScheduler]] = weakref.WeakSet()
     #: AIOS's own schedulers, made while another strategy was in force; filled by `hook`.
     eccos_own: ClassVar[list[Any]] = []
     _current: ClassVar[EccosScheduler | None] = None
@@ -62,6 +65,7 @@ class EccosScheduler(_Stock):
         # time_slice is the round-robin scheduler's; calls are not interrupted here.
         super().__init__(*args, **kwargs)
         self._serving = False
+        EccosScheduler.eccos_made.add(self)
 
     @classmethod
     def current(cls) -> EccosScheduler | None:

@@ -66,6 +66,7 @@ class LaunchModule(Protocol):
     app: Any
     execute_request: Any
     refresh_configuration: Any
+    cleanup_components: Any
     select_llm: Any
     QueryRequest: type
     selected_llms: dict[str, list[Any]]

@@ -78,7 +78,7 @@ def seams(serving: Serving) -> dict[str, bool]:
         "adapter": issubclass(getattr(llm, "LLM", object), EccosAdapter),
         "FIFO scheduler": issubclass(getattr(scheduler, "FIFOScheduler", object), EccosScheduler),
         "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
-        "active scheduler": current is not None and current.active,
+        "one active scheduler": [s for s in EccosScheduler.eccos_made if s.active] == [current],
         "adapter in force": current is not None and current.llm is serving.adapter,
         "query route": getattr(endpoint, "__module__", None) == http.__name__,
     }

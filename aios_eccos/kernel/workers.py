@@ -7,9 +7,9 @@ reaches one of them. It leaves word in the state folder, where the others look o
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -38,11 +38,13 @@ class Word:
         """Tell the other workers. Where that cannot be, only this one knows, and says so."""
         said = (time.time_ns(), value)
         self._known[kind] = said
-        part = self._path.with_suffix(f".{os.getpid()}")
+        part = self._path.with_suffix(".part")
         try:
             private_dir(self._path.parent)
-            part.write_text(json.dumps({**self._read(), kind: said}), encoding="utf-8")
-            part.replace(self._path)
+            with self._path.with_suffix(".lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                part.write_text(json.dumps({**self._read(), kind: said}), encoding="utf-8")
+                part.replace(self._path)
         except OSError as error:
             log.warning("other workers do not hear of the %s: %s", kind, error)
 

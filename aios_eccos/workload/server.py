@@ -56,8 +56,9 @@ class RemoteServer:
     """
 
     def __init__(self, url: str, timeout_s: float) -> None:
-        self.place = safe_name(url)
+        self.place = "?"
         try:
+            self.place = safe_name(url)
             self.client = _client_maker(url, timeout_s)
         except (ValueError, TypeError) as error:
             raise ConfigError(f"redis {self.place!r}: {error}") from error
@@ -94,7 +95,8 @@ def _client_maker(url: str, timeout_s: float) -> Callable[[], Any]:
     if scheme != "unix":
         common["socket_connect_timeout"] = timeout_s
     if not kind:
-        Redis.from_url(url, **common)  # connects to nothing, but refuses what is malformed
+        # Connects to nothing, but refuses what is malformed.
+        Redis.from_url(url, **common).connection_pool.make_connection()
         return lambda: Redis.from_url(url, **common)
     return _group_maker(url, base, kind, common)
 

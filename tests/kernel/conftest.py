@@ -40,14 +40,17 @@ class InProcess:
         models = [
             {
                 "name": name,
-                "backend": "vllm",
+                "backend": backend,
                 "hostname": self.stubs.url(name),
                 "concurrency": 8,
                 "input_cost_per_token": price,
                 "output_cost_per_token": price,
                 "strength": strength,
             }
-            for name, price, strength in (("small", 1e-7, 0.5), ("large", 1e-6, 0.9))
+            for name, backend, price, strength in (
+                ("small", "vllm", 1e-7, 0.5),
+                ("large", "sglang", 1e-6, 0.9),
+            )
         ]
         settings = {
             "redis": "memory",

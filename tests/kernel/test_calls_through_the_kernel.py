@@ -72,6 +72,54 @@ def test_an_entry_without_a_name_hurts_nobody_else(fresh: Any) -> None:
         assert got[0][1].status_code == 200
 
 
+@pytest.mark.parametrize("most", [-5, 0, 10**400, 2.5, True])
+def test_a_length_that_is_none_hurts_nobody_else(fresh: Any, most: Any) -> None:
+    undecided = fresh.serving.engine.router.failures
+    query = fresh.query()
+    object.__setattr__(query, "max_new_tokens", most)
+    bad = [fresh.spawn(lambda: fresh.execute(query)) for _ in range(3)]
+    good = [fresh.spawn(fresh.ask) for _ in range(3)]
+    for thread, got in bad:
+        thread.join(5)
+        assert got[0][1].status_code == 400
+        assert "max_new_tokens" in got[0][1].error
+    for thread, got in good:
+        thread.join(5)
+        assert got[0][1].response_message.startswith("large: ")
+    assert fresh.serving.engine.router.failures == undecided
+
+
+def test_half_a_character_in_an_agents_name_can_be_shown(fresh: Any) -> None:
+    assert fresh.ask(llms=["small"], agent="\ud800").status_code == 200
+    assert until(lambda: fresh.serving.last[-1]["agent"] == "?")
+    json.dumps(list(fresh.serving.last), ensure_ascii=False).encode()
+
+
+def test_a_message_that_is_no_json_is_answered(fresh: Any) -> None:
+    message = {"role": "user", "content": "a", "x": {1: 2, "b": 3}}
+    response = fresh.ask([message], llms=["small"])
+    assert response.status_code == 200
+
+
+def test_a_client_that_raises_anything_is_an_answer(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, complete = fresh.serving.adapter, fresh.serving.adapter._complete
+
+    def broken(index: int, model: Any, name: str, request: Any) -> Any:
+        if request["messages"][0]["content"] == "break":
+            raise KeyError("a bug")
+        return complete(index, model, name, request)
+
+    monkeypatch.setattr(adapter, "_complete", broken)
+    beside = fresh.spawn(fresh.ask)
+    response = fresh.ask("break")
+    assert response.status_code == 500
+    assert "KeyError" in response.error
+    beside[0].join(5)
+    assert beside[1][0][1].status_code == 200
+
+
 def test_no_messages_is_the_agents_own_error(fresh: Any) -> None:
     response = fresh.ask([])
     assert response.status_code == 400
@@ -193,7 +241,7 @@ def test_a_summary_that_fails_does_not_hide_what_was_done(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fresh.scheduler, "storage_manager", Storing(fresh.stubs))
-    with pytest.raises(StepFailed, match=r"model 'small': 400.*done before: notes.txt was made"):
+    with pytest.raises(StepFailed, match=r"model 'small': 400.*before it: notes.txt was made"):
         fresh.ask(FILE, llms=["small"], action_type="operate_file")
 
 
@@ -274,6 +322,13 @@ def test_hosted_models_are_asked_through_litellm(hosted: Any) -> None:
     assert response.response_message == "small: hello"
     (body,) = hosted.stubs.requests("small")
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("small", 0.25, 77)
+
+
+def test_tools_are_called_through_litellm_too(hosted: Any) -> None:
+    response = hosted.ask('[[tool demo__add {"a": 1}]]', llms=["small"], tools=TOOLS)
+    assert response.tool_calls == [{"name": "demo/add", "parameters": {"a": 1}, "id": "call_1"}]
+    response = hosted.ask("[[say no tool needed]]", llms=["small"], tools=TOOLS)
+    assert (response.response_message, response.tool_calls) == ("no tool needed", [])
 
 
 @pytest.mark.parametrize(
@@ -516,6 +571,19 @@ def test_calls_under_way_survive_a_refresh_and_limits_do_not_leak(fresh: Any) ->
         thread.join(10)
         assert got[0][1].status_code == 200
     assert fresh.stubs.stats("small")["peak"] <= 8
+
+
+def test_a_model_that_moved_is_asked_at_its_new_place_alone(fresh: Any) -> None:
+    for _ in range(2):
+        fresh.refresh()
+    changed = fresh._config()
+    changed["llms"]["models"][0]["hostname"] = fresh.stubs.url("large")
+    fresh.config = changed
+    fresh.write_raw(changed)
+    fresh.reload()
+    for _ in range(6):
+        assert fresh.ask(llms=["small"]).response_message.startswith("large: "), "its server"
+    assert fresh.stubs.stats("small")["requests"] == 0
 
 
 def test_refreshes_leave_no_threads_and_one_scheduler(fresh: Any) -> None:

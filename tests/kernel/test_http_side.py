@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
@@ -45,18 +45,25 @@ class Launch:
         self.selected_llms: dict[str, list[Any]] = {"llms": []}
         self.active_components = None
         self.select_llm = self.select
-        self.refreshed = 0
+        self.refreshed = self.cleaned = 0
+        self.fail: Any = None
         self.execute_request: Any = lambda agent, data: agent
 
         async def refresh() -> str:
+            if self.fail is not None:
+                self.fail()
             self.refreshed += 1
             return "refreshed"
+
+        async def cleanup() -> str:
+            self.cleaned += 1
+            return "cleaned"
 
         async def on_the_loop() -> None:
             raise AssertionError("AIOS's own handler")
 
-        self.refresh_configuration = refresh
-        for path in ("/query", "/core/refresh", "/user/select/llms"):
+        self.refresh_configuration, self.cleanup_components = refresh, cleanup
+        for path in ("/query", "/core/refresh", "/core/cleanup", "/user/select/llms"):
             self.app.add_api_route(path, on_the_loop, methods=["POST"])
         self.app.add_api_route("/status", lambda: "up")
 
@@ -123,7 +130,7 @@ def test_an_action_that_failed_has_its_models_status(served: Any) -> None:
     answer = ask(served)
     assert answer.status_code == 429
     assert answer.json()["detail"] == (
-        "LLM error with model 'small': 429; done before: a.txt was made"
+        "LLM error with model 'small': 429; before it: a.txt was made"
     )
 
 
@@ -138,7 +145,32 @@ def test_a_refresh_looks_first(served: Any) -> None:
     refused = served.client.post("/core/refresh")
     assert refused.status_code == 422
     assert "quality_flor" in refused.json()["detail"]
+    for broken in ("llms: {router: eccos}", "llms: [a]", "llms: {models: [], router: {"):
+        served.path.write_text(broken)
+        assert served.client.post("/core/refresh").status_code == 422
     assert served.launch.refreshed == 1
+
+
+@pytest.mark.parametrize(
+    ("taken", "says"), [(False, "the one before stays"), (True, "the new one")]
+)
+def test_a_refresh_that_fails_in_aios_says_which_configuration_is_in_force(
+    served: Any, caplog: pytest.LogCaptureFixture, taken: bool, says: str
+) -> None:
+    other = workers.Word(state_dir_of(hook.aios_home()))
+
+    def fail() -> None:
+        if taken:
+            served.serving.config = SimpleNamespace(settings=served.serving.config.settings)
+        raise HTTPException(500, "max_workers: abc")
+
+    served.launch.fail = fail
+    failed = served.client.post("/core/refresh")
+    assert failed.status_code == 500
+    assert "max_workers: abc" in failed.json()["detail"]
+    assert says in failed.json()["detail"]
+    assert says in caplog.text
+    assert other.news() == []
 
 
 def until(met: Any, seconds: float = 5.0) -> bool:
@@ -158,6 +190,10 @@ def test_what_one_worker_is_told_the_others_do_once(served: Any) -> None:
     assert other.news() == []
     other.leave("mode", "route")
     assert until(lambda: served.serving.mode == "route")
+    other.leave("cleanup")
+    assert until(lambda: served.launch.cleaned == 1)
+    served.client.post("/core/cleanup")
+    assert ([*other.news()], served.launch.cleaned) == ([("cleanup", "")], 2)
     other.leave("selection", "[]")
     assert until(lambda: served.launch.selected_llms["llms"] == [])
     other.leave("nothing that is known")
@@ -178,6 +214,23 @@ def test_word_that_cannot_be_left_or_read_stops_nothing(
     for broken in ("", "[]", '{"refresh": 1}', '{"refresh": ["x", ""]}'):
         (tmp_path / "told.json").write_text(broken)
         assert workers.Word(tmp_path).news() == []
+
+
+def test_word_left_at_the_same_moment_by_two_workers_is_all_kept(tmp_path: Path) -> None:
+    one, two, heard = (workers.Word(tmp_path) for _ in range(3))
+    for _ in range(50):
+        begin = threading.Barrier(2)
+
+        def leave(word: workers.Word, kind: str, begin: threading.Barrier = begin) -> None:
+            begin.wait()
+            word.leave(kind)
+
+        both = [threading.Thread(target=leave, args=each) for each in ((one, "a"), (two, "b"))]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert sorted(kind for kind, _ in heard.news()) == ["a", "b"]
 
 
 def test_old_word_is_no_news(tmp_path: Path) -> None:

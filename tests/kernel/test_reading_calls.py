@@ -242,6 +242,7 @@ def raised_from(*errors: Exception) -> Exception:
         ((Status(500), named("RemoteProtocolError")), 503, True),
         ((Status(500), named("APIConnectionError"), named("ConnectError")), 503, True),
         ((Status(500), named("Exception"), named("JSONDecodeError")), 502, False),
+        ((named("APIConnectionError"), named("JSONDecodeError")), 502, False),
         ((Status(500), named("APITimeoutError"), named("ReadTimeout")), 504, True),
         ((Status(500), named("HTTPStatusError")), 500, True),
     ],
@@ -260,6 +261,16 @@ def test_what_a_server_has_against_the_operator_another_may_serve(
     status: int, elsewhere: bool
 ) -> None:
     assert answers.failure_of(Status(status)).elsewhere is elsewhere
+
+
+def test_what_litellm_refuses_without_asking_a_server_another_may_serve() -> None:
+    error = Status(400)
+    assert not answers.failure_of(error).elsewhere
+    error.__class__ = type("BadRequestError", (Status,), {"__module__": "litellm.exceptions"})
+    failure = answers.failure_of(error)
+    assert (failure.elsewhere, failure.rests, failure.retryable) == (True, False, False)
+    asked = answers.failure_of(raised_from(error, named("HTTPStatusError")))
+    assert not asked.elsewhere
 
 
 def test_retry_after_in_seconds_is_kept() -> None:

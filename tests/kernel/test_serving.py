@@ -165,3 +165,17 @@ def test_a_state_folder_that_cannot_be_made_does_not_keep_the_kernel_from_starti
         engine.close()
         assert folder.is_dir()
     assert "the state folder cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "redis", ["redis://:pw@localhost:99999", "redis://[::1", "redis+sentinel://127.0.0.1:1"]
+)
+def test_a_redis_url_that_is_none_does_not_keep_the_kernel_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, redis: str
+) -> None:
+    location = Location(None, None, tmp_path, "test")
+    settings = parse_settings({"redis": redis, "predictor": "retrieval"})
+    engine = open_engine(Config(location, settings, ()))
+    engine.close()
+    assert "limits hold in this kernel only" in caplog.text
+    assert "pw" not in caplog.text

@@ -86,6 +86,8 @@ def test_a_server_that_is_no_redis_is_told(tmp_path: Path, guarded: RedisServer)
         ("redis+sentry://localhost", "wanted 'embedded' or a URL"),
         ("redis://localhost:port", "port"),
         ("redis://localhost?socket_timeout=soon", "socket_timeout"),
+        ("redis://[::1", "IPv6"),
+        ("redis://localhost?no_such_option=1", "no_such_option"),
         ("redis+sentinel://localhost:26379", "name of the Sentinel service"),
         ("redis+sentinel://localhost:26379,/main", "a host is missing"),
         ("redis+cluster://localhost:x", "[Pp]ort"),

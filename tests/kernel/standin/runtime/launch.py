@@ -10,6 +10,10 @@ from aios.tool.manager import ToolManager
 class QueryRequest:
     """The body of POST /query; the stand-in has no HTTP side."""
 
+    query_type: str
+    agent_name: str
+    query_data: Any
+
 
 class Manager:
     def address_request(self, syscall: Any) -> Any:
@@ -33,6 +37,7 @@ class App:
 
 
 app = App()
+ROUTES = ("/query", "/core/refresh", "/core/cleanup", "/user/select/llms")
 selected_llms: dict[str, list[Any]] = {"llms": []}
 execute_request, SysCallWrapper, syscall_executor = useSysCall()
 
@@ -71,6 +76,10 @@ def select_llm() -> None:
 
 
 def handle_query() -> None:
+    """Only over HTTP."""
+
+
+def cleanup_components() -> None:
     """Only over HTTP."""
 
 

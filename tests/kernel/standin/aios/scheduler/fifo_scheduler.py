@@ -33,15 +33,6 @@ class FIFOScheduler(BaseScheduler):
     def _execute_syscall(self, syscall: Any, executor: Any, syscall_type: str) -> Any:
         raise NotImplementedError
 
-    def _process(self, get: Any, kind: str) -> None:
-        while self.active:
-            try:
-                syscall = get()
-            except Empty:
-                continue
-            manager = getattr(self, f"{kind.lower()}_manager")
-            self._execute_syscall(syscall, manager.address_request, kind)
-
     def process_llm_requests(self) -> None:
         while self.active:
             try:
@@ -53,13 +44,28 @@ class FIFOScheduler(BaseScheduler):
             syscall.event.set()
 
     def process_memory_requests(self) -> None:
-        self._process(self.get_memory_syscall, "Memory")
+        while self.active:
+            try:
+                syscall = self.get_memory_syscall()
+            except Empty:
+                continue
+            self._execute_syscall(syscall, self.memory_manager.address_request, "Memory")
 
     def process_storage_requests(self) -> None:
-        self._process(self.get_storage_syscall, "Storage")
+        while self.active:
+            try:
+                syscall = self.get_storage_syscall()
+            except Empty:
+                continue
+            self._execute_syscall(syscall, self.storage_manager.address_request, "Storage")
 
     def process_tool_requests(self) -> None:
-        self._process(self.get_tool_syscall, "Tool")
+        while self.active:
+            try:
+                syscall = self.get_tool_syscall()
+            except Empty:
+                continue
+            self._execute_syscall(syscall, self.tool_manager.address_request, "Tool")
 
     def start(self) -> None:
         self.active = True
