@@ -12,6 +12,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from .answers import QUOTE
+
 ACTIONS = ("call_tool", "operate_file")
 
 
@@ -41,7 +43,8 @@ class StepFailed(Exception):
         before = f"; before it: {'; '.join(done)}" if done else ""
         super().__init__(f"{response.error}{before}")
         self.answer = answer
-        self.status_code: int = response.status_code
+        status: int = response.status_code
+        self.status_code = status if status >= 400 else 500
 
 
 _action: ContextVar[Action | None] = ContextVar("aios_eccos_action", default=None)
@@ -74,7 +77,7 @@ def ask(step: Callable[[Any, str, Any], Any], executor: Any, agent: str, query: 
         StepFailed: it failed, and an action depends on it.
     """
     action = _action.get()
-    if action is not None and query.llms is None:
+    if action is not None and not query.llms:
         query.llms = action.llms
     answer = step(executor, agent, query)
     if action is not None and answer["response"].error:
@@ -89,5 +92,5 @@ def store(step: Callable[[Any, str, Any], Any], executor: Any, agent: str, query
     if action is not None:
         response = answer["response"]
         said = getattr(response, "response_message", None) or getattr(response, "error", None)
-        action.done.append(str(said))
+        action.done.append(str(said)[:QUOTE])
     return answer

@@ -22,8 +22,10 @@ QUOTE = 300
 RETRY_AFTER_MOST_S = 120.0
 #: Statuses whose text may name the key.
 _SECRET = (401, 403)
-#: A server refuses the operator's key, credit or model name; another model may well answer.
-_OURS = (401, 402, 403, 404)
+#: A server refuses the operator's key or credit, and will go on to; another model may well answer.
+_OURS = (401, 402)
+#: It refuses the key or the model's name, or, with some providers, this call.
+_OURS_PERHAPS = (403, 404)
 #: Exceptions of connections that broke off.
 _BROKEN_OFF = ("RemoteProtocolError", "ReadError", "WriteError")
 #: How many exceptions are looked through, each raised from the next.
@@ -156,7 +158,10 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, Broken):
         return Failure(error.reason, 502, error.retryable, rests=False)
     kinds = [type(wrapped).__name__ for wrapped in _wrapped(error)]
-    if "HTTPStatusError" not in kinds:
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    known = isinstance(status, int) and 400 <= status < 500 and status != 408
+    if not known and "HTTPStatusError" not in kinds:
         if any("Timeout" in kind for kind in kinds):
             return Failure("timeout", 504)
         # First: LiteLLM calls that an APIConnectionError, for some providers.
@@ -164,8 +169,6 @@ def failure_of(error: Exception) -> Failure:
             return Failure("invalid answer", 502, rests=False)
         if any("Connect" in kind or kind in _BROKEN_OFF for kind in kinds):
             return Failure("no connection", 503)
-    response = getattr(error, "response", None)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     if not isinstance(status, int) or not 400 <= status < 600:
         return Failure(kinds[0], 500, rests=False)
     retryable = status in (408, 409, 425, 429) or status >= 500
@@ -177,8 +180,8 @@ def failure_of(error: Exception) -> Failure:
         status,
         retryable,
         _retry_after(response),
-        rests=not unasked,
-        elsewhere=status in _OURS or unasked,
+        rests=not unasked and status not in _OURS_PERHAPS,
+        elsewhere=unasked or status in _OURS + _OURS_PERHAPS,
     )
 
 

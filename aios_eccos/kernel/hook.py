@@ -176,15 +176,19 @@ def _patch_rr(module: Any) -> None:
 
 def scheduler_class(fifo: Any, stock: Any) -> Any:
     """Our scheduler over AIOS's FIFO, in the place of `stock`."""
+    from aios_eccos.locate import state_dir_of
+
     from . import http, status, terminal
     from .opening import open_engine
     from .scheduler import EccosScheduler
     from .serving import Serving
+    from .workers import Word
 
     if not hasattr(EccosScheduler, "eccos_serving"):
         EccosScheduler.eccos_serving = Serving(open_engine)
         terminal.render = lambda words: status.text(EccosScheduler.eccos_serving, words)
         EccosScheduler.eccos_attach = staticmethod(http.attach)
+        EccosScheduler.eccos_word = Word(state_dir_of(aios_home()))
         EccosScheduler.eccos_responses = {
             kind: _response_class(kind) for kind in ("Memory", "Storage", "Tool")
         }
@@ -227,6 +231,8 @@ def _patch_executor(module: Any) -> None:
         return syscall
 
     def execute_request(self: Any, agent_name: str, query: Any) -> Any:
+        if not wanted():  # a refresh has gone to another strategy
+            return execute(self, agent_name, query)
         reply = terminal.answer(agent_name, query, module.LLMResponse)
         return actions.perform(execute, self, agent_name, query) if reply is None else reply
 

@@ -16,11 +16,11 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeAlias
 
 from aios_eccos import __version__
 from aios_eccos.errors import ConfigError
-from aios_eccos.locate import state_dir_of
 
 from . import calls, hook, routes, workers
 from .actions import StepFailed
@@ -36,8 +36,6 @@ LAUNCHERS = ("__main__", "runtime.launch")
 PRESENCE_S = 0.5
 #: For what must not queue behind calls, which fill the loop's own threads when it matters most.
 BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
-#: One refresh at a time.
-REFRESHING = ThreadPoolExecutor(1, thread_name_prefix="eccos-refresh")
 
 Step: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -82,15 +80,19 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         pool = ThreadPoolExecutor(threads, thread_name_prefix="eccos-http")
         asyncio.get_running_loop().set_default_executor(pool)
         app.state.eccos_threads = threads
-        word = workers.Word(state_dir_of(hook.aios_home()))
+        word = EccosScheduler.eccos_word
+        # One at a time.
+        refreshing = ThreadPoolExecutor(1, thread_name_prefix="eccos-refresh")
         whole = {
-            "refresh": _off_the_loop(launch.refresh_configuration),
-            "cleanup": _off_the_loop(launch.cleanup_components),
+            "refresh": _off_the_loop(launch.refresh_configuration, refreshing),
+            "cleanup": _off_the_loop(launch.cleanup_components, refreshing),
         }
         exchange(launch, serving, whole, word)
         end_with_signals(serving)
 
         async def told(kind: str, value: str) -> None:
+            if kind == "refresh":
+                await _beside(check_file)
             if kind in whole:
                 await whole[kind]()
             elif kind == "mode":
@@ -99,10 +101,14 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
                 launch.selected_llms["llms"] = json.loads(value)
 
         listening = asyncio.create_task(workers.listen(word, told))
-        async with inner(app) as state:
-            yield state
-        listening.cancel()
-        await _beside(shut_down, launch, serving)
+        try:
+            async with inner(app) as state:
+                yield state
+        finally:
+            listening.cancel()
+            # A refresh under way would open what is closed now.
+            await _beside(partial(refreshing.shutdown, cancel_futures=True))
+            await _beside(shut_down, launch, serving)
 
     return lifespan
 
@@ -235,12 +241,12 @@ def _select_handler(launch: LaunchModule, word: workers.Word) -> Callable[..., A
     return select
 
 
-def _off_the_loop(stock: Callable[[], Any]) -> Step:
+def _off_the_loop(stock: Callable[[], Any], threads: ThreadPoolExecutor) -> Step:
     """AIOS's refresh (and cleanup) take seconds and never await: they would stop every answer."""
 
     async def run() -> Any:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(REFRESHING, lambda: asyncio.run(stock()))
+        return await loop.run_in_executor(threads, lambda: asyncio.run(stock()))
 
     return run
 

@@ -23,6 +23,7 @@ from .seams import StockScheduler, Syscall
 from .serving import ENDING, Serving
 from .settle import settle
 from .toolserver import ToolServers
+from .workers import Word
 
 if TYPE_CHECKING:
     _Stock = StockScheduler
@@ -33,9 +34,9 @@ log = logging.getLogger("aios_eccos.kernel.scheduler")
 
 #: Seconds that a superseded scheduler's threads get to notice; they look ten times a second.
 HANDOVER_S = 2.0
-#: How long a memory, storage or tool call waits for the one before it of its kind, seconds. AIOS's
-#: managers are used to one at a time, so quick ones still come so; a slow one keeps nobody longer.
-TURN_S = 0.25
+#: How long a memory, storage or tool call keeps the next of its kind waiting, seconds. AIOS's
+#: managers are used to one at a time, so quick ones still come so.
+TURN_S = 0.1
 #: How often a memory, storage or tool call under way is checked for the process's end, seconds.
 LOOK_S = 0.25
 CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
@@ -48,6 +49,9 @@ class EccosScheduler(_Stock):
     eccos_serving: ClassVar[Serving]
     #: Called at every start with the scheduler; brings the HTTP side up. Set by `hook`.
     eccos_attach: ClassVar[Callable[[Any], None]]
+    #: How workers of one checkout hear of each other. Set by `hook`, before anything is read that
+    #: another may have been told to read anew.
+    eccos_word: ClassVar[Word]
     #: Cerebrum's response classes by the kernel's own word for the kind of call.
     eccos_responses: ClassVar[dict[str, Callable[..., Any]]]
     eccos_tool_servers: ClassVar[ToolServers] = ToolServers()
@@ -153,8 +157,8 @@ class EccosScheduler(_Stock):
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
     ) -> None:
         """Start a call when it is its turn, and settle it when its time is over."""
-        config = self.eccos_serving.config
-        limit_s = config.settings.call_timeout_s if config is not None else math.inf
+        serving, name = self.eccos_serving, f"eccos-{syscall_type}"
+        limit_s = serving.config.settings.call_timeout_s if serving.config is not None else math.inf
         until = time.monotonic() + limit_s
         over = threading.Event()
         once = threading.Lock()
@@ -176,27 +180,32 @@ class EccosScheduler(_Stock):
             end(response)
             over.set()
 
+        def left() -> float:
+            return max(min(until, serving.ends_at) - time.monotonic(), 0.0)
+
         turn = self._turns[syscall_type]
-        mine = turn.acquire(timeout=min(TURN_S, limit_s))
-        try:
-            syscall.set_status("executing")
-            syscall.set_start_time(time.time())
-            threading.Thread(target=work, name=f"eccos-{syscall_type}", daemon=True).start()
-            over.wait(min(TURN_S, limit_s))
-        except RuntimeError as error:
-            log.error("a %s call could not be started: %s", syscall_type, error)
-            end(self._error(syscall_type, f"{syscall_type} error: no thread", 503))
-            return
-        finally:
-            if mine:
+        mine = False
+        while not mine and left():
+            mine = turn.acquire(timeout=min(LOOK_S, left()))
+        if mine:
+            try:
+                syscall.set_status("executing")
+                syscall.set_start_time(time.time())
+                threading.Thread(target=work, name=name, daemon=True).start()
+                over.wait(min(TURN_S, left()))
+            except RuntimeError as error:
+                log.error("a %s call could not be started: %s", syscall_type, error)
+                end(self._error(syscall_type, f"{syscall_type} error: no thread", 503))
+                return
+            finally:
                 turn.release()
-        while not over.wait(min(LOOK_S, max(until - time.monotonic(), 0.0))):
-            ends = min(until, self.eccos_serving.ends_at)
-            if time.monotonic() >= ends:
-                reason, status = ("timeout", 504) if ends == until else (ENDING.reason, 503)
+        while not over.wait(min(LOOK_S, left())):
+            if not left():
+                reason, status = ("timeout", 504)
+                if until > serving.ends_at:
+                    reason, status = (ENDING.reason, 503)
                 log.warning("a %s call was given up: %s", syscall_type, reason)
-                text = f"{syscall_type} error: {reason}"
-                end(self._error(syscall_type, text, status))
+                end(self._error(syscall_type, f"{syscall_type} error: {reason}", status))
                 return
 
     def _open(self) -> bool:

@@ -261,9 +261,13 @@ class Serving:
             settled: Settled | None = future.result()
         except CancelledError:
             settled = None
-        model = self._stays_with(settled) if settled is not None else None
-        if model is not None:  # first: the next turn may come as soon as this one is answered
-            self.sessions.remember(ticket.turn, model)
+        model = None
+        try:
+            model = self._stays_with(settled) if settled is not None else None
+            if model is not None:  # first: the next turn may come as soon as this one is answered
+                self.sessions.remember(ticket.turn, model)
+        except Exception as error:  # noqa: BLE001 - the agent must have its answer
+            log.error("a conversation's model could not be noted: %s", raised(error))
         adapter = self._adapter
         if mine and adapter is not None:
             settle(ticket.syscall, _response(adapter, settled))

@@ -10,6 +10,7 @@ import asyncio
 import fcntl
 import json
 import logging
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -32,31 +33,43 @@ class Word:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "told.json"
+        self._lock = threading.Lock()
         self._known = self._read()
+        self._missed: list[tuple[str, str]] = []
 
     def leave(self, kind: str, value: str = "") -> None:
-        """Tell the other workers. Where that cannot be, only this one knows, and says so."""
+        """Tell the other workers. Where that cannot be, only this one knows, and says so.
+
+        Args:
+            kind: of the word; the last of a kind replaces the one before.
+            value: "" for an order, which nobody may miss; of states the last is enough.
+        """
         said = (time.time_ns(), value)
-        self._known[kind] = said
         part = self._path.with_suffix(".part")
         try:
             private_dir(self._path.parent)
-            with self._path.with_suffix(".lock").open("a") as lock:
+            with self._lock, self._path.with_suffix(".lock").open("a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                part.write_text(json.dumps({**self._read(), kind: said}), encoding="utf-8")
+                found = self._read()
+                if not value and found.get(kind) != self._known.get(kind):
+                    # Another's, left while this one was carried out, perhaps on older files.
+                    self._missed.append((kind, value))
+                part.write_text(json.dumps({**found, kind: said}), encoding="utf-8")
                 part.replace(self._path)
+                self._known[kind] = said
         except OSError as error:
             log.warning("other workers do not hear of the %s: %s", kind, error)
 
     def news(self) -> list[tuple[str, str]]:
         """What others have left since the last time: kinds and values, oldest first."""
-        found = self._read()
-        new = [(at, kind, value) for kind, (at, value) in found.items() if self._is_new(kind, at)]
-        self._known |= found
-        return [(kind, value) for _, kind, value in sorted(new)]
-
-    def _is_new(self, kind: str, at: int) -> bool:
-        return kind not in self._known or self._known[kind][0] < at
+        with self._lock:
+            found = self._read()
+            # Not by age: clocks may be set back.
+            new = {kind: word for kind, word in found.items() if word != self._known.get(kind)}
+            self._known |= found
+            missed, self._missed = self._missed, []
+        at = sorted((word[0], kind, word[1]) for kind, word in new.items())
+        return missed + [(kind, value) for _, kind, value in at]
 
     def _read(self) -> dict[str, tuple[int, str]]:
         try:

@@ -517,13 +517,13 @@ def test_operations_that_never_return_are_given_up_together_and_keep_no_other_wa
     time.sleep(0.1)
     begun = time.monotonic()
     good = fresh.execute(other_query("storage"), "good")
-    assert time.monotonic() - begun < 0.7
+    assert time.monotonic() - begun < 0.9
     assert good == "served"
     for thread, got in bad:
         thread.join(5)
         seconds, response = got[0]
         assert "timeout" in response.error
-        assert 0.9 < seconds < 1.5, "the time runs from the call's arrival"
+        assert 0.9 < seconds < 1.9, "the time runs from the call's arrival"
     hung.release.set()
 
 
@@ -532,7 +532,7 @@ def test_quick_operations_of_a_kind_come_one_at_a_time(
 ) -> None:
     together = Together()
     monkeypatch.setattr(fresh.scheduler, "memory_manager", together)
-    calls = [fresh.spawn(lambda: fresh.execute(other_query("memory"))) for _ in range(6)]
+    calls = [fresh.spawn(lambda: fresh.execute(other_query("memory"))) for _ in range(25)]
     for thread, got in calls:
         thread.join(5)
         assert got[0][1] == "served"

@@ -89,6 +89,8 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(EccosScheduler, "eccos_serving", serving, raising=False)
     monkeypatch.setattr(EccosScheduler, "_current", None)
+    word = workers.Word(state_dir_of(hook.aios_home()))
+    monkeypatch.setattr(EccosScheduler, "eccos_word", word, raising=False)
     monkeypatch.setattr(workers, "LOOK_S", 0.02)
     launch: Any = Launch()
     launch.app.router.lifespan_context = http._lifespan(launch, launch.app.router.lifespan_context)
@@ -231,6 +233,47 @@ def test_word_left_at_the_same_moment_by_two_workers_is_all_kept(tmp_path: Path)
         for thread in both:
             thread.join()
         assert sorted(kind for kind, _ in heard.news()) == ["a", "b"]
+
+
+def test_an_order_that_came_while_the_same_was_carried_out_is_not_missed(tmp_path: Path) -> None:
+    one, two = workers.Word(tmp_path), workers.Word(tmp_path)
+    one.leave("refresh")
+    two.leave("refresh")  # begun before the other's, on older files
+    assert two.news() == [("refresh", "")]
+    assert (one.news(), one.news(), two.news()) == ([("refresh", "")], [], [])
+    one.leave("mode", "observe")
+    two.leave("mode", "route")
+    assert (one.news(), two.news()) == ([("mode", "route")], [])
+
+
+def test_word_is_heard_though_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = workers.Word(tmp_path), workers.Word(tmp_path)
+    one.leave("refresh")
+    assert two.news()
+    monkeypatch.setattr(time, "time_ns", lambda: 5)
+    one.leave("refresh")
+    assert two.news() == [("refresh", "")]
+
+
+def test_a_refresh_under_way_is_over_before_the_end(
+    served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    over = threading.Event()
+
+    def slow() -> None:
+        time.sleep(0.3)
+        over.set()
+
+    close = served.serving.close
+    served.serving.close = lambda: closed.append(over.is_set()) or close()
+    served.launch.fail = slow
+    workers.Word(state_dir_of(hook.aios_home())).leave("refresh")
+    time.sleep(0.1)
+    served.client.__exit__(None, None, None)
+    assert closed == [True]
 
 
 def test_old_word_is_no_news(tmp_path: Path) -> None:

@@ -255,12 +255,14 @@ def test_what_litellm_wraps_into_a_status_of_its_own_is_told(
 
 
 @pytest.mark.parametrize(
-    ("status", "elsewhere"), [(400, False), (401, True), (404, True), (422, False), (429, False)]
+    ("status", "elsewhere", "rests"),
+    [(400, False, True), (401, True, True), (404, True, False), (422, False, True)],
 )
 def test_what_a_server_has_against_the_operator_another_may_serve(
-    status: int, elsewhere: bool
+    status: int, elsewhere: bool, rests: bool
 ) -> None:
-    assert answers.failure_of(Status(status)).elsewhere is elsewhere
+    failure = answers.failure_of(raised_from(Status(status), named("ConnectError")))
+    assert (failure.elsewhere, failure.rests) == (elsewhere, rests)
 
 
 def test_what_litellm_refuses_without_asking_a_server_another_may_serve() -> None:
