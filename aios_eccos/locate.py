@@ -95,7 +95,7 @@ def locate(config: Path | None = None, aios_home: Path | None = None) -> Locatio
     if config is not None:
         if not config.is_file():
             raise ConfigError(f"--config {config}: no such file")
-        inside = config.resolve()
+        inside = config.parent.resolve() / config.name  # which may be a link to elsewhere
         home = inside.parents[2] if inside.parts[-3:] == CONFIG_IN_AIOS.parts else None
         return Location(home, config, state_dir_of(home), "--config")
     for home, found_by in (

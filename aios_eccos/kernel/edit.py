@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,8 @@ class Edit:
 
 
 def apply(text: str, edits: Sequence[Edit]) -> str:
-    """The text after all edits, whose ranges must not overlap."""
-    for edit in sorted(edits, key=lambda e: (e.start, e.end), reverse=True):
+    """The text after all edits, whose ranges must not overlap; at one place, in their order."""
+    for edit in sorted(edits, key=lambda e: (e.start, e.end))[::-1]:
         text = text[: edit.start] + edit.new + text[edit.end :]
     return text
 
@@ -41,26 +42,47 @@ def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequ
         comment: lines that go below each model of `unpriced`, unindented.
 
     Raises:
-        ConfigError: there is no `llms` mapping to put it into.
+        ConfigError: there is no `llms` mapping to put it into, or no place that takes it as it is.
     """
+    before = read_llms(text)
     llms = _llms(text)
-    edits = [_price_edit(text, item, comment) for item in _models(llms, unpriced)]
-    router = get(llms, "router")
+    prices = [_price_edit(text, item, comment) for item in _models(llms, unpriced)]
     newline = "\r\n" if "\r\n" in text else "\n"
-    if not isinstance(router, yaml.MappingNode) or not router.value:
-        indent = " " * llms.value[0][0].start_mark.column
+    new = apply(text, [*prices, *_router_edits(text, llms, strategy, block, newline)])
+    router = {"eccos": yaml.safe_load(block)} | (before.get("router") or {})
+    with suppress(ConfigError):
+        if read_llms(new) == before | {"router": router | {"strategy": strategy}}:
+            return new
+    raise ConfigError(
+        "llms.router: cannot be edited in place as it is written; write `router:` and, on a line "
+        "of its own below, `strategy: sequential`, then enable again"
+    )
+
+
+def _router_edits(text: str, llms: Any, strategy: str, block: str, newline: str) -> Iterator[Edit]:
+    first = llms.value[0][0].start_mark
+    router = get(llms, "router")
+    flow = f"strategy: {strategy}, eccos: {_flow(block)}"
+    if router is None and llms.flow_style:
+        yield Edit(first.index, first.index, f"router: {{{flow}}}, ")
+    elif router is None:
         lines = f"router:\n  strategy: {strategy}\n  eccos:\n{textwrap.indent(block, '    ')}"
-        at = _line_start(text, llms.value[0][0].start_mark.index)
-        edits.append(Edit(at, at, _indented(lines, indent, newline)))
-        return apply(text, edits)
-    value = get(router, "strategy")
-    present = get(router, "eccos") is not None
-    if router.flow_style:
-        mapping = "" if present else f"eccos: {_flow(block)}"
-        edits.append(_flow_edit(router, value, strategy, mapping))
+        at = _line_start(text, first.index)
+        yield Edit(at, at, _indented(lines, " " * first.column, newline))
+    elif not isinstance(router, yaml.MappingNode):
+        yield _put(router, f"{{{flow}}}")
+    elif not router.value:
+        at = router.end_mark.index - 1
+        yield Edit(at, at, flow)
     else:
-        edits += _block_edits(text, router, value, strategy, "" if present else block, newline)
-    return apply(text, edits)
+        value = get(router, "strategy")
+        present = get(router, "eccos") is not None
+        if router.flow_style:
+            yield _flow_edit(router, value, strategy, "" if present else f"eccos: {_flow(block)}")
+        else:
+            yield from _block_edits(
+                text, router, value, strategy, "" if present else block, newline
+            )
 
 
 def _block_edits(
@@ -72,7 +94,7 @@ def _block_edits(
         at = _line_start(text, router.value[0][0].start_mark.index)
         yield Edit(at, at, _indented(f"strategy: {strategy}\n{ours}", indent, newline))
         return
-    yield Edit(value.start_mark.index, value.end_mark.index, strategy)
+    yield _put(value, strategy)
     at = _line_end(text, value.end_mark.index)
     lead = "" if text[:at].endswith("\n") else newline
     yield Edit(at, at, lead + _indented(ours, indent, newline) if ours else "")
@@ -83,7 +105,13 @@ def _flow_edit(router: Any, value: Any, strategy: str, mapping: str) -> Edit:
         at = router.value[0][0].start_mark.index
         return Edit(at, at, f"strategy: {strategy}, {mapping + ', ' if mapping else ''}")
     tail = f", {mapping}" if mapping else ""
-    return Edit(value.start_mark.index, value.end_mark.index, strategy + tail)
+    return _put(value, strategy + tail)
+
+
+def _put(node: Any, new: str) -> Edit:
+    """Replace a value; an empty one stands right behind its colon."""
+    start, end = node.start_mark.index, node.end_mark.index
+    return Edit(start, end, new if start < end else f" {new}")
 
 
 def set_strategy(text: str, strategy: str) -> str:
@@ -91,7 +119,7 @@ def set_strategy(text: str, strategy: str) -> str:
     value = get(get(_llms(text), "router"), "strategy")
     if value is None:
         return text
-    return apply(text, [Edit(value.start_mark.index, value.end_mark.index, strategy)])
+    return apply(text, [_put(value, strategy)])
 
 
 def set_option(text: str, key: str, value: str) -> str:
@@ -105,7 +133,7 @@ def set_option(text: str, key: str, value: str) -> str:
         raise ConfigError("llms.router.eccos: no such block; run `aios-eccos enable` first")
     node = get(block, key)
     if node is not None:
-        return apply(text, [Edit(node.start_mark.index, node.end_mark.index, value)])
+        return apply(text, [_put(node, value)])
     first = block.value[0][0].start_mark
     gap = ", " if block.flow_style else "\n" + " " * first.column
     return apply(text, [Edit(first.index, first.index, f"{key}: {value}{gap}")])
@@ -122,8 +150,11 @@ def drop_block(text: str, default: object) -> str:
 
 def drop_comment(text: str, comment: str) -> str:
     """The configuration without a comment of ours, wherever it stands and however indented."""
-    lines = [rf"[ \t]*{re.escape(line)}\r?\n" for line in comment.splitlines()]
-    return re.sub("(?m)^" + "".join(lines), "", text)
+    return re.sub(f"(?m)^{_pattern(comment)}", "", text)
+
+
+def _pattern(comment: str) -> str:
+    return "".join(rf"[ \t]*{re.escape(line)}\r?\n" for line in comment.splitlines())
 
 
 def strategy_of(text: str) -> str | None:
@@ -138,11 +169,32 @@ def get(node: Any, key: str) -> Any:
     return next((value for name, value in pairs if name.value == key), None)
 
 
+def read_llms(text: str) -> dict[str, Any]:
+    """What the configuration says of `llms`; its router may be missing or null.
+
+    Raises:
+        ConfigError: it is no YAML, has no `llms`, or a router that is no mapping.
+    """
+    _llms(text)
+    try:
+        found: dict[str, Any] = yaml.safe_load(text)["llms"]
+    except yaml.YAMLError as error:
+        raise _no_yaml(error) from error
+    router = found.get("router")
+    if router is not None and not isinstance(router, dict):
+        raise ConfigError(f"llms.router: wanted a mapping, found {type(router).__name__}")
+    return found
+
+
+def _no_yaml(error: yaml.YAMLError) -> ConfigError:
+    return ConfigError(f"config.yaml: {' '.join(str(error).split())}")
+
+
 def _llms(text: str) -> Any:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"config.yaml: {error}") from error
+        raise _no_yaml(error) from error
     llms = get(root, "llms")
     if not isinstance(llms, yaml.MappingNode) or not llms.value:
         raise ConfigError("llms: missing; AIOS's config.yaml lists its models there")
@@ -160,11 +212,13 @@ def _models(llms: Any, names: Sequence[str]) -> Iterator[Any]:
 def _price_edit(text: str, item: Any, comment: str) -> Edit:
     """The comment on the lines after a model's entry, at its indentation."""
     at = _end(text, item)
+    # However indented: on a line of several models, what is written before them moves them.
+    if re.compile(_pattern(comment)).match(text, at):
+        return Edit(at, at, "")
     newline = "\r\n" if "\r\n" in text else "\n"
     lead = "" if text[:at].endswith("\n") else newline
     indent = " " * (item.start_mark.column)
-    new = lead + _indented(comment, indent, newline)
-    return Edit(at, at, "" if text.startswith(new, at) else new)
+    return Edit(at, at, lead + _indented(comment, indent, newline))
 
 
 def _without(text: str, router: Any, key: str) -> str:

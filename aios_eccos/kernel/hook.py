@@ -56,8 +56,8 @@ def config_path() -> str:
 
 
 def aios_home() -> Path:
-    """AIOS's checkout."""
-    return Path(config_path()).resolve().parents[2]
+    """AIOS's checkout; the file in it may be a link to somewhere else."""
+    return Path(config_path()).parent.resolve().parents[1]
 
 
 def _router_config() -> dict[str, Any]:
@@ -132,7 +132,7 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Any:
     from aios_eccos.config import parse_config
     from aios_eccos.locate import Config, Location, state_dir_of
 
-    home, path = aios_home(), Path(config_path()).resolve()
+    home, path = aios_home(), Path(config_path())
     models = _manager().get_llms_config().get("models") if llm_configs is None else llm_configs
     settings, entries = parse_config(_router_config().get("eccos"), models)
     location = Location(home, path, state_dir_of(home), "the running kernel")

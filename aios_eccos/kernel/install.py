@@ -25,7 +25,7 @@ from aios_eccos.manifest import manifest
 from aios_eccos.predict.pricing import state_of, with_facts
 
 from . import contract, edit, toolserver
-from .interpreter import probe
+from .interpreter import absolute, probe
 
 HOOK_FILE = "aios_eccos_kernel.pth"
 #: Guards itself: it does nothing once the package is gone, and can never stop Python.
@@ -72,12 +72,12 @@ def enable(aios_home: Path, python: str = sys.executable, observe: bool = False)
 
 
 def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
+    python = absolute(python)
     found = probe(python)
     check_contract(home)
     path, created, raw = _read_config(home)
     text = raw.decode("utf-8")
-    parsed = yaml.safe_load(text)
-    entries = parse_models((parsed.get("llms") or {}).get("models"))
+    entries = parse_models(edit.read_llms(text).get("models"))
     unpriced = [entry.name for entry in entries if _unpriced(entry)]
     shipped = manifest()
     new = edit.switch_on(
@@ -85,15 +85,17 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
     )
     if observe:
         new = edit.set_option(new, "mode", "observe")
-    parse_settings(yaml.safe_load(new)["llms"]["router"]["eccos"])
+    parse_settings(edit.read_llms(new)["router"]["eccos"])
     state = private_dir(state_dir_of(home))
-    hook = Path(found["site"]) / HOOK_FILE
+    hook = Path(found["site"]).resolve() / HOOK_FILE
     note = _note(state)
     if note is None or note.created != created:
         _write(state / "config.yaml.before", raw)
     after = new.encode("utf-8")
     # Where the operator changed the file since the first time, what was before holds no longer.
     ours = note is None or _digest(raw) in (note.before, note.after)
+    # First, as it may fail: then the note still names the hook of before. Alone it does nothing.
+    hooked = _write_hook(hook, shipped.entry_point)
     _write(
         state / "enabled.json",
         json.dumps(
@@ -109,8 +111,6 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
             )
         ).encode(),
     )
-    # First, as it may fail; alone it does nothing.
-    hooked = _write_hook(hook, shipped.entry_point)
     if created:
         yield f"made {path} from config.yaml.example"
     if after != raw or created:
@@ -119,6 +119,8 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
     else:
         yield f"{path} has strategy: eccos already"
     yield hooked
+    if note is not None and Path(note.hook).resolve() != hook:
+        yield _remove_hook(Path(note.hook), state)
     if unpriced:
         yield f"no price known for {', '.join(unpriced)}: fill in the commented lines below them"
     yield "restart the kernel as usual, e.g. `python -m runtime.launch`"
@@ -153,14 +155,15 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
     saved = state / "config.yaml.before"
     if note is not None and _digest(raw) == note.after and saved.is_file():
         if note.created:
-            path.unlink()
+            path.resolve().unlink()
             return f"removed {path}, which `enable` had made from config.yaml.example"
         _write(path, saved.read_bytes())
         return f"restored {path}, byte for byte"
     text = raw.decode("utf-8")
     shipped = manifest()
     new = text
-    if yaml.safe_load(text)["llms"].get("router", {}).get("strategy") == shipped.aios.strategy:
+    router = edit.read_llms(text).get("router") or {}
+    if router.get("strategy") == shipped.aios.strategy:
         before = note.strategy if note is not None else None
         new = edit.set_strategy(text, before or FALLBACK_STRATEGY)
     new = edit.drop_comment(edit.drop_block(new, shipped.default_config), PRICE_COMMENT)
@@ -179,7 +182,8 @@ def set_mode(path: Path, mode: str) -> None:
     """
     raw = path.read_bytes()
     new = edit.set_option(raw.decode("utf-8"), "mode", mode).encode("utf-8")
-    state = state_dir_of(path.resolve().parents[2])
+    # Not resolved: the file itself may be a link to somewhere else.
+    state = state_dir_of(path.absolute().parents[2])
     note = _note(state)
     if note is not None and note.after == _digest(raw):
         fields = asdict(note) | {"after": _digest(new)}
@@ -254,7 +258,10 @@ def _remove_hook(hook: Path, state: Path) -> str:
         return f"left the hook {hook}: another AIOS of this interpreter is enabled"
     if not hook.is_file():
         return f"the hook {hook} was removed already"
-    hook.unlink()
+    try:
+        hook.unlink()
+    except OSError as error:
+        raise KernelError(f"the hook cannot be removed: {error}") from error
     return f"removed the hook {hook}"
 
 
@@ -263,7 +270,8 @@ def _digest(content: bytes) -> str:
 
 
 def _write(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Replace a file in one step, keeping its permissions."""
+    """Replace a file (not a link to it) in one step, keeping its permissions."""
+    path = path.resolve()
     if mode is None:
         mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from aios_eccos.errors import KernelError
@@ -31,6 +32,15 @@ print(json.dumps({
 """
 
 
+def absolute(python: str) -> str:
+    """The interpreter's path as it holds in any folder; a bare name is left to PATH.
+
+    Links are not followed: a venv's python is one.
+    """
+    path = Path(python)
+    return python if path.name == python else str(path.absolute())
+
+
 def probe(python: str) -> dict[str, Any]:
     """What an interpreter has: its version, its site-packages, our package, our hook.
 
@@ -40,7 +50,7 @@ def probe(python: str) -> dict[str, Any]:
     needs = manifest().aios.needs
     try:
         out = subprocess.run(
-            [python, "-c", PROBE, *needs],
+            [absolute(python), "-c", PROBE, *needs],
             capture_output=True,
             text=True,
             timeout=PROBE_S,

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import textwrap
+import venv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,9 @@ import yaml
 
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.kernel import edit, install, interpreter, toolserver
-from aios_eccos.locate import remember_enabled, state_dir_of
+from aios_eccos.locate import locate, remember_enabled, state_dir_of
 from aios_eccos.manifest import manifest
+from aios_eccos.workload.embedded import embedded_runs, stop_embedded
 
 STANDIN = Path(__file__).with_name("standin")
 CONFIG = """\
@@ -51,6 +54,21 @@ VARIANTS = {
     "flow router": "llms:\n  models: [{name: a, backend: b}]\n  router: {x: 1, strategy: s}\n",
     "no strategy": "llms:\n  models:\n  - {name: small, backend: vllm}\n  router:\n    x: 1\n",
     "no router": "llms:\n  models:\n  - name: small\n    backend: vllm\n",
+    "no router, flow models": "llms:\n  models: [{name: a, backend: vllm}]\n",
+    "no router, flow": "llms: {models: [{name: a, backend: b}, {name: c, backend: d}]}\n",
+    "no router, all flow": "{llms: {models: [{name: a, backend: b}]}, server: {port: 1}}",
+    "empty router": "llms:\n  models:\n  - name: a\n    backend: b\n  router: {}  # none\n",
+    "empty router, flow": "llms: {router: { }, models: [{name: a, backend: b}]}\n",
+    "null router": "llms:\n  router:   # none\n  models:\n  - name: a\n    backend: b\n",
+    "null router last": "llms:\n  models:\n  - name: a\n    backend: b\n  router:",
+    "null router in words": "llms:\n  models: [{name: a, backend: b}]\n  router: null\n",
+    "null router, flow": "llms: {router:, models: [{name: a, backend: b}]}\n",
+    "null router last, flow": "llms: {models: [{name: a, backend: b}], router: }\n",
+    "empty strategy": CONFIG.replace('"sequential"', "  # AIOS's own"),
+    "null strategy": CONFIG.replace('"sequential"', "~"),
+    "empty strategy last": "llms:\n  models: [{name: a, backend: b}]\n  router:\n    strategy:",
+    "empty strategy, flow": "llms:\n  models: [{name: a}]\n  router: {strategy: , x: 1}\n",
+    "empty strategy alone, flow": "llms: {models: [{name: a}], router: {strategy:}}\n",
 }
 
 
@@ -93,8 +111,71 @@ def test_enable_changes_one_file_and_disable_restores_every_byte(home: Path, nam
     assert settings(home)["eccos"] == manifest().default_config
     during = listing(home)
     assert {key for key in during if during[key] != before[key]} == {"aios/config/config.yaml"}
+    install.enable(home)
+    assert listing(home) == during
     install.disable(home)
     assert listing(home) == before
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_disable_takes_ours_out_of_what_was_changed_since(home: Path, name: str) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_bytes(VARIANTS[name].encode())
+    install.disable(home)
+    assert path.read_bytes() == VARIANTS[name].encode(), "it was not on"
+    install.enable(home)
+    path.write_bytes(path.read_bytes().rstrip() + b"\n# mine\n")
+    install.disable(home)
+    assert "# mine" in path.read_text()
+    assert settings(home)["strategy"] != "eccos"
+    assert "eccos" not in settings(home)
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("", "llms"),
+        ("llms:\n", "llms"),
+        ("llms: [a]\n", "llms"),
+        ("llms: {models: [{name: a}]\n", "config.yaml"),
+        ("llms: {models: [{name: a}], router: smart}\n", "llms.router"),
+        ("llms: {models: [{name: a}], router: {strategy}}\n", "llms.router"),
+        ("llms:\n  ? models\n  : [{name: a}]\n", "llms.router"),
+    ],
+)
+def test_a_configuration_that_cannot_be_edited_is_refused_by_key(
+    home: Path, text: str, key: str
+) -> None:
+    (home / "aios/config/config.yaml").write_text(text)
+    before = listing(home)
+    with pytest.raises(ConfigError, match=f"^{key}: .+$"):
+        install.enable(home)
+    assert listing(home) == before
+
+
+def test_a_linked_configuration_stays_linked(home: Path, tmp_path: Path) -> None:
+    path = home / "aios/config/config.yaml"
+    target = path.rename(tmp_path / "kept.yaml")
+    path.symlink_to("../../../kept.yaml")
+    install.enable(home)
+    assert path.is_symlink()
+    assert settings(home)["strategy"] == "eccos"
+    install.set_mode(path, "observe")
+    assert locate(config=path).state_dir == state_dir_of(home)
+    install.disable(home)
+    assert path.is_symlink()
+    assert target.read_text() == CONFIG
+
+
+def test_a_link_to_a_configuration_yet_to_be_made_stays(home: Path, tmp_path: Path) -> None:
+    path = home / "aios/config/config.yaml"
+    path.rename(path.with_name("config.yaml.example"))
+    path.symlink_to(tmp_path / "kept.yaml")
+    install.enable(home)
+    assert settings(home)["strategy"] == "eccos"
+    install.disable(home)
+    assert path.is_symlink()
+    assert not path.exists()
 
 
 def test_only_what_is_needed_is_written(home: Path) -> None:
@@ -206,6 +287,23 @@ def test_disable_ends_what_a_killed_kernel_left(home: Path) -> None:
         left.wait()
 
 
+def test_disable_ends_the_redis_that_a_killed_kernel_left(home: Path) -> None:
+    install.enable(home)
+    state = state_dir_of(home)
+    # In a process of its own: a living user would start it again.
+    code = (
+        "import os, pathlib, sys; from aios_eccos.workload.connect import open_workload; "
+        "open_workload('embedded', state_dir=pathlib.Path(sys.argv[1])); os._exit(0)"
+    )
+    try:
+        subprocess.run([sys.executable, "-c", code, str(state)], check=True)
+        assert embedded_runs(state)
+        assert "ended the embedded Redis" in install.disable(home)
+        assert not embedded_runs(state)
+    finally:
+        stop_embedded(state)
+
+
 def test_a_fresh_clone_gets_its_configuration_from_the_example(home: Path) -> None:
     path = home / "aios/config/config.yaml"
     path.rename(path.with_name("config.yaml.example"))
@@ -285,6 +383,76 @@ def test_an_interpreter_that_cannot_run_aios_is_refused(monkeypatch: pytest.Monk
         interpreter.probe(sys.executable)
     with pytest.raises(KernelError, match="does not answer"):
         interpreter.probe("/no/such/python")
+
+
+def test_an_interpreter_is_named_from_the_folder_that_one_is_in(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing = manifest().aios.model_copy(update={"needs": ()})
+    changed = manifest().model_copy(update={"aios": nothing})
+    monkeypatch.setattr(interpreter, "manifest", lambda: changed)
+    monkeypatch.setattr(install, "probe", interpreter.probe)
+    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[2]))
+    venv.create(tmp_path / "va", symlinks=True)
+    monkeypatch.chdir(tmp_path)
+    site = Path(interpreter.probe("va/bin/python")["site"])
+    assert site.is_relative_to(tmp_path / "va"), "a venv's python is a link, not to be followed"
+    install.enable(home, "va/bin/python")
+    note = install.note_of(home)
+    assert note is not None
+    assert note.python == str(tmp_path / "va/bin/python"), "doctor may run elsewhere"
+    monkeypatch.setenv("PATH", str(tmp_path / "va/bin"))
+    assert interpreter.probe("python")["site"] == str(site)
+
+
+def in_venv(site: Path) -> Callable[[str], dict[str, Any]]:
+    """A probe that finds an interpreter's site-packages in the folder of its name."""
+
+    def probe(python: str) -> dict[str, Any]:
+        (site / python).mkdir(exist_ok=True)
+        return {"site": str(site / python)}
+
+    return probe
+
+
+def test_a_second_interpreter_takes_the_hook_from_the_first(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = listing(home)
+    monkeypatch.setattr(install, "probe", in_venv(tmp_path))
+    first, second = (tmp_path / name / install.HOOK_FILE for name in ("va", "vb"))
+    install.enable(home, "va")
+    said = install.enable(home, "vb")
+    assert f"removed the hook {first}" in said
+    assert not first.exists()
+    assert second.is_file()
+    assert not any("removed" in line for line in install.enable(home, "vb"))
+    shutil.rmtree(second.parent)
+    assert f"the hook {second} was removed already" in install.enable(home, "va")
+    install.disable(home)
+    assert not first.exists()
+    assert listing(home) == before
+
+
+def test_an_interpreter_by_another_path_keeps_its_hook(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "probe", in_venv(tmp_path))
+    install.enable(home, "va")
+    (tmp_path / "link").symlink_to(tmp_path / "va")
+    install.enable(home, "link")
+    assert (tmp_path / "va" / install.HOOK_FILE).is_file()
+
+
+def test_the_first_hook_stays_where_the_second_cannot_be_written(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "probe", in_venv(tmp_path))
+    install.enable(home, "va")
+    (tmp_path / "vb" / install.HOOK_FILE).mkdir(parents=True)
+    with pytest.raises(KernelError, match="cannot be written"):
+        install.enable(home, "vb")
+    assert f"removed the hook {tmp_path / 'va' / install.HOOK_FILE}" in install.disable(home)
 
 
 def test_two_checkouts_share_the_hook_until_the_last_is_off(home: Path, tmp_path: Path) -> None:
