@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI, HTTPException
-from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from aios_eccos.config import parse_settings
@@ -20,6 +19,9 @@ from aios_eccos.kernel import hook, http, status, workers
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.locate import state_dir_of
+
+#: Its import warns that it would rather have another client of HTTP.
+TestClient = pytest.importorskip("fastapi.testclient").TestClient
 
 CONFIG = """
 llms:
