@@ -288,7 +288,8 @@ class Dispatcher:
     def _decide_alone(self, call: Call, router: Routes) -> Decision:
         """A decision for one call, after that for all has failed: one may have spoiled it."""
         try:
-            (call.prospect,), call.router = router.forecast([call.query]), router
+            if call.router is not router:
+                (call.prospect,), call.router = router.forecast([call.query]), router
             slots = router.slots()
             (decision,) = router.assign([call.closed(slots.cooling)], slots).decisions
         except Exception:  # noqa: BLE001 - what is wrong has been logged

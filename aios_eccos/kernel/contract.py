@@ -333,9 +333,8 @@ def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iter
         yield f"{point.file}: cannot be read ({error})"
         return
     if tree is None:
-        if not point.file.startswith(
-            "cerebrum/"
-        ):  # the SDK may live where only the kernel's interpreter finds it
+        # The SDK may live where only the kernel's interpreter finds it.
+        if not point.file.startswith("cerebrum/") or _locate(_SDK, aios_home, cerebrum_home):
             yield f"{point.file}: no such file ({point.why})"
         return
     node = _find(tree, point.name)

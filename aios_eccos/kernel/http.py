@@ -27,6 +27,7 @@ from .actions import StepFailed
 from .scheduler import EccosScheduler
 from .seams import LaunchModule
 from .serving import Serving
+from .workers import beside
 
 log = logging.getLogger("aios_eccos.kernel.http")
 
@@ -34,8 +35,6 @@ log = logging.getLogger("aios_eccos.kernel.http")
 LAUNCHERS = ("__main__", "runtime.launch")
 #: How often a call under way is checked for its client, seconds.
 PRESENCE_S = 0.5
-#: For what must not queue behind calls, which fill the loop's own threads when it matters most.
-BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
 
 Step: TypeAlias = Callable[[], Awaitable[Any]]
 
@@ -92,11 +91,11 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
 
         async def told(kind: str, value: str) -> None:
             if kind == "refresh":
-                await _beside(check_file)
+                await beside(check_file)
             if kind in whole:
                 await whole[kind]()
             elif kind == "mode":
-                await _beside(routes.switch, serving, value)
+                await beside(routes.switch, serving, value)
             elif kind == "selection":
                 launch.selected_llms["llms"] = json.loads(value)
 
@@ -107,14 +106,10 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
         finally:
             listening.cancel()
             # A refresh under way would open what is closed now.
-            await _beside(partial(refreshing.shutdown, cancel_futures=True))
-            await _beside(shut_down, launch, serving)
+            await beside(partial(refreshing.shutdown, cancel_futures=True))
+            await beside(shut_down, launch, serving)
 
     return lifespan
-
-
-async def _beside(work: Callable[..., Any], *args: Any) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(BESIDE, work, *args)
 
 
 def shut_down(launch: LaunchModule, serving: Serving) -> None:
@@ -186,7 +181,7 @@ def _query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]
                 calls.caller.reset(token)
             while not (await asyncio.wait({work}, timeout=PRESENCE_S))[0]:
                 if not caller.gone and await request.is_disconnected():
-                    await _beside(serving.leave, caller)
+                    await beside(serving.leave, caller)
             return work.result()
         except Exception as error:  # as AIOS's own handler: the agent gets the text
             status = error.status_code if isinstance(error, StepFailed) else 500
@@ -234,7 +229,7 @@ def _select_handler(launch: LaunchModule, word: workers.Word) -> Callable[..., A
         else:
             launch.selected_llms["llms"] = []
             answer = {"status": "success", "message": "No LLM selected: all are allowed"}
-        word.leave("selection", json.dumps(launch.selected_llms["llms"]))
+        await beside(word.leave, "selection", json.dumps(launch.selected_llms["llms"]))
         return answer
 
     select.__annotations__ = {"request": fastapi.Request}
@@ -254,7 +249,7 @@ def _off_the_loop(stock: Callable[[], Any], threads: ThreadPoolExecutor) -> Step
 def _telling(run: Step, word: workers.Word, kind: str) -> Step:
     async def handler() -> Any:
         answer = await run()
-        word.leave(kind)
+        await beside(word.leave, kind)
         return answer
 
     return handler
@@ -265,7 +260,7 @@ def _refresh_handler(serving: Serving, refresh: Step, word: workers.Word) -> Ste
 
     async def checked() -> Any:
         try:
-            await _beside(check_file)
+            await beside(check_file)
         except ConfigError as error:
             log.error("not refreshed, the configuration before stays in force: %s", error)
             raise fastapi.HTTPException(
@@ -281,8 +276,10 @@ def _refresh_handler(serving: Serving, refresh: Step, word: workers.Word) -> Ste
                 f"{getattr(error, 'detail', error)}; of aios-eccos's configuration {stays} in force"
             )
             log.error("AIOS could not refresh: %s", said)
+            if serving.config is not before:
+                await beside(word.leave, "refresh")
             raise fastapi.HTTPException(status_code=500, detail=said) from error
-        word.leave("refresh")
+        await beside(word.leave, "refresh")
         return answer
 
     return checked

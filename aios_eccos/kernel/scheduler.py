@@ -37,6 +37,8 @@ HANDOVER_S = 2.0
 #: How long a memory, storage or tool call keeps the next of its kind waiting, seconds. AIOS's
 #: managers are used to one at a time, so quick ones still come so.
 TURN_S = 0.1
+#: How long it waits for its turn at most, behind however many, seconds.
+TURNS_S = 1.0
 #: How often a memory, storage or tool call under way is checked for the process's end, seconds.
 LOOK_S = 0.25
 CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
@@ -184,20 +186,20 @@ class EccosScheduler(_Stock):
             return max(min(until, serving.ends_at) - time.monotonic(), 0.0)
 
         turn = self._turns[syscall_type]
-        mine = False
-        while not mine and left():
-            mine = turn.acquire(timeout=min(LOOK_S, left()))
-        if mine:
-            try:
+        mine = turn.acquire(timeout=min(TURNS_S, left()))
+        try:
+            if left():
                 syscall.set_status("executing")
                 syscall.set_start_time(time.time())
                 threading.Thread(target=work, name=name, daemon=True).start()
-                over.wait(min(TURN_S, left()))
-            except RuntimeError as error:
-                log.error("a %s call could not be started: %s", syscall_type, error)
-                end(self._error(syscall_type, f"{syscall_type} error: no thread", 503))
-                return
-            finally:
+                if mine:
+                    over.wait(TURN_S)
+        except RuntimeError as error:
+            log.error("a %s call could not be started: %s", syscall_type, error)
+            end(self._error(syscall_type, f"{syscall_type} error: no thread", 503))
+            return
+        finally:
+            if mine:
                 turn.release()
         while not over.wait(min(LOOK_S, left())):
             if not left():

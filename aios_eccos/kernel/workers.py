@@ -1,7 +1,7 @@
 """What one worker of a checkout is told over HTTP, the others do too.
 
-Uvicorn's workers listen on one port, so a refresh, a change of mode or a selection of models
-reaches one of them. It leaves word in the state folder, where the others look once a second.
+Uvicorn's workers listen on one port, so a refresh, a cleanup, a change of mode or a selection of
+models reaches one of them. It leaves word in the state folder, where the others look once a second.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from aios_eccos.errors import raised
 from aios_eccos.locate import private_dir
@@ -22,6 +24,8 @@ log = logging.getLogger("aios_eccos.kernel.workers")
 
 #: How often a worker looks for word, seconds.
 LOOK_S = 1.0
+#: The loop's own threads are full of calls when it matters most.
+BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
 
 
 class Word:
@@ -44,7 +48,6 @@ class Word:
             kind: of the word; the last of a kind replaces the one before.
             value: "" for an order, which nobody may miss; of states the last is enough.
         """
-        said = (time.time_ns(), value)
         part = self._path.with_suffix(".part")
         try:
             private_dir(self._path.parent)
@@ -54,6 +57,8 @@ class Word:
                 if not value and found.get(kind) != self._known.get(kind):
                     # Another's, left while this one was carried out, perhaps on older files.
                     self._missed.append((kind, value))
+                # Later than all that was said, whatever the clock says.
+                said = (max([time.time_ns(), *(at + 1 for at, _ in found.values())]), value)
                 part.write_text(json.dumps({**found, kind: said}), encoding="utf-8")
                 part.replace(self._path)
                 self._known[kind] = said
@@ -71,6 +76,10 @@ class Word:
         at = sorted((word[0], kind, word[1]) for kind, word in new.items())
         return missed + [(kind, value) for _, kind, value in at]
 
+    def stands(self, kind: str, value: str) -> bool:
+        """Whether a state is still the last that was said; orders are carried out all the same."""
+        return not value or self._known[kind][1] == value
+
     def _read(self) -> dict[str, tuple[int, str]]:
         try:
             found = json.loads(self._path.read_text(encoding="utf-8"))
@@ -79,12 +88,18 @@ class Word:
             return {}
 
 
+async def beside(work: Callable[..., Any], *args: Any) -> Any:
+    """Run what must neither hold the event loop up nor queue behind calls."""
+    return await asyncio.get_running_loop().run_in_executor(BESIDE, work, *args)
+
+
 async def listen(word: Word, act: Callable[[str, str], Awaitable[object]]) -> None:
     """Do what other workers were told, for ever."""
     while True:
         await asyncio.sleep(LOOK_S)
-        for kind, value in word.news():  # a file of some bytes
+        for kind, value in await beside(word.news):
             try:
-                await act(kind, value)
+                if word.stands(kind, value):
+                    await act(kind, value)
             except Exception as error:  # noqa: BLE001 - the next word may do better
                 log.error("told of a %s that failed here: %s", kind, raised(error))

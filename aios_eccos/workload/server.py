@@ -61,6 +61,9 @@ class RemoteServer:
             self.place = safe_name(url)
             self.client = _client_maker(url, timeout_s)
         except (ValueError, TypeError) as error:
+            if "@" in url:  # what was read as host or port may be part of the password
+                said = "malformed; in a password write / # ? [ ] @ as %2F %23 %3F %5B %5D %40"
+                raise ConfigError(f"redis: the URL is {said}") from None
             raise ConfigError(f"redis {self.place!r}: {error}") from error
 
     def ensure(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from aios_eccos.kernel import scheduler
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
 from aios_eccos.observe.trace import of_fields
@@ -531,12 +532,29 @@ def test_quick_operations_of_a_kind_come_one_at_a_time(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = Together()
+    monkeypatch.setattr(scheduler, "TURN_S", 5.0)
+    monkeypatch.setattr(scheduler, "TURNS_S", 5.0)
     monkeypatch.setattr(fresh.scheduler, "memory_manager", together)
     calls = [fresh.spawn(lambda: fresh.execute(other_query("memory"))) for _ in range(25)]
     for thread, got in calls:
         thread.join(5)
         assert got[0][1] == "served"
     assert together.most == 1
+
+
+def test_slow_operations_wait_for_no_more_than_a_second_behind_however_many(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = Hung()
+    monkeypatch.setattr(fresh.scheduler, "storage_manager", hung)
+    bad = [fresh.spawn(lambda: fresh.execute(other_query("storage"), "bad")) for _ in range(40)]
+    time.sleep(0.1)
+    begun = time.monotonic()
+    assert fresh.execute(other_query("storage"), "good") == "served"
+    assert time.monotonic() - begun < 2.0
+    hung.release.set()
+    for thread, _ in bad:
+        thread.join(5)
 
 
 def test_an_operation_that_never_returns_does_not_keep_the_process_from_ending(

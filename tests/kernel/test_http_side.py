@@ -174,7 +174,7 @@ def test_a_refresh_that_fails_in_aios_says_which_configuration_is_in_force(
     assert "max_workers: abc" in failed.json()["detail"]
     assert says in failed.json()["detail"]
     assert says in caplog.text
-    assert other.news() == []
+    assert other.news() == ([("refresh", "")] if taken else [])
 
 
 def until(met: Any, seconds: float = 5.0) -> bool:
@@ -237,6 +237,25 @@ def test_word_left_at_the_same_moment_by_two_workers_is_all_kept(tmp_path: Path)
         assert sorted(kind for kind, _ in heard.news()) == ["a", "b"]
 
 
+def test_a_state_that_was_replaced_before_it_was_acted_on_is_left_alone(tmp_path: Path) -> None:
+    one, two = workers.Word(tmp_path), workers.Word(tmp_path)
+    two.leave("mode", "route")
+    assert one.news() == [("mode", "route")]
+    assert one.stands("mode", "route")
+    one.leave("mode", "observe")
+    assert not one.stands("mode", "route")
+    assert one.stands("refresh", ""), "an order stands"
+
+
+def test_a_worker_that_is_told_to_refresh_looks_first(
+    served: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.path.write_text("llms: [a]")
+    workers.Word(state_dir_of(hook.aios_home())).leave("refresh")
+    assert until(lambda: "told of a refresh that failed here" in caplog.text)
+    assert served.launch.refreshed == 0
+
+
 def test_an_order_that_came_while_the_same_was_carried_out_is_not_missed(tmp_path: Path) -> None:
     one, two = workers.Word(tmp_path), workers.Word(tmp_path)
     one.leave("refresh")
@@ -263,9 +282,10 @@ def test_a_refresh_under_way_is_over_before_the_end(
     served: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[bool] = []
-    over = threading.Event()
+    begun, over = threading.Event(), threading.Event()
 
     def slow() -> None:
+        begun.set()
         time.sleep(0.3)
         over.set()
 
@@ -273,7 +293,7 @@ def test_a_refresh_under_way_is_over_before_the_end(
     served.serving.close = lambda: closed.append(over.is_set()) or close()
     served.launch.fail = slow
     workers.Word(state_dir_of(hook.aios_home())).leave("refresh")
-    time.sleep(0.1)
+    assert begun.wait(5)
     served.client.__exit__(None, None, None)
     assert closed == [True]
 

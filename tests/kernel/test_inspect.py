@@ -262,6 +262,16 @@ def test_a_point_that_moved_is_named(home: Path, file: str, old: str, new: str, 
     assert f"{file}: {named}" in found.detail
 
 
+def test_a_part_of_the_sdk_that_is_gone_is_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contract, "_cerebrum_homes", lambda: [home])
+    (home / "cerebrum/tool/apis.py").unlink()
+    assert "cerebrum/tool/apis.py: no such file" in checks(home)["contract"].detail
+    shutil.rmtree(home / "cerebrum")
+    assert checks(home)["contract"].ok is True, "doctor's interpreter may have none"
+
+
 # The command.
 
 

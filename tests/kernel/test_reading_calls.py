@@ -275,6 +275,17 @@ def test_what_litellm_refuses_without_asking_a_server_another_may_serve() -> Non
     assert not asked.elsewhere
 
 
+def test_a_timeout_that_litellm_calls_408_is_a_timeout() -> None:
+    wrapped = raised_from(Status(408), named("APITimeoutError"))
+    assert answers.failure_of(wrapped).status_code == 504
+
+
+def test_a_turn_that_is_no_json_has_a_key() -> None:
+    messages = [{"role": "user", 1: "mixed"}]
+    assert calls.turn("agent", messages) == calls.turn("agent", messages)
+    assert calls.turn("agent", messages) != calls.turn("other", messages)
+
+
 def test_retry_after_in_seconds_is_kept() -> None:
     assert answers.failure_of(Status(429, {"retry-after": "7"})).retry_after_s == 7
     for odd in ("Fri, 01 Jan 2027", "-1", "inf", "nan"):

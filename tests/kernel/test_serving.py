@@ -168,7 +168,15 @@ def test_a_state_folder_that_cannot_be_made_does_not_keep_the_kernel_from_starti
 
 
 @pytest.mark.parametrize(
-    "redis", ["redis://:pw@localhost:99999", "redis://[::1", "redis+sentinel://127.0.0.1:1"]
+    "redis",
+    [
+        "redis://:pw@localhost:99999",
+        "redis://:pw/x@localhost:6379",
+        "redis://:pw#x@localhost",
+        "redis://:x[pw]y@localhost",
+        "redis://[::1",
+        "redis+sentinel://127.0.0.1:1",
+    ],
 )
 def test_a_redis_url_that_is_none_does_not_keep_the_kernel_from_starting(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, redis: str
