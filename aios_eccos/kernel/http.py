@@ -26,7 +26,7 @@ from . import calls, hook, routes, workers
 from .actions import StepFailed
 from .scheduler import EccosScheduler
 from .seams import LaunchModule
-from .serving import Serving
+from .serving import Serving, set_aside
 from .workers import beside
 
 log = logging.getLogger("aios_eccos.kernel.http")
@@ -99,6 +99,7 @@ def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[An
             elif kind == "selection":
                 launch.selected_llms["llms"] = json.loads(value)
 
+        await beside(set_aside)
         listening = asyncio.create_task(workers.listen(word, told))
         try:
             async with inner(app) as state:

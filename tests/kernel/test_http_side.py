@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
@@ -116,6 +117,11 @@ def test_as_many_queries_as_threads_run_at_once_and_none_on_the_event_loop(serve
         assert time.monotonic() - begun < 2, "39 operations that hang stall no answer"
         assert ask(served).status_code == 200
         assert {call.result().status_code for call in waiting} == {200}
+
+
+@pytest.mark.usefixtures("served")
+def test_a_full_collection_of_garbage_does_not_look_at_what_the_start_has_made() -> None:
+    assert gc.get_freeze_count() > len(gc.get_objects())
 
 
 def test_the_server_says_that_both_are_ours(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
