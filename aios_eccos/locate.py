@@ -152,8 +152,8 @@ def load_config(location: Location) -> Config:
     """
     if location.config_path is None:
         return Config(location, Settings(), ())
-    llms = _mapping(read_yaml(location.config_path).get("llms"), "llms")
-    router = _mapping(llms.get("router"), "llms.router")
+    llms = mapping_of(read_yaml(location.config_path).get("llms"), "llms")
+    router = mapping_of(llms.get("router"), "llms.router")
     settings, entries = parse_config(router.get("eccos"), llms.get("models"))
     return Config(location, settings, entries, str(router.get("strategy", "")))
 
@@ -168,10 +168,15 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    return _mapping(raw, str(path))
+    return mapping_of(raw, str(path))
 
 
-def _mapping(raw: object, where: str) -> Mapping[str, Any]:
+def mapping_of(raw: object, where: str) -> Mapping[str, Any]:
+    """A mapping, empty for None.
+
+    Raises:
+        ConfigError: it is none; names the place, not the value, which may hold a key.
+    """
     if raw is None:
         return {}
     if not isinstance(raw, Mapping):

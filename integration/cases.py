@@ -382,7 +382,7 @@ def slow_storage(g: Ground) -> Row:
 
     with ThreadPoolExecutor(len(pipes)) as pool:
         hung = [pool.submit(write, pipe) for pipe in pipes]
-        time.sleep(0.3)
+        within(5.0, lambda: _left(g.kernel).get("eccos-Storage", 0) >= 2 * len(pipes))
         begun = time.monotonic()
         said = write(folder / "beside.txt")
         g.kernel.get("/status")

@@ -17,10 +17,13 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from aios_eccos import __version__
+from aios_eccos.config import parse_config
 from aios_eccos.errors import ConfigError
+from aios_eccos.locate import mapping_of, read_yaml
 
 from . import calls, hook, routes, workers
 from .actions import StepFailed
@@ -292,20 +295,7 @@ def check_file() -> None:
     Raises:
         ConfigError: what is wrong with it.
     """
-    from pathlib import Path
-
-    from aios_eccos.config import parse_config
-    from aios_eccos.locate import read_yaml
-
-    llms = _mapping(read_yaml(Path(hook.config_path())).get("llms"), "llms")
-    router = _mapping(llms.get("router"), "llms.router")
+    llms = mapping_of(read_yaml(Path(hook.config_path())).get("llms"), "llms")
+    router = mapping_of(llms.get("router"), "llms.router")
     if hook.forced() or router.get("strategy") == hook.STRATEGY:
         parse_config(router.get("eccos"), llms.get("models"))
-
-
-def _mapping(found: object, where: str) -> Mapping[str, Any]:
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"{where} = {found!r}: wanted a mapping")
-    return found

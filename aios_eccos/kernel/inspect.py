@@ -16,6 +16,7 @@ from aios_eccos.locate import Config
 from aios_eccos.manifest import manifest
 
 from . import client, contract, install, interpreter
+from .points import POINTS
 
 #: Seconds that a model's endpoint may take to accept a connection.
 REACH_S = 2.0
@@ -42,7 +43,7 @@ def check_aios(config: Config, reach: bool = False) -> Iterator[Check]:
         yield Check("AIOS", False, "no checkout is named; use --aios-home DIR or $AIOS_HOME")
         return
     moved = contract.check(home)
-    points = f"{len(contract.POINTS)} points, contract {manifest().aios.contract}"
+    points = f"{len(POINTS)} points, contract {manifest().aios.contract}"
     yield Check("contract", not moved, "; ".join(moved) or f"{home} is as expected ({points})")
     on = config.strategy == manifest().aios.strategy
     yield Check(

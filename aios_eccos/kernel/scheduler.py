@@ -1,24 +1,20 @@
-"""AIOS's scheduler, as a subclass: LLM calls go to `Serving`, the others get an end.
-
-Memory, storage and tool calls stay with AIOS's managers, each on threads that can be left behind:
-one that never returns is settled with an error `call_timeout_s` after it came, and those that came
-later do not wait for it.
-"""
+"""AIOS's scheduler, as a subclass: LLM calls go to `Serving`, each other one is an `Operation`."""
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from queue import Empty
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aios_eccos.errors import raised
 from aios_eccos.values import Failure
 
+from .operations import Operation
 from .seams import StockScheduler, Syscall
 from .serving import ENDING, Serving
 from .settle import settle
@@ -34,13 +30,6 @@ log = logging.getLogger("aios_eccos.kernel.scheduler")
 
 #: Seconds that a superseded scheduler's threads get to notice; they look ten times a second.
 HANDOVER_S = 2.0
-#: How long a memory, storage or tool call keeps the next of its kind waiting, seconds. AIOS's
-#: managers are used to one at a time, so quick ones still come so.
-TURN_S = 0.1
-#: How long it waits for its turn at most, behind however many, seconds.
-TURNS_S = 1.0
-#: How often a memory, storage or tool call under way is checked for the process's end, seconds.
-LOOK_S = 0.25
 CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
 
 
@@ -63,9 +52,6 @@ class EccosScheduler(_Stock):
     eccos_own: ClassVar[list[Any]] = []
     _current: ClassVar[EccosScheduler | None] = None
     _switch: ClassVar[threading.Lock] = threading.Lock()
-    _turns: ClassVar[dict[str, threading.Lock]] = {
-        kind: threading.Lock() for kind in ("Memory", "Storage", "Tool")
-    }
 
     def __init__(self, *args: Any, time_slice: float | None = None, **kwargs: Any) -> None:
         # time_slice is the round-robin scheduler's; calls are not interrupted here.
@@ -139,76 +125,13 @@ class EccosScheduler(_Stock):
     def _execute_syscall(
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
     ) -> None:
-        """Run a memory, storage or tool call beside the others, with an end whatever it does."""
-        if not self._open() or self.eccos_serving.engine is None:
+        """Run a memory, storage or tool call beside the others, with an end."""
+        error = partial(self._error, syscall_type)
+        if self._open() and self.eccos_serving.engine is not None:
+            Operation(syscall_type, syscall, executor, error, self.eccos_serving).start()
+        else:
             closed = CLEANED if self.eccos_serving.engine is not None else ENDING
-            settle(syscall, self._error(syscall_type, closed.reason, 503))
-            return
-        try:
-            threading.Thread(
-                target=self._attend,
-                args=(syscall, executor, syscall_type),
-                name=f"eccos-{syscall_type}",
-                daemon=True,
-            ).start()
-        except RuntimeError as error:  # the process may have no more threads
-            log.error("a %s call could not be taken up: %s", syscall_type, error)
-            settle(syscall, self._error(syscall_type, f"{syscall_type} error: no thread", 503))
-
-    def _attend(
-        self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
-    ) -> None:
-        """Start a call when it is its turn, and settle it when its time is over."""
-        serving, name = self.eccos_serving, f"eccos-{syscall_type}"
-        limit_s = serving.config.settings.call_timeout_s if serving.config is not None else math.inf
-        until = time.monotonic() + limit_s
-        over = threading.Event()
-        once = threading.Lock()
-
-        def end(response: Any) -> None:
-            if once.acquire(blocking=False):
-                settle(syscall, response)
-
-        def work() -> None:
-            try:
-                response = executor(syscall)
-                if response is None:  # as of a tool that has failed before, until a refresh
-                    text = f"{syscall_type} error: AIOS gave no answer; POST /core/refresh may help"
-                    response = self._error(syscall_type, text, 500)
-            except Exception as error:  # noqa: BLE001 - the agent must hear of it
-                log.warning("a %s call failed: %s", syscall_type, type(error).__name__)
-                text = f"{syscall_type} error: {type(error).__name__}: {error}"
-                response = self._error(syscall_type, text, 500)
-            end(response)
-            over.set()
-
-        def left() -> float:
-            return max(min(until, serving.ends_at) - time.monotonic(), 0.0)
-
-        turn = self._turns[syscall_type]
-        mine = turn.acquire(timeout=min(TURNS_S, left()))
-        try:
-            if left():
-                syscall.set_status("executing")
-                syscall.set_start_time(time.time())
-                threading.Thread(target=work, name=name, daemon=True).start()
-                if mine:
-                    over.wait(TURN_S)
-        except RuntimeError as error:
-            log.error("a %s call could not be started: %s", syscall_type, error)
-            end(self._error(syscall_type, f"{syscall_type} error: no thread", 503))
-            return
-        finally:
-            if mine:
-                turn.release()
-        while not over.wait(min(LOOK_S, left())):
-            if not left():
-                reason, status = ("timeout", 504)
-                if until > serving.ends_at:
-                    reason, status = (ENDING.reason, 503)
-                log.warning("a %s call was given up: %s", syscall_type, reason)
-                end(self._error(syscall_type, f"{syscall_type} error: {reason}", status))
-                return
+            settle(syscall, error(closed.reason, 503))
 
     def _open(self) -> bool:
         """Whether calls are served: by this scheduler, or by the one that has taken over."""

@@ -158,6 +158,8 @@ def test_a_refresh_looks_first(served: Any) -> None:
     for broken in ("llms: {router: eccos}", "llms: [a]", "llms: {models: [], router: {"):
         served.path.write_text(broken)
         assert served.client.post("/core/refresh").status_code == 422
+    served.path.write_text("llms: [{api_key: sk-secret}]")
+    assert "sk-secret" not in served.client.post("/core/refresh").text
     assert served.launch.refreshed == 1
 
 
