@@ -24,8 +24,8 @@ from pydantic import (
     ValidationError,
 )
 
-from .errors import ConfigError
-from .values import Ability, Model
+from aios_eccos.errors import ConfigError
+from aios_eccos.values import Ability, Model
 
 #: Calls in flight by backend where `concurrency` is not set: what their servers do by default.
 DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1, "hflocal": 1}

@@ -16,8 +16,8 @@ from typing import Any
 import yaml
 from platformdirs import user_cache_path, user_state_path
 
-from .config import ModelEntry, Settings, parse_config
-from .errors import ConfigError
+from aios_eccos.config import ModelEntry, Settings, parse_config
+from aios_eccos.errors import ConfigError
 
 APP = "aios-eccos"
 #: AIOS reads its configuration from this place in its own checkout, and from no other.

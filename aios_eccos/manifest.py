@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import __version__
-from .config import parse_settings
-from .errors import ConfigError
+from aios_eccos import __version__
+from aios_eccos.config import parse_settings
+from aios_eccos.errors import ConfigError
 
 
 class _Strict(BaseModel):

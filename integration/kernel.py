@@ -25,7 +25,7 @@ import yaml
 START_S = 180.0
 #: Stands in for AIOS's tool server, which wants a desktop: a child that lives until it is ended.
 TOOL_SERVER = "tool_server_stub.py"
-ONCE = Path(__file__).parents[1] / "aios_eccos/kernel/once"
+ONCE = Path(__file__).parents[1] / "aios_eccos/kernel/preload"
 
 
 def homes() -> tuple[Path, Path] | None:

@@ -10,8 +10,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from aios_eccos.evaluate.dataset import load_dataset, load_prices
 from aios_eccos.history.open import open_embedder, open_history
+from aios_eccos.lab.dataset import load_dataset, load_prices
 from aios_eccos.locate import cache_dir, state_dir_of
 from aios_eccos.values import Record
 

@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from aios_eccos.evaluate.dataset import load_dataset, load_prices
-from aios_eccos.evaluate.replay_server import ReplayServers, seconds_per_token
 from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.history.store import Embeddings
+from aios_eccos.lab.dataset import load_dataset, load_prices
+from aios_eccos.lab.replay_server import ReplayServers, seconds_per_token
 from aios_eccos.locate import cache_dir, state_dir_of
 from aios_eccos.values import Record
 

@@ -1,4 +1,4 @@
-"""The data path is one-directional: each part imports only what stands before it."""
+"""The data path has one direction: a module imports only what stands before it."""
 
 from __future__ import annotations
 
@@ -11,49 +11,59 @@ import aios_eccos
 
 PACKAGE = Path(aios_eccos.__file__).parent
 
-#: Part -> parts it may import, besides itself. `router` alone joins the stages.
-MAY_IMPORT = {
-    "values": set(),
-    "errors": set(),
-    "fairness": set(),
-    "metrics": set(),
-    "config": {"values", "errors"},
-    "locate": {"config", "errors"},
-    "manifest": {"config", "errors"},
-    "history": {"values", "errors"},
-    "predict": {"values", "errors", "history"},
-    "optimize": {"values", "errors"},
-    "workload": {"values", "errors"},
-    "waiting": {"values"},
-    "dispatch": {"values", "errors", "fairness", "waiting"},
-    "policy": {"values", "config", "predict", "optimize"},
-    "reason": {"values", "policy"},
-    "shared_prices": {"values", "errors", "workload"},
-    "assigning": {"values", "config", "policy", "optimize", "shared_prices", "workload"},
-    "knowledge": {"predict"},
-    "router": {
-        "assigning",
-        "knowledge",
-        "shared_prices",
-        "policy",
-        "reason",
-        "values",
-        "errors",
-        "config",
-        "history",
-        "predict",
-        "optimize",
-        "workload",
-    },
+#: Parts in the order of the data path: a module imports its own part and those before it.
+ORDER = (
+    "errors",
+    "values",
+    "files",
+    "metrics",
+    "config",
+    "manifest",
+    "locate",
+    "history",
+    "forecast",
+    "floor",
+    "workload",
+    "decide",
+    "serve",
+    "verdicts",
+    "observe",
+    "collect",
+    "kernel",
+    "lab",
+    "cli",
+)
+#: Imports against that order, each to be ended by the change that moves what is asked for.
+AGAINST = {
+    ("forecast.hybrid", "floor.curve"),
+    ("floor.worth", "decide.problem"),
+    ("floor.steer", "serve.router"),
+    ("floor.steer", "workload.store"),
+    ("floor.steer", "observe.sums"),
+    ("floor.steer", "observe.trace"),
+    ("floor.steer", "observe.views"),
+    ("serve.observed_engine", "observe.observer_store"),
+    ("serve.observed_engine", "observe.trace"),
+    ("serve.recorder", "observe.sums"),
+    ("serve.recorder", "observe.events"),
+    ("serve.recorder", "observe.trace"),
+    ("serve.recorder", "observe.tracing"),
+    ("serve.recorder", "verdicts.counted"),
+    ("serve.dry_run", "observe.trace"),
+    ("serve.dry_run", "observe.tracing"),
+    ("serve.to_history", "observe.observer_store"),
+    ("verdicts.counted", "observe.sums"),
+    ("verdicts.counted", "observe.events"),
+    ("verdicts.counted", "observe.trace"),
+    ("verdicts.counted", "observe.views"),
 }
-MAY_IMPORT["study"] = {"values", "errors", "config", "history", "predict", "knowledge"}
-STAGES = {*MAY_IMPORT, "engine"}
-MAY_IMPORT["engine"] = set(MAY_IMPORT)
-for top in ("observe", "evaluate", "collect", "kernel"):
-    MAY_IMPORT[top] = STAGES | {"observe"}
-MAY_IMPORT["collect"] |= {"evaluate"}
-MAY_IMPORT["kernel"] |= {"collect"}
-MAY_IMPORT["cli"] = set(MAY_IMPORT)
+#: Modules that import each other in a circle as yet.
+CIRCLES = {
+    ("kernel.hook", "kernel.http", "kernel.routes", "kernel.status"),
+    ("kernel.observe_mode", "kernel.serving"),
+    ("collect.client", "collect.litellm_backend"),
+    ("serve.observed_engine", "serve.recorder", "serve.to_history"),
+}
 
 #: Libraries that cost more than 50 ms to import; a command that needs none of them stays fast.
 HEAVY = {
@@ -73,11 +83,6 @@ def modules() -> list[Path]:
     return sorted(PACKAGE.rglob("*.py"))
 
 
-def part_of(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
-
-
 def imported(tree: ast.AST, package: list[str]) -> set[str]:
     """Absolute dotted names of everything that a module imports, wherever it does so."""
     names: set[str] = set()
@@ -91,17 +96,53 @@ def imported(tree: ast.AST, package: list[str]) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_part_imports_only_what_stands_before_it(path: Path) -> None:
-    part = part_of(path)
-    if part == "__init__":
-        return
-    package = ["aios_eccos", *path.relative_to(PACKAGE).parts[:-1]]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    ours = {n.split(".")[1] for n in imported(tree, package) if n.startswith("aios_eccos.")}
-    ours -= {"__version__", part}
-    assert part in MAY_IMPORT, f"{part} has no place in the order of imports"
-    assert ours <= MAY_IMPORT[part]
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+def graph() -> dict[str, set[str]]:
+    """Module -> modules of ours that it imports, wherever it does so, TYPE_CHECKING included."""
+    names = {name_of(path): path for path in modules() if path.stem != "__init__"}
+    edges: dict[str, set[str]] = {}
+    for name, path in names.items():
+        package = ["aios_eccos", *path.relative_to(PACKAGE).parts[:-1]]
+        found = imported(ast.parse(path.read_text(encoding="utf-8")), package)
+        ours = {n.removeprefix("aios_eccos.") for n in found if n.startswith("aios_eccos.")}
+        ours |= {n.rpartition(".")[0] for n in ours}
+        edges[name] = (ours & set(names)) - {name}
+    return edges
+
+
+EDGES = graph()
+
+
+@pytest.mark.parametrize("name", sorted(EDGES))
+def test_a_module_imports_only_what_stands_before_it(name: str) -> None:
+    part = name.split(".")[0]
+    assert part in ORDER, f"{part} has no place in the order of imports"
+    allowed = set(ORDER[: ORDER.index(part) + 1])
+    against = {other for other in EDGES[name] if other.split(".")[0] not in allowed}
+    assert against == {other for mine, other in AGAINST if mine == name}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [*EDGES[start]]
+        while todo:
+            name = todo.pop()
+            if name not in seen:
+                seen.add(name)
+                todo += EDGES[name]
+        return seen
+
+    reach = {name: reached(name) for name in EDGES}
+    circles = {
+        tuple(sorted(other for other in EDGES if other in reach[name] and name in reach[other]))
+        for name in EDGES
+        if name in reach[name]
+    }
+    assert circles == CIRCLES
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))

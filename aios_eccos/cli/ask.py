@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import EccosError, KernelError, WorkloadError
-from ..kernel import client
-from ..locate import Config, load_config, locate
+from aios_eccos.errors import EccosError, KernelError, WorkloadError
+from aios_eccos.kernel import client
+from aios_eccos.locate import Config, load_config, locate
 
 if TYPE_CHECKING:
-    from ..observe.desk import Desk
-    from ..values import Model
-    from ..workload.store import WorkloadStore
+    from aios_eccos.observe.reader import Desk
+    from aios_eccos.values import Model
+    from aios_eccos.workload.store import WorkloadStore
 
 View = TypeVar("View", bound=BaseModel)
 
@@ -71,8 +71,8 @@ class Asker:
         Raises:
             WorkloadError: it cannot be read.
         """
-        from ..observe.desk import Desk, Scope
-        from ..workload.connect import open_workload
+        from aios_eccos.observe.reader import Desk, Scope
+        from aios_eccos.workload.connect import open_workload
 
         settings = self.config.settings
         if settings.redis == "memory":
@@ -96,7 +96,7 @@ def _models(config: Config) -> list[Model]:
     models = [entry.model() for entry in config.entries]
     if all(model.price_state != "unknown" for model in models):
         return models
-    from ..predict.pricing import with_facts
+    from aios_eccos.forecast.pricing import with_facts
 
     backends = [entry.backend for entry in config.entries]
     return [with_facts(model, backend) for model, backend in zip(models, backends, strict=True)]

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import console, versions, write_json
+from aios_eccos.cli.output import console, versions, write_json
 
 if TYPE_CHECKING:
-    from ..evaluate.bench_optimizer import Recorded
+    from aios_eccos.lab.bench_optimizer import Recorded
 
 bench = typer.Typer(
     add_completion=False,
@@ -48,7 +48,7 @@ def optimizer(
 
     Exit code 1 if a budget is missed.
     """
-    from ..evaluate.bench_optimizer import instances, measure, table
+    from aios_eccos.lab.bench_optimizer import instances, measure, table
 
     screen = console(json_file)
     base, data_hash = _recorded(data, prices)
@@ -94,12 +94,12 @@ def scarcity(
     Hybrid forecasts; the test rows of each split arrive one at a time and hold a slot for as long
     as their recorded answer takes.
     """
-    from ..evaluate.dataset import load_dataset, load_prices, pool
-    from ..evaluate.replay import Plan, problem_of
-    from ..evaluate.scarcity import scarce_rows, table
-    from ..history.open import open_embedder
-    from ..locate import cache_dir
-    from ..predict.pricing import with_facts
+    from aios_eccos.forecast.pricing import with_facts
+    from aios_eccos.history.open import open_embedder
+    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+    from aios_eccos.lab.replay import Plan, problem_of
+    from aios_eccos.lab.scarcity import scarce_rows, table
+    from aios_eccos.locate import cache_dir
 
     screen = console(json_file)
     dataset = load_dataset([data])
@@ -129,8 +129,8 @@ def scarcity(
 
 def _recorded(data: Path | None, prices: Path | None) -> tuple[Recorded | None, str | None]:
     """Forecasts of the recorded data, and its hash; nothing where there is none."""
-    from ..evaluate.bench_optimizer import recorded
-    from ..evaluate.dataset import load_dataset, load_prices, pool
+    from aios_eccos.lab.bench_optimizer import recorded
+    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
 
     folder = os.environ.get("AIOS_ECCOS_DATA")
     if data is None:

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, DataError, HistoryOwned
-from .output import console, versions, write_json
+from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.errors import ConfigError, DataError, HistoryOwned
 
 if TYPE_CHECKING:
-    from ..config import Settings
-    from ..locate import Config
-    from ..predict.certify import Certificate, Refusal
+    from aios_eccos.config import Settings
+    from aios_eccos.floor.certify import Certificate, Refusal
+    from aios_eccos.locate import Config
 
 SCHEMA = "aios-eccos/certify/1"
 
@@ -38,10 +38,10 @@ def certify(
     """
     from dataclasses import asdict
 
-    from ..engine import CERTIFICATES
-    from ..locate import load_config, locate
-    from ..policy import certificate_words
-    from ..predict.certify import Refusal
+    from aios_eccos.floor.certify import Refusal
+    from aios_eccos.floor.worth import certificate_words
+    from aios_eccos.locate import load_config, locate
+    from aios_eccos.serve.engine import CERTIFICATES
 
     if check is not None and floor is not None:
         raise ConfigError("certify: --floor and --check exclude each other")
@@ -75,7 +75,7 @@ def certify(
 
 
 def _read(path: Path) -> dict[str, Certificate | Refusal]:
-    from ..predict.certify import read_papers
+    from aios_eccos.floor.certify import read_papers
 
     try:
         return read_papers(path.read_text(encoding="utf-8"))
@@ -85,13 +85,13 @@ def _read(path: Path) -> dict[str, Certificate | Refusal]:
 
 def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusal]:
     """From the history, as a kernel with these settings would."""
-    from ..engine import configured_models
-    from ..history.embedding import BackgroundEmbedder
-    from ..history.open import open_embedder, open_history
-    from ..policy import certificates
-    from ..predict.pricing import price_table
-    from ..study import head_path, study
-    from ..values import Model
+    from aios_eccos.floor.learn import head_path, study
+    from aios_eccos.floor.worth import certificates
+    from aios_eccos.forecast.pricing import price_table
+    from aios_eccos.history.embed.embedding import BackgroundEmbedder
+    from aios_eccos.history.open import open_embedder, open_history
+    from aios_eccos.serve.engine import configured_models
+    from aios_eccos.values import Model
 
     settings = _certified(found.settings, floor)
     embedder = open_embedder(settings.embedder)
@@ -109,7 +109,7 @@ def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusa
 
 
 def _certified(settings: Settings, floor: str | None) -> Settings:
-    from ..config import parse_settings
+    from aios_eccos.config import parse_settings
 
     changes: dict[str, Any] = {"floor_mode": "certified"}
     if floor is not None:

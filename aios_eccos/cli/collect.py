@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import console, pairs, versions, write_json
+from aios_eccos.cli.output import console, pairs, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..collect.run import Plan, Summary
-    from ..locate import Location
-    from ..workload.store import WorkloadStore
+    from aios_eccos.collect.run import Plan, Summary
+    from aios_eccos.locate import Location
+    from aios_eccos.workload.store import WorkloadStore
 
 
 def collect(
@@ -62,12 +62,12 @@ def collect(
     answer is on disk as soon as it comes, so that a run which was stopped or killed goes on with
     --resume without asking again.
     """
-    from ..collect.client import Patience
-    from ..collect.endpoints import load_endpoints
-    from ..collect.questions import SHIPPED, load_questions
-    from ..collect.run import Plan
-    from ..errors import ConfigError
-    from ..locate import locate
+    from aios_eccos.collect.client import Patience
+    from aios_eccos.collect.endpoints import load_endpoints
+    from aios_eccos.collect.questions import SHIPPED, load_questions
+    from aios_eccos.collect.run import Plan
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.locate import locate
 
     asked = load_questions([*(questions or []), *(files or [])] or [SHIPPED])[:limit]
     prices = {name: _price(name, text) for name, text in pairs("price", price).items()}
@@ -104,7 +104,7 @@ def collect(
 
 
 def _price(name: str, text: str) -> tuple[float, float]:
-    from ..errors import ConfigError
+    from aios_eccos.errors import ConfigError
 
     try:
         per_input, per_output = (float(part) / 1e6 for part in text.split(","))
@@ -121,7 +121,7 @@ def _run(plan: Plan, location: Location) -> Summary:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as TimeLeft
 
-    from ..collect.run import run
+    from aios_eccos.collect.run import run
 
     stderr = Console(stderr=True)
     cost = TextColumn("${task.fields[spent]:.4f}")
@@ -145,8 +145,8 @@ def _run(plan: Plan, location: Location) -> Summary:
 @contextmanager
 def _workload(location: Location) -> Iterator[WorkloadStore | None]:
     """What kernels with this configuration share; None if nothing, or if nobody runs its Redis."""
-    from ..locate import load_config
-    from ..workload.connect import open_workload
+    from aios_eccos.locate import load_config
+    from aios_eccos.workload.connect import open_workload
 
     config = load_config(location)
     settings, state_dir = config.settings, location.state_dir
@@ -154,7 +154,7 @@ def _workload(location: Location) -> Iterator[WorkloadStore | None]:
         yield None
         return
     if settings.redis == "embedded":
-        from ..workload.embedded import embedded_runs
+        from aios_eccos.workload.embedded import embedded_runs
 
         if not embedded_runs(state_dir):
             yield None
@@ -203,7 +203,7 @@ def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
 
 
 def _remarks(plan: Plan, summary: Summary) -> Iterator[str]:
-    from ..collect.collector import GIVE_UP
+    from aios_eccos.collect.collector import GIVE_UP
 
     if summary.held:
         yield f"{summary.held} answers were held from an earlier run."
@@ -230,7 +230,7 @@ def _percent(share: float | None) -> str:
 
 
 def _cost(dollars: float | None, state: str) -> str:
-    from ..observe.text import money
+    from aios_eccos.observe.text import money
 
     if dollars is None:
         return "no price"
@@ -238,7 +238,7 @@ def _cost(dollars: float | None, state: str) -> str:
 
 
 def _write_json(target: str, plan: Plan, summary: Summary) -> None:
-    from ..collect.run import as_json
+    from aios_eccos.collect.run import as_json
 
     head = {"schema": "aios-eccos/collect/1", "seed": None, "versions": versions()}
     asked = {"out": str(plan.out), "questions": len(plan.questions), "max_cost": plan.max_cost}
@@ -250,7 +250,7 @@ def _ingest(out: Path, aios_home: Path | None, json_file: str | None) -> None:
     import sys
     from contextlib import nullcontext, redirect_stdout
 
-    from .ingest import ingest
+    from aios_eccos.cli.ingest import ingest
 
     with redirect_stdout(sys.stderr) if json_file == "-" else nullcontext():
         ingest([out], aios_home=aios_home)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import console, pairs, versions, write_json
+from aios_eccos.cli.output import console, pairs, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,12 +53,12 @@ def demo(
     Starts embedded Redis, embedded Chroma and one replay server per model; leaves nothing running
     and nothing on disk but the embedding cache (and the file that --json names).
     """
-    from ..config import parse_floor
-    from ..errors import ConfigError
-    from ..evaluate.dataset import load_dataset, load_prices, pool
-    from ..evaluate.demo import draw_calls, run_demo
-    from ..history.cache import EmbeddingCache
-    from ..locate import cache_dir
+    from aios_eccos.config import parse_floor
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.history.embed.cache import EmbeddingCache
+    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+    from aios_eccos.lab.demo import draw_calls, run_demo
+    from aios_eccos.locate import cache_dir
 
     screen = console(json_file)
     try:
@@ -144,7 +144,7 @@ def _folder() -> Iterator[Path]:
                 yield Path(name)
             finally:
                 if sys.platform != "win32":
-                    from ..workload.embedded import stop_embedded
+                    from aios_eccos.workload.embedded import stop_embedded
 
                     stop_embedded(Path(name))
     finally:

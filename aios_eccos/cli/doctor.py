@@ -20,11 +20,11 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check AIOS's contract and this installation; exit code 1 where something is wrong."""
-    from ..engine import configured_models
-    from ..kernel.inspect import Check, check_aios
-    from ..locate import load_config, locate
-    from ..observe.health import Finding, check_plugin
-    from .output import write_json
+    from aios_eccos.cli.output import write_json
+    from aios_eccos.kernel.setup.doctor import Check, check_aios
+    from aios_eccos.locate import load_config, locate
+    from aios_eccos.observe.health import Finding, check_plugin
+    from aios_eccos.serve.engine import configured_models
 
     location = locate(config, aios_home)
     where = f"{location.config_path or 'defaults'} (by {location.found_by})"

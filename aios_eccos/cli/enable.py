@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError, EccosError, KernelError
+from aios_eccos.errors import ConfigError, EccosError, KernelError
 
 Home = Annotated[Path | None, typer.Option(help="AIOS's checkout; default: $AIOS_HOME.")]
 
 
 def _home(aios_home: Path | None) -> Path:
-    from ..locate import last_enabled
+    from aios_eccos.locate import last_enabled
 
     named = aios_home or (Path(value) if (value := os.environ.get("AIOS_HOME")) else None)
     home = named or last_enabled()
@@ -36,8 +36,8 @@ def enable(
     ] = False,
 ) -> None:
     """Switch the plugin on in an AIOS checkout. Restart the kernel afterwards."""
-    from ..kernel import install
-    from ..locate import remember_enabled
+    from aios_eccos.kernel.setup import install
+    from aios_eccos.locate import remember_enabled
 
     home = _home(aios_home)
     for line in install.enable(home, python, observe):
@@ -48,8 +48,8 @@ def enable(
 
 def _fetch_embedder(home: Path) -> None:
     """The one place where the embedder may be downloaded: never on a call's way."""
-    from ..history.embedding import find_embedder
-    from ..locate import load_config, locate
+    from aios_eccos.history.embed.embedding import find_embedder
+    from aios_eccos.locate import load_config, locate
 
     try:
         source = find_embedder(
@@ -62,8 +62,8 @@ def _fetch_embedder(home: Path) -> None:
 
 def disable(aios_home: Home = None) -> None:
     """Switch the plugin off and restore AIOS's configuration."""
-    from ..kernel import install
-    from ..locate import last_enabled, remember_enabled
+    from aios_eccos.kernel.setup import install
+    from aios_eccos.locate import last_enabled, remember_enabled
 
     home = _home(aios_home)
     known = last_enabled()
@@ -85,8 +85,7 @@ def run(
     import shutil
 
     import aios_eccos.kernel
-
-    from ..kernel import interpreter
+    from aios_eccos.kernel.setup import interpreter
 
     program = shutil.which(command[0])
     if program is None:
@@ -94,7 +93,7 @@ def run(
     python = program if "python" in Path(program).name else shutil.which("python")
     if python is not None:
         interpreter.probe(python)
-    once = Path(aios_eccos.kernel.__file__).with_name("once")
+    once = Path(aios_eccos.kernel.__file__).with_name("preload")
     before = os.environ.get("PYTHONPATH")
     paths = [str(once), *([before] if before else [])]
     environment = {**os.environ, "AIOS_ECCOS": "run", "PYTHONPATH": os.pathsep.join(paths)}
@@ -107,8 +106,9 @@ def mode(
     aios_home: Home = None,
 ) -> None:
     """Choose between route and observe, in the configuration and in a living kernel."""
-    from ..kernel import client, install
-    from ..locate import load_config, locate
+    from aios_eccos.kernel import client
+    from aios_eccos.kernel.setup import install
+    from aios_eccos.locate import load_config, locate
 
     if wanted not in ("route", "observe"):
         raise ConfigError(f"mode {wanted!r}: allowed are route and observe")

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .output import console, versions, write_json
+from aios_eccos.cli.output import console, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..evaluate.dataset import Dataset
-    from ..evaluate.fitted import Kind
-    from ..evaluate.problem import Problem
-    from ..evaluate.replay import Embeds
-    from ..evaluate.report import Results, Table
-    from ..evaluate.robustness import Robustness
-    from ..evaluate.run import Wanted
-    from ..evaluate.stream import Streams
-    from ..values import Model
+    from aios_eccos.lab.dataset import Dataset
+    from aios_eccos.lab.fitted import Kind
+    from aios_eccos.lab.problem import Problem
+    from aios_eccos.lab.replay import Embeds
+    from aios_eccos.lab.report import Results, Table
+    from aios_eccos.lab.robustness import Robustness
+    from aios_eccos.lab.run import Wanted
+    from aios_eccos.lab.stream import Streams
+    from aios_eccos.values import Model
 
 #: Robustness is measured at this share of the way from the cheapest to the best single model.
 ROBUST_AT = 0.7
@@ -70,11 +70,11 @@ def evaluate(
     """
     import time
 
-    from ..evaluate.dataset import load_dataset, load_prices, pool
-    from ..evaluate.report import as_json, tables
-    from ..history.open import open_embedder
-    from ..locate import cache_dir
-    from ..predict.pricing import with_facts
+    from aios_eccos.forecast.pricing import with_facts
+    from aios_eccos.history.open import open_embedder
+    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+    from aios_eccos.lab.report import as_json, tables
+    from aios_eccos.locate import cache_dir
 
     begun = time.monotonic()
     screen = console(json_file)
@@ -112,12 +112,12 @@ def evaluate(
     if json_file is not None:
         write_json(as_json(results, facts), json_file)
     if plot is not None:
-        from ..evaluate.plots import draw
+        from aios_eccos.lab.plots import draw
 
         draw(results, plot)
     if report is not None:
-        from ..evaluate.page import write_page
-        from ..evaluate.plots import pictures
+        from aios_eccos.lab.page import write_page
+        from aios_eccos.lab.plots import pictures
 
         write_page(report, f"aios-eccos on {dataset.name}", facts, pictures(results), shown)
     if dataset.bad:
@@ -127,7 +127,7 @@ def evaluate(
 
 def _warn_of_prices(models: list[Model]) -> None:
     """Say where costs are not what they seem."""
-    from ..predict.pricing import price_table, state_of
+    from aios_eccos.forecast.pricing import price_table, state_of
 
     unknown = [model.name for model in models if state_of(model) == "unknown"]
     if not price_table(models).money:
@@ -140,7 +140,7 @@ def _can_write(json_file: str | None, plot: Path | None, report: Path | None) ->
     """Refuse at once what would only fail after minutes of work."""
     import importlib.util
 
-    from ..errors import ConfigError
+    from aios_eccos.errors import ConfigError
 
     target = None if json_file in (None, "-") else Path(str(json_file))
     for option, path in (("json", target), ("plot", plot), ("report", report)):
@@ -163,12 +163,12 @@ def _wanted(
     order: str,
 ) -> Wanted:
     """The options, checked before anything slow begins."""
-    from ..errors import ConfigError
-    from ..evaluate.fitted import KINDS
-    from ..evaluate.problem import Setting
-    from ..evaluate.replay import Plan
-    from ..evaluate.run import Wanted
-    from .output import numbers, pairs
+    from aios_eccos.cli.output import numbers, pairs
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.lab.fitted import KINDS
+    from aios_eccos.lab.problem import Setting
+    from aios_eccos.lab.replay import Plan
+    from aios_eccos.lab.run import Wanted
 
     kinds: tuple[Kind, ...] = tuple(k for k in KINDS if predictor in (k, "all"))
     if not kinds:
@@ -204,12 +204,12 @@ def _measure(
     folder: Path,
     whole: bool,
 ) -> Results:
-    from ..evaluate.compare import Trial, summarize_trials, trials
-    from ..evaluate.report import Results
-    from ..evaluate.run import evaluate as play
-    from ..evaluate.run import steps
-    from ..evaluate.stream import streams
-    from ..evaluate.summary import summarize
+    from aios_eccos.lab.compare import Trial, summarize_trials, trials
+    from aios_eccos.lab.report import Results
+    from aios_eccos.lab.run import evaluate as play
+    from aios_eccos.lab.run import steps
+    from aios_eccos.lab.stream import streams
+    from aios_eccos.lab.summary import summarize
 
     found: list[Trial] = []
     tough: list[Robustness] = []
@@ -247,9 +247,9 @@ def _robustness(
     folder: Path,
     problem: Problem,
 ) -> Robustness:
-    from ..evaluate.fitted import fit
-    from ..evaluate.replay import divided
-    from ..evaluate.robustness import measure
+    from aios_eccos.lab.fitted import fit
+    from aios_eccos.lab.replay import divided
+    from aios_eccos.lab.robustness import measure
 
     known, _ = divided(dataset.records, embedder, wanted.plan, wanted.splits[0])
     by_name = {model.name: model for model in models}

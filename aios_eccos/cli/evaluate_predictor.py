@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import console, versions, write_json
+from aios_eccos.cli.output import console, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..evaluate.predictor_loops import Layers
-    from ..evaluate.predictor_report import Report
-    from ..evaluate.predictor_split import Recorded
+    from aios_eccos.lab.predictor_loops import Layers
+    from aios_eccos.lab.predictor_report import Report
+    from aios_eccos.lab.predictor_split import Recorded
 
 
 def evaluate_predictor(
@@ -41,10 +41,10 @@ def evaluate_predictor(
     plot: Annotated[Path | None, typer.Option(help="Reliability diagram (PNG).")] = None,
 ) -> None:
     """Measure retrieval, trained and hybrid on recorded answers, split by split."""
-    from ..evaluate.predictor_checks import checks
-    from ..evaluate.predictor_report import PARTS, SCHEMA
-    from ..evaluate.predictor_report import evaluate_predictor as measure
-    from ..evaluate.predictor_studies import default_floors
+    from aios_eccos.lab.predictor_checks import checks
+    from aios_eccos.lab.predictor_report import PARTS, SCHEMA
+    from aios_eccos.lab.predictor_report import evaluate_predictor as measure
+    from aios_eccos.lab.predictor_studies import default_floors
 
     screen = console(json_file)
     recorded, digest, embed = _read(data, prices, screen)
@@ -101,12 +101,12 @@ def numbers(option: str, text: str | None) -> list[float]:
 
 
 def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, str, Layers]:
-    from ..evaluate.dataset import load_dataset, load_prices, pool
-    from ..evaluate.predictor_split import Recorded
-    from ..history.mirror import build_table
-    from ..history.open import open_embedder
-    from ..locate import cache_dir
-    from ..predict.pricing import price_table, with_facts
+    from aios_eccos.forecast.pricing import price_table, with_facts
+    from aios_eccos.history.mirror import build_table
+    from aios_eccos.history.open import open_embedder
+    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+    from aios_eccos.lab.predictor_split import Recorded
+    from aios_eccos.locate import cache_dir
 
     found = load_dataset([data])
     for bad in found.bad:
@@ -124,8 +124,8 @@ def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, s
 def _show(body: dict[str, Any], screen: Console) -> None:
     from rich.table import Table
 
-    from ..evaluate.predictor_checks import certificates
-    from ..evaluate.predictor_loops import mean_rounds
+    from aios_eccos.lab.predictor_checks import certificates
+    from aios_eccos.lab.predictor_loops import mean_rounds
 
     columns = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
                "spend_bias")  # fmt: skip
@@ -174,8 +174,8 @@ def draw_reliability(report: Report, path: Path) -> None:
     """
     import numpy as np
 
-    from ..errors import ConfigError
-    from ..evaluate.predictor_split import reliability
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.lab.predictor_split import reliability
 
     try:
         from matplotlib.figure import Figure

@@ -15,9 +15,9 @@ def events(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the last changes of floors, limits, prices, models and modes: when, before, after."""
-    from ..observe.render import events as render
-    from ..observe.views import EventsView
-    from .ask import Asker, show
+    from aios_eccos.cli.ask import Asker, show
+    from aios_eccos.observe.render import events as render
+    from aios_eccos.observe.views import EventsView
 
     with Asker(config, aios_home) as asker:
         view = asker.get(f"/eccos/events?n={n}", EventsView, lambda desk: desk.events(n))

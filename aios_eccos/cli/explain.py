@@ -9,8 +9,8 @@ from urllib.parse import quote
 import typer
 
 if TYPE_CHECKING:
-    from ..locate import Config
-    from ..observe.call_views import ExplainView
+    from aios_eccos.locate import Config
+    from aios_eccos.observe.call_views import ExplainView
 
 
 def explain(
@@ -27,11 +27,11 @@ def explain(
     Neighbors' texts are shown where they are stored and the history can be opened here: while a
     kernel has the embedded history open, it is the only one that can.
     """
-    from ..errors import DataError
-    from ..observe.call_views import ExplainView
-    from ..observe.command import looks_like_id
-    from ..observe.render_explain import explain as render
-    from .ask import Asker, show
+    from aios_eccos.cli.ask import Asker, show
+    from aios_eccos.errors import DataError
+    from aios_eccos.observe.call_views import ExplainView
+    from aios_eccos.observe.command import looks_like_id
+    from aios_eccos.observe.render_explain import explain as render
 
     with Asker(config, aios_home) as asker:
         if which == "last" or looks_like_id(which):
@@ -50,9 +50,9 @@ def explain(
 
 def _with_texts(config: Config, view: ExplainView) -> ExplainView:
     """The view with its neighbors' texts, if the history can be opened here."""
-    from ..errors import EccosError, HistoryOwned
-    from ..history.open import open_embedder, open_history
-    from ..observe.near import near_record
+    from aios_eccos.errors import EccosError, HistoryOwned
+    from aios_eccos.history.open import open_embedder, open_history
+    from aios_eccos.observe.neighbors import near_record
 
     settings = config.settings
     try:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from aios_eccos.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..observe.call_views import FeedbackView
+    from aios_eccos.observe.call_views import FeedbackView
 
 
 def feedback(
@@ -29,8 +29,8 @@ def feedback(
 
     Correctness comes from verdicts and graders alone, never from a call's having worked.
     """
-    from ..observe.call_views import FeedbackView
-    from .ask import Asker, show
+    from aios_eccos.cli.ask import Asker, show
+    from aios_eccos.observe.call_views import FeedbackView
 
     if (verdict is None) == (score is None):
         raise ConfigError("feedback: give one of --correct, --wrong and --score NUMBER")

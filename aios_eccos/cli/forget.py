@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from ..errors import HistoryOwned
-from .output import write_json
+from aios_eccos.cli.output import write_json
+from aios_eccos.errors import HistoryOwned
 
 
 def forget(
@@ -18,10 +18,10 @@ def forget(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Remove every record of an agent. Beside a running kernel, it does so within seconds."""
-    from ..history.open import open_embedder, open_history
-    from ..history.rows import encode_forget
-    from ..locate import load_config, locate
-    from .ingest import owners_inbox
+    from aios_eccos.cli.ingest import owners_inbox
+    from aios_eccos.history.open import open_embedder, open_history
+    from aios_eccos.history.rows import encode_forget
+    from aios_eccos.locate import load_config, locate
 
     found = load_config(locate(config, aios_home))
     settings, state_dir = found.settings, found.location.state_dir

@@ -28,7 +28,7 @@ def qaserve(
     path: Annotated[Path, typer.Argument(help="The JSON list (or .jsonl).")], output: Output
 ) -> None:
     """QAServe / OmniRouteEval JSON, as AIOS's own router bootstraps from."""
-    from ..evaluate.importers import read_qaserve
+    from aios_eccos.lab.importers import read_qaserve
 
     _write(read_qaserve(path), output)
 
@@ -39,7 +39,7 @@ def zeroeval(
     output: Output,
 ) -> None:
     """ZeroEval `result_dirs`: answers are graded here; tokens are characters / 4."""
-    from ..evaluate.importers import read_zeroeval
+    from aios_eccos.lab.importers import read_zeroeval
 
     _write(read_zeroeval(path, grade_zeroeval), output)
 
@@ -50,15 +50,15 @@ def routerbench(
     output: Output,
 ) -> None:
     """A RouterBench table; tokens are characters / 4 of prompts and responses."""
-    from ..evaluate.importers import read_routerbench
+    from aios_eccos.lab.importers import read_routerbench
 
     _write(read_routerbench(path), output)
 
 
 def grade_zeroeval(task: str, reference: str, answer: str) -> bool:
     """Grade by task: numbers, LaTeX maths, Python literals, letters of choices, else text."""
-    from ..collect.grade import grade
-    from ..collect.questions import LETTERS, Grader, Question
+    from aios_eccos.collect.grade import grade
+    from aios_eccos.collect.questions import LETTERS, Grader, Question
 
     name = task.lower()
     kind: Grader = "exact"
@@ -76,7 +76,7 @@ def grade_zeroeval(task: str, reference: str, answer: str) -> bool:
 
 def same_literal(reference: str, answer: str) -> bool:
     """Whether the final answer is the reference's Python value; quotes around text do not count."""
-    from ..collect.extract import candidates
+    from aios_eccos.collect.extract import candidates
 
     final = next(candidates(answer), answer).strip()
     return _literal(final) == _literal(reference)
@@ -92,6 +92,6 @@ def _literal(text: str) -> object:
 
 
 def _write(rows: Iterable[dict[str, object]], output: Path) -> None:
-    from ..evaluate.importers import write_rows
+    from aios_eccos.lab.importers import write_rows
 
     typer.echo(f"{write_rows(rows, output)} rows in {output}", err=True)

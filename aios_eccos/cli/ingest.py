@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError, HistoryOwned
-from .output import write_json
+from aios_eccos.cli.output import write_json
+from aios_eccos.errors import ConfigError, HistoryOwned
 
 if TYPE_CHECKING:
-    from ..config import Settings
-    from ..history.embedding import Embedder
-    from ..history.ingest import IngestReport
-    from ..history.rebuild import RebuildReport
-    from ..history.store import HistoryStore
-    from ..locate import Config
+    from aios_eccos.config import Settings
+    from aios_eccos.history.embed.embedding import Embedder
+    from aios_eccos.history.ingest import IngestReport
+    from aios_eccos.history.rebuild import RebuildReport
+    from aios_eccos.history.store import HistoryStore
+    from aios_eccos.locate import Config
 
 log = logging.getLogger("aios_eccos.cli.ingest")
 
@@ -55,9 +55,9 @@ def ingest(
     Exit code 1 if rows were bad: each is named, and the good ones are kept. Beside the process
     that owns the history (a running kernel, another ingest), the records are left to that.
     """
-    from ..history.dataset import count_rows
-    from ..history.open import open_embedder
-    from ..locate import cache_dir, load_config, locate, private_dir
+    from aios_eccos.history.dataset import count_rows
+    from aios_eccos.history.open import open_embedder
+    from aios_eccos.locate import cache_dir, load_config, locate, private_dir
 
     if not files and not rebuild:
         raise ConfigError("ingest: name at least one FILE")
@@ -89,9 +89,9 @@ def _ingest(
     advance: Callable[[int], None],
 ) -> tuple[IngestReport, bool]:
     """What became of the rows, and whether they were handed to the history's owner."""
-    from ..history.ingest import hand_over
-    from ..history.ingest import ingest as store
-    from ..history.open import open_history
+    from aios_eccos.history.ingest import hand_over
+    from aios_eccos.history.ingest import ingest as store
+    from aios_eccos.history.open import open_history
 
     settings = config.settings
     try:
@@ -116,10 +116,10 @@ def _ingest(
 
 def _take_in(config: Config, history: HistoryStore, embedder: Embedder) -> None:
     """Store what others handed over while this process owned the history."""
-    from ..errors import WorkloadError
-    from ..history.ingest import drain_inbox
-    from ..history.open import EMBEDDED
-    from ..workload.connect import open_workload
+    from aios_eccos.errors import WorkloadError
+    from aios_eccos.history.ingest import drain_inbox
+    from aios_eccos.history.open import EMBEDDED
+    from aios_eccos.workload.connect import open_workload
 
     settings, state_dir = config.settings, config.location.state_dir
     if settings.history != EMBEDDED or settings.redis == "memory":
@@ -149,7 +149,7 @@ def owners_inbox(settings: Settings, state_dir: Path) -> Iterator[Any]:
         HistoryOwned: there is no way to it.
         WorkloadError: Redis cannot be reached.
     """
-    from ..workload.connect import open_workload
+    from aios_eccos.workload.connect import open_workload
 
     if settings.redis == "memory":
         raise
@@ -163,7 +163,7 @@ def owners_inbox(settings: Settings, state_dir: Path) -> Iterator[Any]:
 
 
 def _rebuild(config: Config, embedder: Embedder) -> RebuildReport:
-    from ..history.rebuild import rebuild
+    from aios_eccos.history.rebuild import rebuild
 
     with _bar("old records", None) as advance:
         return rebuild(

@@ -15,9 +15,9 @@ def last(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the last decisions, newest first; their ids are what `explain` takes."""
-    from ..observe.call_views import DecisionsView
-    from ..observe.render import last as render
-    from .ask import Asker, show
+    from aios_eccos.cli.ask import Asker, show
+    from aios_eccos.observe.call_views import DecisionsView
+    from aios_eccos.observe.render import last as render
 
     with Asker(config, aios_home) as asker:
         view = asker.get(f"/eccos/decisions?n={n}", DecisionsView, lambda desk: desk.decisions(n))

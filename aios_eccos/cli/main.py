@@ -14,8 +14,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from .. import __version__
-from ..errors import EccosError
+from aios_eccos import __version__
+from aios_eccos.errors import EccosError
 
 #: Command -> (module, one line of help). The module's function has the command's name (`-` as
 #: `_`), or the module is a group of commands called `app`.

@@ -11,8 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import __version__
-from ..errors import ConfigError
+from aios_eccos import __version__
+from aios_eccos.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import console, write_json
+from aios_eccos.cli.output import console, write_json
 
 if TYPE_CHECKING:
-    from ..knowledge import Knowledge
-    from ..locate import Config
-    from ..values import Decision, Model, Slots
+    from aios_eccos.floor.learned import Knowledge
+    from aios_eccos.locate import Config
+    from aios_eccos.values import Decision, Model, Slots
 
 #: Characters a token, where no tokenizer of the model is at hand.
 CHARACTERS_PER_TOKEN = 4
@@ -35,11 +35,11 @@ def route(
 
     Without configured models, those that the history knows are compared.
     """
-    from ..locate import load_config, locate
-    from ..predict.pricing import price_table
-    from ..router import Router
-    from ..values import Query
-    from ..workload.memory import MemoryWorkload
+    from aios_eccos.forecast.pricing import price_table
+    from aios_eccos.locate import load_config, locate
+    from aios_eccos.serve.router import Router
+    from aios_eccos.values import Query
+    from aios_eccos.workload.memory import MemoryWorkload
 
     screen = console("-" if as_json else None)
     found = _with_floor(load_config(locate(config, aios_home)), floor)
@@ -60,7 +60,7 @@ def route(
 def _with_floor(config: Config, floor: str | None) -> Config:
     from dataclasses import replace
 
-    from ..config import parse_settings
+    from aios_eccos.config import parse_settings
 
     if floor is None:
         return config
@@ -77,13 +77,13 @@ def _knowledge(
 
     Forecasts read the history, so `opened` closes it.
     """
-    from ..engine import configured_models
-    from ..errors import ConfigError, HistoryError
-    from ..evaluate.dataset import load_prices, pool
-    from ..history.embedding import BackgroundEmbedder
-    from ..history.open import open_embedder, open_history
-    from ..predict.pricing import price_table
-    from ..study import head_path, study
+    from aios_eccos.errors import ConfigError, HistoryError
+    from aios_eccos.floor.learn import head_path, study
+    from aios_eccos.forecast.pricing import price_table
+    from aios_eccos.history.embed.embedding import BackgroundEmbedder
+    from aios_eccos.history.open import open_embedder, open_history
+    from aios_eccos.lab.dataset import load_prices, pool
+    from aios_eccos.serve.engine import configured_models
 
     settings = config.settings
     models = configured_models(config)
@@ -112,11 +112,11 @@ def _knowledge(
 
 def _slots(config: Config, models: list[Model]) -> Slots:
     """The load now; all free where no kernel keeps a workload."""
-    from ..assigning import slots_of
-    from ..errors import WorkloadError
-    from ..workload.connect import open_workload
-    from ..workload.memory import MemoryWorkload
-    from ..workload.store import WorkloadStore
+    from aios_eccos.decide.assign import slots_of
+    from aios_eccos.errors import WorkloadError
+    from aios_eccos.workload.connect import open_workload
+    from aios_eccos.workload.memory import MemoryWorkload
+    from aios_eccos.workload.store import WorkloadStore
 
     settings = config.settings
     limits = {model.slot: model.limit for model in models}
@@ -143,7 +143,7 @@ def _embedded_runs(state_dir: Path) -> bool:
 
     if sys.platform == "win32":
         return False
-    from ..workload.embedded import embedded_runs
+    from aios_eccos.workload.embedded import embedded_runs
 
     return embedded_runs(state_dir)
 
@@ -211,7 +211,7 @@ def _show(decision: Decision, slots: Slots, note: str, money: bool, screen: Any)
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from ..observe.text import money as dollars
+    from aios_eccos.observe.text import money as dollars
 
     table = Table(box=SIMPLE, pad_edge=False)
     for head in ("model", "success", "tokens", "cost", "support", "load", "why"):

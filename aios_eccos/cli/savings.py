@@ -21,9 +21,9 @@ def savings(
 
     Realised success comes from verdicts, and only with the share of calls that have one.
     """
-    from ..observe.call_views import SavingsView
-    from ..observe.render import savings as render
-    from .ask import Asker, show
+    from aios_eccos.cli.ask import Asker, show
+    from aios_eccos.observe.call_views import SavingsView
+    from aios_eccos.observe.render import savings as render
 
     path = "/eccos/savings" + (f"?baseline={quote(baseline)}" if baseline else "")
     with Asker(config, aios_home) as asker:

@@ -17,9 +17,9 @@ def status(
 
     Exit code 1 where a floor is broken.
     """
-    from ..observe.render import status as render
-    from ..observe.views import StatusView
-    from .ask import Asker, show
+    from aios_eccos.cli.ask import Asker, show
+    from aios_eccos.observe.render import status as render
+    from aios_eccos.observe.views import StatusView
 
     with Asker(config, aios_home) as asker:
         view = asker.get("/eccos/status", StatusView, lambda desk: desk.status())

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ..observe.call_views import DecisionsView
-    from ..observe.views import StatusView
-    from .ask import Asker
+    from aios_eccos.cli.ask import Asker
+    from aios_eccos.observe.call_views import DecisionsView
+    from aios_eccos.observe.views import StatusView
 
 #: Decisions asked for; as many are shown as the screen has lines for.
 LAST = 60
@@ -44,7 +44,7 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    from .ask import Asker
+    from aios_eccos.cli.ask import Asker
 
     with Asker(config, aios_home) as asker:
         if as_json:
@@ -60,8 +60,8 @@ def top(
 
 
 def _look(asker: Asker) -> tuple[StatusView, DecisionsView]:
-    from ..observe.call_views import DecisionsView
-    from ..observe.views import StatusView
+    from aios_eccos.observe.call_views import DecisionsView
+    from aios_eccos.observe.views import StatusView
 
     return (
         asker.get("/eccos/status", StatusView, lambda desk: desk.status()),
@@ -140,7 +140,7 @@ class Screen:
 def _head(view: StatusView) -> list[Text]:
     from rich.text import Text
 
-    from ..observe.render import headline
+    from aios_eccos.observe.render import headline
 
     found = []
     for line in "\n".join(headline(view)).splitlines():
@@ -154,7 +154,7 @@ def _models(view: StatusView, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from ..observe.text import load, money, percent
+    from aios_eccos.observe.text import load, money, percent
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=max(width // 4, 12))
@@ -181,8 +181,8 @@ def _last(view: DecisionsView, rows: int, width: int) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from ..observe.render import outcome
-    from ..observe.text import cut, moment, money, percent, seconds
+    from aios_eccos.observe.render import outcome
+    from aios_eccos.observe.text import cut, moment, money, percent, seconds
 
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     agent = min(max((width - BESIDE_NAMES) // 2, LEAST_NAME), MOST_NAME)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
-from .output import console, versions, write_json
+from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from ..history.embedding import Embedder
-    from ..locate import Config
-    from ..predict.train import Progress
-    from ..values import HistoryTable
+    from aios_eccos.forecast.head.train import Progress
+    from aios_eccos.history.embed.embedding import Embedder
+    from aios_eccos.locate import Config
+    from aios_eccos.values import HistoryTable
 
 SCHEMA = "aios-eccos/train/1"
 
@@ -49,12 +49,12 @@ def train(
 
     import numpy as np
 
-    from ..history.open import open_embedder
-    from ..locate import cache_dir, load_config, locate
-    from ..predict.artifact import FILE_NAME, data_hash, save_head
-    from ..predict.parts import parts_of
-    from ..predict.refit import judged_rows, set_apart
-    from ..predict.train import train as fit
+    from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
+    from aios_eccos.forecast.head.refit import judged_rows, set_apart
+    from aios_eccos.forecast.head.train import train as fit
+    from aios_eccos.forecast.parts import parts_of
+    from aios_eccos.history.open import open_embedder
+    from aios_eccos.locate import cache_dir, load_config, locate
 
     if data and from_history:
         raise ConfigError("train: --data and --from-history exclude each other")
@@ -116,10 +116,10 @@ def _table(
     """Rows with text, not embedded yet, and each one's label; without any, a tenth validates."""
     import numpy as np
 
-    from ..evaluate.dataset import load_dataset
-    from ..evaluate.splits import split_labels
-    from ..history.mirror import build_table
-    from ..history.open import open_history
+    from aios_eccos.history.mirror import build_table
+    from aios_eccos.history.open import open_history
+    from aios_eccos.lab.dataset import load_dataset
+    from aios_eccos.lab.splits import split_labels
 
     if data:
         records = [r for r in load_dataset(data).records if r.text]
@@ -150,9 +150,9 @@ def _measure(
     """Brier, AUC, calibration and length error per model on the `val` rows."""
     import numpy as np
 
-    from ..evaluate.predictor_split import auc, calibration_error
-    from ..predict.fit import sigmoid
-    from ..predict.train import fit_machine
+    from aios_eccos.forecast.head.fit import sigmoid
+    from aios_eccos.forecast.head.train import fit_machine
+    from aios_eccos.lab.predictor_split import auc, calibration_error
 
     fitted, held = labels == "train", np.flatnonzero(labels == "val")
     if not len(held):

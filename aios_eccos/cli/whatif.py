@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .output import console, pairs, versions, write_json
+from aios_eccos.cli.output import console, pairs, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ..evaluate.whatif import Change, Course, WhatIf
+    from aios_eccos.lab.whatif import Change, Course, WhatIf
 
 
 def whatif(
@@ -42,12 +42,12 @@ def whatif(
     """
     from dataclasses import asdict
 
-    from ..engine import configured_models
-    from ..errors import ConfigError
-    from ..evaluate.whatif import what_if
-    from ..locate import load_config, locate
-    from ..observe.trace import read_traces
-    from ..workload.connect import open_workload
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.lab.whatif import what_if
+    from aios_eccos.locate import load_config, locate
+    from aios_eccos.observe.trace import read_traces
+    from aios_eccos.serve.engine import configured_models
+    from aios_eccos.workload.connect import open_workload
 
     change = _change(floor, limit, drop, price)
     found = load_config(locate(config, aios_home))
@@ -76,9 +76,9 @@ def whatif(
 def _change(
     floor: str | None, limit: list[str] | None, drop: list[str] | None, price: list[str] | None
 ) -> Change:
-    from ..config import parse_floor
-    from ..errors import ConfigError
-    from ..evaluate.whatif import Change
+    from aios_eccos.config import parse_floor
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.lab.whatif import Change
 
     try:
         asked = None if floor is None else parse_floor(floor)

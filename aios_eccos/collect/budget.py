@@ -5,7 +5,7 @@ from __future__ import annotations
 from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.reply import CHARACTERS_PER_TOKEN, Reply
 from aios_eccos.errors import ConfigError
-from aios_eccos.predict.pricing import Prices, price_table
+from aios_eccos.forecast.pricing import Prices, price_table
 
 #: A prompt's tokens are overestimated this much before they are counted.
 SAFETY = 2

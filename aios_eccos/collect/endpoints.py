@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from aios_eccos.config import ModelEntry, parse_models
 from aios_eccos.errors import ConfigError
+from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.locate import Location, environment_key, read_yaml
-from aios_eccos.predict.pricing import with_facts
 from aios_eccos.values import Model
 
 #: Backends that speak OpenAI's protocol, and where they listen if no hostname is given.

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from aios_eccos.collect.extract import split_thinking
 from aios_eccos.errors import EmbedderError
-from aios_eccos.history.embedding import find_embedder
+from aios_eccos.history.embed.embedding import find_embedder
 
 log = logging.getLogger("aios_eccos.collect.reply")
 

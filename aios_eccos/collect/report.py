@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from aios_eccos.collect.questions import Question
 from aios_eccos.collect.record import Graded
-from aios_eccos.predict.pricing import PriceState
+from aios_eccos.forecast.pricing import PriceState
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from aios_eccos.collect.record import RowFile
 from aios_eccos.collect.report import ModelReport, report_on
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.collect.slots import Slots
-from aios_eccos.predict.pricing import state_of
+from aios_eccos.forecast.pricing import state_of
 from aios_eccos.workload.store import WorkloadStore
 
 #: Requests at once for one model, where neither the plan nor the model's own limit says less.

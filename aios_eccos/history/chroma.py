@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import HistoryError
+from aios_eccos.history.collection import ChromaCollection
+from aios_eccos.history.mirror import Mirror, build_table
+from aios_eccos.history.store import Embeddings, Neighbors, check_embeddings, update_row, verdict
 from aios_eccos.values import HistoryTable, Record
-
-from .collection import ChromaCollection
-from .mirror import Mirror, build_table
-from .store import Embeddings, Neighbors, check_embeddings, update_row, verdict
 
 log = logging.getLogger("aios_eccos.history")
 

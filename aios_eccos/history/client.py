@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aios_eccos.errors import EccosError, HistoryError, HistoryOwned
-
-from .index import is_sound
+from aios_eccos.history.index import is_sound
 
 if TYPE_CHECKING:
     import httpx

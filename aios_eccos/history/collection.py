@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import EmbedderError, HistoryError
+from aios_eccos.history.client import names_of, translated
+from aios_eccos.history.rows import from_metadata, to_metadata
+from aios_eccos.history.store import SCHEMA, Embeddings, is_judged
 from aios_eccos.values import Record
-
-from .client import names_of, translated
-from .rows import from_metadata, to_metadata
-from .store import SCHEMA, Embeddings, is_judged
 
 log = logging.getLogger("aios_eccos.history")
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 from aios_eccos.errors import DataError
+from aios_eccos.history.dataset import read_records
+from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.rows import decode_message, encode_records
+from aios_eccos.history.store import Embeddings, HistoryStore
 from aios_eccos.values import Record
-
-from .dataset import read_records
-from .embedding import Embedder
-from .rows import decode_message, encode_records
-from .store import Embeddings, HistoryStore
 
 log = logging.getLogger("aios_eccos.history")
 

@@ -10,10 +10,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from aios_eccos.values import HistoryTable, Record
-
-from .mirror import Mirror, build_table
-from .store import (
+from aios_eccos.history.mirror import Mirror, build_table
+from aios_eccos.history.store import (
     Embeddings,
     Neighbors,
     check_embeddings,
@@ -22,6 +20,7 @@ from .store import (
     update_row,
     verdict,
 )
+from aios_eccos.values import HistoryTable, Record
 
 
 class MemoryHistory:

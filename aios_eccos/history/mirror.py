@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aios_eccos.history.store import Embeddings, Neighbors, is_judged, rank
 from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record
-
-from .store import Embeddings, Neighbors, is_judged, rank
 
 
 class _Label(NamedTuple):

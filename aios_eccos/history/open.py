@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from .cache import CachedEmbedder, EmbeddingCache
-from .chroma import ChromaHistory
-from .client import close_client, open_folder, open_server, own
-from .embedding import Embedder, find_embedder
-from .sentence import SentenceEmbedder
+from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.client import close_client, open_folder, open_server, own
+from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.embed.embedding import Embedder, find_embedder
+from aios_eccos.history.embed.sentence import SentenceEmbedder
 
 EMBEDDED = "embedded"
 #: Below the state folder; Chroma's own files lie in `chroma` there.

@@ -16,16 +16,22 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import HistoryError
+from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.client import (
+    close_client,
+    names_of,
+    open_folder,
+    open_server,
+    own,
+    translated,
+)
+from aios_eccos.history.collection import NAME, PAGE, UNJUDGED
+from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.index import is_sound
+from aios_eccos.history.open import EMBEDDED, FOLDER
+from aios_eccos.history.rows import from_metadata
+from aios_eccos.history.store import Embeddings
 from aios_eccos.values import Record
-
-from .chroma import ChromaHistory
-from .client import close_client, names_of, open_folder, open_server, own, translated
-from .collection import NAME, PAGE, UNJUDGED
-from .embedding import Embedder
-from .index import is_sound
-from .open import EMBEDDED, FOLDER
-from .rows import from_metadata
-from .store import Embeddings
 
 #: Longer than anything is kept: nothing is removed while it is carried over.
 MAX_AGE_DAYS = 36_500.0

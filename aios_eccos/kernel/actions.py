@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from .answers import QUOTE
+from aios_eccos.kernel.answers import QUOTE
 
 ACTIONS = ("call_tool", "operate_file")
 

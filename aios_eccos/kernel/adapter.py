@@ -11,12 +11,11 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aios_eccos.kernel import answers
+from aios_eccos.kernel.aios_types import StockAdapter, Syscall
+from aios_eccos.kernel.signals import signals_of
 from aios_eccos.locate import Config
 from aios_eccos.values import Answer, Failure, Query
-
-from . import answers
-from .seams import StockAdapter, Syscall
-from .signals import signals_of
 
 if TYPE_CHECKING:
     _Stock = StockAdapter

@@ -69,7 +69,7 @@ def own_router(llm_configs: list[Any]) -> Any:
 
     The strategy is that of before `enable`, or the file's own under `aios-eccos run`.
     """
-    from .install import strategy_before
+    from aios_eccos.kernel.setup.install import strategy_before
 
     router = _router_config()
     strategy = router.get("strategy")
@@ -140,7 +140,7 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Any:
 
 
 def _patch_adapter(module: Any) -> None:
-    from .adapter import EccosAdapter
+    from aios_eccos.kernel.adapter import EccosAdapter
 
     stock = module.LLMAdapter
 
@@ -176,13 +176,12 @@ def _patch_rr(module: Any) -> None:
 
 def scheduler_class(fifo: Any, stock: Any) -> Any:
     """Our scheduler over AIOS's FIFO, in the place of `stock`."""
+    from aios_eccos.kernel import http, status, terminal
+    from aios_eccos.kernel.engine_setup import open_engine
+    from aios_eccos.kernel.scheduler import EccosScheduler
+    from aios_eccos.kernel.serving import Serving
+    from aios_eccos.kernel.workers import Word
     from aios_eccos.locate import state_dir_of
-
-    from . import http, status, terminal
-    from .opening import open_engine
-    from .scheduler import EccosScheduler
-    from .serving import Serving
-    from .workers import Word
 
     if not hasattr(EccosScheduler, "eccos_serving"):
         EccosScheduler.eccos_serving = Serving(open_engine)
@@ -217,7 +216,7 @@ def _response_class(kind: str) -> Callable[..., Any]:
 
 
 def _patch_executor(module: Any) -> None:
-    from . import actions, calls, terminal
+    from aios_eccos.kernel import actions, calls, terminal
 
     stock = module.SyscallExecutor
     create, execute = stock.create_syscall, stock.execute_request
@@ -249,9 +248,8 @@ def _patch_executor(module: Any) -> None:
 
 
 def _patch_tools(module: Any) -> None:
+    from aios_eccos.kernel.scheduler import EccosScheduler
     from aios_eccos.locate import state_dir_of
-
-    from .scheduler import EccosScheduler
 
     stock = module.ToolManager
     start = stock._start_mcp_server

@@ -23,14 +23,13 @@ from typing import Any, TypeAlias
 from aios_eccos import __version__
 from aios_eccos.config import parse_config
 from aios_eccos.errors import ConfigError
+from aios_eccos.kernel import calls, hook, routes, workers
+from aios_eccos.kernel.actions import StepFailed
+from aios_eccos.kernel.aios_types import LaunchModule
+from aios_eccos.kernel.scheduler import EccosScheduler
+from aios_eccos.kernel.serving import Serving, set_aside
+from aios_eccos.kernel.workers import beside
 from aios_eccos.locate import mapping_of, read_yaml
-
-from . import calls, hook, routes, workers
-from .actions import StepFailed
-from .scheduler import EccosScheduler
-from .seams import LaunchModule
-from .serving import Serving, set_aside
-from .workers import beside
 
 log = logging.getLogger("aios_eccos.kernel.http")
 

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from .seams import Syscall
-from .serving import ENDING, Serving
-from .settle import settle
+from aios_eccos.kernel.aios_types import Syscall
+from aios_eccos.kernel.serving import ENDING, Serving
+from aios_eccos.kernel.settle import settle
 
 log = logging.getLogger("aios_eccos.kernel.operations")
 

@@ -11,13 +11,12 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
+from aios_eccos.kernel.serving import Serving
+from aios_eccos.kernel.status import desk, kernel_status
+from aios_eccos.kernel.workers import Word
 from aios_eccos.observe import http
-from aios_eccos.observe.engine import ObservedEngine
 from aios_eccos.observe.prometheus import CONTENT_TYPE
-
-from .serving import Serving
-from .status import desk, kernel_status
-from .workers import Word
+from aios_eccos.serve.observed_engine import ObservedEngine
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
 

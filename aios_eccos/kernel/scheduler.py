@@ -12,14 +12,13 @@ from queue import Empty
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aios_eccos.errors import raised
+from aios_eccos.kernel.aios_types import StockScheduler, Syscall
+from aios_eccos.kernel.operations import Operation
+from aios_eccos.kernel.serving import ENDING, Serving
+from aios_eccos.kernel.settle import settle
+from aios_eccos.kernel.toolserver import ToolServers
+from aios_eccos.kernel.workers import Word
 from aios_eccos.values import Failure
-
-from .operations import Operation
-from .seams import StockScheduler, Syscall
-from .serving import ENDING, Serving
-from .settle import settle
-from .toolserver import ToolServers
-from .workers import Word
 
 if TYPE_CHECKING:
     _Stock = StockScheduler

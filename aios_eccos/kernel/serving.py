@@ -18,20 +18,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from aios_eccos.engine import Engine
 from aios_eccos.errors import raised
+from aios_eccos.forecast.query_text import TemplateFilter
+from aios_eccos.kernel import terminal
+from aios_eccos.kernel.adapter import EccosAdapter
+from aios_eccos.kernel.aios_types import Syscall
+from aios_eccos.kernel.calls import Caller, Refused, read_query, turn
+from aios_eccos.kernel.engine_setup import of_adapter, refresh
+from aios_eccos.kernel.observe_mode import Shadow
+from aios_eccos.kernel.sessions import Sessions
+from aios_eccos.kernel.settle import settle
 from aios_eccos.locate import Config
-from aios_eccos.predict.query_text import TemplateFilter
+from aios_eccos.serve.engine import Engine
 from aios_eccos.values import EXPLORED, Answer, Failure, Query, Settled
-
-from . import terminal
-from .adapter import EccosAdapter
-from .calls import Caller, Refused, read_query, turn
-from .opening import of_adapter, refresh
-from .seams import Syscall
-from .sessions import Sessions
-from .settle import settle
-from .shadow import Shadow
 
 log = logging.getLogger("aios_eccos.kernel.serving")
 

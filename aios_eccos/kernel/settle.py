@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from .seams import Syscall
+from aios_eccos.kernel.aios_types import Syscall
 
 
 def settle(syscall: Syscall, response: Any) -> None:

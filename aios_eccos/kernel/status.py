@@ -10,14 +10,13 @@ from collections import Counter
 from typing import Any
 
 from aios_eccos.errors import KernelError
+from aios_eccos.kernel.adapter import EccosAdapter
+from aios_eccos.kernel.scheduler import EccosScheduler
+from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
-from aios_eccos.observe.desk import Desk
-from aios_eccos.observe.engine import ObservedEngine
+from aios_eccos.observe.reader import Desk
 from aios_eccos.observe.views import EdgeView, ObservedView
-
-from .adapter import EccosAdapter
-from .scheduler import EccosScheduler
-from .serving import Serving
+from aios_eccos.serve.observed_engine import ObservedEngine
 
 
 def kernel_status(serving: Serving) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def threads() -> dict[str, int]:
 
 def executor() -> int | None:
     """Threads of the event loop's default executor, as our lifespan made it; None if it did not."""
-    from . import http
+    from aios_eccos.kernel import http
 
     launch = http.find_launch()
     return None if launch is None else getattr(launch.app.state, "eccos_threads", None)
@@ -64,7 +63,7 @@ def executor() -> int | None:
 
 def seams(serving: Serving) -> dict[str, bool]:
     """Whether the plugin sits at each place of this kernel where it should."""
-    from . import http  # which imports this module
+    from aios_eccos.kernel import http  # which imports this module
 
     launch = http.find_launch()
     routes = getattr(launch.app.router, "routes", ()) if launch is not None else ()

@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from aios_eccos.errors import raised
-
-from .calls import last_user_text
+from aios_eccos.kernel.calls import last_user_text
 
 log = logging.getLogger("aios_eccos.kernel.terminal")
 

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .trace import Trace
-from .views import ObservedView, Rate, View
+from aios_eccos.observe.trace import Trace
+from aios_eccos.observe.views import ObservedView, Rate, View
 
 
 class DecisionsView(View):

@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 from aios_eccos.config import parse_floor
 from aios_eccos.errors import DataError, EccosError
-
-from . import render
-from .desk import Desk
-from .render_explain import explain as render_explain
-from .text import wrap
+from aios_eccos.observe import render
+from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.render_explain import explain as render_explain
+from aios_eccos.observe.text import wrap
 
 HELP = """\
 /eccos status           load, calls, spending, success, whether the floor holds

@@ -7,10 +7,9 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from aios_eccos.config import Settings
+from aios_eccos.observe.views import EventView
 from aios_eccos.values import Model
 from aios_eccos.workload.ledger import Ledger
-
-from .views import EventView
 
 log = logging.getLogger("aios_eccos.observe.events")
 

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aios_eccos.assigning import WHOLE_BATCH
-from aios_eccos.policy import success_weight
+from aios_eccos.decide.assign import WHOLE_BATCH
+from aios_eccos.floor.worth import success_weight
+from aios_eccos.observe.call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
+from aios_eccos.observe.text import money
+from aios_eccos.observe.trace import Option, Trace
 from aios_eccos.values import EXPLORED, NOT_ALLOWED
-
-from .call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
-from .text import money
-from .trace import Option, Trace
 
 #: Models named one by one where they were closed to a call.
 NAMED_MOST = 3

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aios_eccos.config import Settings
+from aios_eccos.observe import sums as tally
+from aios_eccos.observe.observer_store import Watched
+from aios_eccos.observe.trace import Trace, read_traces
+from aios_eccos.observe.views import AlarmView, EdgeView
 from aios_eccos.values import Model
+from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.store import Load
-
-from . import tally
-from .patient import Watched
-from .trace import Trace, read_traces
-from .verdicts import read_alarms
-from .views import AlarmView, EdgeView
 
 #: Decisions that current slot prices and the success price are read from.
 RECENT = 20

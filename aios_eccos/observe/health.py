@@ -62,7 +62,7 @@ def check_prices(models: Sequence[Model]) -> Finding:
 
 def check_history(config: Config) -> Iterator[Finding]:
     """Whether the embedder is found, and the history opens with it."""
-    from aios_eccos.history.embedding import find_embedder
+    from aios_eccos.history.embed.embedding import find_embedder
     from aios_eccos.history.open import open_embedder, open_history
 
     settings = config.settings

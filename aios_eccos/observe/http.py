@@ -12,8 +12,7 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from aios_eccos.errors import DataError, EccosError
-
-from .call_views import (
+from aios_eccos.observe.call_views import (
     DecisionsView,
     ExplainRequest,
     ExplainView,
@@ -21,9 +20,9 @@ from .call_views import (
     FeedbackView,
     SavingsView,
 )
-from .desk import Desk
-from .prometheus import metrics_text
-from .views import EventsView, ModelsView, SeriesView, StatusView
+from aios_eccos.observe.prometheus import metrics_text
+from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.views import EventsView, ModelsView, SeriesView, StatusView
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from . import tally
-from .views import ModelView, StatusView
+from aios_eccos.observe import sums as tally
+from aios_eccos.observe.views import ModelView, StatusView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "aios_eccos_"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .text import (
+from aios_eccos.observe.text import (
     NONE,
     cut,
     moment,
@@ -16,9 +16,9 @@ from .text import (
     table,
     wrap,
 )
-from .text import load as slots
-from .trace import Trace
-from .views import (
+from aios_eccos.observe.text import load as slots
+from aios_eccos.observe.trace import Trace
+from aios_eccos.observe.views import (
     AlarmView,
     EdgeView,
     EventsView,
@@ -30,7 +30,7 @@ from .views import (
 )
 
 if TYPE_CHECKING:
-    from .call_views import DecisionsView, SavedView, SavingsView, WhatIfView
+    from aios_eccos.observe.call_views import DecisionsView, SavedView, SavingsView, WhatIfView
 
 
 def status(view: StatusView) -> str:

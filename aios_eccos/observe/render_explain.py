@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from aios_eccos.observe.call_views import ExplainView, NeighborView
+from aios_eccos.observe.render import outcome
+from aios_eccos.observe.text import NONE, cut, moment, money, percent, seconds, table, wrap
+from aios_eccos.observe.trace import Trace
 from aios_eccos.values import Attempt, Signals
-
-from .call_views import ExplainView, NeighborView
-from .render import outcome
-from .text import NONE, cut, moment, money, percent, seconds, table, wrap
-from .trace import Trace
 
 #: Neighbors shown.
 NEAREST = 5

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aios_eccos import metrics
-
-from . import tally
-from .call_views import SavedView, SavingsView
-from .summary import rate_of
-from .views import ObservedView, Rate
+from aios_eccos.observe import sums as tally
+from aios_eccos.observe.call_views import SavedView, SavingsView
+from aios_eccos.observe.summary import rate_of
+from aios_eccos.observe.views import ObservedView, Rate
 
 Sums = Mapping[str, float]
 NOTE = "a forecast wherever the baseline was not asked; 95 % intervals"

@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from aios_eccos import metrics
-from aios_eccos.values import Model
-
-from . import tally
-from .facts import Facts
-from .trace import Trace
-from .views import (
+from aios_eccos.observe import sums as tally
+from aios_eccos.observe.facts import Facts
+from aios_eccos.observe.trace import Trace
+from aios_eccos.observe.views import (
     ExploredView,
     ModelsView,
     ModelView,
@@ -21,6 +19,7 @@ from .views import (
     StatusView,
     WindowView,
 )
+from aios_eccos.values import Model
 
 Sums = Mapping[str, float]
 
@@ -123,7 +122,7 @@ def _model(model: Model, facts: Facts, day: Sums, slot_price: float) -> ModelVie
 
 def _explored(name: str, total: Sums) -> ExploredView | None:
     """What explored calls say of a model; None while none of them was judged."""
-    from aios_eccos.predict.explore import Sums as Explored
+    from aios_eccos.floor.explore import Sums as Explored
 
     def of(key: str) -> float:
         return total.get(f"{key}:{name}", 0.0)

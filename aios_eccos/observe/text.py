@@ -7,7 +7,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 
-from .views import Rate
+from aios_eccos.observe.views import Rate
 
 WIDTH = 80
 #: What stands for a number that is not known.

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aios_eccos.config import Settings
-from aios_eccos.predict.pricing import Prices
+from aios_eccos.forecast.pricing import Prices
+from aios_eccos.observe.trace import Option, Trace
 from aios_eccos.values import NOT_ALLOWED, Answer, Attempt, Decision, Model, Settled
-
-from .trace import Option, Trace
 
 #: Reasons of failures are short words; whatever a library puts there is cut.
 REASON_MOST = 80

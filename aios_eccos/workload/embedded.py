@@ -33,7 +33,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.workload.flock import hold, is_free, open_lock, try_lock
+from aios_eccos.files import hold, is_free, open_lock, try_lock
 from aios_eccos.workload.server import options
 
 #: A server that says nothing for so long is taken for dead.

@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
+from aios_eccos.workload.heartbeat import Pulse
 from aios_eccos.workload.ledger import Tally
 from aios_eccos.workload.memory import MemoryWorkload
-from aios_eccos.workload.pulse import Pulse
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.store import PRICE_RANGE, Load
 

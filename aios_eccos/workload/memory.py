@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
-from aios_eccos.workload.bell import Bell
 from aios_eccos.workload.ledger import MemoryLedger
+from aios_eccos.workload.notify import Bell
 from aios_eccos.workload.store import PRICE_RANGE, Load, check_limits
 
 DECISIONS_KEPT = 10_000

@@ -31,9 +31,9 @@ from contextlib import contextmanager
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
-from aios_eccos.workload.bell import Bell
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.memory import DECISIONS_KEPT, check_price, check_step
+from aios_eccos.workload.notify import Bell
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import PRICE_RANGE, Load, check_limits

@@ -6,7 +6,7 @@ import pytest
 from fleet import ABILITY, recorded, write_models
 
 from aios_eccos.collect.questions import SHIPPED, load_questions
-from aios_eccos.evaluate.replay_server import ReplayServers
+from aios_eccos.lab.replay_server import ReplayServers
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from aios_eccos.collect.endpoints import Endpoint, load_endpoints
 from aios_eccos.collect.litellm_backend import LiteLLMBackend
 from aios_eccos.collect.reply import counter, read_reply
 from aios_eccos.errors import ConfigError, EmbedderError
-from aios_eccos.evaluate.replay_server import ReplayServers
+from aios_eccos.lab.replay_server import ReplayServers
 from aios_eccos.locate import Location
 from aios_eccos.values import Model
 

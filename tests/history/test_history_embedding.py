@@ -18,11 +18,11 @@ import pytest
 from history_world import DIMENSION, ToyEmbedder, record
 
 from aios_eccos.errors import EmbedderError
-from aios_eccos.history import embedding, encoders
-from aios_eccos.history.cache import CachedEmbedder, EmbeddingCache
-from aios_eccos.history.embedding import BackgroundEmbedder, clean_text, find_embedder
+from aios_eccos.history.embed import embedding, encoders
+from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.embed.embedding import BackgroundEmbedder, clean_text, find_embedder
+from aios_eccos.history.embed.sentence import SentenceEmbedder
 from aios_eccos.history.open import open_embedder, open_history
-from aios_eccos.history.sentence import SentenceEmbedder
 from aios_eccos.history.store import Embeddings
 
 TEXTS = [

@@ -12,9 +12,9 @@ import pytest
 
 from aios_eccos.config import Settings
 from aios_eccos.errors import WorkloadError
+from aios_eccos.forecast.pricing import price_table
 from aios_eccos.kernel.sessions import Sessions
-from aios_eccos.predict.pricing import price_table
-from aios_eccos.router import Router
+from aios_eccos.serve.router import Router
 from aios_eccos.values import Model, Query
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.memory import MemoryWorkload

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel import operations
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
 from aios_eccos.observe.trace import of_fields
-from aios_eccos.predict.query_text import TemplateFilter
 from aios_eccos.values import EXPLORED
 
 SMALL_S = 0.1

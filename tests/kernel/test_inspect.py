@@ -19,7 +19,9 @@ import typer
 from typer.testing import CliRunner
 
 from aios_eccos.cli.doctor import doctor
-from aios_eccos.kernel import contract, http, inspect, install, interpreter, status
+from aios_eccos.kernel import http, status
+from aios_eccos.kernel.setup import contract, install, interpreter
+from aios_eccos.kernel.setup import doctor as inspect
 from aios_eccos.locate import load_config, locate, state_dir_of
 from aios_eccos.manifest import manifest
 from aios_eccos.observe import health
@@ -58,7 +60,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def enabled(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same, switched on in an interpreter of its own; returns the hook there."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[3]))
     nothing = manifest().aios.model_copy(update={"needs": ()})
     changed = manifest().model_copy(update={"aios": nothing})
     monkeypatch.setattr(interpreter, "manifest", lambda: changed)

@@ -19,7 +19,9 @@ import pytest
 import yaml
 
 from aios_eccos.errors import ConfigError, KernelError
-from aios_eccos.kernel import edit, install, interpreter, toolserver
+from aios_eccos.kernel import toolserver
+from aios_eccos.kernel.setup import install, interpreter
+from aios_eccos.kernel.setup import yaml_edit as edit
 from aios_eccos.locate import locate, remember_enabled, state_dir_of
 from aios_eccos.manifest import manifest
 from aios_eccos.workload.embedded import embedded_runs, stop_embedded
@@ -392,7 +394,7 @@ def test_an_interpreter_is_named_from_the_folder_that_one_is_in(
     changed = manifest().model_copy(update={"aios": nothing})
     monkeypatch.setattr(interpreter, "manifest", lambda: changed)
     monkeypatch.setattr(install, "probe", interpreter.probe)
-    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[3]))
     venv.create(tmp_path / "va", symlinks=True)
     monkeypatch.chdir(tmp_path)
     site = Path(interpreter.probe("va/bin/python")["site"])
@@ -502,7 +504,7 @@ LOADED = "print(sorted(m for m in sys.modules if m.startswith('aios')))"
 
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[3]))
 
 
 @pytest.mark.usefixtures("importable")
@@ -548,7 +550,7 @@ def start(home: Path, **env: str) -> subprocess.CompletedProcess[str]:
         "print(s.FIFOScheduler.__module__, s.RRScheduler.__module__, l.LLM.__module__);"
         "l.useCore(llm_configs=[{'name': 'a', 'backend': 'vllm', 'hostname': 'http://x'}])"
     )
-    root = str(Path(install.__file__).parents[2])
+    root = str(Path(install.__file__).parents[3])
     paths = os.pathsep.join([str(home), root])
     return subprocess.run(
         [sys.executable, "-c", code],

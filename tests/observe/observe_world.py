@@ -12,9 +12,9 @@ import numpy as np
 from aios_eccos.config import ModelEntry, Settings, parse_settings
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
-from aios_eccos.observe.desk import Desk
-from aios_eccos.observe.engine import ObservedEngine
+from aios_eccos.observe.reader import Desk
 from aios_eccos.observe.views import EdgeView
+from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import Answer, Failure, Outcome, Query, Record, Settled
 
 SMALL = ModelEntry(

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from aios_eccos.observe.alarm import BETS, DELTA, e_value, wager
+from aios_eccos.floor.alarm import BETS, DELTA, e_value, wager
 
 ALARM = 1 / DELTA
 

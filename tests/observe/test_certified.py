@@ -11,16 +11,12 @@ import pytest
 import typer
 from observe_world import LARGE, SMALL, Line, World, make_engine
 
-from aios_eccos import study as studying
 from aios_eccos.cli import certify as command
 from aios_eccos.config import parse_settings
-from aios_eccos.engine import CERTIFICATES
+from aios_eccos.decide.words import unlimited_choice
 from aios_eccos.errors import ConfigError, DataError, HistoryOwned
-from aios_eccos.locate import Config, Location
-from aios_eccos.observe import render
-from aios_eccos.observe.views import EdgeView
-from aios_eccos.policy import certificates
-from aios_eccos.predict.certify import (
+from aios_eccos.floor import learn as studying
+from aios_eccos.floor.certify import (
     Certificate,
     Certifier,
     Refusal,
@@ -28,12 +24,16 @@ from aios_eccos.predict.certify import (
     read_papers,
     success_bound,
 )
-from aios_eccos.predict.explore import explore_batch
-from aios_eccos.predict.floor import PriceBook
-from aios_eccos.predict.parts import calibration
-from aios_eccos.predict.pricing import price_table
-from aios_eccos.reason import unlimited_choice
-from aios_eccos.study import study
+from aios_eccos.floor.curve import PriceBook
+from aios_eccos.floor.explore import explore_batch
+from aios_eccos.floor.learn import study
+from aios_eccos.floor.worth import certificates
+from aios_eccos.forecast.parts import calibration
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.locate import Config, Location
+from aios_eccos.observe import render
+from aios_eccos.observe.views import EdgeView
+from aios_eccos.serve.engine import CERTIFICATES
 from aios_eccos.values import Outcome, Query, Record
 
 POOL = [SMALL.model(), LARGE.model()]

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
 
-from aios_eccos.assigning import WHOLE_BATCH
 from aios_eccos.config import Floor, parse_floor
+from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.errors import DataError
-from aios_eccos.observe import tally
-from aios_eccos.observe.desk import Desk, Scope
+from aios_eccos.observe import sums as tally
 from aios_eccos.observe.explain import bound_by, explain
-from aios_eccos.observe.tally import of_call
+from aios_eccos.observe.reader import Desk, Scope
+from aios_eccos.observe.sums import of_call
 from aios_eccos.values import Answer, Failure, Lease, Query
 from aios_eccos.workload.memory import MemoryWorkload
 

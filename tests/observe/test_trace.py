@@ -11,11 +11,12 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import DataError
-from aios_eccos.observe import savings, tally
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.observe import savings
+from aios_eccos.observe import sums as tally
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
-from aios_eccos.predict.pricing import price_table
 from aios_eccos.values import (
     NOT_ALLOWED,
     Answer,

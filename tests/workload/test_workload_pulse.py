@@ -9,7 +9,7 @@ from typing import Any
 from workload_servers import until
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.workload.pulse import Pulse
+from aios_eccos.workload.heartbeat import Pulse
 
 
 class Odd:

@@ -1,0 +1,94 @@
+"""Waiting calls to models: small batches at prices, large ones under the floors themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from aios_eccos.config import Settings
+from aios_eccos.decide.problem import AssignmentProblem, Solution
+from aios_eccos.decide.slot_prices import SharedPrices, losses
+from aios_eccos.decide.solve import priced, solve, solve_at_price
+from aios_eccos.floor.worth import floor_rows, success_weight
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Model, Prospect, Slots
+from aios_eccos.workload.store import Load
+
+#: Rows from which the floors are put on the batch itself; below, history's price stands for them.
+#: Measured on history alone (`evaluate --mode stream`, hybrid forecasts, 4 splits of math10 and
+#: mixed4): a floor per batch costs 1.3 to 1.7 x the price's at 64 rows, 1.1 to 1.2 x at 256, within
+#: the noise of it at 512 and as much at 1,000; limits that bind hardly change that.
+WHOLE_BATCH = 512
+#: Most that a call is taken to lose by a full model, in the dearest forecast cost of its batch.
+LOST_MOST = 3.0
+
+
+def assigned(
+    prospects: Sequence[Prospect], free: IntArray, settings: Settings, shared: SharedPrices
+) -> Solution:
+    """A model for each prospect within the free slots; what slots are worth is learned on the way.
+
+    Earlier prospects go first where slots are short.
+    """
+    cost = np.stack([prospect.burden for prospect in prospects])
+    known = np.array([math.isfinite(prospect.price) for prospect in prospects])
+    # A certificate speaks of one price for all calls.
+    small = settings.floor_mode == "certified" or len(prospects) < WHOLE_BATCH
+    whole = not small and bool(known.all())
+    problem = AssignmentProblem(
+        cost=cost,
+        success=np.stack([prospect.success for prospect in prospects]),
+        capacity=free,
+        allowed=np.stack([prospect.allowed for prospect in prospects]),
+        floors=floor_rows(prospects) if whole else (),
+    )
+    if whole:
+        return solve(
+            problem,
+            over_capacity=settings.over_capacity,
+            on_infeasible_floor=settings.on_infeasible_floor,
+        )
+    worth = success_weight(np.array([p.price for p in prospects]), float(cost.max()))
+    if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
+        return solve_at_price(problem, worth, over_capacity="wait")
+    tokens = np.stack([prospect.output_tokens for prospect in prospects])
+    carried = shared.charged(free) * tokens
+    solution = solve_at_price(problem, worth, carried)
+    _learn(problem, worth, tokens, carried, solution.choice, known, shared)
+    slot_prices = np.maximum(solution.slot_prices, carried.mean(axis=0))
+    return replace(solution, slot_prices=slot_prices)
+
+
+def _learn(
+    problem: AssignmentProblem,
+    worth: FloatArray,
+    tokens: FloatArray,
+    carried: FloatArray,
+    choice: IntArray,
+    known: BoolArray,
+    shared: SharedPrices,
+) -> None:
+    """Tell what the calls that are served now, and had a choice, lost to full models."""
+    served = choice >= 0
+    full = problem.capacity <= np.bincount(choice[served], minlength=problem.m)
+    if not (full.any() or shared.slots.any()):
+        return
+    rows = served & known & (problem.allowed.sum(axis=1) > 1)
+    if rows.any():
+        value = priced(problem.cost, problem.success, problem.allowed, worth)[rows]
+        most = LOST_MOST * float(problem.cost[rows].max())
+        lost = losses(value, carried[rows], tokens[rows], choice[rows], full, most)
+        usual = float((problem.cost[rows] / np.maximum(tokens[rows], 1.0)).mean())
+        shared.learn(lost, usual)
+
+
+def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
+    """The loads of the models' slots, by model name."""
+    found = {model.name: loads[model.slot] for model in models}
+    return Slots(
+        free={name: load.free for name, load in found.items()},
+        limits={name: load.limit for name, load in found.items()},
+        cooling=frozenset(name for name, load in found.items() if load.cooling_s > 0),
+    )

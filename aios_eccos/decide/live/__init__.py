@@ -1,0 +1,1 @@
+"""The part of the optimizer that a kernel runs on every batch."""

@@ -1,0 +1,122 @@
+"""Which rows can be served at all, where slots are too few for all of them.
+
+The rows that a bipartite graph can match form a matroid, so taking rows in order whenever they
+still fit serves as many as possible and, among those sets, the earliest rows.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+
+from aios_eccos.values import BoolArray, IntArray
+
+
+def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArray]:
+    """The rows to serve and the columns whose slots the others wait for.
+
+    Rows with equal allowed columns are one pattern. A pattern that no longer fits never fits
+    again, so the greedy order is found by a binary search for each moment at which patterns die
+    (at most m moments), with one small flow per step.
+
+    Args:
+        allowed: (n, m) bool.
+        capacity: (m,) free slots.
+
+    Returns:
+        (n,) bool: rows to serve; (m,) bool: columns that are full for the rows left out.
+    """
+    n, m = allowed.shape
+    patterns, kind = _patterns(allowed)
+    if len(patterns) == 1:  # as many as there are slots
+        fitting = np.arange(n) < capacity[patterns[0]].sum()
+        return fitting, patterns[0] & ~fitting.all()
+    total = np.bincount(kind, minlength=len(patterns))
+    if _Flow(patterns, capacity).send(total):
+        return np.ones(n, dtype=bool), np.zeros(m, dtype=bool)
+    quota = total.copy()
+    low = 0  # the first `low` rows fit under the quotas
+    while not _Flow(patterns, capacity).send(quota):
+        high = n
+        while high - low > 1:
+            middle = (low + high) // 2
+            prefix = np.minimum(np.bincount(kind[:middle], minlength=len(patterns)), quota)
+            if _Flow(patterns, capacity).send(prefix):
+                low = middle
+            else:
+                high = middle
+        prefix = np.minimum(np.bincount(kind[:low], minlength=len(patterns)), quota)
+        flow = _Flow(patterns, capacity)
+        flow.send(prefix)
+        stuck = np.array([flow.path(pattern) is None for pattern in range(len(patterns))])
+        quota = np.where(stuck, prefix, quota)
+    served = _rank(kind, len(patterns)) < quota[kind]
+    return served, patterns[np.unique(kind[~served])].any(axis=0)
+
+
+def _patterns(allowed: BoolArray) -> tuple[BoolArray, IntArray]:
+    """The distinct rows of `allowed`, and for each row which of them it is."""
+    packed = np.packbits(allowed, axis=1)
+    keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+    if len(keys) and (packed == packed[0]).all():
+        return allowed[:1], np.zeros(len(keys), dtype=np.int64)
+    _, first, kind = np.unique(keys, return_index=True, return_inverse=True)
+    return allowed[first], kind.astype(np.int64)
+
+
+def _rank(kind: IntArray, count: int) -> IntArray:
+    """The how-manieth of its kind each row is."""
+    order = np.argsort(kind, kind="stable")
+    sizes = np.bincount(kind, minlength=count)
+    rank = np.empty(len(kind), dtype=np.int64)
+    rank[order] = np.arange(len(kind)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return rank
+
+
+class _Flow:
+    """Rows sent from patterns to columns, rerouted along augmenting paths."""
+
+    def __init__(self, patterns: BoolArray, capacity: IntArray) -> None:
+        self.columns = [np.flatnonzero(row).tolist() for row in patterns]
+        self.sent = np.zeros(patterns.shape, dtype=np.int64)
+        self.free = capacity.astype(np.int64).copy()
+
+    def send(self, counts: IntArray) -> bool:
+        """Sends `counts` rows of each pattern; False as soon as one does not fit."""
+        for pattern in np.flatnonzero(counts):
+            want = int(counts[pattern])
+            while want:
+                path = self.path(int(pattern))
+                if path is None:
+                    return False
+                want -= self._push(int(pattern), path, want)
+        return True
+
+    def path(self, pattern: int) -> list[tuple[int, int]] | None:
+        """Shortest way to a free slot: (column, pattern that moves on from it; -1 at the end)."""
+        came: dict[int, tuple[int, int]] = dict.fromkeys(self.columns[pattern], (-1, -1))
+        queue = list(came)
+        for column in queue:
+            if self.free[column] > 0:
+                steps = [(column, -1)]
+                while came[column][0] >= 0:
+                    steps.append(came[column])
+                    column = came[column][0]
+                return steps[::-1]
+            for mover in np.flatnonzero(self.sent[:, column]).tolist():
+                for target in self.columns[mover]:
+                    if target not in came:
+                        came[target] = (column, mover)
+                        queue.append(target)
+        return None
+
+    def _push(self, pattern: int, path: list[tuple[int, int]], want: int) -> int:
+        end = path[-1][0]
+        amount = min([want, int(self.free[end])] + [int(self.sent[p, c]) for c, p in path[:-1]])
+        self.sent[pattern, path[0][0]] += amount
+        for (column, mover), (target, _) in pairwise(path):
+            self.sent[mover, column] -= amount
+            self.sent[mover, target] += amount
+        self.free[end] -= amount
+        return amount

@@ -1,0 +1,139 @@
+"""Prices that all kernels share: what outcomes made of success's price, and what slots are worth.
+
+Where a model is full for long, whoever comes first would take its slots, not who gains most. So
+each model's slots have a price that is carried from call to call: the mean, over the calls that
+want the model at that price, of what they lost by finding it full, per output token (a slot is
+held for a time, and tokens stand for it). That is the worth of a slot in a loss network (F. P.
+Kelly, "Routing in circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); the
+call's second best is weighed with its own slot's price. Where no call finds a model full its price
+falls to zero, and while more than half of a model's slots are free none is charged: prices fall
+with calls, and the first calls after a busy spell must not avoid a model that idles. The price only
+says which free model serves: no call waits for it, and limits stay the store's.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Model
+from aios_eccos.workload.store import WorkloadStore
+
+log = logging.getLogger("aios_eccos.serve.router")
+
+#: Weight of one call in a slot's price: some dozens of calls change it.
+GAIN = 0.02
+#: Calls after which what was learned is written, so that few requests carry it.
+WRITTEN_AFTER = 8
+#: Share of the usual cost per token below which a slot counts as free of charge.
+LEAST = 1e-3
+#: Stands for zero in the store, which keeps positive prices only.
+ZERO = 1e-200
+
+
+class SharedPrices:
+    """The store's prices as last read, and what was learned since.
+
+    Args:
+        slots: (m,) slot prices to begin with.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Model],
+        workload: WorkloadStore,
+        slots: FloatArray | None = None,
+    ) -> None:
+        self._names = tuple(f"slot:{model.slot}" for model in models)
+        self._limits = np.array([model.limit for model in models])
+        self._workload = workload
+        self._slots = np.zeros(len(models)) if slots is None else slots
+        self._lost: list[FloatArray] = []
+        self._lock = threading.Lock()
+
+    @property
+    def slots(self) -> FloatArray:
+        """(m,) dollars per output token for which a slot is held; 0 where slots suffice."""
+        return self._slots
+
+    def charged(self, free: IntArray) -> FloatArray:
+        """(m,) what a call pays per output token, where so many slots (m,) are free now."""
+        return np.where(2 * free > self._limits, 0.0, self._slots)
+
+    def read(self, shifts: Iterable[str]) -> dict[str, float]:
+        """Bring all prices up to date in one request; those of `shifts` that exist."""
+        try:
+            prices = self._workload.read_prices()
+        except WorkloadError as error:
+            log.warning("prices serve unmoved: %s", error)
+            return {}
+        slots = np.array([prices.get(name, 0.0) for name in self._names])
+        with self._lock:
+            self._slots = np.where(slots > ZERO, slots, 0.0)
+        return _of(prices, shifts)
+
+    def learn(self, lost: FloatArray, usual: float) -> None:
+        """Take in calls that were served.
+
+        Args:
+            lost: (b, m) as `losses` gives it.
+            usual: cost per output token, against which a price is large or small.
+        """
+        with self._lock:
+            self._lost.extend(lost)
+            if len(self._lost) < WRITTEN_AFTER:
+                return
+            moved = after(self._slots, np.stack(self._lost))
+            moved[moved < max(LEAST * usual, 1e-18)] = 0.0
+            before, self._slots, self._lost = self._slots, moved, []
+        news = {self._names[j]: max(float(moved[j]), ZERO) for j in np.flatnonzero(moved != before)}
+        if not news:
+            return
+        try:
+            self._workload.set_prices(news)
+        except WorkloadError as error:
+            log.warning("the slots' prices are not shared: %s", error)
+
+
+def losses(
+    value: FloatArray,
+    carried: FloatArray,
+    tokens: FloatArray,
+    choice: IntArray,
+    full: BoolArray,
+    most: float,
+) -> FloatArray:
+    """(n, m) what each call that wants a model lost, per token, by finding it full.
+
+    Zero where it found a slot, NaN where it does not want the model: a full one at the price that
+    its slots are charged at, one with room at no charge.
+
+    Args:
+        value: (n, m) cost less the worth of success, infinite where not allowed.
+        carried: (n, m) what the slots were charged at.
+        tokens: (n, m) output tokens forecast.
+        choice: (n,) columns that served.
+        full: (m,) models without a free slot.
+        most: dollars that one call can lose; control at its end makes success worth any money.
+    """
+    line = np.arange(len(choice))
+    lost = (value + carried)[line, choice][:, None] - value
+    found: FloatArray = np.where(full, np.minimum(lost, most) / np.maximum(tokens, 1.0), 0.0)
+    found[lost <= np.where(full, carried, 0.0)] = np.nan
+    found[line, choice] = 0.0
+    return found
+
+
+def after(prices: FloatArray, lost: FloatArray) -> FloatArray:
+    """(m,) the prices after the losses (n, m) of some calls."""
+    calls = (~np.isnan(lost)).sum(axis=0)
+    mean = np.nansum(lost, axis=0) / np.maximum(calls, 1)
+    return np.asarray(prices + (1 - (1 - GAIN) ** calls) * (mean - prices))
+
+
+def _of(prices: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    return {name: prices[name] for name in names if name in prices}

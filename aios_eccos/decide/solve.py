@@ -1,0 +1,272 @@
+"""From problem to solution: who can be served, at which prices, and rounded to whole rows."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aios_eccos.decide.live.single import Relaxed
+from aios_eccos.decide.problem import (
+    AssignmentProblem,
+    InfeasibleFloor,
+    OverCapacity,
+    Solution,
+    Status,
+)
+from aios_eccos.decide.report import Found, report
+from aios_eccos.decide.servable import servable
+from aios_eccos.decide.whole.program import TOLERANCE, Program, program_of, typical_cost
+from aios_eccos.decide.whole.relax import lower, relax
+from aios_eccos.values import BoolArray, FloatArray, IntArray
+
+
+def solve(
+    problem: AssignmentProblem,
+    *,
+    seed: int = 0,
+    time_limit_s: float | None = None,
+    over_capacity: OverCapacity = "spill",
+    on_infeasible_floor: InfeasibleFloor = "best_effort",
+) -> Solution:
+    """The least-cost assignment (with a budget: the most successful) of all rows together.
+
+    Args:
+        seed: breaks exact ties between columns; 0 = in column order.
+        time_limit_s: afterwards the best assignment so far is returned and flagged.
+        over_capacity: what a row does whose best column is full. "spill": it takes another column
+            with a free slot, at the least total cost, and waits only if there is none; "wait": it
+            waits for that column (rows in front take precedence), and the floors then hold over
+            served and waiting rows together.
+        on_infeasible_floor: "best_effort" serves all rows with the best success there is; "wait"
+            serves only as many of the first rows as can meet the floors with the slots that are
+            free now. Where no number of slots would help, it does the same as "best_effort".
+    """
+    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
+    order = _tie_order(problem.m, seed)
+    ordered = problem if seed == 0 else _reorder(problem, order)
+    found = _solve(ordered, deadline, over_capacity)
+    if Status.INFEASIBLE_FLOOR in found.statuses and on_infeasible_floor == "wait":
+        found = _fewer(ordered, deadline, over_capacity) or found
+    return report(problem, _restore(found, order))
+
+
+def priced(
+    cost: FloatArray,
+    success: FloatArray,
+    allowed: BoolArray,
+    price: ArrayLike,
+    slot_prices: FloatArray | None = None,
+) -> FloatArray:
+    """(n, m) cost less the worth of success plus the slots' prices; inf where not allowed."""
+    value = cost - np.reshape(np.asarray(price, dtype=np.float64), (-1, 1)) * success
+    if slot_prices is not None:
+        value = value + slot_prices
+    return np.where(allowed, value, np.inf)
+
+
+def choose_at_price(
+    cost: FloatArray,
+    success: FloatArray,
+    allowed: BoolArray,
+    price: ArrayLike,
+    slot_prices: FloatArray | None = None,
+    *,
+    seed: int = 0,
+) -> IntArray:
+    """(n,) argmin over allowed j of cost_ij - price_i * success_ij + slot_price_j; -1 = none.
+
+    Ties go to the cheapest column, then in column order (shuffled by a seed other than 0).
+
+    Args:
+        price: dollars per unit of success, one for all rows or (n,).
+        slot_prices: dollars, (m,) or (n, m).
+    """
+    order = _tie_order(cost.shape[1], seed)
+    value = priced(cost, success, allowed, price, slot_prices)[:, order]
+    least = value.min(axis=1, keepdims=True)
+    tied = value <= least + 1e-12 * np.abs(np.where(np.isfinite(least), least, 0.0))
+    choice: IntArray = order[np.argmin(np.where(tied, cost[:, order], np.inf), axis=1)]
+    choice[~allowed.any(axis=1)] = -1
+    return choice
+
+
+def solve_at_price(
+    problem: AssignmentProblem,
+    price: ArrayLike,
+    slot_prices: FloatArray | None = None,
+    *,
+    seed: int = 0,
+    over_capacity: OverCapacity = "spill",
+) -> Solution:
+    """Small batches: every row its best column at the floor's dual price, limits kept.
+
+    Floors and budget of the problem are not constraints here: `price` stands for them. Only where
+    the argmin breaks a limit are the rows that have slots assigned together.
+
+    Args:
+        price: dollars per unit of success, one for all rows or (n,).
+        slot_prices: dollars, (m,) or (n, m), carried where limits bind for long; what a limit
+            that binds in this batch adds is in the solution's `slot_prices`.
+        over_capacity: as in `solve`.
+    """
+    n, m = problem.n, problem.m
+    args = (problem.cost, problem.success, problem.allowed, price, slot_prices)
+    choice = choose_at_price(*args, seed=seed)
+    full, slots, loose = np.zeros(m, dtype=bool), np.zeros(m), 0.0
+    if (np.bincount(choice[choice >= 0], minlength=m) > problem.capacity).any():
+        if over_capacity == "wait":
+            choice, full = _trim(choice, problem.capacity)
+        else:
+            served, full = _servable(problem)
+            rows = np.flatnonzero(served)
+            order = _tie_order(m, seed)
+            value = priced(*args)[rows][:, order]
+            unit = typical_cost(problem.cost[rows], problem.allowed[rows])
+            program = Program.of_limits(value / unit, problem.capacity[order])
+            found = relax(program)
+            loose = program.loose(found.choice, found.prices) * unit
+            choice = np.full(n, -1, dtype=np.int64)
+            choice[rows] = order[found.choice]
+            slots[order] = found.prices.slots * unit
+    judged = Found(
+        choice=choice,
+        floor_prices=np.zeros(len(problem.floors)),
+        slot_prices=slots,
+        full=full,
+        loose=loose,
+    )
+    return report(replace(problem, budget=None), judged)
+
+
+def _solve(
+    problem: AssignmentProblem, deadline: float | None, over_capacity: OverCapacity
+) -> Found:
+    """The assignment of all rows that can be served."""
+    n, m = problem.n, problem.m
+    if over_capacity == "wait":
+        served, full = problem.allowed.any(axis=1), np.zeros(m, dtype=bool)
+        capacity = np.full(m, n)
+    else:
+        served, full = _servable(problem)
+        capacity = problem.capacity
+    rows = np.flatnonzero(served).astype(np.int64)
+    program, unit = program_of(problem, rows, capacity)
+    relaxed = relax(program, deadline)
+    choice = np.full(n, -1, dtype=np.int64)
+    choice[rows] = relaxed.choice
+    if over_capacity == "wait":
+        choice, full = _trim(choice, problem.capacity)
+    return _in_money(problem, program, relaxed, choice, full, unit)
+
+
+def _fewer(
+    problem: AssignmentProblem, deadline: float | None, over_capacity: OverCapacity
+) -> Found | None:
+    """As many of the first rows as can meet the floors; None if more slots would not help."""
+    unlimited = replace(problem, capacity=np.full(problem.m, problem.n))
+    if Status.INFEASIBLE_FLOOR in _solve(unlimited, deadline, over_capacity).statuses:
+        return None
+    low, high, best = 0, problem.n, None
+    while high - low > 1:
+        middle = (low + high) // 2
+        allowed = problem.allowed & (np.arange(problem.n) < middle)[:, None]
+        found = _solve(replace(problem, allowed=allowed), deadline, over_capacity)
+        if Status.INFEASIBLE_FLOOR in found.statuses:
+            high = middle
+        else:
+            low, best = middle, found
+    if best is None:
+        nothing = replace(problem, allowed=np.zeros_like(problem.allowed))
+        best = _solve(nothing, deadline, over_capacity)
+    statuses = best.statuses | {Status.INFEASIBLE_FLOOR}
+    return replace(best, statuses=statuses)
+
+
+def _servable(problem: AssignmentProblem) -> tuple[BoolArray, BoolArray]:
+    """Rows that have a slot, and the columns for whose slots the others wait."""
+    able = problem.allowed.any(axis=1)
+    served, full = servable(problem.allowed[able], problem.capacity)
+    result = np.zeros(problem.n, dtype=bool)
+    result[able] = served
+    return result, full
+
+
+def _in_money(
+    problem: AssignmentProblem,
+    program: Program,
+    relaxed: Relaxed,
+    choice: IntArray,
+    full: BoolArray,
+    unit: float,
+) -> Found:
+    """The relaxation's prices in dollars; statuses from what fell short."""
+    count = len(problem.floors)
+    prices, slots, statuses = relaxed.prices.rows, relaxed.prices.slots, set()
+    missed = relaxed.short > TOLERANCE * max(program.n, 1)
+    if missed[:count].any():
+        statuses.add(Status.INFEASIBLE_FLOOR)
+    if missed[count:].any():
+        statuses.add(Status.INFEASIBLE_BUDGET)
+    if relaxed.timed_out:
+        statuses.add(Status.TIME_LIMIT)
+    loose = lower(program, relaxed.short).loose(relaxed.choice, relaxed.prices)
+    dollars, budget_price = unit, 0.0
+    reach = relaxed.slot_gains if missed[:count].any() else None
+    if problem.budget is not None:
+        budget_price = float(prices[count]) / unit
+        dollars = 1.0 / budget_price if budget_price > 0 else 0.0
+        reach = slots
+    return Found(
+        choice=choice,
+        floor_prices=prices[:count] * dollars,
+        slot_prices=slots * dollars,
+        full=full,
+        loose=loose if problem.budget is not None else loose * unit,
+        budget_price=budget_price,
+        statuses=frozenset(statuses),
+        split=relaxed.split,
+        slot_success=reach,
+    )
+
+
+def _trim(choice: IntArray, capacity: IntArray) -> tuple[IntArray, BoolArray]:
+    """Lets the last rows of every overfull column wait; says which columns those are."""
+    choice = choice.copy()
+    over = np.zeros(len(capacity), dtype=bool)
+    for j, room in enumerate(capacity):
+        late = np.flatnonzero(choice == j)[int(room) :]
+        choice[late] = -1
+        over[j] = len(late) > 0
+    return choice, over
+
+
+def _restore(found: Found, order: IntArray) -> Found:
+    """The same in the problem's own order of columns."""
+    back = np.argsort(order)
+    reach = None if found.slot_success is None else found.slot_success[back]
+    return replace(
+        found,
+        choice=np.where(found.choice < 0, -1, order[found.choice]),
+        slot_prices=found.slot_prices[back],
+        full=found.full[back],
+        slot_success=reach,
+    )
+
+
+def _tie_order(m: int, seed: int) -> IntArray:
+    """Columns in the order in which they win ties."""
+    order = np.arange(m) if seed == 0 else np.random.default_rng(seed).permutation(m)
+    return order.astype(np.int64)
+
+
+def _reorder(problem: AssignmentProblem, order: IntArray) -> AssignmentProblem:
+    return replace(
+        problem,
+        cost=problem.cost[:, order],
+        success=problem.success[:, order],
+        allowed=problem.allowed[:, order],
+        capacity=problem.capacity[order],
+    )

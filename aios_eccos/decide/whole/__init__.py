@@ -1,0 +1,1 @@
+"""The part of the optimizer that solves a large batch under its floors."""

@@ -1,0 +1,121 @@
+"""The seam to HiGHS: a program as LP or MILP, its statuses as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from aios_eccos.decide.whole.program import TOLERANCE, Prices, Program
+from aios_eccos.values import FloatArray, IntArray
+
+SMALL = 128
+"""Rows up to which solving takes no longer than presolving does."""
+
+
+@dataclass(frozen=True)
+class LpAnswer:
+    """Shares (n, m) that sum to one per row, the prices, and how far the rows fell short.
+
+    `short` (K,) is positive only where a need cannot be met; the shares then miss it by least.
+    """
+
+    shares: FloatArray
+    prices: Prices
+    short: FloatArray
+
+
+def relaxed(
+    program: Program,
+    *,
+    penalty: float | None = None,
+    time_limit_s: float | None = None,
+    method: str = "highs-ds",
+) -> LpAnswer | None:
+    """The LP optimum; None if there is none within the time or the needs cannot be met.
+
+    With `penalty`, a unit of unmet need costs that much and there is always an optimum. Only the
+    simplex method answers with a vertex, which divides few rows.
+    """
+    from scipy.optimize import linprog
+
+    rows, columns = np.nonzero(program.columns())
+    cost = program.objective[rows, columns]
+    equal, limits, right = _constraints(program, rows, columns)
+    if penalty is not None:
+        from scipy.sparse import coo_array, hstack
+
+        count = len(program.need)
+        slack = coo_array(np.vstack([-np.eye(count), np.zeros((program.m, count))]))
+        limits = hstack([limits, slack], format="coo")
+        equal = hstack([equal, coo_array((program.n, count))], format="coo")
+        cost = np.r_[cost, np.full(count, penalty)]
+    options: dict[str, Any] = {"presolve": program.n > SMALL}
+    if method == "highs-ds":  # a tenth quicker on small programs than the steepest edge
+        options["simplex_dual_edge_weight_strategy"] = "devex"
+    if time_limit_s is not None:
+        options["time_limit"] = max(time_limit_s, 1e-3)
+    answer = linprog(
+        cost, A_ub=limits, b_ub=right, A_eq=equal, b_eq=np.ones(program.n), method=method,
+        options=options,
+    )  # fmt: skip
+    if answer.status != 0:
+        return None
+    shares = np.zeros((program.n, program.m))
+    shares[rows, columns] = answer.x[: len(rows)]
+    marginals = np.maximum(-answer.ineqlin.marginals, 0.0)
+    count = len(program.need)
+    prices = Prices(rows=marginals[:count], slots=marginals[count:])
+    return LpAnswer(shares, prices, np.asarray(answer.x[len(rows) :], dtype=np.float64))
+
+
+def exact(
+    program: Program, *, keep: Any = None, gap: float = 1e-4, time_limit_s: float = 1.0
+) -> IntArray | None:
+    """The MILP optimum over the (row, column) pairs of `keep`; None if none was found in time."""
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import vstack
+
+    allowed = program.columns() if keep is None else program.columns() & keep
+    rows, columns = np.nonzero(allowed)
+    equal, limits, right = _constraints(program, rows, columns)
+    answer = milp(
+        program.objective[rows, columns],
+        constraints=LinearConstraint(
+            vstack([equal, limits], format="csc"),
+            np.r_[np.ones(program.n), np.full(len(right), -np.inf)],
+            np.r_[np.ones(program.n), right],
+        ),
+        integrality=np.ones(len(rows)),
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": gap, "time_limit": time_limit_s},
+    )
+    if answer.x is None:
+        return None
+    taken = answer.x > 0.5
+    choice = np.full(program.n, -1, dtype=np.int64)
+    choice[rows[taken]] = columns[taken]
+    whole = (choice >= 0).all() and (program.free(choice) >= 0).all() and program.meets(choice)
+    return choice if whole else None
+
+
+def _constraints(program: Program, rows: IntArray, columns: IntArray) -> tuple[Any, Any, Any]:
+    """Rows sum to one; then needs (negated) and limits as upper bounds."""
+    from scipy.sparse import coo_array  # what linprog would make of any other
+
+    size = len(rows)
+    index, ones = np.arange(size), np.ones(size)
+    count = len(program.need)
+    equal = coo_array((ones, (rows, index)), shape=(program.n, size))
+    gains = -program.gains[:, rows, columns]
+    need, place = np.nonzero(gains)  # a floor of a few rows says nothing of the others
+    limits = coo_array(
+        (
+            np.append(gains[need, place], ones),
+            (np.append(need, count + columns), np.append(place, index)),
+        ),
+        shape=(count + program.m, size),
+    )
+    right = np.append(-(program.need - TOLERANCE * program.n), program.capacity)
+    return equal, limits, right

@@ -1,0 +1,38 @@
+"""Why a model was chosen, in one sentence."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aios_eccos.floor.worth import success_weight
+from aios_eccos.values import Lease, Prospect
+
+
+def reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[np.int64]) -> str:
+    """Why this model, in one sentence."""
+    if not prospect.allowed.any():
+        return "no configured model may serve this call"
+    if lease is None:
+        return "waits: every model that may serve it is at its limit"
+    if int(prospect.allowed.sum()) == 1:
+        return "the only model that may serve this call"
+    best = unlimited_choice(prospect)
+    if column != best:
+        name = prospect.models[best]
+        full = free[best] <= 0
+        why = "is at its limit" if full else "its few slots are lent to calls that gain more"
+        return f"the best left: {name} would be chosen but {why}"
+    if not math.isfinite(prospect.price):
+        return "the strongest: no history like it yet to save money by"
+    return "the cheapest way to keep the floor: cost less the worth of its success is least"
+
+
+def unlimited_choice(prospect: Prospect) -> int:
+    """The column that would be chosen if no limit bound."""
+    burden = prospect.burden
+    worth = success_weight(prospect.price, float(burden.max()))
+    score = np.where(prospect.allowed, burden - worth * prospect.success, np.inf)
+    return int(np.argmin(score))

@@ -1,0 +1,1 @@
+"""What a success is worth, and what moves that: price curve, modes, control, alarm."""

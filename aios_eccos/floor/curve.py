@@ -1,0 +1,232 @@
+"""The floor's price: what lambda keeps, on realised success, the floor that was asked for.
+
+A decision is argmin_j c_ij - lambda p_ij. The optimizer picks what looks cheap and good, so it
+picks the forecasts' errors too (the winner's curse), and success that was promised is not had.
+Therefore the very decision is replayed over the history with forecasts that have not seen the
+record (leave-one-out, out of fold), for a grid of lambdas; promised and realised success are laid
+side by side; their gap, smoothed, corrects every later look-up. Small batches are served at
+`PriceCurve.price_for(floor)`, moved by control; large ones, solved whole, must promise what that
+price promises on history, `floor_for(price) + optimism(price)` (`policy.success_worth`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aios_eccos.forecast.pricing import Prices
+from aios_eccos.values import BoolArray, FloatArray, HistoryTable, IntArray
+
+#: Lambdas replayed, geometric between prices that no query pays and that every query pays.
+GRID = 97
+#: Points, even in promised success, through which the gap is smoothed.
+GAP_POINTS = 24
+#: Rows replayed at most; beyond them the curve's error is below .004.
+MAX_ROWS = 8000
+#: Verdicts below which there is no curve, and a router leans to the strongest model.
+MIN_VERDICTS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class PriceCurve:
+    """What each lambda promises, realises and costs on the history.
+
+    Attributes:
+        prices: (G,) lambdas, rising from 0, in cost per unit of success.
+        promised: (G,) mean forecast success of the choices, never falling.
+        realised: (G,) success had, smoothed, never falling.
+        cost: (G,) mean cost per call.
+        verdicts: judged choices at the dearest price, the evidence behind the curve.
+    """
+
+    prices: FloatArray
+    promised: FloatArray
+    realised: FloatArray
+    cost: FloatArray
+    verdicts: int
+
+    @property
+    def reachable(self) -> float:
+        """The highest floor that the curve says can be kept."""
+        return float(self.realised[-1])
+
+    def price_for(self, floor: float) -> float:
+        """Least lambda that realises the floor; the dearest one where none does."""
+        return self._at(floor, np.log(np.maximum(self.prices, self.prices[1] / 10)), exp=True)
+
+    def internal_floor(self, floor: float) -> float:
+        """The promised success at which `floor` is realised (the selection-aware floor).
+
+        For a batch that is solved whole at history's own price, as in the evaluation's streams.
+        """
+        shift = self._at(floor, self.promised - self.realised)
+        return float(np.clip(floor + shift, 0.0, 1.0))
+
+    def cost_for(self, floor: float) -> float:
+        """Mean cost per call of keeping the floor."""
+        return self._at(floor, self.cost)
+
+    def floor_for(self, price: float) -> float:
+        """Success that a lambda realises: a floor, kept at a price that control has moved."""
+        return float(np.interp(price, self.prices, self.realised))
+
+    def optimism(self, price: float) -> float:
+        """By how much promised success exceeds realised success at a lambda."""
+        return float(np.interp(price, self.prices, self.promised - self.realised))
+
+    def floor_for_cost(self, budget: float) -> float:
+        """Highest success that a mean cost per call of `budget` buys; the cheapest if too small."""
+        return float(np.interp(budget, np.maximum.accumulate(self.cost), self.realised))
+
+    def _at(self, floor: float, values: FloatArray, *, exp: bool = False) -> float:
+        right = int(np.searchsorted(self.realised, floor, side="left"))
+        if right == 0 or right == len(self.realised):
+            value = float(values[min(right, len(values) - 1)])
+        else:
+            low, high = self.realised[right - 1], self.realised[right]
+            share = (floor - low) / (high - low)
+            value = float(values[right - 1] + share * (values[right] - values[right - 1]))
+        return float(np.exp(value)) if exp else value
+
+
+def choose(success: FloatArray, cost: FloatArray, price: float) -> IntArray:
+    """argmin_j c_ij - price p_ij, (n,) columns; a NaN forecast is never chosen."""
+    score = np.where(np.isnan(success), np.inf, cost - price * np.nan_to_num(success))
+    return np.asarray(np.argmin(score, axis=1))
+
+
+def price_curve(
+    success: FloatArray,
+    outcomes: FloatArray,
+    cost: FloatArray,
+    *,
+    allowed: BoolArray | None = None,
+    weights: FloatArray | None = None,
+) -> PriceCurve:
+    """Replay the history at every lambda of the grid.
+
+    Args:
+        success: (N, m) forecasts that have not seen their own record, NaN = none.
+        outcomes: (N, m) correctness, NaN = missing: then the choice counts as promised only.
+        cost: (N, m) expected cost.
+        allowed: (N, m) or (m,), columns that may be chosen.
+        weights: (N,) importance of each record, for histories whose verdicts are not a fair draw.
+
+    Raises:
+        ValueError: there is no record, or no column may be chosen.
+    """
+    if allowed is not None:
+        success = np.where(np.broadcast_to(allowed, success.shape), success, np.nan)
+    usable = ~np.isnan(success).all(axis=1)
+    if not usable.any():
+        raise ValueError("a price curve needs records with at least one allowed forecast")
+    rows = np.flatnonzero(usable)
+    if len(rows) > MAX_ROWS:
+        rows = rows[np.linspace(0, len(rows) - 1, MAX_ROWS).astype(int)]
+    success, outcomes, cost = success[rows], outcomes[rows], cost[rows]
+    weight = np.ones(len(rows)) if weights is None else weights[rows]
+    prices = _grid(cost)
+    line = np.arange(len(rows))
+    promised, gap, spent = np.empty(len(prices)), np.empty(len(prices)), np.empty(len(prices))
+    judged = np.zeros(len(rows), dtype=bool)
+    for g, price in enumerate(prices):
+        pick = choose(success, cost, price)
+        hope, got = success[line, pick], outcomes[line, pick]
+        promised[g] = hope.mean()
+        spent[g] = cost[line, pick].mean()
+        judged = ~np.isnan(got)
+        share = weight * judged
+        miss = np.nan_to_num(got) - hope
+        gap[g] = (share * miss).sum() / share.sum() if share.sum() else 0.0
+    promised = np.maximum.accumulate(promised)
+    realised = np.clip(promised + _smooth(promised, gap), 0.0, 1.0)
+    return PriceCurve(
+        prices, promised, np.maximum.accumulate(realised), spent, verdicts=int(judged.sum())
+    )
+
+
+def _grid(cost: FloatArray) -> FloatArray:
+    """0, then geometric: from a thousandth of the usual cost to a thousand times the dearest."""
+    positive = cost[cost > 0]
+    if not len(positive):
+        return np.array([0.0, 1.0])
+    low, high = 1e-2 * float(np.median(positive)), 1e3 * float(positive.max())
+    return np.concatenate([[0.0], np.geomspace(low, max(high, 10 * low), GRID - 1)])
+
+
+def _smooth(promised: FloatArray, gap: FloatArray) -> FloatArray:
+    """The gap as a quadratic in promised success, fitted evenly over the range of the latter."""
+    low, high = promised[0], promised[-1]
+    if high - low < 1e-6:
+        return np.full(len(gap), gap.mean())
+    x = np.linspace(low, high, GAP_POINTS)
+    first = np.concatenate([[True], np.diff(promised) > 0])
+    y = np.interp(x, promised[first], gap[first])
+    middle, half = (low + high) / 2, (high - low) / 2
+    fit = np.polynomial.polynomial.polyfit((x - middle) / half, y, 2)
+    return np.asarray(np.polynomial.polynomial.polyval((promised - middle) / half, fit))
+
+
+class PriceBook:
+    """The history replayed under today's prices: one curve per set of allowed models.
+
+    Rebuild it when prices, the predictor or the history change; curves are made at first use.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        success: FloatArray,
+        outcomes: FloatArray,
+        cost: FloatArray,
+    ) -> None:
+        """Take (N, m) unseen forecasts, correctness and costs, columns named by `models`."""
+        self.models = tuple(models)
+        self._success, self._outcomes, self._cost = success, outcomes, cost
+        self._curves: dict[frozenset[str], PriceCurve | None] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(
+        cls, table: HistoryTable, success: FloatArray, tokens: FloatArray, prices: Prices
+    ) -> PriceBook:
+        """From a table and (N, M) unseen forecasts of it, for the pool that `prices` names."""
+        have = {name: j for j, name in enumerate(table.models)}
+        known = [name for name in prices.models if name in have]
+        columns = [have[name] for name in known]
+        cost = prices.select(known).cost(table.input_tokens, tokens[:, columns])
+        return cls(known, success[:, columns], table.correctness[:, columns], cost)
+
+    def curve(self, allowed: Sequence[str] | None = None) -> PriceCurve | None:
+        """The curve over the allowed models; None with fewer than `MIN_VERDICTS` verdicts."""
+        key = frozenset(self.models if allowed is None else allowed) & frozenset(self.models)
+        with self._lock:
+            if key not in self._curves:
+                self._curves[key] = self._build(key)
+            return self._curves[key]
+
+    def strongest(self, allowed: Sequence[str] | None = None) -> tuple[str, float] | None:
+        """Name and mean success of the strongest allowed model on history; ties by name."""
+        names = self.models if allowed is None else [n for n in self.models if n in set(allowed)]
+        rated = []
+        for name in names:
+            got = self._outcomes[:, self.models.index(name)]
+            got = got[~np.isnan(got)]
+            if len(got):
+                rated.append((-float(got.mean()), name))
+        return (min(rated)[1], -min(rated)[0]) if rated else None
+
+    def absolute_floor(self, share: float, allowed: Sequence[str] | None = None) -> float | None:
+        """`share` (0..1) of what the strongest allowed model reaches on history."""
+        strongest = self.strongest(allowed)
+        return None if strongest is None else share * strongest[1]
+
+    def _build(self, key: frozenset[str]) -> PriceCurve | None:
+        mask = np.array([name in key for name in self.models], dtype=bool)
+        judged = (~np.isnan(self._outcomes[:, mask])).any(axis=1)
+        if int(judged.sum()) < MIN_VERDICTS or np.isnan(self._success[:, mask]).all():
+            return None
+        return price_curve(self._success, self._outcomes, self._cost, allowed=mask)

@@ -1,0 +1,1 @@
+"""What each model would do with a query, and what that costs."""

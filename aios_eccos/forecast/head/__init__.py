@@ -1,0 +1,1 @@
+"""The trained head: fitting, storing and re-fitting it."""

@@ -1,0 +1,228 @@
+"""A fitted head on disk: one safetensors file, its facts as JSON inside it. Never pickle.
+
+What it was made with (embedder, models, features, format) is checked at loading, and damage is
+found by a hash of the arrays, so that a head never forecasts for something it was not fitted on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aios_eccos import __version__
+from aios_eccos.errors import ArtifactError
+from aios_eccos.forecast.head import features
+from aios_eccos.forecast.head.features_space import Floats, Machine, Rows, Whitening
+from aios_eccos.forecast.head.fit import Mixer
+from aios_eccos.forecast.head.train import Replay, Trained
+from aios_eccos.forecast.retrieval import Means
+from aios_eccos.values import HistoryTable
+
+#: Name of the head's file in the state folder.
+FILE_NAME = "head.safetensors"
+#: Layout of the file; another one is refused.
+FORMAT = 1
+#: Arrays that lose nothing measurable by half precision, and are most of the file.
+_HALF = ("machine.word_weights",)
+
+_RETRAIN = "run `aios-eccos train` to make it anew; until then neighbors decide"
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """What a head says of records that it was not fitted on: certificates rest on them.
+
+    Attributes:
+        ids: n record ids; outputs: (n, 2 m) of the head's machine.
+    """
+
+    ids: tuple[str, ...]
+    outputs: Floats
+
+
+def data_hash(table: HistoryTable) -> str:
+    """16 hex digits that change with any row, outcome or length of the table."""
+    digest = hashlib.sha256("\n".join((*table.models, *table.ids)).encode())
+    for values in (table.correctness, table.output_tokens, table.input_tokens):
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_head(
+    path: Path,
+    head: Trained,
+    *,
+    embedder: str,
+    data: str,
+    facts: Mapping[str, Any] | None = None,
+    apart: Apart | None = None,
+) -> int:
+    """Write the head, atomically; returns the file's size in bytes.
+
+    Args:
+        embedder: name of the embedder whose layers it was fitted on.
+        data: `data_hash` of the table it was fitted on.
+        facts: further JSON (the report on `val`, say), to be shown by others.
+        apart: where floors are certified, what it says of the calibration records.
+
+    Raises:
+        ArtifactError: the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    arrays = {
+        name: np.ascontiguousarray(value.astype(np.float16 if name in _HALF else value.dtype))
+        for name, value in _arrays(head).items()
+    }
+    if apart is not None:
+        arrays["apart.outputs"] = np.ascontiguousarray(apart.outputs, dtype=np.float32)
+    about = {
+        "format": FORMAT,
+        "features": features.VERSION,
+        "version": __version__,
+        "embedder": embedder,
+        "models": list(head.models),
+        "data": data,
+        "arrays": _hash(arrays),
+        "facts": dict(facts or {}),
+        "apart": list(apart.ids) if apart is not None else [],
+    }
+    raw = save(arrays, metadata={"eccos": json.dumps(about)})
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part.write_bytes(raw)
+        part.replace(path)
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be written: {error}") from error
+    return len(raw)
+
+
+def read_about(path: Path) -> dict[str, Any]:
+    """The facts of a head's file, without its arrays.
+
+    Raises:
+        ArtifactError: missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            about = json.loads((file.metadata() or {})["eccos"])
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no trained head; {_RETRAIN}") from error
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+    if not isinstance(about, dict):
+        raise ArtifactError(f"{path} is damaged (its facts are no mapping); {_RETRAIN}")
+    return about
+
+
+def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = None) -> Trained:
+    """Read a head back.
+
+    Args:
+        embedder: name of the embedder in use.
+        models: names in use; the head must know at least one of them.
+
+    Raises:
+        ArtifactError: missing, damaged, or made with something else; the message says with what.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    about = read_about(path)
+    wanted = {"format": FORMAT, "features": features.VERSION, "embedder": embedder}
+    for key, value in wanted.items():
+        if about.get(key) != value:
+            raise ArtifactError(
+                f"{path} was made with {key} {about.get(key)!r}, in use is {value!r}; {_RETRAIN}"
+            )
+    names = tuple(str(name) for name in about.get("models", ()))
+    if models is not None and not set(names) & set(models):
+        raise ArtifactError(f"{path} knows none of the models in use; {_RETRAIN}")
+    try:
+        arrays = load(path.read_bytes())
+        if _hash(arrays) != about["arrays"]:
+            raise ValueError("its hash differs")
+        return replace(_assemble(names, arrays), version=about["arrays"][:8])
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+
+
+def load_apart(path: Path) -> Apart | None:
+    """What the head says of calibration records; None where it was fitted on all records.
+
+    Raises:
+        ArtifactError: missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    ids = tuple(str(name) for name in read_about(path).get("apart", ()))
+    if not ids:
+        return None
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            outputs = file.get_tensor("apart.outputs")
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+    if len(outputs) != len(ids):
+        raise ArtifactError(f"{path} is damaged (calibration rows are missing); {_RETRAIN}")
+    return Apart(ids, outputs)
+
+
+def _hash(arrays: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype}".encode())
+        digest.update(arrays[name].tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _arrays(head: Trained) -> dict[str, Any]:
+    whitening, machine = head.machine.whitening, head.machine
+    out: dict[str, Any] = {f"whitening.{n}": getattr(whitening, n) for n in _fields(Whitening)}
+    out |= {f"machine.{n}": getattr(machine, n) for n in ("weights", "word_weights", "offset")}
+    out |= {"marks.layers": machine.marks.layers, "marks.counts": machine.marks.counts}
+    for name, mixer in (("mixer", head.mixer), ("alone", head.alone)):
+        out |= {f"{name}.{n}": getattr(mixer, n) for n in _MIXER}
+    out |= {f"replay.{n}": getattr(head.replay, n) for n in _fields(Replay)}
+    out |= {f"means.{n}": getattr(head.means, n) for n in _MEANS}
+    return out | {"judged": head.judged}
+
+
+_MIXER = ("head_level", "near_level", "level", "weights")
+_MEANS = ("correctness", "output_tokens", "judged", "spacing")
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(kind.__dataclass_fields__)
+
+
+def _assemble(models: tuple[str, ...], arrays: Mapping[str, Any]) -> Trained:
+    def part(name: str, fields: tuple[str, ...]) -> dict[str, Any]:
+        return {field: arrays[f"{name}.{field}"] for field in fields}
+
+    machine = Machine(
+        whitening=Whitening(**part("whitening", _fields(Whitening))),
+        marks=Rows(arrays["marks.layers"], arrays["marks.counts"], ()),
+        weights=arrays["machine.weights"],
+        word_weights=arrays["machine.word_weights"].astype(np.float32),
+        offset=arrays["machine.offset"],
+    )
+    return Trained(
+        models=models,
+        judged=arrays["judged"],
+        machine=machine,
+        mixer=Mixer(**part("mixer", _MIXER)),
+        alone=Mixer(**part("alone", _MIXER)),
+        replay=Replay(**part("replay", _fields(Replay))),
+        means=Means(models, **part("means", _MEANS)),
+    )

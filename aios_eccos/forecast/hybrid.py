@@ -1,0 +1,138 @@
+"""The trained predictor, and the hybrid of it and neighbors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aios_eccos.floor.curve import PriceBook
+from aios_eccos.forecast.head.fit import log_odds, sigmoid
+from aios_eccos.forecast.head.train import Trained
+from aios_eccos.forecast.pricing import Prices
+from aios_eccos.forecast.priors import PRIOR_WEIGHT, cap_tokens
+from aios_eccos.forecast.retrieval import RetrievalPredictor
+from aios_eccos.values import FloatArray, Forecast, Model, Query
+
+#: Quantile of the history's own spacing beyond which a query counts as far from all of it.
+FAR = 0.99
+
+
+class HybridPredictor:
+    """A trained head, alone or mixed with neighbors; neighbors alone where it cannot speak.
+
+    A model that the head does not know is forecast by shared difficulty: its own level (declared
+    strength, else the pool's, moved by the verdicts that history holds) plus what the head says of
+    this question's difficulty for all models. A query farther from history than `FAR` of its own
+    records from each other is forecast closer to the models' levels.
+
+    Args:
+        neighbors: retrieval over the live history.
+        head: the trained head.
+        kind: `hybrid`, or `trained` for the head alone.
+    """
+
+    wants_layers = True
+
+    def __init__(
+        self,
+        neighbors: RetrievalPredictor,
+        head: Trained,
+        kind: Literal["trained", "hybrid"] = "hybrid",
+    ) -> None:
+        self._neighbors = neighbors
+        self.head = head
+        self.name = kind
+        self.version = head.version
+
+    def forecast(
+        self,
+        queries: Sequence[Query],
+        embeddings: NDArray[np.float32] | None,
+        models: Sequence[Model],
+        layers: NDArray[np.float32] | None = None,
+    ) -> Forecast:
+        """See `Predictor.forecast`."""
+        if layers is None or not len(queries):
+            return self._neighbors.forecast(queries, embeddings, models)
+        outputs = self.head.machine(layers, [query.text for query in queries])
+        return self.forecast_from(outputs, queries, embeddings, models)
+
+    def forecast_from(
+        self,
+        outputs: NDArray[np.float32],
+        queries: Sequence[Query],
+        embeddings: NDArray[np.float32] | None,
+        models: Sequence[Model],
+    ) -> Forecast:
+        """The forecast where the head's machine has spoken: its (n, 2 m) outputs are at hand."""
+        near = self._neighbors.forecast(queries, embeddings, models)
+        head = self.head
+        m = len(head.models)
+        out = outputs.astype(float)
+        if self.name == "trained":
+            odds = head.alone(out[:, :m])
+        else:
+            odds = head.mixer(out[:, :m], self._near_odds(near, models))
+        level = head.mixer.level
+        odds = level + confidence(near.novelty)[:, None] * (odds - level)
+        success, tokens = near.success.copy(), near.output_tokens.copy()
+        hard = (odds - level).mean(axis=1)
+        lengths = np.exp(np.clip(out[:, m:], 0.0, 12.0))
+        for j, model in enumerate(models):
+            if model.name in head.models:
+                column = head.models.index(model.name)
+                success[:, j] = sigmoid(odds[:, column])
+                tokens[:, j] = lengths[:, column]
+            else:
+                success[:, j] = sigmoid(self._new_level(model) + hard)
+        return Forecast(
+            near.models, success, cap_tokens(tokens, queries), near.support, near.novelty
+        )
+
+    def _near_odds(self, near: Forecast, models: Sequence[Model]) -> FloatArray:
+        """Neighbors' log-odds in the head's columns; a model out of the pool says nothing."""
+        names = [model.name for model in models]
+        odds = np.tile(self.head.mixer.near_level, (len(near), 1))
+        said = np.zeros(len(self.head.models), dtype=bool)
+        for column, name in enumerate(self.head.models):
+            if name in names:
+                odds[:, column] = log_odds(near.success[:, names.index(name)])
+                said[column] = True
+        if said.any() and not said.all():
+            shared = (odds - self.head.mixer.near_level)[:, said].mean(axis=1, keepdims=True)
+            odds[:, ~said] += shared
+        return odds
+
+    def _new_level(self, model: Model) -> float:
+        """Log-odds of a model that the head does not know, on a question of usual difficulty."""
+        level = float(self.head.mixer.level.mean())
+        if model.strength is not None:
+            level = float(log_odds(np.array(model.strength)))
+        means = self._neighbors.means
+        column = means.column(model.name)
+        if column is None or not means.judged[column]:
+            return level
+        count = float(means.judged[column])
+        seen = float(means.correctness[column])
+        mixed = (count * seen + PRIOR_WEIGHT * float(sigmoid(np.array(level)))) / (
+            count + PRIOR_WEIGHT
+        )
+        return float(log_odds(np.array(mixed)))
+
+
+def confidence(novelty: FloatArray) -> FloatArray:
+    """(n,) factor on what is said beyond the models' levels: 1, and one half beyond `FAR`."""
+    return np.where(np.nan_to_num(novelty) > FAR, 0.5, 1.0)
+
+
+def replayed_book(head: Trained, prices: Prices, kind: str = "hybrid") -> PriceBook:
+    """What success costs at today's prices, by the head's own out-of-fold forecasts."""
+    replay = head.replay
+    known = [name for name in prices.models if name in head.models]
+    columns = [head.models.index(name) for name in known]
+    success = replay.alone if kind == "trained" else replay.success
+    cost = prices.select(known).cost(replay.input_tokens, replay.tokens[:, columns])
+    return PriceBook(known, success[:, columns], replay.correctness[:, columns], cost)

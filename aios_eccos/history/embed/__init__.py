@@ -1,0 +1,1 @@
+"""Text to vectors: the embedders, and a cache between runs."""

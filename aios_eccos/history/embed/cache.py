@@ -1,0 +1,180 @@
+"""Embeddings kept between runs, by hash of the text; the text itself is never stored."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from aios_eccos.history.embed.embedding import Embedder, clean_text
+from aios_eccos.history.store import Embeddings
+
+log = logging.getLogger("aios_eccos.history")
+
+#: Texts embedded and written at a time, so that an interrupted run keeps what it has done.
+BATCH = 256
+#: SQLite's oldest limit on variables in a statement.
+LOOKUP = 900
+
+
+class EmbeddingCache:
+    """A file of vectors that several processes may share.
+
+    A damaged or unwritable file costs time, never an error: it is begun anew, or done without.
+
+    Args:
+        path: the SQLite file; its folder is made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        for _ in range(2):
+            with contextlib.suppress(OSError, sqlite3.Error):
+                self._connection = _open(path)
+                return
+            log.info("the embedding cache cannot be read and is begun anew")
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
+        """The vectors known, by key."""
+        found: dict[bytes, Embeddings] = {}
+        with self._lock, _forgiving():
+            for start in range(0, len(keys) if self._connection else 0, LOOKUP):
+                part = keys[start : start + LOOKUP]
+                marks = ",".join("?" * len(part))
+                query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
+                rows = self._connection.execute(query, part) if self._connection else ()
+                found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
+        return found
+
+    def put(self, vectors: Mapping[bytes, Embeddings]) -> None:
+        """Add vectors; those known are left as they are."""
+        rows = [(key, vector.astype(np.float32).tobytes()) for key, vector in vectors.items()]
+        with self._lock, _forgiving():
+            if self._connection is not None:
+                with self._connection:
+                    self._connection.executemany(
+                        "INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows
+                    )
+
+    def close(self) -> None:
+        """Close the file; later calls find and keep nothing."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+
+@contextlib.contextmanager
+def _forgiving() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, ValueError) as error:
+        log.info("the embedding cache failed: %s", error)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        with connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)"
+                " WITHOUT ROWID"
+            )
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+class CachedEmbedder:
+    """An embedder that looks a text up before it computes it. For data sets, not for live calls.
+
+    Args:
+        embedder: computes what is not known.
+        cache: where vectors are kept; not closed by this class.
+        progress: called with the number of texts just done, after every batch.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        cache: EmbeddingCache,
+        *,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> None:
+        self._embedder = embedder
+        self._cache = cache
+        self._identity = embedder.identity
+        self.progress = progress
+
+    @property
+    def name(self) -> str:
+        """See `Embedder.name`."""
+        return self._embedder.name
+
+    @property
+    def dimension(self) -> int:
+        """See `Embedder.dimension`."""
+        return self._embedder.dimension
+
+    @property
+    def identity(self) -> str:
+        """See `Embedder.identity`."""
+        return self._identity
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """See `Embedder.embed`."""
+        return self._look_up(texts, ("embedding",), lambda part: (self._embedder.embed(part),))[0]
+
+    def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
+        """See `Embedder.embed_with_layers`."""
+        kinds = ("embedding", "layers")
+        embeddings, layers = self._look_up(texts, kinds, self._embedder.embed_with_layers)
+        return embeddings, layers
+
+    def _look_up(
+        self,
+        texts: Sequence[str],
+        kinds: tuple[str, ...],
+        compute: Callable[[Sequence[str]], tuple[Embeddings, ...]],
+    ) -> list[Embeddings]:
+        """One array per kind of vector; a text is computed where any kind is missing."""
+        texts = [clean_text(text) for text in texts]
+        keys = {text: [self._key(kind, text) for kind in kinds] for text in texts}
+        known = self._cache.get([key for row in keys.values() for key in row])
+        missing = [text for text, row in keys.items() if not all(key in known for key in row)]
+        self.progress(len(keys) - len(missing))
+        missing.sort(key=len, reverse=True)
+        for start in range(0, len(missing), BATCH):
+            part = missing[start : start + BATCH]
+            fresh = {
+                key: vector
+                for kind, vectors in enumerate(compute(part))
+                for key, vector in zip((keys[text][kind] for text in part), vectors, strict=True)
+            }
+            self._cache.put(fresh)
+            known.update(fresh)
+            self.progress(len(part))
+        width = self.dimension
+        return [
+            np.array([known[keys[text][kind]] for text in texts], dtype=np.float32)
+            if texts
+            else np.empty((0, width if name == "embedding" else 4 * width), dtype=np.float32)
+            for kind, name in enumerate(kinds)
+        ]
+
+    def _key(self, kind: str, text: str) -> bytes:
+        return hashlib.sha256(f"{self._identity}\0{kind}\0{text}".encode()).digest()

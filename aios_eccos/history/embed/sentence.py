@@ -1,0 +1,142 @@
+"""The embedder: sentence-transformers models on the CPU."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aios_eccos.history.embed.embedding import EmbedderSource, clean_text
+from aios_eccos.history.embed.encoders import (
+    Encoder,
+    load_encoder,
+    mean_over_tokens,
+    read_json,
+    read_modules,
+)
+from aios_eccos.history.store import Embeddings
+
+#: Most tokens, padding included, in one forward pass: enough to use the processors fully; more
+#: would be slower (more padding, and no room in the processors' caches).
+PASS_TOKENS = 512
+#: Bytes hashed at either end of the weights: enough to tell two models apart, and quick.
+HASHED = 1 << 20
+
+
+class SentenceEmbedder:
+    """See `Embedder`. The model is loaded at the first text.
+
+    Args:
+        source: where the model lies, from `find_embedder`.
+
+    Raises:
+        EmbedderError: the folder holds no sentence-transformers model (weights that are damaged
+            are noticed at the first text).
+    """
+
+    def __init__(self, source: EmbedderSource) -> None:
+        self.source = source
+        dense = [
+            read_json(source.path / module["path"] / "config.json")["out_features"]
+            for module in read_modules(source.path)
+            if str(module["type"]).endswith(".Dense")
+        ]
+        self._dimension = int(
+            (dense or [read_json(source.path / "config.json")["hidden_size"]])[-1]
+        )
+        self._lock = threading.Lock()
+        self._encoder: Encoder | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Embedder.name`."""
+        return self.source.name
+
+    @property
+    def dimension(self) -> int:
+        """See `Embedder.dimension`."""
+        return self._dimension
+
+    @property
+    def identity(self) -> str:
+        """See `Embedder.identity`: the name and a hash of the weights' ends."""
+        digest = hashlib.sha256()
+        for path in sorted(self.source.path.glob("*.safetensors")):
+            size = path.stat().st_size
+            with path.open("rb") as file:
+                digest.update(f"{path.name} {size}".encode() + file.read(HASHED))
+                file.seek(max(size - HASHED, 0))
+                digest.update(file.read())
+        return f"{self.name} {digest.hexdigest()}"
+
+    def load(self) -> Encoder:
+        """Load the model now, if it is not yet.
+
+        Raises:
+            EmbedderError: it is damaged.
+        """
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = load_encoder(self.source.path)
+            return self._encoder
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """See `Embedder.embed`."""
+        return self._run(texts, with_layers=False)[0]
+
+    def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
+        """See `Embedder.embed_with_layers`."""
+        return self._run(texts, with_layers=True)
+
+    def _run(self, texts: Sequence[str], *, with_layers: bool) -> tuple[Embeddings, Embeddings]:
+        encoder = self.load()
+        rows = [encoder.tokens(clean_text(text)) for text in texts]
+        embeddings = np.zeros((len(rows), self._dimension), dtype=np.float32)
+        height = len(rows) if with_layers else 0
+        layers = np.zeros((height, 4 * self._dimension), dtype=np.float32)
+
+        def one_pass(group: list[int]) -> None:
+            ids, mask = _pad([rows[row] for row in group])
+            embeddings[group], states = encoder.forward(ids, mask)
+            if with_layers:
+                layers[group] = _pool(states, mask)
+
+        groups = _passes([len(row) for row in rows])
+        if len(groups) > 1 and encoder.passes > 1:
+            with ThreadPoolExecutor(encoder.passes, "eccos-embed") as threads:
+                list(threads.map(one_pass, groups))
+        else:
+            for group in groups:
+                one_pass(group)
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
+        return embeddings, layers
+
+
+def _passes(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows that go through the model together: of like length, so that little is padding."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if not groups or (len(groups[-1]) + 1) * lengths[groups[-1][0]] > PASS_TOKENS:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and mask, (n, longest)."""
+    shape = len(rows), max(len(row) for row in rows)
+    ids, mask = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for position, row in enumerate(rows):
+        ids[position, : len(row)] = row
+        mask[position, : len(row)] = 1
+    return ids, mask
+
+
+def _pool(states: Sequence[Embeddings], mask: NDArray[np.int64]) -> Embeddings:
+    """(n, 4 d): the means over tokens of three layers, and the maximum of the last."""
+    last = np.where(mask[:, :, None] == 1, states[-1], np.float32(-np.inf)).max(axis=1)
+    return np.concatenate([*(mean_over_tokens(state, mask) for state in states), last], axis=1)

@@ -1,0 +1,84 @@
+"""Opens the engine of a kernel, and swaps what a refresh changes."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aios_eccos.config import ModelEntry
+from aios_eccos.errors import ConfigError, WorkloadError
+from aios_eccos.kernel.adapter import EccosAdapter
+from aios_eccos.locate import Config
+from aios_eccos.serve.engine import Engine
+from aios_eccos.serve.observed_engine import ObservedEngine
+
+log = logging.getLogger("aios_eccos.kernel.engine_setup")
+
+#: Settings of what is opened at the start: stores, the embedder, the HTTP side's threads.
+OPENED_ONCE = (
+    "redis",
+    "namespace",
+    "lease_ttl_s",
+    "history",
+    "embedder",
+    "store_text",
+    "max_records",
+    "max_age_days",
+    "http_threads",
+)
+
+
+def of_adapter(config: Config, adapter: EccosAdapter) -> Config:
+    """The configuration of the models that AIOS could set up, those of Ollama included."""
+    by_name = {entry.name: entry for entry in config.entries}
+    found: Sequence[Any] = adapter.llm_configs
+    lost = sorted(by_name.keys() - {model.name for model in found})
+    if lost:
+        log.warning("AIOS could not set up these models, so they serve no call: %s", lost)
+    entries = tuple(
+        by_name.get(model.name)
+        or ModelEntry(name=model.name, backend=model.backend or "", hostname=model.hostname)
+        for model in found
+    )
+    return replace(config, entries=entries)
+
+
+def open_engine(config: Config) -> Engine:
+    """The engine of this process, started.
+
+    On local limits where its Redis refuses us or is none, in a temporary folder where it can have
+    no other: AIOS must start whatever there is.
+    """
+    try:
+        engine = ObservedEngine(config)
+    except (WorkloadError, ConfigError) as error:
+        log.error("limits hold in this kernel only: %s", error)
+        settings = config.settings.model_copy(update={"redis": "memory"})
+        engine = ObservedEngine(replace(config, settings=settings))
+    except OSError as error:
+        folder = Path(tempfile.mkdtemp(prefix="aios-eccos-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        log.error("the state folder cannot be used: %s; nothing is kept beyond this start", error)
+        settings = config.settings.model_copy(update={"redis": "memory"})
+        location = replace(config.location, state_dir=folder)
+        engine = ObservedEngine(replace(config, location=location, settings=settings))
+    engine.start()
+    return engine
+
+
+def refresh(engine: Engine, config: Config) -> None:
+    """Swap models, limits, floors and prices under a running engine.
+
+    What names a store (Redis, history, embedder) is opened once and needs a restart.
+    """
+    before = engine.config.settings
+    later = [key for key in OPENED_ONCE if getattr(before, key) != getattr(config.settings, key)]
+    if later:
+        log.warning("these settings take force with the next start: %s", ", ".join(later))
+    engine.use(config)

@@ -1,0 +1,59 @@
+"""Observe mode's ledger: what the router would have done beside what AIOS's choice did.
+
+All sums are forecasts: the model that was not asked gave no answer to count.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aios_eccos.values import Settled
+
+if TYPE_CHECKING:
+    from aios_eccos.kernel.serving import Ticket
+
+log = logging.getLogger("aios_eccos.kernel.observe_mode")
+
+
+@dataclass(slots=True)
+class Shadow:
+    """Forecast sums over the calls observed.
+
+    Attributes:
+        calls: calls compared.
+        same: of these, where the router would have chosen as AIOS did.
+        cost_served, cost_routed: forecast dollars of AIOS's choices and of the router's.
+        success_served, success_routed: forecast successes of both.
+    """
+
+    calls: int = 0
+    same: int = 0
+    cost_served: float = 0.0
+    cost_routed: float = 0.0
+    success_served: float = 0.0
+    success_routed: float = 0.0
+
+    def compare(self, router: Any, ticket: Ticket, settled: Settled) -> None:
+        """Decide a served call once more, as if every model had been free for it."""
+        decision = settled.decision
+        if decision is None or decision.model is None:
+            return
+        (prospect,) = router.forecast([ticket.asked])
+        routed = router.preferred(prospect)
+        if routed is None:
+            return
+        served_at, routed_at = (prospect.models.index(name) for name in (decision.model, routed))
+        with _LOCK:
+            self.calls += 1
+            self.same += routed == decision.model
+            self.cost_served += float(prospect.cost[served_at])
+            self.cost_routed += float(prospect.cost[routed_at])
+            self.success_served += float(prospect.success[served_at])
+            self.success_routed += float(prospect.success[routed_at])
+        log.debug("observed: served by %s, the router would take %s", decision.model, routed)
+
+
+_LOCK = threading.Lock()

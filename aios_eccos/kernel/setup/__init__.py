@@ -1,0 +1,1 @@
+"""Switching the plugin on and off, and checking the installation."""

@@ -1,0 +1,148 @@
+"""What `doctor` says about AIOS, the installation and a living kernel."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aios_eccos.errors import EccosError
+from aios_eccos.kernel import client
+from aios_eccos.kernel.setup import contract, install, interpreter
+from aios_eccos.kernel.setup.points import POINTS
+from aios_eccos.locate import Config
+from aios_eccos.manifest import manifest
+
+#: Seconds that a model's endpoint may take to accept a connection.
+REACH_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `doctor`.
+
+    Attributes:
+        ok: None = could not be looked at, which is no fault.
+        detail: what was found; for a fault, what to do.
+    """
+
+    name: str
+    ok: bool | None
+    detail: str
+
+
+def check_aios(config: Config, reach: bool = False) -> Iterator[Check]:
+    """The checkout, the hook, the SDK, the living kernel and, if `reach`, the models' endpoints."""
+    home = config.location.aios_home
+    if home is None:
+        yield Check("AIOS", False, "no checkout is named; use --aios-home DIR or $AIOS_HOME")
+        return
+    moved = contract.check(home)
+    points = f"{len(POINTS)} points, contract {manifest().aios.contract}"
+    yield Check("contract", not moved, "; ".join(moved) or f"{home} is as expected ({points})")
+    on = config.strategy == manifest().aios.strategy
+    yield Check(
+        "strategy",
+        on,
+        f"llms.router.strategy: {config.strategy or 'not set'}"
+        + ("" if on else "; switch on with `aios-eccos enable`"),
+    )
+    yield from _check_hook(home)
+    yield _check_sdk()
+    yield from _check_kernel(config, home)
+    if reach:
+        yield from _check_models(config)
+
+
+def _check_hook(home: Path) -> Iterator[Check]:
+    note = install.note_of(home)
+    if note is None:
+        yield Check("hook", False, "not enabled here; `aios-eccos enable` writes it")
+        return
+    fault = None if Path(note.hook).is_file() else f"{note.hook} is gone; enable again"
+    try:
+        found = interpreter.probe(note.python)
+    except EccosError as error:
+        yield Check("interpreter", False, str(error))
+    else:
+        if fault is None and not found["hooked"]:
+            fault = (
+                f"{note.python} does not load {note.hook} (its site-packages: {found['site']}); "
+                "enable again"
+            )
+        same = Path(found["site"]).resolve() == Path(sysconfig.get_path("purelib")).resolve()
+        other = "" if same else f", not {sys.executable}: start AIOS with the former, without -S"
+        yield Check("interpreter", True, note.python + other)
+    yield Check("hook", fault is None, fault or note.hook)
+
+
+def _check_sdk() -> Check:
+    """What agents of this environment have; the kernel's is checked with its interpreter.
+
+    The two generations carry one version number; their modules tell them apart.
+    """
+    spec = importlib.util.find_spec("cerebrum")
+    places = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+    if any((place / "llm/apis.py").is_file() for place in places):
+        return Check("SDK", True, f"cerebrum.llm.apis (git) in {sys.executable}")
+    if any((place / "llm/communication.py").is_file() for place in places):
+        return Check(
+            "SDK", None, "PyPI generation (cerebrum.llm.communication): chat and operate_file only"
+        )
+    return Check("SDK", None, f"{sys.executable} has no cerebrum")
+
+
+def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
+    try:
+        living: dict[str, Any] | None = client.get(config, "/eccos/kernel")
+        stock = living is None and client.get(config, "/status") is not None
+    except EccosError as error:
+        yield Check("kernel", False, str(error))
+        return
+    url = client.url_of(config)
+    if stock:
+        detail = f"a kernel lives at {url} without the plugin"
+        if config.strategy != manifest().aios.strategy:
+            yield Check("kernel", None, detail)
+            return
+        note = install.note_of(home)
+        python = note.python if note is not None else "python"
+        again = f"restart it, e.g. `{python} -m runtime.launch`; if it stays so, its log says why"
+        yield Check("kernel", False, f"{detail}: {again}")
+        return
+    if living is None:
+        yield Check("kernel", None, f"none answers at {url}")
+        return
+    yield Check("kernel", True, f"{url}, mode {living['mode']}")
+    for seam, ok in living["seams"].items():
+        yield Check(f"kernel: {seam}", ok, "the plugin's" if ok else "not the plugin's: restart it")
+    threads, asked = living.get("executor"), config.settings.http_threads
+    if threads is None:
+        yield Check("kernel: threads", None, "it does not say: an older aios-eccos runs there")
+    else:
+        enough = threads >= asked
+        detail = f"{threads}, http_threads: {asked}" + ("" if enough else "; restart it")
+        yield Check("kernel: threads", enough, detail)
+    lost = sorted({entry.name for entry in config.entries} - set(living["models"]))
+    detail = f"AIOS could not set up {', '.join(lost)}; its log says why" if lost else "all set up"
+    yield Check("kernel: models", not lost, detail)
+
+
+def _check_models(config: Config) -> Iterator[Check]:
+    import socket
+
+    for entry in config.entries:
+        if not entry.hostname:
+            continue
+        parts = urlsplit(entry.hostname)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            socket.create_connection((parts.hostname or "", port), REACH_S).close()
+            yield Check(f"model {entry.name}", True, entry.hostname)
+        except OSError as error:
+            yield Check(f"model {entry.name}", False, f"{entry.hostname} does not answer: {error}")

@@ -1,0 +1,1 @@
+"""Measuring: evaluate, studies, benchmarks, demo, importers. It drives floor, decide and serve."""

@@ -1,0 +1,283 @@
+"""The plain strategies, those that ship elsewhere, ECCOS itself, and the bounds.
+
+Every function takes a `Problem` and a `Setting`; `STRATEGIES` names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from aios_eccos.decide.assign import WHOLE_BATCH
+from aios_eccos.decide.problem import AssignmentProblem, FloorRow
+from aios_eccos.decide.solve import solve, solve_at_price
+from aios_eccos.floor.control import ControlledPrice, log_step
+from aios_eccos.lab.neighbors import linear_forecasts, plain_means
+from aios_eccos.lab.problem import Picked, Problem, Setting, Strategy
+from aios_eccos.lab.sweeps import (
+    AIOS_NEIGHBORS,
+    floors,
+    floors_and_budgets,
+    lambdas,
+    nothing,
+    thresholds,
+    value_of,
+)
+from aios_eccos.values import FloatArray, IntArray
+
+#: RouterBench's neighbors (arXiv 2403.12031, section 5).
+UTILITY_NEIGHBORS = 40
+#: Rounds of dual ascent; its steps are DUAL_STEP / sqrt(t), in median costs. On history 20 serves
+#: the middle floors best; no one step converges at low and high floors alike.
+DUAL_ROUNDS, DUAL_STEP = 400, 20.0
+
+Decide = Callable[[IntArray], IntArray]
+
+
+def serve(problem: Problem, decide: Decide) -> tuple[IntArray, IntArray]:
+    """Let rows arrive batch by batch; those that `decide` makes wait (-1) come first next time.
+
+    Returns:
+        (n,) columns and (n,) the round in which each row was served.
+    """
+    choice = np.full(problem.n, -1, dtype=np.int64)
+    rounds = np.zeros(problem.n, dtype=np.int64)
+    arrivals = problem.batches()
+    waiting = np.empty(0, dtype=np.int64)
+    number = 0
+    while arrivals or len(waiting):
+        rows = np.concatenate([waiting, arrivals.pop(0)]) if arrivals else waiting
+        got = decide(rows)
+        served = got >= 0
+        choice[rows[served]] = got[served]
+        rounds[rows[served]] = number
+        waiting = rows[~served]
+        number += 1
+    return choice, rounds
+
+
+def assignment(
+    problem: Problem,
+    rows: IntArray,
+    *,
+    success: FloatArray,
+    cost: FloatArray,
+    floor: float | None = None,
+    budget: float | None = None,
+) -> AssignmentProblem:
+    """The rows under the replay's limits and one floor or budget."""
+    n, m = len(rows), problem.m
+    return AssignmentProblem(
+        cost=cost[rows],
+        success=np.clip(success[rows], 0.0, 1.0),
+        capacity=np.full(m, n) if problem.limits is None else problem.limits,
+        allowed=np.ones((n, m), dtype=bool),
+        floors=() if floor is None else (FloorRow(np.ones(n, dtype=bool), floor),),
+        budget=budget,
+    )
+
+
+def single(name: str) -> Strategy:
+    """One model for everything."""
+
+    def choose(problem: Problem, setting: Setting) -> Picked:
+        return Picked(np.full(problem.n, problem.models.index(name)))
+
+    return Strategy(f"single:{name}", nothing, choose)
+
+
+def random_model(problem: Problem, setting: Setting) -> Picked:
+    """Every model with the same probability; figures are expectations."""
+    return Picked(np.zeros(0, dtype=np.int64), mix=np.full(problem.m, 1.0 / problem.m))
+
+
+def round_robin(problem: Problem, setting: Setting) -> Picked:
+    """One model after the other, in order of arrival."""
+    return Picked(np.arange(problem.n) % problem.m)
+
+
+def cheapest(problem: Problem, setting: Setting) -> Picked:
+    """The model of the lowest mean cost on history."""
+    return Picked(np.full(problem.n, int(np.argmin(problem.past_means()[1]))))
+
+
+def strongest(problem: Problem, setting: Setting) -> Picked:
+    """The model of the highest mean success on history."""
+    return Picked(np.full(problem.n, int(np.argmax(problem.past_means()[0]))))
+
+
+def hull(problem: Problem, setting: Setting) -> Picked:
+    """The cheapest mixture of single models, drawn at random, that meets the floor on history."""
+    success, cost = problem.past_means()
+    floor = value_of(setting)
+    best, mix = np.inf, np.eye(problem.m)[int(np.argmax(success))]
+    for i in range(problem.m):
+        for j in range(problem.m):
+            if success[i] >= floor and (success[j] < floor or i == j):
+                gap = success[i] - success[j]
+                share = 1.0 if i == j else (floor - success[j]) / gap
+                price = share * cost[i] + (1 - share) * cost[j]
+                if price < best:
+                    best = float(price)
+                    mix = share * np.eye(problem.m)[i] + (1 - share) * np.eye(problem.m)[j]
+    promised = float(mix @ success)
+    return Picked(np.zeros(0, dtype=np.int64), promised=promised, mix=mix)
+
+
+def neighbor_threshold(problem: Problem, setting: Setting) -> Picked:
+    """AIOS's SmartRouting as shipped: the cheapest model at or above the threshold, else the best.
+
+    16 neighbors, unweighted; a model that no neighbor was asked counts as success 0, length 0.
+    """
+    success, tokens = plain_means(problem, AIOS_NEIGHBORS, unknown=0.0)
+    cost = problem.prices.cost(problem.test.input_tokens, tokens)
+    good = success >= value_of(setting)
+    least = np.argmin(np.where(good, cost, np.inf), axis=1)
+    return Picked(np.where(good.any(axis=1), least, np.argmax(success, axis=1)))
+
+
+def utility_knn(problem: Problem, setting: Setting) -> Picked:
+    """RouterBench's kNN router: success - lambda x cost, by 40 neighbors' plain means."""
+    success, tokens = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
+    cost = problem.prices.cost(problem.test.input_tokens, tokens)
+    return Picked(np.argmax(success - value_of(setting) * cost, axis=1))
+
+
+def utility_linear(problem: Problem, setting: Setting) -> Picked:
+    """CARROT's plug-in rule with linear heads on the embedding: success - lambda x cost."""
+    success, tokens = linear_forecasts(problem)
+    cost = problem.prices.cost(problem.test.input_tokens, tokens)
+    return Picked(np.argmax(success - value_of(setting) * cost, axis=1))
+
+
+def best_knn(problem: Problem, setting: Setting) -> Picked:
+    """The model that did best on 40 neighbors; ties to the cheaper."""
+    success, tokens = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
+    cost = problem.prices.cost(problem.test.input_tokens, tokens)
+    best = success >= success.max(axis=1, keepdims=True) - 1e-12
+    return Picked(np.argmin(np.where(best, cost, np.inf), axis=1))
+
+
+def lagrangian(problem: Problem, setting: Setting) -> Picked:
+    """The paper's optimizer (arXiv 2502.20576): dual ascent on floor and limits over the batch.
+
+    Steps are DUAL_STEP / sqrt(t) in units of the median forecast cost; the cheapest iterate that
+    keeps floor and limits is taken, else the one that violates them least. As in the paper, the
+    floor is put on the raw forecasts, and no row waits.
+    """
+    floor = value_of(setting)
+
+    def decide(rows: IntArray) -> IntArray:
+        return dual_ascent(problem.cost[rows], problem.success[rows], floor, problem.limits)
+
+    choice, rounds = serve(problem, decide)
+    promised = float(problem.success[np.arange(problem.n), choice].mean())
+    return Picked(choice, promised, rounds)
+
+
+def dual_ascent(
+    cost: FloatArray, success: FloatArray, floor: float, limits: IntArray | None
+) -> IntArray:
+    """(n,) columns by subgradient ascent on the multipliers of one floor and of the limits."""
+    n, m = cost.shape
+    unit = float(np.median(cost)) or 1.0
+    scaled = cost / unit
+    capacity = np.full(m, n) if limits is None else np.minimum(limits, n)
+    price, slots = 0.0, np.zeros(m)
+    line = np.arange(n)
+    best, chosen = (np.inf, np.inf), np.zeros(n, dtype=np.int64)
+    for t in range(1, DUAL_ROUNDS + 1):
+        choice = np.argmin(scaled - price * success + slots, axis=1)
+        used = np.bincount(choice, minlength=m)
+        short = floor - float(success[line, choice].mean())
+        over = np.maximum(used - capacity, 0).sum() / n
+        rank = (max(short, 0.0) + over, float(scaled[line, choice].sum()))
+        if rank < best:
+            best, chosen = rank, choice.astype(np.int64)
+        step = DUAL_STEP / np.sqrt(t)
+        price = max(price + step * short * 10, 0.0)
+        slots = np.maximum(slots + step * (used - capacity) / n, 0.0)
+    return chosen
+
+
+def eccos(problem: Problem, setting: Setting) -> Picked:
+    """This plugin: whole batches under the selection-aware floor, small ones at its price.
+
+    In a stream the price is under control of the outcomes (see `predict.control`).
+    """
+    curve = problem.curve
+    asked = value_of(setting)
+    budget = asked if setting.name == "budget" else None
+    floor = asked if budget is None else curve.floor_for_cost(budget)
+    price = curve.price_for(floor)
+    optimism = curve.optimism(price)
+    internal = float(np.clip(floor + optimism, 0.0, 1.0))
+    control = [ControlledPrice.start(curve, floor)]
+
+    def decide(rows: IntArray) -> IntArray:
+        whole = len(rows) >= WHOLE_BATCH and not problem.stream
+        rows_of = assignment(
+            problem,
+            rows,
+            success=problem.success,
+            cost=problem.cost,
+            floor=internal if whole and budget is None else None,
+            budget=budget if whole else None,
+        )
+        if whole:
+            return solve(rows_of).choice
+        now = control[0].price if problem.stream else price
+        choice = solve_at_price(rows_of, now).choice
+        if problem.stream and budget is None:
+            served = choice >= 0
+            for outcome in problem.reveal(rows[served], choice[served]):
+                control[0] = control[0].after(log_step(floor, float(outcome), float("nan")))
+        return choice
+
+    choice, rounds = serve(problem, decide)
+    hoped = float(problem.success[np.arange(problem.n), choice].mean())
+    return Picked(choice, float(np.clip(hoped - optimism, 0.0, 1.0)), rounds)
+
+
+def oracle(problem: Problem, setting: Setting) -> Picked:
+    """The cheapest correct answer, else the cheapest; it looks at the outcomes."""
+    right = problem.outcomes >= 0.5
+    best = np.argmin(np.where(right, problem.spent, np.inf), axis=1)
+    return Picked(np.where(right.any(axis=1), best, np.argmin(problem.spent, axis=1)))
+
+
+def clairvoyant(problem: Problem, setting: Setting) -> Picked:
+    """The least cost at which the true outcomes meet the floor: a bound, so over all rows at once.
+
+    Limits count for as many batches as there are, wherever they fall.
+    """
+    rows = np.arange(problem.n)
+    whole = assignment(
+        problem, rows, success=problem.outcomes, cost=problem.spent, floor=value_of(setting)
+    )
+    if problem.limits is not None:
+        whole = replace(whole, capacity=problem.limits * len(problem.batches()))
+    choice = solve(whole).choice
+    # Rows that do not fit into these batches would be served after them.
+    late = choice < 0
+    choice[late] = np.argmin(problem.spent[late], axis=1)
+    return Picked(choice, float(problem.outcomes[rows, choice].mean()))
+
+
+STRATEGIES: tuple[Strategy, ...] = (
+    Strategy("random", nothing, random_model),
+    Strategy("round_robin", nothing, round_robin),
+    Strategy("cheapest", nothing, cheapest),
+    Strategy("strongest", nothing, strongest),
+    Strategy("hull", floors, hull),
+    Strategy("neighbour_threshold", thresholds, neighbor_threshold, source="AIOS SmartRouting"),
+    Strategy("utility_knn", lambdas, utility_knn, source="RouterBench, arXiv 2403.12031"),
+    Strategy("utility_linear", lambdas, utility_linear, source="CARROT, arXiv 2502.03261"),
+    Strategy("best_knn", nothing, best_knn),
+    Strategy("lagrangian", floors, lagrangian, forecasts=True, source="arXiv 2502.20576"),
+    Strategy("eccos", floors_and_budgets, eccos, forecasts=True),
+    Strategy("oracle", nothing, oracle, clairvoyant=True),
+    Strategy("clairvoyant", floors, clairvoyant, clairvoyant=True),
+)

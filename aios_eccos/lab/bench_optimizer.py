@@ -1,0 +1,283 @@
+"""How fast the optimizer is, how near the optimum, and how the full LP in HiGHS compares.
+
+Instances are recorded ones (forecasts of a data set's test rows, drawn with replacement and
+jittered), random ones (`3 floors`: with one for each of three agents), and three that are hard on
+purpose: `ties` (few different costs and forecasts), `dominant` (one model nearly free and far
+better, with too few slots) and `edge` (the floor one ten-thousandth below what the limits let
+anybody reach).
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aios_eccos.decide.problem import AssignmentProblem, FloorRow, one_floor
+from aios_eccos.decide.solve import solve, solve_at_price
+from aios_eccos.decide.whole import lp
+from aios_eccos.decide.whole.program import program_of
+from aios_eccos.values import FloatArray, Model, Record
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SIZES = (1, 8, 64, 1_000, 10_000, 100_000)
+MODELS = 10
+#: Rows above which the full LP is not run: it takes minutes.
+PEER_ROWS = 10_000
+#: Milliseconds allowed by number of rows; sizes between have no budget of their own.
+BUDGETS_MS = {1: 5.0, 8: 5.0, 64: 5.0, 10_000: 120.0, 100_000: 1_500.0}
+#: Relative gap allowed from here on; a smaller batch cannot be split that finely.
+FINE_ROWS, MOST_GAP = 10_000, 1e-4
+LEAST_RATIO = 20.0
+#: Jitter of drawn rows: standard deviations of log-odds and log cost.
+JITTER = 0.1
+NEIGHBORS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One instance, measured.
+
+    Attributes:
+        name: "optimizer" (floor and limits) or "price" (the rule of small batches).
+        kind, n: of the instance.
+        value: median milliseconds; peer_value: the full LP's, by the method that scipy takes by
+            itself, in the same run; interior: by HiGHS's interior-point method.
+        ratio: peer_value / value.
+        gap: by the solver's own certificate.
+        excess: cost above the LP optimum, relative (the certificate checked); None without peer.
+        split: rows that the relaxed optimum divides between models.
+        budget: milliseconds; ok: whether time, gap and ratio are within what is promised.
+    """
+
+    name: str
+    kind: str
+    n: int
+    value: float
+    unit: str
+    peer: str | None
+    peer_value: float | None
+    ratio: float | None
+    interior: float | None
+    gap: float
+    excess: float | None
+    split: int
+    status: str
+    budget: float | None
+    ok: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Forecasts of a data set's test rows: cost in dollars and success, both (n, m)."""
+
+    name: str
+    cost: FloatArray
+    success: FloatArray
+
+
+def recorded(name: str, records: Sequence[Record], models: Sequence[Model]) -> Recorded:
+    """Forecasts by the 40 nearest training rows in words (tf-idf), shrunk by 8 rows to the mean.
+
+    They stand for a predictor's: what counts here is that costs and forecasts hang together as
+    they do in real pools.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    past = [r for r in records if r.split != "test"]
+    test = [r for r in records if r.split == "test"]
+    if not past or not test:
+        past, test = list(records), list(records)
+    vectors = TfidfVectorizer(sublinear_tf=True, max_features=20_000)
+    known = vectors.fit_transform([r.text for r in past])
+    likeness = np.asarray((vectors.transform([r.text for r in test]) @ known.T).todense())
+    near = np.argsort(-likeness, axis=1)[:, :NEIGHBORS]
+    names = [model.name for model in models]
+    correct, tokens = _outcomes(past, names, "correctness"), _outcomes(past, names, "output_tokens")
+    success, length = _shrunk(correct, near), _shrunk(tokens, near)
+    inputs = np.array([[r.input_tokens] for r in test], dtype=float)
+    prices = np.array([[m.input_price or 0.0, m.output_price or 0.0] for m in models])
+    return Recorded(name, inputs * prices[:, 0] + length * prices[:, 1], success)
+
+
+def _outcomes(records: Sequence[Record], names: Sequence[str], field: str) -> FloatArray:
+    table = np.full((len(records), len(names)), np.nan)
+    for i, record in enumerate(records):
+        for outcome in record.outcomes:
+            value = getattr(outcome, field)
+            if value is not None and outcome.model in names:
+                table[i, names.index(outcome.model)] = value
+    return table
+
+
+def _shrunk(values: FloatArray, near: Any) -> FloatArray:
+    mean = np.nanmean(values, axis=0)
+    picked = values[near]
+    count = (~np.isnan(picked)).sum(axis=1)
+    return np.asarray((np.nansum(picked, axis=1) + 8 * mean) / (count + 8), dtype=np.float64)
+
+
+def instances(
+    n: int, *, seed: int, base: Recorded | None
+) -> Iterator[tuple[str, AssignmentProblem]]:
+    """Every kind with n rows; limits sum to 1.5 n (1.2 n for `ties`) and bind."""
+    rng = np.random.default_rng([seed, n])
+    if base is not None:
+        rows = rng.integers(0, len(base.cost), n)
+        odds = np.clip(base.success[rows], 1e-3, 1 - 1e-3)
+        odds = np.log(odds / (1 - odds)) + rng.normal(0, JITTER, odds.shape)
+        cost = base.cost[rows] * np.exp(rng.normal(0, JITTER, odds.shape))
+        yield base.name, _between(cost, 1 / (1 + np.exp(-odds)), 1.5)
+    cost, success = _random(rng, n)
+    yield "random", _between(cost, success, 1.5)
+    yield "3 floors", _three_floors(_between(cost, success, 1.5))
+    few = np.array([1, 2, 5, 10]) * 1e-4
+    cost = few[rng.integers(0, 4, MODELS)] * rng.integers(1, 4, (n, 1))
+    yield "ties", _between(cost, rng.integers(0, 5, (n, MODELS)) / 4, 1.2)
+    cost = 1e-4 * np.exp(rng.normal(0, 0.3, (n, MODELS)))
+    success = rng.random((n, MODELS)) / 2
+    cost[:, 0] *= 0.01
+    success[:, 0] = 0.9 + success[:, 0] / 5
+    capacity = np.where(np.arange(MODELS) == 0, -(-n // 4), n)
+    yield "dominant", _between(cost, success, capacity)
+    cost, success = _random(rng, n)
+    problem = _between(cost, success, 1.5)
+    reach = solve(one_floor(cost, success, 1.0, capacity=problem.capacity)).floor_success[0]
+    floor = max(float(reach) - 1e-4, 0.0)
+    yield "edge", one_floor(cost, success, floor, capacity=problem.capacity)
+
+
+def _random(rng: np.random.Generator, n: int) -> tuple[FloatArray, FloatArray]:
+    """Ten models, the dearer the better, on questions of every difficulty."""
+    base = np.exp(rng.normal(0, 1.5, MODELS))
+    cost = 1e-3 * base * np.exp(rng.normal(0, 0.4, (n, MODELS)))
+    skill = np.log(base) / 2
+    odds = skill - skill.mean() + rng.normal(0, 1, (n, 1)) + rng.normal(0, 0.7, (n, MODELS))
+    return cost, 1 / (1 + np.exp(-odds))
+
+
+def _between(cost: FloatArray, success: FloatArray, limits: Any) -> AssignmentProblem:
+    """The floor two thirds of the way from the cheapest to the best assignment within limits."""
+    n, m = cost.shape
+    capacity = np.full(m, int(np.ceil(limits * n / m))) if np.isscalar(limits) else limits
+    ends = [
+        float(solve(one_floor(cost, success, floor, capacity=capacity)).success)
+        for floor in (0.0, 1.0)
+    ]
+    floor = ends[0] + (ends[1] - ends[0]) * 2 / 3
+    return one_floor(cost, success, floor, capacity=capacity)
+
+
+def _three_floors(problem: AssignmentProblem) -> AssignmentProblem:
+    """Every third row has a floor of its own, lower or higher in the range of one for all."""
+    n, capacity = problem.n, problem.capacity
+    ends = [
+        solve(one_floor(problem.cost, problem.success, floor, capacity=capacity)).choice
+        for floor in (0.0, 1.0)
+    ]
+    low, high = (problem.success[np.arange(n), choice] for choice in ends)
+    floors = []
+    for third, share in enumerate((0.5, 0.6, 0.7)):
+        rows = np.arange(n) % 3 == third
+        if rows.any():
+            least, most = float(low[rows].mean()), float(high[rows].mean())
+            floors.append(FloorRow(rows, least + max(most - least, 0.0) * share))
+    return replace(problem, floors=tuple(floors))
+
+
+def measure(
+    kind: str, problem: AssignmentProblem, *, peer: bool, repeats: int | None = None
+) -> list[Row]:
+    """The whole assignment, the full LP, and for small batches the rule at the floor's price."""
+    n = problem.n
+    times = repeats or (25 if n <= 64 else 5 if n <= PEER_ROWS else 3)
+    value = _median_ms(lambda: solve(problem), times)
+    solution = solve(problem)
+    peer_ms: float | None = None
+    interior: float | None = None
+    excess: float | None = None
+    if peer and n <= PEER_ROWS:
+        peer_ms, _ = _full_lp(problem, solution.cost, "highs")
+        interior, excess = _full_lp(problem, solution.cost, "highs-ipm")
+    ratio = None if peer_ms is None else peer_ms / value
+    budget = BUDGETS_MS.get(n)
+    fine = n < FINE_ROWS or solution.gap <= MOST_GAP
+    quick = (budget is None or value <= budget) and (
+        n != PEER_ROWS or ratio is None or ratio >= LEAST_RATIO
+    )
+    rows = [
+        Row("optimizer", kind, n, value, "ms", None if peer_ms is None else "HiGHS LP", peer_ms,
+            ratio, interior, solution.gap, excess, solution.split, solution.status.value, budget,
+            fine and quick)
+    ]  # fmt: skip
+    if n <= 64:
+        known = np.where(np.isfinite(solution.floor_prices), solution.floor_prices, 0.0)
+        price = sum(
+            (worth * floor.rows for worth, floor in zip(known, problem.floors, strict=True)),
+            start=np.zeros(n),
+        )
+        value = _median_ms(lambda: solve_at_price(problem, price), times)
+        at_price = solve_at_price(problem, price)
+        rows.append(
+            Row("price", kind, n, value, "ms", None, None, None, None, at_price.gap, None,
+                at_price.split, at_price.status.value, budget, budget is None or value <= budget)
+        )  # fmt: skip
+    return rows
+
+
+def _full_lp(problem: AssignmentProblem, cost: float, method: str) -> tuple[float, float | None]:
+    """Milliseconds of HiGHS on every row and column, and the excess of a cost above its optimum."""
+    begun = time.perf_counter()
+    program, _ = program_of(problem, np.arange(problem.n), problem.capacity)
+    answer = lp.relaxed(program, method=method)
+    spent = (time.perf_counter() - begun) * 1e3
+    if answer is None:
+        return spent, None
+    optimum = float((answer.shares * problem.cost).sum())
+    return spent, cost / optimum - 1 if optimum > 0 else 0.0
+
+
+def _median_ms(call: Callable[[], object], times: int) -> float:
+    call()  # what is imported and allocated once does not count
+    spent = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        call()
+        spent.append((time.perf_counter() - begun) * 1e3)
+    return statistics.median(spent)
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """One line per instance."""
+    from rich.table import Table
+
+    shown = Table(box=None, padding=(0, 1, 0, 0))
+    right = ("rows", "ms", "HiGHS ms", "ratio", "ipm ms", "gap", "split", "budget")
+    for column in ("", "instance", *right, "ok"):
+        side: Any = "right" if column in right else "left"
+        shown.add_column(column, justify=side, no_wrap=True)
+    for row in rows:
+        shown.add_row(
+            "solve" if row.name == "optimizer" else "price",
+            row.kind,
+            f"{row.n:,}",
+            f"{row.value:.2f}",
+            "-" if row.peer_value is None else f"{row.peer_value:,.0f}",
+            "-" if row.ratio is None else f"{row.ratio:,.0f}x",
+            "-" if row.interior is None else f"{row.interior:,.0f}",
+            f"{row.gap:.0e}",
+            str(row.split),
+            "-" if row.budget is None else f"{row.budget:,.0f}",
+            "yes" if row.ok else "NO",
+        )
+    return shown

@@ -1,0 +1,171 @@
+"""Figures of a comparison, as pure functions of means per call: success (0..1) and dollars.
+
+A frontier is what a strategy reached over its settings: points of (cost, success). "Cost at a
+success" is read off its non-dominated points, log cost interpolated between two neighbors; nothing
+is extrapolated, so a success that was not reached has no cost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aios_eccos.metrics import saved_share
+from aios_eccos.values import FloatArray
+
+#: Below this, costs count as this: free models have no logarithm.
+LEAST_COST = 1e-9
+#: Points of the way from the cheapest single model to the best one at which costs are compared.
+TARGET_SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over splits with its standard error; NaN where it cannot be said."""
+
+    mean: float
+    error: float
+    count: int
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and standard error of the finite values; no error for fewer than two."""
+    known = np.array([value for value in values if math.isfinite(value)])
+    if not len(known):
+        return Estimate(math.nan, math.nan, 0)
+    error = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else math.nan
+    return Estimate(float(known.mean()), error, len(known))
+
+
+@dataclass(frozen=True, slots=True)
+class Frontier:
+    """Non-dominated points, both rising: (k,) cost and success."""
+
+    cost: FloatArray
+    success: FloatArray
+
+    @classmethod
+    def of(cls, cost: ArrayLike, success: ArrayLike) -> Frontier:
+        """The points that no other one beats in both."""
+        spent = np.maximum(np.asarray(cost, dtype=float), LEAST_COST)
+        got = np.asarray(success, dtype=float)
+        order = np.lexsort((-got, spent))
+        keep, best = [], -np.inf
+        for i in order:
+            if got[i] > best:
+                best = float(got[i])
+                keep.append(int(i))
+        return cls(spent[keep], got[keep])
+
+    def cost_at(self, success: float) -> float:
+        """Cost of reaching a success; the cheapest point's below all of them, NaN above."""
+        if not len(self.success) or success > self.success[-1] + 1e-12:
+            return math.nan
+        return float(np.exp(np.interp(success, self.success, np.log(self.cost))))
+
+    def success_at(self, cost: float) -> float:
+        """Success that a cost buys; NaN below the cheapest point."""
+        if not len(self.cost) or cost < self.cost[0] * (1 - 1e-9):
+            return math.nan
+        return float(np.interp(math.log(max(cost, LEAST_COST)), np.log(self.cost), self.success))
+
+
+def hull_cost(cost: FloatArray, success: FloatArray, wanted: float) -> float:
+    """Least mean cost at which a random mixture of two single models reaches a success."""
+    best = math.nan
+    for i in range(len(cost)):
+        for j in range(len(cost)):
+            low, high = min(success[i], success[j]), max(success[i], success[j])
+            if high < wanted:
+                continue
+            if low >= wanted:
+                price = float(min(cost[i], cost[j]))
+            else:
+                share = (wanted - success[j]) / (success[i] - success[j])
+                price = float(share * cost[i] + (1 - share) * cost[j])
+            best = price if math.isnan(best) else min(best, price)
+    return best
+
+
+def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    """Ratio of geometric means over the targets that both reach; NaN if there is none."""
+    logs = [
+        math.log(max(a, LEAST_COST) / max(b, LEAST_COST))
+        for a, b in zip(mine, theirs, strict=True)
+        if math.isfinite(a) and math.isfinite(b)
+    ]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
+
+
+def ratio_over_splits(ratios: Sequence[float]) -> Estimate:
+    """Geometric mean of ratios and the standard error of their mean logarithm (about relative)."""
+    known = [math.log(value) for value in ratios if math.isfinite(value) and value > 0]
+    found = estimate(known)
+    return Estimate(math.exp(found.mean), found.error, found.count)
+
+
+def targets(cheapest: float, best: float) -> list[float]:
+    """The successes at which frontiers are compared."""
+    return [cheapest + share * (best - cheapest) for share in TARGET_SHARES]
+
+
+def gap_closed(own: float, hull: float, clairvoyant: float) -> float:
+    """Share of the way from the hull's cost to the clairvoyant's; 1 = nothing left to win."""
+    if not hull > clairvoyant:
+        return math.nan
+    return (hull - own) / (hull - clairvoyant)
+
+
+def perf_gain(frontier: Frontier, best_single: float) -> float:
+    """Best success over that of the best single model, relative (LLMRouterBench, 2601.07206)."""
+    return float(frontier.success[-1] / best_single - 1.0) if len(frontier.success) else math.nan
+
+
+def cost_save(frontier: Frontier, best_success: float, best_cost: float) -> float:
+    """Share of the best single model's cost saved at its own success (LLMRouterBench)."""
+    saved = saved_share(frontier.cost_at(best_success), best_cost)
+    return math.nan if saved is None else saved
+
+
+def pareto_distance(points: Sequence[tuple[float, float]], front: Frontier) -> float:
+    """Mean distance of points (cost, success) to a front, each axis scaled to the front's range.
+
+    After LLMRouterBench's ParetoDist; the cost axis is logarithmic, as everywhere here. A point on
+    the front has distance 0, one beyond it too.
+    """
+    if not len(front.cost) or not points:
+        return math.nan
+    log_cost = np.log(front.cost)
+    wide = max(float(np.ptp(log_cost)), 1e-9)
+    tall = max(float(np.ptp(front.success)), 1e-9)
+    grid = np.linspace(log_cost[0], log_cost[-1], 400)
+    line = np.interp(grid, log_cost, front.success)
+    found = []
+    for cost, success in points:
+        at = math.log(max(cost, LEAST_COST))
+        if success >= float(np.interp(at, log_cost, front.success)):
+            found.append(0.0)
+            continue
+        away = ((grid - at) / wide) ** 2 + ((line - success) / tall) ** 2
+        found.append(float(np.sqrt(away.min())))
+    return float(np.mean(found))
+
+
+def worst_task(tasks: Mapping[str, float]) -> tuple[str, float]:
+    """The task of the lowest success; ties by name."""
+    name = min(sorted(tasks), key=lambda task: tasks[task])
+    return name, tasks[name]
+
+
+def unchanged(before: ArrayLike, after: ArrayLike) -> float:
+    """Share of picks that stayed the same."""
+    return float(np.mean(np.asarray(before) == np.asarray(after)))
+
+
+def added_cost(before: float, after: float) -> float:
+    """Relative change of a mean cost."""
+    return after / before - 1.0 if before > 0 else math.nan

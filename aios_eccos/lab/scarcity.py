@@ -1,0 +1,227 @@
+"""What carried slot prices save where limits bind for long: recorded answers, simulated arrivals.
+
+Test rows arrive one at a time (Poisson) and hold a slot for as long as their recorded answer
+takes; every model has as many slots as every other, so that the cheap good ones are full for long
+while the pool as a whole is not. Each call is assigned by the plugin's own code, once with prices
+that are learned as it goes and once without. Rules are compared at equal realised success, over a
+sweep of the price of success. The bound hands all rows out at once (the LP over slot-seconds, with
+the same forecasts): no policy for calls that come one at a time reaches it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aios_eccos.config import Settings
+from aios_eccos.decide.assign import assigned
+from aios_eccos.decide.slot_prices import SharedPrices
+from aios_eccos.lab.problem import Problem
+from aios_eccos.lab.stream import cost_at, frontier_of
+from aios_eccos.lab.sweeps import price_sweep
+from aios_eccos.values import FloatArray, IntArray, Model, Prospect, Query
+from aios_eccos.workload.memory import MemoryWorkload
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+#: Slots of each model, seconds per output token, and calls per run (the first sixth not counted).
+SLOTS, PACE_S, CALLS, WARM = 8, 0.02, 3_000, 500
+#: Share of all slot-seconds that calls would take if models were drawn at random.
+UTILIZATIONS = (0.3, 0.6, 0.75, 0.9)
+#: Prices of success per curve, successes at which curves are compared, orders of arrival.
+PRICES, COMPARED, SEEDS = 9, 9, 2
+
+
+@dataclass(frozen=True, slots=True)
+class ScarceRow:
+    """One utilization on one split.
+
+    Attributes:
+        n: calls per run.
+        value: cost with carried prices / cost without, at equal realised success (geometric mean).
+        peer_value: the same of the one-batch LP.
+        wait_s, wait_without_s: mean seconds per call, over all prices of success.
+    """
+
+    name: str
+    kind: str
+    n: int
+    value: float
+    unit: str
+    peer: str
+    peer_value: float
+    wait_s: float
+    wait_without_s: float
+    split: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class _Unlearned(SharedPrices):
+    """Prices that stay zero."""
+
+    def learn(self, lost: FloatArray, usual: float) -> None:
+        pass
+
+
+def scarce_rows(problem: Problem, split: int) -> list[ScarceRow]:
+    """Every utilization, `SEEDS` orders of arrival each."""
+    seconds = problem.test.output_tokens * PACE_S
+    sweep = price_sweep(problem)
+    prices = np.geomspace(sweep[len(sweep) // 4], sweep[-len(sweep) // 4], PRICES)
+    rows = []
+    for share in UTILIZATIONS:
+        rate = share * SLOTS * problem.m / float(seconds.mean())
+        points = {}
+        waits = {}
+        for rule in (SharedPrices, _Unlearned):
+            runs = np.array(
+                [
+                    np.mean([run(problem, p, rate, rule, s) for s in range(SEEDS)], axis=0)
+                    for p in prices
+                ]
+            )
+            points[rule], waits[rule] = frontier_of(runs[:, :2]), float(runs[:, 2].mean())
+        best = frontier_of(np.array([_one_batch(problem, price, rate) for price in prices]))
+        plain = points[_Unlearned]
+        rows.append(
+            ScarceRow(
+                name="scarcity",
+                kind=f"{share:.0%} busy",
+                n=CALLS,
+                value=_ratio(points[SharedPrices], plain),
+                unit="cost ratio",
+                peer="one-batch LP",
+                peer_value=_ratio(best, plain),
+                wait_s=waits[SharedPrices],
+                wait_without_s=waits[_Unlearned],
+                split=split,
+            )
+        )
+    return rows
+
+
+def run(
+    problem: Problem, price: float, rate: float, rule: type[SharedPrices], seed: int
+) -> tuple[float, float, float]:
+    """Realised success, cost and wait (seconds), means per call, at a price of success."""
+    rng = np.random.default_rng([problem.seed, seed])
+    turns = -(-CALLS // problem.n)
+    rows = np.concatenate([rng.permutation(problem.n) for _ in range(turns)])[:CALLS]
+    arrival = np.cumsum(rng.exponential(1 / rate, CALLS))
+    models = [Model(name, limit=SLOTS) for name in problem.models]
+    shared, settings = rule(models, MemoryWorkload()), Settings()
+    blank = _blank(problem, price)
+    free = np.full(problem.m, SLOTS)
+    busy: list[tuple[float, int]] = []
+    choice, wait = np.full(CALLS, -1), np.zeros(CALLS)
+    waiting: deque[int] = deque()
+
+    def serve(now: float) -> None:
+        while waiting and free.any():
+            i, row = waiting[0], rows[waiting[0]]
+            call = replace(
+                blank,
+                success=problem.success[row],
+                output_tokens=problem.tokens[row],
+                cost=problem.cost[row],
+            )
+            j = int(assigned([call], free, settings, shared).choice[0])
+            choice[i], wait[i] = j, now - arrival[i]
+            free[j] -= 1
+            held = float(problem.test.output_tokens[row, j]) * PACE_S
+            heapq.heappush(busy, (now + held, j))
+            waiting.popleft()
+
+    def until(now: float) -> None:
+        while busy and busy[0][0] <= now:
+            ended, j = heapq.heappop(busy)
+            free[j] += 1
+            serve(ended)
+
+    for i, now in enumerate(arrival):
+        until(float(now))
+        waiting.append(i)
+        serve(float(now))
+    until(float("inf"))
+    row, column = rows[WARM:], choice[WARM:]
+    success = float(problem.outcomes[row, column].mean())
+    return success, float(problem.spent[row, column].mean()), float(wait[WARM:].mean())
+
+
+def _blank(problem: Problem, price: float) -> Prospect:
+    nothing = np.zeros(problem.m)
+    return Prospect(
+        query=Query(""),
+        models=problem.models,
+        success=nothing,
+        output_tokens=nothing,
+        support=nothing,
+        cost=nothing,
+        allowed=np.ones(problem.m, dtype=bool),
+        novelty=0.0,
+        policy="",
+        floor=float("nan"),
+        price=price,
+    )
+
+
+def _one_batch(problem: Problem, price: float, rate: float) -> tuple[float, float]:
+    """Realised success and cost of the LP over slot-seconds, rows divided as it says."""
+    from scipy.optimize import linprog
+    from scipy.sparse import csr_array
+
+    n, m = problem.cost.shape
+    value = problem.cost - price * problem.success
+    unit = float(np.abs(value).mean())
+    index: IntArray = np.arange(n * m)
+    seconds = csr_array(((problem.tokens * PACE_S).ravel(), (index % m, index)), shape=(m, n * m))
+    once = csr_array((np.ones(n * m), (index // m, index)), shape=(n, n * m))
+    answer = linprog(
+        value.ravel() / unit,
+        A_ub=seconds,
+        b_ub=np.full(m, SLOTS * n / rate),
+        A_eq=once,
+        b_eq=np.ones(n),
+        method="highs",
+    )
+    shares = answer.x.reshape(n, m)
+    return float((shares * problem.outcomes).sum() / n), float((shares * problem.spent).sum() / n)
+
+
+def _ratio(curve: FloatArray, plain: FloatArray) -> float:
+    """Geometric mean of the cost ratio over the successes that both reach."""
+    low, high = max(curve[0, 0], plain[0, 0]), min(curve[0, -1], plain[0, -1])
+    if high <= low:
+        return float("nan")
+    at = np.linspace(low, high, COMPARED + 2)[1:-1]
+    return float(np.exp(np.mean([np.log(cost_at(curve, s) / cost_at(plain, s)) for s in at])))
+
+
+def table(rows: Sequence[ScarceRow]) -> Table:
+    """One line per utilization and split."""
+    from rich.table import Table
+
+    shown = Table(box=None, padding=(0, 2, 0, 0))
+    heads = ("pool", "split", "cost, carried / not", "one-batch LP / not", "wait ms", "not carried")
+    for column in heads:
+        shown.add_column(column, justify="right")
+    for row in rows:
+        shown.add_row(
+            row.kind,
+            str(row.split),
+            f"{row.value:.3f}",
+            f"{row.peer_value:.3f}",
+            f"{row.wait_s * 1e3:.1f}",
+            f"{row.wait_without_s * 1e3:.1f}",
+        )
+    return shown

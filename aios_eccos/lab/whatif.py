@@ -1,0 +1,283 @@
+"""The kernel's own recent calls, decided again under another floor, limits, prices or pool.
+
+No model is asked and no new forecast is made: the log holds what was forecast of every model for
+every call. Success and cost of a choice are those forecasts; waits come from a simulation in which
+calls arrive when they did and take as long as their model usually takes. The same simulation with
+nothing changed stands beside what happened, so that its own error can be seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aios_eccos import metrics
+from aios_eccos.config import Floor
+from aios_eccos.errors import DataError
+from aios_eccos.lab.queueing import queue
+from aios_eccos.observe.trace import Trace
+from aios_eccos.values import BoolArray, FloatArray, IntArray
+
+#: Prices of success tried: geometric, from where cost decides to where success does.
+PRICES = 200
+#: An answer takes at least this long, seconds.
+SHORTEST_S = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is asked: fields left alone stay as they were.
+
+    Attributes:
+        floor: instead of the floors that held.
+        limits: calls in flight, by model.
+        drop: models that may not serve.
+        prices: input and output dollars per token, by model.
+    """
+
+    floor: Floor | None = None
+    limits: Mapping[str, int] = field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How calls went, or would go. Waits in seconds, costs in dollars per call.
+
+    Attributes:
+        calls: served calls; unserved: those that no model may serve.
+        promised: mean success forecast, optimism taken off; None where nothing is known.
+        waited: share of calls that waited more than a millisecond.
+    """
+
+    calls: int
+    unserved: int
+    cost_usd: float
+    promised: float | None
+    wait_mean_s: float
+    wait_p95_s: float
+    waited: float
+    share: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What happened, the same simulated, and the change simulated.
+
+    Attributes:
+        floor: absolute floor that the change is decided at, None where none is known.
+        reachable: the most that the models left would promise on these calls.
+        price_usd: dollars that a success is worth at that floor.
+        money: False where no price is known.
+    """
+
+    happened: Course
+    simulated: Course
+    changed: Course
+    floor: float | None
+    reachable: float
+    price_usd: float
+    money: bool
+
+
+@dataclass(frozen=True)
+class _Calls:
+    """The log as arrays, in order of arrival; all [call, model]."""
+
+    models: tuple[str, ...]
+    arrival: FloatArray
+    success: FloatArray
+    cost: FloatArray
+    burden: FloatArray
+    allowed: BoolArray
+    duration: FloatArray
+    optimism: float
+
+
+def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) -> WhatIf:
+    """Decide the log's answered calls again.
+
+    Args:
+        limits: those in force, by model; a model without one has no limit.
+
+    Raises:
+        DataError: no answered calls, or a change names a model that the log does not know.
+    """
+    served = [t for t in traces if t.chosen is not None and t.failure is None]
+    if not served:
+        raise DataError("the decision log holds no answered calls to decide again")
+    served.sort(key=_arrival)
+    models = tuple(sorted({option.model for trace in served for option in trace.options}))
+    for name in (*change.limits, *change.drop, *change.prices):
+        if name not in models:
+            raise DataError(f"{name!r} is not in the log, which knows {', '.join(models)}")
+    before = _calls(served, models, Change())
+    after = _calls(served, models, change)
+    floors = [t.floor for t in served if t.floor is not None]
+    usual = float(np.mean(floors)) if floors else None
+    floor = usual if change.floor is None else _absolute(change.floor, after)
+    prices = np.array([np.inf if p is None else p for p in (t.success_price_usd for t in served)])
+    same = np.where(np.isfinite(prices), prices, _dearest(before))
+    price = _dearest(after) if floor is None else _price_for(after, floor)
+    # Without a change of what prices stand for, the ones that held are kept call by call.
+    kept = change.floor is None and not change.drop and not change.prices
+    worth = same if kept else np.full(len(served), price)
+    return WhatIf(
+        happened=_happened(served),
+        simulated=_simulate(before, same, limits),
+        changed=_simulate(after, worth, {**limits, **change.limits}),
+        floor=floor,
+        reachable=_promise(after, _choice(after, _dearest(after))),
+        price_usd=float(np.mean(worth)),
+        money=all(trace.money for trace in served),
+    )
+
+
+def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> _Calls:
+    shape = (len(traces), len(models))
+    success, cost, burden = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    tokens, allowed = np.zeros(shape), np.zeros(shape, dtype=bool)
+    for i, trace in enumerate(traces):
+        for option in trace.options:
+            j = models.index(option.model)
+            price = change.prices.get(option.model)
+            dollars = option.cost_usd
+            if price is not None:
+                dollars = trace.input_tokens * price[0] + option.output_tokens * price[1]
+            success[i, j], cost[i, j], tokens[i, j] = option.success, dollars, option.output_tokens
+            burden[i, j] = dollars + option.switch_usd
+            allowed[i, j] = option.allowed and option.model not in change.drop
+    gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
+    return _Calls(
+        models=models,
+        arrival=np.array([_arrival(trace) for trace in traces]),
+        success=success,
+        cost=cost,
+        burden=burden,
+        allowed=allowed,
+        duration=_durations(traces, models, tokens),
+        optimism=float(np.mean(gaps)) if gaps else 0.0,
+    )
+
+
+def _wait(trace: Trace) -> float:
+    """Seconds that limits made it wait: the time of the decision itself taken off."""
+    return max(trace.waited_s - trace.decision_s, 0.0)
+
+
+def _arrival(trace: Trace) -> float:
+    return trace.at - _wait(trace)
+
+
+def _durations(traces: Sequence[Trace], models: tuple[str, ...], tokens: FloatArray) -> FloatArray:
+    """(n, m) seconds: the call's own for the model that served, else the model's usual pace."""
+    spent = {name: [0.0, 0.0] for name in models}
+    for trace in traces:
+        if trace.model is not None and trace.output_tokens:
+            spent[trace.model][0] += trace.served_s
+            spent[trace.model][1] += trace.output_tokens
+    seconds, words = (sum(pair[k] for pair in spent.values()) for k in (0, 1))
+    usual = seconds / words if words else float(np.mean([t.served_s for t in traces])) / 250
+    pace = np.array([pair[0] / pair[1] if pair[1] else usual for pair in spent.values()])
+    duration = np.maximum(tokens * pace, SHORTEST_S)
+    for i, trace in enumerate(traces):
+        if trace.model is not None:
+            duration[i, models.index(trace.model)] = max(trace.served_s, SHORTEST_S)
+    return np.asarray(duration, dtype=float)
+
+
+def _absolute(floor: Floor, calls: _Calls) -> float:
+    """The floor as success; a relative one of the strongest model that is left."""
+    if not floor.relative:
+        return floor.value
+    open_to = calls.allowed.any(axis=0)
+    mean = np.where(calls.allowed, calls.success, 0.0).sum(axis=0)
+    mean = mean / np.maximum(calls.allowed.sum(axis=0), 1)
+    return floor.value * (float(mean[open_to].max()) - calls.optimism) if open_to.any() else 0.0
+
+
+def _choice(calls: _Calls, price: float) -> IntArray:
+    value = np.where(calls.allowed, calls.burden - price * calls.success, np.inf)
+    return np.asarray(np.argmin(value, axis=1), dtype=np.int64)
+
+
+def _promise(calls: _Calls, choice: IntArray) -> float:
+    rows = calls.allowed.any(axis=1)
+    if not rows.any():
+        return math.nan
+    hope = calls.success[np.arange(len(choice)), choice][rows]
+    return float(np.clip(hope.mean() - calls.optimism, 0.0, 1.0))
+
+
+def _dearest(calls: _Calls) -> float:
+    return 1e3 * max(float(calls.burden.max()), 1e-9)
+
+
+def _price_for(calls: _Calls, floor: float) -> float:
+    """Least price of success at which these calls promise the floor."""
+    positive = calls.burden[calls.burden > 0]
+    low = 1e-2 * float(np.median(positive)) if len(positive) else 1e-9
+    for price in (0.0, *np.geomspace(low, max(_dearest(calls), 10 * low), PRICES)):
+        if _promise(calls, _choice(calls, price)) >= floor:
+            return float(price)
+    return _dearest(calls)
+
+
+def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Course:
+    """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
+    value = np.where(calls.allowed, calls.burden - price[:, None] * calls.success, np.inf)
+    room = np.array([limits.get(name, len(value)) for name in calls.models])
+    usable = calls.allowed & (room > 0)
+    choice, start = queue(calls.arrival, calls.duration, np.where(usable, value, np.inf), room)
+    rows = np.flatnonzero(choice >= 0)
+    if not len(rows):
+        raise DataError("no model is left that may serve any call of the log")
+    picked = choice[rows]
+    share = np.bincount(picked, minlength=len(room)) / len(rows)
+    promised = float(calls.success[rows, picked].mean()) - calls.optimism
+    return _course(
+        start[rows] - calls.arrival[rows],
+        unserved=int((choice < 0).sum()),
+        cost=float(calls.cost[rows, picked].mean()),
+        promised=float(np.clip(promised, 0.0, 1.0)),
+        share={name: float(s) for name, s in zip(calls.models, share, strict=True) if s},
+    )
+
+
+def _happened(traces: Sequence[Trace]) -> Course:
+    costs = [t.cost_usd for t in traces if t.cost_usd is not None]
+    spent = metrics.mean(math.fsum(costs), len(costs))
+    hopes = [t.promised for t in traces if t.promised is not None]
+    names = sorted({t.model for t in traces if t.model is not None})
+    count = {name: sum(t.model == name for t in traces) for name in names}
+    return _course(
+        np.array([_wait(trace) for trace in traces]),
+        unserved=0,
+        cost=math.nan if spent is None else spent,
+        promised=metrics.mean(math.fsum(hopes), len(hopes)),
+        share={name: n / len(traces) for name, n in count.items()},
+    )
+
+
+def _course(
+    waits: FloatArray,
+    *,
+    unserved: int,
+    cost: float,
+    promised: float | None,
+    share: dict[str, float],
+) -> Course:
+    return Course(
+        calls=len(waits),
+        unserved=unserved,
+        cost_usd=cost,
+        promised=promised,
+        wait_mean_s=float(waits.mean()),
+        wait_p95_s=float(np.percentile(waits, 95)),
+        waited=float((waits > 1e-3).mean()),
+        share=share,
+    )

@@ -1,0 +1,275 @@
+"""Answers every question about the plugin: for the terminal, HTTP and the command line alike.
+
+With a living engine it knows the queue, the history and what another floor would do; without one
+(a shell beside a kernel that does not answer) it reads Redis alone, and says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from aios_eccos.config import Floor, Settings
+from aios_eccos.errors import DataError, EccosError
+from aios_eccos.observe import sums as tally
+from aios_eccos.observe.events import read_events
+from aios_eccos.observe.facts import Facts, read_facts
+from aios_eccos.observe.observer_store import Watched
+from aios_eccos.observe.summary import models, series, status
+from aios_eccos.observe.trace import Trace, of_fields, read_traces
+from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
+from aios_eccos.values import Model
+from aios_eccos.verdicts.counted import count_verdict, read_verdicts
+
+if TYPE_CHECKING:
+    from aios_eccos.observe.call_views import (
+        DecisionsView,
+        ExplainView,
+        FeedbackView,
+        NeighborView,
+        SavingsView,
+        WhatIfView,
+    )
+    from aios_eccos.serve.observed_engine import ObservedEngine
+
+#: Decisions searched for a call's id; the stream's own ids are found directly.
+SEARCHED = 1_000
+#: Decisions that `whatif` decides again.
+REPLAYED = 500
+#: Most decisions, or events, in one answer.
+MOST = 500
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a desk looks at: settings and pool may change with a refresh."""
+
+    settings: Settings
+    models: tuple[Model, ...]
+
+    @property
+    def money(self) -> bool:
+        """Whether costs are dollars: some price is known, or all models are declared free."""
+        states = {model.price_state for model in self.models}
+        return "priced" in states or "unknown" not in states
+
+
+class Desk:
+    """Reads what was kept and says what it means.
+
+    Args:
+        workload: where it is kept.
+        scope: settings and models now.
+        engine: the living engine, if this is its process.
+        edge: what only the kernel's edge knows; needs `engine`.
+    """
+
+    def __init__(
+        self,
+        workload: Watched,
+        scope: Callable[[], Scope],
+        *,
+        engine: ObservedEngine | None = None,
+        edge: Callable[[], EdgeView] | None = None,
+    ) -> None:
+        self._workload = workload
+        self._scope = scope
+        self._engine = engine
+        self._edge = edge
+
+    @classmethod
+    def of_engine(cls, engine: ObservedEngine, edge: Callable[[], EdgeView]) -> Desk:
+        """The desk of a living engine; it follows the engine's refreshes."""
+        return cls(
+            engine.ledger,
+            lambda: Scope(engine.config.settings, engine.router.models),
+            engine=engine,
+            edge=edge,
+        )
+
+    def facts(self) -> Facts:
+        """Everything that `status` and `models` are made from.
+
+        Raises:
+            WorkloadError: the workload store cannot be used.
+        """
+        scope = self._scope()
+        return read_facts(
+            self._workload,
+            scope.settings,
+            scope.models,
+            money=scope.money,
+            edge=self._edge() if self._edge is not None else None,
+        )
+
+    def status(self) -> StatusView:
+        """See `GET /eccos/status`."""
+        return status(self.facts())
+
+    def models(self) -> ModelsView:
+        """See `GET /eccos/models`."""
+        return models(self.facts())
+
+    def total(self) -> dict[str, float]:
+        """All sums since the start, for metrics."""
+        return self._workload.tallies([tally.TOTAL])[0]
+
+    def decisions(self, n: int = 10) -> DecisionsView:
+        """The last `n` decisions, newest first, at most `MOST`."""
+        # What `status` does not need is imported where it is used: its views take their time.
+        from aios_eccos.observe.call_views import DecisionsView
+
+        traces = read_traces(self._workload.decisions(min(max(n, 0), MOST)))
+        verdicts = read_verdicts(self._workload, [trace.id for trace in traces])
+        return DecisionsView(decisions=traces, verdicts=verdicts)
+
+    def find(self, which: str) -> Trace:
+        """A decision: `last`, its id, or the beginning of its call's id.
+
+        Raises:
+            DataError: it is not, or no longer, kept.
+        """
+        if which == "last":
+            found = read_traces(self._workload.decisions(1))
+            if not found:
+                raise DataError("no decision has been kept yet")
+            return found[0]
+        flat = self._workload.decision(which)
+        if flat is not None:
+            return of_fields(which, flat)
+        recent = read_traces(self._workload.decisions(SEARCHED)) if len(which) >= 6 else []
+        matches = [trace for trace in recent if trace.call.startswith(which)]
+        if len(matches) != 1:
+            raise DataError(f"decision {which!r} is not among those kept; `last` shows their ids")
+        return matches[0]
+
+    def explain(self, which: str) -> ExplainView:
+        """One decision in full.
+
+        Raises:
+            DataError: it is not, or no longer, kept.
+        """
+        from aios_eccos.observe.explain import explain
+
+        trace = self.find(which)
+        (verdict,) = read_verdicts(self._workload, [trace.id])
+        near, note = self._near(trace)
+        view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
+        if self._scope().settings.floor_mode != "certified" or view.bound_by in (
+            "floor",
+            "nothing",
+        ):
+            return view
+        void = f"{view.sentence} The floor's certificate does not speak of such a call."
+        return view.model_copy(update={"sentence": void})
+
+    def explain_text(self, text: str, agent: str = "") -> ExplainView:
+        """What would be decided for a text now; asks no model and takes no slot.
+
+        Raises:
+            DataError: no engine lives here.
+        """
+        from aios_eccos.observe.explain import explain
+        from aios_eccos.serve.dry_run import decide_dry
+
+        engine = self._living()
+        trace = decide_dry(engine, text, agent)
+        history, embedder = engine.history, engine.embedder
+        if history is None or embedder is None:
+            return explain(trace, neighbors_note="the history is not open", dry=True)
+        from aios_eccos.observe.neighbors import near_text
+
+        found = near_text(history, embedder, text, [m.name for m in engine.router.models])
+        return explain(trace, neighbors=found, dry=True)
+
+    def savings(self, baseline: str | None = None) -> SavingsView:
+        """Spending beside a named baseline's forecast, since the start, in a week and in a day."""
+        from aios_eccos.observe.savings import savings
+
+        now = time.time()
+        hours = tally.periods("h", now, 7 * 24)
+        sums = self._workload.tallies([tally.TOTAL, *hours])
+        (since,) = self._workload.notes([tally.SINCE])
+        scope = self._scope()
+        edge = self._edge() if self._edge is not None else None
+        return savings(
+            now,
+            scope.money,
+            [
+                ("start", None if since is None else float(since), sums[0]),
+                ("week", now - 7 * tally.DAY_S, tally.total_of(sums[1:])),
+                ("day", now - tally.DAY_S, tally.total_of(sums[-24:])),
+            ],
+            baseline or scope.settings.baseline,
+            edge.observed if edge is not None else None,
+        )
+
+    def series(self) -> SeriesView:
+        """The last hour by minute and the last day by hour."""
+        now = time.time()
+        minutes, hours = tally.periods("m", now, 60), tally.periods("h", now, 24)
+        sums = self._workload.tallies([*minutes, *hours])
+        return series(now, sums[:60], sums[60:])
+
+    def events(self, n: int = 20) -> EventsView:
+        """The last `n` changes, newest first."""
+        return EventsView(events=read_events(self._workload, min(max(n, 0), MOST)))
+
+    def what_if(self, floor: Floor) -> WhatIfView | None:
+        """The last calls decided again at another floor; None where no call was answered yet.
+
+        Raises:
+            DataError: no engine lives here, or it has too few verdicts to know what a floor costs.
+        """
+        from aios_eccos.observe.explain import Plan, what_if
+
+        book = self._living().router.knowledge.book
+        curve = book.curve() if book is not None else None
+        if book is None or curve is None:
+            raise DataError("the history holds too few verdicts to tell what a floor would cost")
+        value = book.absolute_floor(floor.value) if floor.relative else floor.value
+        value = floor.value if value is None else value
+        price = curve.price_for(value)
+        plan = Plan(value, curve.reachable, price, curve.optimism(price))
+        return what_if(read_traces(self._workload.decisions(REPLAYED)), plan)
+
+    def feedback(self, which: str, correctness: float) -> FeedbackView:
+        """Take a verdict (0..1) on a decision's answer: into the sums, the alarm, the history.
+
+        Raises:
+            DataError: the decision is not kept, or was not answered.
+        """
+        from aios_eccos.observe.call_views import FeedbackView
+        from aios_eccos.serve.to_history import teach_verdict
+
+        trace = self.find(which)
+        if trace.model is None or trace.failure is not None:
+            raise DataError(f"decision {which!r} has no answer to judge")
+        before = count_verdict(self._workload, trace, correctness)
+        engine = self._engine
+        if before is None and engine is not None:
+            engine.on_verdict(trace, correctness)
+        learnt = teach_verdict(self._engine, self._workload, trace.call, trace.model, correctness)
+        return FeedbackView(
+            id=trace.id, model=trace.model, correctness=correctness, before=before, learnt=learnt
+        )
+
+    def _living(self) -> ObservedEngine:
+        if self._engine is None:
+            raise DataError("only a living kernel can tell, and none answers")
+        return self._engine
+
+    def _near(self, trace: Trace) -> tuple[Sequence[NeighborView], str | None]:
+        """The neighbors of a past call; its record holds the vector, not the text."""
+        from aios_eccos.observe.neighbors import near_record
+
+        engine = self._engine
+        if engine is None or engine.history is None:
+            return (), "the history is not open here"
+        try:
+            found = near_record(engine.history, trace.call, [o.model for o in trace.options])
+        except EccosError as error:
+            return (), str(error)
+        return found, None if found else "this call is not in the history (yet)"

@@ -1,0 +1,201 @@
+"""Which sums a settled call and a verdict add to, by minute, hour, day and in all.
+
+Names are `kind` or `kind:name`, the latter being a model's or a policy's, whatever is in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+from aios_eccos.floor.alarm import wager
+from aios_eccos.observe.trace import Trace
+from aios_eccos.values import EXPLORED
+from aios_eccos.workload.ledger import Tally
+
+MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
+#: How long each kind of period is kept, seconds.
+KEPT_S = {"m": 3 * HOUR_S, "h": 90 * DAY_S, "d": 90 * DAY_S}
+LENGTH_S = {"m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
+TOTAL = "total"
+#: The note of when the first call was kept.
+SINCE = "since"
+#: Upper bounds of the histograms, seconds.
+WAITED_LE = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
+DECIDED_LE = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
+
+
+def number(kind: str, at: float) -> int:
+    """The number of the minute (`m`), hour (`h`) or day (`d`) that holds `at`."""
+    return int(at // LENGTH_S[kind])
+
+
+def periods(kind: str, at: float, count: int) -> list[str]:
+    """The last `count` periods, the one that holds `at` last."""
+    last = number(kind, at)
+    return [f"{kind}{i}" for i in range(last - count + 1, last + 1)]
+
+
+def of_call(trace: Trace) -> dict[str, float]:
+    """What a settled call adds to the hour and to the total."""
+    amounts = {
+        "calls": 1.0,
+        "failures": float(trace.failure is not None),
+        "attempts": float(trace.attempts),
+        "waited": trace.waited_s,
+        "decided": trace.decision_s,
+        f"waited_le:{_bucket(trace.waited_s, WAITED_LE)}": 1.0,
+        f"decided_le:{_bucket(trace.decision_s, DECIDED_LE)}": 1.0,
+    }
+    if trace.model is not None:
+        amounts[f"calls:{trace.model}"] = 1.0
+        amounts[f"failures:{trace.model}"] = float(trace.failure is not None)
+        amounts[f"explored:{trace.model}"] = float(trace.status == EXPLORED)
+    amounts |= _circumstances(trace)
+    if trace.cost_usd is not None:
+        amounts |= _answered(trace, trace.cost_usd)
+    for model, wasted in trace.wasted_usd.items():
+        for name in ("cost", f"cost:{model}", "wasted"):
+            amounts[name] = amounts.get(name, 0.0) + wasted
+    return {name: amount for name, amount in amounts.items() if amount}
+
+
+def _answered(trace: Trace, spent: float) -> dict[str, float]:
+    amounts = {
+        "answers": 1.0,
+        "cost": spent,
+        "unmetered": float(not trace.metered),
+        "input_tokens": float(trace.input_tokens),
+        "output_tokens": float(trace.output_tokens or 0),
+        f"cost:{trace.model}": spent,
+        f"output_tokens:{trace.model}": float(trace.output_tokens or 0),
+    }
+    if trace.promised is not None:
+        amounts |= {"promised": trace.promised, "promises": 1.0}
+    chosen = trace.chosen
+    if chosen is None:
+        return amounts
+    if trace.metered:
+        f = chosen.cost_usd
+        amounts |= {
+            f"metered:{trace.model}": 1.0,
+            f"f:{trace.model}": f,
+            f"a:{trace.model}": spent,
+            f"ff:{trace.model}": f * f,
+            f"af:{trace.model}": spent * f,
+            f"aa:{trace.model}": spent * spent,
+        }
+    for option in trace.options:
+        # A model that may not serve this call would not have had it under another policy either.
+        other = option if option.allowed else chosen
+        name = option.model
+        if other.model == trace.model:
+            amounts[f"same_cost:{name}"] = spent
+        else:
+            amounts |= {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
+        amounts[f"hope:{name}"] = other.success
+        amounts[f"doubt:{name}"] = other.success * (1 - other.success)
+        if option.chance > 0:
+            amounts |= _explorable(
+                name, n=1.0, forecast=option.success, forecast2=option.success**2
+            )
+    return amounts
+
+
+def _explorable(model: str, **sums: float) -> dict[str, float]:
+    """What adds to a model's `predict.explore.Sums`, field by field."""
+    return {f"explore_{name}:{model}": amount for name, amount in sums.items()}
+
+
+def _circumstances(trace: Trace) -> dict[str, float]:
+    """Whether a call lay far from all history, and whether a limit kept it from its model."""
+    # Where calls are tallied, numpy is at hand; a look-up from a shell must not load it.
+    from aios_eccos.forecast.hybrid import FAR
+    from aios_eccos.observe.explain import bound_by
+
+    amounts = {"limited": float(bound_by(trace).startswith("limit of "))}
+    if trace.novelty is not None:
+        amounts |= {"placed": 1.0, "far": float(trace.novelty > FAR)}
+    return amounts
+
+
+def _bucket(value: float, bounds: tuple[float, ...]) -> str:
+    place = bisect_left(bounds, value)
+    return f"{bounds[place]:g}" if place < len(bounds) else "+Inf"
+
+
+def minute_of_call(trace: Trace) -> dict[str, float]:
+    """The few sums that charts are drawn from."""
+    wanted = ("calls", "failures", "answers", "cost", "promised", "promises")
+    whole = of_call(trace)
+    names = [*wanted, f"calls:{trace.model}"]
+    return {name: whole[name] for name in names if name in whole}
+
+
+def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, float]:
+    """What a verdict adds; with `sign` -1, what takes an earlier verdict back."""
+    chosen = trace.chosen
+    amounts = {"verdicts": 1.0, "successes": outcome}
+    if trace.promised is not None:
+        amounts |= {"judged_promised": trace.promised, "judged_promises": 1.0}
+    if chosen is not None:
+        miss = outcome - chosen.success
+        amounts |= {
+            f"verdicts:{trace.model}": 1.0,
+            f"successes:{trace.model}": outcome,
+            f"miss:{trace.model}": miss,
+            f"miss2:{trace.model}": miss * miss,
+        }
+        if trace.status == EXPLORED and chosen.chance > 0:
+            weight = 1 / chosen.chance
+            amounts[f"told:{trace.model}"] = 1.0
+            amounts |= _explorable(
+                chosen.model,
+                weight=weight,
+                weight2=weight**2,
+                miss=weight * miss,
+                cross=weight**2 * miss,
+                miss2=(weight * miss) ** 2,
+            )
+    return {name: sign * amount for name, amount in amounts.items()}
+
+
+def bets_of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, float]:
+    """What a verdict adds to the day's wagers on its policy's floor; an explored call's, nothing:
+    no price chose it.
+    """
+    if trace.floor is None or trace.status == EXPLORED:
+        return {}
+    policy = trace.policy
+    amounts = {
+        f"floors:{policy}": trace.floor,
+        f"floor_verdicts:{policy}": 1.0,
+        f"floor_successes:{policy}": outcome,
+    }
+    for i, log in enumerate(wager(trace.floor, outcome)):
+        amounts[f"bet{i}:{policy}"] = log
+    return {name: sign * amount for name, amount in amounts.items()}
+
+
+def tally(kind: str, at: float, amounts: Mapping[str, float]) -> Tally:
+    """Amounts for the period of a kind that holds `at`."""
+    return Tally(f"{kind}{number(kind, at)}", KEPT_S[kind], amounts)
+
+
+def add(sums: dict[str, float], amounts: Mapping[str, float]) -> None:
+    """Add amounts to sums, in place."""
+    for name, amount in amounts.items():
+        sums[name] = sums.get(name, 0.0) + amount
+
+
+def total_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums over several periods."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        add(sums, part)
+    return sums
+
+
+def names_of(kind: str, sums: Mapping[str, float]) -> list[str]:
+    """The names (models or policies) that a kind of sum is kept for."""
+    return sorted(name.split(":", 1)[1] for name in sums if name.startswith(f"{kind}:"))

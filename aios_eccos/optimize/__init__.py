@@ -1,1 +1,0 @@
-"""Who should answer: the least-cost assignment of waiting calls under floors and limits."""

@@ -1,0 +1,1 @@
+"""Calls in, answers out: router, dispatcher, engine, recorder."""

@@ -1,0 +1,1 @@
+"""Where a verdict on an answer comes from, and where it is counted."""

@@ -1,0 +1,149 @@
+"""Control, monitoring and certificates: what they promise must hold, also with bad forecasts."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from predict_world import MODELS, make_table
+
+from aios_eccos.errors import DataError
+from aios_eccos.floor.certify import (
+    Certificate,
+    Refusal,
+    certify,
+    price_grid,
+    success_bound,
+    verify,
+)
+from aios_eccos.floor.control import ControlledPrice, log_step
+from aios_eccos.floor.curve import choose, price_curve
+from aios_eccos.forecast.pricing import price_table
+
+
+def world_of(n, seed):
+    table, truth = make_table(n, seed=seed)
+    return table, truth, price_table(MODELS).cost(table.input_tokens, table.output_tokens)
+
+
+def grid_of_fitted_rows():
+    table, truth, cost = world_of(2000, 99)
+    return price_grid(price_curve(truth, table.correctness, cost))
+
+
+GRID = grid_of_fitted_rows()
+
+
+def test_control_brings_the_floor_though_every_forecast_is_too_high():
+    _, truth, cost = world_of(2000, 1)
+    boastful = np.clip(truth + 0.15, 0, 0.99)
+    curve = price_curve(boastful, truth + 0.15, cost)  # believes its own boast
+    stream, truth, cost = world_of(3000, 2)
+    state, had = ControlledPrice.start(curve, 0.65), []
+    start = state.price
+    for i in range(3000):
+        pick = int(
+            choose(np.clip(truth[i : i + 1] + 0.15, 0, 0.99), cost[i : i + 1], state.price)[0]
+        )
+        had.append(stream.correctness[i, pick])
+        state = state.after(log_step(0.65, had[-1], 0.8))
+    assert np.mean(had[:200]) < 0.63
+    bound = np.log(state.greatest / start) / (0.1 * 3000) + 1 / 3000
+    assert abs(np.mean(had) - 0.65) < 0.02 and 0.65 - np.mean(had) <= bound
+    assert state.share_at_end < 0.01 and state.calls == 3000
+    assert 0.65 - np.mean(had) == pytest.approx(np.log(state.price / start) / (0.1 * 3000))
+
+
+def test_unseen_outcomes_count_as_promised():
+    assert log_step(0.7, None, 0.7) == 0.0
+    assert log_step(0.7, 0.0, 0.7) == pytest.approx(0.07)
+    assert log_step(0.7, 1.0, 0.7, eta=0.2) == pytest.approx(-0.06)
+
+
+def test_a_price_stays_between_its_ends_and_counts_when_it_stands_there():
+    state = ControlledPrice(1.0, 0.5, 2.0)
+    for _ in range(10):
+        state = state.after(0.5)
+    assert state.price == 2.0 and state.share_at_end == pytest.approx(0.9)
+    assert ControlledPrice(1.0, 0.5, 2.0).share_at_end == 0.0
+
+
+def test_certified_floors_hold_as_often_as_they_say():
+    kept = 0
+    for draw in range(40):
+        table, truth, cost = world_of(300, 100 + draw)
+        paper = certify(truth, table.correctness, cost, 0.6, grid=GRID, data="x")
+        _, fresh_truth, fresh_cost = world_of(3000, 500 + draw)
+        pick = choose(fresh_truth, fresh_cost, paper.price)
+        kept += fresh_truth[np.arange(3000), pick].mean() >= 0.6
+    assert kept >= 34
+
+
+def test_a_floor_out_of_reach_is_refused_with_one_that_is_not():
+    table, truth, cost = world_of(300, 3)
+    answer = certify(truth, table.correctness, cost, 0.99, grid=GRID, data="x")
+    assert isinstance(answer, Refusal)
+    assert isinstance(
+        certify(truth, table.correctness, cost, answer.reachable - 1e-9, grid=GRID, data="x"),
+        Certificate,
+    )
+
+
+def test_missing_verdicts_and_half_right_answers_never_help():
+    table, truth, cost = world_of(300, 4)
+    worse = np.where(np.random.default_rng(0).uniform(size=truth.shape) < 0.1, np.nan, 0.5)
+    worse = np.where(np.isnan(worse) | (table.correctness == 0), worse, table.correctness)
+    low = certify(truth, worse, cost, 0.99, grid=GRID, data="x")
+    assert (
+        low.reachable
+        <= certify(truth, table.correctness, cost, 0.99, grid=GRID, data="x").reachable
+    )
+
+
+def test_certificates_are_recomputed_by_anyone():
+    table, truth, cost = world_of(400, 5)
+    paper = certify(truth, table.correctness, cost, 0.6, grid=GRID, data="abc")
+    assert verify(paper.to_json()) == paper
+    for change in ({"floor": 0.9}, {"price": 1.0}, {"successes": [401]}, {"successes": []}):
+        with pytest.raises(DataError, match="does not follow"):
+            verify(json.dumps(dataclasses.asdict(paper) | change))
+    for raw in ("{", "[]", '{"floor": 1}'):
+        with pytest.raises(DataError, match="not a certificate"):
+            verify(raw)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"delta": value} for value in (float("nan"), 0, 1, 2.0, "0.1", None, True)),
+        *({"floor": value} for value in (float("nan"), -0.1, 1.1, "0.6", None)),
+        *({"n": value} for value in (400.0, -1, "400", True)),
+        {"n": float("nan"), "successes": [400]},
+        {"successes": [399.5]},
+        {"successes": [True]},
+        {"successes": [float("nan")]},
+        {"successes": [400, -1]},
+        {"grid": [float("inf")], "price": float("inf"), "successes": [400]},
+        {"grid": [float("nan")], "price": float("nan"), "successes": [400]},
+        {"grid": ["1"], "price": "1", "successes": [400]},
+    ],
+)
+def test_no_certificate_is_made_of_impossible_numbers(change):
+    paper = Certificate(0.6, 1.0, 400, 0.1, (1.0,), (400,), "abc")
+    assert verify(paper.to_json()) == paper
+    with pytest.raises(DataError):
+        verify(json.dumps(dataclasses.asdict(paper) | change))
+
+
+def test_a_floor_that_is_no_number_is_not_certified():
+    table, truth, cost = world_of(100, 5)
+    paper = certify(truth, table.correctness, cost, float("nan"), grid=GRID, data="x")
+    assert not isinstance(paper, Certificate)
+
+
+def test_bound_and_grid_at_their_edges():
+    assert success_bound(0, 10, 0.1) == 0.0
+    assert success_bound(10, 10, 0.1) == pytest.approx(0.1 ** (1 / 10))
+    flat = price_curve(np.full((4, 2), 0.5), np.full((4, 2), 0.5), np.zeros((4, 2)))
+    assert price_grid(flat) == (float(flat.prices[-1]),)
+    assert len(GRID) > 5 and np.all(np.diff(GRID) < 0)

@@ -1,0 +1,340 @@
+"""`aios-eccos demo`: its figures without prices, its table in 80 columns, and its end."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from aios_eccos.cli import demo as command
+from aios_eccos.cli.main import main
+from aios_eccos.decide.words import reason
+from aios_eccos.errors import DataError
+from aios_eccos.lab.dataset import pool
+from aios_eccos.lab.demo import strategies, summarize
+from aios_eccos.values import (
+    Answer,
+    Decision,
+    Lease,
+    Model,
+    Outcome,
+    Prospect,
+    Query,
+    Record,
+    Settled,
+)
+
+ROOT = Path(__file__).parents[2]
+HISTORY = [
+    Record(
+        id=f"q{i}",
+        text=f"question {i}",
+        input_tokens=10,
+        outcomes=(
+            Outcome("a-70b", correctness=1.0, output_tokens=20),
+            Outcome("b-8b", correctness=0.0, output_tokens=30),
+        ),
+    )
+    for i in range(4)
+]
+
+
+def models(**prices: float) -> list[Model]:
+    """The two models, with a price per token of those that are named by their first letter."""
+    return [
+        Model(name=name, limit=2, input_price=prices.get(name[0]), output_price=prices.get(name[0]))
+        for name in ("a-70b", "b-8b")
+    ]
+
+
+def settled(record: Record, column: int, best: int, floor: float = 0.8) -> Settled:
+    """A served call whose limits left `column`, where `best` would have been chosen."""
+    cost = np.array([2.0, 2.0])
+    cost[best] = 1.0
+    prospect = Prospect(
+        query=Query(text=record.text, agent="a"),
+        models=("a-70b", "b-8b"),
+        success=np.array([0.5, 0.5]),
+        output_tokens=np.array([20.0, 30.0]),
+        support=np.ones(2),
+        cost=cost,
+        allowed=np.ones(2, dtype=bool),
+        novelty=0.0,
+        policy="",
+        floor=floor,
+        price=1.0,
+    )
+    free = np.zeros(2, dtype=np.int64)
+    lease = Lease(record.id, "slot")
+    why = reason(prospect, column, lease, free)
+    name = prospect.models[column]
+    decision = Decision(prospect, name, lease, free, np.zeros(2), "", why, 1, 0.001, 0.0)
+    answer = Answer(value=1.0, input_tokens=10, output_tokens=20)
+    return Settled(prospect.query, answer, decision, 1, 0.1, 0.2)
+
+
+def cheapest(pool: list[Model]) -> str | None:
+    found = {strategy.name: strategy for strategy in strategies(pool, HISTORY)}
+    return found["cheapest"].pin(0)
+
+
+def test_the_cheapest_is_judged_by_price_and_never_by_name() -> None:
+    assert cheapest(models(a=1.0, b=2.0)) == "a-70b"
+    assert cheapest(models(a=2.0, b=1.0)) == "b-8b"
+
+
+def test_a_model_of_unknown_price_counts_as_the_dearest() -> None:
+    # The two cost the same a token then, and a-70b's answers are shorter.
+    assert cheapest(models(b=1.0)) == "a-70b"
+    assert cheapest([*models(b=1.0), Model(name="unseen", limit=1, input_price=0.1)]) == "a-70b"
+
+
+def test_without_any_price_size_and_length_order_the_models() -> None:
+    assert cheapest(models()) == "b-8b"
+
+
+def test_without_any_price_no_cost_is_told() -> None:
+    calls = [settled(HISTORY[0], 0, 0)]
+    assert summarize("eccos", HISTORY, calls, models(), {})["cost_usd"] is None
+    priced = summarize("eccos", HISTORY, calls, models(b=0.1), {})
+    # a-70b at b-8b's price: 10 tokens in, 20 out.
+    assert priced["cost_usd"] == pytest.approx(3.0)
+
+
+def test_floor_and_bound_limits_are_told() -> None:
+    calls = [settled(HISTORY[i], column, 0) for i, column in enumerate((0, 1, 1, 0))]
+    row = summarize("eccos", HISTORY, calls, models(), {})
+    assert row["floor"] == pytest.approx(0.8)
+    assert row["limited"] == pytest.approx(0.5)
+    assert row["promised_success"] == pytest.approx(0.5)
+
+
+def test_a_limit_below_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DataError, match="'a': 0, wanted 1 or more"):
+        pool(["a"], {}, {"a": 0}, 4)
+    with pytest.raises(SystemExit):
+        main(["demo", "--limit", "nano-1b=0"])
+    assert "limit for 'nano-1b': 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("speedup", ["0", "-1", "nan", "inf"])
+def test_a_speedup_that_is_none_is_refused(
+    speedup: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", f"--speedup={speedup}"])
+    assert ended.value.code == 1
+    assert "--speedup" in capsys.readouterr().err
+
+
+# What is shown.
+
+
+def row(name: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "calls": 200,
+        "answers": 200,
+        "success": 0.73,
+        "promised_success": None,
+        "floor": None,
+        "limited": None,
+        "cost_usd": 2.7252,
+        "wait_p50_s": 0.4712,
+        "wait_p95_s": 12.3456,
+        "latency_p50_s": 123.456,
+        "latency_p95_s": 1234.56,
+        "decision_p50_s": 0.0264,
+        "decision_p99_s": 0.1234,
+        "peak_in_flight": {"qwen2.5-72b-instruct": 32, "gpt-4o-mini": 3},
+        "limits": {"qwen2.5-72b-instruct": 32, "gpt-4o-mini": 32},
+        **changes,
+    }
+
+
+def rows(**ours: Any) -> list[dict[str, Any]]:
+    told = {"promised_success": 0.742, "floor": 0.713, "limited": 0.125, "success": 1.0}
+    first = row("eccos", **{**told, **ours})
+    return [first, *(row(name) for name in ("round_robin", "cheapest", "strongest"))]
+
+
+def shown(found: list[dict[str, Any]]) -> str:
+    """As in a pipe, or a terminal, of 80 columns."""
+    screen = Console(file=io.StringIO(), width=80)
+    command._show(screen, found, "95 % of the strongest")
+    text: str = screen.file.getvalue()  # type: ignore[attr-defined]
+    assert max(len(line) for line in text.splitlines()) <= 80
+    return text
+
+
+def test_the_table_fits_80_columns() -> None:
+    text = shown(rows(cost_usd=112.7252))
+    assert "…" not in text
+    heads, first, second = text.splitlines()[1:4]
+    assert "  ".join(heads.split()) == "  ".join(" ".join(command.HEADS).split())
+    assert first.split()[:5] == ["eccos", "100.0", "%", "74.2", "%"]
+    assert " ".join(second.split()) == (
+        "round_robin 73.0 % - 2.7252 0.47/12.3 123/1235 26.4/123 32 of 32"
+    )
+
+
+def test_floor_promise_and_what_came_stand_side_by_side() -> None:
+    text = " ".join(shown(rows(success=0.73)).split())
+    # 1.96 sqrt(0.73 x 0.27 / 200) = 0.0615
+    assert "asked 71.3 %, promised 74.2 %, realised 73.0 % ± 6.2 (95 % interval" in text
+    assert "sampling error of 200 calls" in text
+    assert "Limits bound: 12.5 % of eccos's calls took another model" in text
+    assert "Limits bound" not in shown(rows(limited=0.0))
+    assert "asked" not in shown(rows(floor=None))
+
+
+def test_without_prices_the_table_says_so() -> None:
+    found = [{**each, "cost_usd": None} for each in rows()]
+    text = shown(found)
+    assert text.count("no price") == 4
+    assert "--prices" in text
+    assert " x the strongest" not in text
+
+
+def test_small_costs_are_not_zero() -> None:
+    assert [command._dollars(cost) for cost in (0.0, 0.000012, 0.25)] == [
+        "0.0000",
+        "1.2e-05",
+        "0.2500",
+    ]
+
+
+def test_a_strategy_without_an_answer_shows_dashes() -> None:
+    none = summarize("eccos", HISTORY, [], models(a=1.0, b=1.0), {"a-70b": 0, "b-8b": 0})
+    text = shown([none, *rows()[1:]])
+    assert text.splitlines()[2].split()[:3] == ["eccos", "-", "-"]
+    assert "realised" not in text
+
+
+# Real runs.
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder whose path is short enough for a socket below it."""
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        yield Path(folder)
+        for process in naming(Path(folder)):
+            os.kill(process, signal.SIGKILL)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """HISTORY as a file: three rows to learn from, one to ask."""
+    lines = [
+        {
+            "query_id": record.id,
+            "query": record.text,
+            "split": "train" if i < 3 else "test",
+            "input_token_length": record.input_tokens,
+            "outputs": [
+                {
+                    "model_name": outcome.model,
+                    "correctness": outcome.correctness,
+                    "output_token_length": outcome.output_tokens,
+                }
+                for outcome in record.outcomes
+            ],
+        }
+        for i, record in enumerate(HISTORY)
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text("\n".join(json.dumps(line) for line in lines) + "\n")
+    return path
+
+
+def naming(folder: Path) -> list[int]:
+    """Processes whose command line or environment names a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            said = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(folder) in said and int(process.name) != os.getpid():
+            found.append(int(process.name))
+    return found
+
+
+def wait_for(what: Any, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+@pytest.mark.parametrize("processes", [2, 3], ids=["redis runs", "replay servers run"])
+def test_a_termination_leaves_nothing_behind(processes: int, data: Path, place: Path) -> None:
+    temporary = place / "tmp"
+    temporary.mkdir()
+    surroundings = {
+        **{key: value for key, value in os.environ.items() if key != "XDG_RUNTIME_DIR"},
+        "AIOS_ECCOS_STATE": str(place / "state"),
+        "AIOS_ECCOS_CACHE": str(place / "cache"),
+        "TMPDIR": str(temporary),
+    }
+    words = [sys.executable, "-m", "aios_eccos.cli.main", "demo", "--data", str(data)]
+    with subprocess.Popen(
+        [*words, "--speedup", "0.1"],
+        cwd=ROOT,
+        env=surroundings,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        try:
+            # In this order: the demo, its Redis, its replay servers.
+            wait_for(lambda: len(naming(place)) >= processes, 15)
+            assert list(temporary.glob("eccos-*"))
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"Traceback" not in said
+    # Replay servers end by themselves when their parent has.
+    wait_for(lambda: not naming(place), 3)
+    assert list(temporary.glob("*eccos-*")) == []
+
+
+def test_the_handler_of_the_caller_comes_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, command._terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_data_without_prices(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("AIOS_ECCOS_CACHE", str(tmp_path / "cache"))
+    target = tmp_path / "out.json"
+    with pytest.raises(SystemExit) as ended:
+        main(["demo", "--data", str(data), "--calls", "4", "--agents", "2", "--json", str(target)])
+    assert ended.value.code in (0, None)
+    assert capsys.readouterr().out.count("no price") == 4
+    found = {each["name"]: each for each in json.loads(target.read_text())["strategies"]}
+    assert {each["cost_usd"] for each in found.values()} == {None}
+    assert found["cheapest"]["peak_in_flight"]["a-70b"] == 0

@@ -1,0 +1,728 @@
+"""The dispatcher, against a router that lends slots in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aios_eccos.config import Settings
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.serve.call import Call, Routes
+from aios_eccos.serve.dispatch import Dispatcher, wait_all
+from aios_eccos.serve.fairness import FairShare
+from aios_eccos.serve.router import Router
+from aios_eccos.values import (
+    Answer,
+    Assignment,
+    Decision,
+    Failure,
+    Lease,
+    Model,
+    Prospect,
+    Query,
+    Settled,
+    Slots,
+)
+from aios_eccos.workload.memory import MemoryWorkload
+
+
+class FewSlots:
+    """A router without forecasts: the first usable model with a free slot, in column order."""
+
+    spills = True
+
+    def __init__(self, limits: dict[str, int], tokens: float = 100.0) -> None:
+        self.limits = limits
+        self.in_use = dict.fromkeys(limits, 0)
+        self.peak = dict.fromkeys(limits, 0)
+        self.resting: set[str] = set()
+        self.forecasts = 0
+        self.broken = False
+        self._tokens = tokens
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    def forecast(self, queries: list[Query]) -> list[Prospect]:
+        if self.broken:
+            raise RuntimeError("forecast out of order")
+        self.forecasts += len(queries)
+        names = tuple(self.limits)
+        row = np.ones(len(names))
+        return [
+            Prospect(
+                query=query,
+                models=names,
+                success=row,
+                output_tokens=row * self._tokens,
+                support=row,
+                cost=row,
+                allowed=np.array([query.allowed is None or n in query.allowed for n in names]),
+                novelty=0.0,
+                policy="",
+                floor=0.5,
+                price=1.0,
+            )
+            for query in queries
+        ]
+
+    def slots(self) -> Slots:
+        with self._lock:
+            free = {n: self.limits[n] - self.in_use[n] for n in self.limits}
+            return Slots(free=free, limits=self.limits, cooling=frozenset(self.resting))
+
+    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
+        decisions = tuple(self._decide(prospect) for prospect in prospects)
+        return Assignment(decisions, "optimal", 0.0, 1.0, 0.0, 0.0, ())
+
+    def _decide(self, prospect: Prospect, *, model: str | None = None) -> Decision:
+        with self._lock:
+            for name, ok in zip(prospect.models, prospect.allowed, strict=True):
+                if ok and self.in_use[name] < self.limits[name]:
+                    self.in_use[name] += 1
+                    self.peak[name] = max(self.peak[name], self.in_use[name])
+                    model = name
+                    break
+        lease = Lease(prospect.query.id, model) if model else None
+        nothing = np.zeros(len(prospect.models))
+        return Decision(
+            prospect, model, lease, nothing.astype(int), nothing, "optimal", "", 1, 0.0, 0.0
+        )
+
+    def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
+        broken, self.broken = self.broken, False
+        (prospect,) = self.forecast([query])
+        self.broken = broken
+        return self._decide(prospect)
+
+    def release(self, decision: Decision) -> None:
+        if decision.lease is not None:
+            with self._lock:
+                self.in_use[decision.lease.slot] -= 1
+            for callback in self._callbacks:
+                callback()
+
+    def preferred(self, prospect: Prospect) -> str | None:
+        return next(
+            (n for n, ok in zip(prospect.models, prospect.allowed, strict=True) if ok), None
+        )
+
+    def rest(self, model: str, seconds: float | None) -> None:
+        self.resting.add(model)
+
+    def on_release(self, callback: Callable[[], None]) -> None:
+        self._callbacks.append(callback)
+
+
+def answers(seconds: float) -> Callable[[str, float], Answer]:
+    def run(model: str, left: float) -> Answer:
+        time.sleep(seconds)
+        return Answer(value=model, output_tokens=100)
+
+    return run
+
+
+@contextmanager
+def dispatching(router: FewSlots, **settings: float) -> Iterator[Dispatcher]:
+    with Dispatcher(router, seed=0, **settings) as dispatcher:  # type: ignore[arg-type]
+        yield dispatcher
+
+
+def test_a_call_is_answered_and_its_slot_comes_back() -> None:
+    router = FewSlots({"a": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query("hello"), answers(0.0)).result(5)
+    assert settled.answer.value == "a"
+    assert settled.attempts == 1
+    assert router.in_use == {"a": 0}
+
+
+def test_no_call_waits_for_anothers_answer() -> None:
+    router = FewSlots({"slow": 4, "fast": 4})
+    with dispatching(router) as dispatcher:
+        slow = dispatcher.submit(Query("", allowed=("slow",)), answers(1.0))
+        begun = time.monotonic()
+        fast = dispatcher.submit(Query("", allowed=("fast",)), answers(0.0))
+        fast.result(5)
+        assert time.monotonic() - begun < 0.3
+        assert not slow.done()
+        slow.result(5)
+
+
+def test_a_limit_is_never_exceeded_and_every_call_answered() -> None:
+    router = FewSlots({"a": 3, "b": 2})
+    with dispatching(router) as dispatcher:
+        futures = [dispatcher.submit(Query("", agent=str(i % 7)), answers(0.01)) for i in range(80)]
+        results = wait_all(futures, 20)
+    assert len(results) == 80
+    assert all(settled.answer.failure is None for settled in results)
+    assert router.peak == {"a": 3, "b": 2}
+    assert router.forecasts == 80, "a waiting call is forecast once"
+
+
+def test_a_waiting_call_blocks_only_those_that_want_its_slot() -> None:
+    router = FewSlots({"full": 1, "idle": 1})
+    gate = threading.Event()
+
+    def held(model: str, left: float) -> Answer:
+        gate.wait(10)
+        return Answer()
+
+    with dispatching(router) as dispatcher:
+        blocked = [dispatcher.submit(Query("", allowed=("full",)), held) for _ in range(20)]
+        free = dispatcher.submit(Query("", allowed=("idle",)), answers(0.0))
+        assert free.result(5).answer.failure is None
+        gate.set()
+        wait_all(blocked, 10)
+
+
+def test_one_agents_crowd_delays_anothers_lone_call_by_at_most_one_service_time() -> None:
+    service_s = 0.03
+    router = FewSlots({"a": 2})
+    with dispatching(router) as dispatcher:
+        crowd = [
+            dispatcher.submit(Query("", agent="crowd"), answers(service_s)) for _ in range(500)
+        ]
+        time.sleep(3 * service_s)
+        lone = dispatcher.submit(Query("", agent="lone"), answers(service_s)).result(10)
+        assert not crowd[-1].done()
+        assert lone.waited_s <= service_s + 0.05
+        for call in crowd:
+            dispatcher.drop(call_id(call, dispatcher))
+
+
+def call_id(future: object, dispatcher: Dispatcher) -> str:
+    calls = [*dispatcher._waiting, *dispatcher._arrived]
+    return next((c.query.id for c in calls if c.future is future), "")
+
+
+def test_two_busy_agents_share_evenly() -> None:
+    router = FewSlots({"a": 1})
+    order: list[str] = []
+
+    def noting(name: str) -> Callable[[str, float], Answer]:
+        def run(model: str, left: float) -> Answer:
+            order.append(name)
+            time.sleep(0.002)
+            return Answer(output_tokens=100)
+
+        return run
+
+    with dispatching(router) as dispatcher:
+        first = [dispatcher.submit(Query("", agent="x"), noting("x")) for _ in range(40)]
+        second = [dispatcher.submit(Query("", agent="y"), noting("y")) for _ in range(20)]
+        wait_all(first + second, 20)
+    served_y = [i for i, name in enumerate(order) if name == "y"]
+    assert served_y[-1] - served_y[0] <= 2 * 20 + 2, "turn about, not one queue after the other"
+
+
+def test_within_an_agent_priority_goes_first_then_age() -> None:
+    router = FewSlots({"a": 1})
+    order: list[str] = []
+    gate = threading.Event()
+
+    def noting(name: str) -> Callable[[str, float], Answer]:
+        def run(model: str, left: float) -> Answer:
+            gate.wait(5)
+            order.append(name)
+            return Answer()
+
+        return run
+
+    with dispatching(router) as dispatcher:
+        futures = [dispatcher.submit(Query(""), noting("running"))]
+        while not router.in_use["a"]:
+            time.sleep(0.001)
+        for name, priority in (("old", 0), ("new", 0), ("urgent", 5)):
+            futures.append(dispatcher.submit(Query("", priority=priority), noting(name)))
+        gate.set()
+        wait_all(futures, 10)
+    assert order == ["running", "urgent", "old", "new"]
+
+
+def failing_on(*models: str, failure: Failure) -> Callable[[str, float], Answer]:
+    def run(model: str, left: float) -> Answer:
+        return Answer(failure=failure) if model in models else Answer(value=model)
+
+    return run
+
+
+def test_an_error_is_retried_once_on_another_model_and_the_first_rests() -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=Failure("500"))).result(5)
+    assert (settled.answer.value, settled.attempts) == ("b", 2)
+    assert [(t.model, t.failure) for t in settled.tries] == [("a", "500"), ("b", None)]
+    assert router.resting == {"a"}
+
+
+def test_two_models_that_fail_end_the_call_with_the_second_error() -> None:
+    router = FewSlots({"a": 1, "b": 1, "c": 1})
+    failure = Failure("503", 503)
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", "b", "c", failure=failure)).result(5)
+    assert settled.answer.failure == failure
+    assert settled.attempts == 2
+    assert router.in_use == {"a": 0, "b": 0, "c": 0}
+
+
+def test_a_client_error_is_never_retried() -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    failure = Failure("400", 400, retryable=False)
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
+    assert (settled.attempts, settled.answer.failure) == (1, failure)
+    assert router.resting == set()
+
+
+REFUSED = Failure("401", 401, retryable=False, elsewhere=True)
+
+
+def test_a_model_that_refuses_us_rests_and_another_serves() -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=REFUSED)).result(5)
+        pinned = dispatcher.submit(Query("", allowed=("a",)), failing_on("a", failure=REFUSED))
+    assert (settled.answer.value, settled.attempts) == ("b", 2)
+    assert router.resting == {"a"}
+    assert pinned.result(5).attempts == 1, "its answer would be the same"
+
+
+def test_a_pinned_call_is_retried_on_its_model_after_what_the_server_asks() -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    times: list[float] = []
+
+    def run(model: str, left: float) -> Answer:
+        times.append(time.monotonic())
+        busy = Failure("429", 429, retry_after_s=0.1)
+        return Answer(value=model) if len(times) == 3 else Answer(failure=busy)
+
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query("", allowed=("a",)), run).result(5)
+    assert (settled.answer.value, settled.attempts) == ("a", 3)
+    assert np.diff(times).min() >= 0.1
+
+
+def test_a_model_that_rests_is_avoided_unless_there_is_no_other() -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    router.resting.add("a")
+    with dispatching(router) as dispatcher:
+        free = dispatcher.submit(Query(""), answers(0.0)).result(5)
+        pinned = dispatcher.submit(Query("", allowed=("a",)), answers(0.0)).result(5)
+    assert (free.answer.value, pinned.answer.value) == ("b", "a")
+
+
+def test_a_run_that_raises_is_a_failure_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+    def explode(model: str, left: float) -> Answer:
+        raise KeyError("secret prompt")
+
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), explode).result(5)
+    assert settled.answer.failure == Failure("KeyError", 500, rests=False)
+    assert router.resting == set(), "its server did nothing wrong"
+    assert "KeyError at explode" in caplog.text
+    assert "secret prompt" not in caplog.text
+
+
+def test_a_call_that_hangs_is_settled_in_time_and_keeps_its_slot_while_it_hangs() -> None:
+    router = FewSlots({"a": 1})
+    gate = threading.Event()
+
+    def hang(model: str, left: float) -> Answer:
+        gate.wait(10)
+        return Answer(value="too late")
+
+    with dispatching(router, call_timeout_s=0.1) as dispatcher:
+        settled = dispatcher.submit(Query(""), hang).result(5)
+        assert settled.answer.failure is not None
+        assert settled.answer.failure.status_code == 504
+        (tried,) = settled.tries
+        assert (tried.model, tried.failure) == ("a", "timeout")
+        assert tried.seconds == pytest.approx(settled.served_s, abs=0.05)
+        assert router.in_use == {"a": 1}
+        gate.set()
+        end = time.monotonic() + 5
+        while router.in_use["a"] and time.monotonic() < end:
+            time.sleep(0.005)
+        assert router.in_use == {"a": 0}
+
+
+def test_a_waiting_call_times_out_too() -> None:
+    router = FewSlots({"a": 0})
+    with dispatching(router, call_timeout_s=0.1) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert (settled.attempts, settled.tries) == (0, ())
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 504
+
+
+def test_a_call_that_no_model_may_serve_ends_at_once() -> None:
+    with dispatching(FewSlots({"a": 1})) as dispatcher:
+        settled = dispatcher.submit(Query("", allowed=("unknown",)), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 400
+
+
+def test_a_dropped_call_never_runs() -> None:
+    router = FewSlots({"a": 0})
+    query = Query("")
+    with dispatching(router) as dispatcher:
+        future = dispatcher.submit(query, answers(0.0))
+        assert dispatcher.drop(query.id)
+        assert not dispatcher.drop(query.id)
+        assert future.cancelled()
+        assert dispatcher.depth() == (0, 0)
+
+
+def test_who_hears_of_a_dropped_call_may_ask_the_dispatcher() -> None:
+    query, heard = Query(""), []
+
+    def ask(_: object) -> None:
+        asking = threading.Thread(target=dispatcher.depth, daemon=True)
+        asking.start()
+        asking.join(5)
+        heard.append(not asking.is_alive())
+
+    with dispatching(FewSlots({"a": 0})) as dispatcher:
+        dispatcher.submit(query, answers(0.0)).add_done_callback(ask)
+        assert dispatcher.drop(query.id)
+    assert heard == [True]
+
+
+def test_a_call_that_waits_to_be_tried_again_can_be_dropped() -> None:
+    query = Query("", allowed=("a",))
+    busy = Answer(failure=Failure("503", 503, retry_after_s=60.0))
+    with dispatching(FewSlots({"a": 1})) as dispatcher:
+        future = dispatcher.submit(query, lambda model, left: busy)
+        end = time.monotonic() + 5
+        while not future.running() or dispatcher.depth() != (1, 0):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        assert dispatcher.drop(query.id)
+        settled = future.result(1)
+        assert dispatcher.depth() == (0, 0)
+    assert settled.attempts == 1
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 499
+
+
+def test_a_broken_decision_falls_back_to_the_first_model() -> None:
+    router = FewSlots({"a": 2})
+    router.broken = True
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.value == "a"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_new_router_takes_over_what_waits_on_its_own_models(broken: bool) -> None:
+    """Also one that cannot forecast."""
+    old, new = FewSlots({"a": 0}), FewSlots({"b": 1})
+    new.broken = broken
+    with dispatching(old) as dispatcher:
+        future = dispatcher.submit(Query(""), answers(0.0))
+        while old.forecasts == 0:
+            time.sleep(0.001)
+        dispatcher.use(new)
+        assert future.result(5).answer.value == "b"
+    assert new.in_use == {"b": 0}
+
+
+def test_stopping_settles_what_waits_and_refuses_what_comes() -> None:
+    dispatcher = Dispatcher(FewSlots({"a": 0}))
+    dispatcher.start()
+    waiting = dispatcher.submit(Query(""), answers(0.0))
+    dispatcher.stop()
+    late = dispatcher.submit(Query(""), answers(0.0))
+    for future in (waiting, late):
+        failure = future.result(1).answer.failure
+        assert failure is not None
+        assert failure.status_code == 503
+
+
+def test_an_observer_that_raises_hurts_nobody() -> None:
+    seen: list[Settled] = []
+
+    def observe(settled: Settled) -> None:
+        seen.append(settled)
+        raise ValueError("observer out of order")
+
+    with Dispatcher(FewSlots({"a": 1}), on_settled=observe) as dispatcher:
+        assert dispatcher.submit(Query(""), answers(0.0)).result(5).answer.value == "a"
+    assert len(seen) == 1
+
+
+def test_a_router_that_cannot_take_a_slot_back_costs_nobody_an_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Stuck(FewSlots):
+        def release(self, decision: Decision) -> None:
+            raise ConnectionError("the store went away")
+
+    with dispatching(Stuck({"a": 1})) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.value == "a"
+    assert "giving a slot of a back failed" in caplog.text
+    assert "the store went away" not in caplog.text
+
+
+def test_a_process_without_threads_refuses_calls_until_it_has_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    router = FewSlots({"a": 1})
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith("eccos-call"):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with dispatching(router) as dispatcher:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+        monkeypatch.setattr(threading.Thread, "start", start)
+        served = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert (settled.answer.failure.status_code, settled.attempts) == (503, 0)
+    assert served.answer.value == "a"
+    assert router.in_use == {"a": 0}
+
+
+def test_a_call_that_spoils_the_decision_spoils_its_own_alone() -> None:
+    class Spoilt(FewSlots):
+        fell_back = 0
+
+        def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
+            if any(prospect.query.text == "spoils" for prospect in prospects):
+                raise ValueError("out of order")
+            return super().assign(prospects, slots)
+
+        def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
+            assert query.text == "spoils"
+            self.fell_back += 1
+            return super().fallback(query, failed_on)
+
+    router = Spoilt({"a": 4, "b": 4})
+    with dispatching(router) as dispatcher:
+        texts = ["well", "spoils", "well too", "fine"]
+        served = wait_all([dispatcher.submit(Query(text), answers(0.05)) for text in texts], 5)
+    assert [settled.answer.value for settled in served] == ["a"] * 4
+    assert router.fell_back == 1
+
+
+def test_a_fallback_that_fails_ends_its_call_and_not_the_scheduler(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Lost(FewSlots):
+        def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
+            raise RuntimeError("secret prompt")
+
+    router = Lost({"a": 1})
+    router.broken = True
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+        router.broken = False
+        served = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 503
+    assert served.answer.value == "a"
+    assert "RuntimeError at fallback" in caplog.text
+    assert "out of order" not in caplog.text
+    assert "secret prompt" not in caplog.text
+
+
+def test_slots_of_decisions_that_were_not_carried_out_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    router = FewSlots({"a": 3})
+    dispatcher = Dispatcher(router, seed=0)
+    launch = dispatcher._launch
+    failures = [RuntimeError("out of order")]
+
+    def fail_once(call: Call, decision: Decision, routes: Routes) -> bool:
+        if failures:
+            raise failures.pop()
+        return launch(call, decision, routes)
+
+    monkeypatch.setattr(dispatcher, "_launch", fail_once)
+    futures = [dispatcher.submit(Query(""), answers(0.0)) for _ in range(3)]
+    with dispatcher:
+        results = wait_all(futures, 5)
+    assert [settled.answer.value for settled in results] == ["a"] * 3
+    assert router.in_use == {"a": 0}
+
+
+def test_a_time_limit_longer_than_a_thread_can_wait_is_no_error() -> None:
+    gate = threading.Event()
+
+    def held(model: str, left: float) -> Answer:
+        gate.wait(10)
+        return Answer()
+
+    router = FewSlots({"a": 2})
+    with dispatching(router, call_timeout_s=1e15) as dispatcher:
+        first = dispatcher.submit(Query(""), held)
+        while not router.in_use["a"]:
+            time.sleep(0.001)
+        time.sleep(0.05)
+        assert dispatcher.submit(Query(""), answers(0.0)).result(5).answer.value == "a"
+        gate.set()
+        first.result(5)
+
+
+def test_a_store_that_cannot_let_a_model_rest_keeps_no_slot() -> None:
+    class Restless(FewSlots):
+        def rest(self, model: str, seconds: float | None) -> None:
+            raise OverflowError("cannot convert float infinity to integer")
+
+    router = Restless({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=Failure("503", 503)))
+        assert settled.result(5).answer.value == "b"
+    assert router.in_use == {"a": 0, "b": 0}
+
+
+@pytest.mark.parametrize(
+    "failure", [Failure("empty answer", 502, rests=False), Failure("408", 408)]
+)
+def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing(failure: Failure) -> None:
+    router = FewSlots({"a": 1, "b": 1})
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
+    assert (settled.answer.value, settled.attempts) == ("b", 2)
+    assert router.resting == set()
+
+
+def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dispatcher = Dispatcher(FewSlots({"a": 1, "b": 1}))
+
+    def stopped_meanwhile(*_: object) -> bool:
+        dispatcher.stop()
+        return True
+
+    monkeypatch.setattr(dispatcher, "_again", stopped_meanwhile)
+    dispatcher.start()
+    failure = Failure("503", 503)
+    settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
+    assert settled.answer.failure == failure
+
+
+class Patient(FewSlots):
+    """Each call waits for the first model that it allows."""
+
+    spills = False
+
+    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
+        firsts = [np.arange(len(p.models)) == int(p.allowed.argmax()) for p in prospects]
+        only = [replace(p, allowed=first) for p, first in zip(prospects, firsts, strict=True)]
+        return super().assign(only, slots)
+
+
+def test_who_waits_for_a_full_model_does_not_block_who_wants_an_idle_one() -> None:
+    gate = threading.Event()
+
+    def held(model: str, left: float) -> Answer:
+        gate.wait(10)
+        return Answer(value=model)
+
+    router = Patient({"best": 1, "idle": 1})
+    with dispatching(router, max_batch=2) as dispatcher:
+        crowd = [dispatcher.submit(Query(""), held) for _ in range(20)]
+        while not router.in_use["best"]:
+            time.sleep(0.001)
+        pinned = dispatcher.submit(Query("", allowed=("idle",)), answers(0.0))
+        assert pinned.result(5).answer.value == "idle"
+        gate.set()
+        assert {settled.answer.value for settled in wait_all(crowd, 10)} == {"best"}
+
+
+def test_a_cooldown_does_not_hold_up_calls_that_have_no_other_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aios_eccos.serve.dispatch.PINNED_BACKOFF_S", (0.02, 0.02))
+    pool, store = [Model("only", limit=1)], MemoryWorkload()
+    router = Router(pool, Settings(cooldown_s=60.0), price_table(pool), store)
+    results = iter([Answer(failure=Failure("503", 503)), Answer(value="second")])
+    with Dispatcher(router, seed=0) as dispatcher:
+        first = dispatcher.submit(Query("", agent="x"), lambda model, left: next(results))
+        settled = first.result(2)
+        assert router.slots().cooling == {"only"}
+        other = dispatcher.submit(Query("", agent="y"), answers(0.0)).result(2)
+    store.close()
+    assert (settled.answer.value, settled.attempts) == ("second", 2)
+    assert other.answer.value == "only"
+
+
+def serve(fair: FairShare, queues: dict[str, list[str]], cost: float, waiting: object = ()) -> str:
+    """Start whoever is next."""
+    agent = next(fair.merge(queues, lambda item: cost, waiting))  # type: ignore[arg-type]
+    fair.charge(agent, cost)
+    return agent
+
+
+def test_equals_take_turns_whatever_runs_elsewhere() -> None:
+    fair = FairShare()
+    order = []
+    for _ in range(50):
+        everyone = {"hog", "long", "z-lone"}
+        serve(fair, {"long": ["long"]}, 100.0, everyone)
+        order.append(serve(fair, {"hog": ["hog"], "z-lone": ["z-lone"]}, 1.0, everyone))
+    assert order == ["hog", "z-lone"] * 25
+
+
+def test_an_agent_with_one_call_at_a_time_takes_turns_with_a_crowd() -> None:
+    fair = FairShare()
+    order = []
+    for _ in range(20):
+        order.append(serve(fair, {"hog": ["hog"], "z-lone": ["z-lone"]}, 1.0))
+        if order[-1] == "z-lone":
+            # Its next call comes while the crowd has the slot again.
+            order.append(serve(fair, {"hog": ["hog"]}, 1.0))
+    assert order.count("z-lone") >= 9
+
+
+def test_what_is_owed_is_kept_while_an_agent_waits() -> None:
+    fair = FairShare()
+    both = {"x": ["x"], "y": ["y"]}
+    fair.charge("x", 10.0)
+    assert serve(fair, both, 1.0) == "y"
+    serve(fair, {"far": ["far"]}, 1000.0, both)
+    serve(fair, {"far": ["far"]}, 1000.0, both)
+    assert [serve(fair, both, 1.0) for _ in range(5)] == ["y"] * 5
+
+
+@pytest.mark.parametrize("crowd_waits", [True, False])
+def test_an_agent_that_comes_back_does_not_claim_the_past(crowd_waits: bool) -> None:
+    fair = FairShare()
+    serve(fair, {"back": ["back"]}, 1.0)
+    for _ in range(100):
+        serve(fair, {"busy": ["busy"]}, 1.0)
+    if not crowd_waits:
+        serve(fair, {"back": ["back"]}, 1.0)
+    order = [serve(fair, {"back": ["back"], "busy": ["busy"]}, 1.0) for _ in range(10)]
+    assert 4 <= order.count("busy") <= 6
+
+
+def test_agents_that_came_once_are_forgotten() -> None:
+    fair = FairShare()
+    for n in range(5000):
+        serve(fair, {str(n): [str(n)]}, 1.0)
+    assert len(fair._tags) <= 1001
+    assert len(fair._turns) <= 1001
+
+
+def test_a_broken_decision_sends_no_call_where_it_may_not_go() -> None:
+    router = FewSlots({"a": 1})
+    router.broken = True
+    with dispatching(router) as dispatcher:
+        settled = dispatcher.submit(Query("", allowed=("b",)), answers(0.0)).result(5)
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 400

@@ -1,0 +1,126 @@
+"""The engine with real stores: embedded Redis, embedded Chroma, the packaged embedder."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from aios_eccos.config import parse_settings
+from aios_eccos.errors import HistoryError, HistoryOwned
+from aios_eccos.history.ingest import hand_over
+from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.locate import Config, Location
+from aios_eccos.serve.engine import Engine
+from aios_eccos.values import Answer, Model, Query
+
+MODELS = (
+    Model("small", input_price=1e-7, output_price=1e-7, limit=2),
+    Model("large", input_price=1e-5, output_price=1e-5, limit=2),
+)
+OUTPUTS = [
+    {"model_name": model.name, "correctness": True, "output_token_length": 20} for model in MODELS
+]
+ROWS = "\n".join(
+    json.dumps({"query": f"What is {i} plus 1?", "input_token_length": 12, "outputs": OUTPUTS})
+    for i in range(60)
+)
+
+
+def open_engine(folder, **settings):
+    location = Location(None, None, folder, "test")
+    return Engine(Config(location, parse_settings(settings), ()), models=MODELS)
+
+
+def answer(model: str, left: float) -> Answer:
+    return Answer(value=model, input_tokens=5, output_tokens=20)
+
+
+def redis_servers(folder) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            if b"redis" in command and str(folder).encode() in command:
+                found.append(int(process.name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("state")
+
+
+def test_an_engine_serves_learns_and_leaves_nothing_running(folder, tmp_path) -> None:
+    before = {thread.name for thread in threading.enumerate()}
+    with open_engine(folder, quality_floor=0.5) as engine:
+        early = engine.dispatcher.submit(Query("What is 5 plus 6?"), answer).result(30)
+        assert early.answer.value == "large", "no history yet: the strongest by price"
+        assert engine.wait_ready(60)
+        assert engine.history_error is None
+        assert engine.history is not None
+        rows = tmp_path / "rows.jsonl"
+        rows.write_text(ROWS, encoding="utf-8")
+        hand_over([rows], engine.workload)
+        engine.take_inbox()
+        assert engine.history.count() == 60
+        engine.learn()
+        late = engine.dispatcher.submit(Query("What is 7 plus 8?"), answer).result(30)
+        assert late.answer.value == "small"
+        with open_engine(folder) as other:
+            assert other.wait_ready(60)
+            assert isinstance(other.history_error, HistoryOwned)
+            served = other.dispatcher.submit(Query("Hello?"), answer).result(30)
+            assert served.answer.failure is None, "without the history, priors route"
+            assert other.workload.kernels == 2
+    end = time.monotonic() + 10
+    while redis_servers(folder) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert redis_servers(folder) == []
+    ours = {t.name for t in threading.enumerate() if t.name.startswith("eccos")}
+    assert ours <= before
+
+
+def test_what_was_ingested_is_there_at_the_next_start(folder) -> None:
+    with open_engine(folder, quality_floor=0.5) as engine:
+        assert engine.wait_ready(60)
+        assert engine.history is not None
+        assert engine.history.count() == 60
+        settled = engine.dispatcher.submit(Query("What is 3 plus 4?"), answer).result(30)
+    assert settled.answer.value == "small"
+
+
+def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("aios_eccos.serve.engine.UPKEEP_S", 0.02)
+
+    told = threading.Event()
+
+    class Fickle(Engine):
+        learnt = 0
+
+        def _open_history(self) -> None:
+            self.history = MemoryHistory(dimension=2)
+
+        def take_inbox(self) -> None:
+            """Nobody hands anything over."""
+
+        def learn(self) -> None:
+            if not told.is_set():
+                raise HistoryError("the store is busy")
+            self.learnt += 1
+
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    with Fickle(Config(Location(None, None, tmp_path, "test"), settings, ())) as engine:
+        assert engine.wait_ready(10)
+        assert "the store is busy" in str(engine.history_error)
+        told.set()
+        end = time.monotonic() + 10
+        while not engine.learnt and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert engine.history_error is None
+        assert engine.learnt == 1, "what is learnt is not learnt again"
