@@ -439,7 +439,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from history_world import ToyEmbedder
-from aios_eccos.history.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
 embedder = CachedEmbedder(ToyEmbedder(), EmbeddingCache(Path(sys.argv[1])))
 for n in range(30):
     embedder.embed([f"{n} {m}" for m in range(40)])

@@ -248,7 +248,7 @@ def test_a_child_that_cannot_start_is_an_error(monkeypatch, tmp_path, capfd):
 def test_the_child_dies_with_its_killed_parent():
     script = (
         "import sys\n"
-        "from aios_eccos.evaluate.replay_server import ReplayServers\n"
+        "from aios_eccos.lab.replay_server import ReplayServers\n"
         "servers = ReplayServers([], ['m'], 0).__enter__()\n"
         "print(servers._process.pid, flush=True)\n"
         "sys.stdin.read()\n"

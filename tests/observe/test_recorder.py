@@ -322,7 +322,7 @@ def test_one_warning_when_a_model_rests_and_one_when_it_is_back(
     world.answer = lambda model: (
         Answer(failure=Failure("503", 503)) if model == SMALL.name else Answer("x", 1, 1)
     )
-    with caplog.at_level(logging.WARNING, "aios_eccos.observe"):
+    with caplog.at_level(logging.WARNING, "aios_eccos.serve"):
         world.engine.workload.cool_down(world.engine.router.models[0].slot, 30)
         world.answer = failing("503")
         world.call(allowed=("large",))
@@ -337,7 +337,7 @@ def test_one_warning_when_a_model_rests_and_one_when_it_is_back(
 def test_one_structured_line_a_decision_at_debug(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.DEBUG, "aios_eccos.observe"):
+    with caplog.at_level(logging.DEBUG, "aios_eccos.serve"):
         world.call("0.2 " + "secret " * 50, agent="a" * 500)
     lines = [r.getMessage() for r in caplog.records if r.getMessage().startswith("decision ")]
     assert len(lines) == 1
