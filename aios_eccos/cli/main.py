@@ -17,33 +17,42 @@ from typer.core import TyperCommand, TyperGroup
 from aios_eccos import __version__
 from aios_eccos.errors import EccosError
 
-#: Command -> (module, one line of help). The module's function has the command's name (`-` as
-#: `_`), or the module is a group of commands called `app`.
+#: Command -> (module of this package, one line of help). The module's function has the command's
+#: name (`-` as `_`), or the module is a group of commands called `app`.
 COMMANDS = {
-    "demo": ("demo", "Route recorded answers over real HTTP and compare strategies."),
-    "enable": ("enable", "Switch the plugin on in an AIOS checkout."),
-    "disable": ("enable", "Switch it off and restore AIOS's configuration."),
-    "run": ("enable", "Load the plugin into one start of AIOS."),
-    "mode": ("enable", "Choose between route and observe."),
-    "doctor": ("doctor", "Check AIOS's contract and this installation."),
-    "status": ("status", "Load, spend, savings, promised and realised success."),
-    "top": ("top", "The same, live and full-screen."),
-    "last": ("last", "The last decisions."),
-    "explain": ("explain", "Why a call went where it did."),
-    "feedback": ("feedback", "Say whether a served answer was right."),
-    "savings": ("savings", "Money and success against a named baseline."),
-    "events": ("events", "Changes of floor, limits, prices and head."),
-    "route": ("route", "Show which model would serve a query, and why."),
-    "ingest": ("ingest", "Add graded records (QAServe) to the history."),
-    "forget": ("forget", "Remove an agent's records from the history."),
-    "collect": ("collect", "Prompt the configured models over questions, grade, record."),
-    "import": ("importers", "Turn published benchmarks into records."),
-    "train": ("train", "Fit the head on recorded answers or on the history."),
-    "certify": ("certify", "Certify a floor on records that nothing was fitted on."),
-    "evaluate": ("evaluate", "Replay recorded answers under strategies, floors and limits."),
-    "whatif": ("whatif", "Decide the kernel's recent calls again under other settings."),
-    "evaluate-predictor": ("evaluate_predictor", "Measure forecasts and floors on unseen rows."),
-    "bench": ("bench", "Measure against budgets and peers."),
+    "demo": ("lab.commands.demo", "Route recorded answers over real HTTP and compare strategies."),
+    "enable": ("cli.enable", "Switch the plugin on in an AIOS checkout."),
+    "disable": ("cli.enable", "Switch it off and restore AIOS's configuration."),
+    "run": ("cli.enable", "Load the plugin into one start of AIOS."),
+    "mode": ("cli.enable", "Choose between route and observe."),
+    "doctor": ("cli.doctor", "Check AIOS's contract and this installation."),
+    "status": ("cli.status", "Load, spend, savings, promised and realised success."),
+    "top": ("cli.top", "The same, live and full-screen."),
+    "last": ("cli.last", "The last decisions."),
+    "explain": ("cli.explain", "Why a call went where it did."),
+    "feedback": ("cli.feedback", "Say whether a served answer was right."),
+    "savings": ("cli.savings", "Money and success against a named baseline."),
+    "events": ("cli.events", "Changes of floor, limits, prices and head."),
+    "route": ("cli.route", "Show which model would serve a query, and why."),
+    "ingest": ("cli.ingest", "Add graded records (QAServe) to the history."),
+    "forget": ("cli.forget", "Remove an agent's records from the history."),
+    "collect": ("cli.collect", "Prompt the configured models over questions, grade, record."),
+    "import": ("lab.commands.importers", "Turn published benchmarks into records."),
+    "train": ("cli.train", "Fit the head on recorded answers or on the history."),
+    "certify": ("cli.certify", "Certify a floor on records that nothing was fitted on."),
+    "evaluate": (
+        "lab.commands.evaluate",
+        "Replay recorded answers under strategies, floors and limits.",
+    ),
+    "whatif": (
+        "lab.commands.whatif",
+        "Decide the kernel's recent calls again under other settings.",
+    ),
+    "evaluate-predictor": (
+        "lab.commands.evaluate_predictor",
+        "Measure forecasts and floors on unseen rows.",
+    ),
+    "bench": ("lab.commands.bench", "Measure against budgets and peers."),
 }
 
 
@@ -67,7 +76,7 @@ class LazyGroup(TyperGroup):
         module, text = COMMANDS[cmd_name]
         if self.listing:
             return TyperCommand(cmd_name, help=text)
-        found = importlib.import_module(f"aios_eccos.cli.{module}")
+        found = importlib.import_module(f"aios_eccos.{module}")
         target = vars(found).get(cmd_name.replace("-", "_")) or found.app
         if isinstance(target, typer.Typer):
             return typer.main.get_command(target)

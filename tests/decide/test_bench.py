@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from aios_eccos.cli.bench import bench
 from aios_eccos.decide.problem import Status
 from aios_eccos.decide.solve import solve
 from aios_eccos.lab.bench_optimizer import instances, measure, recorded, table
+from aios_eccos.lab.commands.bench import bench
 from aios_eccos.values import Model, Outcome, Record
 
 MODELS = [

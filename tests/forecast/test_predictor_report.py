@@ -9,12 +9,12 @@ import pytest
 import typer
 from predict_world import MODELS, make_layers, make_table
 
-from aios_eccos.cli import evaluate_predictor as command
 from aios_eccos.cli import train as train_command
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.forecast.head.artifact import load_head
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.lab import predictor_checks, predictor_loops, predictor_report, predictor_studies
+from aios_eccos.lab.commands import evaluate_predictor as command
 from aios_eccos.lab.predictor_split import (
     Recorded,
     auc,

@@ -18,10 +18,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from aios_eccos.cli import demo as command
 from aios_eccos.cli.main import main
 from aios_eccos.decide.words import reason
 from aios_eccos.errors import DataError
+from aios_eccos.lab.commands import demo as command
 from aios_eccos.lab.dataset import pool
 from aios_eccos.lab.demo import strategies, summarize
 from aios_eccos.values import (

@@ -9,10 +9,10 @@ import typer
 from evaluate_world import NAMES, CircleEmbedder, rows, write
 from typer.testing import CliRunner
 
-from aios_eccos.cli.evaluate import evaluate
 from aios_eccos.cli.output import numbers
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab import report
+from aios_eccos.lab.commands.evaluate import evaluate
 from aios_eccos.lab.compare import summarize_trials, trials
 from aios_eccos.lab.problem import Setting
 from aios_eccos.lab.replay import Plan, Played

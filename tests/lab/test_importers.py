@@ -8,8 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from aios_eccos.cli.importers import app, grade_zeroeval
 from aios_eccos.errors import DataError
+from aios_eccos.lab.commands.importers import app, grade_zeroeval
 from aios_eccos.lab.dataset import load_dataset
 from aios_eccos.lab.importers import read_qaserve, read_routerbench, read_zeroeval, write_rows
 

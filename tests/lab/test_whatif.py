@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from aios_eccos.cli.whatif import whatif
 from aios_eccos.config import Floor
 from aios_eccos.errors import ConfigError, DataError
+from aios_eccos.lab.commands.whatif import whatif
 from aios_eccos.lab.whatif import Change, what_if
 from aios_eccos.observe.trace import Option, Trace, to_fields
 from aios_eccos.workload.memory import MemoryWorkload
