@@ -12,9 +12,13 @@ import functools
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from aios_eccos.records import Outcome as Outcome
+from aios_eccos.records import Record as Record
+from aios_eccos.records import Signals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -329,23 +333,6 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Signals:
-    """What an answer shows of itself. Nobody's verdict: none of it ever becomes correctness.
-
-    Attributes, each None where it was not asked for or cannot be known:
-        valid_json: JSON was asked for, and the text is (of the schema's shape, if one was given).
-        tool_calls: tools were called: all of them offered ones, with parameters of their shape.
-        truncated: the answer ends at its token limit.
-        empty: neither text nor tool calls.
-    """
-
-    valid_json: bool | None = None
-    tool_calls: bool | None = None
-    truncated: bool | None = None
-    empty: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """What came back from one model call.
 
@@ -361,7 +348,7 @@ class Answer:
     input_tokens: int | None = None
     output_tokens: int | None = None
     failure: Failure | None = None
-    signals: Signals = Signals()
+    signals: Signals = field(default_factory=Signals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,7 +365,7 @@ class Attempt:
     seconds: float
     output_tokens: int | None = None
     failure: str | None = None
-    signals: Signals = Signals()
+    signals: Signals = field(default_factory=Signals)
     input_tokens: int | None = None
 
 
@@ -403,100 +390,3 @@ class Settled:
     waited_s: float
     served_s: float
     tries: tuple[Attempt, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one model did with one query. Money is derived from tokens at today's prices.
-
-    Attributes:
-        model: the model's name.
-        correctness: 0..1 from a grader or a verdict; None = nobody judged (never assumed).
-        output_tokens: length of the answer; None = unknown.
-        latency_s: seconds from request to answer; None = unknown.
-        error: short reason ("429", "timeout", "truncated", ...) if there was no whole answer.
-        prediction: the answer itself, only where a data set carries it.
-        signals: what a live answer showed of itself.
-    """
-
-    model: str
-    correctness: float | None = None
-    output_tokens: int | None = None
-    latency_s: float | None = None
-    error: str | None = None
-    prediction: str | None = None
-    signals: Signals = Signals()
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One past query with the outcomes of the models that were asked: a row of the history.
-
-    Attributes:
-        id: stable; adding a record with a known id updates it (so re-ingesting changes nothing).
-        text: the query; the store keeps it only if told to.
-        task: label for reports; never used as a feature.
-        split: "train", "val", "test" or "" (live traffic).
-        source: "ingest", "collect" or "live".
-        agent: who asked, for live traffic (`forget --agent`).
-        created: seconds since the epoch, UTC.
-    """
-
-    id: str
-    text: str
-    input_tokens: int
-    outcomes: tuple[Outcome, ...]
-    task: str = ""
-    split: str = ""
-    source: str = "ingest"
-    agent: str = ""
-    created: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryTable:
-    """The history as arrays, for fitting, calibration and replay.
-
-    Attributes:
-        ids: the N record ids.
-        models: the M model names, naming the columns.
-        embeddings: (N, d) float32, rows of unit length.
-        input_tokens: (N,).
-        correctness: (N, M), NaN = missing.
-        output_tokens: (N, M), NaN = missing.
-        tasks, splits: N labels.
-        texts: N texts, empty where none is stored.
-    """
-
-    ids: tuple[str, ...]
-    models: tuple[str, ...]
-    embeddings: NDArray[np.float32]
-    input_tokens: FloatArray
-    correctness: FloatArray
-    output_tokens: FloatArray
-    tasks: tuple[str, ...]
-    splits: tuple[str, ...]
-    texts: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def rows(self, keep: NDArray[Any] | Sequence[int]) -> HistoryTable:
-        """The table of the rows that `keep` (indices or a mask) selects, in that order."""
-        import numpy as np
-
-        chosen = np.asarray(keep)
-        # Of nothing, numpy makes an array of floats, which selects nothing anywhere.
-        chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
-        index = np.arange(len(self))[chosen]
-        return HistoryTable(
-            ids=tuple(self.ids[i] for i in index),
-            models=self.models,
-            embeddings=self.embeddings[index],
-            input_tokens=self.input_tokens[index],
-            correctness=self.correctness[index],
-            output_tokens=self.output_tokens[index],
-            tasks=tuple(self.tasks[i] for i in index),
-            splits=tuple(self.splits[i] for i in index),
-            texts=tuple(self.texts[i] for i in index),
-        )

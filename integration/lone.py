@@ -13,7 +13,7 @@ from typing import Any
 from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.lab.dataset import load_dataset, load_prices
 from aios_eccos.locate import cache_dir, state_dir_of
-from aios_eccos.values import Record
+from aios_eccos.records import Record
 
 from . import load
 from .kernel import Kernel, wait_ready, within

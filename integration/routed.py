@@ -27,7 +27,7 @@ from aios_eccos.history.store import Embeddings
 from aios_eccos.lab.dataset import load_dataset, load_prices
 from aios_eccos.lab.replay_server import ReplayServers, seconds_per_token
 from aios_eccos.locate import cache_dir, state_dir_of
-from aios_eccos.values import Record
+from aios_eccos.records import Record
 
 from . import load
 from .kernel import (

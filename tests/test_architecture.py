@@ -15,6 +15,7 @@ PACKAGE = Path(aios_eccos.__file__).parent
 #: inside a part may have a place of its own.
 ORDER = (
     "errors",
+    "records",
     "values",
     "files",
     "metrics",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from aios_eccos.forecast.head.train import Progress
     from aios_eccos.history.embed.embedding import Embedder
     from aios_eccos.locate import Config
-    from aios_eccos.values import HistoryTable
+    from aios_eccos.records import HistoryTable
 
 SCHEMA = "aios-eccos/train/1"
 

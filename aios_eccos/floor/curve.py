@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.forecast.pricing import Prices
-from aios_eccos.values import BoolArray, FloatArray, HistoryTable, IntArray
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import BoolArray, FloatArray, IntArray
 
 #: Lambdas replayed, geometric between prices that no query pays and that every query pays.
 GRID = 97

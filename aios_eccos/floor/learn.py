@@ -24,7 +24,8 @@ from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.mirror import build_table
 from aios_eccos.history.store import HistoryStore
-from aios_eccos.values import Forecast, HistoryTable, Model, Query
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import Forecast, Model, Query
 
 log = logging.getLogger("aios_eccos.floor.learn")
 

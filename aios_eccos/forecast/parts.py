@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.forecast.head.train import usable_rows
-from aios_eccos.values import BoolArray, HistoryTable, IntArray
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import BoolArray, IntArray
 
 #: One record in this many is never fitted on, to compare an old head with a new one.
 HELD_BACK = 12

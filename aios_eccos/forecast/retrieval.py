@@ -23,7 +23,8 @@ from aios_eccos.forecast.priors import (
     prior_success,
 )
 from aios_eccos.history.store import Embeddings, HistoryStore, Neighbors
-from aios_eccos.values import BoolArray, FloatArray, Forecast, HistoryTable, Model, Query
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import BoolArray, FloatArray, Forecast, Model, Query
 
 #: Records looked at per query; more only add distant ones of negligible weight.
 NEIGHBORS = 32

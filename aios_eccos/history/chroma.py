@@ -17,7 +17,7 @@ from aios_eccos.errors import HistoryError
 from aios_eccos.history.collection import ChromaCollection
 from aios_eccos.history.mirror import Mirror, build_table
 from aios_eccos.history.store import Embeddings, Neighbors, check_embeddings, update_row, verdict
-from aios_eccos.values import HistoryTable, Record
+from aios_eccos.records import HistoryTable, Record
 
 log = logging.getLogger("aios_eccos.history")
 

@@ -18,7 +18,7 @@ from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.history.client import names_of, translated
 from aios_eccos.history.rows import from_metadata, to_metadata
 from aios_eccos.history.store import SCHEMA, Embeddings, is_judged
-from aios_eccos.values import Record
+from aios_eccos.records import Record
 
 log = logging.getLogger("aios_eccos.history")
 

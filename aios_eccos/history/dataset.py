@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from aios_eccos.errors import DataError
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 KINDS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 #: Longest row, in bytes; a longer one is a damaged file and would fill the memory.

@@ -13,7 +13,7 @@ from aios_eccos.history.dataset import read_records
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.rows import decode_message, encode_records
 from aios_eccos.history.store import Embeddings, HistoryStore
-from aios_eccos.values import Record
+from aios_eccos.records import Record
 
 log = logging.getLogger("aios_eccos.history")
 

@@ -20,7 +20,7 @@ from aios_eccos.history.store import (
     update_row,
     verdict,
 )
-from aios_eccos.values import HistoryTable, Record
+from aios_eccos.records import HistoryTable, Record
 
 
 class MemoryHistory:

@@ -31,7 +31,7 @@ from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import EMBEDDED, FOLDER
 from aios_eccos.history.rows import from_metadata
 from aios_eccos.history.store import Embeddings
-from aios_eccos.values import Record
+from aios_eccos.records import Record
 
 #: Longer than anything is kept: nothing is removed while it is carried over.
 MAX_AGE_DAYS = 36_500.0

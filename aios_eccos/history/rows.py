@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aios_eccos.errors import DataError
-from aios_eccos.values import Outcome, Record, Signals
+from aios_eccos.records import Outcome, Record, Signals
 
 #: Order of an outcome's columns in its compact form; the signals have columns of their own.
 FIELDS = tuple(field.name for field in dataclasses.fields(Outcome) if field.name != "signals")

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.errors import HistoryError
-from aios_eccos.values import FloatArray, HistoryTable, Outcome, Record, Signals
+from aios_eccos.records import HistoryTable, Outcome, Record, Signals
+from aios_eccos.values import FloatArray
 
 Embeddings: TypeAlias = NDArray[np.float32]
 

@@ -14,7 +14,8 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from aios_eccos.values import Failure, Signals
+from aios_eccos.records import Signals
+from aios_eccos.values import Failure
 
 #: Longest piece of a provider's own words that goes to the agent, characters.
 QUOTE = 300

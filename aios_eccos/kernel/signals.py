@@ -1,4 +1,4 @@
-"""What an answer shows of itself, as `values.Signals`. Nobody's verdict, never taken for one."""
+"""What an answer shows of itself, as `records.Signals`. Nobody's verdict, never taken for one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aios_eccos.values import Signals
+from aios_eccos.records import Signals
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "object": dict,

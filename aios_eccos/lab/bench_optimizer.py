@@ -21,7 +21,8 @@ from aios_eccos.decide.problem import AssignmentProblem, FloorRow, one_floor
 from aios_eccos.decide.solve import solve, solve_at_price
 from aios_eccos.decide.whole import lp
 from aios_eccos.decide.whole.program import program_of
-from aios_eccos.values import FloatArray, Model, Record
+from aios_eccos.records import Record
+from aios_eccos.values import FloatArray, Model
 
 if TYPE_CHECKING:
     from rich.table import Table

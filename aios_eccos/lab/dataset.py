@@ -11,7 +11,8 @@ from pathlib import Path
 
 from aios_eccos.errors import DataError
 from aios_eccos.history.dataset import read_records
-from aios_eccos.values import Model, Record
+from aios_eccos.records import Record
+from aios_eccos.values import Model
 
 
 @dataclass(frozen=True, slots=True)

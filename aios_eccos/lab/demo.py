@@ -22,10 +22,11 @@ from aios_eccos.forecast.pricing import Prices, price_table
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
 from aios_eccos.locate import Config, Location
+from aios_eccos.records import Record
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, Failure, Model, Query, Record, Settled
+from aios_eccos.values import Answer, Failure, Model, Query, Settled
 
 #: A replayed answer that takes longer is lost.
 HTTP_TIMEOUT_S = 120.0

@@ -23,7 +23,8 @@ from aios_eccos.errors import ArtifactError
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
 from aios_eccos.history.memory import MemoryHistory
-from aios_eccos.values import FloatArray, Forecast, HistoryTable, Model, Query, Record
+from aios_eccos.records import HistoryTable, Record
+from aios_eccos.values import FloatArray, Forecast, Model, Query
 
 Kind = Literal["retrieval", "trained", "hybrid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -17,7 +17,8 @@ from aios_eccos.forecast.pricing import Prices
 from aios_eccos.forecast.retrieval import NEIGHBORS, leave_one_out, shrink, weigh
 from aios_eccos.lab.metrics import hull_cost
 from aios_eccos.lab.splits import split_labels
-from aios_eccos.values import FloatArray, HistoryTable
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import FloatArray
 
 #: Neighbors, plain means: as AIOS ships them, and as in RouterBench's per-query utility.
 AIOS_NEIGHBORS, UTILITY_NEIGHBORS = 16, 40

@@ -11,7 +11,8 @@ import numpy as np
 from aios_eccos.floor.curve import PriceCurve
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.lab.fitted import Cache
-from aios_eccos.values import FloatArray, HistoryTable, IntArray
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import FloatArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)

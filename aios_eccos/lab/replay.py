@@ -22,7 +22,8 @@ from aios_eccos.history.mirror import build_table
 from aios_eccos.lab.fitted import Cache, Kind, Known, Unseen, unseen
 from aios_eccos.lab.problem import Problem, Setting, Strategy
 from aios_eccos.lab.splits import split_labels
-from aios_eccos.values import FloatArray, HistoryTable, IntArray, Model, Record
+from aios_eccos.records import HistoryTable, Record
+from aios_eccos.values import FloatArray, IntArray, Model
 
 
 class Embeds(Protocol):

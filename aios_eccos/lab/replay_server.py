@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Any
 
 from aios_eccos.errors import EccosError
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 #: What can be injected. 429, 500, 503 and close come at once, the last three after the answer's
 #: time; hang never answers.

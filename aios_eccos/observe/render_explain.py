@@ -6,7 +6,8 @@ from aios_eccos.observe.call_views import ExplainView, NeighborView
 from aios_eccos.observe.render import outcome
 from aios_eccos.observe.text import NONE, cut, moment, money, percent, seconds, table, wrap
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import Attempt, Signals
+from aios_eccos.records import Signals
+from aios_eccos.values import Attempt
 
 #: Neighbors shown.
 NEAREST = 5

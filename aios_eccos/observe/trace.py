@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aios_eccos.errors import DataError
-from aios_eccos.values import Attempt, Signals
+from aios_eccos.records import Signals
+from aios_eccos.values import Attempt
 
 
 @dataclass(frozen=True, slots=True)

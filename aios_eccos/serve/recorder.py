@@ -22,8 +22,9 @@ from aios_eccos.observe import sums as tally
 from aios_eccos.observe.events import in_force, note_in_force
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.observe.tracing import trace_of
+from aios_eccos.records import Record
 from aios_eccos.serve.to_history import live_record
-from aios_eccos.values import Model, Record, Settled
+from aios_eccos.values import Model, Settled
 from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.ledger import Tally
 

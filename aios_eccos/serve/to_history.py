@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.history.rows import encode_records
 from aios_eccos.observe.observer_store import Watched
-from aios_eccos.values import Outcome, Record, Settled
+from aios_eccos.records import Outcome, Record
+from aios_eccos.values import Settled
 
 if TYPE_CHECKING:
     from aios_eccos.serve.observed_engine import ObservedEngine

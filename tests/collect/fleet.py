@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aios_eccos.collect.prompts import prompt_for
 from aios_eccos.collect.questions import Question
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 #: Levels of the shipped set that each model answers rightly.
 ABILITY = {

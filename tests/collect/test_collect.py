@@ -19,7 +19,7 @@ from aios_eccos.cli.collect import collect
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.history.dataset import read_records
 from aios_eccos.lab.replay_server import ReplayServers
-from aios_eccos.values import Record
+from aios_eccos.records import Record
 
 ROOT = Path(__file__).parents[2]
 ASKED = 120

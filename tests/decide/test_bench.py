@@ -14,7 +14,8 @@ from aios_eccos.decide.problem import Status
 from aios_eccos.decide.solve import solve
 from aios_eccos.lab.bench_optimizer import instances, measure, recorded, table
 from aios_eccos.lab.commands.bench import bench
-from aios_eccos.values import Model, Outcome, Record
+from aios_eccos.records import Outcome, Record
+from aios_eccos.values import Model
 
 MODELS = [
     Model("small", input_price=1e-7, output_price=1e-7),

@@ -12,7 +12,8 @@ from aios_eccos.floor.learn import study
 from aios_eccos.forecast.parts import calibration
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.memory import MemoryHistory
-from aios_eccos.values import Model, Outcome, Record
+from aios_eccos.records import Outcome, Record
+from aios_eccos.values import Model
 
 POOL = (
     Model("small", input_price=1e-7, output_price=1e-7),

@@ -3,7 +3,8 @@
 import numpy as np
 
 from aios_eccos.history.store import Neighbors
-from aios_eccos.values import HistoryTable, Model
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import Model
 
 STRENGTHS = {"small": -0.5, "middle": 0.7, "large": 2.0}
 PRICES = {"small": 1e-7, "middle": 1e-6, "large": 1e-5}

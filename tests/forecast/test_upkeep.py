@@ -22,8 +22,9 @@ from aios_eccos.forecast.parts import parts_of
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.history.open import open_embedder
 from aios_eccos.locate import Config, Location
+from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.engine import Engine
-from aios_eccos.values import Model, Outcome, Record
+from aios_eccos.values import Model
 
 POOL = (
     Model("small", input_price=1e-7, output_price=1e-7),

@@ -16,7 +16,7 @@ import numpy as np
 
 from aios_eccos.history.client import close_client
 from aios_eccos.history.store import Embeddings, HistoryStore
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 DIMENSION = 8
 MODELS = ("large", "small")

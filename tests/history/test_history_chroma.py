@@ -28,7 +28,7 @@ from aios_eccos.history.chroma import ChromaHistory
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import open_history
 from aios_eccos.history.rows import to_metadata
-from aios_eccos.values import Outcome, Record, Signals
+from aios_eccos.records import Outcome, Record, Signals
 
 DAY_S = 86_400.0
 NOW = time.time()

@@ -17,7 +17,7 @@ from aios_eccos.history.chroma import ChromaHistory
 from aios_eccos.history.ingest import drain_inbox
 from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.history.rebuild import rebuild
-from aios_eccos.values import Outcome
+from aios_eccos.records import Outcome
 
 
 def rows(n: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from history_world import MODELS, Open, record, some_records, unit, vectors
 
 from aios_eccos.errors import HistoryError
 from aios_eccos.history.store import HistoryStore
-from aios_eccos.values import Outcome, Record, Signals
+from aios_eccos.records import Outcome, Record, Signals
 
 
 def test_an_empty_history_has_no_neighbors(store: HistoryStore) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from aios_eccos.errors import DataError
 from aios_eccos.history import dataset
 from aios_eccos.history.dataset import count_rows, parse_row, read_records
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 
 def row(**changes: Any) -> dict[str, Any]:

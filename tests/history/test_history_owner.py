@@ -14,7 +14,7 @@ from aios_eccos.history.ingest import drain_inbox, push_records
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.history.open import open_history
 from aios_eccos.history.rows import encode_forget
-from aios_eccos.values import Outcome, Record, Signals
+from aios_eccos.records import Outcome, Record, Signals
 
 OWNER = """
 import sys

@@ -9,7 +9,7 @@ import pytest
 
 from aios_eccos.kernel import answers
 from aios_eccos.kernel.signals import fits, signals_of
-from aios_eccos.values import Signals
+from aios_eccos.records import Signals
 
 SCHEMA = {
     "type": "object",

@@ -24,17 +24,8 @@ from aios_eccos.errors import DataError
 from aios_eccos.lab.commands import demo as command
 from aios_eccos.lab.dataset import pool
 from aios_eccos.lab.demo import strategies, summarize
-from aios_eccos.values import (
-    Answer,
-    Decision,
-    Lease,
-    Model,
-    Outcome,
-    Prospect,
-    Query,
-    Record,
-    Settled,
-)
+from aios_eccos.records import Outcome, Record
+from aios_eccos.values import Answer, Decision, Lease, Model, Prospect, Query, Settled
 
 ROOT = Path(__file__).parents[2]
 HISTORY = [

@@ -16,7 +16,7 @@ import pytest
 
 from aios_eccos.errors import EccosError
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 ROOT = Path(__file__).parents[2]
 RECORDS = [

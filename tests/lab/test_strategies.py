@@ -19,7 +19,7 @@ from aios_eccos.lab.research import STRATEGIES as RESEARCH
 from aios_eccos.lab.run import select
 from aios_eccos.lab.summary import frontier
 from aios_eccos.lab.sweeps import AIOS_THRESHOLD
-from aios_eccos.values import Outcome, Record
+from aios_eccos.records import Outcome, Record
 
 BY_NAME = {strategy.name: strategy for strategy in (*PLAIN, *RESEARCH)}
 ASKED = [Setting("floor", 0.7), Setting("budget", 5e-4)]

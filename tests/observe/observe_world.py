@@ -14,8 +14,9 @@ from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe.reader import Desk
 from aios_eccos.observe.views import EdgeView
+from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.observed_engine import ObservedEngine
-from aios_eccos.values import Answer, Failure, Outcome, Query, Record, Settled
+from aios_eccos.values import Answer, Failure, Query, Settled
 
 SMALL = ModelEntry(
     name="small: 8b",

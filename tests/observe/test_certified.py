@@ -33,8 +33,9 @@ from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe import render
 from aios_eccos.observe.views import EdgeView
+from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.engine import CERTIFICATES
-from aios_eccos.values import Outcome, Query, Record
+from aios_eccos.values import Query
 
 POOL = [SMALL.model(), LARGE.model()]
 

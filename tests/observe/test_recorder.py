@@ -15,9 +15,10 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 from aios_eccos.errors import HistoryError, WorkloadError
 from aios_eccos.observe import render_explain
 from aios_eccos.observe import sums as tally
+from aios_eccos.records import Outcome, Signals
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.to_history import live_record
-from aios_eccos.values import Answer, Attempt, Failure, Outcome, Query, Settled, Signals
+from aios_eccos.values import Answer, Attempt, Failure, Query, Settled
 
 
 def total(world: World) -> dict[str, float]:

@@ -17,6 +17,7 @@ from aios_eccos.observe import sums as tally
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
+from aios_eccos.records import Signals
 from aios_eccos.values import (
     NOT_ALLOWED,
     Answer,
@@ -27,7 +28,6 @@ from aios_eccos.values import (
     Prospect,
     Query,
     Settled,
-    Signals,
 )
 
 POOL = (

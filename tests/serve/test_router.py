@@ -16,8 +16,9 @@ from aios_eccos.floor.worth import shift_name, unreachable
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.forecast.priors import PriorPredictor
 from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Model, Outcome, Query, Record
+from aios_eccos.values import Model, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 SMALL = Model("small", input_price=1e-7, output_price=1e-7, limit=4)

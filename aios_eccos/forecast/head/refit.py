@@ -29,7 +29,7 @@ from aios_eccos.forecast.head.artifact import Apart, data_hash, load_head, read_
 from aios_eccos.forecast.head.fit import sigmoid
 from aios_eccos.forecast.head.train import Trained, train
 from aios_eccos.forecast.parts import Parts, parts_of
-from aios_eccos.values import HistoryTable
+from aios_eccos.records import HistoryTable
 
 log = logging.getLogger("aios_eccos.forecast.head.refit")
 

@@ -22,7 +22,8 @@ from aios_eccos.forecast.head.fit import (
     sigmoid,
 )
 from aios_eccos.forecast.retrieval import Means, leave_one_out
-from aios_eccos.values import FloatArray, HistoryTable
+from aios_eccos.records import HistoryTable
+from aios_eccos.values import FloatArray
 
 #: Parts that out-of-fold forecasts are made in.
 FOLDS = 5

@@ -17,7 +17,7 @@ import numpy as np
 from aios_eccos.forecast.head.artifact import read_about
 from aios_eccos.forecast.head.refit import Asked, BackgroundRefit, is_unfit, judged_rows
 from aios_eccos.history.store import HistoryStore
-from aios_eccos.values import HistoryTable
+from aios_eccos.records import HistoryTable
 
 log = logging.getLogger("aios_eccos.forecast.head.upkeep")
 
