@@ -163,7 +163,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Prospect:
+class Candidate:
     """One query with what every model would do for it and what it is worth: a row to assign.
 
     Attributes:
@@ -210,7 +210,7 @@ class Prospect:
     asked: BoolArray | None = None
 
     @property
-    def burden(self) -> FloatArray:
+    def total_cost(self) -> FloatArray:
         """(m,) what a choice is weighed by: cost, and that of a switch."""
         return self.cost if self.switch is None else self.cost + self.switch
 
@@ -249,7 +249,7 @@ class Decision:
     """Which model serves a query, and everything needed to say why.
 
     Attributes:
-        prospect: the forecasts that were used.
+        candidate: the forecasts that were used.
         model: the chosen model's name, None while the query has to wait.
         lease: the slot that was lent; None while waiting.
         free: (m,) slots that were free at the decision.
@@ -262,7 +262,7 @@ class Decision:
         chances: (m,) with which each model would have been explored; None: it could not.
     """
 
-    prospect: Prospect
+    candidate: Candidate
     model: str | None
     lease: Lease | None
     free: IntArray
@@ -277,14 +277,14 @@ class Decision:
     @property
     def promised(self) -> float:
         """Success that may be expected of the choice, 0..1; NaN while waiting."""
-        expected = self.of_choice(self.prospect.success) - self.prospect.optimism
+        expected = self.of_choice(self.candidate.success) - self.candidate.optimism
         return min(max(expected, 0.0), 1.0) if self.model is not None else expected
 
     def of_choice(self, row: FloatArray) -> float:
         """The chosen model's entry of a (m,) row; NaN while waiting."""
         if self.model is None:
             return float("nan")
-        return float(row[self.prospect.models.index(self.model)])
+        return float(row[self.candidate.models.index(self.model)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +370,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Settled:
+class CallResult:
     """A call that is over: served, failed, or given up.
 
     Attributes:

@@ -85,7 +85,7 @@ def _read(path: Path) -> dict[str, Certificate | Refusal]:
 
 def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusal]:
     """From the history, as a kernel with these settings would."""
-    from aios_eccos.floor.learn import head_path, study
+    from aios_eccos.floor.learn import head_path, learn_from
     from aios_eccos.floor.worth import certificates
     from aios_eccos.forecast.pricing import price_table
     from aios_eccos.history.embed.embedding import BackgroundEmbedder
@@ -100,7 +100,7 @@ def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusa
         models = configured_models(found) or [Model(n) for n in history.table(limit=1000).models]
         background = BackgroundEmbedder(lambda: embedder)
         head = head_path(found.location.state_dir)
-        known = study(history, background, settings, price_table(models), head, models)
+        known = learn_from(history, background, settings, price_table(models), head, models)
         if known.certifier is None or known.book is None:
             raise DataError("certify: the history holds too few verdicts; `ingest` or `collect`")
         return certificates(known.certifier, known.book, settings)

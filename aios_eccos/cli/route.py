@@ -12,7 +12,7 @@ import typer
 from aios_eccos.cli.output import console, write_json
 
 if TYPE_CHECKING:
-    from aios_eccos.floor.learned import Knowledge
+    from aios_eccos.floor.learned import Learned
     from aios_eccos.locate import Config
     from aios_eccos.values import Decision, Model, Slots
 
@@ -45,12 +45,12 @@ def route(
     found = _with_floor(load_config(locate(config, aios_home)), floor)
     query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
     with ExitStack() as opened:
-        models, knowledge, note = _knowledge(found, prices, opened)
+        models, learned, note = _learned(found, prices, opened)
         table = price_table(models)
-        router = Router(models, found.settings, table, MemoryWorkload(), knowledge)
-        (prospect,) = router.forecast([query])
+        router = Router(models, found.settings, table, MemoryWorkload(), learned)
+        (candidate,) = router.forecast([query])
         slots = _slots(found, models)
-        (decision,) = router.assign([prospect], slots).decisions
+        (decision,) = router.assign([candidate], slots).decisions
     if as_json:
         write_json(_json(decision, slots, note, table.money), "-")
     else:
@@ -70,15 +70,15 @@ def _with_floor(config: Config, floor: str | None) -> Config:
     return replace(config, settings=changed)
 
 
-def _knowledge(
+def _learned(
     config: Config, prices: Path | None, opened: ExitStack
-) -> tuple[list[Model], Knowledge | None, str]:
+) -> tuple[list[Model], Learned | None, str]:
     """The pool, what the history says of it, and what the reader should know about that.
 
     Forecasts read the history, so `opened` closes it.
     """
     from aios_eccos.errors import ConfigError, HistoryError
-    from aios_eccos.floor.learn import head_path, study
+    from aios_eccos.floor.learn import head_path, learn_from
     from aios_eccos.forecast.pricing import price_table
     from aios_eccos.history.embed.embedding import BackgroundEmbedder
     from aios_eccos.history.open import open_embedder, open_history
@@ -106,7 +106,7 @@ def _knowledge(
     background = BackgroundEmbedder(lambda: embedder)
     background.wait()
     head = head_path(config.location.state_dir)
-    knows = study(history, background, settings, price_table(models), head)
+    knows = learn_from(history, background, settings, price_table(models), head)
     return models, knows, "" if history.count() else "forecast on priors: no history yet"
 
 
@@ -150,7 +150,7 @@ def _embedded_runs(state_dir: Path) -> bool:
 
 def _rows(decision: Decision, slots: Slots, money: bool) -> list[dict[str, Any]]:
     """One row a model, the cheapest first; dollars only where prices are known."""
-    p = decision.prospect
+    p = decision.candidate
     worth = p.price if money and math.isfinite(p.price) else None
     return [
         {
@@ -172,7 +172,7 @@ def _rows(decision: Decision, slots: Slots, money: bool) -> list[dict[str, Any]]
 
 
 def _why(decision: Decision, column: int, slots: Slots) -> str:
-    p, name = decision.prospect, decision.prospect.models[column]
+    p, name = decision.candidate, decision.candidate.models[column]
     if name == decision.model:
         return "chosen"
     if not p.allowed[column]:
@@ -192,7 +192,7 @@ def _why(decision: Decision, column: int, slots: Slots) -> str:
 
 
 def _json(decision: Decision, slots: Slots, note: str, money: bool) -> dict[str, Any]:
-    p = decision.prospect
+    p = decision.candidate
     return {
         "schema": "aios-eccos/route/1",
         "model": decision.model,
@@ -229,7 +229,7 @@ def _show(decision: Decision, slots: Slots, note: str, money: bool, screen: Any)
             style="bold" if row["chosen"] else None,
         )
     screen.print(table)
-    p = decision.prospect
+    p = decision.candidate
     screen.print(f"{decision.model or 'none'}: {decision.reason}.", markup=False)
     if not math.isnan(p.floor):
         worth = f"; one more success is worth ${p.price:.3g} there" if money else ""

@@ -13,7 +13,7 @@ from aios_eccos.decide.problem import AssignmentProblem, Solution
 from aios_eccos.decide.slot_prices import SharedPrices, losses
 from aios_eccos.decide.solve import priced, solve, solve_at_price
 from aios_eccos.floor.worth import floor_rows, success_weight
-from aios_eccos.values import BoolArray, FloatArray, IntArray, Model, Prospect, Slots
+from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray, Model, Slots
 from aios_eccos.workload.store import Load
 
 #: Rows from which the floors are put on the batch itself; below, history's price stands for them.
@@ -26,23 +26,23 @@ LOST_MOST = 3.0
 
 
 def assigned(
-    prospects: Sequence[Prospect], free: IntArray, settings: Settings, shared: SharedPrices
+    candidates: Sequence[Candidate], free: IntArray, settings: Settings, shared: SharedPrices
 ) -> Solution:
-    """A model for each prospect within the free slots; what slots are worth is learned on the way.
+    """A model for each candidate within the free slots; what slots are worth is learned on the way.
 
-    Earlier prospects go first where slots are short.
+    Earlier candidates go first where slots are short.
     """
-    cost = np.stack([prospect.burden for prospect in prospects])
-    known = np.array([math.isfinite(prospect.price) for prospect in prospects])
+    cost = np.stack([candidate.total_cost for candidate in candidates])
+    known = np.array([math.isfinite(candidate.price) for candidate in candidates])
     # A certificate speaks of one price for all calls.
-    small = settings.floor_mode == "certified" or len(prospects) < WHOLE_BATCH
+    small = settings.floor_mode == "certified" or len(candidates) < WHOLE_BATCH
     whole = not small and bool(known.all())
     problem = AssignmentProblem(
         cost=cost,
-        success=np.stack([prospect.success for prospect in prospects]),
+        success=np.stack([candidate.success for candidate in candidates]),
         capacity=free,
-        allowed=np.stack([prospect.allowed for prospect in prospects]),
-        floors=floor_rows(prospects) if whole else (),
+        allowed=np.stack([candidate.allowed for candidate in candidates]),
+        floors=floor_rows(candidates) if whole else (),
     )
     if whole:
         return solve(
@@ -50,10 +50,10 @@ def assigned(
             over_capacity=settings.over_capacity,
             on_infeasible_floor=settings.on_infeasible_floor,
         )
-    worth = success_weight(np.array([p.price for p in prospects]), float(cost.max()))
+    worth = success_weight(np.array([p.price for p in candidates]), float(cost.max()))
     if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
         return solve_at_price(problem, worth, over_capacity="wait")
-    tokens = np.stack([prospect.output_tokens for prospect in prospects])
+    tokens = np.stack([candidate.output_tokens for candidate in candidates])
     carried = shared.charged(free) * tokens
     solution = solve_at_price(problem, worth, carried)
     _learn(problem, worth, tokens, carried, solution.choice, known, shared)

@@ -8,31 +8,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.floor.worth import success_weight
-from aios_eccos.values import Lease, Prospect
+from aios_eccos.values import Candidate, Lease
 
 
-def reason(prospect: Prospect, column: int, lease: Lease | None, free: NDArray[np.int64]) -> str:
+def reason(candidate: Candidate, column: int, lease: Lease | None, free: NDArray[np.int64]) -> str:
     """Why this model, in one sentence."""
-    if not prospect.allowed.any():
+    if not candidate.allowed.any():
         return "no configured model may serve this call"
     if lease is None:
         return "waits: every model that may serve it is at its limit"
-    if int(prospect.allowed.sum()) == 1:
+    if int(candidate.allowed.sum()) == 1:
         return "the only model that may serve this call"
-    best = unlimited_choice(prospect)
+    best = unlimited_choice(candidate)
     if column != best:
-        name = prospect.models[best]
+        name = candidate.models[best]
         full = free[best] <= 0
         why = "is at its limit" if full else "its few slots are lent to calls that gain more"
         return f"the best left: {name} would be chosen but {why}"
-    if not math.isfinite(prospect.price):
+    if not math.isfinite(candidate.price):
         return "the strongest: no history like it yet to save money by"
     return "the cheapest way to keep the floor: cost less the worth of its success is least"
 
 
-def unlimited_choice(prospect: Prospect) -> int:
+def unlimited_choice(candidate: Candidate) -> int:
     """The column that would be chosen if no limit bound."""
-    burden = prospect.burden
-    worth = success_weight(prospect.price, float(burden.max()))
-    score = np.where(prospect.allowed, burden - worth * prospect.success, np.inf)
+    burden = candidate.total_cost
+    worth = success_weight(candidate.price, float(burden.max()))
+    score = np.where(candidate.allowed, burden - worth * candidate.success, np.inf)
     return int(np.argmin(score))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aios_eccos.values import BoolArray, FloatArray, IntArray, Prospect
+from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray
 
 #: Share of calls that may explore.
 SHARE = 0.02
@@ -64,22 +64,22 @@ class Trial:
     chances: FloatArray | None = None
     column: int | None = None
 
-    def limited(self, prospect: Prospect) -> Prospect:
-        """The prospect, open to the explored model only."""
+    def limited(self, candidate: Candidate) -> Candidate:
+        """The candidate, open to the explored model only."""
         if self.column is None:
-            return prospect
-        return replace(prospect, allowed=np.arange(len(prospect.models)) == self.column)
+            return candidate
+        return replace(candidate, allowed=np.arange(len(candidate.models)) == self.column)
 
-    def reason(self, prospect: Prospect) -> str | None:
+    def reason(self, candidate: Candidate) -> str | None:
         """Why the explored model, in one sentence."""
         if self.column is None or self.chances is None:
             return None
-        name, chance = prospect.models[self.column], float(self.chances[self.column])
+        name, chance = candidate.models[self.column], float(self.chances[self.column])
         return f"explored: {name} has few verdicts ({chance:.2%} of calls are spent on that)"
 
 
 def explore_batch(
-    prospects: Sequence[Prospect], free: IntArray, share: float, judged: Mapping[str, float]
+    candidates: Sequence[Candidate], free: IntArray, share: float, judged: Mapping[str, float]
 ) -> list[Trial]:
     """What each call of a batch explores, in its order, never more than there are free slots.
 
@@ -87,14 +87,14 @@ def explore_batch(
         free: (m,) free slots. share: of calls that may explore. judged: verdicts by model.
     """
     left, trials = free.copy(), []
-    for prospect in prospects:
-        if not share or prospect.draw is None:
+    for candidate in candidates:
+        if not share or candidate.draw is None:
             trials.append(Trial())
             continue
-        may = prospect.allowed if prospect.asked is None else prospect.asked
-        known = np.array([judged.get(name, 0.0) for name in prospect.models])
+        may = candidate.allowed if candidate.asked is None else candidate.asked
+        known = np.array([judged.get(name, 0.0) for name in candidate.models])
         chances = exploration_chances(known, may & (left > 0), share)
-        found = explore(chances, prospect.draw)
+        found = explore(chances, candidate.draw)
         column = None if found is None else found[0]
         if column is not None:
             left[column] -= 1

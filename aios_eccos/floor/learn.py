@@ -13,7 +13,7 @@ from aios_eccos.config import Settings
 from aios_eccos.errors import ArtifactError
 from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.curve import PriceBook
-from aios_eccos.floor.learned import Knowledge
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, load_apart, load_head
 from aios_eccos.forecast.head.features_space import Floats
 from aios_eccos.forecast.head.train import Trained
@@ -38,14 +38,14 @@ def head_path(state_dir: Path) -> Path:
     return state_dir / FILE_NAME
 
 
-def study(
+def learn_from(
     history: HistoryStore,
     embedder: BackgroundEmbedder | None,
     settings: Settings,
     prices: Prices,
     head_file: Path | None = None,
     models: Sequence[Model] = (),
-) -> Knowledge:
+) -> Learned:
     """Learn from the history as it is now.
 
     With a trained head (and unless the settings say `retrieval`) the head forecasts, and its own
@@ -98,7 +98,7 @@ def _learn(
     settings: Settings,
     prices: Prices,
     head_file: Path | None,
-) -> Knowledge:
+) -> Learned:
     """What a table teaches, beside neighbors from the history itself."""
     neighbors.refresh(table)
     judged_of = dict(zip(neighbors.means.models, neighbors.means.judged.tolist(), strict=True))
@@ -106,15 +106,15 @@ def _learn(
     if head is not None and settings.predictor != "retrieval":
         kind = settings.predictor
         book = replayed_book(head, prices, kind)
-        return Knowledge(HybridPredictor(neighbors, head, kind), embedder, book, judged_of)
+        return Learned(HybridPredictor(neighbors, head, kind), embedder, book, judged_of)
     # Rows that nobody has judged are no neighbors of a call, so they are none here.
     judged = table.rows(np.flatnonzero(~np.isnan(table.correctness).all(axis=1)))
     if len(judged) < 2:
-        return Knowledge(neighbors, embedder, None, judged_of)
+        return Learned(neighbors, embedder, None, judged_of)
     success, tokens, _ = leave_one_out(judged, settings.neighbors)
     tokens = np.where(np.isnan(tokens), neighbors.means.output_tokens, tokens)
     book = PriceBook.of(judged, success, tokens, prices)
-    return Knowledge(neighbors, embedder, book, judged_of)
+    return Learned(neighbors, embedder, book, judged_of)
 
 
 def _seen_all(head_file: Path | None) -> bool:

@@ -29,7 +29,7 @@ class Embeds(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Knowledge:
+class Learned:
     """What past calls taught; replaced as a whole when there is more of it.
 
     Attributes:

@@ -67,7 +67,7 @@ def _move(
     calls and of verdicts, are counted, and those that leave the price at an end: the bound of
     `predict.control` does not hold of them.
     """
-    book = router.knowledge.book
+    book = router.learned.book
     curve = book.curve() if book is not None else None
     ends = PRICE_RANGE
     if curve is not None:

@@ -14,7 +14,7 @@ from aios_eccos.decide.problem import FloorRow
 from aios_eccos.floor.certify import Certificate, Certifier, Refusal
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.forecast.pricing import Prices
-from aios_eccos.values import FloatArray, Prospect, Query
+from aios_eccos.values import Candidate, FloatArray, Query
 
 log = logging.getLogger("aios_eccos.floor.worth")
 
@@ -26,7 +26,7 @@ MIN_SUPPORT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Worth:
-    """What a success of one call is worth. Fields as in `Prospect`.
+    """What a success of one call is worth. Fields as in `Candidate`.
 
     Attributes:
         models: that the price may choose; None: all that may serve.
@@ -114,16 +114,16 @@ def success_weight(price: FloatArray | float, dearest: float) -> FloatArray:
     return np.asarray(np.clip(price, 1e-9 * unit, STRONGEST * unit), dtype=float)
 
 
-def floor_rows(prospects: Sequence[Prospect]) -> tuple[FloorRow, ...]:
+def floor_rows(candidates: Sequence[Candidate]) -> tuple[FloorRow, ...]:
     """One floor per policy, and one per floor that calls bring themselves, in terms of forecasts.
 
-    Each is raised by the optimism of its forecasts (`Prospect.aim`), so that it holds once real.
+    Each is raised by the optimism of its forecasts (`Candidate.aim`), so that it holds once real.
     """
-    groups = [(prospect.policy, prospect.query.floor) for prospect in prospects]
+    groups = [(candidate.policy, candidate.query.floor) for candidate in candidates]
     rows = []
     for group in dict.fromkeys(groups):
         mask = np.array([g == group for g in groups])
-        aims = [p.aim for p, mine in zip(prospects, mask, strict=True) if mine]
+        aims = [p.aim for p, mine in zip(candidates, mask, strict=True) if mine]
         rows.append(FloorRow(mask, float(np.clip(np.mean(aims), 0.0, 1.0))))
     return tuple(rows)
 

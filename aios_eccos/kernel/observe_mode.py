@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from aios_eccos.values import Settled
+from aios_eccos.values import CallResult
 
 if TYPE_CHECKING:
     from aios_eccos.kernel.serving import Ticket
@@ -36,23 +36,23 @@ class Shadow:
     success_served: float = 0.0
     success_routed: float = 0.0
 
-    def compare(self, router: Any, ticket: Ticket, settled: Settled) -> None:
+    def compare(self, router: Any, ticket: Ticket, settled: CallResult) -> None:
         """Decide a served call once more, as if every model had been free for it."""
         decision = settled.decision
         if decision is None or decision.model is None:
             return
-        (prospect,) = router.forecast([ticket.asked])
-        routed = router.preferred(prospect)
+        (candidate,) = router.forecast([ticket.asked])
+        routed = router.preferred(candidate)
         if routed is None:
             return
-        served_at, routed_at = (prospect.models.index(name) for name in (decision.model, routed))
+        served_at, routed_at = (candidate.models.index(name) for name in (decision.model, routed))
         with _LOCK:
             self.calls += 1
             self.same += routed == decision.model
-            self.cost_served += float(prospect.cost[served_at])
-            self.cost_routed += float(prospect.cost[routed_at])
-            self.success_served += float(prospect.success[served_at])
-            self.success_routed += float(prospect.success[routed_at])
+            self.cost_served += float(candidate.cost[served_at])
+            self.cost_routed += float(candidate.cost[routed_at])
+            self.success_served += float(candidate.success[served_at])
+            self.success_routed += float(candidate.success[routed_at])
         log.debug("observed: served by %s, the router would take %s", decision.model, routed)
 
 

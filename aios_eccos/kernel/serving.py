@@ -30,7 +30,7 @@ from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.kernel.settle import settle
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
-from aios_eccos.values import EXPLORED, Answer, Failure, Query, Settled
+from aios_eccos.values import EXPLORED, Answer, CallResult, Failure, Query
 
 log = logging.getLogger("aios_eccos.kernel.serving")
 
@@ -255,12 +255,12 @@ class Serving:
             retired = adapter
         return Answer(failure=ENDING)
 
-    def _done(self, ticket: Ticket, future: Future[Settled]) -> None:
+    def _done(self, ticket: Ticket, future: Future[CallResult]) -> None:
         """Settle the kernel's call, so that the agent has its answer; then tell all others."""
         with self._lock:
             mine = self._in_flight.pop(ticket.query.id, None) is not None
         try:
-            settled: Settled | None = future.result()
+            settled: CallResult | None = future.result()
         except CancelledError:
             settled = None
         model = None
@@ -278,7 +278,7 @@ class Serving:
         if settled is not None:
             self._record(ticket, settled, model)
 
-    def _stays_with(self, settled: Settled) -> str | None:
+    def _stays_with(self, settled: CallResult) -> str | None:
         """The model that the conversation is with from now on; None if there is none to stay with.
 
         Later turns would pay to leave a model that nothing but chance chose.
@@ -290,7 +290,7 @@ class Serving:
             return None
         return decision.model
 
-    def _record(self, ticket: Ticket, settled: Settled, model: str | None) -> None:
+    def _record(self, ticket: Ticket, settled: CallResult, model: str | None) -> None:
         self.settled += 1
         self.failed += settled.answer.failure is not None
         self.last.append(_summary(settled))
@@ -346,7 +346,7 @@ def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
     ]
 
 
-def _summary(settled: Settled) -> dict[str, Any]:
+def _summary(settled: CallResult) -> dict[str, Any]:
     decision, failure = settled.decision, settled.answer.failure
     return {
         "id": settled.query.id,
@@ -360,7 +360,7 @@ def _summary(settled: Settled) -> dict[str, Any]:
     }
 
 
-def _response(adapter: EccosAdapter, settled: Settled | None) -> Any:
+def _response(adapter: EccosAdapter, settled: CallResult | None) -> Any:
     if settled is None:
         return adapter.error_response(GONE, None)
     answer = settled.answer

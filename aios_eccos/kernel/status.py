@@ -98,7 +98,7 @@ def desk(serving: Serving) -> Desk:
 def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
     """What only this process knows, for `status`."""
     known, history, embedder = kernel_status(serving), engine.history, engine.embedder
-    book = engine.router.knowledge.book
+    book = engine.router.learned.book
     note = str(engine.history_error) if engine.history_error is not None else None
     return EdgeView(
         mode=serving.mode,

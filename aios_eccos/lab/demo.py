@@ -26,7 +26,7 @@ from aios_eccos.records import Record
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, Failure, Model, Query, Settled
+from aios_eccos.values import Answer, CallResult, Failure, Model, Query
 
 #: A replayed answer that takes longer is lost.
 HTTP_TIMEOUT_S = 120.0
@@ -143,7 +143,7 @@ def run_strategy(
         One entry of the demo's JSON (see `summarize`).
     """
     servers.reset()
-    settled: list[Settled | None] = [None] * len(calls)
+    settled: list[CallResult | None] = [None] * len(calls)
     with (
         _Client(servers) as client,
         Dispatcher(router, window_s=router.settings.window_ms / 1000) as dispatcher,
@@ -176,7 +176,7 @@ def run_strategy(
 def summarize(
     name: str,
     calls: Sequence[Record],
-    settled: Sequence[Settled],
+    settled: Sequence[CallResult],
     models: Sequence[Model],
     peaks: dict[str, int],
 ) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def summarize(
     free = [
         s.decision
         for s in answered
-        if s.decision is not None and s.decision.prospect.allowed.sum() > 1
+        if s.decision is not None and s.decision.candidate.allowed.sum() > 1
     ]
     limited = [decision.reason.startswith(BEST_LEFT) for decision in free]
     decisions = [s.decision.decision_s for s in answered if s.decision is not None]
@@ -211,7 +211,7 @@ def summarize(
         "answers": len(answered),
         "success": _mean(success),
         "promised_success": _mean([decision.promised for decision in free]),
-        "floor": _mean([decision.prospect.floor for decision in free]),
+        "floor": _mean([decision.candidate.floor for decision in free]),
         "limited": _mean(limited),
         "cost_usd": _rounded(cost) if prices.money else None,
         **_percentiles("wait", waits, (50, 95)),

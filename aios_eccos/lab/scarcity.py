@@ -23,7 +23,7 @@ from aios_eccos.decide.slot_prices import SharedPrices
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.stream import cost_at, frontier_of
 from aios_eccos.lab.sweeps import price_sweep
-from aios_eccos.values import FloatArray, IntArray, Model, Prospect, Query
+from aios_eccos.values import Candidate, FloatArray, IntArray, Model, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 if TYPE_CHECKING:
@@ -158,9 +158,9 @@ def run(
     return success, float(problem.spent[row, column].mean()), float(wait[WARM:].mean())
 
 
-def _blank(problem: Problem, price: float) -> Prospect:
+def _blank(problem: Problem, price: float) -> Candidate:
     nothing = np.zeros(problem.m)
-    return Prospect(
+    return Candidate(
         query=Query(""),
         models=problem.models,
         success=nothing,

@@ -92,7 +92,7 @@ class _Calls:
     arrival: FloatArray
     success: FloatArray
     cost: FloatArray
-    burden: FloatArray
+    total_cost: FloatArray
     allowed: BoolArray
     duration: FloatArray
     optimism: float
@@ -139,7 +139,7 @@ def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) 
 
 def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> _Calls:
     shape = (len(traces), len(models))
-    success, cost, burden = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    success, cost, total_cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
     tokens, allowed = np.zeros(shape), np.zeros(shape, dtype=bool)
     for i, trace in enumerate(traces):
         for option in trace.options:
@@ -149,7 +149,7 @@ def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> 
             if price is not None:
                 dollars = trace.input_tokens * price[0] + option.output_tokens * price[1]
             success[i, j], cost[i, j], tokens[i, j] = option.success, dollars, option.output_tokens
-            burden[i, j] = dollars + option.switch_usd
+            total_cost[i, j] = dollars + option.switch_usd
             allowed[i, j] = option.allowed and option.model not in change.drop
     gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
     return _Calls(
@@ -157,7 +157,7 @@ def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> 
         arrival=np.array([_arrival(trace) for trace in traces]),
         success=success,
         cost=cost,
-        burden=burden,
+        total_cost=total_cost,
         allowed=allowed,
         duration=_durations(traces, models, tokens),
         optimism=float(np.mean(gaps)) if gaps else 0.0,
@@ -201,7 +201,7 @@ def _absolute(floor: Floor, calls: _Calls) -> float:
 
 
 def _choice(calls: _Calls, price: float) -> IntArray:
-    value = np.where(calls.allowed, calls.burden - price * calls.success, np.inf)
+    value = np.where(calls.allowed, calls.total_cost - price * calls.success, np.inf)
     return np.asarray(np.argmin(value, axis=1), dtype=np.int64)
 
 
@@ -214,12 +214,12 @@ def _promise(calls: _Calls, choice: IntArray) -> float:
 
 
 def _dearest(calls: _Calls) -> float:
-    return 1e3 * max(float(calls.burden.max()), 1e-9)
+    return 1e3 * max(float(calls.total_cost.max()), 1e-9)
 
 
 def _price_for(calls: _Calls, floor: float) -> float:
     """Least price of success at which these calls promise the floor."""
-    positive = calls.burden[calls.burden > 0]
+    positive = calls.total_cost[calls.total_cost > 0]
     low = 1e-2 * float(np.median(positive)) if len(positive) else 1e-9
     for price in (0.0, *np.geomspace(low, max(_dearest(calls), 10 * low), PRICES)):
         if _promise(calls, _choice(calls, price)) >= floor:
@@ -229,7 +229,7 @@ def _price_for(calls: _Calls, floor: float) -> float:
 
 def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Course:
     """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
-    value = np.where(calls.allowed, calls.burden - price[:, None] * calls.success, np.inf)
+    value = np.where(calls.allowed, calls.total_cost - price[:, None] * calls.success, np.inf)
     room = np.array([limits.get(name, len(value)) for name in calls.models])
     usable = calls.allowed & (room > 0)
     choice, start = queue(calls.arrival, calls.duration, np.where(usable, value, np.inf), room)

@@ -225,7 +225,7 @@ class Desk:
         """
         from aios_eccos.observe.explain import Plan, what_if
 
-        book = self._living().router.knowledge.book
+        book = self._living().router.learned.book
         curve = book.curve() if book is not None else None
         if book is None or curve is None:
             raise DataError("the history holds too few verdicts to tell what a floor would cost")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from aios_eccos.config import Settings
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.observe.trace import Option, Trace
-from aios_eccos.values import NOT_ALLOWED, Answer, Attempt, Decision, Model, Settled
+from aios_eccos.values import NOT_ALLOWED, Answer, Attempt, CallResult, Decision, Model
 
 #: Reasons of failures are short words; whatever a library puts there is cut.
 REASON_MOST = 80
@@ -18,7 +18,7 @@ NAME_MOST = 120
 
 
 def trace_of(
-    settled: Settled,
+    settled: CallResult,
     prices: Prices,
     settings: Settings | None = None,
     models: Sequence[Model] = (),
@@ -29,21 +29,21 @@ def trace_of(
     failure = answer.failure
     model = decision.model if decision is not None else None
     spent, metered = _spent(settled, prices)
-    query, prospect = settled.query, decision.prospect if decision is not None else None
+    query, candidate = settled.query, decision.candidate if decision is not None else None
     return Trace(
         call=query.id,
         at=time.time() - settled.served_s if decision is None else decision.at,
         agent=query.agent[:NAME_MOST],
         mode=settings.mode,
         named=len(query.allowed or ()),
-        policy=prospect.policy if prospect is not None else "",
+        policy=candidate.policy if candidate is not None else "",
         status=decision.status if decision is not None else "undecided",
         reason=decision.reason if decision is not None else "no model was chosen",
         model=model,
-        floor=_known(prospect.floor) if prospect is not None else None,
-        success_price_usd=_known(prospect.price) if prospect is not None else None,
+        floor=_known(candidate.floor) if candidate is not None else None,
+        success_price_usd=_known(candidate.price) if candidate is not None else None,
         promised=_known(decision.promised) if decision is not None else None,
-        novelty=_known(prospect.novelty) if prospect is not None else None,
+        novelty=_known(candidate.novelty) if candidate is not None else None,
         batch=decision.batch if decision is not None else 0,
         attempts=settled.attempts,
         decision_s=decision.decision_s if decision is not None else 0.0,
@@ -65,17 +65,17 @@ def trace_of(
     )
 
 
-def _spent(settled: Settled, prices: Prices) -> tuple[float | None, bool]:
+def _spent(settled: CallResult, prices: Prices) -> tuple[float | None, bool]:
     """Dollars for the answer, and whether the provider counted the tokens."""
     decision, answer = settled.decision, settled.answer
     if decision is None or decision.model is None or answer.failure is not None:
         return None, False
     if answer.output_tokens is None or decision.model not in prices.models:
-        return _known(decision.of_choice(decision.prospect.cost)), False
+        return _known(decision.of_choice(decision.candidate.cost)), False
     return _price(prices, decision.model, settled.query.input_tokens, answer), True
 
 
-def _wasted(settled: Settled, prices: Prices) -> dict[str, float]:
+def _wasted(settled: CallResult, prices: Prices) -> dict[str, float]:
     """Dollars by model for tokens of requests that brought no answer."""
     wasted: dict[str, float] = {}
     for tried in settled.tries:
@@ -94,9 +94,9 @@ def _price(prices: Prices, model: str, estimated: int, answer: Answer | Attempt)
 
 
 def _options(
-    settled: Settled, decision: Decision, settings: Settings, models: Sequence[Model]
+    settled: CallResult, decision: Decision, settings: Settings, models: Sequence[Model]
 ) -> tuple[Option, ...]:
-    p = decision.prospect
+    p = decision.candidate
     closed = {model.name: _closed(settled, model, settings) for model in models}
     return tuple(
         Option(
@@ -116,7 +116,7 @@ def _options(
     )
 
 
-def _closed(settled: Settled, model: Model, settings: Settings) -> str:
+def _closed(settled: CallResult, model: Model, settings: Settings) -> str:
     """Why a model that could not be chosen was closed to the call."""
     query = settled.query
     own = settings.policy(query.agent)[1].models if query.allowed is None else None

@@ -9,7 +9,16 @@ from typing import Protocol
 
 import numpy as np
 
-from aios_eccos.values import Answer, Assignment, Attempt, Decision, Prospect, Query, Settled, Slots
+from aios_eccos.values import (
+    Answer,
+    Assignment,
+    Attempt,
+    CallResult,
+    Candidate,
+    Decision,
+    Query,
+    Slots,
+)
 
 #: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
 Run = Callable[[str, float], Answer]
@@ -27,10 +36,10 @@ class Routes(Protocol):
     @property
     def spills(self) -> bool: ...
 
-    def forecast(self, queries: list[Query]) -> list[Prospect]: ...
+    def forecast(self, queries: list[Query]) -> list[Candidate]: ...
     def slots(self) -> Slots: ...
-    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment: ...
-    def preferred(self, prospect: Prospect) -> str | None: ...
+    def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment: ...
+    def preferred(self, candidate: Candidate) -> str | None: ...
     def release(self, decision: Decision) -> None: ...
     def rest(self, model: str, seconds: float | None) -> None: ...
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision: ...
@@ -43,11 +52,11 @@ class Call:
 
     query: Query
     run: Run
-    future: Future[Settled]
+    future: Future[CallResult]
     order: tuple[int, float, int]
     expires: float
     router: Routes | None = None
-    prospect: Prospect | None = None
+    candidate: Candidate | None = None
     decision: Decision | None = None
     failed_on: set[str] = field(default_factory=set)
     attempts: int = 0
@@ -56,7 +65,7 @@ class Call:
     tries: list[Attempt] = field(default_factory=list)
     #: When the request under way began; None between requests.
     asking_since: float | None = None
-    _best: tuple[Prospect, list[str], list[str]] | None = None
+    _best: tuple[Candidate, list[str], list[str]] | None = None
 
     def tried(self, answer: Answer, ended: float) -> None:
         """Note what the request under way came to, if there is one."""
@@ -77,11 +86,11 @@ class Call:
         )
 
     def allowed(self) -> list[str]:
-        """Models that may serve it at all, by its prospect."""
-        prospect = self.prospect
-        if prospect is None:
+        """Models that may serve it at all, by its candidate."""
+        candidate = self.candidate
+        if candidate is None:
             return []
-        return [name for name, ok in zip(prospect.models, prospect.allowed, strict=True) if ok]
+        return [name for name, ok in zip(candidate.models, candidate.allowed, strict=True) if ok]
 
     def usable(self, cooling: frozenset[str] = frozenset()) -> list[str]:
         """Models that may serve it now; those it failed on, or that rest, if there is no other."""
@@ -92,22 +101,22 @@ class Call:
     def best(self, cooling: frozenset[str], router: Routes) -> list[str]:
         """The model that it waits for under `router`, if any may serve it now."""
         usable, known = self.usable(cooling), self._best
-        if self.prospect is not None and (
-            known is None or known[0] is not self.prospect or known[1] != usable
+        if self.candidate is not None and (
+            known is None or known[0] is not self.candidate or known[1] != usable
         ):
             name = router.preferred(self.closed(cooling)) if usable else None
-            known = self._best = (self.prospect, usable, [] if name is None else [name])
+            known = self._best = (self.candidate, usable, [] if name is None else [name])
         return known[2] if known is not None else []
 
-    def closed(self, cooling: frozenset[str]) -> Prospect:
-        """Its prospect, closed to models that it has failed on or that rest."""
-        prospect = self.prospect
-        if prospect is None:
+    def closed(self, cooling: frozenset[str]) -> Candidate:
+        """Its candidate, closed to models that it has failed on or that rest."""
+        candidate = self.candidate
+        if candidate is None:
             raise RuntimeError("a call reached assignment without a forecast")
         usable = set(self.usable(cooling))
         return replace(
-            prospect,
-            allowed=np.array([name in usable for name in prospect.models]),
+            candidate,
+            allowed=np.array([name in usable for name in candidate.models]),
             # A call whose first try has failed is no place to try more.
-            draw=None if self.attempts else prospect.draw,
+            draw=None if self.attempts else candidate.draw,
         )

@@ -19,7 +19,7 @@ from contextlib import suppress
 from aios_eccos.errors import raised
 from aios_eccos.serve.call import Call, Routes, Run
 from aios_eccos.serve.fairness import FairShare
-from aios_eccos.values import Answer, Decision, Failure, Prospect, Query, Settled, Slots
+from aios_eccos.values import Answer, CallResult, Candidate, Decision, Failure, Query, Slots
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
 
@@ -60,7 +60,7 @@ class Dispatcher:
         max_batch: int = 256,
         max_workers: int = 256,
         call_timeout_s: float = 600.0,
-        on_settled: Callable[[Settled], None] | None = None,
+        on_settled: Callable[[CallResult], None] | None = None,
         seed: int | None = None,
     ) -> None:
         self._window_s = window_s
@@ -136,9 +136,9 @@ class Dispatcher:
             self._wake = True
             self._changed.notify_all()
 
-    def submit(self, query: Query, run: Run) -> Future[Settled]:
-        """Queue a call. The future always ends with a `Settled`, or cancelled by `drop`."""
-        future: Future[Settled] = Future()
+    def submit(self, query: Query, run: Run) -> Future[CallResult]:
+        """Queue a call. The future always ends with a `CallResult`, or cancelled by `drop`."""
+        future: Future[CallResult] = Future()
         limit = time.monotonic() + self._call_timeout_s
         expires = limit if query.deadline is None else min(limit, query.deadline)
         with self._changed:
@@ -243,9 +243,9 @@ class Dispatcher:
             return False
         unknown = [call for call in waiting if call.router is not router]
         if unknown:
-            prospects = router.forecast([call.query for call in unknown])
-            for call, prospect in zip(unknown, prospects, strict=True):
-                call.prospect, call.router = prospect, router
+            candidates = router.forecast([call.query for call in unknown])
+            for call, candidate in zip(unknown, candidates, strict=True):
+                call.candidate, call.router = candidate, router
         for call in unknown:
             if not call.allowed():
                 self._give_up(call, NOWHERE)
@@ -279,7 +279,7 @@ class Dispatcher:
                 decision = self._decide_alone(call, router)
                 if decision.model is not None:
                     self._launch(call, decision, router)
-                elif not decision.prospect.allowed.any():
+                elif not decision.candidate.allowed.any():
                     self._give_up(call, NOWHERE)
             except Exception as error:  # noqa: BLE001 - the other calls must be served
                 log.error("the fallback failed too: %s", raised(error))
@@ -289,7 +289,7 @@ class Dispatcher:
         """A decision for one call, after that for all has failed: one may have spoiled it."""
         try:
             if call.router is not router:
-                (call.prospect,), call.router = router.forecast([call.query]), router
+                (call.candidate,), call.router = router.forecast([call.query]), router
             slots = router.slots()
             (decision,) = router.assign([call.closed(slots.cooling)], slots).decisions
         except Exception:  # noqa: BLE001 - what is wrong has been logged
@@ -315,7 +315,7 @@ class Dispatcher:
         chosen: list[Call] = []
         agents = {call.query.agent for call in waiting}
         merged = self._fair.merge(
-            queues, lambda c: self._slot_seconds(c.prospect, wants[c]), agents
+            queues, lambda c: self._slot_seconds(c.candidate, wants[c]), agents
         )
         for call in merged:
             if len(chosen) >= most or (len(chosen) >= in_all and not any(wanted.values())):
@@ -328,14 +328,14 @@ class Dispatcher:
                 wanted[name] = max(wanted.get(name, 0) - 1, 0)
         return chosen
 
-    def _slot_seconds(self, prospect: Prospect | None, names: list[str]) -> float:
+    def _slot_seconds(self, candidate: Candidate | None, names: list[str]) -> float:
         """Forecast seconds that the call holds a slot, averaged over the models named."""
-        if prospect is None or not names:
+        if candidate is None or not names:
             return 1.0
         usual = sum(self._pace.values()) / len(self._pace) if self._pace else USUAL_PACE_S
-        columns = [prospect.models.index(name) for name in names]
+        columns = [candidate.models.index(name) for name in names]
         times = [
-            float(prospect.output_tokens[column]) * self._pace.get(name, usual)
+            float(candidate.output_tokens[column]) * self._pace.get(name, usual)
             for name, column in zip(names, columns, strict=True)
         ]
         return max(sum(times) / len(times), 1e-6)
@@ -343,8 +343,8 @@ class Dispatcher:
     def _launch(self, call: Call, decision: Decision, router: Routes) -> bool:
         """Start the call on its own thread; False if it was dropped in the meantime."""
         model = decision.model or ""
-        # Not the call's own prospect, which may be an earlier router's.
-        cost = self._slot_seconds(decision.prospect, [model])
+        # Not the call's own candidate, which may be an earlier router's.
+        cost = self._slot_seconds(decision.candidate, [model])
         with self._changed:
             present = self._take_out(call) and (
                 call.attempts > 0 or call.future.set_running_or_notify_cancel()
@@ -458,7 +458,7 @@ class Dispatcher:
         now = time.monotonic()
         started = call.started
         call.tried(answer, now)
-        settled = Settled(
+        settled = CallResult(
             query=call.query,
             answer=answer,
             decision=call.decision,
@@ -477,7 +477,9 @@ class Dispatcher:
             call.future.set_result(settled)
 
 
-def wait_all(futures: Iterable[Future[Settled]], timeout_s: float | None = None) -> list[Settled]:
+def wait_all(
+    futures: Iterable[Future[CallResult]], timeout_s: float | None = None
+) -> list[CallResult]:
     """The results of all futures, in order."""
     end = None if timeout_s is None else time.monotonic() + timeout_s
     return [f.result(None if end is None else max(end - time.monotonic(), 0.0)) for f in futures]

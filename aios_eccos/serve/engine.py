@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 
 from aios_eccos.errors import ArtifactError, EccosError, raised
 from aios_eccos.floor.certify import Refusal, write_papers
-from aios_eccos.floor.learn import head_path, study
-from aios_eccos.floor.learned import Knowledge
+from aios_eccos.floor.learn import head_path, learn_from
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.worth import certificate_words, certificates, success_worth, unreachable
 from aios_eccos.forecast.head.refit import Asked
 from aios_eccos.forecast.head.upkeep import HeadUpkeep
@@ -27,7 +27,7 @@ from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config, private_dir
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Model, Query, Settled
+from aios_eccos.values import CallResult, Model, Query
 from aios_eccos.workload.connect import open_workload
 
 log = logging.getLogger("aios_eccos.serve.engine")
@@ -57,7 +57,7 @@ class Engine:
         config: Config,
         *,
         models: Sequence[Model] | None = None,
-        on_settled: Callable[[Settled], None] | None = None,
+        on_settled: Callable[[CallResult], None] | None = None,
     ) -> None:
         settings, state_dir = config.settings, private_dir(config.location.state_dir)
         self.config = config
@@ -116,7 +116,7 @@ class Engine:
         self.config = config
         self.prices = price_table(pool)
         before = self.router
-        self.router = Router(pool, settings, self.prices, self.workload, before.knowledge)
+        self.router = Router(pool, settings, self.prices, self.workload, before.learned)
         self.router.controlled, self.router.alarmed = before.controlled, before.alarmed
         self.router.explores = before.explores
         self.dispatcher.use(
@@ -154,39 +154,39 @@ class Engine:
         settings = self.config.settings
         head = head_path(self.config.location.state_dir)
         models = self.router.models
-        knowledge = study(self.history, self.embedder, settings, self.prices, head, models)
-        self._prepare(knowledge)
-        warnings = unreachable(knowledge.book, settings) if knowledge.book is not None else []
-        warnings += self._certify(knowledge)
+        learned = learn_from(self.history, self.embedder, settings, self.prices, head, models)
+        self._prepare(learned)
+        warnings = unreachable(learned.book, settings) if learned.book is not None else []
+        warnings += self._certify(learned)
         for warning in sorted(set(warnings) - self._warned):
             log.warning("%s", warning)
         self._warned = set(warnings)
 
-    def _prepare(self, knowledge: Knowledge) -> None:
+    def _prepare(self, learned: Learned) -> None:
         """Make the prices that calls will ask for, so that none waits for them; then put it in."""
         settings, router = self.config.settings, self.router
         pool = frozenset(model.name for model in router.models)
         served = {("", pool): ""}
         for pattern, policy in settings.agents.items():
             served[pattern, pool & frozenset(policy.models or pool)] = pattern
-        before = dict(router.knowledge.served)
+        before = dict(router.learned.served)
         for (pattern, names), agent in (served | before).items():
             if pattern in {"", *settings.agents} and names <= pool:
-                knowledge.served[pattern, names] = agent
+                learned.served[pattern, names] = agent
                 success_worth(
-                    Query("", agent=agent), sorted(names), math.inf, knowledge.book, settings, {},
-                    knowledge.certifier,
+                    Query("", agent=agent), sorted(names), math.inf, learned.book, settings, {},
+                    learned.certifier,
                 )  # fmt: skip
-        router.knowledge = knowledge
+        router.learned = learned
 
-    def _certify(self, knowledge: Knowledge) -> list[str]:
+    def _certify(self, learned: Learned) -> list[str]:
         """Keep the certificates of the configured floors; returns a sentence for each refused.
 
         Raises:
             ArtifactError: they cannot be written.
         """
         path = self.config.location.state_dir / CERTIFICATES
-        certifier, book = knowledge.certifier, knowledge.book
+        certifier, book = learned.certifier, learned.book
         if certifier is None or book is None:
             self.certificates = []
             path.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.observe.tracing import trace_of
 from aios_eccos.records import Record
 from aios_eccos.serve.to_history import live_record
-from aios_eccos.values import Model, Settled
+from aios_eccos.values import CallResult, Model
 from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.ledger import Tally
 
@@ -48,7 +48,7 @@ LOOK_S = 5.0
 LINE_MOST = 500
 
 #: A settled call, and what was in force when it settled.
-Kept = tuple[Settled, Prices, Settings, Sequence[Model]]
+Kept = tuple[CallResult, Prices, Settings, Sequence[Model]]
 
 
 class Recorder:
@@ -77,7 +77,7 @@ class Recorder:
         self._resting: frozenset[str] = frozenset()
         self._begun = False
 
-    def __call__(self, settled: Settled) -> None:
+    def __call__(self, settled: CallResult) -> None:
         """Queue a settled call; takes microseconds."""
         engine = self._engine
         if engine is None:
@@ -185,7 +185,7 @@ class Recorder:
                 engine.ledger.swap_note(tally.SINCE, repr(time.time()))
             self._begun = True
 
-    def _remember(self, batch: list[Settled]) -> None:
+    def _remember(self, batch: list[CallResult]) -> None:
         """Queue what the history can learn from."""
         for settled in batch:
             record = live_record(settled)
@@ -196,8 +196,8 @@ class Recorder:
                 self.unlearnt += 1
             if not self._learn:
                 self._learn_at = time.monotonic() + LEARN_AFTER_S
-            prospect = settled.decision.prospect if settled.decision is not None else None
-            self._learn.append((record, prospect.embedding if prospect is not None else None))
+            candidate = settled.decision.candidate if settled.decision is not None else None
+            self._learn.append((record, candidate.embedding if candidate is not None else None))
 
     def _teach(self) -> None:
         """Embed the waiting records and add them to the history, if it is ours."""
@@ -258,7 +258,7 @@ def _embedded(embedder: BackgroundEmbedder, waiting: list[tuple[Record, Any]]) -
 
 def predictor_name(engine: ObservedEngine) -> str:
     """The predictor in force, with the identity of its trained head if it has one."""
-    predictor = engine.router.knowledge.predictor
+    predictor = engine.router.learned.predictor
     head = getattr(predictor, "version", None)
     return f"{predictor.name} {head}" if head else predictor.name
 

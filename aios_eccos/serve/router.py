@@ -23,7 +23,7 @@ from aios_eccos.decide.slot_prices import SharedPrices
 from aios_eccos.decide.words import reason, unlimited_choice
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.explore import Trial, chance_of, explore_batch
-from aios_eccos.floor.learned import Knowledge
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.worth import shift_name, success_worth, switch_cost
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.forecast.priors import PriorPredictor
@@ -31,12 +31,12 @@ from aios_eccos.values import (
     EXPLORED,
     Assignment,
     BoolArray,
+    Candidate,
     Decision,
     FloatArray,
     Forecast,
     Lease,
     Model,
-    Prospect,
     Query,
     Slots,
 )
@@ -58,7 +58,7 @@ class Router:
         workload: lends slots.
 
     Attributes:
-        knowledge: may be replaced at any time, from any thread.
+        learned: may be replaced at any time, from any thread.
         controlled: policies whose price of success is moved by their outcomes.
         shared: prices that all kernels share.
         failures: decisions that had to do without forecasts or without a decision.
@@ -70,11 +70,11 @@ class Router:
         settings: Settings,
         prices: Prices,
         workload: WorkloadStore,
-        knowledge: Knowledge | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
-        self.knowledge = knowledge or Knowledge(PriorPredictor())
+        self.learned = learned or Learned(PriorPredictor())
         self.controlled: frozenset[str] = frozenset()
         self.alarmed: frozenset[str] = frozenset()
         self.explores = False
@@ -98,7 +98,7 @@ class Router:
         """
         return self.assign(self.forecast(queries), self.slots())
 
-    def forecast(self, queries: Sequence[Query]) -> list[Prospect]:
+    def forecast(self, queries: Sequence[Query]) -> list[Candidate]:
         """What every model would do on each query, what it costs, and what success is worth."""
         begun = time.perf_counter()
         allowed = np.array([self._allowed(query) for query in queries])
@@ -107,74 +107,74 @@ class Router:
             np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
         )
         shifts = self._shifts()
-        prospects = [
-            self._prospect(query, row, forecast, cost[row], allowed[row], shifts)
+        candidates = [
+            self._candidate(query, row, forecast, cost[row], allowed[row], shifts)
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
         # Copies: a view would keep the whole batch's embeddings for as long as its slowest call.
         vectors = [None] * len(queries) if embeddings is None else [v.copy() for v in embeddings]
         return [
-            replace(prospect, forecast_s=share_s, embedding=vector)
-            for prospect, vector in zip(prospects, vectors, strict=True)
+            replace(candidate, forecast_s=share_s, embedding=vector)
+            for candidate, vector in zip(candidates, vectors, strict=True)
         ]
 
     def slots(self) -> Slots:
         """What is free now, over all kernels."""
         return slots_of(self.models, self._workload.loads(self._limits))
 
-    def assign(self, prospects: Sequence[Prospect], slots: Slots) -> Assignment:
-        """Choose a model for each prospect and lend the slots, the whole batch in one request.
+    def assign(self, candidates: Sequence[Candidate], slots: Slots) -> Assignment:
+        """Choose a model for each candidate and lend the slots, the whole batch in one request.
 
-        Earlier prospects go first where slots are short. A decision without a model means: wait.
+        Earlier candidates go first where slots are short. A decision without a model means: wait.
         """
         begun = time.perf_counter()
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
-        trials = explore_batch(prospects, free, self._share(), self.knowledge.judged or {})
-        opened = [trial.limited(p) for trial, p in zip(trials, prospects, strict=True)]
+        trials = explore_batch(candidates, free, self._share(), self.learned.judged or {})
+        opened = [trial.limited(p) for trial, p in zip(trials, candidates, strict=True)]
         solution = assigned(opened, free, self.settings, self.shared)
         wanted = [
-            Lease(prospect.query.id, self._by_name[self._names[column]].slot)
-            for prospect, column in zip(prospects, solution.choice, strict=True)
+            Lease(candidate.query.id, self._by_name[self._names[column]].slot)
+            for candidate, column in zip(candidates, solution.choice, strict=True)
             if column >= 0
         ]
         granted = self._workload.acquire(wanted, self._limits) if wanted else []
         held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
         try:
-            return self._assignment(prospects, trials, solution, held, free, begun)
+            return self._assignment(candidates, trials, solution, held, free, begun)
         except BaseException:
             self._workload.release([*held.values()])
             raise
 
     def _assignment(
         self,
-        prospects: Sequence[Prospect],
+        candidates: Sequence[Candidate],
         trials: Sequence[Trial],
         solution: Solution,
         held: Mapping[str, Lease],
         free: NDArray[np.int64],
         begun: float,
     ) -> Assignment:
-        leases = [held.get(prospect.query.id) for prospect in prospects]
-        share_s = (time.perf_counter() - begun) / max(len(prospects), 1)
+        leases = [held.get(candidate.query.id) for candidate in candidates]
+        share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
         now = time.time()
         decisions = tuple(
             Decision(
-                prospect=prospect,
+                candidate=candidate,
                 model=self._names[column] if lease is not None else None,
                 lease=lease,
                 free=free,
                 slot_prices=solution.slot_prices,
                 status=EXPLORED if trial.column is not None else solution.status.value,
-                reason=(trial.reason(prospect) if lease is not None else None)
-                or reason(prospect, int(column), lease, free),
-                batch=len(prospects),
-                decision_s=prospect.forecast_s + share_s,
+                reason=(trial.reason(candidate) if lease is not None else None)
+                or reason(candidate, int(column), lease, free),
+                batch=len(candidates),
+                decision_s=candidate.forecast_s + share_s,
                 at=now,
                 chances=trial.chances,
             )
-            for prospect, trial, column, lease in zip(
-                prospects, trials, solution.choice, leases, strict=True
+            for candidate, trial, column, lease in zip(
+                candidates, trials, solution.choice, leases, strict=True
             )
         )
         return Assignment(
@@ -187,9 +187,9 @@ class Router:
             binding=solution.binding,
         )
 
-    def preferred(self, prospect: Prospect) -> str | None:
+    def preferred(self, candidate: Candidate) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
-        return prospect.models[unlimited_choice(prospect)] if prospect.allowed.any() else None
+        return candidate.models[unlimited_choice(candidate)] if candidate.allowed.any() else None
 
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
         """AIOS's own choice (the first allowed model), for when deciding itself has failed.
@@ -211,7 +211,7 @@ class Router:
         nothing = np.zeros(len(self.models))
         forecast = PriorPredictor().forecast([query], None, self.models)
         return Decision(
-            prospect=self._prospect(query, 0, forecast, nothing, allowed, {}),
+            candidate=self._candidate(query, 0, forecast, nothing, allowed, {}),
             model=chosen,
             lease=lease,
             free=nothing.astype(np.int64),
@@ -246,7 +246,7 @@ class Router:
         With the embeddings that it took, if any.
         """
         if int(allowed.sum(axis=1).max(initial=0)) > 1:
-            knows = self.knowledge
+            knows = self.learned
             texts = [query.text for query in queries]
             try:
                 embeddings, layers = knows.embed(texts)
@@ -263,7 +263,7 @@ class Router:
         own = policy.models if query.allowed is None else None
         return np.array([query.may_use(m) and (own is None or m.name in own) for m in self.models])
 
-    def _prospect(
+    def _candidate(
         self,
         query: Query,
         row: int,
@@ -271,17 +271,17 @@ class Router:
         cost: FloatArray,
         allowed: BoolArray,
         shifts: Mapping[str, float],
-    ) -> Prospect:
+    ) -> Candidate:
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         support = float(forecast.support[row][allowed].max(initial=0.0))
-        knows = self.knowledge
+        knows = self.learned
         worth = success_worth(
             query, names, support, knows.book, self.settings, shifts, knows.certifier
         )
         if query.floor is None and len(knows.served) < SERVED_MOST:
             knows.served[worth.policy, frozenset(names)] = query.agent
         chosen = [worth.models is None or name in worth.models for name in self._names]
-        return Prospect(
+        return Candidate(
             query=query,
             models=self._names,
             success=forecast.success[row],
@@ -302,7 +302,7 @@ class Router:
 
     def _share(self) -> float:
         """Share of calls that may explore now: none before verdicts come that tell what of it."""
-        told = self.explores and self.knowledge.judged is not None
+        told = self.explores and self.learned.judged is not None
         return self.settings.exploration if told else 0.0
 
     def _shifts(self) -> dict[str, float]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from aios_eccos.history.rows import encode_records
 from aios_eccos.observe.observer_store import Watched
 from aios_eccos.records import Outcome, Record
-from aios_eccos.values import Settled
+from aios_eccos.values import CallResult
 
 if TYPE_CHECKING:
     from aios_eccos.serve.observed_engine import ObservedEngine
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FLUSH_S = 3.0
 
 
-def live_record(settled: Settled) -> Record | None:
+def live_record(settled: CallResult) -> Record | None:
     """What the history learns of a call: an outcome for each model that was asked.
 
     Correctness stays missing. The text is embedded; whether it is kept, the history's setting

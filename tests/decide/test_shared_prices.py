@@ -12,7 +12,7 @@ from aios_eccos.config import parse_settings
 from aios_eccos.decide.assign import LOST_MOST, assigned
 from aios_eccos.decide.slot_prices import WRITTEN_AFTER, SharedPrices, after, losses
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Model, Prospect, Query
+from aios_eccos.values import Candidate, Model, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 CHEAP, DEAR = Model("cheap", limit=2), Model("dear", limit=50)
@@ -22,8 +22,10 @@ SETTINGS = parse_settings({})
 LITTLE, MUCH = 1e-4, 1e-2
 
 
-def prospect(extra: float, allowed=(True, True), price: float = 1e-3, number: int = 0) -> Prospect:
-    return Prospect(
+def candidate(
+    extra: float, allowed=(True, True), price: float = 1e-3, number: int = 0
+) -> Candidate:
+    return Candidate(
         query=Query("?", id=f"q{number}"),
         models=("cheap", "dear"),
         success=np.array([0.8, 0.8]),
@@ -39,7 +41,7 @@ def prospect(extra: float, allowed=(True, True), price: float = 1e-3, number: in
 
 
 def serve(shared: SharedPrices, extra: float, free=(2, 50), settings=SETTINGS, **more) -> int:
-    return int(assigned([prospect(extra, **more)], np.array(free), settings, shared).choice[0])
+    return int(assigned([candidate(extra, **more)], np.array(free), settings, shared).choice[0])
 
 
 def scarce(workload=None) -> SharedPrices:
@@ -66,7 +68,7 @@ def test_an_idle_model_is_not_avoided_after_a_busy_spell() -> None:
 
 def test_the_worth_of_success_at_the_end_of_its_range_does_not_make_prices_soar() -> None:
     shared = SharedPrices(POOL, MemoryWorkload())
-    sure = replace(prospect(0.0, price=1e9), success=np.array([0.9, 0.1]))
+    sure = replace(candidate(0.0, price=1e9), success=np.array([0.9, 0.1]))
     for _ in range(2_000):
         assigned([sure], np.array([0, 50]), SETTINGS, shared)
     assert shared.slots[0] * 100 == pytest.approx(LOST_MOST * 1e-4, rel=0.01)
@@ -75,7 +77,7 @@ def test_the_worth_of_success_at_the_end_of_its_range_does_not_make_prices_soar(
 def test_no_call_waits_for_a_price_and_no_limit_is_broken() -> None:
     shared = scarce()
     assert serve(shared, LITTLE, free=(1, 0)) == 0, "dear or not, the slot is free"
-    batch = [prospect(MUCH, number=i) for i in range(5)]
+    batch = [candidate(MUCH, number=i) for i in range(5)]
     choice = assigned(batch, np.array([2, 2]), SETTINGS, shared).choice
     assert np.bincount(choice[choice >= 0], minlength=2).tolist() == [2, 2]
 

@@ -166,15 +166,15 @@ def test_an_engine_fits_its_head_anew_in_a_process_of_its_own(tmp_path, monkeypa
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     with Served(config, models=POOL) as engine:
         assert engine.wait_ready(60)
-        assert engine.router.knowledge.predictor.name == "retrieval", "it saw every record"
+        assert engine.router.learned.predictor.name == "retrieval", "it saw every record"
         wait(lambda: engine._head._background.running, 20)
         child = engine._head._background._process.pid
         if hasattr(os, "getpriority"):
             wait(lambda: not alive(child) or os.getpriority(os.PRIO_PROCESS, child) == 19, 60)
-        wait(lambda: engine.router.knowledge.predictor.name == "hybrid", 120)
+        wait(lambda: engine.router.learned.predictor.name == "hybrid", 120)
         about = read_about(path)
         assert about["facts"]["judged"] == 140 and about["data"] != "first"
-        calibrating = engine.router.knowledge.certifier.at(0.5).n
+        calibrating = engine.router.learned.certifier.at(0.5).n
         assert (
             calibrating
             == len(about["apart"])

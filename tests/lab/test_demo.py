@@ -25,7 +25,7 @@ from aios_eccos.lab.commands import demo as command
 from aios_eccos.lab.dataset import pool
 from aios_eccos.lab.demo import strategies, summarize
 from aios_eccos.records import Outcome, Record
-from aios_eccos.values import Answer, Decision, Lease, Model, Prospect, Query, Settled
+from aios_eccos.values import Answer, CallResult, Candidate, Decision, Lease, Model, Query
 
 ROOT = Path(__file__).parents[2]
 HISTORY = [
@@ -50,11 +50,11 @@ def models(**prices: float) -> list[Model]:
     ]
 
 
-def settled(record: Record, column: int, best: int, floor: float = 0.8) -> Settled:
+def settled(record: Record, column: int, best: int, floor: float = 0.8) -> CallResult:
     """A served call whose limits left `column`, where `best` would have been chosen."""
     cost = np.array([2.0, 2.0])
     cost[best] = 1.0
-    prospect = Prospect(
+    candidate = Candidate(
         query=Query(text=record.text, agent="a"),
         models=("a-70b", "b-8b"),
         success=np.array([0.5, 0.5]),
@@ -69,11 +69,11 @@ def settled(record: Record, column: int, best: int, floor: float = 0.8) -> Settl
     )
     free = np.zeros(2, dtype=np.int64)
     lease = Lease(record.id, "slot")
-    why = reason(prospect, column, lease, free)
-    name = prospect.models[column]
-    decision = Decision(prospect, name, lease, free, np.zeros(2), "", why, 1, 0.001, 0.0)
+    why = reason(candidate, column, lease, free)
+    name = candidate.models[column]
+    decision = Decision(candidate, name, lease, free, np.zeros(2), "", why, 1, 0.001, 0.0)
     answer = Answer(value=1.0, input_tokens=10, output_tokens=20)
-    return Settled(prospect.query, answer, decision, 1, 0.1, 0.2)
+    return CallResult(candidate.query, answer, decision, 1, 0.1, 0.2)
 
 
 def cheapest(pool: list[Model]) -> str | None:

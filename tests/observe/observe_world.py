@@ -16,7 +16,7 @@ from aios_eccos.observe.reader import Desk
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.observed_engine import ObservedEngine
-from aios_eccos.values import Answer, Failure, Query, Settled
+from aios_eccos.values import Answer, CallResult, Failure, Query
 
 SMALL = ModelEntry(
     name="small: 8b",
@@ -93,7 +93,7 @@ class World:
             floors_from="verdicts",
         )
 
-    def call(self, text: str = "0.2", agent: str = "writer", **fields: object) -> Settled:
+    def call(self, text: str = "0.2", agent: str = "writer", **fields: object) -> CallResult:
         """One call, served and kept."""
         query = Query(text, agent=agent, input_tokens=50, **fields)  # type: ignore[arg-type]
         settled = self.engine.dispatcher.submit(query, lambda m, left: self.answer(m)).result(20)

@@ -15,7 +15,7 @@ from aios_eccos.cli import certify as command
 from aios_eccos.config import parse_settings
 from aios_eccos.decide.words import unlimited_choice
 from aios_eccos.errors import ConfigError, DataError, HistoryOwned
-from aios_eccos.floor import learn as studying
+from aios_eccos.floor import learn
 from aios_eccos.floor.certify import (
     Certificate,
     Certifier,
@@ -26,7 +26,7 @@ from aios_eccos.floor.certify import (
 )
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.explore import explore_batch
-from aios_eccos.floor.learn import study
+from aios_eccos.floor.learn import learn_from
 from aios_eccos.floor.worth import certificates
 from aios_eccos.forecast.parts import calibration
 from aios_eccos.forecast.pricing import price_table
@@ -47,13 +47,13 @@ def serving(folder, **settings):
 def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
-        knows = engine.router.knowledge
+        knows = engine.router.learned
         paper = certificates(knows.certifier, knows.book, engine.config.settings)["quality_floor"]
         assert isinstance(paper, Certificate)
         rows = engine.history.table()
         assert paper.n == int(calibration(rows.ids).sum()) > 40
         world = World(engine)
-        assert world.call("0.3").decision.prospect.price == paper.price
+        assert world.call("0.3").decision.candidate.price == paper.price
         (trace,) = world.desk.decisions(1).decisions
         assert trace.success_price_usd == pytest.approx(paper.price)
         kept = read_papers((tmp_path / CERTIFICATES).read_text())
@@ -79,8 +79,8 @@ def test_no_call_waits_for_prices_that_learning_could_make(tmp_path, monkeypatch
 
         monkeypatch.setattr(Certifier, "_make", made)
         monkeypatch.setattr(PriceBook, "_build", made)
-        prospects = engine.router.forecast([known, pair])
-        assert all(np.isfinite(p.price) for p in prospects)
+        candidates = engine.router.forecast([known, pair])
+        assert all(np.isfinite(p.price) for p in candidates)
 
 
 def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None:
@@ -88,7 +88,7 @@ def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None
     fresh = replace(POOL[0], name="fresh")
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
-        before = engine.router.knowledge.certifier.at(0.7)
+        before = engine.router.learned.certifier.at(0.7)
         spots = np.linspace(0, 1, 200)
         rows = [
             Record(f"f{i}", "", 5, (Outcome("fresh", 1.0, 10),), source="live") for i in range(200)
@@ -96,14 +96,14 @@ def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None
         engine.history.add(rows, Line().try_embed([f"{spot:.4f}" for spot in spots]))
         engine.use(engine.config, models=[*POOL, fresh])
         engine.learn()
-        paper = engine.router.knowledge.certifier.at(0.7)
+        paper = engine.router.learned.certifier.at(0.7)
         assert isinstance(paper, Certificate) and paper.n == before.n
         query = Query("0.3", agent="w", input_tokens=50)
-        (prospect,) = engine.router.forecast([query])
-        assert prospect.price == paper.price
-        assert prospect.allowed.tolist() == [True, True, False]
-        assert prospect.asked.all(), "exploration may ask it"
-        trial = replace(prospect, draw=0.0)
+        (candidate,) = engine.router.forecast([query])
+        assert candidate.price == paper.price
+        assert candidate.allowed.tolist() == [True, True, False]
+        assert candidate.asked.all(), "exploration may ask it"
+        trial = replace(candidate, draw=0.0)
         judged = {"small: 8b": 999, "large": 999}
         assert explore_batch([trial], np.ones(3, dtype=np.int64), 0.02, judged)[0].column == 2
         (own,) = engine.router.forecast([replace(query, floor=0.7)])
@@ -120,9 +120,9 @@ def test_what_cannot_be_certified_is_said_and_served_as_well_as_can_be(tmp_path,
         assert isinstance(paper, Refusal) and 0.5 < paper.reachable < 0.99
         assert f"at most {paper.reachable:.3f} can" in caplog.text
         decision = World(engine).call("0.05").decision
-        assert decision.prospect.price == engine.router.knowledge.book.curve().prices[-1]
+        assert decision.candidate.price == engine.router.learned.book.curve().prices[-1]
         assert decision.model == "large"
-        with_reachable = engine.router.knowledge.certifier.at(paper.reachable - 1e-9)
+        with_reachable = engine.router.learned.certifier.at(paper.reachable - 1e-9)
         assert isinstance(with_reachable, Certificate)
 
 
@@ -141,14 +141,14 @@ def test_large_batches_and_conversations_are_served_at_the_one_price(tmp_path) -
         assert engine.wait_ready(20)
         texts = np.random.default_rng(0).uniform(0, 1, 130)
         queries = [Query(f"{t:.6f}", agent="w", input_tokens=50, served_by="large") for t in texts]
-        prospects = engine.router.forecast(queries)
-        assert len({p.price for p in prospects}) == 1
-        assert all(p.switch is None for p in prospects)
+        candidates = engine.router.forecast(queries)
+        assert len({p.price for p in candidates}) == 1
+        assert all(p.switch is None for p in candidates)
         roomy = replace(engine.router.slots(), free={"small: 8b": 999, "large": 999})
-        decisions = engine.router.assign(prospects, roomy).decisions
+        decisions = engine.router.assign(candidates, roomy).decisions
         served = [d for d in decisions if d.model is not None]
         assert len(served) >= 64
-        assert all(d.prospect.models[unlimited_choice(d.prospect)] == d.model for d in served)
+        assert all(d.candidate.models[unlimited_choice(d.candidate)] == d.model for d in served)
         for decision in served:
             engine.router.release(decision)
 
@@ -173,7 +173,7 @@ def test_a_call_that_a_limit_decided_is_not_spoken_of(tmp_path) -> None:
 def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
-        history, before = engine.history, engine.router.knowledge
+        history, before = engine.history, engine.router.learned
         queries = [Query(f"{t:.3f}", input_tokens=50) for t in np.linspace(0.05, 0.95, 20)]
         forecast = [p.success for p in engine.router.forecast(queries)]
         rows = history.table()
@@ -184,7 +184,7 @@ def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:
         ]
         history.add(lies)
         engine.learn()
-        after = engine.router.knowledge
+        after = engine.router.learned
         for one, other in zip(forecast, engine.router.forecast(queries), strict=True):
             np.testing.assert_array_equal(one, other.success)
         assert after.book.curve().prices.tolist() == before.book.curve().prices.tolist()
@@ -195,23 +195,23 @@ def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:
 def test_live_calls_with_one_verdict_do_not_calibrate(tmp_path) -> None:
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
-        n = engine.router.knowledge.certifier.at(0.5).n
+        n = engine.router.learned.certifier.at(0.5).n
         rows = [
             Record(f"l{i}", "", 5, (Outcome("large", 1.0, 10),), source="live") for i in range(40)
         ]
         engine.history.add(rows, Line().try_embed(["0.5"] * 40))
         engine.learn()
-        assert engine.router.knowledge.certifier.at(0.5).n == n
+        assert engine.router.learned.certifier.at(0.5).n == n
 
 
 def test_a_head_that_saw_every_record_is_not_used(tmp_path, monkeypatch, caplog) -> None:
     head = tmp_path / "head.safetensors"
     head.write_bytes(b"x")
-    monkeypatch.setattr(studying, "load_apart", lambda path: None)
+    monkeypatch.setattr(learn, "load_apart", lambda path: None)
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
         settings = engine.config.settings
-        known = study(engine.history, Line(), settings, price_table(POOL), head, POOL)
+        known = learn_from(engine.history, Line(), settings, price_table(POOL), head, POOL)
         assert known.predictor.name == "retrieval"
         assert isinstance(known.certifier.at(0.5), Certificate)
         assert "`aios-eccos train` makes one anew" in caplog.text
@@ -220,7 +220,7 @@ def test_a_head_that_saw_every_record_is_not_used(tmp_path, monkeypatch, caplog)
 def test_without_verdicts_nothing_is_certified(tmp_path) -> None:
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
-        book = engine.router.knowledge.book
+        book = engine.router.learned.book
         nothing = np.empty((0, 2))
         certifier = Certifier(("small: 8b", "large"), nothing, nothing, nothing, book, "d")
         refused = certifier.at(0.5)

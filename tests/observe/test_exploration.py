@@ -96,8 +96,8 @@ def test_never_above_a_limit_nor_on_a_second_try_nor_against_the_callers_own_flo
     engine = world.engine
     with_new_model(engine, [POOL[0], POOL[1], replace(POOL[2], limit=1)])
     queries = [Query("0.2", id=name, agent="w", input_tokens=50) for name in EXPLORERS[:6]]
-    prospects = engine.router.forecast(queries)
-    decisions = engine.router.assign(prospects, engine.router.slots()).decisions
+    candidates = engine.router.forecast(queries)
+    decisions = engine.router.assign(candidates, engine.router.slots()).decisions
     assert [d.model for d in decisions].count("new") == 1
     assert all(d.model is not None for d in decisions), "no call waits for it"
     for decision in decisions:
@@ -184,8 +184,8 @@ def test_calls_far_from_all_history_are_counted(world: World) -> None:
             return np.tile(np.array([[-1.0, 0.0]], dtype=np.float32), (len(texts), 1))
 
     world.call(id=OTHERS[30])
-    near = world.engine.router.knowledge
-    world.engine.router.knowledge = replace(near, embedder=Odd())
+    near = world.engine.router.learned
+    world.engine.router.learned = replace(near, embedder=Odd())
     world.call(id=OTHERS[31])
     assert world.desk.total()["far"] == 1 and world.desk.total()["placed"] == 2
     view = world.desk.status()

@@ -18,7 +18,7 @@ from aios_eccos.observe import sums as tally
 from aios_eccos.records import Outcome, Signals
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.to_history import live_record
-from aios_eccos.values import Answer, Attempt, Failure, Query, Settled
+from aios_eccos.values import Answer, Attempt, CallResult, Failure, Query
 
 
 def total(world: World) -> dict[str, float]:
@@ -92,7 +92,7 @@ def test_a_text_is_embedded_once(world: World, monkeypatch: pytest.MonkeyPatch) 
     pinned = world.call("0.95 pinned", allowed=(SMALL.name,))
     assert sorted(embedded) == ["0.05 decided on its text", "0.95 pinned"]
     assert free.decision is not None
-    assert "embedding" not in repr(free.decision.prospect)
+    assert "embedding" not in repr(free.decision.candidate)
     assert world.engine.history is not None
     learnt = world.engine.history.recall([free.query.id, pinned.query.id])
     for settled in (free, pinned):
@@ -147,14 +147,14 @@ def test_of_two_requests_to_one_model_the_last_stands() -> None:
     query = Query("text")
     tries = (Attempt("a", 0.3, failure="503"), Attempt("a", 0.1, 7))
     decision = SimpleNamespace(model="a", at=1.0)
-    record = live_record(Settled(query, Answer("x"), decision, 2, 0, 0.4, tries))  # type: ignore[arg-type]
+    record = live_record(CallResult(query, Answer("x"), decision, 2, 0, 0.4, tries))  # type: ignore[arg-type]
     assert record is not None
     assert record.outcomes == (Outcome("a", output_tokens=7, latency_s=0.1),)
 
 
 def test_nothing_is_learnt_of_a_call_without_text_or_model() -> None:
-    empty = Settled(Query("  "), Answer(), None, 0, 0.0, 0.0)
-    undecided = Settled(Query("text"), Answer(), None, 0, 0.0, 0.0)
+    empty = CallResult(Query("  "), Answer(), None, 0, 0.0, 0.0)
+    undecided = CallResult(Query("text"), Answer(), None, 0, 0.0, 0.0)
     assert live_record(empty) is None
     assert live_record(undecided) is None
 
@@ -199,7 +199,7 @@ def test_a_fault_of_ours_is_logged_without_its_message(
 
 def test_a_full_queue_loses_traces_not_time() -> None:
     recorder = Recorder(queue_most=2)
-    settled = Settled(Query("x"), Answer(), None, 0, 0.0, 0.0)
+    settled = CallResult(Query("x"), Answer(), None, 0, 0.0, 0.0)
     recorder(settled)
     assert recorder.lost == 0  # not started: there is nobody to record for
 
@@ -292,16 +292,16 @@ def test_a_new_head_is_an_event(world: World) -> None:
 
     def use(version: str) -> None:
         head = SimpleNamespace(name="hybrid", version=version, wants_layers=False)
-        router.knowledge = replace(router.knowledge, predictor=head)
+        router.learned = replace(router.learned, predictor=head)
         world.engine.recorder._look()
 
-    known = router.knowledge
+    known = router.learned
     begun = time.time()
     world.engine.recorder._look()
     for version in ("1f00c0de", "1f00c0de", "2badcafe"):
         use(version)
     found = [e for e in world.desk.events(20).events if e.what == "predictor"][:2]
-    router.knowledge = known
+    router.learned = known
     assert [(e.before, e.after) for e in found] == [
         ("hybrid 1f00c0de", "hybrid 2badcafe"),
         ("retrieval", "hybrid 1f00c0de"),

@@ -72,7 +72,7 @@ class Steered:
 
     def __init__(self, book=None, **settings) -> None:
         self.settings = parse_settings({"quality_floor": 0.8, **settings})
-        self.knowledge = SimpleNamespace(book=book)
+        self.learned = SimpleNamespace(book=book)
         self.controlled = frozenset({""})
         self.alarmed: frozenset[str] = frozenset()
 

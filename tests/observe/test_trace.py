@@ -22,12 +22,12 @@ from aios_eccos.values import (
     NOT_ALLOWED,
     Answer,
     Attempt,
+    CallResult,
+    Candidate,
     Decision,
     Failure,
     Model,
-    Prospect,
     Query,
-    Settled,
 )
 
 POOL = (
@@ -41,7 +41,7 @@ FINE = Answer("x", 40, 100)
 
 
 def settled(answer=FINE, model="large", price=0.01, **query):
-    prospect = Prospect(
+    candidate = Candidate(
         query=Query("what is the secret plan?", agent="ünï/agent", input_tokens=50, **query),
         models=("small: 8b", "large"),
         success=np.array([0.5, 0.9]),
@@ -57,7 +57,7 @@ def settled(answer=FINE, model="large", price=0.01, **query):
         switch=np.array([0.0, 1e-4]),
     )
     decision = Decision(
-        prospect=prospect,
+        candidate=candidate,
         model=model,
         lease=None,
         free=np.array([0, 3]),
@@ -68,7 +68,7 @@ def settled(answer=FINE, model="large", price=0.01, **query):
         decision_s=0.004,
         at=1_700_000_000.0,
     )
-    return Settled(prospect.query, answer, decision, 1, 0.01, 1.5)
+    return CallResult(candidate.query, answer, decision, 1, 0.01, 1.5)
 
 
 def test_a_trace_survives_the_stream() -> None:
@@ -180,14 +180,14 @@ def test_what_closed_a_model_is_told_apart() -> None:
     row, open_to = np.full(len(pool), 0.5), np.array([name == "chosen" for name in names])
     over = settled(model="chosen")
     assert over.decision is not None
-    prospect = replace(
-        over.decision.prospect,
+    candidate = replace(
+        over.decision.candidate,
         query=asked,
         models=names,
         allowed=open_to,
         **dict.fromkeys(("success", "output_tokens", "support", "cost", "switch"), row),
     )
-    decision = replace(over.decision, prospect=prospect, free=row, slot_prices=row)
+    decision = replace(over.decision, candidate=candidate, free=row, slot_prices=row)
     tries = (Attempt("failed", 0.1, failure="503"), Attempt("chosen", 0.1))
     over = replace(over, query=asked, decision=decision, tries=tries)
     settings = parse_settings({"agents": {"a": {"models": [n for n in names if n != "other"]}}})
@@ -209,7 +209,7 @@ def test_what_closed_a_model_is_told_apart() -> None:
 def test_a_call_that_was_never_decided_is_kept_too() -> None:
     query = Query("x", agent="a")
     trace = trace_of(
-        Settled(query, Answer(failure=Failure("timeout", 504)), None, 0, 3.0, 0.0), PRICES
+        CallResult(query, Answer(failure=Failure("timeout", 504)), None, 0, 3.0, 0.0), PRICES
     )
     assert (trace.status, trace.model, trace.options) == ("undecided", None, ())
     assert of_fields("1-1", to_fields(trace)).failure == "timeout"

@@ -20,13 +20,13 @@ from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     Answer,
     Assignment,
+    CallResult,
+    Candidate,
     Decision,
     Failure,
     Lease,
     Model,
-    Prospect,
     Query,
-    Settled,
     Slots,
 )
 from aios_eccos.workload.memory import MemoryWorkload
@@ -48,14 +48,14 @@ class FewSlots:
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
-    def forecast(self, queries: list[Query]) -> list[Prospect]:
+    def forecast(self, queries: list[Query]) -> list[Candidate]:
         if self.broken:
             raise RuntimeError("forecast out of order")
         self.forecasts += len(queries)
         names = tuple(self.limits)
         row = np.ones(len(names))
         return [
-            Prospect(
+            Candidate(
                 query=query,
                 models=names,
                 success=row,
@@ -76,29 +76,29 @@ class FewSlots:
             free = {n: self.limits[n] - self.in_use[n] for n in self.limits}
             return Slots(free=free, limits=self.limits, cooling=frozenset(self.resting))
 
-    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
-        decisions = tuple(self._decide(prospect) for prospect in prospects)
+    def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
+        decisions = tuple(self._decide(candidate) for candidate in candidates)
         return Assignment(decisions, "optimal", 0.0, 1.0, 0.0, 0.0, ())
 
-    def _decide(self, prospect: Prospect, *, model: str | None = None) -> Decision:
+    def _decide(self, candidate: Candidate, *, model: str | None = None) -> Decision:
         with self._lock:
-            for name, ok in zip(prospect.models, prospect.allowed, strict=True):
+            for name, ok in zip(candidate.models, candidate.allowed, strict=True):
                 if ok and self.in_use[name] < self.limits[name]:
                     self.in_use[name] += 1
                     self.peak[name] = max(self.peak[name], self.in_use[name])
                     model = name
                     break
-        lease = Lease(prospect.query.id, model) if model else None
-        nothing = np.zeros(len(prospect.models))
+        lease = Lease(candidate.query.id, model) if model else None
+        nothing = np.zeros(len(candidate.models))
         return Decision(
-            prospect, model, lease, nothing.astype(int), nothing, "optimal", "", 1, 0.0, 0.0
+            candidate, model, lease, nothing.astype(int), nothing, "optimal", "", 1, 0.0, 0.0
         )
 
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
         broken, self.broken = self.broken, False
-        (prospect,) = self.forecast([query])
+        (candidate,) = self.forecast([query])
         self.broken = broken
-        return self._decide(prospect)
+        return self._decide(candidate)
 
     def release(self, decision: Decision) -> None:
         if decision.lease is not None:
@@ -107,9 +107,9 @@ class FewSlots:
             for callback in self._callbacks:
                 callback()
 
-    def preferred(self, prospect: Prospect) -> str | None:
+    def preferred(self, candidate: Candidate) -> str | None:
         return next(
-            (n for n, ok in zip(prospect.models, prospect.allowed, strict=True) if ok), None
+            (n for n, ok in zip(candidate.models, candidate.allowed, strict=True) if ok), None
         )
 
     def rest(self, model: str, seconds: float | None) -> None:
@@ -447,9 +447,9 @@ def test_stopping_settles_what_waits_and_refuses_what_comes() -> None:
 
 
 def test_an_observer_that_raises_hurts_nobody() -> None:
-    seen: list[Settled] = []
+    seen: list[CallResult] = []
 
-    def observe(settled: Settled) -> None:
+    def observe(settled: CallResult) -> None:
         seen.append(settled)
         raise ValueError("observer out of order")
 
@@ -498,10 +498,10 @@ def test_a_call_that_spoils_the_decision_spoils_its_own_alone() -> None:
     class Spoilt(FewSlots):
         fell_back = 0
 
-        def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
-            if any(prospect.query.text == "spoils" for prospect in prospects):
+        def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
+            if any(candidate.query.text == "spoils" for candidate in candidates):
                 raise ValueError("out of order")
-            return super().assign(prospects, slots)
+            return super().assign(candidates, slots)
 
         def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
             assert query.text == "spoils"
@@ -620,9 +620,9 @@ class Patient(FewSlots):
 
     spills = False
 
-    def assign(self, prospects: list[Prospect], slots: Slots) -> Assignment:
-        firsts = [np.arange(len(p.models)) == int(p.allowed.argmax()) for p in prospects]
-        only = [replace(p, allowed=first) for p, first in zip(prospects, firsts, strict=True)]
+    def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
+        firsts = [np.arange(len(p.models)) == int(p.allowed.argmax()) for p in candidates]
+        only = [replace(p, allowed=first) for p, first in zip(candidates, firsts, strict=True)]
         return super().assign(only, slots)
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import HistoryError
-from aios_eccos.floor.learn import study
-from aios_eccos.floor.learned import Knowledge
+from aios_eccos.floor.learn import learn_from
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.worth import shift_name, unreachable
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.forecast.priors import PriorPredictor
@@ -66,11 +66,11 @@ def history():
 def make_router(history=None, models=POOL, workload=None, **settings):
     parsed = parse_settings(settings)
     prices = price_table(models)
-    knowledge = None
+    learned = None
     if history is not None:
-        taught = study(history, None, parsed, prices)
-        knowledge = Knowledge(taught.predictor, TwoWords(), taught.book)
-    return Router(models, parsed, prices, workload or MemoryWorkload(), knowledge)
+        taught = learn_from(history, None, parsed, prices)
+        learned = Learned(taught.predictor, TwoWords(), taught.book)
+    return Router(models, parsed, prices, workload or MemoryWorkload(), learned)
 
 
 def choices(assignment):
@@ -85,10 +85,10 @@ def test_easy_goes_to_the_small_model_and_hard_to_the_large(history) -> None:
 def test_the_floor_decides_how_much_goes_to_the_large_model(history) -> None:
     def share(floor):
         router = make_router(history, quality_floor=floor)
-        prospects = router.forecast([Query(f"{x:.3f}") for x in np.linspace(0, 1, 101)])
+        candidates = router.forecast([Query(f"{x:.3f}") for x in np.linspace(0, 1, 101)])
         chosen = []
-        for prospect in prospects:
-            (decision,) = router.assign([prospect], router.slots()).decisions
+        for candidate in candidates:
+            (decision,) = router.assign([candidate], router.slots()).decisions
             chosen.append(decision.model)
             router.release(decision)
         return chosen.count("large") / len(chosen)
@@ -99,17 +99,17 @@ def test_the_floor_decides_how_much_goes_to_the_large_model(history) -> None:
 
 
 def test_a_relative_floor_is_a_share_of_the_strongest(history) -> None:
-    (prospect,) = make_router(history, quality_floor="90 %").forecast([Query("0.5")])
+    (candidate,) = make_router(history, quality_floor="90 %").forecast([Query("0.5")])
     table = history.table()
     strongest = np.nanmean(table.correctness[:, table.models.index("large")])
-    assert prospect.floor == pytest.approx(0.9 * strongest)
+    assert candidate.floor == pytest.approx(0.9 * strongest)
 
 
 def test_a_calls_own_floor_beats_the_agents_and_the_agents_the_general_one(history) -> None:
     router = make_router(history, quality_floor=0.5, agents={"a/*": {"quality_floor": 0.8}})
     floors = [
-        prospect.floor
-        for prospect in router.forecast(
+        candidate.floor
+        for candidate in router.forecast(
             [Query("0.5"), Query("0.5", agent="a/b"), Query("0.5", agent="a/b", floor=0.9)]
         )
     ]
@@ -127,7 +127,7 @@ def test_without_history_the_strongest_serves_and_the_reason_says_so() -> None:
     (decision,) = make_router().route([Query("0.1")]).decisions
     assert decision.model == "large"
     assert "no history" in decision.reason
-    assert math.isinf(decision.prospect.price)
+    assert math.isinf(decision.candidate.price)
 
 
 def test_limits_hold_within_a_batch_and_the_rest_waits(history) -> None:
@@ -173,8 +173,8 @@ def test_what_a_query_allows_and_needs_is_respected(history, query, allowed) -> 
     able = replace(SMALL, abilities=frozenset({"vision", "tools"}))
     blind = replace(LARGE, abilities=frozenset({"tools"}), context_window=1000)
     router = make_router(history, models=(able, blind), agents={"picky/*": {"models": ["large"]}})
-    (prospect,) = router.forecast([query])
-    assert prospect.allowed.tolist() == allowed
+    (candidate,) = router.forecast([query])
+    assert candidate.allowed.tolist() == allowed
 
 
 @pytest.mark.parametrize("text", ["", "x" * 5])
@@ -186,7 +186,7 @@ def test_a_query_without_usable_text_is_routed_all_the_same(history, text) -> No
         try_embed = embed
 
     router = make_router(history)
-    router.knowledge = Knowledge(router.knowledge.predictor, Cautious(), router.knowledge.book)
+    router.learned = Learned(router.learned.predictor, Cautious(), router.learned.book)
     (decision,) = router.route([Query(text)]).decisions
     assert decision.model in ("small", "large")
 
@@ -197,7 +197,7 @@ def test_a_predictor_out_of_order_is_counted_and_priors_stand_in(history) -> Non
             raise HistoryError("wiped while running")
 
     router = make_router(history)
-    router.knowledge = Knowledge(Broken(), TwoWords(), router.knowledge.book)
+    router.learned = Learned(Broken(), TwoWords(), router.learned.book)
     (decision,) = router.route([Query("0.1")]).decisions
     assert decision.model is not None
     assert router.failures == 1
@@ -209,7 +209,7 @@ def test_a_pinned_call_is_not_embedded(history) -> None:
             raise AssertionError("a pinned call has nothing to forecast")
 
     router = make_router(history)
-    router.knowledge = Knowledge(router.knowledge.predictor, Refusing(), router.knowledge.book)
+    router.learned = Learned(router.learned.predictor, Refusing(), router.learned.book)
     assert choices(router.route([Query("0.1", allowed=("small",))])) == ["small"]
 
 
@@ -219,16 +219,16 @@ def test_an_embedder_that_still_loads_leaves_the_models_means(history) -> None:
             return None
 
     router = make_router(history, quality_floor=0.9)
-    router.knowledge = Knowledge(router.knowledge.predictor, Loading(), router.knowledge.book)
+    router.learned = Learned(router.learned.predictor, Loading(), router.learned.book)
     (decision,) = router.route([Query("0.1")]).decisions
     assert decision.model == "large"
-    assert math.isinf(decision.prospect.price), "without the text there is nothing to save by"
+    assert math.isinf(decision.candidate.price), "without the text there is nothing to save by"
 
 
 def test_promised_success_leaves_out_what_history_shows_to_be_optimism(history) -> None:
     (decision,) = make_router(history, quality_floor=0.8).route([Query("0.5")]).decisions
-    raw = decision.of_choice(decision.prospect.success)
-    assert decision.promised == pytest.approx(min(max(raw - decision.prospect.optimism, 0.0), 1.0))
+    raw = decision.of_choice(decision.candidate.success)
+    assert decision.promised == pytest.approx(min(max(raw - decision.candidate.optimism, 0.0), 1.0))
 
 
 def test_the_fallback_takes_the_first_allowed_model_and_a_slot() -> None:
@@ -242,7 +242,7 @@ def test_the_fallback_takes_the_first_allowed_model_and_a_slot() -> None:
     assert router.fallback(Query(""), {"small"}).model == "large", "it has failed on the first"
     nowhere = router.fallback(Query("", allowed=("unheard-of",)))
     assert nowhere.model is None
-    assert not nowhere.prospect.allowed.any()
+    assert not nowhere.candidate.allowed.any()
     assert router.failures == 9
 
 
@@ -298,7 +298,7 @@ def test_over_capacity_a_call_may_wait_for_its_own_model(history) -> None:
 
 def test_a_floor_out_of_reach_is_named_with_what_can_be_reached(history) -> None:
     settings = parse_settings({"quality_floor": 0.999, "agents": {"a": {"quality_floor": 0.5}}})
-    book = study(history, None, settings, price_table(POOL)).book
+    book = learn_from(history, None, settings, price_table(POOL)).book
     (sentence,) = unreachable(book, settings)
     assert "quality_floor = 0.999" in sentence
     assert f"{book.curve().reachable:.3f}" in sentence
@@ -318,7 +318,7 @@ def test_outcomes_move_the_price_of_a_controlled_policy_only(history) -> None:
     assert moved.price == pytest.approx(before.price * math.exp(0.5))
     workload.move_price(name, 100.0, 1.0)
     (ended,) = router.forecast([Query("0.5")])
-    assert ended.price == router.knowledge.book.curve().prices[-1], "never past the curve's end"
+    assert ended.price == router.learned.book.curve().prices[-1], "never past the curve's end"
 
 
 def test_a_slot_that_many_miss_is_kept_for_who_gains_most_in_every_kernel(history) -> None:
@@ -328,10 +328,10 @@ def test_a_slot_that_many_miss_is_kept_for_who_gains_most_in_every_kernel(histor
     texts = [f"{x:.2f}" for x in np.linspace(0, 0.8, 81)]
 
     def small(router) -> list[str]:
-        prospects = router.forecast([Query(text) for text in texts])
+        candidates = router.forecast([Query(text) for text in texts])
         found = []
-        for prospect in prospects:
-            (decision,) = router.assign([prospect], router.slots()).decisions
+        for candidate in candidates:
+            (decision,) = router.assign([candidate], router.slots()).decisions
             router.release(decision)
             found.append(decision.model)
         return found
