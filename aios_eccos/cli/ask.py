@@ -14,7 +14,7 @@ from aios_eccos.kernel import client
 from aios_eccos.locate import Config, load_config, locate
 
 if TYPE_CHECKING:
-    from aios_eccos.observe.reader import Desk
+    from aios_eccos.observe.reader import Reader
     from aios_eccos.values import Model
     from aios_eccos.workload.store import WorkloadStore
 
@@ -31,7 +31,7 @@ class Asker:
     def __init__(self, config: Path | None, aios_home: Path | None) -> None:
         self.config: Config = load_config(locate(config, aios_home))
         self._workload: WorkloadStore | None = None
-        self._desk: Desk | None = None
+        self._reader: Reader | None = None
         self._told = False
 
     def __enter__(self) -> Asker:
@@ -41,14 +41,14 @@ class Asker:
         if self._workload is not None:
             self._workload.close()
 
-    def get(self, path: str, view: type[View], direct: Callable[[Desk], View]) -> View:
+    def get(self, path: str, view: type[View], direct: Callable[[Reader], View]) -> View:
         """The kernel's answer to GET `path`; where none answers, what Redis says.
 
         Raises:
             EccosError: neither can tell.
         """
         found = self.kernel(path, view)
-        return direct(self.desk()) if found is None else found
+        return direct(self.reader()) if found is None else found
 
     def kernel(self, path: str, view: type[View], body: object = None) -> View | None:
         """The kernel's answer; None where no kernel with the plugin answers, or it refuses."""
@@ -65,13 +65,13 @@ class Asker:
                 sys.stderr.write(f"aios-eccos: {reason}; reading Redis instead\n")
             return None
 
-    def desk(self) -> Desk:
+    def reader(self) -> Reader:
         """Reads Redis past the kernel.
 
         Raises:
             WorkloadError: it cannot be read.
         """
-        from aios_eccos.observe.reader import Desk, Scope
+        from aios_eccos.observe.reader import Reader, Scope
         from aios_eccos.workload.connect import open_workload
 
         settings = self.config.settings
@@ -79,7 +79,7 @@ class Asker:
             raise WorkloadError(
                 "no kernel answers, and with `redis: memory` only the kernel itself could tell"
             )
-        if self._desk is None:
+        if self._reader is None:
             self._workload = open_workload(
                 settings.redis,
                 state_dir=self.config.location.state_dir,
@@ -87,8 +87,8 @@ class Asker:
                 member=False,
             )
             scope = Scope(settings, tuple(_models(self.config)))
-            self._desk = Desk(self._workload, lambda: scope)
-        return self._desk
+            self._reader = Reader(self._workload, lambda: scope)
+        return self._reader
 
 
 def _models(config: Config) -> list[Model]:

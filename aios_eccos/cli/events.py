@@ -20,5 +20,5 @@ def events(
     from aios_eccos.observe.views import EventsView
 
     with Asker(config, aios_home) as asker:
-        view = asker.get(f"/eccos/events?n={n}", EventsView, lambda desk: desk.events(n))
+        view = asker.get(f"/eccos/events?n={n}", EventsView, lambda reader: reader.events(n))
     show(view, as_json, lambda: render(view))

@@ -36,7 +36,9 @@ def explain(
     with Asker(config, aios_home) as asker:
         if which == "last" or looks_like_id(which):
             view = asker.get(
-                f"/eccos/decisions/{quote(which)}", ExplainView, lambda desk: desk.explain(which)
+                f"/eccos/decisions/{quote(which)}",
+                ExplainView,
+                lambda reader: reader.explain(which),
             )
             view = _with_texts(asker.config, view)
         else:
@@ -52,7 +54,7 @@ def _with_texts(config: Config, view: ExplainView) -> ExplainView:
     """The view with its neighbors' texts, if the history can be opened here."""
     from aios_eccos.errors import EccosError, HistoryOwned
     from aios_eccos.history.open import open_embedder, open_history
-    from aios_eccos.observe.neighbors import near_record
+    from aios_eccos.observe.neighbors import neighbors_of_record
 
     settings = config.settings
     try:
@@ -65,7 +67,7 @@ def _with_texts(config: Config, view: ExplainView) -> ExplainView:
         return view.model_copy(update={"neighbors_note": view.neighbors_note or str(error)})
     models = [option.model for option in view.decision.options]
     try:
-        found = near_record(history, view.decision.call, models, texts=True)
+        found = neighbors_of_record(history, view.decision.call, models, texts=True)
     finally:
         history.close()
     note = None if found else "this call is not in the history"

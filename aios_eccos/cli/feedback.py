@@ -39,7 +39,7 @@ def feedback(
         body = {"id": decision, "correctness": correctness}
         view = asker.kernel("/eccos/feedback", FeedbackView, body)
         if view is None:
-            view = asker.desk().feedback(decision, correctness)
+            view = asker.reader().feedback(decision, correctness)
     show(view, as_json, lambda: _sentence(view))
 
 

@@ -20,5 +20,7 @@ def last(
     from aios_eccos.observe.render import last as render
 
     with Asker(config, aios_home) as asker:
-        view = asker.get(f"/eccos/decisions?n={n}", DecisionsView, lambda desk: desk.decisions(n))
+        view = asker.get(
+            f"/eccos/decisions?n={n}", DecisionsView, lambda reader: reader.decisions(n)
+        )
     show(view, as_json, lambda: render(view))

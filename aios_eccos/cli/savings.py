@@ -27,5 +27,5 @@ def savings(
 
     path = "/eccos/savings" + (f"?baseline={quote(baseline)}" if baseline else "")
     with Asker(config, aios_home) as asker:
-        view = asker.get(path, SavingsView, lambda desk: desk.savings(baseline))
+        view = asker.get(path, SavingsView, lambda reader: reader.savings(baseline))
     show(view, as_json, lambda: render(view))

@@ -22,7 +22,7 @@ def status(
     from aios_eccos.observe.views import StatusView
 
     with Asker(config, aios_home) as asker:
-        view = asker.get("/eccos/status", StatusView, lambda desk: desk.status())
+        view = asker.get("/eccos/status", StatusView, lambda reader: reader.status())
     show(view, as_json, lambda: render(view))
     if view.broken:
         raise typer.Exit(1)

@@ -64,7 +64,7 @@ def _look(asker: Asker) -> tuple[StatusView, DecisionsView]:
     from aios_eccos.observe.views import StatusView
 
     return (
-        asker.get("/eccos/status", StatusView, lambda desk: desk.status()),
+        asker.get("/eccos/status", StatusView, lambda reader: reader.status()),
         asker.get(f"/eccos/decisions?n={LAST}", DecisionsView, lambda d: d.decisions(LAST)),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aios_eccos.kernel.serving import Serving
-from aios_eccos.kernel.status import desk, kernel_status
+from aios_eccos.kernel.status import kernel_status, reader
 from aios_eccos.kernel.workers import Word
 from aios_eccos.observe import http
 from aios_eccos.observe.prometheus import CONTENT_TYPE
@@ -90,7 +90,7 @@ def _add_observe(app: Any, serving: Serving, fastapi: Any, guarded: list[Any]) -
         "page": fastapi.responses.HTMLResponse,
     }
     for route in http.routes(
-        lambda: desk(serving), lambda code, why: fastapi.HTTPException(code, detail=why)
+        lambda: reader(serving), lambda code, why: fastapi.HTTPException(code, detail=why)
     ):
         app.add_api_route(
             route.path,

@@ -14,7 +14,7 @@ from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
-from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView, ObservedView
 from aios_eccos.serve.observed_engine import ObservedEngine
 
@@ -83,7 +83,7 @@ def seams(serving: Serving) -> dict[str, bool]:
     }
 
 
-def desk(serving: Serving) -> Desk:
+def reader(serving: Serving) -> Reader:
     """Answers questions about what the engine in force decided.
 
     Raises:
@@ -92,7 +92,7 @@ def desk(serving: Serving) -> Desk:
     engine = serving.engine
     if not isinstance(engine, ObservedEngine):
         raise KernelError("the plugin serves no calls now")
-    return Desk.of_engine(engine, lambda: edge_view(serving, engine))
+    return Reader.of_engine(engine, lambda: edge_view(serving, engine))
 
 
 def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
@@ -119,6 +119,6 @@ def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
 def text(serving: Serving, words: str) -> str:
     """The reply to `/eccos WORDS` in AIOS's terminal."""
     try:
-        return command.answer(desk(serving), words)
+        return command.answer(reader(serving), words)
     except KernelError as error:
         return f"/eccos: {error}"

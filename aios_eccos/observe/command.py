@@ -8,7 +8,7 @@ from collections.abc import Callable
 from aios_eccos.config import parse_floor
 from aios_eccos.errors import DataError, EccosError
 from aios_eccos.observe import render
-from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.render_explain import explain as render_explain
 from aios_eccos.observe.text import wrap
 
@@ -24,7 +24,7 @@ HELP = """\
 /eccos events [N]       changes of floors, limits, prices and models"""
 
 
-def answer(desk: Desk, words: str) -> str:
+def answer(reader: Reader, words: str) -> str:
     """The reply to what follows `/eccos`; a mistake is answered with what to type instead."""
     try:
         parts = shlex.split(words)
@@ -35,7 +35,7 @@ def answer(desk: Desk, words: str) -> str:
     try:
         if show is None:
             return f"/eccos {verb[:20]}: no such command\n{HELP}"
-        return show(desk, rest)
+        return show(reader, rest)
     except (EccosError, ValueError) as error:
         return wrap(f"/eccos {verb}: {error}")
 
@@ -48,12 +48,12 @@ def _number(rest: list[str], default: int) -> int:
     return int(rest[0])
 
 
-def _explain(desk: Desk, rest: list[str]) -> str:
+def _explain(reader: Reader, rest: list[str]) -> str:
     if len(rest) == 1 and (rest[0] == "last" or looks_like_id(rest[0])):
-        return render_explain(desk.explain(rest[0]))
+        return render_explain(reader.explain(rest[0]))
     if not rest:
         raise DataError('which one? `explain last`, `explain ID` or `explain "a text"`')
-    return render_explain(desk.explain_text(" ".join(rest)))
+    return render_explain(reader.explain_text(" ".join(rest)))
 
 
 def looks_like_id(word: str) -> bool:
@@ -64,21 +64,21 @@ def looks_like_id(word: str) -> bool:
     )
 
 
-def _what_if(desk: Desk, rest: list[str]) -> str:
+def _what_if(reader: Reader, rest: list[str]) -> str:
     name, _, value = "".join(rest).partition("=")
     if name != "floor" or not value:
         raise ValueError("wanted `whatif floor=0.8` or `whatif floor=95%`")
-    return render.what_if(desk.what_if(parse_floor(value)))
+    return render.what_if(reader.what_if(parse_floor(value)))
 
 
-VERBS: dict[str, Callable[[Desk, list[str]], str]] = {
-    "help": lambda desk, rest: HELP,
-    "status": lambda desk, rest: render.status(desk.status()),
-    "models": lambda desk, rest: render.models(desk.models()),
-    "load": lambda desk, rest: render.load(desk.models()),
-    "last": lambda desk, rest: render.last(desk.decisions(_number(rest, 10))),
+VERBS: dict[str, Callable[[Reader, list[str]], str]] = {
+    "help": lambda reader, rest: HELP,
+    "status": lambda reader, rest: render.status(reader.status()),
+    "models": lambda reader, rest: render.models(reader.models()),
+    "load": lambda reader, rest: render.load(reader.models()),
+    "last": lambda reader, rest: render.last(reader.decisions(_number(rest, 10))),
     "explain": _explain,
-    "savings": lambda desk, rest: render.savings(desk.savings(rest[0] if rest else None)),
+    "savings": lambda reader, rest: render.savings(reader.savings(rest[0] if rest else None)),
     "whatif": _what_if,
-    "events": lambda desk, rest: render.events(desk.events(_number(rest, 10))),
+    "events": lambda reader, rest: render.events(reader.events(_number(rest, 10))),
 }

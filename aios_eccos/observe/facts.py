@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aios_eccos.config import Settings
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.observer_store import Watched
+from aios_eccos.observe.sums import SINCE, TOTAL, periods
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.observe.views import AlarmView, EdgeView
 from aios_eccos.values import Model
@@ -63,9 +63,9 @@ def read_facts(
     """
     now = time.time()
     loads = workload.loads({model.slot: model.limit for model in models})
-    hours, minutes = tally.periods("h", now, 25), tally.periods("m", now, 2)
-    sums = workload.tallies([tally.TOTAL, *hours, *minutes])
-    (since,) = workload.notes([tally.SINCE])
+    hours, minutes = periods("h", now, 25), periods("m", now, 2)
+    sums = workload.tallies([TOTAL, *hours, *minutes])
+    (since,) = workload.notes([SINCE])
     return Facts(
         at=now,
         settings=settings,

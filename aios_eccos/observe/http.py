@@ -21,7 +21,7 @@ from aios_eccos.observe.call_views import (
     SavingsView,
 )
 from aios_eccos.observe.prometheus import metrics_text
-from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EventsView, ModelsView, SeriesView, StatusView
 
 
@@ -41,11 +41,11 @@ class Route:
     kind: Literal["json", "metrics", "page"] = "json"
 
 
-def routes(desk: Callable[[], Desk], refuse: Callable[[int, str], Exception]) -> list[Route]:
+def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]) -> list[Route]:
     """The routes.
 
     Args:
-        desk: the desk of now; raises an `EccosError` while there is none.
+        reader: the reader of now; raises an `EccosError` while there is none.
         refuse: makes the framework's exception from a status and a reason.
     """
 
@@ -63,43 +63,43 @@ def routes(desk: Callable[[], Desk], refuse: Callable[[int, str], Exception]) ->
 
     def status() -> StatusView:
         """Load, queue, calls, spending, success and whether the floor holds."""
-        return desk().status()
+        return reader().status()
 
     def models() -> ModelsView:
         """Prices, limits, load, forecast and real success of each model."""
-        return desk().models()
+        return reader().models()
 
     def decisions(n: int = 20) -> DecisionsView:
         """The last decisions, newest first."""
-        return desk().decisions(n)
+        return reader().decisions(n)
 
     def decision(id: str) -> ExplainView:
         """One decision (`last`, or its id): why, and what the others would have cost."""
-        return desk().explain(id)
+        return reader().explain(id)
 
     def explain(body: ExplainRequest) -> ExplainView:
         """What would be decided for a text now: asks no model, takes no slot."""
-        return desk().explain_text(body.text, body.agent)
+        return reader().explain_text(body.text, body.agent)
 
     def savings(baseline: str | None = None) -> SavingsView:
         """Spending beside one model for every call, by forecast."""
-        return desk().savings(baseline)
+        return reader().savings(baseline)
 
     def series() -> SeriesView:
         """The last hour by minute and the last day by hour."""
-        return desk().series()
+        return reader().series()
 
     def events(n: int = 20) -> EventsView:
         """Changes of floors, limits, prices and models, newest first."""
-        return desk().events(n)
+        return reader().events(n)
 
     def feedback(body: FeedbackRequest) -> FeedbackView:
         """A verdict on the answer of one decision."""
-        return desk().feedback(body.id, body.correctness)
+        return reader().feedback(body.id, body.correctness)
 
     def metrics() -> str:
         """Prometheus metrics."""
-        now = desk()
+        now = reader()
         return metrics_text(now.status(), now.total())
 
     return [

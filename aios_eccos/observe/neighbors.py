@@ -13,7 +13,7 @@ from aios_eccos.observe.call_views import NeighborView
 NEAREST = 5
 
 
-def near_record(
+def neighbors_of_record(
     history: HistoryStore, record_id: str, models: Sequence[str], *, texts: bool = False
 ) -> list[NeighborView]:
     """The neighbors of a record, itself left out; none where the history does not know it.
@@ -31,7 +31,7 @@ def near_record(
     return [near for near in found if near.id != record_id][:NEAREST]
 
 
-def near_text(
+def neighbors_of_text(
     history: HistoryStore,
     embedder: BackgroundEmbedder,
     text: str,

@@ -55,7 +55,7 @@ class Watched(Ledger, Protocol):
         ...
 
 
-class PatientStore:
+class ObserverStore:
     """Asks a connection of its own first, and the kernel's store while that fails.
 
     Args:

@@ -17,7 +17,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from aios_eccos.observe import sums as tally
+from aios_eccos.observe.sums import DECIDED_LE, WAITED_LE, names_of
 from aios_eccos.observe.views import ModelView, StatusView
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,7 +41,7 @@ class _Once(Collector):
 
 def _by_model(name: str, text: str, kind: str, total: Mapping[str, float]) -> Metric:
     family = CounterMetricFamily(PREFIX + name, text, labels=["model"])
-    for model in tally.names_of(kind, total):
+    for model in names_of(kind, total):
         family.add_metric([model], total[f"{kind}:{model}"])
     return family
 
@@ -70,8 +70,8 @@ def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
 
 def _histograms(total: Mapping[str, float]) -> Iterator[Metric]:
     for name, text, kind, bounds in (
-        ("wait_seconds", "From arrival to the first request.", "waited", tally.WAITED_LE),
-        ("decision_seconds", "Forecast and assignment, by call.", "decided", tally.DECIDED_LE),
+        ("wait_seconds", "From arrival to the first request.", "waited", WAITED_LE),
+        ("decision_seconds", "Forecast and assignment, by call.", "decided", DECIDED_LE),
     ):
         buckets, so_far = [], 0.0
         for bound in [*(f"{b:g}" for b in bounds), "+Inf"]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import DataError, EccosError
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.events import read_events
 from aios_eccos.observe.facts import Facts, read_facts
 from aios_eccos.observe.observer_store import Watched
 from aios_eccos.observe.summary import models, series, status
+from aios_eccos.observe.sums import DAY_S, SINCE, TOTAL, periods, total_of
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
 from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
 from aios_eccos.values import Model
@@ -44,7 +44,7 @@ MOST = 500
 
 @dataclass(frozen=True)
 class Scope:
-    """What a desk looks at: settings and pool may change with a refresh."""
+    """What a reader looks at: settings and pool may change with a refresh."""
 
     settings: Settings
     models: tuple[Model, ...]
@@ -56,7 +56,7 @@ class Scope:
         return "priced" in states or "unknown" not in states
 
 
-class Desk:
+class Reader:
     """Reads what was kept and says what it means.
 
     Args:
@@ -80,8 +80,8 @@ class Desk:
         self._edge = edge
 
     @classmethod
-    def of_engine(cls, engine: ObservedEngine, edge: Callable[[], EdgeView]) -> Desk:
-        """The desk of a living engine; it follows the engine's refreshes."""
+    def of_engine(cls, engine: ObservedEngine, edge: Callable[[], EdgeView]) -> Reader:
+        """The reader of a living engine; it follows the engine's refreshes."""
         return cls(
             engine.ledger,
             lambda: Scope(engine.config.settings, engine.router.models),
@@ -114,7 +114,7 @@ class Desk:
 
     def total(self) -> dict[str, float]:
         """All sums since the start, for metrics."""
-        return self._workload.tallies([tally.TOTAL])[0]
+        return self._workload.tallies([TOTAL])[0]
 
     def decisions(self, n: int = 10) -> DecisionsView:
         """The last `n` decisions, newest first, at most `MOST`."""
@@ -179,9 +179,9 @@ class Desk:
         history, embedder = engine.history, engine.embedder
         if history is None or embedder is None:
             return explain(trace, neighbors_note="the history is not open", dry=True)
-        from aios_eccos.observe.neighbors import near_text
+        from aios_eccos.observe.neighbors import neighbors_of_text
 
-        found = near_text(history, embedder, text, [m.name for m in engine.router.models])
+        found = neighbors_of_text(history, embedder, text, [m.name for m in engine.router.models])
         return explain(trace, neighbors=found, dry=True)
 
     def savings(self, baseline: str | None = None) -> SavingsView:
@@ -189,9 +189,9 @@ class Desk:
         from aios_eccos.observe.savings import savings
 
         now = time.time()
-        hours = tally.periods("h", now, 7 * 24)
-        sums = self._workload.tallies([tally.TOTAL, *hours])
-        (since,) = self._workload.notes([tally.SINCE])
+        hours = periods("h", now, 7 * 24)
+        sums = self._workload.tallies([TOTAL, *hours])
+        (since,) = self._workload.notes([SINCE])
         scope = self._scope()
         edge = self._edge() if self._edge is not None else None
         return savings(
@@ -199,8 +199,8 @@ class Desk:
             scope.money,
             [
                 ("start", None if since is None else float(since), sums[0]),
-                ("week", now - 7 * tally.DAY_S, tally.total_of(sums[1:])),
-                ("day", now - tally.DAY_S, tally.total_of(sums[-24:])),
+                ("week", now - 7 * DAY_S, total_of(sums[1:])),
+                ("day", now - DAY_S, total_of(sums[-24:])),
             ],
             baseline or scope.settings.baseline,
             edge.observed if edge is not None else None,
@@ -209,7 +209,7 @@ class Desk:
     def series(self) -> SeriesView:
         """The last hour by minute and the last day by hour."""
         now = time.time()
-        minutes, hours = tally.periods("m", now, 60), tally.periods("h", now, 24)
+        minutes, hours = periods("m", now, 60), periods("h", now, 24)
         sums = self._workload.tallies([*minutes, *hours])
         return series(now, sums[:60], sums[60:])
 
@@ -263,13 +263,15 @@ class Desk:
 
     def _near(self, trace: Trace) -> tuple[Sequence[NeighborView], str | None]:
         """The neighbors of a past call; its record holds the vector, not the text."""
-        from aios_eccos.observe.neighbors import near_record
+        from aios_eccos.observe.neighbors import neighbors_of_record
 
         engine = self._engine
         if engine is None or engine.history is None:
             return (), "the history is not open here"
         try:
-            found = near_record(engine.history, trace.call, [o.model for o in trace.options])
+            found = neighbors_of_record(
+                engine.history, trace.call, [o.model for o in trace.options]
+            )
         except EccosError as error:
             return (), str(error)
         return found, None if found else "this call is not in the history (yet)"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from aios_eccos import metrics
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.call_views import SavedView, SavingsView
 from aios_eccos.observe.summary import rate_of
+from aios_eccos.observe.sums import names_of
 from aios_eccos.observe.views import ObservedView, Rate
 
 Sums = Mapping[str, float]
@@ -56,7 +56,7 @@ def savings(
 
 def strongest(sums: Sums) -> str | None:
     """The model of the highest mean forecast success over all answers; ties by name."""
-    names = tally.names_of("hope", sums)
+    names = names_of("hope", sums)
     return min(names, key=lambda name: (-sums[f"hope:{name}"], name)) if names else None
 
 
@@ -65,7 +65,7 @@ def _saved(title: str, since: float | None, sums: Sums, name: str, money: bool) 
         return sums.get(key, 0.0)
 
     spent = of("cost") - of("wasted")  # a baseline's requests would have failed as well
-    others = [_errors(sums, model) for model in tally.names_of("metered", sums)]
+    others = [_errors(sums, model) for model in names_of("metered", sums)]
     ahead = metrics.forecast_total(
         of(f"other_cost:{name}"), of(f"other_calls:{name}"), _errors(sums, name), others
     )

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from aios_eccos import metrics
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.facts import Facts
+from aios_eccos.observe.sums import DAY_S, HOUR_S, LENGTH_S, MINUTE_S, names_of, number, total_of
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import (
     ExploredView,
@@ -49,7 +49,7 @@ def status(facts: Facts) -> StatusView:
         models=model_views(facts),
         windows=[
             window("start", facts.since, facts.total),
-            window("day", facts.at - tally.DAY_S, _day(facts)),
+            window("day", facts.at - DAY_S, _day(facts)),
         ],
         alarms=list(facts.alarms),
         edge=facts.edge,
@@ -62,19 +62,19 @@ def models(facts: Facts) -> ModelsView:
 
 
 def _day(facts: Facts) -> dict[str, float]:
-    return tally.total_of(facts.hours[1:])
+    return total_of(facts.hours[1:])
 
 
 def _pace(facts: Facts) -> tuple[float, float]:
     """Calls per second and dollars per hour over the last minute, as far as it is kept."""
     before, this = facts.minutes
-    passed = facts.at % tally.MINUTE_S
-    weight = 1 - passed / tally.MINUTE_S
+    passed = facts.at % MINUTE_S
+    weight = 1 - passed / MINUTE_S
 
     def per_s(name: str) -> float:
-        return (before.get(name, 0.0) * weight + this.get(name, 0.0)) / tally.MINUTE_S
+        return (before.get(name, 0.0) * weight + this.get(name, 0.0)) / MINUTE_S
 
-    return per_s("calls"), per_s("cost") * tally.HOUR_S
+    return per_s("calls"), per_s("cost") * HOUR_S
 
 
 def _success_price(recent: Sequence[Trace]) -> float | None:
@@ -170,16 +170,16 @@ def series(now: float, minutes: Sequence[Sums], hours: Sequence[Sums]) -> Series
 
 
 def _points(kind: str, now: float, parts: Sequence[Sums]) -> list[PointView]:
-    last = tally.number(kind, now)
+    last = number(kind, now)
     return [
         PointView(
-            at=(last - len(parts) + 1 + i) * tally.LENGTH_S[kind],
+            at=(last - len(parts) + 1 + i) * LENGTH_S[kind],
             calls=round(sums.get("calls", 0.0)),
             failures=round(sums.get("failures", 0.0)),
             cost_usd=sums.get("cost", 0.0),
             promised=metrics.mean(sums.get("promised", 0.0), sums.get("promises", 0.0)),
             realised=metrics.mean(sums.get("successes", 0.0), sums.get("verdicts", 0.0)),
-            by_model={n: round(sums[f"calls:{n}"]) for n in tally.names_of("calls", sums)},
+            by_model={n: round(sums[f"calls:{n}"]) for n in names_of("calls", sums)},
         )
         for i, sums in enumerate(parts)
     ]

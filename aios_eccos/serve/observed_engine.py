@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aios_eccos.floor.steer import steer_judged
 from aios_eccos.locate import Config
-from aios_eccos.observe.observer_store import PatientStore
+from aios_eccos.observe.observer_store import ObserverStore
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.recorder import Recorder
@@ -23,7 +23,7 @@ class ObservedEngine(Engine):
         super().__init__(config, models=models, on_settled=self.recorder)
         settings, state_dir = config.settings, config.location.state_dir
         #: Sums, decisions and events: what observers read and write.
-        self.ledger = PatientStore(
+        self.ledger = ObserverStore(
             self.workload,
             None
             if settings.redis == "memory"

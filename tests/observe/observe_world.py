@@ -12,7 +12,7 @@ import numpy as np
 from aios_eccos.config import ModelEntry, Settings, parse_settings
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
-from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.observed_engine import ObservedEngine
@@ -73,11 +73,11 @@ class ToyEngine(ObservedEngine):
 
 
 class World:
-    """The engine, its desk, and a way to have calls served."""
+    """The engine, its reader, and a way to have calls served."""
 
     def __init__(self, engine: ToyEngine) -> None:
         self.engine = engine
-        self.desk = Desk.of_engine(engine, self.edge)
+        self.reader = Reader.of_engine(engine, self.edge)
         self.answer: Callable[[str], Answer] = lambda model: Answer("fine", 50, 100)
         self._number = itertools.count()
 

@@ -54,7 +54,7 @@ def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
         assert paper.n == int(calibration(rows.ids).sum()) > 40
         world = World(engine)
         assert world.call("0.3").decision.candidate.price == paper.price
-        (trace,) = world.desk.decisions(1).decisions
+        (trace,) = world.reader.decisions(1).decisions
         assert trace.success_price_usd == pytest.approx(paper.price)
         kept = read_papers((tmp_path / CERTIFICATES).read_text())
         assert kept == {"quality_floor": paper}
@@ -164,10 +164,10 @@ def test_a_call_that_a_limit_decided_is_not_spoken_of(tmp_path) -> None:
         assert holder.decisions[0].model == "small: 8b"
         world.call("0.01")
         engine.router.release(holder.decisions[0])
-        view = world.desk.explain("last")
+        view = world.reader.explain("last")
         assert view.bound_by == "limit of small: 8b"
         assert "certificate does not speak" in view.sentence
-        assert world.desk.status().windows[0].limited == 1
+        assert world.reader.status().windows[0].limited == 1
 
 
 def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:

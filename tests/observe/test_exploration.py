@@ -16,7 +16,7 @@ from aios_eccos.config import ModelEntry
 from aios_eccos.floor.explore import chance_of, doubly_robust
 from aios_eccos.metrics import Z
 from aios_eccos.observe import render
-from aios_eccos.observe import sums as tally
+from aios_eccos.observe.sums import names_of
 from aios_eccos.observe.trace import read_traces
 from aios_eccos.serve.dry_run import decide_dry
 from aios_eccos.values import EXPLORED, Model, Query
@@ -69,9 +69,9 @@ def test_a_new_model_gets_its_share_and_the_trace_says_with_what_chance(world: W
     for name in (EXPLORERS[0], OTHERS[0]):
         chances = {option.model: option.chance for option in traces[name].options}
         assert chances == {"small: 8b": 0.0, "large": 0.0, "new": pytest.approx(0.02)}
-    view = world.desk.explain(traces[EXPLORERS[0]].id)
+    view = world.reader.explain(traces[EXPLORERS[0]].id)
     assert view.bound_by == "exploration" and "by chance" in view.sentence
-    assert world.desk.status().windows[0].limited == 0
+    assert world.reader.status().windows[0].limited == 0
 
 
 def test_it_is_off_at_zero_and_until_verdicts_come(world: World) -> None:
@@ -85,7 +85,7 @@ def test_it_is_off_at_zero_and_until_verdicts_come(world: World) -> None:
 def test_verdicts_that_come_let_it_begin(world: World) -> None:
     world.engine.router.explores = False
     world.call(id=OTHERS[1])
-    world.desk.feedback("last", 1.0)
+    world.reader.feedback("last", 1.0)
     type(world.engine.recorder)._look(world.engine.recorder)
     assert world.engine.router.explores
 
@@ -125,23 +125,23 @@ def test_explored_calls_neither_steer_nor_bet(world: World) -> None:
     engine = world.engine
     engine.router.controlled = frozenset({""})
     world.call(id=EXPLORERS[4])
-    world.desk.feedback("last", 0.0)
+    world.reader.feedback("last", 0.0)
     assert engine.workload.read_prices() == {}
     assert read_alarms(engine.ledger, time.time()) == []
-    assert world.desk.status().windows[0].verdicts == 1, "it counts as a verdict all the same"
+    assert world.reader.status().windows[0].verdicts == 1, "it counts as a verdict all the same"
 
 
 def test_what_explored_calls_teach_is_a_forecast_of_all_calls(world: World) -> None:
     for place, name in enumerate([*EXPLORERS[5:25], *OTHERS[2:22]]):
         world.call(id=name)
         if place < 20:
-            world.desk.feedback("last", float(place % 2))
+            world.reader.feedback("last", float(place % 2))
     traces = read_traces(world.engine.ledger.decisions(40))
     forecast = np.array([o.success for t in traces for o in t.options if o.model == "new"])
     verdicts = {name: float(i % 2) for i, name in enumerate(EXPLORERS[5:25])}
     outcome = np.array([verdicts.get(t.call, math.nan) for t in traces])
     wanted = doubly_robust(forecast, outcome, np.full(40, 0.02))
-    models = world.desk.models()
+    models = world.reader.models()
     found = next(m.explored for m in models.models if m.model == "new")
     assert (found.calls, found.judged) == (20, 20)
     assert found.effective == pytest.approx(20.0)
@@ -149,8 +149,8 @@ def test_what_explored_calls_teach_is_a_forecast_of_all_calls(world: World) -> N
     half = Z * wanted.standard_error
     assert found.success.high == pytest.approx(min(max(wanted.value + half, 0), 1), abs=1e-3)
     assert "forecast, doubly robust" in render.models(models)
-    world.desk.feedback("last", 1.0)  # not explored
-    assert next(m.explored for m in world.desk.models().models if m.model == "large") is None
+    world.reader.feedback("last", 1.0)  # not explored
+    assert next(m.explored for m in world.reader.models().models if m.model == "large") is None
 
 
 def test_only_calls_that_could_explore_a_model_speak_of_it(world: World) -> None:
@@ -163,13 +163,13 @@ def test_only_calls_that_could_explore_a_model_speak_of_it(world: World) -> None
     for place, name in enumerate(EXPLORERS[25:30]):
         world.call(id=name)
         if place == 0:
-            world.desk.feedback("last", 0.5)
-    assert world.desk.total()["explore_n:new"] == 5
+            world.reader.feedback("last", 0.5)
+    assert world.reader.total()["explore_n:new"] == 5
     traces = read_traces(world.engine.ledger.decisions(5))
     forecast = np.array([o.success for t in traces for o in t.options if o.model == "new"])
     outcome = np.array([0.5 if t.call == EXPLORERS[25] else math.nan for t in traces])
     wanted = doubly_robust(forecast, outcome, np.full(5, 0.02))
-    (found,) = (m.explored for m in world.desk.models().models if m.model == "new")
+    (found,) = (m.explored for m in world.reader.models().models if m.model == "new")
     assert (found.calls, found.judged) == (5, 1)
     off = float(np.nanmean(outcome - forecast))
     assert wanted.value == pytest.approx(forecast.mean() + off), "no verdict is not: no correction"
@@ -187,8 +187,8 @@ def test_calls_far_from_all_history_are_counted(world: World) -> None:
     near = world.engine.router.learned
     world.engine.router.learned = replace(near, embedder=Odd())
     world.call(id=OTHERS[31])
-    assert world.desk.total()["far"] == 1 and world.desk.total()["placed"] == 2
-    view = world.desk.status()
+    assert world.reader.total()["far"] == 1 and world.reader.total()["placed"] == 2
+    view = world.reader.status()
     assert view.windows[0].far_share == 0.5
     assert "50.0 % of calls were far from all history" in render.status(view)
 
@@ -201,4 +201,4 @@ def test_models_with_verdicts_enough_are_not_explored(tmp_path: Path) -> None:
         for name in EXPLORERS[:5]:
             assert known.call(id=name).decision.status != EXPLORED
         assert isinstance(engine.router.models[0], Model)
-        assert tally.names_of("explored", known.desk.total()) == []
+        assert names_of("explored", known.reader.total()) == []

@@ -21,7 +21,7 @@ class Refused(Exception):
 
 
 def by_path(world: World) -> dict[str, Route]:
-    return {route.path: route for route in routes(lambda: world.desk, Refused)}
+    return {route.path: route for route in routes(lambda: world.reader, Refused)}
 
 
 def test_every_answer_is_of_its_shape_and_plain_json(world: World) -> None:
@@ -81,7 +81,7 @@ def test_fastapi_serves_and_describes_them(world: World) -> None:
     fastapi = pytest.importorskip("fastapi")
     client_module = pytest.importorskip("fastapi.testclient")
     app = fastapi.FastAPI()
-    for route in routes(lambda: world.desk, lambda s, r: fastapi.HTTPException(s, detail=r)):
+    for route in routes(lambda: world.reader, lambda s, r: fastapi.HTTPException(s, detail=r)):
         if route.answers is not None:
             app.add_api_route(
                 route.path, route.endpoint, methods=[route.method], response_model=route.answers

@@ -16,7 +16,7 @@ from aios_eccos.observe.call_views import FeedbackRequest
 from aios_eccos.observe.command import answer
 from aios_eccos.observe.http import routes
 from aios_eccos.observe.prometheus import metrics_text
-from aios_eccos.observe.reader import Desk
+from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import Answer, Failure, Query
@@ -66,13 +66,13 @@ def drive(engine: ObservedEngine) -> None:
 
 def shown(engine: ObservedEngine) -> str:
     """Everything that HTTP, metrics and the terminal say."""
-    desk = Desk.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
+    reader = Reader.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
     said = []
-    for trace in desk.decisions(50).decisions:
-        said.append(desk.explain(trace.id).model_dump_json())
+    for trace in reader.decisions(50).decisions:
+        said.append(reader.explain(trace.id).model_dump_json())
         if trace.failure is None:
-            said.append(desk.feedback(trace.id, 0.0).model_dump_json())
-    for route in routes(lambda: desk, lambda status, reason: LookupError(reason)):
+            said.append(reader.feedback(trace.id, 0.0).model_dump_json())
+    for route in routes(lambda: reader, lambda status, reason: LookupError(reason)):
         arguments = {
             "/eccos/decisions/{id}": ("last",),
             "/eccos/feedback": (FeedbackRequest(id="g1" * 3, correctness=1.0),),
@@ -84,9 +84,9 @@ def shown(engine: ObservedEngine) -> str:
             found = str(error)
         said.append(found if isinstance(found, str) else found.model_dump_json(by_alias=True))
     words = ("status", "models", "load", "last 50", "explain last", "savings", "events 50")
-    said += [answer(desk, line) for line in words]
-    said.append(metrics_text(desk.status(), desk.total()))
-    said.append(desk.explain_text(f"{PROMPT}!").model_dump_json())
+    said += [answer(reader, line) for line in words]
+    said.append(metrics_text(reader.status(), reader.total()))
+    said.append(reader.explain_text(f"{PROMPT}!").model_dump_json())
     return "\n".join(said)
 
 

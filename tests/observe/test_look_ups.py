@@ -61,7 +61,7 @@ def run(command, *arguments: str):
 @pytest.fixture
 def kernel(world: World):
     """A kernel's HTTP side with our routes; yields its port and the paths asked."""
-    found = {r.path: r for r in routes(lambda: world.desk, lambda s, r: LookupError(r))}
+    found = {r.path: r for r in routes(lambda: world.reader, lambda s, r: LookupError(r))}
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -119,7 +119,7 @@ def test_explain_asks_a_living_kernel(
 
 def test_feedback_is_given_to_a_living_kernel(world: World, kernel, tmp_path: Path) -> None:
     world.calls(1)
-    (decision,) = world.desk.decisions(1).decisions
+    (decision,) = world.reader.decisions(1).decisions
     home = ("--aios-home", str(write_config(tmp_path, kernel[0])))
     assert "judged 1" in run(feedback, decision.id, "--correct", *home).stdout
     changed = json.loads(run(feedback, decision.id, "--score", "0.5", "--json", *home).stdout)
@@ -159,8 +159,8 @@ def test_without_a_kernel_redis_is_read(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_a_broken_floor_is_exit_code_1(world: World, kernel, tmp_path: Path) -> None:
     world.calls(30)
-    for trace in world.desk.decisions(30).decisions:
-        world.desk.feedback(trace.id, 0.0)
+    for trace in world.reader.decisions(30).decisions:
+        world.reader.feedback(trace.id, 0.0)
     found = run(status, "--aios-home", str(write_config(tmp_path, kernel[0])))
     assert found.exit_code == 1
     assert "BROKEN" in found.stdout
@@ -218,7 +218,7 @@ def test_status_imports_nothing_heavy(world: World, kernel, tmp_path: Path) -> N
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (40, 10), (80, 5)])
 def test_top_fills_any_screen_and_no_more(world: World, width: int, height: int) -> None:
     world.calls(70)
-    screen = Screen(world.desk.status(), world.desk.decisions(60))
+    screen = Screen(world.reader.status(), world.reader.decisions(60))
     console = Console(
         width=width, height=height, file=io.StringIO(), force_terminal=True, color_system=None
     )
@@ -246,7 +246,7 @@ def test_top_as_json_prints_a_line_a_look(
     assert json.loads(found.stdout)["schema"] == "aios-eccos/status/1"
 
 
-def test_a_desk_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
     with Asker(None, write_config(tmp_path, 9)) as asker:
-        assert asker.desk() is asker.desk()
+        assert asker.reader() is asker.reader()

@@ -21,12 +21,12 @@ EVIL = "<img src=x onerror=alert(1)>"
 def test_the_page_draws_what_the_kernel_says(world: World, tmp_path, width: int) -> None:
     world.calls(4)
     world.call("0.97", agent=EVIL)
-    world.desk.feedback("last", 1.0)
+    world.reader.feedback("last", 1.0)
     asked: list[str] = []
     answers = {
-        "/eccos/status": world.desk.status(),
-        "/eccos/decisions?n=15": world.desk.decisions(15),
-        "/eccos/series": world.desk.series(),
+        "/eccos/status": world.reader.status(),
+        "/eccos/decisions?n=15": world.reader.decisions(15),
+        "/eccos/series": world.reader.series(),
     }
 
     class Kernel(BaseHTTPRequestHandler):

@@ -21,8 +21,8 @@ def families(world: World):
     world.calls(5)
     world.answer = failing()
     world.call(allowed=(SMALL.name,))
-    world.desk.feedback(world.desk.decisions(3).decisions[2].id, 1.0)
-    text = metrics_text(world.desk.status(), world.desk.total())
+    world.reader.feedback(world.reader.decisions(3).decisions[2].id, 1.0)
+    text = metrics_text(world.reader.status(), world.reader.total())
     return {family.name: family for family in text_string_to_metric_families(text)}
 
 
@@ -62,7 +62,7 @@ def test_histograms_are_cumulative(families) -> None:
 
 
 def test_a_quiet_kernel_has_metrics_too(world: World) -> None:
-    text = metrics_text(world.desk.status(), {})
+    text = metrics_text(world.reader.status(), {})
     assert "aios_eccos_slots_in_use" in text
     list(text_string_to_metric_families(text))
 

@@ -27,7 +27,7 @@ def total(world: World) -> dict[str, float]:
 
 def test_a_served_call_is_kept(world: World) -> None:
     settled = world.call()
-    (trace,) = world.desk.decisions(5).decisions
+    (trace,) = world.reader.decisions(5).decisions
     assert trace.call == settled.query.id
     assert settled.decision is not None
     assert trace.model == settled.decision.model == SMALL.name
@@ -42,7 +42,7 @@ def test_a_served_call_is_kept(world: World) -> None:
 def test_sums_are_those_of_the_decisions(world: World) -> None:
     world.calls(30, "0.2")
     world.calls(10, "0.95")
-    traces = world.desk.decisions(100).decisions
+    traces = world.reader.decisions(100).decisions
     sums = total(world)
     assert sums["calls"] == len(traces) == 40
     assert sums["cost"] == pytest.approx(sum(t.cost_usd or 0 for t in traces))
@@ -61,7 +61,7 @@ def test_a_failure_is_counted_and_costs_nothing(world: World) -> None:
     sums = total(world)
     assert (sums["calls"], sums["failures"]) == (1, 1)
     assert "cost" not in sums
-    assert world.desk.decisions(1).decisions[0].failure == "429"
+    assert world.reader.decisions(1).decisions[0].failure == "429"
 
 
 def test_the_history_learns_what_is_known_and_no_verdict(world: World) -> None:
@@ -134,7 +134,7 @@ def test_every_model_that_was_asked_has_an_outcome_with_its_own_time(world: Worl
         second.model: (None, 100),
     }
     assert [o.latency_s for o in record.outcomes] == [first.seconds, second.seconds]
-    shown = world.desk.explain("last")
+    shown = world.reader.explain("last")
     assert [t.model for t in shown.decision.tries] == asked
     text = render_explain.explain(shown)
     assert f"{first.model}: 429 after" in text
@@ -168,7 +168,7 @@ def test_a_history_that_fails_costs_only_the_record(
     monkeypatch.setattr(world.engine.history, "add", broken)
     world.call()
     assert world.engine.recorder.unlearnt == 1
-    assert len(world.desk.decisions(5).decisions) == 1
+    assert len(world.reader.decisions(5).decisions) == 1
 
 
 def test_a_ledger_that_fails_is_counted_and_calls_go_on(
@@ -182,7 +182,7 @@ def test_a_ledger_that_fails_is_counted_and_calls_go_on(
     assert world.engine.recorder.lost == 1
     monkeypatch.undo()
     world.call()
-    assert len(world.desk.decisions(5).decisions) == 1
+    assert len(world.reader.decisions(5).decisions) == 1
 
 
 def test_a_fault_of_ours_is_logged_without_its_message(
@@ -269,7 +269,7 @@ def test_every_change_in_force_is_an_event(world: World) -> None:
     world.engine.use(replace(world.engine.config, entries=entries))
     world.engine.set_mode("observe")
     world.engine.recorder._look()
-    found = {e.what: (e.before, e.after) for e in world.desk.events(20).events}
+    found = {e.what: (e.before, e.after) for e in world.reader.events(20).events}
     assert found["quality floor"] == ("0.9", "90 % of the strongest")
     assert found["quality floor of agents coder/*"] == (None, "0.5")
     assert found[f"limit of {SMALL.name}"] == ("64", "2")
@@ -278,9 +278,9 @@ def test_every_change_in_force_is_an_event(world: World) -> None:
         "$20 in, $10 out per M tokens",
     )
     assert found["mode"] == ("route", "observe")
-    before = len(world.desk.events(50).events)
+    before = len(world.reader.events(50).events)
     world.engine.recorder._look()
-    assert len(world.desk.events(50).events) == before
+    assert len(world.reader.events(50).events) == before
 
 
 def replace_entry(entry, **changes):
@@ -300,7 +300,7 @@ def test_a_new_head_is_an_event(world: World) -> None:
     world.engine.recorder._look()
     for version in ("1f00c0de", "1f00c0de", "2badcafe"):
         use(version)
-    found = [e for e in world.desk.events(20).events if e.what == "predictor"][:2]
+    found = [e for e in world.reader.events(20).events if e.what == "predictor"][:2]
     router.learned = known
     assert [(e.before, e.after) for e in found] == [
         ("hybrid 1f00c0de", "hybrid 2badcafe"),
@@ -313,7 +313,7 @@ def test_a_model_that_goes_is_an_event(world: World) -> None:
     world.engine.recorder._look()
     world.engine.use(replace(world.engine.config, entries=(SMALL,)))
     world.engine.recorder._look()
-    gone = {e.what: e.after for e in world.desk.events(9).events}
+    gone = {e.what: e.after for e in world.reader.events(9).events}
     assert gone["limit of large"] is None
 
 

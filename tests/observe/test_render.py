@@ -22,9 +22,9 @@ def busy(world: World) -> World:
     world.call("0.97", agent="a very long agent's name \x1b[31m with colors " * 3)
     world.answer = failing("connection reset by peer after a while")
     world.call("0.5")
-    for trace in world.desk.decisions(4).decisions:
+    for trace in world.reader.decisions(4).decisions:
         if trace.failure is None:
-            world.desk.feedback(trace.id, 1.0)
+            world.reader.feedback(trace.id, 1.0)
     world.change(quality_floor=0.8)
     world.engine.recorder._look()
     return world
@@ -53,7 +53,7 @@ def busy(world: World) -> World:
     ],
 )
 def test_every_command_answers_in_80_columns(busy: World, words: str) -> None:
-    text = answer(busy.desk, words)
+    text = answer(busy.reader, words)
     assert fits(text), text
     assert "no such command" not in text
     assert text.strip()
@@ -78,7 +78,7 @@ def test_a_mistake_is_answered_with_what_to_type(busy: World, words: str, hint: 
     if words.startswith('explain "unf'):
         words = words.replace("unfinished", "0.5 unfinished")
         words = words.replace('"', "", 1)
-    text = answer(busy.desk, words)
+    text = answer(busy.reader, words)
     assert hint in text
     assert fits(text)
 
@@ -90,7 +90,7 @@ def test_help_names_every_command() -> None:
 
 
 def test_status_says_what_costs_are_where_no_price_is_known(busy: World) -> None:
-    view = busy.desk.status()
+    view = busy.reader.status()
     assert "no price is known" not in render.status(view)
     text = render.status(view.model_copy(update={"money": False}))
     assert "u is an output token x billions of parameters" in text
@@ -98,26 +98,26 @@ def test_status_says_what_costs_are_where_no_price_is_known(busy: World) -> None
 
 
 def test_status_says_what_matters(busy: World) -> None:
-    text = answer(busy.desk, "status")
+    text = answer(busy.reader, "status")
     for part in ("mode route", "floor 0.8", "7 calls, 1 failed", "promised", "realised", "e "):
         assert part in text
 
 
 def test_a_whole_id_can_be_copied_from_last(busy: World) -> None:
-    text = answer(busy.desk, "last 7")
+    text = answer(busy.reader, "last 7")
     ids = re.findall(r"^(\d+-\d+)\s", text, re.MULTILINE)
     assert len(ids) == 7
-    assert "chosen" in answer(busy.desk, f"explain {ids[-1]}")
+    assert "chosen" in answer(busy.reader, f"explain {ids[-1]}")
 
 
 def test_an_explanation_shows_the_alternatives(busy: World) -> None:
-    text = answer(busy.desk, f"explain {busy.desk.decisions(2).decisions[1].id}")
+    text = answer(busy.reader, f"explain {busy.reader.decisions(2).decisions[1].id}")
     for part in ("> large", "small: 8b", "extra", "bound by", "nearest past calls", "worth"):
         assert part in text
 
 
 def test_degraded_and_lost_are_loud(busy: World) -> None:
-    view = busy.desk.status()
+    view = busy.reader.status()
     assert view.edge is not None
     edge = view.edge.model_copy(update={"lost_traces": 3, "history": None, "history_note": "gone"})
     text = render.status(view.model_copy(update={"degraded": True, "edge": edge}))

@@ -13,8 +13,8 @@ from aios_eccos.config import parse_settings
 from aios_eccos.errors import DataError
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.observe import savings
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.explain import explain
+from aios_eccos.observe.sums import of_call
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
 from aios_eccos.observe.tracing import REASON_MOST, trace_of
 from aios_eccos.records import Signals
@@ -117,14 +117,14 @@ def test_tokens_of_requests_without_an_answer_are_paid_for_too() -> None:
     assert trace.wasted_usd == {small: pytest.approx(wasted)}
     assert trace.cost_usd == trace_of(settled(), PRICES).cost_usd
     assert of_fields("1-1", to_fields(trace)).wasted_usd == trace.wasted_usd
-    sums, without = tally.of_call(trace), tally.of_call(replace(trace, wasted_usd={}))
+    sums, without = of_call(trace), of_call(replace(trace, wasted_usd={}))
     for name in ("cost", f"cost:{small}", "wasted"):
         assert sums[name] == pytest.approx(without.get(name, 0.0) + wasted)
     ours = savings._saved("total", None, sums, large, money=True)
     assert ours.cost_usd == pytest.approx(without["cost"]), "a baseline would have failed as well"
     # A call that failed for good is paid for as well.
     lost = replace(call, answer=Answer(failure=Failure("empty answer")))
-    assert tally.of_call(trace_of(lost, PRICES))["cost"] == pytest.approx(wasted)
+    assert of_call(trace_of(lost, PRICES))["cost"] == pytest.approx(wasted)
 
 
 def test_no_text_is_kept() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.observe import observer_store as patient
-from aios_eccos.observe.observer_store import PatientStore
+from aios_eccos.observe import observer_store
+from aios_eccos.observe.observer_store import ObserverStore
 from aios_eccos.values import Lease
 from aios_eccos.workload.ledger import Tally
 from aios_eccos.workload.memory import MemoryWorkload
@@ -24,7 +24,7 @@ class Fickle(MemoryWorkload):
 
 def test_it_asks_its_own_connection_first() -> None:
     own, other = Fickle(), Fickle()
-    store = PatientStore(own, lambda: other)
+    store = ObserverStore(own, lambda: other)
     store.add_tallies([Tally("total", 0, {"n": 1})])
     store.swap_note("a", "b")
     identity = store.append_decision({"m": "x"})
@@ -52,7 +52,7 @@ def test_a_connection_that_fails_is_left_alone_for_a_while(
         opened[-1].away = len(opened) == 1
         return opened[-1]
 
-    store = PatientStore(own, connect)
+    store = ObserverStore(own, connect)
     own.add_tallies([Tally("total", 0, {"own": 1})])
     assert store.tallies(["total"]) == [{"own": 1}]
     assert store.tallies(["total"]) == [{"own": 1}]
@@ -69,8 +69,8 @@ def test_a_connection_that_cannot_be_made_is_done_without(
     def connect():
         raise WorkloadError("refused")
 
-    monkeypatch.setattr(patient, "REST_S", 0.0)
-    store = PatientStore(MemoryWorkload(), connect)
+    monkeypatch.setattr(observer_store, "REST_S", 0.0)
+    store = ObserverStore(MemoryWorkload(), connect)
     assert store.tallies(["total"]) == [{}]
     store.close()
 
@@ -79,7 +79,7 @@ def test_without_redis_the_load_is_the_kernels_own() -> None:
     own, other = Fickle(), Fickle()
     own.degraded = True  # type: ignore[misc]
     own.acquire([Lease("c", "s")], {"s": 2})
-    store = PatientStore(own, lambda: other)
+    store = ObserverStore(own, lambda: other)
     assert store.loads({"s": 2})["s"].in_use == 1
     own.degraded = False  # type: ignore[misc]
     assert store.loads({"s": 2})["s"].in_use == 0

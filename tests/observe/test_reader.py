@@ -13,10 +13,9 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.errors import DataError
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.explain import bound_by, explain
-from aios_eccos.observe.reader import Desk, Scope
-from aios_eccos.observe.sums import of_call
+from aios_eccos.observe.reader import Reader, Scope
+from aios_eccos.observe.sums import MINUTE_S, of_call
 from aios_eccos.values import Answer, Failure, Lease, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -26,7 +25,7 @@ def test_status_says_what_happened(world: World) -> None:
     world.calls(2, "0.97")
     world.answer = failing("429")
     world.call()
-    view = world.desk.status()
+    view = world.reader.status()
     assert view.source == "kernel"
     start, day = view.windows
     assert (start.calls, start.failures, start.verdicts) == (9, 1, 0)
@@ -45,45 +44,45 @@ def test_status_says_what_happened(world: World) -> None:
 
 
 def test_status_before_anything_happened(world: World) -> None:
-    view = world.desk.status()
+    view = world.reader.status()
     assert (view.calls_per_s, view.windows[0].calls, view.windows[0].promised) == (0, 0, None)
-    assert world.desk.savings().windows == []
-    assert world.desk.decisions().decisions == []
-    assert world.desk.what_if(Floor(0.5, False)) is None
+    assert world.reader.savings().windows == []
+    assert world.reader.decisions().decisions == []
+    assert world.reader.what_if(Floor(0.5, False)) is None
     with pytest.raises(DataError, match="no decision"):
-        world.desk.find("last")
+        world.reader.find("last")
 
 
 def test_load_and_rest_are_of_now(world: World) -> None:
     router = world.engine.router
     world.engine.workload.cool_down(router.models[1].slot, 20)
-    large = world.desk.models().models[1]
+    large = world.reader.models().models[1]
     assert 0 < large.cooling_s <= 20
     assert (large.in_use, large.limit, large.declared_limit) == (0, 64, 64)
 
 
 def test_a_decision_is_found_by_its_ids(world: World) -> None:
     world.calls(3)
-    trace = world.desk.decisions(3).decisions[1]
-    assert world.desk.find(trace.id) == trace
-    assert world.desk.find(trace.call) == trace
-    assert world.desk.find(trace.call[:12]) == trace
-    assert world.desk.find("last") == world.desk.decisions(1).decisions[0]
+    trace = world.reader.decisions(3).decisions[1]
+    assert world.reader.find(trace.id) == trace
+    assert world.reader.find(trace.call) == trace
+    assert world.reader.find(trace.call[:12]) == trace
+    assert world.reader.find("last") == world.reader.decisions(1).decisions[0]
     for unknown in ("1-1", "ffffffffffff", "x", ""):
         with pytest.raises(DataError):
-            world.desk.find(unknown)
+            world.reader.find(unknown)
 
 
 def test_an_explanation_says_which_constraint_bound(world: World) -> None:
     world.call("0.05")
-    easy = world.desk.explain("last")
+    easy = world.reader.explain("last")
     assert (easy.bound_by, easy.decision.model) == ("nothing", SMALL.name)
     world.call("0.97")
-    hard = world.desk.explain("last")
+    hard = world.reader.explain("last")
     assert (hard.bound_by, hard.decision.model) == ("floor", "large")
     assert "to keep the floor" in hard.sentence and SMALL.name in hard.sentence
     world.call("0.97", allowed=(SMALL.name,))
-    pinned = world.desk.explain("last")
+    pinned = world.reader.explain("last")
     assert pinned.bound_by == "allowed models"
     assert "its agent allows no other" in pinned.sentence
     assert {c.model: c.why for c in pinned.choices}["large"] == "is not allowed to its agent"
@@ -91,7 +90,7 @@ def test_an_explanation_says_which_constraint_bound(world: World) -> None:
 
 def test_an_explanation_prices_the_alternatives(world: World) -> None:
     world.call("0.97")
-    view = world.desk.explain("last")
+    view = world.reader.explain("last")
     cheap, chosen = view.choices
     assert chosen.chosen and chosen.extra_usd == 0
     assert cheap.extra_usd is not None and cheap.extra_usd < 0
@@ -106,7 +105,7 @@ def test_a_full_model_is_named_as_the_limit(world: World) -> None:
     slot = world.engine.router.models[1].slot
     world.engine.workload.acquire([Lease(f"c{i}", slot) for i in range(64)], {slot: 64})
     world.call("0.97")
-    view = world.desk.explain("last")
+    view = world.reader.explain("last")
     assert view.decision.model == SMALL.name
     assert view.bound_by == "limit of large"
     assert "at its limit" in view.sentence
@@ -115,7 +114,7 @@ def test_a_full_model_is_named_as_the_limit(world: World) -> None:
 
 def test_in_a_batch_solved_whole_no_limit_is_blamed(world: World) -> None:
     world.call("0.97")
-    trace = world.desk.explain("last").decision
+    trace = world.reader.explain("last").decision
     # Its own price of success would have taken the small model: the batch's took the other.
     alone = replace(trace, success_price_usd=1e-9, batch=WHOLE_BATCH - 1)
     assert bound_by(alone).startswith("limit of ") and of_call(alone)["limited"] == 1
@@ -130,17 +129,17 @@ def test_a_dry_decision_knows_what_slots_are_worth(world: World) -> None:
     large, workload = world.engine.router.models[1], world.engine.workload
     prices = {f"slot:{large.slot}": 1.0}
     workload.set_prices(prices)
-    assert world.desk.explain_text("0.97").decision.model == "large", "it idles"
+    assert world.reader.explain_text("0.97").decision.model == "large", "it idles"
     held = [Lease(f"c{i}", large.slot) for i in range(63)]
     workload.acquire(held, {large.slot: 64})
     for _ in range(20):
-        assert world.desk.explain_text("0.97").decision.model == SMALL.name
+        assert world.reader.explain_text("0.97").decision.model == SMALL.name
     assert workload.read_prices() == prices, "nothing is learned from a call that nobody made"
 
 
 def test_a_call_without_a_model_is_explained(world: World) -> None:
     world.call("0.5", allowed=("nobody",))
-    view = world.desk.explain("last")
+    view = world.reader.explain("last")
     assert view.choices == []
     assert view.bound_by == "no decision"
     assert view.sentence.startswith("No model served this call")
@@ -148,7 +147,7 @@ def test_a_call_without_a_model_is_explained(world: World) -> None:
 
 def test_neighbors_are_shown_without_text_and_without_the_call_itself(world: World) -> None:
     settled = world.call("0.3")
-    near = world.desk.explain("last").neighbors
+    near = world.reader.explain("last").neighbors
     assert len(near) == 5
     assert settled.query.id not in [n.id for n in near]
     assert all(n.text is None and n.correctness and n.task == "sums" for n in near)
@@ -156,28 +155,28 @@ def test_neighbors_are_shown_without_text_and_without_the_call_itself(world: Wor
 
 
 def test_a_text_is_explained_without_a_call_or_a_slot(world: World) -> None:
-    view = world.desk.explain_text("0.97 and what now", agent="writer")
+    view = world.reader.explain_text("0.97 and what now", agent="writer")
     assert view.dry
     assert view.decision.model == "large"
     assert len(view.neighbors) == 5
-    assert world.desk.decisions().decisions == []
-    assert world.desk.models().models[1].in_use == 0
+    assert world.reader.decisions().decisions == []
+    assert world.reader.models().models[1].in_use == 0
 
 
 def test_only_a_living_engine_can_decide_or_learn() -> None:
     workload = MemoryWorkload()
     scope = Scope(World.__init__.__globals__["parse_settings"]({}), (SMALL.model(),))
-    desk = Desk(workload, lambda: scope)
-    for ask in (lambda: desk.explain_text("x"), lambda: desk.what_if(Floor(0.5, False))):
+    reader = Reader(workload, lambda: scope)
+    for ask in (lambda: reader.explain_text("x"), lambda: reader.what_if(Floor(0.5, False))):
         with pytest.raises(DataError, match="living kernel"):
             ask()
-    assert desk.status().source == "redis"
+    assert reader.status().source == "redis"
     workload.close()
 
 
 def test_savings_are_a_forecast_beside_a_known_spending(world: World) -> None:
     world.calls(40, "0.1")
-    view = world.desk.savings()
+    view = world.reader.savings()
     assert view.baseline == "large" and "forecast" in view.note
     start = view.windows[0]
     assert [w.name for w in view.windows] == ["start", "week", "day"]
@@ -192,7 +191,7 @@ def test_savings_are_a_forecast_beside_a_known_spending(world: World) -> None:
 
 def test_a_baseline_that_was_asked_is_known(world: World) -> None:
     world.calls(40, "0.97")
-    start = world.desk.savings("large").windows[0]
+    start = world.reader.savings("large").windows[0]
     assert start.asked_baseline == 40
     assert start.saved_usd.value == pytest.approx(0, abs=1e-12)
     assert start.saved_usd.low == pytest.approx(0, abs=1e-12)
@@ -201,42 +200,42 @@ def test_a_baseline_that_was_asked_is_known(world: World) -> None:
 def test_a_configured_baseline_stands_unless_another_is_named(world: World) -> None:
     world.calls(3)
     world.change(quality_floor=0.9, baseline=SMALL.name)
-    view = world.desk.savings()
+    view = world.reader.savings()
     assert (view.baseline, view.chosen_as) == (SMALL.name, "named")
-    assert world.desk.savings("large").baseline == "large"
+    assert world.reader.savings("large").baseline == "large"
 
 
 def test_a_baseline_nobody_forecast_is_said_so(world: World) -> None:
     world.call()
-    view = world.desk.savings("gpt-9")
+    view = world.reader.savings("gpt-9")
     assert view.windows == [] and "gpt-9" in view.note
 
 
 def test_a_pinned_call_counts_the_same_on_both_sides(world: World) -> None:
     for _ in range(3):
         world.call("0.97", allowed=(SMALL.name,))
-    start = world.desk.savings("large").windows[0]
+    start = world.reader.savings("large").windows[0]
     assert start.saved_usd.value == pytest.approx(0, abs=1e-12)
 
 
 def test_a_verdict_counts_once_however_often_it_is_given(world: World) -> None:
     world.calls(4)
-    trace = world.desk.decisions(1).decisions[0]
+    trace = world.reader.decisions(1).decisions[0]
     heard: list[float] = []
     world.engine.on_verdict = lambda judged, outcome: heard.append(outcome)
-    first = world.desk.feedback(trace.id, 0.0)
-    again = world.desk.feedback(trace.id, 1.0)
+    first = world.reader.feedback(trace.id, 0.0)
+    again = world.reader.feedback(trace.id, 1.0)
     assert (first.before, again.before, again.learnt) == (None, 0.0, True)
     assert heard == [0.0]
-    start = world.desk.status().windows[0]
+    start = world.reader.status().windows[0]
     assert (start.verdicts, start.verdict_share) == (1, 0.25)
     assert start.realised is not None and start.realised.value == 1.0
     assert start.judged_promised == pytest.approx(trace.promised)
-    (alarm,) = world.desk.status().alarms
+    (alarm,) = world.reader.status().alarms
     fresh = World(world.engine)
     assert alarm.verdicts == 1 and alarm.realised == 1.0
     assert alarm.floor == pytest.approx(0.9)
-    assert fresh.desk.decisions(1).verdicts == [1.0]
+    assert fresh.reader.decisions(1).verdicts == [1.0]
     history = world.engine.history
     assert history is not None
     ((record, _),) = history.recall([trace.call]).values()
@@ -245,11 +244,11 @@ def test_a_verdict_counts_once_however_often_it_is_given(world: World) -> None:
 
 def test_a_verdict_that_the_history_does_not_know_yet_is_handed_over(world: World) -> None:
     world.call()
-    trace = world.desk.decisions(1).decisions[0]
+    trace = world.reader.decisions(1).decisions[0]
     history = world.engine.history
     assert history is not None
     history.forget(agent="writer")
-    assert not world.desk.feedback(trace.id, 1.0).learnt
+    assert not world.reader.feedback(trace.id, 1.0).learnt
     assert len(world.engine.workload.take_inbox(5)) == 1
 
 
@@ -262,9 +261,9 @@ def test_a_verdict_on_a_server_waits_for_its_record(tmp_path: Path) -> None:
     query = Query("0.2", input_tokens=50)
     engine.dispatcher.submit(query, lambda m, left: Answer("x", 5, 5)).result(20)
     end = time.monotonic() + 5
-    while not world.desk.decisions(1).decisions and time.monotonic() < end:
+    while not world.reader.decisions(1).decisions and time.monotonic() < end:
         time.sleep(0.005)
-    assert world.desk.feedback("last", 1.0).learnt
+    assert world.reader.feedback("last", 1.0).learnt
     assert engine.history is not None
     ((record, _),) = engine.history.recall([query.id]).values()
     assert [o.correctness for o in record.outcomes] == [1.0]
@@ -275,7 +274,7 @@ def test_no_verdict_on_what_was_not_answered(world: World) -> None:
     world.answer = failing()
     world.call()
     with pytest.raises(DataError, match="no answer to judge"):
-        world.desk.feedback("last", 1.0)
+        world.reader.feedback("last", 1.0)
 
 
 def test_a_broken_floor_is_an_event_a_warning_and_shown(
@@ -283,24 +282,24 @@ def test_a_broken_floor_is_an_event_a_warning_and_shown(
 ) -> None:
     world.calls(30)
     with caplog.at_level(logging.WARNING, "aios_eccos.observe"):
-        for trace in world.desk.decisions(30).decisions:
-            world.desk.feedback(trace.id, 0.0)
-    view = world.desk.status()
+        for trace in world.reader.decisions(30).decisions:
+            world.reader.feedback(trace.id, 0.0)
+    view = world.reader.status()
     assert [alarm.policy for alarm in view.broken] == [""]
-    (event,) = [e for e in world.desk.events().events if "floor:" in e.what]
+    (event,) = [e for e in world.reader.events().events if "floor:" in e.what]
     assert (event.before, event.after) == ("kept", "broken")
     assert sum("broken" in r.getMessage() for r in caplog.records) == 1
-    for trace in world.desk.decisions(30).decisions:
-        world.desk.feedback(trace.id, 1.0)
-    assert world.desk.status().broken == []
-    assert world.desk.events().events[0].after == "kept"
+    for trace in world.reader.decisions(30).decisions:
+        world.reader.feedback(trace.id, 1.0)
+    assert world.reader.status().broken == []
+    assert world.reader.events().events[0].after == "kept"
 
 
 def test_another_floor_is_decided_over_the_last_calls(world: World) -> None:
     world.calls(10, "0.2")
     world.calls(10, "0.7")
-    low = world.desk.what_if(parse_floor("0.5"))
-    high = world.desk.what_if(parse_floor("99 %"))
+    low = world.reader.what_if(parse_floor("0.5"))
+    high = world.reader.what_if(parse_floor("99 %"))
     assert low is not None and high is not None
     assert low.calls == high.calls == 20
     assert low.cost_then_usd < high.cost_then_usd
@@ -312,11 +311,11 @@ def test_another_floor_is_decided_over_the_last_calls(world: World) -> None:
 
 def test_charts_have_a_point_for_every_minute_and_hour(world: World) -> None:
     world.calls(5)
-    view = world.desk.series()
+    view = world.reader.series()
     assert (len(view.minutes), len(view.hours)) == (60, 24)
     assert sum(p.calls for p in view.minutes) == 5
     assert view.hours[-1].calls + view.hours[-2].calls == 5
-    assert view.minutes[-1].at - view.minutes[0].at == 59 * tally.MINUTE_S
+    assert view.minutes[-1].at - view.minutes[0].at == 59 * MINUTE_S
     assert sum(p.by_model.get(SMALL.name, 0) for p in view.minutes) == 5
 
 
@@ -325,6 +324,6 @@ def test_a_retried_call_says_so(world: World) -> None:
         Answer(failure=Failure("503", 503)) if model == SMALL.name else Answer("x", 5, 5)
     )
     world.call("0.05")
-    view = world.desk.explain("last")
+    view = world.reader.explain("last")
     assert (view.decision.attempts, view.decision.model) == (2, LARGE.name)
     assert "just failed on it" in view.sentence
