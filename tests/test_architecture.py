@@ -63,7 +63,6 @@ AGAINST = {
 #: Modules that import each other in a circle as yet.
 CIRCLES = {
     ("kernel.hook", "kernel.http", "kernel.routes", "kernel.status"),
-    ("kernel.observe_mode", "kernel.serving"),
     ("collect.client", "collect.litellm_backend"),
     ("serve.observed_engine", "serve.recorder", "serve.to_history"),
 }

@@ -12,7 +12,6 @@ import importlib
 import json
 import logging
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from aios_eccos.errors import ConfigError
 from aios_eccos.kernel import calls, hook, routes, workers
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.aios_types import LaunchModule
+from aios_eccos.kernel.launch import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.kernel.serving import Serving, set_aside
 from aios_eccos.kernel.workers import beside
@@ -33,8 +33,6 @@ from aios_eccos.locate import mapping_of, read_yaml
 
 log = logging.getLogger("aios_eccos.kernel.http")
 
-#: Modules under which AIOS's launcher runs: by itself, or imported by uvicorn.
-LAUNCHERS = ("__main__", "runtime.launch")
 #: How often a call under way is checked for its client, seconds.
 PRESENCE_S = 0.5
 
@@ -60,16 +58,6 @@ def attach(scheduler: EccosScheduler) -> None:
     if getattr(app.state, "eccos", None) is None:
         app.state.eccos = __version__
         app.router.lifespan_context = _lifespan(launch, app.router.lifespan_context)
-
-
-def find_launch() -> LaunchModule | None:
-    """AIOS's launcher, if this process runs it."""
-    for name in LAUNCHERS:
-        module: Any = sys.modules.get(name)
-        if module is not None and hasattr(module, "app") and hasattr(module, "execute_request"):
-            found: LaunchModule = module
-            return found
-    return None
 
 
 def _lifespan(launch: LaunchModule, inner: Callable[[Any], Any]) -> Callable[[Any], Any]:

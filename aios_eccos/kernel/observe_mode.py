@@ -8,12 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from aios_eccos.kernel.ticket import Ticket
 from aios_eccos.values import CallResult
-
-if TYPE_CHECKING:
-    from aios_eccos.kernel.serving import Ticket
 
 log = logging.getLogger("aios_eccos.kernel.observe_mode")
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.kernel.serving import ENDING, Serving
-from aios_eccos.kernel.settle import settle
+from aios_eccos.kernel.ticket import settle
 
 log = logging.getLogger("aios_eccos.kernel.operations")
 

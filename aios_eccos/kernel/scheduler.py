@@ -15,7 +15,7 @@ from aios_eccos.errors import raised
 from aios_eccos.kernel.aios_types import StockScheduler, Syscall
 from aios_eccos.kernel.operations import Operation
 from aios_eccos.kernel.serving import ENDING, Serving
-from aios_eccos.kernel.settle import settle
+from aios_eccos.kernel.ticket import settle
 from aios_eccos.kernel.toolserver import ToolServers
 from aios_eccos.kernel.workers import Word
 from aios_eccos.values import Failure

@@ -14,8 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 from aios_eccos.errors import raised
@@ -23,11 +22,11 @@ from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel import terminal
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_types import Syscall
-from aios_eccos.kernel.calls import Caller, Refused, read_query, turn
+from aios_eccos.kernel.calls import Caller, Refused, read_query
 from aios_eccos.kernel.engine_setup import of_adapter, refresh
 from aios_eccos.kernel.observe_mode import Shadow
 from aios_eccos.kernel.sessions import Sessions
-from aios_eccos.kernel.settle import settle
+from aios_eccos.kernel.ticket import Ticket, settle
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import EXPLORED, Answer, CallResult, Failure, Query
@@ -40,26 +39,6 @@ GRACE_S = 5.0
 LAST = 20
 GONE = Failure("the client has gone", 499, retryable=False)
 ENDING = Failure("the kernel is ending", 503, retryable=False)
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A call under way: the kernel's side and ours.
-
-    Attributes:
-        query: what is served; in observe mode it allows AIOS's choice and nothing else.
-        asked: what the agent asked for.
-    """
-
-    syscall: Syscall
-    query: Query
-    caller: Caller | None
-    asked: Query
-
-    @cached_property
-    def turn(self) -> str:
-        """Key under which the conversation's next call finds this one's model."""
-        return turn(self.query.agent, self.syscall.query.messages)
 
 
 class Serving:

@@ -11,6 +11,7 @@ from typing import Any
 
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel.adapter import EccosAdapter
+from aios_eccos.kernel.launch import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
@@ -55,9 +56,7 @@ def threads() -> dict[str, int]:
 
 def executor() -> int | None:
     """Threads of the event loop's default executor, as our lifespan made it; None if it did not."""
-    from aios_eccos.kernel import http
-
-    launch = http.find_launch()
+    launch = find_launch()
     return None if launch is None else getattr(launch.app.state, "eccos_threads", None)
 
 
@@ -65,7 +64,7 @@ def seams(serving: Serving) -> dict[str, bool]:
     """Whether the plugin sits at each place of this kernel where it should."""
     from aios_eccos.kernel import http  # which imports this module
 
-    launch = http.find_launch()
+    launch = find_launch()
     routes = getattr(launch.app.router, "routes", ()) if launch is not None else ()
     # The first of that path answers.
     query = next((route for route in routes if getattr(route, "path", None) == "/query"), None)

@@ -125,7 +125,7 @@ def test_a_full_collection_of_garbage_does_not_look_at_what_the_start_has_made()
 
 
 def test_the_server_says_that_both_are_ours(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "find_launch", lambda: served.launch)
+    monkeypatch.setattr(status, "find_launch", lambda: served.launch)
     assert status.executor() == 64
     served.serving.adapter = None
     assert status.seams(served.serving)["query route"]

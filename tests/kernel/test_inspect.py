@@ -176,7 +176,7 @@ def test_the_kernel_knows_its_threads_and_whose_query_is(
         state=SimpleNamespace(),
         router=SimpleNamespace(routes=routes if ours_first else routes[::-1]),
     )
-    monkeypatch.setattr(http, "find_launch", lambda: launch)
+    monkeypatch.setattr(status, "find_launch", lambda: launch)
     assert status.seams(serving)["query route"] is ours_first
     assert status.executor() is None
     launch.app.state.eccos_threads = 7

@@ -11,8 +11,8 @@ import pytest
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel import answers, calls, client
 from aios_eccos.kernel.sessions import Sessions
-from aios_eccos.kernel.settle import settle
 from aios_eccos.kernel.setup import contract
+from aios_eccos.kernel.ticket import settle
 from aios_eccos.values import Failure
 
 

@@ -13,7 +13,8 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.kernel import serving as module
 from aios_eccos.kernel.engine_setup import open_engine
-from aios_eccos.kernel.serving import ENDING, Serving, Ticket
+from aios_eccos.kernel.serving import ENDING, Serving
+from aios_eccos.kernel.ticket import Ticket
 from aios_eccos.locate import Config, Location
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.values import Query
