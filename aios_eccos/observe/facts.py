@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from aios_eccos.config import Settings
 from aios_eccos.observe.observer_store import Watched
-from aios_eccos.observe.sums import SINCE, TOTAL, periods
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.observe.views import AlarmView, EdgeView
 from aios_eccos.values import Model
 from aios_eccos.verdicts.counted import read_alarms
+from aios_eccos.workload.periods import SINCE, TOTAL, periods
 from aios_eccos.workload.store import Load
 
 #: Decisions that current slot prices and the success price are read from.

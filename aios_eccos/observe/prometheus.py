@@ -17,8 +17,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from aios_eccos.observe.sums import DECIDED_LE, WAITED_LE, names_of
+from aios_eccos.observe.sums import DECIDED_LE, WAITED_LE
 from aios_eccos.observe.views import ModelView, StatusView
+from aios_eccos.workload.periods import names_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "aios_eccos_"

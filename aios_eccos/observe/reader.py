@@ -17,11 +17,11 @@ from aios_eccos.observe.events import read_events
 from aios_eccos.observe.facts import Facts, read_facts
 from aios_eccos.observe.observer_store import Watched
 from aios_eccos.observe.summary import models, series, status
-from aios_eccos.observe.sums import DAY_S, SINCE, TOTAL, periods, total_of
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
 from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
 from aios_eccos.values import Model
 from aios_eccos.verdicts.counted import count_verdict, read_verdicts
+from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, total_of
 
 if TYPE_CHECKING:
     from aios_eccos.observe.call_views import (

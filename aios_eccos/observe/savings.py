@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from aios_eccos import metrics
 from aios_eccos.observe.call_views import SavedView, SavingsView
 from aios_eccos.observe.summary import rate_of
-from aios_eccos.observe.sums import names_of
 from aios_eccos.observe.views import ObservedView, Rate
+from aios_eccos.workload.periods import names_of
 
 Sums = Mapping[str, float]
 NOTE = "a forecast wherever the baseline was not asked; 95 % intervals"

@@ -7,7 +7,6 @@ from dataclasses import fields
 
 from aios_eccos import metrics
 from aios_eccos.observe.facts import Facts
-from aios_eccos.observe.sums import DAY_S, HOUR_S, LENGTH_S, MINUTE_S, names_of, number, total_of
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import (
     ExploredView,
@@ -20,6 +19,15 @@ from aios_eccos.observe.views import (
     WindowView,
 )
 from aios_eccos.values import Model
+from aios_eccos.workload.periods import (
+    DAY_S,
+    HOUR_S,
+    LENGTH_S,
+    MINUTE_S,
+    names_of,
+    number,
+    total_of,
+)
 
 Sums = Mapping[str, float]
 

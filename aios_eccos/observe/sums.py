@@ -6,34 +6,14 @@ Names are `kind` or `kind:name`, the latter being a model's or a policy's, whate
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
 
 from aios_eccos.floor.alarm import wager
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import EXPLORED
-from aios_eccos.workload.ledger import Tally
 
-MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
-#: How long each kind of period is kept, seconds.
-KEPT_S = {"m": 3 * HOUR_S, "h": 90 * DAY_S, "d": 90 * DAY_S}
-LENGTH_S = {"m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
-TOTAL = "total"
-#: The note of when the first call was kept.
-SINCE = "since"
 #: Upper bounds of the histograms, seconds.
 WAITED_LE = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 DECIDED_LE = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
-
-
-def number(kind: str, at: float) -> int:
-    """The number of the minute (`m`), hour (`h`) or day (`d`) that holds `at`."""
-    return int(at // LENGTH_S[kind])
-
-
-def periods(kind: str, at: float, count: int) -> list[str]:
-    """The last `count` periods, the one that holds `at` last."""
-    last = number(kind, at)
-    return [f"{kind}{i}" for i in range(last - count + 1, last + 1)]
 
 
 def of_call(trace: Trace) -> dict[str, float]:
@@ -175,27 +155,3 @@ def bets_of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str
     for i, log in enumerate(wager(trace.floor, outcome)):
         amounts[f"bet{i}:{policy}"] = log
     return {name: sign * amount for name, amount in amounts.items()}
-
-
-def tally(kind: str, at: float, amounts: Mapping[str, float]) -> Tally:
-    """Amounts for the period of a kind that holds `at`."""
-    return Tally(f"{kind}{number(kind, at)}", KEPT_S[kind], amounts)
-
-
-def add(sums: dict[str, float], amounts: Mapping[str, float]) -> None:
-    """Add amounts to sums, in place."""
-    for name, amount in amounts.items():
-        sums[name] = sums.get(name, 0.0) + amount
-
-
-def total_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The sums over several periods."""
-    sums: dict[str, float] = {}
-    for part in parts:
-        add(sums, part)
-    return sums
-
-
-def names_of(kind: str, sums: Mapping[str, float]) -> list[str]:
-    """The names (models or policies) that a kind of sum is kept for."""
-    return sorted(name.split(":", 1)[1] for name in sums if name.startswith(f"{kind}:"))

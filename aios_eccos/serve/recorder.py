@@ -18,8 +18,8 @@ from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, WorkloadError, raised
 from aios_eccos.floor.steer import controlled, steer_settled
 from aios_eccos.forecast.pricing import Prices
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.events import in_force, note_in_force
+from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.observe.tracing import trace_of
 from aios_eccos.records import Record
@@ -27,6 +27,7 @@ from aios_eccos.serve.to_history import live_record
 from aios_eccos.values import CallResult, Model
 from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.ledger import Tally
+from aios_eccos.workload.periods import SINCE, TOTAL, tally, total_of
 
 if TYPE_CHECKING:
     from aios_eccos.history.embed.embedding import BackgroundEmbedder
@@ -181,8 +182,8 @@ class Recorder:
     def _begin(self, engine: ObservedEngine) -> None:
         """Note once when the first call was kept."""
         if not self._begun:
-            if engine.ledger.notes([tally.SINCE]) == [None]:
-                engine.ledger.swap_note(tally.SINCE, repr(time.time()))
+            if engine.ledger.notes([SINCE]) == [None]:
+                engine.ledger.swap_note(SINCE, repr(time.time()))
             self._begun = True
 
     def _remember(self, batch: list[CallResult]) -> None:
@@ -265,12 +266,12 @@ def predictor_name(engine: ObservedEngine) -> str:
 
 def tallies_of(traces: list[Trace], now: float) -> list[Tally]:
     """All that a batch of calls adds, to this minute, this hour and in all."""
-    minute = tally.total_of(tally.minute_of_call(trace) for trace in traces)
-    whole = tally.total_of(tally.of_call(trace) for trace in traces)
+    minute = total_of(minute_of_call(trace) for trace in traces)
+    whole = total_of(of_call(trace) for trace in traces)
     return [
-        tally.tally("m", now, minute),
-        tally.tally("h", now, whole),
-        Tally(tally.TOTAL, 0.0, whole),
+        tally("m", now, minute),
+        tally("h", now, whole),
+        Tally(TOTAL, 0.0, whole),
     ]
 
 

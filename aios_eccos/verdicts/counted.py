@@ -7,15 +7,27 @@ from collections.abc import Mapping
 
 from aios_eccos import metrics
 from aios_eccos.floor.alarm import BETS, DELTA, e_value
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.events import keep
+from aios_eccos.observe.sums import bets_of_verdict, of_verdict
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import AlarmView
 from aios_eccos.workload.ledger import Ledger, Tally
+from aios_eccos.workload.periods import (
+    DAY_S,
+    KEPT_S,
+    SINCE,
+    TOTAL,
+    add,
+    names_of,
+    number,
+    periods,
+    tally,
+    total_of,
+)
 
 ALARM_AT = 1 / DELTA
 #: Days of wagers that are kept.
-DAYS = int(tally.KEPT_S["d"] / tally.DAY_S)
+DAYS = int(KEPT_S["d"] / DAY_S)
 
 
 def note_of(identity: str) -> str:
@@ -40,18 +52,18 @@ def count_verdict(ledger: Ledger, trace: Trace, correctness: float) -> float | N
         WorkloadError: the ledger cannot be used.
     """
     now = time.time()
-    text = ledger.swap_note(note_of(trace.id), repr(float(correctness)), tally.KEPT_S["d"])
+    text = ledger.swap_note(note_of(trace.id), repr(float(correctness)), KEPT_S["d"])
     before = None if text is None else float(text)
-    sums = tally.of_verdict(trace, correctness)
-    bets = tally.bets_of_verdict(trace, correctness)
+    sums = of_verdict(trace, correctness)
+    bets = bets_of_verdict(trace, correctness)
     if before is not None:
-        tally.add(sums, tally.of_verdict(trace, before, -1.0))
-        tally.add(bets, tally.bets_of_verdict(trace, before, -1.0))
+        add(sums, of_verdict(trace, before, -1.0))
+        add(bets, bets_of_verdict(trace, before, -1.0))
     ledger.add_tallies(
         [
-            tally.tally("h", trace.at, sums),
-            tally.tally("d", now, bets),
-            Tally(tally.TOTAL, 0.0, sums),
+            tally("h", trace.at, sums),
+            tally("d", now, bets),
+            Tally(TOTAL, 0.0, sums),
         ]
     )
     _tell(ledger, trace.policy, now)
@@ -78,13 +90,13 @@ def read_alarms(ledger: Ledger, now: float) -> list[AlarmView]:
     Raises:
         WorkloadError: the ledger cannot be used.
     """
-    today = tally.number("d", now)
-    (since,) = ledger.notes([tally.SINCE])
-    first = today if since is None else min(tally.number("d", float(since)), today)
-    found = ledger.tallies(tally.periods("d", now, DAYS))
+    today = number("d", now)
+    (since,) = ledger.notes([SINCE])
+    first = today if since is None else min(number("d", float(since)), today)
+    found = ledger.tallies(periods("d", now, DAYS))
     days = {today - DAYS + 1 + i: sums for i, sums in enumerate(found) if sums}
     first = min(first, *days) if days else first
-    policies = {name for sums in days.values() for name in tally.names_of("floors", sums)}
+    policies = {name for sums in days.values() for name in names_of("floors", sums)}
     return [alarm_of(policy, days, first, today) for policy in sorted(policies)]
 
 
@@ -96,7 +108,7 @@ def alarm_of(
         day: [sums.get(f"bet{i}:{policy}", 0.0) for i in range(len(BETS))]
         for day, sums in days.items()
     }
-    whole = tally.total_of(days.values())
+    whole = total_of(days.values())
     verdicts = whole.get(f"floor_verdicts:{policy}", 0.0)
     wealth = e_value(bets, first, today)
     return AlarmView(

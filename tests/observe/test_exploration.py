@@ -16,11 +16,11 @@ from aios_eccos.config import ModelEntry
 from aios_eccos.floor.explore import chance_of, doubly_robust
 from aios_eccos.metrics import Z
 from aios_eccos.observe import render
-from aios_eccos.observe.sums import names_of
 from aios_eccos.observe.trace import read_traces
 from aios_eccos.serve.dry_run import decide_dry
 from aios_eccos.values import EXPLORED, Model, Query
 from aios_eccos.verdicts.counted import read_alarms
+from aios_eccos.workload.periods import names_of
 
 NEW = ModelEntry(
     name="new",

@@ -15,9 +15,10 @@ from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.errors import DataError
 from aios_eccos.observe.explain import bound_by, explain
 from aios_eccos.observe.reader import Reader, Scope
-from aios_eccos.observe.sums import MINUTE_S, of_call
+from aios_eccos.observe.sums import of_call
 from aios_eccos.values import Answer, Failure, Lease, Query
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.periods import MINUTE_S
 
 
 def test_status_says_what_happened(world: World) -> None:

@@ -14,15 +14,15 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.errors import HistoryError, WorkloadError
 from aios_eccos.observe import render_explain
-from aios_eccos.observe import sums as tally
 from aios_eccos.records import Outcome, Signals
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.to_history import live_record
 from aios_eccos.values import Answer, Attempt, CallResult, Failure, Query
+from aios_eccos.workload.periods import TOTAL, names_of, periods
 
 
 def total(world: World) -> dict[str, float]:
-    return world.engine.ledger.tallies([tally.TOTAL])[0]
+    return world.engine.ledger.tallies([TOTAL])[0]
 
 
 def test_a_served_call_is_kept(world: World) -> None:
@@ -48,9 +48,9 @@ def test_sums_are_those_of_the_decisions(world: World) -> None:
     assert sums["cost"] == pytest.approx(sum(t.cost_usd or 0 for t in traces))
     assert sums["waited"] == pytest.approx(sum(t.waited_s for t in traces))
     for kind in ("waited_le", "decided_le"):
-        assert sum(sums[f"{kind}:{b}"] for b in tally.names_of(kind, sums)) == 40
+        assert sum(sums[f"{kind}:{b}"] for b in names_of(kind, sums)) == 40
     now = time.time()
-    for period in (*tally.periods("h", now, 2), *tally.periods("m", now, 3)):
+    for period in (*periods("h", now, 2), *periods("m", now, 3)):
         found = world.engine.ledger.tallies([period])[0]
         assert found.get("calls", 0) in (0, 40) or period.startswith("m")
 

@@ -15,10 +15,10 @@ from aios_eccos.floor.control import BOOST, ControlledPrice
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.steer import controlled, steer_judged, steer_settled
 from aios_eccos.floor.worth import shift_name
-from aios_eccos.observe import sums as tally
 from aios_eccos.observe.trace import Trace
 from aios_eccos.verdicts.counted import alarm_of
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.periods import number, periods
 
 ETA = 0.1
 SETTINGS = parse_settings({"quality_floor": 0.8})
@@ -112,8 +112,8 @@ def book() -> PriceBook:
 
 
 def at_end(store) -> float | None:
-    today = tally.number("d", time.time())
-    return alarm_of("", {today: store.tallies(tally.periods("d", time.time(), 1))[0]}, 1, 1).at_end
+    today = number("d", time.time())
+    return alarm_of("", {today: store.tallies(periods("d", time.time(), 1))[0]}, 1, 1).at_end
 
 
 def test_the_way_back_from_an_end_does_not_grow(store, book) -> None:
@@ -134,7 +134,7 @@ def test_verdicts_that_find_the_price_at_its_end_are_counted(store, book) -> Non
 
 def test_every_call_of_a_batch_counts(store, book) -> None:
     steer_settled([make_trace()] * 7, Steered(book), store)
-    (sums,) = store.tallies(tally.periods("d", time.time(), 1))
+    (sums,) = store.tallies(periods("d", time.time(), 1))
     assert sums["moves:"] == 7
 
 
