@@ -73,7 +73,7 @@ def _move(
     if curve is not None:
         start = ControlledPrice.start(curve, floor)
         ends = (start.least / start.price, start.greatest / start.price)
-    at_end = store.move_price(shift_name(policy, router.settings), step, 1.0, ends) in ends
+    at_end = store.move_price(shift_name(policy, router.settings), step, 1.0, *ends) in ends
     amounts = {f"moves:{policy}": float(moves), f"ended:{policy}": float(moves * at_end)}
     store.add_tallies([tally("d", time.time(), amounts)])
 

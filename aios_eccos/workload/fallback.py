@@ -7,6 +7,8 @@ import logging
 import math
 import threading
 import time
+import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 #: A server that comes and goes is warned of once in so many seconds.
 WARN_AGAIN_S = 60.0
+#: Most moves of prices that are kept until Redis is back.
+MOVES_KEPT = 10_000
 
 
 class ResilientWorkload:
@@ -56,8 +60,8 @@ class ResilientWorkload:
         self._degraded = False
         self._closed = False
         self._warned = -math.inf
-        # What happened to prices while away: (before, step, ends) to repeat, and names set anew.
-        self._steps: dict[str, tuple[float, float, tuple[float, float]]] = {}
+        # What happened to prices while away: arguments of moves to repeat, and names set anew.
+        self._moves: deque[tuple[str, float, float, float, float, str]] = deque(maxlen=MOVES_KEPT)
         self._set: set[str] = set()
         self._pulse = Pulse(shared, period_s=heartbeat_s, lost=self._lose, back=self._return)
         if lost is not None:
@@ -132,18 +136,25 @@ class ResilientWorkload:
         self._either(lambda: self._shared.set_prices(prices), lambda: self._note_set(prices))
 
     def move_price(
-        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+        self,
+        name: str,
+        step: float,
+        start: float,
+        low: float = PRICE_RANGE[0],
+        high: float = PRICE_RANGE[1],
+        once: str = "",
     ) -> float:
+        # Redis may do it and answer too late: repeated under the same name, it is done once.
+        once = once or uuid.uuid4().hex
+
         def here() -> float:
             with self._switch:
                 before = self._local.read_prices().get(name, start)
-                price = self._local.move_price(name, log_step, start, ends)
-                # What an end cut off is not to be repeated there.
-                self._note_step(name, before, math.log(price) - math.log(before), ends)
-            return price
+                self._moves.append((name, step, before, low, high, once))
+                return self._local.move_price(name, step, start, low, high, once)
 
         def there() -> float:
-            price = self._shared.move_price(name, log_step, start, ends)
+            price = self._shared.move_price(name, step, start, low, high, once)
             self._local.set_prices({name: price})
             return price
 
@@ -152,13 +163,6 @@ class ResilientWorkload:
     def _note_set(self, names: Iterable[str]) -> None:
         with self._switch:
             self._set.update(names)
-
-    def _note_step(
-        self, name: str, before: float, log_step: float, ends: tuple[float, float]
-    ) -> None:
-        """To be called under `_switch`."""
-        first, step, _ = self._steps.get(name, (before, 0.0, ends))
-        self._steps[name] = (first, step + log_step, ends)
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
         # Kept in memory, the records would reach nobody; whoever hands them over must know.
@@ -271,8 +275,7 @@ class ResilientWorkload:
     def _pay(self) -> None:
         """Bring prices, decisions and sums to Redis; what fails is kept for the next time."""
         self._local.hand_over(self._shared)
-        for name in self._set | self._steps.keys():
-            self._pay_price(name)
+        self._pay_prices()
         while (decision := self._local.take_decision()) is not None:
             try:
                 self._shared.append_decision(decision)
@@ -280,24 +283,22 @@ class ResilientWorkload:
                 self._local.put_back(decision)
                 raise
 
-    def _pay_price(self, name: str) -> None:
+    def _pay_prices(self) -> None:
         with self._switch:
-            anew = name in self._set
-            self._set.discard(name)
-            owed = self._steps.pop(name, None)
+            anew, self._set = self._set, set()
+            moves = [move for move in self._moves if move[0] not in anew]
+            self._moves.clear()
         try:
-            if anew:
-                self._shared.set_prices({name: self._local.read_prices()[name]})
-            elif owed is not None:
-                first, step, ends = owed
-                self._shared.move_price(name, step, first, ends)
-        except WorkloadError:
-            if anew:
-                self._note_set([name])
-            if owed is not None:
-                with self._switch:
-                    self._note_step(name, *owed)
-            raise
+            known = self._local.read_prices()
+            self._shared.set_prices({name: known[name] for name in anew})
+            anew = set()
+            while moves:
+                self._shared.move_price(*moves[0])
+                del moves[0]
+        finally:
+            with self._switch:
+                self._set |= anew
+                self._moves.extendleft(reversed(moves))
 
 
 def _chosen(leases: Sequence[Lease], granted: Sequence[bool]) -> list[Lease]:

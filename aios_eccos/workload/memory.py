@@ -12,7 +12,7 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.ledger import MemoryLedger
 from aios_eccos.workload.notify import Bell
-from aios_eccos.workload.store import PRICE_RANGE, Load, check_limits
+from aios_eccos.workload.store import PRICE_RANGE, REMEMBERED_S, Load, check_limits, moved
 
 DECISIONS_KEPT = 10_000
 
@@ -37,6 +37,8 @@ class MemoryWorkload(MemoryLedger):
         self._held: dict[str, set[str]] = {}
         self._cool_until: dict[str, float] = {}
         self._prices: dict[str, float] = {}
+        # Named moves, oldest first: when it was, and the price that it led to.
+        self._moves: dict[tuple[str, str], tuple[float, float]] = {}
         self._inbox: deque[bytes] = deque()
         self._taken: list[bytes] = []
         self._decisions: deque[tuple[str, dict[str, str]]] = deque(maxlen=decisions_kept)
@@ -113,16 +115,24 @@ class MemoryWorkload(MemoryLedger):
             self._prices.update(prices)
 
     def move_price(
-        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+        self,
+        name: str,
+        step: float,
+        start: float,
+        low: float = PRICE_RANGE[0],
+        high: float = PRICE_RANGE[1],
+        once: str = "",
     ) -> float:
-        for price in (start, *ends):
-            check_price(price)
-        check_step(log_step)
-        low, high = ends
-        factor = math.exp(min(log_step, math.log(PRICE_RANGE[1])))
+        check_move(step, start, low, high)
         with self._open():
-            price = min(max(self._prices.get(name, start) * factor, low), high)
-            self._prices[name] = price
+            now = time.monotonic()
+            while self._moves and next(iter(self._moves.values()))[0] < now - REMEMBERED_S:
+                del self._moves[next(iter(self._moves))]
+            if (name, once) in self._moves:
+                return self._moves[name, once][1]
+            price = self._prices[name] = moved(self._prices.get(name, start), step, low, high)
+            if once:
+                self._moves[name, once] = (now, price)
             return price
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
@@ -189,7 +199,9 @@ def check_price(value: float) -> None:
         raise ValueError(f"a price must be between {low} and {high}, not {value}")
 
 
-def check_step(log_step: float) -> None:
-    """Refuse a step that is not a finite number."""
-    if not math.isfinite(log_step):
-        raise ValueError(f"a price cannot move by {log_step}")
+def check_move(step: float, start: float, low: float, high: float) -> None:
+    """Refuse prices that are none, and a step that is not a finite number."""
+    for price in (start, low, high):
+        check_price(price)
+    if not math.isfinite(step):
+        raise ValueError(f"a price cannot move by {step}")

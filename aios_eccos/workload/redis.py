@@ -9,6 +9,7 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
+    eccos:{namespace}:v1:once:NAME      string: answer to a write of that name; expires
     eccos:{namespace}:v1:inbox, taken   lists of records for the owner of the history
     eccos:{namespace}:v1:decisions, events   streams, capped
     eccos:{namespace}:v1:tally:PERIOD   hash        name    -> sum
@@ -32,11 +33,11 @@ from contextlib import contextmanager
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.memory import DECISIONS_KEPT, check_price, check_step
+from aios_eccos.workload.memory import DECISIONS_KEPT, check_move, check_price
 from aios_eccos.workload.notify import Bell
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
-from aios_eccos.workload.store import PRICE_RANGE, Load, check_limits
+from aios_eccos.workload.store import PRICE_RANGE, REMEMBERED_S, Load, check_limits
 
 log = logging.getLogger(__name__)
 
@@ -219,13 +220,19 @@ class RedisWorkload(RedisLedger):
             client.hset(self._redis.key("prices"), mapping=texts)
 
     def move_price(
-        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+        self,
+        name: str,
+        step: float,
+        start: float,
+        low: float = PRICE_RANGE[0],
+        high: float = PRICE_RANGE[1],
+        once: str = "",
     ) -> float:
-        for price in (start, *ends):
-            check_price(price)
-        check_step(log_step)
-        args = [name, *(repr(float(number)) for number in (log_step, start, *ends))]
-        return float(self._redis.run("move_price", [self._redis.key("prices")], args))
+        check_move(step, start, low, high)
+        args = [name, *(repr(float(number)) for number in (step, start, low, high))]
+        memory = self._redis.key(f"once:{name}:{once or uuid.uuid4().hex}")
+        keys = [self._redis.key("prices"), memory]
+        return float(self._redis.run("move_price", keys, [*args, REMEMBERED_S]))
 
     def push_inbox(self, payloads: Sequence[bytes]) -> None:
         if payloads:

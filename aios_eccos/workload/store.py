@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,8 @@ from typing import Protocol
 from aios_eccos.values import Lease
 from aios_eccos.workload.ledger import Ledger
 
+#: Seconds for which the store knows a write by its name, so as not to do it twice.
+REMEMBERED_S = 600
 #: A price outside this range could never move back by finite steps.
 PRICE_RANGE = (1e-300, 1e300)
 
@@ -96,11 +99,28 @@ class WorkloadStore(Ledger, Protocol):
         ...
 
     def move_price(
-        self, name: str, log_step: float, start: float, ends: tuple[float, float] = PRICE_RANGE
+        self,
+        name: str,
+        step: float,
+        start: float,
+        low: float = PRICE_RANGE[0],
+        high: float = PRICE_RANGE[1],
+        once: str = "",
     ) -> float:
-        """Multiply a price by exp(log_step), kept between two ends, atomically, and return it.
+        """Multiply a price by exp(step), atomically, and return the price after the move.
 
-        A price that does not exist yet is `start` before the move.
+        A price that does not exist yet is `start` before the move. No move leads outward beyond
+        an end, `low` or `high`; a price that lies beyond one already is not pulled back to it.
+
+        Args:
+            name: the price's name.
+            step: the move of the price's natural logarithm.
+            start: the price before its first move.
+            low: least price that a step downward leads to.
+            high: greatest price that a step upward leads to.
+            once: names this move of this price: a second one of that name, within
+                `REMEMBERED_S`, changes nothing and returns the price that the first one led to.
+                "" = a move of its own.
         """
         ...
 
@@ -134,6 +154,14 @@ class WorkloadStore(Ledger, Protocol):
         Afterwards `release` does nothing and everything else raises `WorkloadError`.
         """
         ...
+
+
+def moved(price: float, step: float, low: float, high: float) -> float:
+    """A price after one move, as `WorkloadStore.move_price` and its script say."""
+    target = price * math.exp(min(step, math.log(PRICE_RANGE[1])))
+    if step > 0:
+        return price if price >= high else min(target, high)
+    return price if price <= low else max(target, low)
 
 
 def check_limits(leases: Sequence[Lease], limits: Mapping[str, int]) -> list[str]:

@@ -200,11 +200,45 @@ def test_a_price_stays_one_that_can_move_back(store: WorkloadStore) -> None:
 @every_kind
 def test_a_price_is_kept_between_the_ends_of_its_move(kernel: Kernel, store: WorkloadStore) -> None:
     ends = (0.5, 2.0)
-    assert store.move_price("floor", 5.0, 1.0, ends) == 2.0
-    assert kernel().move_price("floor", -0.1, 1.0, ends) == pytest.approx(2 * math.exp(-0.1))
-    assert store.move_price("floor", -5.0, 1.0, ends) == 0.5
+    assert store.move_price("floor", 5.0, 1.0, *ends) == 2.0
+    assert kernel().move_price("floor", -0.1, 1.0, *ends) == pytest.approx(2 * math.exp(-0.1))
+    assert store.move_price("floor", -5.0, 1.0, *ends) == 0.5
     with pytest.raises(ValueError, match="a price must be between"):
-        store.move_price("floor", 0.1, 1.0, (0.0, 2.0))
+        store.move_price("floor", 0.1, 1.0, 0.0, 2.0)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("before", "step", "after"),
+    [
+        (3.0, 0.5, 3.0),
+        (3.0, 0.0, 3.0),
+        (3.0, -0.1, 3.0 * math.exp(-0.1)),
+        (3.0, -9.0, 0.5),
+        (0.2, -0.5, 0.2),
+        (0.2, 0.1, 0.2 * math.exp(0.1)),
+        (0.2, 9.0, 2.0),
+        (2.0, 1.0, 2.0),
+        (0.5, -1.0, 0.5),
+    ],
+)
+def test_a_price_beyond_an_end_moves_inward_only_and_is_not_pulled_back(
+    store: WorkloadStore, before: float, step: float, after: float
+) -> None:
+    assert store.move_price("absent", step, before, 0.5, 2.0) == pytest.approx(after)
+    store.set_prices({"floor": before})
+    assert store.move_price("floor", step, 99.0, 0.5, 2.0) == pytest.approx(after)
+    assert store.read_prices() == pytest.approx({"absent": after, "floor": after})
+
+
+@every_kind
+def test_a_move_of_one_name_is_made_once(kernel: Kernel, store: WorkloadStore) -> None:
+    first = store.move_price("floor", 0.5, 1.0, once="verdict:1")
+    assert kernel().move_price("floor", 0.5, 1.0, once="verdict:1") == first
+    assert store.move_price("other", -0.5, 1.0, once="verdict:1") == pytest.approx(math.exp(-0.5))
+    assert store.move_price("floor", 0.5, 1.0, once="verdict:2") == pytest.approx(math.e)
+    assert store.move_price("floor", 0.5, 1.0) == pytest.approx(math.exp(1.5))
+    assert store.move_price("floor", 0.5, 1.0) == pytest.approx(math.exp(2.0))
 
 
 @every_kind

@@ -190,13 +190,28 @@ def test_prices_move_on_and_their_moves_reach_redis(opened: Open) -> None:
         server.close()
 
 
+def test_a_move_that_redis_makes_too_late_is_made_once(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    store.move_price("floor", 0.1, 1.0)
+    until(lambda: ears(store) == 1)
+    own_server.signal(signal.SIGSTOP)
+    store.move_price("floor", 0.5, 1.0)
+    store.move_price("floor", 0.25, 1.0, once="named")
+    assert store.degraded
+    own_server.signal(signal.SIGCONT)
+    until(lambda: not store.degraded)
+    until(lambda: store.read_prices() == pytest.approx({"floor": math.exp(0.85)}))
+    assert store.move_price("floor", 0.25, 1.0, once="named") == pytest.approx(math.exp(0.85))
+
+
 def test_a_price_that_stood_at_its_end_meanwhile_comes_back_as_it_does_here(
     own_server: RedisServer, store: WorkloadStore
 ) -> None:
     own_server.kill()
     for _ in range(20):
-        store.move_price("floor", 1.0, 1.0, (0.5, 2.0))
-    store.move_price("floor", -0.1, 1.0, (0.5, 2.0))
+        store.move_price("floor", 1.0, 1.0, 0.5, 2.0)
+    store.move_price("floor", -0.1, 1.0, 0.5, 2.0)
     own_server.start()
     until(lambda: not store.degraded)
     until(lambda: store.read_prices() == pytest.approx({"floor": 2 * math.exp(-0.1)}))
