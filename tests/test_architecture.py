@@ -12,7 +12,7 @@ import aios_eccos
 PACKAGE = Path(aios_eccos.__file__).parent
 
 #: Parts in the order of the data path: a module imports its own part and those before it. A folder
-#: inside a part may have a place of its own.
+#: or a module inside a part may have a place of its own.
 ORDER = (
     "errors",
     "records",
@@ -23,6 +23,7 @@ ORDER = (
     "manifest",
     "locate",
     "history",
+    "decide.rule",
     "forecast",
     "workload",
     "floor",

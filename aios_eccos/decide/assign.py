@@ -10,9 +10,10 @@ import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.problem import AssignmentProblem, Solution
+from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.slot_prices import SharedPrices, losses
-from aios_eccos.decide.solve import priced, solve, solve_at_price
-from aios_eccos.floor.worth import floor_rows, success_weight
+from aios_eccos.decide.solve import solve, solve_at_price
+from aios_eccos.floor.worth import floor_rows
 from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray, Model, Slots
 from aios_eccos.workload.store import Load
 
@@ -50,20 +51,20 @@ def assigned(
             over_capacity=settings.over_capacity,
             on_infeasible_floor=settings.on_infeasible_floor,
         )
-    worth = success_weight(np.array([p.price for p in candidates]), float(cost.max()))
+    price = np.array([candidate.price for candidate in candidates])
     if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
-        return solve_at_price(problem, worth, over_capacity="wait")
+        return solve_at_price(problem, price, over_capacity="wait")
     tokens = np.stack([candidate.output_tokens for candidate in candidates])
     carried = shared.charged(free) * tokens
-    solution = solve_at_price(problem, worth, carried)
-    _learn(problem, worth, tokens, carried, solution.choice, known, shared)
+    solution = solve_at_price(problem, price, carried)
+    _learn(problem, price, tokens, carried, solution.choice, known, shared)
     slot_prices = np.maximum(solution.slot_prices, carried.mean(axis=0))
     return replace(solution, slot_prices=slot_prices)
 
 
 def _learn(
     problem: AssignmentProblem,
-    worth: FloatArray,
+    price: FloatArray,
     tokens: FloatArray,
     carried: FloatArray,
     choice: IntArray,
@@ -77,7 +78,7 @@ def _learn(
         return
     rows = served & known & (problem.allowed.sum(axis=1) > 1)
     if rows.any():
-        value = priced(problem.cost, problem.success, problem.allowed, worth)[rows]
+        value = net_cost(problem.cost, problem.success, price, problem.allowed)[rows]
         most = LOST_MOST * float(problem.cost[rows].max())
         lost = losses(value, carried[rows], tokens[rows], choice[rows], full, most)
         usual = float((problem.cost[rows] / np.maximum(tokens[rows], 1.0)).mean())

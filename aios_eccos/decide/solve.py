@@ -17,6 +17,7 @@ from aios_eccos.decide.problem import (
     Status,
 )
 from aios_eccos.decide.report import Found, report
+from aios_eccos.decide.rule import choose, net_cost
 from aios_eccos.decide.servable import servable
 from aios_eccos.decide.whole.program import TOLERANCE, Program, program_of, typical_cost
 from aios_eccos.decide.whole.relax import lower, relax
@@ -53,52 +54,11 @@ def solve(
     return report(problem, _restore(found, order))
 
 
-def priced(
-    cost: FloatArray,
-    success: FloatArray,
-    allowed: BoolArray,
-    price: ArrayLike,
-    slot_prices: FloatArray | None = None,
-) -> FloatArray:
-    """(n, m) cost less the worth of success plus the slots' prices; inf where not allowed."""
-    value = cost - np.reshape(np.asarray(price, dtype=np.float64), (-1, 1)) * success
-    if slot_prices is not None:
-        value = value + slot_prices
-    return np.where(allowed, value, np.inf)
-
-
-def choose_at_price(
-    cost: FloatArray,
-    success: FloatArray,
-    allowed: BoolArray,
-    price: ArrayLike,
-    slot_prices: FloatArray | None = None,
-    *,
-    seed: int = 0,
-) -> IntArray:
-    """(n,) argmin over allowed j of cost_ij - price_i * success_ij + slot_price_j; -1 = none.
-
-    Ties go to the cheapest column, then in column order (shuffled by a seed other than 0).
-
-    Args:
-        price: dollars per unit of success, one for all rows or (n,).
-        slot_prices: dollars, (m,) or (n, m).
-    """
-    order = _tie_order(cost.shape[1], seed)
-    value = priced(cost, success, allowed, price, slot_prices)[:, order]
-    least = value.min(axis=1, keepdims=True)
-    tied = value <= least + 1e-12 * np.abs(np.where(np.isfinite(least), least, 0.0))
-    choice: IntArray = order[np.argmin(np.where(tied, cost[:, order], np.inf), axis=1)]
-    choice[~allowed.any(axis=1)] = -1
-    return choice
-
-
 def solve_at_price(
     problem: AssignmentProblem,
     price: ArrayLike,
     slot_prices: FloatArray | None = None,
     *,
-    seed: int = 0,
     over_capacity: OverCapacity = "spill",
 ) -> Solution:
     """Small batches: every row its best column at the floor's dual price, limits kept.
@@ -107,14 +67,15 @@ def solve_at_price(
     the argmin breaks a limit are the rows that have slots assigned together.
 
     Args:
-        price: dollars per unit of success, one for all rows or (n,).
+        price: dollars per success, one for all rows or (n,); infinite = the strongest.
         slot_prices: dollars, (m,) or (n, m), carried where limits bind for long; what a limit
             that binds in this batch adds is in the solution's `slot_prices`.
         over_capacity: as in `solve`.
     """
     n, m = problem.n, problem.m
-    args = (problem.cost, problem.success, problem.allowed, price, slot_prices)
-    choice = choose_at_price(*args, seed=seed)
+    carried = 0.0 if slot_prices is None else slot_prices
+    args = (problem.cost, problem.success, price, problem.allowed, carried)
+    choice = choose(*args)
     full, slots, loose = np.zeros(m, dtype=bool), np.zeros(m), 0.0
     if (np.bincount(choice[choice >= 0], minlength=m) > problem.capacity).any():
         if over_capacity == "wait":
@@ -122,15 +83,13 @@ def solve_at_price(
         else:
             served, full = _servable(problem)
             rows = np.flatnonzero(served)
-            order = _tie_order(m, seed)
-            value = priced(*args)[rows][:, order]
             unit = typical_cost(problem.cost[rows], problem.allowed[rows])
-            program = Program.of_limits(value / unit, problem.capacity[order])
+            program = Program.of_limits(net_cost(*args)[rows] / unit, problem.capacity)
             found = relax(program)
             loose = program.loose(found.choice, found.prices) * unit
             choice = np.full(n, -1, dtype=np.int64)
-            choice[rows] = order[found.choice]
-            slots[order] = found.prices.slots * unit
+            choice[rows] = found.choice
+            slots = found.prices.slots * unit
     judged = Found(
         choice=choice,
         floor_prices=np.zeros(len(problem.floors)),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.floor.worth import success_weight
+from aios_eccos.decide.rule import preferred
 from aios_eccos.values import Candidate, Lease
 
 
@@ -19,7 +19,7 @@ def reason(candidate: Candidate, column: int, lease: Lease | None, free: NDArray
         return "waits: every model that may serve it is at its limit"
     if int(candidate.allowed.sum()) == 1:
         return "the only model that may serve this call"
-    best = unlimited_choice(candidate)
+    best = preferred(candidate)
     if column != best:
         name = candidate.models[best]
         full = free[best] <= 0
@@ -28,11 +28,3 @@ def reason(candidate: Candidate, column: int, lease: Lease | None, free: NDArray
     if not math.isfinite(candidate.price):
         return "the strongest: no history like it yet to save money by"
     return "the cheapest way to keep the floor: cost less the worth of its success is least"
-
-
-def unlimited_choice(candidate: Candidate) -> int:
-    """The column that would be chosen if no limit bound."""
-    burden = candidate.total_cost
-    worth = success_weight(candidate.price, float(burden.max()))
-    score = np.where(candidate.allowed, burden - worth * candidate.success, np.inf)
-    return int(np.argmin(score))

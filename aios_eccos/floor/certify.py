@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.errors import ArtifactError, DataError
-from aios_eccos.floor.curve import PriceBook, PriceCurve, choose
+from aios_eccos.floor.curve import PriceBook, PriceCurve
 from aios_eccos.values import FloatArray
 
 #: Chance that a certificate is wrong.
@@ -105,8 +106,9 @@ def certify(
     n = len(success)
     counts: list[int] = []
     for price in grid:
-        got = outcomes[np.arange(n), choose(success, cost, price)]
-        counts.append(int((np.nan_to_num(got) >= 1).sum()))
+        pick = choose(cost, success, price)
+        right = np.nan_to_num(outcomes[np.arange(n), pick]) >= 1
+        counts.append(int((right & (pick >= 0)).sum()))
         if not success_bound(counts[-1], n, delta) >= floor:
             break
     passed = len(counts) - (not success_bound(counts[-1], n, delta) >= floor)

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from aios_eccos.values import BoolArray, FloatArray
 
 #: Lambdas replayed, geometric between prices that no query pays and that every query pays.
 GRID = 97
@@ -93,12 +94,6 @@ class PriceCurve:
         return float(np.exp(value)) if exp else value
 
 
-def choose(success: FloatArray, cost: FloatArray, price: float) -> IntArray:
-    """argmin_j c_ij - price p_ij, (n,) columns; a NaN forecast is never chosen."""
-    score = np.where(np.isnan(success), np.inf, cost - price * np.nan_to_num(success))
-    return np.asarray(np.argmin(score, axis=1))
-
-
 def price_curve(
     success: FloatArray,
     outcomes: FloatArray,
@@ -134,7 +129,7 @@ def price_curve(
     promised, gap, spent = np.empty(len(prices)), np.empty(len(prices)), np.empty(len(prices))
     judged = np.zeros(len(rows), dtype=bool)
     for g, price in enumerate(prices):
-        pick = choose(success, cost, price)
+        pick = choose(cost, success, price)
         hope, got = success[line, pick], outcomes[line, pick]
         promised[g] = hope.mean()
         spent[g] = cost[line, pick].mean()

@@ -18,8 +18,6 @@ from aios_eccos.values import Candidate, FloatArray, Query
 
 log = logging.getLogger("aios_eccos.floor.worth")
 
-#: Worth of a success, in the dearest forecast cost, where no price is known: the strongest wins.
-STRONGEST = 1e6
 #: Effective records behind a forecast below which the strongest is taken rather than a gamble.
 MIN_SUPPORT = 1.0
 
@@ -102,16 +100,6 @@ def shift_name(policy: str, settings: Settings) -> str:
     It holds the floor: after a change, control starts anew.
     """
     return f"shift:{policy}:{floor_of(policy, settings)}"
-
-
-def success_weight(price: FloatArray | float, dearest: float) -> FloatArray:
-    """What a success weighs against cost: its price, within what arithmetic bears.
-
-    Never quite zero, so that of models that cost the same the better serves; and never infinite,
-    also in a pool whose models are all free.
-    """
-    unit = max(dearest, 1e-12)
-    return np.asarray(np.clip(price, 1e-9 * unit, STRONGEST * unit), dtype=float)
 
 
 def floor_rows(candidates: Sequence[Candidate]) -> tuple[FloorRow, ...]:

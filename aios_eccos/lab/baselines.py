@@ -12,6 +12,7 @@ import numpy as np
 
 from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow
+from aios_eccos.decide.rule import choose
 from aios_eccos.decide.solve import solve, solve_at_price
 from aios_eccos.floor.control import ControlledPrice, log_step
 from aios_eccos.lab.neighbors import linear_forecasts, plain_means
@@ -189,13 +190,13 @@ def dual_ascent(
     line = np.arange(n)
     best, chosen = (np.inf, np.inf), np.zeros(n, dtype=np.int64)
     for t in range(1, DUAL_ROUNDS + 1):
-        choice = np.argmin(scaled - price * success + slots, axis=1)
+        choice = choose(scaled, success, price, slot_prices=slots)
         used = np.bincount(choice, minlength=m)
         short = floor - float(success[line, choice].mean())
         over = np.maximum(used - capacity, 0).sum() / n
         rank = (max(short, 0.0) + over, float(scaled[line, choice].sum()))
         if rank < best:
-            best, chosen = rank, choice.astype(np.int64)
+            best, chosen = rank, choice
         step = DUAL_STEP / np.sqrt(t)
         price = max(price + step * short * 10, 0.0)
         slots = np.maximum(slots + step * (used - capacity) / n, 0.0)

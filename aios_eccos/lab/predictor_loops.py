@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.floor.control import ControlledPrice, log_step
 from aios_eccos.floor.curve import price_curve
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
@@ -140,7 +141,7 @@ def _serve(
     for floor, part in zip(floors, np.array_split(np.arange(len(rows)), len(floors)), strict=True):
         state = ControlledPrice.start(f.curve, floor)
         for i in part:
-            pick = int(np.argmin(f.cost[i] - state.price * f.success[i]))
+            pick = int(choose(f.cost[i, None], f.success[i, None], state.price)[0])
             outcome = float(f.outcomes[i, pick])
             known[rows[i], pick] = True
             short += outcome - floor

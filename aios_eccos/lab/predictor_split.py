@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.errors import DataError
-from aios_eccos.floor.curve import PriceCurve, choose, price_curve
+from aios_eccos.floor.curve import PriceCurve, price_curve
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.forecast.head.train import Trained, train
 from aios_eccos.forecast.pricing import Prices
@@ -69,7 +70,7 @@ class Forecasts:
 
     def serve(self, price: float) -> tuple[float, float, float]:
         """Success had, success promised and cost per call at a price."""
-        pick = choose(self.success, self.cost, price)
+        pick = choose(self.cost, self.success, price)
         line = np.arange(len(pick))
         promised = float(self.success[line, pick].mean()) - self.curve.optimism(price)
         return (
@@ -236,7 +237,7 @@ def floor_rows(forecasts: Forecasts, floors: Sequence[float]) -> list[dict[str, 
 def sampling_sd(forecasts: Forecasts, floor: float, history: int) -> float:
     """sd of an exactly calibrated forecaster's error: test rows and history both are samples."""
     price = forecasts.curve.price_for(floor)
-    pick = choose(forecasts.success, forecasts.cost, price)
+    pick = choose(forecasts.cost, forecasts.success, price)
     p = forecasts.success[np.arange(len(pick)), pick]
     return float(np.sqrt((p * (1 - p)).mean() * (1 / len(p) + 1 / history)))
 
@@ -259,7 +260,7 @@ def peer_costs(
     line = np.arange(len(test))
     forty, forty_tokens = plain_neighbors(data, history, test, UTILITY_NEIGHBORS)
     cost = data.cost(test, forty_tokens)
-    utility = [choose(forty, cost, float(price)) for price in ours.curve.prices]
+    utility = [choose(cost, forty, float(price)) for price in ours.curve.prices]
     few, few_tokens = plain_neighbors(data, history, test, AIOS_NEIGHBORS)
     cheap = data.cost(test, few_tokens)
     threshold = []

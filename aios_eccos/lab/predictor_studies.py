@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.floor.alarm import BETS, DELTA, e_value, wager
 from aios_eccos.floor.certify import Refusal, certify, price_grid
 from aios_eccos.floor.control import BOOST, ETA, ControlledPrice, log_step
@@ -57,7 +58,7 @@ def stream(
     evidence = np.zeros(len(BETS))
     had, spent = np.empty(len(order)), np.empty(len(order))
     for place, row in enumerate(order):
-        pick = int(np.argmin(f.cost[row] - state.price * f.success[row]))
+        pick = int(choose(f.cost[row, None], f.success[row, None], state.price)[0])
         had[place], spent[place] = f.outcomes[row, pick], f.spent[row, pick]
         if eta is None:
             continue

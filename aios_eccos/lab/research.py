@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.decide.solve import solve
 from aios_eccos.floor.control import ControlledPrice
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
@@ -43,8 +44,8 @@ def mess_plus(problem: Problem, setting: Setting) -> Picked:
     queue = MESS_V * ControlledPrice.start(problem.curve, floor).price / unit
     choice = np.zeros(problem.n, dtype=np.int64)
     for i in range(problem.n):
-        value = MESS_V * problem.cost[i] / unit - queue * problem.success[i]
-        choice[i] = int(np.argmin(value))
+        cost, success = MESS_V * problem.cost[i] / unit, problem.success[i]
+        choice[i] = choose(cost[None], success[None], queue)[0]
         queue = max(queue + floor - float(problem.outcomes[i, choice[i]]), 0.0)
     return Picked(choice, float(problem.success[np.arange(problem.n), choice].mean()))
 
@@ -62,11 +63,11 @@ def port(problem: Problem, setting: Setting) -> Picked:
     line = np.arange(first)
     price = 0.0
     for candidate in problem.curve.prices[::-1]:
-        pick = np.argmin(cost - candidate * success, axis=1)
+        pick = choose(cost, success, float(candidate))
         if float(cost[line, pick].mean()) <= budget:
             price = float(candidate)
             break
-    choice = np.argmin(problem.cost - price * problem.success, axis=1)
+    choice = choose(problem.cost, problem.success, price)
     rng = np.random.default_rng(problem.seed)
     choice[:first] = rng.integers(0, problem.m, first)
     return Picked(choice.astype(np.int64))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.lab import metrics
 from aios_eccos.lab.fitted import forecast
@@ -141,7 +142,7 @@ def measure(
         success, length = forecast(predictor, models, changed, lengths, embeddings, layers)
         cost = problem.prices.cost(lengths, length)
         progress()
-        return np.asarray(np.argmin(cost - price * success, axis=1), dtype=np.int64)
+        return choose(cost, success, price)
 
     plain = pick(texts, tokens)
     stayed = {}

@@ -16,6 +16,7 @@ import numpy as np
 
 from aios_eccos import metrics
 from aios_eccos.config import Floor
+from aios_eccos.decide.rule import choose, net_cost
 from aios_eccos.errors import DataError
 from aios_eccos.lab.queueing import queue
 from aios_eccos.observe.trace import Trace
@@ -201,8 +202,7 @@ def _absolute(floor: Floor, calls: _Calls) -> float:
 
 
 def _choice(calls: _Calls, price: float) -> IntArray:
-    value = np.where(calls.allowed, calls.total_cost - price * calls.success, np.inf)
-    return np.asarray(np.argmin(value, axis=1), dtype=np.int64)
+    return choose(calls.total_cost, calls.success, price, calls.allowed)
 
 
 def _promise(calls: _Calls, choice: IntArray) -> float:
@@ -229,7 +229,7 @@ def _price_for(calls: _Calls, floor: float) -> float:
 
 def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Course:
     """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
-    value = np.where(calls.allowed, calls.total_cost - price[:, None] * calls.success, np.inf)
+    value = net_cost(calls.total_cost, calls.success, price, calls.allowed)
     room = np.array([limits.get(name, len(value)) for name in calls.models])
     usable = calls.allowed & (room > 0)
     choice, start = queue(calls.arrival, calls.duration, np.where(usable, value, np.inf), room)

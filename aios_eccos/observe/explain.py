@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from aios_eccos.decide.assign import WHOLE_BATCH
-from aios_eccos.floor.worth import success_weight
+from aios_eccos.decide.rule import choose
 from aios_eccos.observe.call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
 from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Option, Trace
@@ -47,13 +49,17 @@ def explain(
 
 def preferred(trace: Trace) -> Option | None:
     """What would have been chosen had every slot been free; None if nothing may serve."""
-    allowed = trace.allowed
-    if not allowed:
+    price = trace.success_price_usd
+    return chosen_at(trace.allowed, math.inf if price is None else price)
+
+
+def chosen_at(options: Sequence[Option], price: float) -> Option | None:
+    """What the rule chooses among the options at a price of success; None without any."""
+    if not options:
         return None
-    dearest = max(option.cost_usd + option.switch_usd for option in trace.options)
-    known = trace.success_price_usd
-    price = float(success_weight(math.inf if known is None else known, dearest))
-    return min(allowed, key=lambda option: option.net(price))
+    cost = np.array([[option.cost_usd + option.switch_usd for option in options]])
+    success = np.array([[option.success for option in options]])
+    return options[int(choose(cost, success, price)[0])]
 
 
 def bound_by(trace: Trace) -> str:
@@ -175,7 +181,7 @@ def _closed(trace: Trace) -> str:
 def _floor_words(trace: Trace, chosen: Option) -> str:
     floor = "" if trace.floor is None else f" of {percent(trace.floor)}"
     below = [o for o in trace.allowed if o.cost_usd < chosen.cost_usd]
-    best = min(below, key=lambda o: o.net(trace.success_price_usd or 0.0))
+    best = chosen_at(below, trace.success_price_usd or 0.0) or chosen
     gain = chosen.success - best.success
     extra = _cost(trace, chosen.cost_usd - best.cost_usd)
     return (
@@ -219,7 +225,8 @@ def what_if(traces: Sequence[Trace], plan: Plan) -> WhatIfView | None:
     if not answered:
         return None
     now = [option for t in answered if (option := t.chosen) is not None]
-    then = [min(t.allowed or t.options, key=lambda o: o.net(plan.price)) for t in answered]
+    chosen = (chosen_at(t.allowed or t.options, plan.price) for t in answered)
+    then = [option for option in chosen if option is not None]
     hopes = [t.promised for t in answered if t.promised is not None]
     success = sum(option.success for option in then) / len(then)
     return WhatIfView(

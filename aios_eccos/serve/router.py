@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from aios_eccos.config import Settings
 from aios_eccos.decide.assign import assigned, slots_of
 from aios_eccos.decide.problem import Solution
+from aios_eccos.decide.rule import preferred
 from aios_eccos.decide.slot_prices import SharedPrices
-from aios_eccos.decide.words import reason, unlimited_choice
+from aios_eccos.decide.words import reason
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.explore import Trial, chance_of, explore_batch
 from aios_eccos.floor.learned import Learned
@@ -189,7 +190,7 @@ class Router:
 
     def preferred(self, candidate: Candidate) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
-        return candidate.models[unlimited_choice(candidate)] if candidate.allowed.any() else None
+        return candidate.models[preferred(candidate)] if candidate.allowed.any() else None
 
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
         """AIOS's own choice (the first allowed model), for when deciding itself has failed.

@@ -12,7 +12,7 @@ from optimize_world import check, problems
 from scipy.optimize import linear_sum_assignment
 
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Status, one_floor
-from aios_eccos.decide.solve import choose_at_price, solve, solve_at_price
+from aios_eccos.decide.solve import solve, solve_at_price
 
 
 def varied(n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -30,9 +30,6 @@ def test_the_floors_price_is_what_a_bit_of_success_costs(n: int) -> None:
     paid = (high.cost - low.cost) / (0.005 * n)
     assert low.floor_prices[0] * 0.9 <= paid <= high.floor_prices[0] * 1.1
     assert "floor:0" in low.binding
-    advice = next(a for a in low.advice if a.constraint == "floor:0")
-    assert advice.unit == "$"
-    assert advice.gain == pytest.approx(0.01 * n * low.floor_prices[0])
 
 
 @pytest.mark.parametrize("n", [150, 2_000])
@@ -43,7 +40,6 @@ def test_a_slots_price_is_what_one_more_slot_saves(n: int) -> None:
     before = solve(problem)
     j = int(np.argmax(before.slot_prices))
     assert f"slot:{j}" in before.binding
-    assert before.advice[0].text
     by = max(1, n // 100)
     after = solve(replace(problem, capacity=capacity + by * (np.arange(4) == j)))
     saved = before.lower_bound - after.lower_bound
@@ -79,7 +75,6 @@ def test_a_budget_and_a_floor_are_two_sides() -> None:
     assert spent.cost <= floored.cost * (1 + 1e-9)
     assert spent.budget_price == pytest.approx(1 / floored.floor_prices[0], rel=0.05)
     assert "budget" in spent.binding
-    assert any(a.constraint == "budget" and a.gain > 0 for a in spent.advice)
 
 
 def test_a_budget_that_does_not_bind_has_no_price() -> None:
@@ -147,14 +142,6 @@ def test_rows_may_have_prices_of_their_own_and_slots_carry_theirs() -> None:
     problem = one_floor(cost, success, 0.5)
     assert solve_at_price(problem, np.array([1.0, 10.0])).choice.tolist() == [0, 1]
     assert solve_at_price(problem, 10.0, np.array([0.0, 9.0])).choice.tolist() == [0, 0]
-
-
-def test_ties_go_to_the_cheapest_then_in_order() -> None:
-    cost, success = np.array([[2.0, 1.0, 1.0]]), np.array([[1.0, 0.5, 0.5]])
-    allowed = np.ones((1, 3), dtype=bool)
-    assert choose_at_price(cost, success, allowed, 2.0).tolist() == [1]
-    seeds = {int(choose_at_price(cost, success, allowed, 2.0, seed=s)[0]) for s in range(9)}
-    assert seeds == {1, 2}
 
 
 def test_at_a_price_waiting_for_the_best_is_a_policy() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from predict_world import MODELS, make_table
 
+from aios_eccos.decide.rule import choose
 from aios_eccos.errors import DataError
 from aios_eccos.floor.certify import (
     Certificate,
@@ -17,7 +18,7 @@ from aios_eccos.floor.certify import (
     verify,
 )
 from aios_eccos.floor.control import ControlledPrice, log_step
-from aios_eccos.floor.curve import choose, price_curve
+from aios_eccos.floor.curve import price_curve
 from aios_eccos.forecast.pricing import price_table
 
 
@@ -43,7 +44,7 @@ def test_control_brings_the_floor_though_every_forecast_is_too_high():
     start = state.price
     for i in range(3000):
         pick = int(
-            choose(np.clip(truth[i : i + 1] + 0.15, 0, 0.99), cost[i : i + 1], state.price)[0]
+            choose(cost[i : i + 1], np.clip(truth[i : i + 1] + 0.15, 0, 0.99), state.price)[0]
         )
         had.append(stream.correctness[i, pick])
         state = state.after(log_step(0.65, had[-1], 0.8))
@@ -74,7 +75,7 @@ def test_certified_floors_hold_as_often_as_they_say():
         table, truth, cost = world_of(300, 100 + draw)
         paper = certify(truth, table.correctness, cost, 0.6, grid=GRID, data="x")
         _, fresh_truth, fresh_cost = world_of(3000, 500 + draw)
-        pick = choose(fresh_truth, fresh_cost, paper.price)
+        pick = choose(fresh_cost, fresh_truth, paper.price)
         kept += fresh_truth[np.arange(3000), pick].mean() >= 0.6
     assert kept >= 34
 

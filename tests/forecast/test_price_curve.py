@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from predict_world import MODELS, make_table
 
-from aios_eccos.floor.curve import MAX_ROWS, PriceBook, choose, price_curve
+from aios_eccos.decide.rule import choose
+from aios_eccos.floor.curve import MAX_ROWS, PriceBook, price_curve
 from aios_eccos.forecast.pricing import price_table
 
 
@@ -25,7 +26,7 @@ def test_the_floor_holds_on_success_that_is_had_though_forecasts_are_noisy():
     test, test_truth = make_table(4000, seed=5)
     forecast = noisy(test_truth, seed=6)
     for floor in (0.5, 0.55, 0.6, 0.68):
-        pick = choose(forecast, costs(test), curve.price_for(floor))
+        pick = choose(costs(test), forecast, curve.price_for(floor))
         had = test_truth[np.arange(4000), pick].mean()
         promised = forecast[np.arange(4000), pick].mean()
         assert had == pytest.approx(floor, abs=0.02)

@@ -13,7 +13,7 @@ from observe_world import LARGE, SMALL, Line, World, make_engine
 
 from aios_eccos.cli import certify as command
 from aios_eccos.config import parse_settings
-from aios_eccos.decide.words import unlimited_choice
+from aios_eccos.decide.rule import preferred
 from aios_eccos.errors import ConfigError, DataError, HistoryOwned
 from aios_eccos.floor import learn
 from aios_eccos.floor.certify import (
@@ -148,7 +148,7 @@ def test_large_batches_and_conversations_are_served_at_the_one_price(tmp_path) -
         decisions = engine.router.assign(candidates, roomy).decisions
         served = [d for d in decisions if d.model is not None]
         assert len(served) >= 64
-        assert all(d.candidate.models[unlimited_choice(d.candidate)] == d.model for d in served)
+        assert all(d.candidate.models[preferred(d.candidate)] == d.model for d in served)
         for decision in served:
             engine.router.release(decision)
 
