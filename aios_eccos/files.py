@@ -1,45 +1,125 @@
-"""Locks on files that end with the process that holds them, however it ends."""
+"""Files that are replaced as a whole, locks that end with their process, and private folders.
+
+Locks are flocks, which Windows does not have: there they raise `ImportError`.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from aios_eccos.errors import WorkloadError
+#: How often a lock that another process holds is tried again, seconds.
+LOOK_S = 0.005
 
 
-def open_lock(path: Path) -> int:
-    """Open (and create) a lock file, without locking it; closing it ends what was locked by it."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+@contextmanager
+def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; what lies there then takes the place of `path`.
 
+    Readers find the old file or the new one, each whole. If the body raises, the old one stays.
 
-def try_lock(lock: int, kind: int) -> bool:
-    """Lock an open file, `LOCK_SH` or `LOCK_EX`, unless that would have to wait."""
+    Args:
+        path: the file, or a link to it; its folder must exist. It keeps its permissions.
+        synced: wait until the disk has it, so that it outlives a loss of power.
+    """
+    path = path.resolve()
+    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        yield part
+        if path.exists():
+            part.chmod(path.stat().st_mode & 0o777)
+        if synced:
+            _sync(part)
+        part.replace(path)
+        if synced and os.name == "posix":
+            _sync(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(path: Path, content: str | bytes, *, mode: int = 0o600, synced: bool = False) -> None:
+    """Replace a file by this content, see `replacing`; a new file gets the permissions `mode`."""
+    raw = content.encode("utf-8") if isinstance(content, str) else content
+    with replacing(path, synced=synced) as part:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+        part.chmod(mode)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def private_dir(path: Path) -> Path:
+    """Make a folder, and its missing parents, with mode 0700 (`mkdir` opens parents to all)."""
+    for each in reversed((path, *path.parents)):
+        if not each.exists():
+            each.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def lock(path: Path, *, shared: bool = False, wait_s: float = 0.0) -> int | None:
+    """Lock a file, made if it is missing, until its handle is closed; None if another holds it.
+
+    A child process that inherits the handle holds the lock too.
+
+    Args:
+        shared: together with other holders that share it.
+        wait_s: how long to wait for another holder, seconds.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + wait_s
+    try:
+        while not lock_handle(handle, shared=shared):
+            if time.monotonic() >= until:
+                os.close(handle)
+                return None
+            time.sleep(LOOK_S)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+@contextmanager
+def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
+    """Hold a lock file while the body runs.
+
+    Raises:
+        TimeoutError: another process holds it all the time.
+    """
+    handle = lock(path, wait_s=wait_s)
+    if handle is None:
+        raise TimeoutError(f"another process holds {path}")
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def lock_handle(handle: int, *, shared: bool = False) -> bool:
+    """Lock an open file, unless another holds it."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def hold(path: Path, kind: int) -> int:
-    """Open and lock a file.
-
-    Raises:
-        WorkloadError: another process holds it.
-    """
-    lock = open_lock(path)
-    if not try_lock(lock, kind):
-        os.close(lock)
-        raise WorkloadError(f"another process holds {path}")
-    return lock
-
-
 def is_free(path: Path) -> bool:
     """Whether nobody holds a lock file."""
-    lock = open_lock(path)
-    try:
-        return try_lock(lock, fcntl.LOCK_EX)
-    finally:
-        os.close(lock)
+    handle = lock(path)
+    if handle is not None:
+        os.close(handle)
+    return handle is not None

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 from platformdirs import user_cache_path, user_state_path
 
+from aios_eccos import files
 from aios_eccos.config import ModelEntry, Settings, parse_config
 from aios_eccos.errors import ConfigError
 
@@ -64,18 +65,12 @@ def state_root() -> Path:
 def cache_dir() -> Path:
     """Folder of what can be made again (embeddings, fitted heads of evaluations)."""
     override = os.environ.get("AIOS_ECCOS_CACHE")
-    return private_dir(Path(override) if override else user_cache_path(APP))
+    return files.private_dir(Path(override) if override else user_cache_path(APP))
 
 
 def environment_key(provider: str) -> str | None:
     """A provider's API key as its own SDK reads it, e.g. `$OPENAI_API_KEY`."""
     return os.environ.get(f"{provider.upper()}_API_KEY") or None
-
-
-def private_dir(path: Path) -> Path:
-    """Make `path` with mode 0700 and return it."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path
 
 
 def state_dir_of(aios_home: Path | None) -> Path:
@@ -137,11 +132,11 @@ def last_enabled() -> Path | None:
 
 def remember_enabled(aios_home: Path | None) -> None:
     """Note (or, with None, forget) the checkout that commands without arguments mean."""
-    path = private_dir(state_root()) / "enabled.json"
+    path = files.private_dir(state_root()) / "enabled.json"
     if aios_home is None:
         path.unlink(missing_ok=True)
     else:
-        path.write_text(json.dumps({"aios_home": str(aios_home.resolve())}), encoding="utf-8")
+        files.write(path, json.dumps({"aios_home": str(aios_home.resolve())}))
 
 
 def load_config(location: Location) -> Config:

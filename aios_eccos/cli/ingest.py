@@ -55,9 +55,10 @@ def ingest(
     Exit code 1 if rows were bad: each is named, and the good ones are kept. Beside the process
     that owns the history (a running kernel, another ingest), the records are left to that.
     """
+    from aios_eccos.files import private_dir
     from aios_eccos.history.dataset import count_rows
     from aios_eccos.history.open import open_embedder
-    from aios_eccos.locate import cache_dir, load_config, locate, private_dir
+    from aios_eccos.locate import cache_dir, load_config, locate
 
     if not files and not rebuild:
         raise ConfigError("ingest: name at least one FILE")

@@ -8,7 +8,6 @@ question, and are made anew when the journal is read.
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -18,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from aios_eccos import files
 from aios_eccos.collect.reply import Reply
 from aios_eccos.errors import DataError
 
@@ -105,10 +105,8 @@ class Journal:
                 self._write(row)
 
     def _own(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise DataError("another run writes this journal", source=str(self.path)) from error
+        if not files.lock_handle(self._file.fileno()):
+            raise DataError("another run writes this journal", source=str(self.path))
 
     def _read(self) -> list[Answer]:
         self._file.seek(0)

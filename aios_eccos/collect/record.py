@@ -7,13 +7,13 @@ journal, so that a resumed run's file equals an uninterrupted one's.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aios_eccos import files
 from aios_eccos.collect.questions import Question
 from aios_eccos.collect.reply import CHARACTERS_PER_TOKEN, Reply
 from aios_eccos.errors import DataError
@@ -87,13 +87,12 @@ class RowFile:
 
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put these rows, and no others, into the file at one stroke."""
-        beside = self.path.with_name(self.path.name + ".tmp")
         try:
-            with beside.open("w", encoding="utf-8") as file:
+            with (
+                files.replacing(self.path, synced=True) as part,
+                part.open("w", encoding="utf-8") as file,
+            ):
                 file.writelines(json.dumps(row) + "\n" for row in rows)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.path)
         except OSError as error:
             raise self._failed(error) from error
 

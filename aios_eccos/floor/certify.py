@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from aios_eccos import files
 from aios_eccos.decide.rule import choose
 from aios_eccos.errors import ArtifactError, DataError
 from aios_eccos.floor.curve import PriceBook, PriceCurve
@@ -168,10 +168,8 @@ def write_papers(path: Path, papers: Mapping[str, Certificate | Refusal]) -> Non
     Raises:
         ArtifactError: the file cannot be written.
     """
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        part.write_text(papers_json(papers), encoding="utf-8")
-        part.replace(path)
+        files.write(path, papers_json(papers))
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from aios_eccos import files
 from aios_eccos.errors import EccosError, HistoryError, HistoryOwned
 from aios_eccos.history.index import is_sound
 
@@ -53,28 +54,21 @@ def own(folder: Path) -> Callable[[], None]:
         HistoryOwned: another process, or this one, owns it already.
         HistoryError: the folder cannot be written.
     """
+    note = folder / "owner.lock"
     try:
-        import fcntl
+        files.private_dir(folder)
+        handle = files.lock(note)
+        if handle is None:
+            owner = note.read_text("ascii", "replace")[:32]
+            raise HistoryOwned(
+                f"process {owner or '?'} owns the embedded history in {folder}; several processes "
+                "need a Chroma server: set `history` to its URL"
+            )
+        note.write_text(str(os.getpid()))
     except ImportError as error:
         raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
-    try:
-        _make_private(folder)
-        handle = os.open(folder / "owner.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise HistoryError(f"the history's folder cannot be used: {error}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-    except OSError as error:
-        owner = os.pread(handle, 32, 0).decode("ascii", "replace")
-        os.close(handle)
-        if not isinstance(error, BlockingIOError):
-            raise HistoryError(f"the history's folder cannot be locked: {error}") from error
-        raise HistoryOwned(
-            f"process {owner or '?'} owns the embedded history in {folder}; several processes need "
-            "a Chroma server: set `history` to its URL"
-        ) from error
     held = [handle]
 
     def release() -> None:
@@ -82,13 +76,6 @@ def own(folder: Path) -> Callable[[], None]:
             os.close(held.pop())
 
     return release
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder; `mkdir` would give the parents that it makes to everyone to read."""
-    for each in reversed((folder, *folder.parents)):
-        if not each.exists():
-            each.mkdir(mode=0o700, exist_ok=True)
 
 
 def open_folder(folder: Path, *, check: bool = True) -> Any:

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from aios_eccos.locate import private_dir
+from aios_eccos import files
 
 log = logging.getLogger("aios_eccos.kernel.toolserver")
 
@@ -53,10 +53,8 @@ class ToolServers:
             left = [each for each in self._living if each is not self._in_force]
             self._living = [each for each in self._living if each.poll() is None] + [server]
             names = {str(each.pid): identity(each.pid) for each in self._living}
-            private_dir(self._note.parent)
-            part = self._note.with_suffix(".part")
-            part.write_text(json.dumps({"kernel": birth(os.getpid()), "servers": names}))
-            part.replace(self._note)
+            files.private_dir(self._note.parent)
+            files.write(self._note, json.dumps({"kernel": birth(os.getpid()), "servers": names}))
         for each in left:
             _end_child(each)
 

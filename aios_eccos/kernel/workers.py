@@ -7,7 +7,6 @@ models reaches one of them. It leaves word in the state folder, where the others
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import json
 import logging
 import threading
@@ -17,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from aios_eccos import files
 from aios_eccos.errors import raised
-from aios_eccos.locate import private_dir
 
 log = logging.getLogger("aios_eccos.kernel.workers")
 
@@ -48,19 +47,16 @@ class Word:
             kind: of the word; the last of a kind replaces the one before.
             value: "" for an order, which nobody may miss; of states the last is enough.
         """
-        part = self._path.with_suffix(".part")
         try:
-            private_dir(self._path.parent)
-            with self._lock, self._path.with_suffix(".lock").open("a") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            files.private_dir(self._path.parent)
+            with self._lock, files.locked(self._path.with_suffix(".lock")):
                 found = self._read()
                 if not value and found.get(kind) != self._known.get(kind):
                     # Another's, left while this one was carried out, perhaps on older files.
                     self._missed.append((kind, value))
                 # Later than all that was said, whatever the clock says.
                 said = (max([time.time_ns(), *(at + 1 for at, _ in found.values())]), value)
-                part.write_text(json.dumps({**found, kind: said}), encoding="utf-8")
-                part.replace(self._path)
+                files.write(self._path, json.dumps({**found, kind: said}))
                 self._known[kind] = said
         except OSError as error:
             log.warning("other workers do not hear of the %s: %s", kind, error)

@@ -8,9 +8,9 @@ changes one of them makes a new file, and a damaged file is made anew.
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos import files
 from aios_eccos.errors import ArtifactError
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
@@ -59,14 +60,11 @@ class Cache:
                 return {key: kept[key] for key in kept.files}
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             made = make()
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with part.open("wb") as file:
+        # A full or read-only disk costs time, no more.
+        with suppress(OSError):
+            files.private_dir(path.parent)
+            with files.replacing(path) as part, part.open("wb") as file:
                 np.savez(file, **made)  # type: ignore[arg-type]
-            part.replace(path)
-        except OSError:  # a full or read-only disk costs time, no more
-            part.unlink(missing_ok=True)
         return made
 
 

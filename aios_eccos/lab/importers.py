@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from aios_eccos import files
 from aios_eccos.errors import DataError
 from aios_eccos.history.dataset import parse_row
 from aios_eccos.lab.tables import read_json, read_table
@@ -180,21 +181,18 @@ def write_rows(rows: Iterable[Row], target: Path) -> int:
     Raises:
         DataError: there are none, or the file cannot be written.
     """
-    part = target.with_name(f".{target.name}.part")
     count = 0
+    opened = gzip.open if target.suffix == ".gz" else open
     try:
-        opened = gzip.open if target.suffix == ".gz" else open
-        with opened(part, "wt", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
-        if not count:
-            raise DataError("holds no rows", source=target.name)
-        part.replace(target)
+        with files.replacing(target) as part:
+            with opened(part, "wt", encoding="utf-8") as file:
+                for row in rows:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    count += 1
+            if not count:
+                raise DataError("holds no rows", source=target.name)
     except OSError as error:
         raise DataError(error.strerror or str(error), source=str(target)) from error
-    finally:
-        part.unlink(missing_ok=True)
     return count
 
 

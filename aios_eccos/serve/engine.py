@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from aios_eccos import files
 from aios_eccos.errors import ArtifactError, EccosError, raised
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.learn import head_path, learn_from
@@ -24,7 +25,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.ingest import drain_inbox
 from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.history.store import HistoryStore
-from aios_eccos.locate import Config, private_dir
+from aios_eccos.locate import Config
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
 from aios_eccos.values import CallResult, Model, Query
@@ -59,7 +60,7 @@ class Engine:
         models: Sequence[Model] | None = None,
         on_settled: Callable[[CallResult], None] | None = None,
     ) -> None:
-        settings, state_dir = config.settings, private_dir(config.location.state_dir)
+        settings, state_dir = config.settings, files.private_dir(config.location.state_dir)
         self.config = config
         pool = models if models is not None else configured_models(config)
         self.prices = price_table(pool)

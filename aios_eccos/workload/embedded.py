@@ -13,7 +13,6 @@ own, because the path of a Unix socket may not exceed about 100 characters.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -33,7 +32,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.files import hold, is_free, open_lock, try_lock
+from aios_eccos.files import is_free, lock, locked, private_dir
 from aios_eccos.workload.server import options
 
 #: A server that says nothing for so long is taken for dead.
@@ -85,7 +84,7 @@ class EmbeddedServer:
             with _usable(self._folder), _starting(self._folder):
                 # Held anew each time: the folder may have been removed since.
                 before = self._user
-                self._user = hold(self._folder / "users.lock", fcntl.LOCK_SH)
+                self._user = lock(self._folder / "users.lock", shared=True)
                 if before is not None:
                     os.close(before)
                 # Where neither can be, the last one stays known: it has to be ended.
@@ -160,18 +159,9 @@ def _usable(folder: Path) -> Iterator[None]:
 @contextmanager
 def _starting(folder: Path) -> Iterator[None]:
     """Hold `start.lock`."""
-    for private in (folder.parent, folder):
-        private.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = open_lock(folder / "start.lock")
-    try:
-        until = time.monotonic() + LOAD_S
-        while not try_lock(lock, fcntl.LOCK_EX):
-            if time.monotonic() > until:
-                raise WorkloadError(f"another process holds {folder / 'start.lock'}")
-            time.sleep(LOOK_S)
+    private_dir(folder)
+    with locked(folder / "start.lock", wait_s=LOAD_S):
         yield
-    finally:
-        os.close(lock)
 
 
 def _running(folder: Path) -> str | None:
@@ -218,13 +208,15 @@ def _start(folder: Path) -> str:
     command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
     command += ["--auto-aof-rewrite-min-size", "8mb", "--databases", "1", "--daemonize", "yes"]
     # The server inherits the lock and so holds it until it ends.
-    lock = hold(folder / "server.lock", fcntl.LOCK_EX)
+    held = lock(folder / "server.lock")
+    if held is None:
+        raise WorkloadError(f"another process holds {folder / 'server.lock'}")
     try:
-        done = subprocess.run(command, pass_fds=(lock,), capture_output=True, text=True)
+        done = subprocess.run(command, pass_fds=(held,), capture_output=True, text=True)
     except OSError as error:
         raise WorkloadError(f"cannot run {command[0]}: {error}") from error
     finally:
-        os.close(lock)
+        os.close(held)
     if done.returncode == 0 and _answers(folder, path):
         return path
     log = folder / "redis.log"
@@ -249,18 +241,18 @@ def _shut_down(path: Path) -> None:
 
 def _stop(folder: Path) -> bool:
     """End the server, kindly first; False if none ran."""
-    lock, record = folder / "server.lock", folder / "socket"
-    ran = not is_free(lock)
+    held, record = folder / "server.lock", folder / "socket"
+    ran = not is_free(held)
     if ran and record.exists():
         _shut_down(Path(record.read_text()))
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if is_free(lock):
+        if is_free(held):
             break
         _signal(folder, number)
         until = time.monotonic() + STOP_S
-        while time.monotonic() < until and not is_free(lock):
+        while time.monotonic() < until and not is_free(held):
             time.sleep(LOOK_S)
-    if not is_free(lock):
+    if not is_free(held):
         raise WorkloadError(f"the Redis in {folder} does not end")
     if record.exists():
         path = Path(record.read_text())

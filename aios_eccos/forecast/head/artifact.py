@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos import __version__
+from aios_eccos import __version__, files
 from aios_eccos.errors import ArtifactError
 from aios_eccos.forecast.head import features
 from aios_eccos.forecast.head.features_space import Floats, Machine, Rows, Whitening
@@ -95,11 +94,9 @@ def save_head(
         "apart": list(apart.ids) if apart is not None else [],
     }
     raw = save(arrays, metadata={"eccos": json.dumps(about)})
-    part = path.with_suffix(f".{os.getpid()}.part")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part.write_bytes(raw)
-        part.replace(path)
+        files.private_dir(path.parent)
+        files.write(path, raw)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
     return len(raw)

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos import files
 from aios_eccos.errors import ArtifactError, EccosError
 from aios_eccos.forecast.head.artifact import Apart, data_hash, load_head, read_about, save_head
 from aios_eccos.forecast.head.fit import sigmoid
@@ -187,7 +188,7 @@ class BackgroundRefit:
         if self._process is not None:
             return False
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.private_dir(self._path.parent)
             self._folder = Path(tempfile.mkdtemp(prefix="refit-", dir=self._path.parent))
             self._lock = _hold(self._folder)
             write_table(self._folder, table)
@@ -249,16 +250,9 @@ def sweep(state_dir: Path) -> None:
 def _hold(folder: Path) -> int | None:
     """Lock a folder, also for the processes that inherit the handle; None if another has it."""
     try:
-        import fcntl
+        return files.lock(folder / "lock")
     except ImportError:  # Windows has no embedded history, and so no re-fit
         return None
-    handle = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
 
 
 def write_table(folder: Path, table: HistoryTable) -> None:
@@ -299,9 +293,7 @@ def main(arguments: list[str]) -> None:
         )
     except EccosError as error:
         result = RefitResult(False, error=str(error))
-    written = folder / "result.part"
-    written.write_text(json.dumps(asdict(result)), encoding="utf-8")
-    written.replace(folder / "result.json")
+    files.write(folder / "result.json", json.dumps(asdict(result)))
 
 
 if __name__ == "__main__":

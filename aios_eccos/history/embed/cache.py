@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aios_eccos import files
 from aios_eccos.history.embed.embedding import Embedder, clean_text
 from aios_eccos.history.store import Embeddings
 
@@ -83,7 +84,7 @@ def _forgiving() -> Iterator[None]:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.private_dir(path.parent)
     connection = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
     try:
         connection.execute("PRAGMA journal_mode=WAL")

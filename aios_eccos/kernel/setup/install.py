@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
 
-from aios_eccos import __version__
+from aios_eccos import __version__, files
 from aios_eccos.config import ModelEntry, parse_models, parse_settings
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.forecast.pricing import state_of, with_facts
@@ -25,7 +23,7 @@ from aios_eccos.kernel import toolserver
 from aios_eccos.kernel.setup import contract
 from aios_eccos.kernel.setup import yaml_edit as edit
 from aios_eccos.kernel.setup.interpreter import absolute, probe
-from aios_eccos.locate import CONFIG_IN_AIOS, private_dir, state_dir_of, state_root
+from aios_eccos.locate import CONFIG_IN_AIOS, state_dir_of, state_root
 from aios_eccos.manifest import manifest
 
 HOOK_FILE = "aios_eccos_kernel.pth"
@@ -87,17 +85,17 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
     if observe:
         new = edit.set_option(new, "mode", "observe")
     parse_settings(edit.read_llms(new)["router"]["eccos"])
-    state = private_dir(state_dir_of(home))
+    state = files.private_dir(state_dir_of(home))
     hook = Path(found["site"]).resolve() / HOOK_FILE
     note = _note(state)
     if note is None or note.created != created:
-        _write(state / "config.yaml.before", raw)
+        files.write(state / "config.yaml.before", raw, synced=True)
     after = new.encode("utf-8")
     # Where the operator changed the file since the first time, what was before holds no longer.
     ours = note is None or _digest(raw) in (note.before, note.after)
     # First, as it may fail: then the note still names the hook of before. Alone it does nothing.
     hooked = _write_hook(hook, shipped.entry_point)
-    _write(
+    files.write(
         state / "enabled.json",
         json.dumps(
             asdict(
@@ -111,11 +109,12 @@ def _enable(home: Path, python: str, observe: bool) -> Iterator[str]:
                 )
             )
         ).encode(),
+        synced=True,
     )
     if created:
         yield f"made {path} from config.yaml.example"
     if after != raw or created:
-        _write(path, after)
+        files.write(path, after, synced=True)
         yield f"wrote strategy: eccos into {path} (as it was: {state / 'config.yaml.before'})"
     else:
         yield f"{path} has strategy: eccos already"
@@ -158,7 +157,7 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
         if note.created:
             path.resolve().unlink()
             return f"removed {path}, which `enable` had made from config.yaml.example"
-        _write(path, saved.read_bytes())
+        files.write(path, saved.read_bytes(), synced=True)
         return f"restored {path}, byte for byte"
     text = raw.decode("utf-8")
     shipped = manifest()
@@ -170,7 +169,7 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
     new = edit.drop_comment(edit.drop_block(new, shipped.default_config), PRICE_COMMENT)
     if new == text:
         return f"{path} has no strategy: eccos; nothing to change"
-    _write(path, new.encode("utf-8"))
+    files.write(path, new.encode("utf-8"), synced=True)
     kept = "; settings of yours in its eccos block stay" if "eccos:" in new else ""
     return f"took strategy: eccos out of {path}, which has other changes too{kept}"
 
@@ -188,8 +187,8 @@ def set_mode(path: Path, mode: str) -> None:
     note = _note(state)
     if note is not None and note.after == _digest(raw):
         fields = asdict(note) | {"after": _digest(new)}
-        _write(state / "enabled.json", json.dumps(fields).encode())
-    _write(path, new)
+        files.write(state / "enabled.json", json.dumps(fields).encode(), synced=True)
+    files.write(path, new, synced=True)
 
 
 def check_contract(home: Path) -> None:
@@ -246,7 +245,7 @@ def _write_hook(hook: Path, module: str) -> str:
     if hook.is_file() and hook.read_bytes() == line:
         return f"the hook is in place already: {hook}"
     try:
-        _write(hook, line, mode=0o644)
+        files.write(hook, line, mode=0o644, synced=True)
     except OSError as error:
         raise KernelError(f"the hook cannot be written: {error}") from error
     return f"wrote the hook {hook}"
@@ -268,21 +267,3 @@ def _remove_hook(hook: Path, state: Path) -> str:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _write(path: Path, content: bytes, mode: int | None = None) -> None:
-    """Replace a file (not a link to it) in one step, keeping its permissions."""
-    path = path.resolve()
-    if mode is None:
-        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, mode)  # noqa: PTH101
-        os.replace(name, path)  # noqa: PTH105
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
