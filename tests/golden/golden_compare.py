@@ -60,7 +60,7 @@ def _merged(one: Any, other: Any) -> Any:
     return other if isinstance(one, str) else one
 
 
-def rounded(value: float | None, digits: int = 6) -> float | str | None:
+def rounded(value: float | None, digits: int = 9) -> float | str | None:
     """A number to some significant digits; as a word where JSON has none for it."""
     if value is None or not math.isfinite(value):
         return None if value is None else str(value)

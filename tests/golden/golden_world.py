@@ -15,6 +15,7 @@ import contextlib
 import gzip
 import io
 import json
+import math
 import os
 import shutil
 import sys
@@ -236,7 +237,8 @@ def living(sh: Shell) -> dict[str, Any]:
     home = Household(sh, "living")
     at = ("--config", home.config)
     with quiet(), ObservedEngine(home.write("0.65")) as engine:
-        assert engine.wait_ready(60)
+        assert engine.wait_ready(60) and engine.embedder is not None
+        engine.embedder.wait()  # until it has loaded, calls are forecast without their text
         desk = Desk.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
         look(engine)
         for number, row in enumerate(sh.unseen[:60]):
@@ -348,14 +350,37 @@ AGENTS = {
 }
 
 
+def exact_vectors(count: int, draw: np.random.Generator) -> Any:
+    """(count, 8) directions of length 1 whose products float32 holds exactly.
+
+    So no order in which a processor adds them up, or number of threads, changes a digit: whole
+    numbers whose squares add up to 1024^2, divided by 1024.
+    """
+    whole = np.arange(1025)
+    sums = whole[:, None] ** 2 + whole**2
+    larger = np.full(2 * 1024**2 + 1, -1)
+    larger[sums] = np.maximum(whole[:, None], whole)
+    made = []
+    middle = 0.8 * draw.normal(size=DIMENSION)
+    while len(made) < count:
+        vector = draw.normal(size=DIMENSION) + middle
+        first = np.round(1024 * vector / np.linalg.norm(vector)).astype(int)[:-2]
+        rest = 1024**2 - int((first**2).sum())
+        # Not every number is a sum of two squares; of those that are not, another is drawn.
+        if rest >= 0 and larger[rest] >= 0:
+            one = int(larger[rest])
+            last = np.array([one, round(math.sqrt(rest - one**2))])
+            made.append([*first, *(last * draw.choice([-1, 1], size=2))])
+    return np.array(made) / 1024
+
+
 class Questions:
     """Invented questions by number: a direction, the chance of every model, its answer's length."""
 
     def __init__(self) -> None:
         draw = np.random.default_rng(2026)
         count = KNOWN + ASKED
-        vectors = draw.normal(size=(count, DIMENSION)) + 1.5 * draw.normal(size=DIMENSION)
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors = exact_vectors(count, draw)
         self.vectors = vectors.astype(np.float32)
         slopes = draw.normal(scale=1.2, size=(DIMENSION, len(NAMES))) + draw.normal(
             scale=1.5, size=(DIMENSION, 1)
@@ -616,15 +641,20 @@ COMMANDS: dict[str, Callable[[Shell], dict[str, Any]]] = {
 }
 #: Without any command.
 ENGINES: dict[str, Callable[[], dict[str, Any]]] = {"decisions": decisions, "control": control}
-#: How near numbers must be, relative and absolute. Nothing random or machine-made stands behind an
-#: engine's; behind a command's stand embeddings, whose last digits differ between processors.
+#: How near numbers must be, relative and absolute. An engine's are the same on every processor: its
+#: embeddings are invented ones. Behind a command's stand a model's, whose last digits differ; it
+#: takes a call that is chosen otherwise to tell, which then shows as a difference on that machine.
 NEAR_ENGINES = (1e-6, 1e-12)
 NEAR_COMMANDS = (1e-3, 1e-4)
+#: Heads are fitted there, so last digits grow: by 2e-3 in an AUC between two kinds of processor.
+NEAR_FITTED = (3e-3, 3e-3)
+FITTED = frozenset({"evaluate_predictor"})
 
 
 def check(name: str, value: Any) -> list[str]:
     """Every place where a recipe's value is not the stored one."""
     near = NEAR_ENGINES if name in ENGINES else NEAR_COMMANDS
+    near = NEAR_FITTED if name in FITTED else near
     return differences(load(FILES, name), value, *near)
 
 
