@@ -5,19 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 #: Stands for a value that is there, but differs from run to run or from machine to machine.
 ANY = "*"
+#: An id that Redis gives: milliseconds since the epoch, and a number.
+OF_TIME = re.compile(r"^\d{13}-\d+$")
 #: Characters from which a file is packed; below, it can be read and its changes seen.
 PACKED_FROM = 20_000
 
 
 def blanked(value: Any, blank: Collection[str], key: str = "") -> Any:
-    """The value with `ANY` for what stands below the keys of `blank`; `*_s` are seconds."""
-    if key in blank or key.endswith("_s"):
+    """The value with `ANY` below the keys of `blank`, for seconds (`*_s`), and for ids of time."""
+    if key in blank or key.endswith("_s") or (isinstance(value, str) and OF_TIME.match(value)):
         return ANY
     if isinstance(value, dict):
         return {name: blanked(item, blank, name) for name, item in value.items()}

@@ -60,9 +60,7 @@ EVERY = 3
 #: Nothing happens by the clock: no relearning, no look for changes but those that are asked for.
 NEVER_S = 1e6
 #: What a machine, a version or the time of day decides.
-MACHINE = frozenset(
-    {"versions", "seconds", "at", "id", "since", "now", "milliseconds", "embedder", "version"}
-)
+MACHINE = frozenset({"versions", "seconds", "at", "since", "milliseconds"})
 
 
 # ---- The commands' JSON.
@@ -165,7 +163,7 @@ def evaluate_predictor(sh: Shell) -> dict[str, Any]:
 
 def demo(sh: Shell) -> dict[str, Any]:
     """Timing decides how many calls find a model full: only what was asked is pinned."""
-    measured = ["success", "promised_success", "floor", "limited", "cost_usd", "peak_in_flight"]
+    measured = ["success", "promised_success", "limited", "cost_usd", "peak_in_flight"]
     return sh.pinned_file(
         "demo", "--data", sh.data, "--prices", PRICES, "--calls", 16, "--agents", 4,
         "--floor", "0.7", "--limit", "large-400b=3", "--speedup", 1000,
@@ -252,7 +250,7 @@ def living(sh: Shell) -> dict[str, Any]:
                 look(engine)
         judged, pinned_one, late = identity(58), identity(7), identity(59)
         changes = ("--floor", "0.75", "--limit", "large-400b=1", "--drop", "nano-1b")
-        moving = ["e_value", "at_end", "usd_per_h"]
+        moving = ["usd_per_h"]
         return {
             "feedback": sh.pinned("feedback", late, "--wrong", "--json", *at),
             "status": sh.pinned("status", "--json", *at, blank=moving),
@@ -266,6 +264,9 @@ def living(sh: Shell) -> dict[str, Any]:
             "models": pinned(json.loads(desk.models().model_dump_json(by_alias=True)), moving),
             "status of a kernel": pinned(
                 json.loads(desk.status().model_dump_json(by_alias=True)), moving
+            ),
+            "explain of a kernel": pinned(
+                json.loads(desk.explain(judged).model_dump_json(by_alias=True))
             ),
             "explain a text": pinned(
                 json.loads(desk.explain_text(TEXT).model_dump_json(by_alias=True)), ["call"]
