@@ -31,25 +31,25 @@ sys.path.insert(0, str(Path(__file__).parent))
 from golden_compare import blanked, differences, load, rounded, store, tree
 
 import aios_eccos
-from aios_eccos import engine as engine_module
 from aios_eccos.cli.main import main
 from aios_eccos.config import ModelEntry, parse_settings
-from aios_eccos.engine import Engine
+from aios_eccos.floor.worth import shift_name
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location, load_config, locate
-from aios_eccos.observe import recorder as recorder_module
-from aios_eccos.observe.desk import Desk
-from aios_eccos.observe.engine import ObservedEngine
+from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView
-from aios_eccos.policy import shift_name
+from aios_eccos.serve import engine as engine_module
+from aios_eccos.serve import recorder as recorder_module
+from aios_eccos.serve.engine import Engine
+from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import (
     Answer,
+    CallResult,
     Decision,
     Failure,
     Outcome,
     Query,
     Record,
-    Settled,
 )
 
 FILES = Path(__file__).parent / "files"
@@ -237,7 +237,7 @@ def living(sh: Shell) -> dict[str, Any]:
     with quiet(), ObservedEngine(home.write("0.65")) as engine:
         assert engine.wait_ready(60) and engine.embedder is not None
         engine.embedder.wait()  # until it has loaded, calls are forecast without their text
-        desk = Desk.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
+        desk = Reader.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
         look(engine)
         for number, row in enumerate(sh.unseen[:60]):
             _live_call(engine, number, row)
@@ -279,7 +279,7 @@ def identity(number: int) -> str:
     return f"{number:04x}{'0' * 28}"
 
 
-def _live_call(engine: ObservedEngine, number: int, row: dict[str, Any]) -> Settled:
+def _live_call(engine: ObservedEngine, number: int, row: dict[str, Any]) -> CallResult:
     """The row's question as a call; every 7th is pinned, one fails."""
     tokens = {out["model_name"]: out["output_token_length"] for out in row["outputs"]}
     size = row["input_token_length"]
@@ -527,9 +527,9 @@ COLUMNS = ("model", "status", "price", "floor", "promised", "policy")
 
 
 def _row(decision: Decision) -> list[Any]:
-    prospect = decision.prospect
-    numbers = (prospect.price, prospect.floor, decision.promised)
-    return [decision.model, decision.status, *map(rounded, numbers), prospect.policy]
+    candidate = decision.candidate
+    numbers = (candidate.price, candidate.floor, decision.promised)
+    return [decision.model, decision.status, *map(rounded, numbers), candidate.policy]
 
 
 def _decide(
@@ -585,7 +585,7 @@ def control() -> dict[str, Any]:
         WatchedEngine(configured(Path(folder), **settings)) as engine,
     ):
         assert engine.wait_ready(60)
-        desk = Desk.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
+        desk = Reader.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
         for number in range(TRACED):
             question = KNOWN + int(draw.integers(ASKED))
             luck = float(draw.uniform())
@@ -607,7 +607,7 @@ def control() -> dict[str, Any]:
             chance = QUESTIONS.chance[question, NAMES.index(decision.model)]
             verdict = float(luck < chance * (0.75 if number < TRACED // 2 else 1.15))
             desk.feedback("last", verdict)
-            alarmed = decision.prospect.policy in engine.router.alarmed
+            alarmed = decision.candidate.policy in engine.router.alarmed
             made.append([*_row(decision), verdict, alarmed])
             if number % 10 == 9:
                 look(engine)
