@@ -11,22 +11,18 @@ import secrets
 from typing import Any
 from urllib.parse import urlsplit
 
+from aios_eccos.kernel.process import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.status import kernel_status, reader
-from aios_eccos.kernel.workers import Word
 from aios_eccos.observe import http
 from aios_eccos.observe.prometheus import CONTENT_TYPE
-from aios_eccos.serve.observed_engine import ObservedEngine
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
 
 
-def add(app: Any, serving: Serving, word: Word) -> None:
-    """Add the routes under /eccos/.
-
-    Args:
-        word: how other workers hear of a change of mode.
-    """
+def add(app: Any, process: Process) -> None:
+    """Add the routes under /eccos/."""
+    serving = process.serving
     fastapi = importlib.import_module("fastapi")
 
     def guard(request: Any) -> None:
@@ -47,7 +43,7 @@ def add(app: Any, serving: Serving, word: Word) -> None:
 
     def kernel() -> dict[str, Any]:
         """The kernel's edge: mode, models in force, calls waiting and running."""
-        return kernel_status(serving)
+        return kernel_status(process)
 
     def mode(body: dict[str, str]) -> dict[str, str]:
         """Set the mode, `route` or `observe`, until the next refresh."""
@@ -56,8 +52,8 @@ def add(app: Any, serving: Serving, word: Word) -> None:
             raise fastapi.HTTPException(
                 status_code=422, detail="mode: allowed are route and observe"
             )
-        switch(serving, wanted)
-        word.leave("mode", wanted)
+        serving.switch(wanted)
+        process.broadcast.send("mode", wanted)
         return {"mode": wanted}
 
     guarded = [fastapi.Depends(guard)]
@@ -65,13 +61,6 @@ def add(app: Any, serving: Serving, word: Word) -> None:
     app.add_api_route("/eccos/kernel", kernel, methods=["GET"], dependencies=guarded)
     app.add_api_route("/eccos/mode", mode, methods=["POST"], dependencies=guarded)
     _add_observe(app, serving, fastapi, guarded)
-
-
-def switch(serving: Serving, mode: str) -> None:
-    """Set the mode, `route` or `observe`, in this process."""
-    serving.mode = mode
-    if isinstance(serving.engine, ObservedEngine):
-        serving.engine.set_mode(mode)
 
 
 def _add_observe(app: Any, serving: Serving, fastapi: Any, guarded: list[Any]) -> None:

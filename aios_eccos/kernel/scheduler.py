@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from queue import Empty
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from aios_eccos.errors import raised
 from aios_eccos.kernel.aios_types import StockScheduler, Syscall
 from aios_eccos.kernel.operations import Operation
-from aios_eccos.kernel.serving import ENDING, Serving
+from aios_eccos.kernel.process import Process
+from aios_eccos.kernel.serving import ENDING
 from aios_eccos.kernel.ticket import settle
-from aios_eccos.kernel.toolserver import ToolServers
-from aios_eccos.kernel.workers import Word
 from aios_eccos.values import Failure
 
 if TYPE_CHECKING:
@@ -35,51 +34,30 @@ CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again
 class EccosScheduler(_Stock):
     """Mixed into AIOS's FIFOScheduler by `hook`, which puts it in the place of both schedulers."""
 
-    #: Process-wide, set by `hook`.
-    eccos_serving: ClassVar[Serving]
-    #: Called at every start with the scheduler; brings the HTTP side up. Set by `hook`.
-    eccos_attach: ClassVar[Callable[[Any], None]]
-    #: How workers of one checkout hear of each other. Set by `hook`, before anything is read that
-    #: another may have been told to read anew.
-    eccos_word: ClassVar[Word]
-    #: Cerebrum's response classes by the kernel's own word for the kind of call.
-    eccos_responses: ClassVar[dict[str, Callable[..., Any]]]
-    eccos_tool_servers: ClassVar[ToolServers] = ToolServers()
-    #: Schedulers of ours that still exist; one of them is active.
-    eccos_made: ClassVar[weakref.WeakSet[EccosScheduler]] = weakref.WeakSet()
-    #: AIOS's own schedulers, made while another strategy was in force; filled by `hook`.
-    eccos_own: ClassVar[list[Any]] = []
-    _current: ClassVar[EccosScheduler | None] = None
-    _switch: ClassVar[threading.Lock] = threading.Lock()
+    #: What outlives this scheduler; set by `hook`.
+    eccos: Process
 
     def __init__(self, *args: Any, time_slice: float | None = None, **kwargs: Any) -> None:
         # time_slice is the round-robin scheduler's; calls are not interrupted here.
         super().__init__(*args, **kwargs)
-        self._serving = False
-        EccosScheduler.eccos_made.add(self)
-
-    @classmethod
-    def current(cls) -> EccosScheduler | None:
-        """The scheduler in force; every refresh makes another."""
-        return cls._current
+        #: Whether calls are served; after a clean-up they are refused.
+        self.serves = False
+        self.eccos.schedulers.add(self)
 
     def start(self) -> None:
         """Take over from the scheduler before, if any, and serve."""
-        type(self).eccos_serving.use(self.llm, self.llm.eccos_config)
+        self.eccos.serving.use(self.llm, self.llm.eccos_config)
         # Before the other steps back: a call in between must find one that serves.
-        self.active = self._serving = True
-        with EccosScheduler._switch:
-            before, EccosScheduler._current = EccosScheduler._current, self
-        if before is not None:
-            before.retire(self)
-        while self.eccos_own:
+        self.active = self.serves = True
+        self.eccos.take_over(self)
+        while self.eccos.stock_schedulers:
             # AIOS leaves it on the queues, where it would take every other call.
-            own = self.eccos_own.pop()
+            own = self.eccos.stock_schedulers.pop()
             own.active = False
             # It sleeps a second before it looks at that, then takes whatever waits.
             own.get_llm_syscall = _nothing
             threading.Thread(target=_clean, args=(own, self), daemon=True).start()
-        type(self).eccos_tool_servers.keep(getattr(self.tool_manager, "mcp_server_process", None))
+        self.eccos.tool_servers.keep(getattr(self.tool_manager, "mcp_server_process", None))
         for work in (
             self.process_llm_requests,
             self.process_memory_requests,
@@ -89,15 +67,14 @@ class EccosScheduler(_Stock):
             thread = threading.Thread(target=work, name=f"eccos-{work.__name__}", daemon=True)
             self.processing_threads[work.__name__] = thread
             thread.start()
-        type(self).eccos_attach(self)
 
     def stop(self) -> None:
         """Refuse calls from now on. The queues stay read: nobody may wait in them for ever."""
-        self._serving = False
+        self.serves = False
 
     def retire(self, successor: EccosScheduler | None) -> None:
         """End the threads; the successor's are reading already or about to."""
-        self._serving = False
+        self.serves = False
         self.active = False
         end = time.monotonic() + HANDOVER_S
         for thread in self.processing_threads.values():
@@ -114,32 +91,34 @@ class EccosScheduler(_Stock):
                 continue
             try:
                 if self._open():
-                    self.eccos_serving.serve(syscall)
+                    self.eccos.serving.serve(syscall)
                 else:
-                    self.eccos_serving.refuse(syscall, CLEANED)
+                    self.eccos.serving.refuse(syscall, CLEANED)
             except Exception as error:  # noqa: BLE001 - one call's fault must not reach the calls behind it
                 log.error("an LLM call could not be taken up: %s", raised(error))
-                self.eccos_serving.refuse(syscall, Failure(type(error).__name__, 500))
+                self.eccos.serving.refuse(syscall, Failure(type(error).__name__, 500))
 
     def _execute_syscall(
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
     ) -> None:
         """Run a memory, storage or tool call beside the others, with an end."""
         error = partial(self._error, syscall_type)
-        if self._open() and self.eccos_serving.engine is not None:
-            Operation(syscall_type, syscall, executor, error, self.eccos_serving).start()
+        if self._open() and self.eccos.serving.engine is not None:
+            Operation(syscall_type, syscall, executor, error, self.eccos.serving).start()
         else:
-            closed = CLEANED if self.eccos_serving.engine is not None else ENDING
+            closed = CLEANED if self.eccos.serving.engine is not None else ENDING
             settle(syscall, error(closed.reason, 503))
 
     def _open(self) -> bool:
         """Whether calls are served: by this scheduler, or by the one that has taken over."""
-        current = EccosScheduler._current
-        return self._serving or (current is not None and current._serving)
+        current = self.eccos.scheduler
+        return self.serves or (current is not None and current.serves)
 
     def _error(self, syscall_type: str, text: str, status: int) -> Any:
         # Each response class of the SDK takes what it knows of these and ignores the rest.
-        make = self.eccos_responses[syscall_type]
+        make = getattr(
+            import_module(f"cerebrum.{syscall_type.lower()}.apis"), f"{syscall_type}Response"
+        )
         return make(error=text, finished=True, success=False, status_code=status)
 
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from aios_eccos.errors import raised
 from aios_eccos.forecast.query_text import TemplateFilter
-from aios_eccos.kernel import terminal
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.kernel.calls import Caller, Refused, read_query
@@ -29,6 +28,7 @@ from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.kernel.ticket import Ticket, settle
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
+from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import EXPLORED, Answer, CallResult, Failure, Query
 
 log = logging.getLogger("aios_eccos.kernel.serving")
@@ -98,6 +98,12 @@ class Serving:
             log.warning("mode: %s, before: %s", value, self._mode)
         self._mode = value
 
+    def switch(self, mode: str) -> None:
+        """Serve in a mode, `route` or `observe`, until the next refresh."""
+        self.mode = mode
+        if isinstance(self._engine, ObservedEngine):
+            self._engine.set_mode(mode)
+
     def use(self, adapter: EccosAdapter, config: Config) -> None:
         """Serve with this adapter and configuration from now on; calls under way move over."""
         if config.settings.mode == "observe":
@@ -106,7 +112,6 @@ class Serving:
             before = self._adapter
             self._install(adapter, config)
             self.mode = config.settings.mode
-            terminal.agent = config.settings.terminal_agent
         if before is None:
             threading.Thread(
                 target=_warm_up, args=(adapter,), name="eccos-warm-up", daemon=True

@@ -10,8 +10,10 @@ from collections import Counter
 from typing import Any
 
 from aios_eccos.errors import KernelError
+from aios_eccos.kernel import handlers
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.launch import find_launch
+from aios_eccos.kernel.process import Process
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
@@ -20,9 +22,10 @@ from aios_eccos.observe.views import EdgeView, ObservedView
 from aios_eccos.serve.observed_engine import ObservedEngine
 
 
-def kernel_status(serving: Serving) -> dict[str, Any]:
+def kernel_status(process: Process) -> dict[str, Any]:
     """What the edge knows of itself, as JSON."""
-    engine, adapter, shadow = serving.engine, serving.adapter, serving.shadow
+    serving = process.serving
+    engine, adapter = serving.engine, serving.adapter
     waiting, running = engine.dispatcher.depth() if engine is not None else (0, 0)
     return {
         "process": os.getpid(),
@@ -32,20 +35,26 @@ def kernel_status(serving: Serving) -> dict[str, Any]:
         "running": running,
         "settled": serving.settled,
         "failed": serving.failed,
-        "seams": seams(serving),
+        "seams": seams(process),
         "threads": threads(),
         "executor": executor(),
         "last": list(serving.last),
         "undecided": engine.router.failures if engine is not None else 0,
-        "observed": {
-            "calls": shadow.calls,
-            "same_choice": shadow.same,
-            "forecast_cost_served_usd": shadow.cost_served,
-            "forecast_cost_routed_usd": shadow.cost_routed,
-            "forecast_successes_served": shadow.success_served,
-            "forecast_successes_routed": shadow.success_routed,
-        },
+        "observed": observed(serving).model_dump(),
     }
+
+
+def observed(serving: Serving) -> ObservedView:
+    """What mode `observe` has compared so far."""
+    shadow = serving.shadow
+    return ObservedView(
+        calls=shadow.calls,
+        same_choice=shadow.same,
+        forecast_cost_served_usd=shadow.cost_served,
+        forecast_cost_routed_usd=shadow.cost_routed,
+        forecast_successes_served=shadow.success_served,
+        forecast_successes_routed=shadow.success_routed,
+    )
 
 
 def threads() -> dict[str, int]:
@@ -60,10 +69,8 @@ def executor() -> int | None:
     return None if launch is None else getattr(launch.app.state, "eccos_threads", None)
 
 
-def seams(serving: Serving) -> dict[str, bool]:
+def seams(process: Process) -> dict[str, bool]:
     """Whether the plugin sits at each place of this kernel where it should."""
-    from aios_eccos.kernel import http  # which imports this module
-
     launch = find_launch()
     routes = getattr(launch.app.router, "routes", ()) if launch is not None else ()
     # The first of that path answers.
@@ -71,14 +78,14 @@ def seams(serving: Serving) -> dict[str, bool]:
     endpoint = getattr(query, "endpoint", None)
     llm = sys.modules.get("aios.hooks.modules.llm")
     scheduler = sys.modules.get("aios.hooks.modules.scheduler")
-    current = EccosScheduler.current()
+    current = process.scheduler
     return {
         "adapter": issubclass(getattr(llm, "LLM", object), EccosAdapter),
         "FIFO scheduler": issubclass(getattr(scheduler, "FIFOScheduler", object), EccosScheduler),
         "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
-        "one active scheduler": [s for s in EccosScheduler.eccos_made if s.active] == [current],
-        "adapter in force": current is not None and current.llm is serving.adapter,
-        "query route": getattr(endpoint, "__module__", None) == http.__name__,
+        "one active scheduler": [s for s in process.schedulers if s.active] == [current],
+        "adapter in force": current is not None and current.llm is process.serving.adapter,
+        "query route": getattr(endpoint, "__module__", None) == handlers.__name__,
     }
 
 
@@ -96,21 +103,22 @@ def reader(serving: Serving) -> Reader:
 
 def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
     """What only this process knows, for `status`."""
-    known, history, embedder = kernel_status(serving), engine.history, engine.embedder
+    history, embedder = engine.history, engine.embedder
+    waiting, running = engine.dispatcher.depth()
     book = engine.router.learned.book
     note = str(engine.history_error) if engine.history_error is not None else None
     return EdgeView(
         mode=serving.mode,
-        waiting=known["waiting"],
-        running=known["running"],
-        undecided=known["undecided"],
+        waiting=waiting,
+        running=running,
+        undecided=engine.router.failures,
         lost_traces=engine.recorder.lost,
         unlearnt=engine.recorder.unlearnt,
         history=history.count() if history is not None else None,
         history_note=note,
         embedder=None if embedder is None else ("ready" if embedder.ready else "loading"),
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
-        observed=ObservedView(**known["observed"]),
+        observed=observed(serving),
         certificates=engine.certificates,
     )
 

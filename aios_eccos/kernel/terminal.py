@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from aios_eccos.errors import raised
+from aios_eccos.kernel import status
 from aios_eccos.kernel.calls import last_user_text
+from aios_eccos.kernel.serving import Serving
 
 log = logging.getLogger("aios_eccos.kernel.terminal")
 
@@ -20,21 +22,18 @@ COMMAND = "/eccos"
 #: What AIOS's intent classifier is told to choose from; it stands in its system prompt.
 CLASSIFIER = "file_operation"
 
-#: Renders one command line ("status", "last 5", "") as text; set by the kernel's start.
-render: Callable[[str], str] | None = None
-#: The agent that may ask; from the setting `terminal_agent`.
-agent = "terminal"
 
-
-def answer(agent_name: str, query: Any, response: Callable[..., Any]) -> Any:
+def answer(serving: Serving, agent: str, query: Any, response: Callable[..., Any]) -> Any:
     """The reply to a command for us; None for everything else.
 
     Args:
+        agent: who asks; only the agent of the setting `terminal_agent` may.
         query: any of AIOS's queries.
         response: Cerebrum's LLMResponse.
     """
     messages = getattr(query, "messages", None)
-    if agent_name != agent or render is None or not isinstance(messages, list):
+    config = serving.config
+    if config is None or agent != config.settings.terminal_agent or not isinstance(messages, list):
         return None
     words = last_user_text(messages).strip()
     if words != COMMAND and not words.startswith(COMMAND + " "):
@@ -43,7 +42,7 @@ def answer(agent_name: str, query: Any, response: Callable[..., Any]) -> Any:
     if first.get("role") == "system" and CLASSIFIER in str(first.get("content")):
         text = "chat"
     else:
-        text = _rendered(words.removeprefix(COMMAND).strip())
+        text = _rendered(serving, words.removeprefix(COMMAND).strip())
     if query.action_type == "operate_file":
         return text
     times: dict[str, list[float]] = {
@@ -52,11 +51,9 @@ def answer(agent_name: str, query: Any, response: Callable[..., Any]) -> Any:
     return {"response": response(response_message=text, finished=True, status_code=200), **times}
 
 
-def _rendered(words: str) -> str:
-    if render is None:
-        return ""
+def _rendered(serving: Serving, words: str) -> str:
     try:
-        return render(words)
+        return status.text(serving, words)
     except Exception as error:  # noqa: BLE001 - an inspection that fails must say so, not break the terminal
         log.error("/eccos %s failed: %s", words.split(" ")[0][:40], raised(error))
         return f"/eccos failed: {type(error).__name__}: {error}"

@@ -97,14 +97,18 @@ class InProcess:
         self.launch.restart_kernel()
 
     @property
+    def process(self) -> Any:
+        from aios_eccos.kernel import hook
+
+        return hook.process()
+
+    @property
     def serving(self) -> Any:
-        return self.scheduler.eccos_serving
+        return self.process.serving
 
     @property
     def scheduler(self) -> Any:
-        from aios_eccos.kernel.scheduler import EccosScheduler
-
-        return EccosScheduler.current()
+        return self.process.scheduler
 
     def ask(self, text: Any = "hello", *, agent: str = "agent", **fields: Any) -> Any:
         """One LLM call as an agent makes it; returns the LLMResponse."""
@@ -162,7 +166,7 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcess]:
         yield running
         running.serving.close(grace_s=0.5)
         running.scheduler.retire(None)
-        running.scheduler.eccos_tool_servers.end()
+        running.process.tool_servers.end()
     os.chdir(before)
     for entry in path:
         sys.path.remove(entry)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aios_eccos.forecast.query_text import TemplateFilter
-from aios_eccos.kernel import operations
+from aios_eccos.kernel import operations, status
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
 from aios_eccos.observe.trace import of_fields
@@ -655,7 +655,7 @@ def test_another_strategy_is_aioss_own_until_a_refresh_comes_back(fresh: Any) ->
     fresh.write_raw(fresh.config)
     fresh.reload()
     assert not ours.active
-    (own,) = kind.eccos_own
+    (own,) = fresh.process.stock_schedulers
     assert not isinstance(own, kind) and not isinstance(own.llm, type(ours.llm))
     settled = fresh.serving.settled
     assert fresh.ask().response_message.startswith("small: "), "the first"
@@ -825,9 +825,7 @@ def test_agents_keep_no_process_alive(fresh: Any) -> None:
 
 
 def test_eccos_in_the_terminal_asks_no_model(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aios_eccos.kernel import terminal
-
-    monkeypatch.setattr(terminal, "render", lambda words: f"rendered: {words}")
+    monkeypatch.setattr(status, "text", lambda serving, words: f"rendered: {words}")
     assert fresh.ask("/eccos status", agent="terminal").response_message == "rendered: status"
     classifier = [
         {"role": "system", "content": "Answer with chat or file_operation"},
@@ -840,19 +838,15 @@ def test_eccos_in_the_terminal_asks_no_model(fresh: Any, monkeypatch: pytest.Mon
 
 
 def test_eccos_is_for_the_terminal_alone(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aios_eccos.kernel import terminal
-
-    monkeypatch.setattr(terminal, "render", lambda words: "secret")
+    monkeypatch.setattr(status, "text", lambda serving, words: "secret")
     assert "secret" not in fresh.ask("/eccos status", agent="spy").response_message
 
 
 def test_an_inspection_that_fails_says_so(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from aios_eccos.kernel import terminal
-
-    def broken(words: str) -> str:
+    def broken(serving: Any, words: str) -> str:
         raise ValueError("no such decision")
 
-    monkeypatch.setattr(terminal, "render", broken)
+    monkeypatch.setattr(status, "text", broken)
     assert "no such decision" in fresh.ask("/eccos last", agent="terminal").response_message
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from aios_eccos.config import parse_settings
-from aios_eccos.kernel import http, routes
-from aios_eccos.kernel.http import selection
+from aios_eccos.kernel import handlers, routes
+from aios_eccos.kernel.handlers import selection
 from aios_eccos.kernel.routes import refusal
-from aios_eccos.kernel.workers import Word
+from aios_eccos.kernel.workers import Broadcast
 
 SMALL = {"name": "small", "provider": "vllm"}
 
@@ -94,22 +94,22 @@ def test_a_refused_request_is_told_what_is_missing(
     client = pytest.importorskip("fastapi.testclient")
     app = fastapi.FastAPI()
     settings = parse_settings({"http_token": token})
-    serving = SimpleNamespace(
-        config=SimpleNamespace(settings=settings), mode="observe", engine=None
-    )
-    routes.add(app, serving, Word(tmp_path))  # type: ignore[arg-type]
+    modes: list[str] = []
+    serving = SimpleNamespace(config=SimpleNamespace(settings=settings), switch=modes.append)
+    process: Any = SimpleNamespace(serving=serving, broadcast=Broadcast(tmp_path))
+    routes.add(app, process)
     answer = client.TestClient(app, base_url="http://localhost").post(
         "/eccos/mode", json={"mode": "route"}, headers=headers
     )
     assert answer.status_code == status
     assert ("Bearer" in answer.headers.get("WWW-Authenticate", "")) is (status == 401)
-    assert (serving.mode == "route") is (status == 200)
+    assert modes == (["route"] if status == 200 else [])
 
 
 def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(http, "PRESENCE_S", 0.01)
+    monkeypatch.setattr(handlers, "PRESENCE_S", 0.01)
     dropped = threading.Event()
 
     async def gone() -> bool:
@@ -123,7 +123,7 @@ def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(
 
     async def ask() -> object:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        query = http._query_handler(launch, serving)
+        query = handlers.query_handler(launch, serving)
         return await query(body, SimpleNamespace(is_disconnected=gone))
 
     assert asyncio.run(ask()) is True

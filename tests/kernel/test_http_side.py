@@ -16,9 +16,10 @@ from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel
 
 from aios_eccos.config import parse_settings
-from aios_eccos.kernel import hook, http, status, workers
+from aios_eccos.kernel import aios_config, http, status, workers
 from aios_eccos.kernel.actions import StepFailed
-from aios_eccos.kernel.scheduler import EccosScheduler
+from aios_eccos.kernel.process import Process
+from aios_eccos.kernel.workers import Broadcast
 from aios_eccos.locate import state_dir_of
 
 #: Its import warns that it would rather have another client of HTTP.
@@ -82,23 +83,25 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     path.parent.mkdir(parents=True)
     path.write_text(CONFIG)
     ended = threading.Event()
-    serving = SimpleNamespace(
+    serving: Any = SimpleNamespace(
         config=SimpleNamespace(settings=parse_settings({"http_threads": 64})),
         mode="route",
         engine=None,
         close=ended.set,
     )
-    monkeypatch.setattr(hook, "config_path", lambda: str(path))
+    serving.switch = lambda mode: setattr(serving, "mode", mode)
+    monkeypatch.setattr(aios_config, "config_path", lambda: str(path))
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(EccosScheduler, "eccos_serving", serving, raising=False)
-    monkeypatch.setattr(EccosScheduler, "_current", None)
-    word = workers.Word(state_dir_of(hook.aios_home()))
-    monkeypatch.setattr(EccosScheduler, "eccos_word", word, raising=False)
     monkeypatch.setattr(workers, "LOOK_S", 0.02)
+    process = Process(state_dir_of(aios_config.aios_home()))
+    process.serving = serving
     launch: Any = Launch()
-    launch.app.router.lifespan_context = http._lifespan(launch, launch.app.router.lifespan_context)
+    stock = launch.app.router.lifespan_context
+    launch.app.router.lifespan_context = http.lifespan(launch, process, stock)
     with TestClient(launch.app, base_url="http://localhost") as client:
-        yield SimpleNamespace(launch=launch, client=client, serving=serving, path=path)
+        yield SimpleNamespace(
+            launch=launch, client=client, serving=serving, path=path, process=process
+        )
     assert ended.is_set(), "what is ours ends with the server"
 
 
@@ -127,8 +130,7 @@ def test_a_full_collection_of_garbage_does_not_look_at_what_the_start_has_made()
 def test_the_server_says_that_both_are_ours(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "find_launch", lambda: served.launch)
     assert status.executor() == 64
-    served.serving.adapter = None
-    assert status.seams(served.serving)["query route"]
+    assert status.seams(served.process)["query route"]
 
 
 def test_an_action_that_failed_has_its_models_status(served: Any) -> None:
@@ -169,7 +171,7 @@ def test_a_refresh_looks_first(served: Any) -> None:
 def test_a_refresh_that_fails_in_aios_says_which_configuration_is_in_force(
     served: Any, caplog: pytest.LogCaptureFixture, taken: bool, says: str
 ) -> None:
-    other = workers.Word(state_dir_of(hook.aios_home()))
+    other = Broadcast(state_dir_of(aios_config.aios_home()))
 
     def fail() -> None:
         if taken:
@@ -182,7 +184,7 @@ def test_a_refresh_that_fails_in_aios_says_which_configuration_is_in_force(
     assert "max_workers: abc" in failed.json()["detail"]
     assert says in failed.json()["detail"]
     assert says in caplog.text
-    assert other.news() == ([("refresh", "")] if taken else [])
+    assert other.receive() == ([("refresh", "")] if taken else [])
 
 
 def until(met: Any, seconds: float = 5.0) -> bool:
@@ -193,97 +195,97 @@ def until(met: Any, seconds: float = 5.0) -> bool:
 
 
 def test_what_one_worker_is_told_the_others_do_once(served: Any) -> None:
-    other = workers.Word(state_dir_of(hook.aios_home()))
+    other = Broadcast(state_dir_of(aios_config.aios_home()))
     served.client.post("/eccos/mode", json={"mode": "observe"})
     served.client.post("/core/refresh")
     served.client.post("/user/select/llms", json=[{"name": "small"}])
     chosen = ("selection", '[{"name": "small"}]')
-    assert other.news() == [("mode", "observe"), ("refresh", ""), chosen]
-    assert other.news() == []
-    other.leave("mode", "route")
+    assert other.receive() == [("mode", "observe"), ("refresh", ""), chosen]
+    assert other.receive() == []
+    other.send("mode", "route")
     assert until(lambda: served.serving.mode == "route")
-    other.leave("cleanup")
+    other.send("cleanup")
     assert until(lambda: served.launch.cleaned == 1)
     served.client.post("/core/cleanup")
-    assert ([*other.news()], served.launch.cleaned) == ([("cleanup", "")], 2)
-    other.leave("selection", "[]")
+    assert ([*other.receive()], served.launch.cleaned) == ([("cleanup", "")], 2)
+    other.send("selection", "[]")
     assert until(lambda: served.launch.selected_llms["llms"] == [])
-    other.leave("nothing that is known")
-    other.leave("refresh")
+    other.send("nothing that is known")
+    other.send("refresh")
     assert until(lambda: served.launch.refreshed == 2)
     time.sleep(0.2)
     assert served.launch.refreshed == 2
-    assert other.news() == [], "the worker that was told tells nobody"
+    assert other.receive() == [], "the worker that was told tells nobody"
 
 
-def test_word_that_cannot_be_left_or_read_stops_nothing(
+def test_a_message_that_cannot_be_sent_or_read_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    word = workers.Word(tmp_path / "file")
-    word.leave("refresh")
+    sender = Broadcast(tmp_path / "file")
+    sender.send("refresh")
     assert "other workers do not hear of the refresh" in caplog.text
     for broken in ("", "[]", '{"refresh": 1}', '{"refresh": ["x", ""]}'):
-        (tmp_path / "told.json").write_text(broken)
-        assert workers.Word(tmp_path).news() == []
+        (tmp_path / "broadcast.json").write_text(broken)
+        assert Broadcast(tmp_path).receive() == []
 
 
-def test_word_left_at_the_same_moment_by_two_workers_is_all_kept(tmp_path: Path) -> None:
-    one, two, heard = (workers.Word(tmp_path) for _ in range(3))
+def test_messages_sent_at_the_same_moment_by_two_workers_are_all_kept(tmp_path: Path) -> None:
+    one, two, heard = (Broadcast(tmp_path) for _ in range(3))
     for _ in range(50):
         begin = threading.Barrier(2)
 
-        def leave(word: workers.Word, kind: str, begin: threading.Barrier = begin) -> None:
+        def send(sender: Broadcast, kind: str, begin: threading.Barrier = begin) -> None:
             begin.wait()
-            word.leave(kind)
+            sender.send(kind)
 
-        both = [threading.Thread(target=leave, args=each) for each in ((one, "a"), (two, "b"))]
+        both = [threading.Thread(target=send, args=each) for each in ((one, "a"), (two, "b"))]
         for thread in both:
             thread.start()
         for thread in both:
             thread.join()
-        assert sorted(kind for kind, _ in heard.news()) == ["a", "b"]
+        assert sorted(kind for kind, _ in heard.receive()) == ["a", "b"]
 
 
 def test_a_state_that_was_replaced_before_it_was_acted_on_is_left_alone(tmp_path: Path) -> None:
-    one, two = workers.Word(tmp_path), workers.Word(tmp_path)
-    two.leave("mode", "route")
-    assert one.news() == [("mode", "route")]
-    assert one.stands("mode", "route")
-    one.leave("mode", "observe")
-    assert not one.stands("mode", "route")
-    assert one.stands("refresh", ""), "an order stands"
+    one, two = Broadcast(tmp_path), Broadcast(tmp_path)
+    two.send("mode", "route")
+    assert one.receive() == [("mode", "route")]
+    assert one.is_last("mode", "route")
+    one.send("mode", "observe")
+    assert not one.is_last("mode", "route")
+    assert one.is_last("refresh", ""), "an order stands"
 
 
 def test_a_worker_that_is_told_to_refresh_looks_first(
     served: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     served.path.write_text("llms: [a]")
-    workers.Word(state_dir_of(hook.aios_home())).leave("refresh")
-    assert until(lambda: "told of a refresh that failed here" in caplog.text)
+    Broadcast(state_dir_of(aios_config.aios_home())).send("refresh")
+    assert until(lambda: "a refresh that another worker asked for failed here" in caplog.text)
     assert served.launch.refreshed == 0
 
 
 def test_an_order_that_came_while_the_same_was_carried_out_is_not_missed(tmp_path: Path) -> None:
-    one, two = workers.Word(tmp_path), workers.Word(tmp_path)
-    one.leave("refresh")
-    two.leave("refresh")  # begun before the other's, on older files
-    assert two.news() == [("refresh", "")]
-    assert (one.news(), one.news(), two.news()) == ([("refresh", "")], [], [])
-    one.leave("mode", "observe")
-    two.leave("mode", "route")
-    assert (one.news(), two.news()) == ([("mode", "route")], [])
+    one, two = Broadcast(tmp_path), Broadcast(tmp_path)
+    one.send("refresh")
+    two.send("refresh")  # begun before the other's, on older files
+    assert two.receive() == [("refresh", "")]
+    assert (one.receive(), one.receive(), two.receive()) == ([("refresh", "")], [], [])
+    one.send("mode", "observe")
+    two.send("mode", "route")
+    assert (one.receive(), two.receive()) == ([("mode", "route")], [])
 
 
-def test_word_is_heard_though_the_clock_was_set_back(
+def test_a_message_is_received_though_the_clock_was_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, two = workers.Word(tmp_path), workers.Word(tmp_path)
-    one.leave("refresh")
-    assert two.news()
+    one, two = Broadcast(tmp_path), Broadcast(tmp_path)
+    one.send("refresh")
+    assert two.receive()
     monkeypatch.setattr(time, "time_ns", lambda: 5)
-    one.leave("refresh")
-    assert two.news() == [("refresh", "")]
+    one.send("refresh")
+    assert two.receive() == [("refresh", "")]
 
 
 def test_a_refresh_under_way_is_over_before_the_end(
@@ -300,12 +302,12 @@ def test_a_refresh_under_way_is_over_before_the_end(
     close = served.serving.close
     served.serving.close = lambda: closed.append(over.is_set()) or close()
     served.launch.fail = slow
-    workers.Word(state_dir_of(hook.aios_home())).leave("refresh")
+    Broadcast(state_dir_of(aios_config.aios_home())).send("refresh")
     assert begun.wait(5)
     served.client.__exit__(None, None, None)
     assert closed == [True]
 
 
-def test_old_word_is_no_news(tmp_path: Path) -> None:
-    workers.Word(tmp_path).leave("mode", "observe")
-    assert workers.Word(tmp_path).news() == []
+def test_messages_from_before_the_start_are_not_received(tmp_path: Path) -> None:
+    Broadcast(tmp_path).send("mode", "observe")
+    assert Broadcast(tmp_path).receive() == []

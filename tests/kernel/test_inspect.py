@@ -19,7 +19,7 @@ import typer
 from typer.testing import CliRunner
 
 from aios_eccos.cli.doctor import doctor
-from aios_eccos.kernel import http, status
+from aios_eccos.kernel import handlers, status
 from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.kernel.setup import doctor as inspect
 from aios_eccos.locate import load_config, locate, state_dir_of
@@ -157,7 +157,7 @@ def test_what_is_wrong_in_a_living_kernel_is_named(
 
 
 def test_the_kernel_says_what_doctor_reads(kernel: Any) -> None:
-    said = status.kernel_status(kernel.serving)
+    said = status.kernel_status(kernel.process)
     assert said.keys() >= SOUND.keys()
     assert said["seams"].keys() >= SOUND["seams"].keys()
 
@@ -168,8 +168,8 @@ def test_the_kernel_knows_its_threads_and_whose_query_is(
 ) -> None:
     pytest.importorskip("fastapi")
     launch: Any = SimpleNamespace(QueryRequest=object)
-    serving: Any = SimpleNamespace(adapter=None)
-    ours = SimpleNamespace(path="/query", endpoint=http._query_handler(launch, serving))
+    process: Any = SimpleNamespace(serving=None, scheduler=None, schedulers=())
+    ours = SimpleNamespace(path="/query", endpoint=handlers.query_handler(launch, process.serving))
     theirs = SimpleNamespace(path="/query", endpoint=configure)
     routes = [SimpleNamespace(path="/status"), ours, theirs]
     launch.app = SimpleNamespace(
@@ -177,7 +177,7 @@ def test_the_kernel_knows_its_threads_and_whose_query_is(
         router=SimpleNamespace(routes=routes if ours_first else routes[::-1]),
     )
     monkeypatch.setattr(status, "find_launch", lambda: launch)
-    assert status.seams(serving)["query route"] is ours_first
+    assert status.seams(process)["query route"] is ours_first
     assert status.executor() is None
     launch.app.state.eccos_threads = 7
     assert status.executor() == 7

@@ -1,0 +1,116 @@
+"""AIOS's configuration as this process has it: whether we are wanted, and our settings in it.
+
+`hook` reads it in every AIOS process, so the libraries that validate it are imported when used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aios_eccos.locate import Config
+
+STRATEGY = "eccos"
+#: What AIOS's base class is told in place of ours; its router then serves as the fallback.
+STOCK_STRATEGY = "sequential"
+
+
+def wanted() -> bool:
+    """Whether AIOS's configuration (or `aios-eccos run`) asks for the plugin now."""
+    return forced() or _router_config().get("strategy") == STRATEGY
+
+
+def forced() -> bool:
+    """Whether `aios-eccos run` started this process, which needs no strategy in the file."""
+    return os.environ.get("AIOS_ECCOS", "").lower() == "run"
+
+
+def config_path() -> str:
+    """AIOS's configuration file."""
+    return str(_manager().config_path)
+
+
+def aios_home() -> Path:
+    """AIOS's checkout; the file in it may be a link to somewhere else."""
+    return Path(config_path()).parent.resolve().parents[1]
+
+
+def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
+    """The configuration in force in this process, validated.
+
+    Args:
+        llm_configs: the models as AIOS hands them to its adapter; None reads its configuration.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed.
+    """
+    from aios_eccos.config import parse_config
+    from aios_eccos.locate import Config, Location, state_dir_of
+
+    home, path = aios_home(), Path(config_path())
+    models = _manager().get_llms_config().get("models") if llm_configs is None else llm_configs
+    settings, entries = parse_config(_router_config().get("eccos"), models)
+    location = Location(home, path, state_dir_of(home), "the running kernel")
+    return Config(location, settings, entries, STRATEGY)
+
+
+def check_file() -> None:
+    """Validate the configuration file before AIOS takes anything down for it.
+
+    Raises:
+        ConfigError: what is wrong with it.
+    """
+    from aios_eccos.config import parse_config
+    from aios_eccos.locate import mapping_of, read_yaml
+
+    llms = mapping_of(read_yaml(Path(config_path())).get("llms"), "llms")
+    router = mapping_of(llms.get("router"), "llms.router")
+    if forced() or router.get("strategy") == STRATEGY:
+        parse_config(router.get("eccos"), llms.get("models"))
+
+
+def own_router(llm_configs: list[Any]) -> Any:
+    """The router that AIOS would follow without us; None where that is its `sequential`.
+
+    The strategy is that of before `enable`, or the file's own under `aios-eccos run`.
+    """
+    from aios_eccos.kernel.setup.install import strategy_before
+
+    router = _router_config()
+    strategy = router.get("strategy")
+    if strategy == STRATEGY:
+        strategy = strategy_before(aios_home())
+    if strategy != "smart":
+        return None
+    routing = importlib.import_module("aios.llm_core.routing")
+    return routing.SmartRouting(
+        llm_configs=llm_configs, bootstrap_url=router.get("bootstrap_url", None)
+    )
+
+
+class ConfigView:
+    """AIOS's configuration as its LLMAdapter sees it: with a strategy that it knows."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def get_router_config(self) -> dict[str, Any]:
+        """AIOS's settings of its router, with a strategy of its own where ours is set."""
+        router = dict(self._real.get_router_config() or {})
+        if wanted():
+            router["strategy"] = STOCK_STRATEGY
+        return router
+
+
+def _manager() -> Any:
+    return importlib.import_module("aios.config.config_manager").config
+
+
+def _router_config() -> dict[str, Any]:
+    return _manager().get_router_config() or {}

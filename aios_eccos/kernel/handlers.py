@@ -1,0 +1,185 @@
+"""Our handlers in the place of AIOS's own: `/query`, the refresh, the clean-up, the selection."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from aios_eccos.errors import ConfigError
+from aios_eccos.kernel import calls
+from aios_eccos.kernel.actions import StepFailed
+from aios_eccos.kernel.aios_config import check_file
+from aios_eccos.kernel.aios_types import LaunchModule
+from aios_eccos.kernel.process import Process
+from aios_eccos.kernel.serving import Serving
+from aios_eccos.kernel.workers import Broadcast, beside
+
+log = logging.getLogger("aios_eccos.kernel.handlers")
+
+#: How often a call under way is checked for its client, seconds.
+PRESENCE_S = 0.5
+
+
+class Steps:
+    """AIOS's own refresh and clean-up, one at a time.
+
+    They take seconds and never await: on the event loop they would stop every answer.
+    """
+
+    def __init__(self, launch: LaunchModule) -> None:
+        self._stock = {
+            "refresh": launch.refresh_configuration,
+            "cleanup": launch.cleanup_components,
+        }
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="eccos-refresh")
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._stock
+
+    async def run(self, kind: str) -> Any:
+        """Carry out a `refresh` or a `cleanup`; returns AIOS's answer."""
+        stock = self._stock[kind]
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: asyncio.run(stock()))
+
+    def close(self) -> None:
+        """Wait for the one that runs and drop those that wait."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+def exchange(launch: LaunchModule, process: Process, steps: Steps) -> None:
+    """Put our handlers in the place of AIOS's."""
+    refresh = refresh_handler(process, steps)
+    # AIOS's own /core/config/update calls the function by its name in the module.
+    launch.refresh_configuration = refresh
+    ours = {
+        "/query": query_handler(launch, process.serving),
+        "/core/refresh": refresh,
+        "/core/cleanup": cleanup_handler(process.broadcast, steps),
+        "/user/select/llms": select_handler(launch, process.broadcast),
+    }
+    routes = launch.app.router.routes
+    routes[:] = [route for route in routes if getattr(route, "path", None) not in ours]
+    for path, endpoint in ours.items():
+        launch.app.add_api_route(path, endpoint, methods=["POST"])
+
+
+def query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]:
+    """`POST /query`, for all kinds of queries off the event loop."""
+    fastapi = importlib.import_module("fastapi")
+
+    async def query(body: Any, request: Any) -> Any:
+        data = body.query_data
+        try:
+            if body.query_type == "llm":
+                data.llms = selection(data.llms, launch.selected_llms["llms"])
+            caller = calls.Caller()
+            token = calls.caller.set(caller)
+            try:
+                work = asyncio.ensure_future(
+                    asyncio.to_thread(launch.execute_request, body.agent_name, data)
+                )
+            finally:
+                calls.caller.reset(token)
+            while not (await asyncio.wait({work}, timeout=PRESENCE_S))[0]:
+                if not caller.gone and await request.is_disconnected():
+                    await beside(serving.leave, caller)
+            return work.result()
+        except Exception as error:  # as AIOS's own handler: the agent gets the text
+            status = error.status_code if isinstance(error, StepFailed) else 500
+            raise fastapi.HTTPException(status_code=status, detail=str(error)) from error
+
+    # FastAPI reads annotations; the body's class is only known here.
+    query.__annotations__ = {"body": launch.QueryRequest, "request": fastapi.Request}
+    return query
+
+
+def selection(asked: list[Any] | None, selected: list[Any]) -> list[Any] | None:
+    """The models of a call under the user's global selection, as AIOS means it.
+
+    AIOS compares `provider`, which only its web page sends; others send `backend` or neither.
+
+    Raises:
+        ValueError: the call names models, and not one of them is selected.
+    """
+    if not selected:
+        return asked
+    if not asked:
+        return [dict(entry) for entry in selected]
+    kept = [entry for entry in asked if any(_same(entry, other) for other in selected)]
+    if not kept:
+        names = ", ".join(str(entry.get("name")) for entry in asked)
+        raise ValueError(f"Required LLM {names} is not selected")
+    return kept
+
+
+def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
+    mine = entry.get("provider") or entry.get("backend")
+    theirs = other.get("provider") or other.get("backend")
+    same_backend = mine is None or theirs is None or mine == theirs
+    return entry.get("name") == other.get("name") and same_backend
+
+
+def select_handler(launch: LaunchModule, broadcast: Broadcast) -> Callable[..., Any]:
+    """`POST /user/select/llms`: AIOS's own, which an empty list clears here."""
+    fastapi = importlib.import_module("fastapi")
+    stock = launch.select_llm
+
+    async def select(request: Any) -> Any:
+        if await request.json():
+            answer = await stock(request)
+        else:
+            launch.selected_llms["llms"] = []
+            answer = {"status": "success", "message": "No LLM selected: all are allowed"}
+        await beside(broadcast.send, "selection", json.dumps(launch.selected_llms["llms"]))
+        return answer
+
+    select.__annotations__ = {"request": fastapi.Request}
+    return select
+
+
+def cleanup_handler(broadcast: Broadcast, steps: Steps) -> Callable[..., Any]:
+    """`POST /core/cleanup`, in all workers."""
+
+    async def cleanup() -> Any:
+        answer = await steps.run("cleanup")
+        await beside(broadcast.send, "cleanup")
+        return answer
+
+    return cleanup
+
+
+def refresh_handler(process: Process, steps: Steps) -> Callable[..., Any]:
+    """`POST /core/refresh`, in all workers, with a look at the configuration first."""
+    fastapi = importlib.import_module("fastapi")
+    serving, broadcast = process.serving, process.broadcast
+
+    async def refresh() -> Any:
+        try:
+            await beside(check_file)
+        except ConfigError as error:
+            log.error("not refreshed, the configuration before stays in force: %s", error)
+            raise fastapi.HTTPException(
+                status_code=422,
+                detail=f"Not refreshed, the configuration before stays in force: {error}",
+            ) from error
+        before = serving.config
+        try:
+            answer = await steps.run("refresh")
+        except Exception as error:
+            stays = "the one before stays" if serving.config is before else "the new one is"
+            reason = getattr(error, "detail", error)
+            detail = f"{reason}; of aios-eccos's configuration {stays} in force"
+            log.error("AIOS could not refresh: %s", detail)
+            if serving.config is not before:
+                await beside(broadcast.send, "refresh")
+            raise fastapi.HTTPException(status_code=500, detail=detail) from error
+        await beside(broadcast.send, "refresh")
+        return answer
+
+    return refresh
