@@ -150,8 +150,19 @@ def _embedded_runs(state_dir: Path) -> bool:
 
 def _rows(decision: Decision, slots: Slots, money: bool) -> list[dict[str, Any]]:
     """One row a model, the cheapest first; dollars only where prices are known."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from aios_eccos.decide.rule import net_cost
+    from aios_eccos.decide.words import Case, why
+
     p = decision.candidate
-    worth = p.price if money and math.isfinite(p.price) else None
+    resting = np.array([name in slots.cooling for name in p.models])
+    column = p.models.index(decision.model) if decision.model is not None else None
+    case = replace(Case.of(p, column, decision.free), allowed=p.allowed & ~resting)
+    net = net_cost(p.total_cost[None], p.success[None], p.price)[0]
+    known = money and math.isfinite(p.price)
     return [
         {
             "model": name,
@@ -159,36 +170,14 @@ def _rows(decision: Decision, slots: Slots, money: bool) -> list[dict[str, Any]]
             "success": round(float(p.success[j]), 4),
             "output_tokens": round(float(p.output_tokens[j]), 1),
             "cost_usd": float(f"{p.cost[j]:.6g}") if money else None,
-            "net_cost_usd": (
-                None if worth is None else float(f"{p.cost[j] - worth * p.success[j]:.6g}")
-            ),
+            "net_cost_usd": float(f"{net[j]:.6g}") if known else None,
             "support": round(float(p.support[j]), 2),
             "in_use": slots.limits[name] - slots.free[name],
             "limit": slots.limits[name],
-            "why": _why(decision, j, slots),
+            "why": why(case, j, "rests after an error" if resting[j] else ""),
         }
         for j, name in sorted(enumerate(p.models), key=lambda at: (p.cost[at[0]], at[1]))
     ]
-
-
-def _why(decision: Decision, column: int, slots: Slots) -> str:
-    p, name = decision.candidate, decision.candidate.models[column]
-    if name == decision.model:
-        return "chosen"
-    if not p.allowed[column]:
-        return "not allowed or not able"
-    if name in slots.cooling:
-        return "rests after an error"
-    if slots.free[name] <= 0:
-        return "at its limit"
-    if decision.model is None:
-        return ""
-    chosen = p.models.index(decision.model)
-    if p.success[column] >= p.success[chosen]:
-        return "stronger, not worth the extra"
-    if p.cost[column] < p.cost[chosen]:
-        return "cheaper, too weak"
-    return "dearer and weaker"
 
 
 def _json(decision: Decision, slots: Slots, note: str, money: bool) -> dict[str, Any]:

@@ -70,12 +70,10 @@ class Trial:
             return candidate
         return replace(candidate, allowed=np.arange(len(candidate.models)) == self.column)
 
-    def reason(self, candidate: Candidate) -> str | None:
-        """Why the explored model, in one sentence."""
-        if self.column is None or self.chances is None:
-            return None
-        name, chance = candidate.models[self.column], float(self.chances[self.column])
-        return f"explored: {name} has few verdicts ({chance:.2%} of calls are spent on that)"
+    @property
+    def chance(self) -> float:
+        """With which it explores the model that it explores; 0 for none."""
+        return 0.0 if self.column is None or self.chances is None else self.chances[self.column]
 
 
 def explore_batch(

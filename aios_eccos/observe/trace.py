@@ -41,10 +41,6 @@ class Option:
     closed: str = ""
     chance: float = 0.0
 
-    def net(self, success_price: float) -> float:
-        """Cost less the worth of its success: what the choice minimizes while limits allow."""
-        return self.cost_usd + self.switch_usd - success_price * self.success
-
 
 @dataclass(frozen=True, slots=True)
 class Trace:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from aios_eccos.config import Settings
+from aios_eccos.decide import words
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.observe.trace import Option, Trace
-from aios_eccos.values import NOT_ALLOWED, Answer, Attempt, CallResult, Decision, Model
+from aios_eccos.values import Answer, Attempt, CallResult, Decision, Model
 
 #: Reasons of failures are short words; whatever a library puts there is cut.
 REASON_MOST = 80
@@ -38,7 +39,7 @@ def trace_of(
         named=len(query.allowed or ()),
         policy=candidate.policy if candidate is not None else "",
         status=decision.status if decision is not None else "undecided",
-        reason=decision.reason if decision is not None else "no model was chosen",
+        reason=decision.reason if decision is not None else words.UNDECIDED_REASON,
         model=model,
         floor=_known(candidate.floor) if candidate is not None else None,
         success_price_usd=_known(candidate.price) if candidate is not None else None,
@@ -97,7 +98,9 @@ def _options(
     settled: CallResult, decision: Decision, settings: Settings, models: Sequence[Model]
 ) -> tuple[Option, ...]:
     p = decision.candidate
-    closed = {model.name: _closed(settled, model, settings) for model in models}
+    own = settings.policy(settled.query.agent)[1].models
+    failed = {tried.model for tried in settled.tries[:-1] if tried.failure}
+    closed = {m.name: words.closed(settled.query, m, own, m.name in failed) for m in models}
     return tuple(
         Option(
             model=name,
@@ -114,17 +117,6 @@ def _options(
         )
         for j, name in enumerate(p.models)
     )
-
-
-def _closed(settled: CallResult, model: Model, settings: Settings) -> str:
-    """Why a model that could not be chosen was closed to the call."""
-    query = settled.query
-    own = settings.policy(query.agent)[1].models if query.allowed is None else None
-    if own is not None and model.name not in own:
-        return NOT_ALLOWED
-    if any(tried.model == model.name and tried.failure for tried in settled.tries[:-1]):
-        return "has just failed on it"
-    return query.obstacle(model) or "rests after an error"
 
 
 def _short(value: float) -> float:

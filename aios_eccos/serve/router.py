@@ -21,7 +21,7 @@ from aios_eccos.decide.assign import assigned, slots_of
 from aios_eccos.decide.problem import Solution
 from aios_eccos.decide.rule import preferred
 from aios_eccos.decide.slot_prices import SharedPrices
-from aios_eccos.decide.words import reason
+from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON, explored, reason
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.explore import Trial, chance_of, explore_batch
 from aios_eccos.floor.learned import Learned
@@ -167,8 +167,9 @@ class Router:
                 free=free,
                 slot_prices=solution.slot_prices,
                 status=EXPLORED if trial.column is not None else solution.status.value,
-                reason=(trial.reason(candidate) if lease is not None else None)
-                or reason(candidate, int(column), lease, free),
+                reason=reason(candidate, int(column), lease, free)
+                if lease is None or trial.column is None
+                else explored(self._names[trial.column], trial.chance),
                 batch=len(candidates),
                 decision_s=candidate.forecast_s + share_s,
                 at=now,
@@ -217,8 +218,8 @@ class Router:
             lease=lease,
             free=nothing.astype(np.int64),
             slot_prices=nothing,
-            status="fallback",
-            reason="no decision could be made; the first allowed model with a slot serves",
+            status=FALLBACK,
+            reason=FALLBACK_REASON,
             batch=1,
             decision_s=0.0,
             at=time.time(),
