@@ -19,7 +19,7 @@ from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import AlarmView
 from aios_eccos.serve.router import Router
 from aios_eccos.values import EXPLORED
-from aios_eccos.workload.periods import tally
+from aios_eccos.workload.periods import period_sums
 from aios_eccos.workload.store import PRICE_RANGE, WorkloadStore
 
 
@@ -75,7 +75,7 @@ def _move(
         ends = (start.least / start.price, start.greatest / start.price)
     at_end = store.move_price(shift_name(policy, router.settings), step, 1.0, *ends) in ends
     amounts = {f"moves:{policy}": float(moves), f"ended:{policy}": float(moves * at_end)}
-    store.add_tallies([tally("d", time.time(), amounts)])
+    store.add_sums([period_sums("d", time.time(), amounts)])
 
 
 def _eta(trace: Trace, router: Router) -> float:

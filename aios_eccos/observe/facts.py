@@ -64,7 +64,7 @@ def read_facts(
     now = time.time()
     loads = workload.loads({model.slot: model.limit for model in models})
     hours, minutes = periods("h", now, 25), periods("m", now, 2)
-    sums = workload.tallies([TOTAL, *hours, *minutes])
+    sums = workload.sums([TOTAL, *hours, *minutes])
     (since,) = workload.notes([SINCE])
     return Facts(
         at=now,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.workload.ledger import Ledger, Tally
+from aios_eccos.workload.ledger import Ledger, PeriodSums
 from aios_eccos.workload.store import Load, WorkloadStore
 
 T = TypeVar("T")
@@ -96,11 +96,11 @@ class ObserverStore:
     def decision(self, identity: str) -> dict[str, str] | None:
         return self._ask(lambda store: store.decision(identity))
 
-    def add_tallies(self, tallies: Sequence[Tally]) -> None:
-        self._ask(lambda store: store.add_tallies(tallies))
+    def add_sums(self, additions: Sequence[PeriodSums]) -> None:
+        self._ask(lambda store: store.add_sums(additions))
 
-    def tallies(self, periods: Sequence[str]) -> list[dict[str, float]]:
-        return self._ask(lambda store: store.tallies(periods))
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
+        return self._ask(lambda store: store.sums(periods))
 
     def append_event(self, fields: Mapping[str, str]) -> str:
         return self._ask(lambda store: store.append_event(fields))

@@ -114,7 +114,7 @@ class Reader:
 
     def total(self) -> dict[str, float]:
         """All sums since the start, for metrics."""
-        return self._workload.tallies([TOTAL])[0]
+        return self._workload.sums([TOTAL])[0]
 
     def decisions(self, n: int = 10) -> DecisionsView:
         """The last `n` decisions, newest first, at most `MOST`."""
@@ -190,7 +190,7 @@ class Reader:
 
         now = time.time()
         hours = periods("h", now, 7 * 24)
-        sums = self._workload.tallies([TOTAL, *hours])
+        sums = self._workload.sums([TOTAL, *hours])
         (since,) = self._workload.notes([SINCE])
         scope = self._scope()
         edge = self._edge() if self._edge is not None else None
@@ -210,7 +210,7 @@ class Reader:
         """The last hour by minute and the last day by hour."""
         now = time.time()
         minutes, hours = periods("m", now, 60), periods("h", now, 24)
-        sums = self._workload.tallies([*minutes, *hours])
+        sums = self._workload.sums([*minutes, *hours])
         return series(now, sums[:60], sums[60:])
 
     def events(self, n: int = 20) -> EventsView:

@@ -26,8 +26,8 @@ from aios_eccos.records import Record
 from aios_eccos.serve.to_history import live_record
 from aios_eccos.values import CallResult, Model
 from aios_eccos.verdicts.counted import read_alarms
-from aios_eccos.workload.ledger import Tally
-from aios_eccos.workload.periods import SINCE, TOTAL, tally, total_of
+from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.periods import SINCE, TOTAL, period_sums, total_of
 
 if TYPE_CHECKING:
     from aios_eccos.history.embed.embedding import BackgroundEmbedder
@@ -171,7 +171,7 @@ class Recorder:
             for trace in traces:
                 engine.ledger.append_decision(to_fields(trace))
                 kept += 1
-            engine.ledger.add_tallies(tallies_of(traces, time.time()))
+            engine.ledger.add_sums(sums_of(traces, time.time()))
             steer_settled(traces, engine.router, engine.workload)
         except WorkloadError:
             self.lost += len(traces) - kept
@@ -264,14 +264,14 @@ def predictor_name(engine: ObservedEngine) -> str:
     return f"{predictor.name} {head}" if head else predictor.name
 
 
-def tallies_of(traces: list[Trace], now: float) -> list[Tally]:
+def sums_of(traces: list[Trace], now: float) -> list[PeriodSums]:
     """All that a batch of calls adds, to this minute, this hour and in all."""
     minute = total_of(minute_of_call(trace) for trace in traces)
     whole = total_of(of_call(trace) for trace in traces)
     return [
-        tally("m", now, minute),
-        tally("h", now, whole),
-        Tally(TOTAL, 0.0, whole),
+        period_sums("m", now, minute),
+        period_sums("h", now, whole),
+        PeriodSums(TOTAL, 0.0, whole),
     ]
 
 

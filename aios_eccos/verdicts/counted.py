@@ -11,7 +11,7 @@ from aios_eccos.observe.events import keep
 from aios_eccos.observe.sums import bets_of_verdict, of_verdict
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import AlarmView
-from aios_eccos.workload.ledger import Ledger, Tally
+from aios_eccos.workload.ledger import Ledger, PeriodSums
 from aios_eccos.workload.periods import (
     DAY_S,
     KEPT_S,
@@ -20,8 +20,8 @@ from aios_eccos.workload.periods import (
     add,
     names_of,
     number,
+    period_sums,
     periods,
-    tally,
     total_of,
 )
 
@@ -59,11 +59,11 @@ def count_verdict(ledger: Ledger, trace: Trace, correctness: float) -> float | N
     if before is not None:
         add(sums, of_verdict(trace, before, -1.0))
         add(bets, bets_of_verdict(trace, before, -1.0))
-    ledger.add_tallies(
+    ledger.add_sums(
         [
-            tally("h", trace.at, sums),
-            tally("d", now, bets),
-            Tally(TOTAL, 0.0, sums),
+            period_sums("h", trace.at, sums),
+            period_sums("d", now, bets),
+            PeriodSums(TOTAL, 0.0, sums),
         ]
     )
     _tell(ledger, trace.policy, now)
@@ -93,7 +93,7 @@ def read_alarms(ledger: Ledger, now: float) -> list[AlarmView]:
     today = number("d", now)
     (since,) = ledger.notes([SINCE])
     first = today if since is None else min(number("d", float(since)), today)
-    found = ledger.tallies(periods("d", now, DAYS))
+    found = ledger.sums(periods("d", now, DAYS))
     days = {today - DAYS + 1 + i: sums for i, sums in enumerate(found) if sums}
     first = min(first, *days) if days else first
     policies = {name for sums in days.values() for name in names_of("floors", sums)}

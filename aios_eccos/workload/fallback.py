@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
-from aios_eccos.workload.heartbeat import Pulse
-from aios_eccos.workload.ledger import Tally
+from aios_eccos.workload.heartbeat import Heartbeat
+from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.store import PRICE_RANGE, Load
@@ -54,7 +54,7 @@ class ResilientWorkload:
     ) -> None:
         self._shared = shared
         self._shared.kernels = max(1, kernels)
-        self._local = MemoryWorkload(shared.bell)
+        self._local = MemoryWorkload(shared.notifier)
         # Guards `_degraded` together with what is lent locally; never held while Redis is asked.
         self._switch = threading.Lock()
         self._degraded = False
@@ -63,10 +63,12 @@ class ResilientWorkload:
         # What happened to prices while away: arguments of moves to repeat, and names set anew.
         self._moves: deque[tuple[str, float, float, float, float, str]] = deque(maxlen=MOVES_KEPT)
         self._set: set[str] = set()
-        self._pulse = Pulse(shared, period_s=heartbeat_s, lost=self._lose, back=self._return)
+        self._heartbeat = Heartbeat(
+            shared, period_s=heartbeat_s, lost=self._lose, back=self._return
+        )
         if lost is not None:
             self._lose(lost)
-        self._pulse.start()
+        self._heartbeat.start()
 
     @property
     def degraded(self) -> bool:
@@ -105,7 +107,7 @@ class ResilientWorkload:
             else:
                 return
         self._shared.forget(leases)
-        self._shared.bell.ring()
+        self._shared.notifier.notify()
 
     def renew(self) -> None:
         if not self._degraded:
@@ -189,15 +191,13 @@ class ResilientWorkload:
             lambda: self._shared.decision(identity), lambda: self._local.decision(identity)
         )
 
-    def add_tallies(self, tallies: Sequence[Tally]) -> None:
+    def add_sums(self, additions: Sequence[PeriodSums]) -> None:
         self._either(
-            lambda: self._shared.add_tallies(tallies), lambda: self._local.add_tallies(tallies)
+            lambda: self._shared.add_sums(additions), lambda: self._local.add_sums(additions)
         )
 
-    def tallies(self, periods: Sequence[str]) -> list[dict[str, float]]:
-        return self._either(
-            lambda: self._shared.tallies(periods), lambda: self._local.tallies(periods)
-        )
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
+        return self._either(lambda: self._shared.sums(periods), lambda: self._local.sums(periods))
 
     def append_event(self, fields: Mapping[str, str]) -> str:
         return self._either(
@@ -224,7 +224,7 @@ class ResilientWorkload:
             if self._closed:
                 return
             self._closed = True
-        self._pulse.stop()
+        self._heartbeat.stop()
         self._shared.close()
         self._local.close()
         atexit.unregister(self.close)
@@ -258,7 +258,7 @@ class ResilientWorkload:
         level = logging.WARNING if now - self._warned >= WARN_AGAIN_S else logging.DEBUG
         self._warned = now
         log.log(level, "%s; lending 1/%d of each limit from memory", error, self.kernels)
-        self._pulse.doubt()
+        self._heartbeat.doubt()
 
     def _return(self) -> None:
         """Redis answered a heartbeat: tell it what it missed, then lean on it again."""

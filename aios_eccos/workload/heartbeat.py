@@ -16,8 +16,8 @@ RETRY_S = (0.1, 2.0)
 LOOK_S = 0.25
 
 
-class Pulse:
-    """Renews a store's leases, rings its bell when other kernels release, tells lost from back.
+class Heartbeat:
+    """Renews a store's leases, hears of other kernels' releases, tells lost from back.
 
     Args:
         store: whose leases to renew.
@@ -40,7 +40,7 @@ class Pulse:
         self._back = back
         self._doubtful = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="eccos-pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="eccos-heartbeat", daemon=True)
 
     def start(self) -> None:
         """Begin."""
@@ -76,7 +76,7 @@ class Pulse:
         due = time.monotonic() + self._period_s
         while not self._stopping.is_set():
             if heard(min(LOOK_S, max(0.0, due - time.monotonic()))):
-                self._store.bell.ring()
+                self._store.notifier.notify()
             if self._doubtful.is_set() or time.monotonic() >= due:
                 self._beat()
                 due = time.monotonic() + self._period_s

@@ -18,7 +18,7 @@ TIDY_ABOVE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class PeriodSums:
     """Amounts to add to the sums of one period.
 
     Attributes:
@@ -35,7 +35,7 @@ class Tally:
 class Ledger(Protocol):
     """Sums, events and notes; raises as a `WorkloadStore` does."""
 
-    def add_tallies(self, tallies: Sequence[Tally]) -> None:
+    def add_sums(self, additions: Sequence[PeriodSums]) -> None:
         """Add to the sums of several periods, atomically and in one round trip.
 
         Raises:
@@ -43,7 +43,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def tallies(self, periods: Sequence[str]) -> list[dict[str, float]]:
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
         """The sums of each period, empty where there are none, in one round trip."""
         ...
 
@@ -72,10 +72,10 @@ class Ledger(Protocol):
         ...
 
 
-def check_amounts(tallies: Sequence[Tally]) -> None:
+def check_amounts(additions: Sequence[PeriodSums]) -> None:
     """Refuse amounts that would spoil a sum for ever."""
-    for tally in tallies:
-        for name, amount in tally.amounts.items():
+    for each in additions:
+        for name, amount in each.amounts.items():
             if not math.isfinite(amount):
                 raise ValueError(f"cannot add {amount} to {name!r}")
 
@@ -92,17 +92,17 @@ class MemoryLedger:
         self._notes: dict[str, tuple[float, float, str]] = {}
         self._event_count = 0
 
-    def add_tallies(self, tallies: Sequence[Tally]) -> None:
-        check_amounts(tallies)
+    def add_sums(self, additions: Sequence[PeriodSums]) -> None:
+        check_amounts(additions)
         now = time.monotonic()
         with self._ledger:
             if len(self._sums) > TIDY_ABOVE:
                 self._sums = {k: kept for k, kept in self._sums.items() if kept[0] > now}
-            for tally in tallies:
-                _, _, sums = self._kept(tally.period, now)
-                for name, amount in tally.amounts.items():
+            for each in additions:
+                _, _, sums = self._kept(each.period, now)
+                for name, amount in each.amounts.items():
                     sums[name] = sums.get(name, 0.0) + amount
-                self._sums[tally.period] = (_end(now, tally.keep_s), tally.keep_s, sums)
+                self._sums[each.period] = (_end(now, each.keep_s), each.keep_s, sums)
 
     @property
     def _ledger(self) -> threading.Lock:
@@ -114,7 +114,7 @@ class MemoryLedger:
         found = self._sums.get(period)
         return found if found is not None and found[0] > now else (now, 0.0, {})
 
-    def tallies(self, periods: Sequence[str]) -> list[dict[str, float]]:
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
         now = time.monotonic()
         with self._ledger:
             return [dict(self._kept(period, now)[2]) for period in periods]
@@ -160,11 +160,11 @@ class MemoryLedger:
             notes, self._notes = self._notes, {}
             events = list(self._events)
             self._events.clear()
-        tallies = [Tally(period, keep_s, s) for period, (_, keep_s, s) in sums.items()]
+        additions = [PeriodSums(period, keep_s, s) for period, (_, keep_s, s) in sums.items()]
         try:
-            if tallies:
-                target.add_tallies(tallies)
-                tallies = []
+            if additions:
+                target.add_sums(additions)
+                additions = []
             while notes:
                 name = next(iter(notes))
                 target.swap_note(name, notes[name][2], notes[name][1])
@@ -173,7 +173,7 @@ class MemoryLedger:
                 target.append_event(events[0][1])
                 del events[0]
         finally:
-            self.add_tallies(tallies)
+            self.add_sums(additions)
             with self._ledger:
                 self._notes = {**notes, **self._notes}
                 self._events.extendleft(reversed(events))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.ledger import MemoryLedger
-from aios_eccos.workload.notify import Bell
+from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.store import PRICE_RANGE, REMEMBERED_S, Load, check_limits, moved
 
 DECISIONS_KEPT = 10_000
@@ -23,17 +23,19 @@ class MemoryWorkload(MemoryLedger):
     Leases do not expire: their holder is this process, and they end with it.
 
     Args:
-        bell: shared with another store, if waiters of both are the same.
+        notifier: shared with another store, if waiters of both are the same.
         decisions_kept: most decisions kept.
     """
 
     degraded = False
     kernels = 1
 
-    def __init__(self, bell: Bell | None = None, decisions_kept: int = DECISIONS_KEPT) -> None:
+    def __init__(
+        self, notifier: Notifier | None = None, decisions_kept: int = DECISIONS_KEPT
+    ) -> None:
         super().__init__()
         self._lock = threading.Lock()
-        self._bell = bell or Bell()
+        self._notifier = notifier or Notifier()
         self._held: dict[str, set[str]] = {}
         self._cool_until: dict[str, float] = {}
         self._prices: dict[str, float] = {}
@@ -61,7 +63,7 @@ class MemoryWorkload(MemoryLedger):
 
     def release(self, leases: Sequence[Lease]) -> None:
         if self.forget(leases):
-            self._bell.ring()
+            self._notifier.notify()
 
     def adopt(self, leases: Sequence[Lease]) -> None:
         """Count leases that another store granted, whatever the limit."""
@@ -102,7 +104,7 @@ class MemoryWorkload(MemoryLedger):
         return max(0.0, self._cool_until.get(slot, 0.0) - time.monotonic())
 
     def on_release(self, callback: Callable[[], None]) -> None:
-        self._bell.add(callback)
+        self._notifier.add(callback)
 
     def read_prices(self) -> dict[str, float]:
         with self._open():
@@ -184,7 +186,7 @@ class MemoryWorkload(MemoryLedger):
         with self._lock:
             self._closed = True
             self._held.clear()
-        self._bell.close()
+        self._notifier.close()
 
     def _open(self) -> threading.Lock:
         if self._closed:

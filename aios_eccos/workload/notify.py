@@ -6,15 +6,15 @@ import threading
 from collections.abc import Callable
 
 
-class Bell:
-    """Rings registered callbacks; rings that come while it rings are told once more, together.
+class Notifier:
+    """Calls registered callbacks; notices that come while it calls them are told together.
 
     The thread starts with the first callback, so that a store nobody waits on has none.
     """
 
     def __init__(self) -> None:
         self._callbacks: list[Callable[[], None]] = []
-        self._rung = threading.Event()
+        self._news = threading.Event()
         self._closed = False
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -25,26 +25,26 @@ class Bell:
             if callback not in self._callbacks:
                 self._callbacks.append(callback)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._run, name="eccos-bell", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="eccos-notify", daemon=True)
                 self._thread.start()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the waiters soon; never blocks."""
-        self._rung.set()
+        self._news.set()
 
     def close(self) -> None:
         """End the thread; idempotent."""
         with self._lock:
             self._closed = True
             thread = self._thread
-        self._rung.set()
+        self._news.set()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def _run(self) -> None:
         while True:
-            self._rung.wait()
-            self._rung.clear()
+            self._news.wait()
+            self._news.clear()
             if self._closed:
                 return
             for callback in tuple(self._callbacks):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from aios_eccos.workload.ledger import Tally
+from aios_eccos.workload.ledger import PeriodSums
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 #: How long each kind of period is kept, seconds.
@@ -26,9 +26,9 @@ def periods(kind: str, at: float, count: int) -> list[str]:
     return [f"{kind}{i}" for i in range(last - count + 1, last + 1)]
 
 
-def tally(kind: str, at: float, amounts: Mapping[str, float]) -> Tally:
+def period_sums(kind: str, at: float, amounts: Mapping[str, float]) -> PeriodSums:
     """Amounts for the period of a kind that holds `at`."""
-    return Tally(f"{kind}{number(kind, at)}", KEPT_S[kind], amounts)
+    return PeriodSums(f"{kind}{number(kind, at)}", KEPT_S[kind], amounts)
 
 
 def add(sums: dict[str, float], amounts: Mapping[str, float]) -> None:

@@ -34,7 +34,7 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.memory import DECISIONS_KEPT, check_move, check_price
-from aios_eccos.workload.notify import Bell
+from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import PRICE_RANGE, REMEMBERED_S, Load, check_limits
@@ -70,7 +70,7 @@ class RedisWorkload(RedisLedger):
         self.place = server.place
         self.kernel = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.kernels = 1
-        self.bell = Bell()
+        self.notifier = Notifier()
         #: The limits that held at the last acquire, by slot.
         self.limits: dict[str, int] = {}
         self._redis = RedisClient(server, namespace)
@@ -124,7 +124,7 @@ class RedisWorkload(RedisLedger):
         with self._lock:
             for lease in leases:
                 self._owed.pop(lease, None)
-        self.bell.ring()
+        self.notifier.notify()
 
     def adopt(self, leases: Iterable[Lease]) -> None:
         """Hold leases from now on; the next `renew` tells the server."""
@@ -193,7 +193,7 @@ class RedisWorkload(RedisLedger):
         self._redis.run("cool_down", keys, [math.ceil(seconds * 1000)])
 
     def on_release(self, callback: Callable[[], None]) -> None:
-        self.bell.add(callback)
+        self.notifier.add(callback)
 
     def read_prices(self) -> dict[str, float]:
         with self._redis.using("read prices") as client:
@@ -276,7 +276,7 @@ class RedisWorkload(RedisLedger):
             self._leave()
         except WorkloadError as error:
             log.debug("left without telling Redis: %s", error)
-        self.bell.close()
+        self.notifier.close()
         try:
             self._redis.close()
         except WorkloadError as error:

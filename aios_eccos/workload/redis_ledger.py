@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.ledger import EVENTS_KEPT, Tally, check_amounts
+from aios_eccos.workload.ledger import EVENTS_KEPT, PeriodSums, check_amounts
 
 #: Periods read in one answer: a kernel gives Redis 50 ms, and 10,000 numbers take 5.
 PERIODS_AT_ONCE = 100
@@ -28,23 +28,23 @@ class RedisLedger:
     def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
         return self._newest("decisions", n)
 
-    def add_tallies(self, tallies: Sequence[Tally]) -> None:
-        check_amounts(tallies)
-        full = [tally for tally in tallies if tally.amounts]
+    def add_sums(self, additions: Sequence[PeriodSums]) -> None:
+        check_amounts(additions)
+        full = [each for each in additions if each.amounts]
         if not full:
             return
         args: list[object] = []
-        for tally in full:
-            args += [math.ceil(tally.keep_s), len(tally.amounts)]
-            for name, amount in tally.amounts.items():
+        for each in full:
+            args += [math.ceil(each.keep_s), len(each.amounts)]
+            for name, amount in each.amounts.items():
                 args += [name, repr(float(amount))]
-        self._redis.run("add_tallies", [self._tally(t.period) for t in full], args)
+        self._redis.run("add_sums", [self._sums_key(t.period) for t in full], args)
 
-    def tallies(self, periods: Sequence[str]) -> list[dict[str, float]]:
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
         found: list[dict[str, float]] = []
         for start in range(0, len(periods), PERIODS_AT_ONCE):
-            keys = [self._tally(period) for period in periods[start : start + PERIODS_AT_ONCE]]
-            found += [_sums(flat) for flat in self._redis.run("tallies", keys, [])]
+            keys = [self._sums_key(period) for period in periods[start : start + PERIODS_AT_ONCE]]
+            found += [_sums(flat) for flat in self._redis.run("sums", keys, [])]
         return found
 
     def decision(self, identity: str) -> dict[str, str] | None:
@@ -92,7 +92,7 @@ class RedisLedger:
             seconds, micros = client.time()
             return float(seconds) + float(micros) / 1e6
 
-    def _tally(self, period: str) -> str:
+    def _sums_key(self, period: str) -> str:
         return self._redis.key(f"tally:{period}")
 
 

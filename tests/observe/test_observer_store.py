@@ -8,7 +8,7 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.observe import observer_store
 from aios_eccos.observe.observer_store import ObserverStore
 from aios_eccos.values import Lease
-from aios_eccos.workload.ledger import Tally
+from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
 
 
@@ -16,16 +16,16 @@ class Fickle(MemoryWorkload):
     away = False
     degraded = False
 
-    def tallies(self, periods):
+    def sums(self, periods):
         if self.away:
             raise WorkloadError("away")
-        return super().tallies(periods)
+        return super().sums(periods)
 
 
 def test_it_asks_its_own_connection_first() -> None:
     own, other = Fickle(), Fickle()
     store = ObserverStore(own, lambda: other)
-    store.add_tallies([Tally("total", 0, {"n": 1})])
+    store.add_sums([PeriodSums("total", 0, {"n": 1})])
     store.swap_note("a", "b")
     identity = store.append_decision({"m": "x"})
     store.append_event({"e": "x"})
@@ -33,13 +33,13 @@ def test_it_asks_its_own_connection_first() -> None:
     assert store.decision(identity) == {"m": "x"}
     assert [f for _, f in store.decisions(3)] == [{"m": "x"}]
     assert (len(store.events(3)), store.notes(["a"])) == (1, ["b"])
-    assert store.tallies(["total"]) == [{"n": 1}]
-    assert own.tallies(["total"]) == [{}]
+    assert store.sums(["total"]) == [{"n": 1}]
+    assert own.sums(["total"]) == [{}]
     assert (store.degraded, store.kernels) == (False, 1)
     store.close()
     with pytest.raises(WorkloadError):
-        other.tallies(["total"])
-    assert store.tallies(["total"]) == [{}]  # the kernel's store lives on
+        other.sums(["total"])
+    assert store.sums(["total"]) == [{}]  # the kernel's store lives on
 
 
 def test_a_connection_that_fails_is_left_alone_for_a_while(
@@ -53,12 +53,12 @@ def test_a_connection_that_fails_is_left_alone_for_a_while(
         return opened[-1]
 
     store = ObserverStore(own, connect)
-    own.add_tallies([Tally("total", 0, {"own": 1})])
-    assert store.tallies(["total"]) == [{"own": 1}]
-    assert store.tallies(["total"]) == [{"own": 1}]
+    own.add_sums([PeriodSums("total", 0, {"own": 1})])
+    assert store.sums(["total"]) == [{"own": 1}]
+    assert store.sums(["total"]) == [{"own": 1}]
     assert len(opened) == 1
     monkeypatch.setattr(store, "_rest_until", 0.0)
-    assert store.tallies(["total"]) == [{}]
+    assert store.sums(["total"]) == [{}]
     assert len(opened) == 2
     store.close()
 
@@ -71,7 +71,7 @@ def test_a_connection_that_cannot_be_made_is_done_without(
 
     monkeypatch.setattr(observer_store, "REST_S", 0.0)
     store = ObserverStore(MemoryWorkload(), connect)
-    assert store.tallies(["total"]) == [{}]
+    assert store.sums(["total"]) == [{}]
     store.close()
 
 

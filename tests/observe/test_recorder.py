@@ -22,7 +22,7 @@ from aios_eccos.workload.periods import TOTAL, names_of, periods
 
 
 def total(world: World) -> dict[str, float]:
-    return world.engine.ledger.tallies([TOTAL])[0]
+    return world.engine.ledger.sums([TOTAL])[0]
 
 
 def test_a_served_call_is_kept(world: World) -> None:
@@ -51,7 +51,7 @@ def test_sums_are_those_of_the_decisions(world: World) -> None:
         assert sum(sums[f"{kind}:{b}"] for b in names_of(kind, sums)) == 40
     now = time.time()
     for period in (*periods("h", now, 2), *periods("m", now, 3)):
-        found = world.engine.ledger.tallies([period])[0]
+        found = world.engine.ledger.sums([period])[0]
         assert found.get("calls", 0) in (0, 40) or period.startswith("m")
 
 

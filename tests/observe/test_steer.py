@@ -113,7 +113,7 @@ def book() -> PriceBook:
 
 def at_end(store) -> float | None:
     today = number("d", time.time())
-    return alarm_of("", {today: store.tallies(periods("d", time.time(), 1))[0]}, 1, 1).at_end
+    return alarm_of("", {today: store.sums(periods("d", time.time(), 1))[0]}, 1, 1).at_end
 
 
 def test_the_way_back_from_an_end_does_not_grow(store, book) -> None:
@@ -134,7 +134,7 @@ def test_verdicts_that_find_the_price_at_its_end_are_counted(store, book) -> Non
 
 def test_every_call_of_a_batch_counts(store, book) -> None:
     steer_settled([make_trace()] * 7, Steered(book), store)
-    (sums,) = store.tallies(periods("d", time.time(), 1))
+    (sums,) = store.sums(periods("d", time.time(), 1))
     assert sums["moves:"] == 7
 
 

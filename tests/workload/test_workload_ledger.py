@@ -12,7 +12,7 @@ from workload_servers import RedisServer, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.connect import open_workload
-from aios_eccos.workload.ledger import Tally
+from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.store import WorkloadStore
 
@@ -21,9 +21,11 @@ Kernel = Callable[[], WorkloadStore]
 
 @every_kind
 def test_sums_add_up_by_period(store: WorkloadStore) -> None:
-    store.add_tallies([Tally("h1", 60, {"calls": 2, "cost é": 0.1}), Tally("total", 0, {"n": 1})])
-    store.add_tallies([Tally("h1", 60, {"calls": 1, "cost é": 0.2, "new": -1.5})])
-    first, none, total = store.tallies(["h1", "h2", "total"])
+    store.add_sums(
+        [PeriodSums("h1", 60, {"calls": 2, "cost é": 0.1}), PeriodSums("total", 0, {"n": 1})]
+    )
+    store.add_sums([PeriodSums("h1", 60, {"calls": 1, "cost é": 0.2, "new": -1.5})])
+    first, none, total = store.sums(["h1", "h2", "total"])
     assert first == pytest.approx({"calls": 3, "cost é": 0.3, "new": -1.5})
     assert (none, total) == ({}, {"n": 1})
 
@@ -31,17 +33,17 @@ def test_sums_add_up_by_period(store: WorkloadStore) -> None:
 @every_kind
 def test_many_periods_are_read_in_their_order(store: WorkloadStore) -> None:
     names = [f"m{i}" for i in range(250)]
-    store.add_tallies([Tally(name, 60, {"n": i}) for i, name in enumerate(names)])
-    assert [sums["n"] for sums in store.tallies(names)] == list(range(250))
-    assert store.tallies([]) == []
+    store.add_sums([PeriodSums(name, 60, {"n": i}) for i, name in enumerate(names)])
+    assert [sums["n"] for sums in store.sums(names)] == list(range(250))
+    assert store.sums([]) == []
 
 
 @every_kind
 @pytest.mark.parametrize("amount", [math.nan, math.inf])
 def test_an_amount_that_would_spoil_a_sum_is_refused(store: WorkloadStore, amount: float) -> None:
     with pytest.raises(ValueError, match="cannot add"):
-        store.add_tallies([Tally("total", 0, {"good": 1.0, "bad": amount})])
-    assert store.tallies(["total"]) == [{}]
+        store.add_sums([PeriodSums("total", 0, {"good": 1.0, "bad": amount})])
+    assert store.sums(["total"]) == [{}]
 
 
 @every_kind
@@ -77,10 +79,10 @@ def test_the_clock_is_a_clock(store: WorkloadStore) -> None:
 @every_shared
 def test_kernels_add_to_the_same_sums(kernel: Kernel) -> None:
     one, other = kernel(), kernel()
-    one.add_tallies([Tally("total", 0, {"calls": 1})])
-    other.add_tallies([Tally("total", 0, {"calls": 1})])
+    one.add_sums([PeriodSums("total", 0, {"calls": 1})])
+    other.add_sums([PeriodSums("total", 0, {"calls": 1})])
     one.swap_note("n", "1")
-    assert other.tallies(["total"]) == [{"calls": 2}]
+    assert other.sums(["total"]) == [{"calls": 2}]
     assert other.notes(["n"]) == ["1"]
 
 
@@ -89,8 +91,8 @@ def test_a_closed_store_refuses(store: WorkloadStore, kernel: Kernel) -> None:
     other = kernel()
     other.close()
     for ask in (
-        lambda: other.add_tallies([Tally("total", 0, {"n": 1})]),
-        lambda: other.tallies(["total"]),
+        lambda: other.add_sums([PeriodSums("total", 0, {"n": 1})]),
+        lambda: other.sums(["total"]),
         lambda: other.append_event({"a": "b"}),
         lambda: other.events(1),
         lambda: other.swap_note("n", "1"),
@@ -104,15 +106,15 @@ def test_a_closed_store_refuses(store: WorkloadStore, kernel: Kernel) -> None:
 
 def test_memory_forgets_what_has_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     store, now = MemoryWorkload(), time.monotonic()
-    store.add_tallies([Tally(f"m{i}", 10, {"n": 1}) for i in range(600)])
+    store.add_sums([PeriodSums(f"m{i}", 10, {"n": 1}) for i in range(600)])
     for i in range(600):
         store.swap_note(f"note{i}", "x", 10)
     monkeypatch.setattr(time, "monotonic", lambda: now + 11)
-    assert store.tallies(["m1"]) == [{}]
+    assert store.sums(["m1"]) == [{}]
     assert store.notes(["note1"]) == [None]
-    store.add_tallies([Tally("m1", 10, {"n": 1})])
+    store.add_sums([PeriodSums("m1", 10, {"n": 1})])
     store.swap_note("note1", "y", 10)
-    assert store.tallies(["m1"]) == [{"n": 1}]
+    assert store.sums(["m1"]) == [{"n": 1}]
     assert len(store._sums) == len(store._notes) == 1
     store.close()
 
@@ -121,18 +123,18 @@ def test_what_was_counted_without_redis_reaches_it(
     own_server: RedisServer, namespace: str, opened: Callable[..., WorkloadStore]
 ) -> None:
     store = opened(own_server.url, state_dir=None, namespace=namespace, heartbeat_s=0.1)
-    store.add_tallies([Tally("total", 0, {"calls": 1})])
+    store.add_sums([PeriodSums("total", 0, {"calls": 1})])
     own_server.kill()
-    store.add_tallies([Tally("total", 0, {"calls": 10})])
+    store.add_sums([PeriodSums("total", 0, {"calls": 10})])
     store.append_event({"what": "redis"})
     store.swap_note("n", "away")
     assert store.degraded
-    assert store.tallies(["total"]) == [{"calls": 10}]
+    assert store.sums(["total"]) == [{"calls": 10}]
     assert (store.notes(["n"]), len(store.events(5))) == (["away"], 1)
     own_server.start()
     until(lambda: not store.degraded)
     look = open_workload(own_server.url, state_dir=None, namespace=namespace, member=False)  # type: ignore[arg-type]
-    assert look.tallies(["total"])[0]["calls"] in (10, 11)  # the server may have lost its memory
+    assert look.sums(["total"])[0]["calls"] in (10, 11)  # the server may have lost its memory
     assert (look.notes(["n"]), [f for _, f in look.events(5)]) == (["away"], [{"what": "redis"}])
     look.close()
 
@@ -143,13 +145,13 @@ def test_what_redis_refuses_stays_here() -> None:
             raise WorkloadError("down")
 
     here, there = MemoryWorkload(), Down()
-    here.add_tallies([Tally("total", 0, {"n": 1})])
+    here.add_sums([PeriodSums("total", 0, {"n": 1})])
     here.swap_note("note", "1")
     here.append_event({"e": "1"})
     with pytest.raises(WorkloadError):
         here.hand_over(there)
-    assert there.tallies(["total"]) == [{"n": 1}]
-    assert here.tallies(["total"]) == [{}]
+    assert there.sums(["total"]) == [{"n": 1}]
+    assert here.sums(["total"]) == [{}]
     assert (here.notes(["note"]), [f for _, f in here.events(2)]) == (["1"], [{"e": "1"}])
     here.close()
     there.close()

@@ -9,7 +9,7 @@ from typing import Any
 from workload_servers import until
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.workload.heartbeat import Pulse
+from aios_eccos.workload.heartbeat import Heartbeat
 
 
 class Odd:
@@ -35,10 +35,10 @@ class Odd:
 
 def test_what_nobody_foresaw_is_told_and_tried_again() -> None:
     store, told = Odd(), []
-    pulse = Pulse(store, period_s=0.05, lost=told.append, back=lambda: None)
-    pulse.start()
+    heartbeat = Heartbeat(store, period_s=0.05, lost=told.append, back=lambda: None)
+    heartbeat.start()
     until(lambda: store.renewed > 1)
-    pulse.stop()
+    heartbeat.stop()
     (error,) = told
     assert isinstance(error, WorkloadError)
     assert "ValueError" in str(error)
