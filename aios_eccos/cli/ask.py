@@ -71,7 +71,8 @@ class Asker:
         Raises:
             WorkloadError: it cannot be read.
         """
-        from aios_eccos.observe.reader import Reader, Scope
+        from aios_eccos.observe.reader import Reader
+        from aios_eccos.observe.summary import Scope
         from aios_eccos.workload.connect import open_workload
 
         settings = self.config.settings

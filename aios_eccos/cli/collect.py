@@ -122,9 +122,11 @@ def _run(plan: Plan, location: Location) -> Summary:
     from rich.progress import TimeRemainingColumn as TimeLeft
 
     from aios_eccos.collect.run import run
+    from aios_eccos.forecast.pricing import price_table
 
     stderr = Console(stderr=True)
-    cost = TextColumn("${task.fields[spent]:.4f}")
+    known = price_table([endpoint.model for endpoint in plan.asked]).money
+    cost = TextColumn("${task.fields[spent]:.4f}" if known else "no price")
     columns = (TextColumn("answers"), BarColumn(), MofNCompleteColumn(), cost, TimeLeft())
     with _workload(location) as workload, Progress(*columns, console=stderr) as bar:
         if workload is not None:

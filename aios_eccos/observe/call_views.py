@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.views import ObservedView, Rate, View
+from aios_eccos.observe.views import ObservedView, Rate, Usd, View
 
 
 class DecisionsView(View):
@@ -51,12 +51,12 @@ class ChoiceView(View):
     allowed: bool
     success: float
     output_tokens: float
-    cost_usd: float
+    cost_usd: Usd
     extra_usd: float | None
     net_usd: float | None
     support: float
     free: int
-    slot_price_usd: float
+    slot_price_usd: Usd
     why: str
 
 
@@ -72,6 +72,7 @@ class ExplainView(View):
     """
 
     schema_: Literal["aios-eccos/explain/1"] = Field(default="aios-eccos/explain/1", alias="schema")
+    money: bool = True
     decision: Trace
     verdict: float | None
     bound_by: str
@@ -83,13 +84,20 @@ class ExplainView(View):
 
 
 class SavedView(View):
-    """A window's spending beside the baseline's forecast; see `savings`."""
+    """A window's spending beside the baseline's forecast; see `savings`.
+
+    Attributes:
+        compared: answers for which the baseline stood to choice, in the unit of `money`; costs and
+            what is saved are theirs.
+        asked_baseline: those of them that the baseline gave.
+    """
 
     name: str
     since: float | None
     answers: int
+    compared: int = 0
     asked_baseline: int
-    cost_usd: float
+    cost_usd: Usd
     baseline_cost_usd: Rate
     saved_usd: Rate
     saved_share: float | None
@@ -120,9 +128,9 @@ class WhatIfView(View):
     reachable: float
     calls: int
     money: bool
-    success_price_usd: float
-    cost_now_usd: float
-    cost_then_usd: float
+    success_price_usd: Usd
+    cost_now_usd: Usd
+    cost_then_usd: Usd
     promised_now: float | None
     promised_then: float | None
     shares_now: dict[str, float]

@@ -33,6 +33,7 @@ def explain(
     """
     case, bound = case_of(trace), bound_by(trace)
     return ExplainView(
+        money=trace.money,
         decision=trace,
         verdict=verdict,
         bound_by=bound,

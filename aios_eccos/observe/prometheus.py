@@ -2,6 +2,7 @@
 
 Counters are those of all kernels of the namespace, kept in Redis: they survive restarts, and
 several kernels that are scraped show the same. Aggregate over instances with `max`, not `sum`.
+While Redis is away they are left out: what a kernel counts alone would look like a restart.
 """
 
 from __future__ import annotations
@@ -17,18 +18,19 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from aios_eccos.observe.sums import DECIDED_LE, WAITED_LE
-from aios_eccos.observe.views import ModelView, StatusView
+from aios_eccos.observe.sums import DECIDED_LE, UNITS, WAITED_LE
+from aios_eccos.observe.views import StatusView
 from aios_eccos.workload.periods import names_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 PREFIX = "aios_eccos_"
 
 
-def metrics_text(status: StatusView, total: Mapping[str, float]) -> str:
-    """All metrics from a status and the sums since the start."""
+def metrics_text(status: StatusView, total: Mapping[str, float] | None) -> str:
+    """All metrics from a status and the sums since the start; None: those are not to be had."""
     registry = CollectorRegistry()
-    registry.register(_Once([*_counters(total), *_histograms(total), *_gauges(status)]))
+    counted = [] if total is None else [*_counters(total), *_histograms(total)]
+    registry.register(_Once([*counted, *_gauges(status)]))
     return generate_latest(registry).decode()
 
 
@@ -50,13 +52,16 @@ def _by_model(name: str, text: str, kind: str, total: Mapping[str, float]) -> Me
 def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
     yield _by_model("calls", "Settled calls that a model was asked for.", "calls", total)
     yield _by_model("call_failures", "Settled calls without an answer.", "failures", total)
+    yield _by_model("spend_usd", "Dollars spent on calls with known prices.", "cost", total)
     yield _by_model(
-        "spend_usd", "Dollars spent (size units where no price is known).", "cost", total
+        "spend_units", "Size units spent while no price is known.", f"{UNITS}cost", total
     )
     yield _by_model("output_tokens", "Tokens answered.", "output_tokens", total)
     yield _by_model("explored_calls", "Calls given to a model by chance.", "explored", total)
-    yield _by_model("verdicts", "Verdicts on answers.", "verdicts", total)
-    yield _by_model("verdict_successes", "Sum of the verdicts, 0 to 1 each.", "successes", total)
+    yield _by_model("verdicts", "Verdicts given, a changed one again.", "given", total)
+    yield _by_model(
+        "verdict_successes", "Sum of the verdicts given, 0 to 1 each.", "given_successes", total
+    )
     for name, text, kind in (
         ("requests", "Requests to models, retries included.", "attempts"),
         ("input_tokens", "Tokens asked.", "input_tokens"),
@@ -88,7 +93,7 @@ def _gauges(status: StatusView) -> Iterator[Metric]:
         if value is not None:
             yield GaugeMetricFamily(PREFIX + name, text, value=value)
 
-    yield from _model_gauges(status.models)
+    yield from _model_gauges(status)
     yield from gauge("kernels", "Living kernels on this Redis and namespace.", status.kernels)
     yield from gauge(
         "degraded", "1 while Redis is away and local limits stand in.", float(status.degraded)
@@ -96,7 +101,7 @@ def _gauges(status: StatusView) -> Iterator[Metric]:
     yield from gauge(
         "success_price_usd",
         "Dollars that one success is worth at the floor.",
-        status.success_price_usd,
+        status.success_price_usd if status.money else None,
     )
     edge = status.edge
     if edge is not None:
@@ -107,15 +112,16 @@ def _gauges(status: StatusView) -> Iterator[Metric]:
     yield from _alarm_gauges(status)
 
 
-def _model_gauges(models: list[ModelView]) -> Iterator[Metric]:
-    for name, text, field in (
+def _model_gauges(status: StatusView) -> Iterator[Metric]:
+    gauges = (
         ("slots_in_use", "Slots lent out, over all kernels.", "in_use"),
         ("slots_limit", "Most slots at once, in force.", "limit"),
         ("cooldown_seconds", "Seconds until the model may be asked again.", "cooling_s"),
         ("slot_price_usd", "Dollars that one more slot would have saved.", "slot_price_usd"),
-    ):
+    )
+    for name, text, field in gauges if status.money else gauges[:-1]:
         family = GaugeMetricFamily(PREFIX + name, text, labels=["model"])
-        for model in models:
+        for model in status.models:
             family.add_metric([model.model], float(getattr(model, field)))
         yield family
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from aios_eccos.config import Floor, Settings
+from aios_eccos.config import Floor
 from aios_eccos.errors import DataError, EccosError
 from aios_eccos.observe.events import read_events
-from aios_eccos.observe.facts import Facts, read_facts
 from aios_eccos.observe.observer_store import Watched
-from aios_eccos.observe.summary import models, series, status
+from aios_eccos.observe.summary import Scope, read_series, read_status
+from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
 from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
-from aios_eccos.values import Model
 from aios_eccos.verdicts.counted import count_verdict, read_verdicts
-from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, total_of
+from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 
 if TYPE_CHECKING:
     from aios_eccos.observe.call_views import (
@@ -40,20 +38,6 @@ SEARCHED = 1_000
 REPLAYED = 500
 #: Most decisions, or events, in one answer.
 MOST = 500
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a reader looks at: settings and pool may change with a refresh."""
-
-    settings: Settings
-    models: tuple[Model, ...]
-
-    @property
-    def money(self) -> bool:
-        """Whether costs are dollars: some price is known, or all models are declared free."""
-        states = {model.price_state for model in self.models}
-        return "priced" in states or "unknown" not in states
 
 
 class Reader:
@@ -89,32 +73,25 @@ class Reader:
             edge=edge,
         )
 
-    def facts(self) -> Facts:
-        """Everything that `status` and `models` are made from.
+    def status(self) -> StatusView:
+        """See `GET /eccos/status`.
 
         Raises:
             WorkloadError: the workload store cannot be used.
         """
-        scope = self._scope()
-        return read_facts(
-            self._workload,
-            scope.settings,
-            scope.models,
-            money=scope.money,
-            edge=self._edge() if self._edge is not None else None,
-        )
-
-    def status(self) -> StatusView:
-        """See `GET /eccos/status`."""
-        return status(self.facts())
+        edge = self._edge() if self._edge is not None else None
+        return read_status(self._workload, self._scope(), edge)
 
     def models(self) -> ModelsView:
         """See `GET /eccos/models`."""
-        return models(self.facts())
+        status = self.status()
+        return ModelsView(at=status.at, money=status.money, models=status.models)
 
-    def total(self) -> dict[str, float]:
-        """All sums since the start, for metrics."""
-        return self._workload.sums([TOTAL])[0]
+    def total(self) -> dict[str, float] | None:
+        """All sums since the start, for metrics; None while Redis, which has them, is away."""
+        away = self._workload.degraded
+        (found,) = self._workload.sums([TOTAL])
+        return None if away or self._workload.degraded else found
 
     def decisions(self, n: int = 10) -> DecisionsView:
         """The last `n` decisions, newest first, at most `MOST`."""
@@ -188,30 +165,27 @@ class Reader:
         """Spending beside a named baseline's forecast, since the start, in a week and in a day."""
         from aios_eccos.observe.savings import savings
 
-        now = time.time()
-        hours = periods("h", now, 7 * 24)
-        sums = self._workload.sums([TOTAL, *hours])
+        now, scope = time.time(), self._scope()
+        read = self._workload.sums([TOTAL, *periods("h", now, 7 * 24 + 1)])
+        total, *hours = (spending_in(sums, scope.money) for sums in read)
         (since,) = self._workload.notes([SINCE])
-        scope = self._scope()
         edge = self._edge() if self._edge is not None else None
         return savings(
             now,
             scope.money,
             [
-                ("start", None if since is None else float(since), sums[0]),
-                ("week", now - 7 * DAY_S, total_of(sums[1:])),
-                ("day", now - DAY_S, total_of(sums[-24:])),
+                ("start", None if since is None else float(since), total),
+                ("week", now - 7 * DAY_S, window_of("h", now, hours)),
+                ("day", now - DAY_S, window_of("h", now, hours[-25:])),
             ],
             baseline or scope.settings.baseline,
             edge.observed if edge is not None else None,
+            pool=[model.name for model in scope.models],
         )
 
     def series(self) -> SeriesView:
         """The last hour by minute and the last day by hour."""
-        now = time.time()
-        minutes, hours = periods("m", now, 60), periods("h", now, 24)
-        sums = self._workload.sums([*minutes, *hours])
-        return series(now, sums[:60], sums[60:])
+        return read_series(self._workload, self._scope().money)
 
     def events(self, n: int = 20) -> EventsView:
         """The last `n` changes, newest first."""

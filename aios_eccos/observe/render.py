@@ -63,7 +63,7 @@ def headline(view: StatusView) -> list[str]:
     lines += [window(w, view.money) for w in view.windows]
     lines += [alarm(a) for a in view.alarms] or ["floor    no verdicts yet, so not verified"]
     if edge is not None:
-        lines += edge_lines(edge)
+        lines += edge_lines(edge, view.money)
     return lines
 
 
@@ -77,6 +77,9 @@ def window(view: WindowView, known: bool) -> str:
         else "no verdicts"
     )
     text = f"{head}\n         promised {percent(view.promised)}, {judged}"
+    if view.unpriced:
+        without = "without prices" if known else "with prices"
+        text += f"\n         {view.unpriced:,} answers {without} are not in that cost"
     if view.far_share:
         text += f"\n         {percent(view.far_share)} of calls were far from all history"
     return text
@@ -94,7 +97,7 @@ def alarm(view: AlarmView) -> str:
     )
 
 
-def edge_lines(edge: EdgeView) -> list[str]:
+def edge_lines(edge: EdgeView, known: bool) -> list[str]:
     """What the kernel's process says of itself."""
     if edge.history is None:
         history = edge.history_note or "not open yet"
@@ -106,18 +109,18 @@ def edge_lines(edge: EdgeView) -> list[str]:
             f"! {edge.undecided} decisions without forecasts, {edge.lost_traces} traces lost"
         )
     if edge.observed is not None and edge.observed.calls:
-        lines.append(observed(edge.observed))
+        lines.append(observed(edge.observed, known))
     return lines
 
 
-def observed(view: ObservedView) -> str:
+def observed(view: ObservedView, known: bool) -> str:
     """Observe mode's ledger."""
     saved = view.forecast_cost_served_usd - view.forecast_cost_routed_usd
     gain = view.forecast_successes_routed - view.forecast_successes_served
     other = view.calls - view.same_choice
     return (
         f"observed {view.calls:,} calls: routing would have chosen otherwise for {other:,},\n"
-        f"         saved {money(saved)} and had {gain:+.1f} good answers (forecast)"
+        f"         saved {money(saved, known)} and had {gain:+.1f} good answers (forecast)"
     )
 
 
@@ -236,7 +239,7 @@ def savings(view: SavingsView) -> str:
         )
         lines.append(f"  {view.baseline}: success {rate(row.baseline_success)} (forecast)"[:80])
     if view.observed is not None and view.observed.calls:
-        lines.append(observed(view.observed))
+        lines.append(observed(view.observed, view.money))
     return "\n".join(lines)
 
 

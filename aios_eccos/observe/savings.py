@@ -3,12 +3,14 @@
 What the calls cost is known. What the baseline would have cost is known where it was asked anyway,
 and a forecast where it was not: the predictor's, scaled by how real costs stood to its forecasts,
 with a 95 % interval for the error of that scale and of single answers. A call that may not use the
-baseline (an agent named its models) counts the same on both sides.
+baseline (an agent named its models) counts the same on both sides; an answer from before the
+baseline was configured counts on neither.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 
 from aios_eccos import metrics
 from aios_eccos.observe.call_views import SavedView, SavingsView
@@ -26,23 +28,24 @@ def savings(
     windows: Sequence[tuple[str, float | None, Sums]],
     baseline: str | None = None,
     observed: ObservedView | None = None,
+    pool: Collection[str] = (),
 ) -> SavingsView:
     """`GET /eccos/savings`.
 
     Args:
-        windows: name, beginning and sums of each.
-        baseline: a model's name; None takes the strongest: of the highest mean forecast success on
-            the calls since the start, ties by name.
+        windows: name, beginning and sums of each, spending in one unit.
+        baseline: a model's name; None takes the strongest of `pool`.
         observed: observe mode's own ledger.
+        pool: the models that are configured now; empty: whatever served.
     """
     whole = windows[0][2] if windows else {}
-    name = baseline or strongest(whole)
-    known = name is not None and any(f"hope:{name}" in sums for _, _, sums in windows)
+    name = baseline or strongest(whole, pool)
+    known = name is not None and any(f"compared:{name}" in sums for _, _, sums in windows)
     if name is None or not known:
         note = "no answers yet" if name is None else f"no forecasts of {name!r} yet"
         found: list[SavedView] = []
     else:
-        note, found = NOTE, [_saved(*window, name, money) for window in windows]
+        note, found = NOTE, [_saved(*window, name) for window in windows]
     return SavingsView(
         at=at,
         money=money,
@@ -54,17 +57,31 @@ def savings(
     )
 
 
-def strongest(sums: Sums) -> str | None:
-    """The model of the highest mean forecast success over all answers; ties by name."""
-    names = names_of("hope", sums)
-    return min(names, key=lambda name: (-sums[f"hope:{name}"], name)) if names else None
+def strongest(sums: Sums, pool: Collection[str] = ()) -> str | None:
+    """The model that is surest to be strong: of the highest lower bound of its mean success.
+
+    Forecasts of the calls that it was compared on, corrected by its verdicts; ties by name.
+    """
+
+    def bound(name: str) -> float:
+        found = _success(sums, name)
+        if found is None:
+            return -math.inf
+        spread = metrics.Z * math.sqrt(sums.get(f"doubt:{name}", 0.0)) / sums[f"hopes:{name}"]
+        return found.value - spread if found.low is None else found.low
+
+    names = [name for name in names_of("hopes", sums) if not pool or name in pool]
+    return min(names, key=lambda name: (-bound(name), name)) if names else None
 
 
-def _saved(title: str, since: float | None, sums: Sums, name: str, money: bool) -> SavedView:
+def _saved(title: str, since: float | None, sums: Sums, name: str) -> SavedView:
+    """A window's answers that the baseline could have been asked for, beside what it would cost."""
+
     def of(key: str) -> float:
         return sums.get(key, 0.0)
 
-    spent = of("cost") - of("wasted")  # a baseline's requests would have failed as well
+    # A baseline's requests would have failed as well: what they wasted counts on neither side.
+    spent, compared = of(f"spent:{name}"), of(f"compared:{name}")
     others = [_errors(sums, model) for model in names_of("metered", sums)]
     ahead = metrics.forecast_total(
         of(f"other_cost:{name}"), of(f"other_calls:{name}"), _errors(sums, name), others
@@ -75,19 +92,12 @@ def _saved(title: str, since: float | None, sums: Sums, name: str, money: bool) 
         low=None if cost.low is None else cost.low - spent,
         high=None if cost.high is None else cost.high - spent,
     )
-    success = metrics.forecast_success(
-        of(f"hope:{name}"),
-        of(f"doubt:{name}"),
-        of("answers"),
-        of(f"verdicts:{name}"),
-        of(f"miss:{name}"),
-        of(f"miss2:{name}"),
-    )
     return SavedView(
         name=title,
         since=since,
         answers=round(of("answers")),
-        asked_baseline=round(of("answers") - of(f"other_calls:{name}")),
+        compared=round(compared),
+        asked_baseline=round(compared - of(f"other_calls:{name}")),
         cost_usd=spent,
         baseline_cost_usd=cost,
         saved_usd=saved,
@@ -95,8 +105,14 @@ def _saved(title: str, since: float | None, sums: Sums, name: str, money: bool) 
         promised=metrics.mean(of("promised"), of("promises")),
         realised=rate_of(metrics.success_rate(of("successes"), of("verdicts"))),
         verdict_share=metrics.mean(of("verdicts"), of("calls")),
-        baseline_success=rate_of(success),
+        baseline_success=rate_of(_success(sums, name)),
     )
+
+
+def _success(sums: Sums, name: str) -> metrics.Interval | None:
+    """What the model would reach on the answered calls that it was compared on."""
+    kinds = ("hope", "doubt", "hopes", "verdicts", "miss", "miss2")
+    return metrics.forecast_success(*(sums.get(f"{kind}:{name}", 0.0) for kind in kinds))
 
 
 def _moved(interval: metrics.Interval, by: float) -> Rate:

@@ -1,16 +1,19 @@
-"""Status, models and charts from what was read: pure functions."""
+"""Status and charts, read from the workload store."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 from aios_eccos import metrics
-from aios_eccos.observe.facts import Facts
-from aios_eccos.observe.trace import Trace
+from aios_eccos.config import Settings
+from aios_eccos.observe.observer_store import Watched
+from aios_eccos.observe.sums import spending_in
+from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.observe.views import (
+    EdgeView,
     ExploredView,
-    ModelsView,
     ModelView,
     PointView,
     Rate,
@@ -19,16 +22,23 @@ from aios_eccos.observe.views import (
     WindowView,
 )
 from aios_eccos.values import Model
+from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.periods import (
     DAY_S,
     HOUR_S,
     LENGTH_S,
     MINUTE_S,
+    SINCE,
+    TOTAL,
     names_of,
     number,
-    total_of,
+    periods,
+    window_of,
 )
+from aios_eccos.workload.store import Load
 
+#: Decisions that current slot prices and the success price are read from.
+RECENT = 20
 Sums = Mapping[str, float]
 
 
@@ -39,74 +49,77 @@ def rate_of(interval: metrics.Interval | None) -> Rate | None:
     return Rate(value=interval.value, low=interval.low, high=interval.high)
 
 
-def status(facts: Facts) -> StatusView:
-    """`GET /eccos/status`."""
-    calls_per_s, usd_per_h = _pace(facts)
+@dataclass(frozen=True)
+class Scope:
+    """What is reported on: settings and pool may change with a refresh."""
+
+    settings: Settings
+    models: tuple[Model, ...]
+
+    @property
+    def money(self) -> bool:
+        """Whether costs are dollars: some price is known, or all models are declared free."""
+        states = {model.price_state for model in self.models}
+        return "priced" in states or "unknown" not in states
+
+
+def read_status(workload: Watched, scope: Scope, edge: EdgeView | None = None) -> StatusView:
+    """`GET /eccos/status`, read in a few round trips.
+
+    Args:
+        edge: what only a kernel's own process knows; None without one.
+
+    Raises:
+        WorkloadError: the workload store cannot be used.
+    """
+    now, settings = time.time(), scope.settings
+    hours, minutes = periods("h", now, 25), periods("m", now, 2)
+    read = workload.sums([TOTAL, *hours, *minutes])
+    total, *parts = (spending_in(sums, scope.money) for sums in read)
+    day, minute = window_of("h", now, parts[:25]), window_of("m", now, parts[25:])
+    (since,) = workload.notes([SINCE])
+    recent = [t for t in read_traces(workload.decisions(RECENT)) if t.money == scope.money]
+    loads = workload.loads({model.slot: model.limit for model in scope.models})
+    prices = (trace.success_price_usd for trace in recent)
     return StatusView(
-        at=facts.at,
-        source="redis" if facts.edge is None else "kernel",
-        namespace=facts.settings.namespace,
-        floor=str(facts.settings.quality_floor),
-        budget_per_call=facts.settings.budget_per_call,
-        money=facts.money,
-        degraded=facts.degraded,
-        kernels=facts.kernels,
-        calls_per_s=calls_per_s,
-        usd_per_h=usd_per_h,
-        success_price_usd=_success_price(facts.recent),
-        models=model_views(facts),
-        windows=[
-            window("start", facts.since, facts.total),
-            window("day", facts.at - DAY_S, _day(facts)),
+        at=now,
+        source="redis" if edge is None else "kernel",
+        namespace=settings.namespace,
+        floor=str(settings.quality_floor),
+        budget_per_call=settings.budget_per_call,
+        money=scope.money,
+        degraded=workload.degraded,
+        kernels=workload.kernels,
+        calls_per_s=minute.get("calls", 0.0) / MINUTE_S,
+        usd_per_h=minute.get("cost", 0.0) / MINUTE_S * HOUR_S,
+        success_price_usd=next((price for price in prices if price is not None), None),
+        models=[
+            _model(model, loads[model.slot], total, day, _slot_price(model.name, recent))
+            for model in scope.models
         ],
-        alarms=list(facts.alarms),
-        edge=facts.edge,
+        windows=[
+            window("start", None if since is None else float(since), total),
+            window("day", now - DAY_S, day),
+        ],
+        alarms=list(read_alarms(workload, now)),
+        edge=edge,
     )
 
 
-def models(facts: Facts) -> ModelsView:
-    """`GET /eccos/models`."""
-    return ModelsView(at=facts.at, money=facts.money, models=model_views(facts))
+def _slot_price(name: str, recent: Sequence[Trace]) -> float:
+    """The highest of the last decisions."""
+    options = (option for trace in recent for option in trace.options)
+    return max((option.slot_price_usd for option in options if option.model == name), default=0.0)
 
 
-def _day(facts: Facts) -> dict[str, float]:
-    return total_of(facts.hours[1:])
+def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) -> ModelView:
+    """One model; its calls are those of the day."""
 
+    def of(kind: str) -> float:
+        return day.get(f"{kind}:{model.name}", 0.0)
 
-def _pace(facts: Facts) -> tuple[float, float]:
-    """Calls per second and dollars per hour over the last minute, as far as it is kept."""
-    before, this = facts.minutes
-    passed = facts.at % MINUTE_S
-    weight = 1 - passed / MINUTE_S
-
-    def per_s(name: str) -> float:
-        return (before.get(name, 0.0) * weight + this.get(name, 0.0)) / MINUTE_S
-
-    return per_s("calls"), per_s("cost") * HOUR_S
-
-
-def _success_price(recent: Sequence[Trace]) -> float | None:
-    prices = (trace.success_price_usd for trace in recent)
-    return next((price for price in prices if price is not None), None)
-
-
-def model_views(facts: Facts) -> list[ModelView]:
-    """Every model, in the order of the configuration."""
-    day = _day(facts)
-    slot_prices: dict[str, float] = {}
-    for trace in facts.recent:
-        for option in trace.options:
-            known = slot_prices.get(option.model, 0.0)
-            slot_prices[option.model] = max(known, option.slot_price_usd)
-    return [_model(model, facts, day, slot_prices.get(model.name, 0.0)) for model in facts.models]
-
-
-def _model(model: Model, facts: Facts, day: Sums, slot_price: float) -> ModelView:
-    name, load = model.name, facts.loads[model.name]
-    calls, answers = day.get(f"calls:{name}", 0.0), day.get("answers", 0.0)
-    judged = day.get(f"verdicts:{name}", 0.0)
     return ModelView(
-        model=name,
+        model=model.name,
         in_use=load.in_use,
         limit=load.limit,
         declared_limit=model.limit,
@@ -116,15 +129,15 @@ def _model(model: Model, facts: Facts, day: Sums, slot_price: float) -> ModelVie
         output_price=model.output_price,
         context_window=model.context_window,
         abilities=None if model.abilities is None else sorted(model.abilities),
-        calls=round(calls),
-        failures=round(day.get(f"failures:{name}", 0.0)),
-        share=metrics.mean(calls, day.get("calls", 0.0)),
-        cost_usd=day.get(f"cost:{name}", 0.0),
-        verdicts=round(judged),
-        realised=rate_of(metrics.success_rate(day.get(f"successes:{name}", 0.0), judged)),
-        hoped=metrics.mean(day.get(f"hope:{name}", 0.0), answers),
+        calls=round(of("calls")),
+        failures=round(of("failures")),
+        share=metrics.mean(of("calls"), day.get("calls", 0.0)),
+        cost_usd=of("cost"),
+        verdicts=round(of("verdicts")),
+        realised=rate_of(metrics.success_rate(of("successes"), of("verdicts"))),
+        hoped=metrics.mean(of("hope"), of("hopes")),
         slot_price_usd=slot_price,
-        explored=_explored(name, facts.total),
+        explored=_explored(model.name, total),
     )
 
 
@@ -160,6 +173,7 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
         calls=round(of("calls")),
         failures=round(of("failures")),
         cost_usd=of("cost"),
+        unpriced=round(of("answers") - of("costed")),
         promised=metrics.mean(of("promised"), of("promises")),
         verdicts=round(of("verdicts")),
         verdict_share=metrics.mean(of("verdicts"), of("calls")),
@@ -172,9 +186,17 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
     )
 
 
-def series(now: float, minutes: Sequence[Sums], hours: Sequence[Sums]) -> SeriesView:
-    """`GET /eccos/series` from sums by minute and by hour, the present one last."""
-    return SeriesView(at=now, minutes=_points("m", now, minutes), hours=_points("h", now, hours))
+def read_series(workload: Watched, money: bool) -> SeriesView:
+    """`GET /eccos/series`.
+
+    Raises:
+        WorkloadError: the workload store cannot be used.
+    """
+    now = time.time()
+    read = workload.sums([*periods("m", now, 60), *periods("h", now, 24)])
+    sums = [spending_in(part, money) for part in read]
+    minutes, hours = _points("m", now, sums[:60]), _points("h", now, sums[60:])
+    return SeriesView(at=now, money=money, minutes=minutes, hours=hours)
 
 
 def _points(kind: str, now: float, parts: Sequence[Sums]) -> list[PointView]:

@@ -1,16 +1,24 @@
 """Which sums a settled call and a verdict add to, by minute, hour, day and in all.
 
 Names are `kind` or `kind:name`, the latter being a model's or a policy's, whatever is in it.
+Spending of calls without a known price is in size units and has names of its own: it is no dollars.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 
 from aios_eccos.floor.alarm import wager
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import EXPLORED
 
+#: Kinds of sums whose unit is that of costs: dollars, or size units with `UNITS` before the kind.
+SPENDING = frozenset(
+    ("cost", "wasted", "costed", "same_cost", "other_cost", "other_calls", "compared", "spent")
+    + ("metered", "f", "a", "ff", "af", "aa")
+)
+UNITS = "units_"
 #: Upper bounds of the histograms, seconds.
 WAITED_LE = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 DECIDED_LE = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
@@ -37,12 +45,31 @@ def of_call(trace: Trace) -> dict[str, float]:
     for model, wasted in trace.wasted_usd.items():
         for name in ("cost", f"cost:{model}", "wasted"):
             amounts[name] = amounts.get(name, 0.0) + wasted
-    return {name: amount for name, amount in amounts.items() if amount}
+    unit = "" if trace.money else UNITS
+    return {
+        f"{unit}{name}" if _kind(name) in SPENDING else name: amount
+        for name, amount in amounts.items()
+        if amount
+    }
+
+
+def _kind(name: str) -> str:
+    return name.split(":", 1)[0]
+
+
+def spending_in(sums: Mapping[str, float], money: bool) -> Mapping[str, float]:
+    """The sums with spending of one unit alone: dollars, or size units under the same names."""
+    if money:
+        return sums
+    kept = {name: amount for name, amount in sums.items() if _kind(name) not in SPENDING}
+    units = {name: amount for name, amount in sums.items() if name.startswith(UNITS)}
+    return kept | {name.removeprefix(UNITS): amount for name, amount in units.items()}
 
 
 def _answered(trace: Trace, spent: float) -> dict[str, float]:
     amounts = {
         "answers": 1.0,
+        "costed": 1.0,
         "cost": spent,
         "unmetered": float(not trace.metered),
         "input_tokens": float(trace.input_tokens),
@@ -73,6 +100,8 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
             amounts[f"same_cost:{name}"] = spent
         else:
             amounts |= {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
+        # The pool may change: what is compared with a model is only what could have asked it.
+        amounts |= {f"compared:{name}": 1.0, f"spent:{name}": spent, f"hopes:{name}": 1.0}
         amounts[f"hope:{name}"] = other.success
         amounts[f"doubt:{name}"] = other.success * (1 - other.success)
         if option.chance > 0:
@@ -106,14 +135,17 @@ def _bucket(value: float, bounds: tuple[float, ...]) -> str:
 
 def minute_of_call(trace: Trace) -> dict[str, float]:
     """The few sums that charts are drawn from."""
-    wanted = ("calls", "failures", "answers", "cost", "promised", "promises")
+    wanted = ("calls", "failures", "answers", "cost", f"{UNITS}cost", "promised", "promises")
     whole = of_call(trace)
     names = [*wanted, f"calls:{trace.model}"]
     return {name: whole[name] for name in names if name in whole}
 
 
 def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, float]:
-    """What a verdict adds; with `sign` -1, what takes an earlier verdict back."""
+    """What a verdict adds; with `sign` -1, what takes an earlier verdict back.
+
+    What was given is not taken back: Prometheus' counters never fall.
+    """
     chosen = trace.chosen
     amounts = {"verdicts": 1.0, "successes": outcome}
     if trace.promised is not None:
@@ -137,7 +169,8 @@ def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, flo
                 cross=weight**2 * miss,
                 miss2=(weight * miss) ** 2,
             )
-    return {name: sign * amount for name, amount in amounts.items()}
+    given = {f"given:{trace.model}": 1.0, f"given_successes:{trace.model}": outcome}
+    return {name: sign * amount for name, amount in amounts.items()} | (given if sign > 0 else {})
 
 
 def bets_of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, float]:

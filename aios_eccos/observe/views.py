@@ -1,20 +1,80 @@
 """The shapes of what is shown: JSON on the kernel and in the shell, drawn as text by `render`.
 
-Times are seconds, moments are since the epoch (UTC), money is dollars unless `money` is false,
-rates are 0..1; null = unknown, never zero.
+Times are seconds, moments are since the epoch (UTC), rates are 0..1; null = unknown, never zero.
+Amounts are dollars. Where no price is known (`money` is false) they are size units: output tokens
+times billions of parameters. In JSON `cost_usd` is then null and `cost_units` says the amount, and
+so for every key with `usd` in its name.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+
+#: Dollars; in JSON null where `money` is false.
+Usd = Annotated[
+    float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}, mode="serialization")
+]
+#: Keys whose values are mappings by the names of models, which may be anything.
+BY_NAME = frozenset({"by_model", "shares_now", "shares_then", "correctness"})
+
+
+def units_apart(value: Any, money: bool = True) -> Any:
+    """The JSON value with amounts that are no dollars under keys of their own."""
+    if isinstance(value, list | tuple):
+        return [units_apart(item, money) for item in value]
+    if not isinstance(value, dict):
+        return value
+    money, found = bool(value.get("money", money)), {}
+    for name, item in value.items():
+        found[name] = item if name in BY_NAME else units_apart(item, money)
+        if not money and _of_dollars(name):
+            found |= {name: None, name.replace("usd", "units"): found[name]}
+    return found
+
+
+def units_joined(value: Any, money: bool = True) -> Any:
+    """Inverse of `units_apart`: amounts of either unit under the one name that the views have."""
+    if isinstance(value, list | tuple):
+        return [units_joined(item, money) for item in value]
+    if not isinstance(value, dict):
+        return value
+    money, found = bool(value.get("money", money)), {}
+    for name, item in value.items():
+        found[name] = item if name in BY_NAME else units_joined(item, money)
+    if not money:
+        for name in [name for name in found if _of_dollars(name)]:
+            found[name] = found.get(name.replace("usd", "units"), found[name])
+    return found
+
+
+def _of_dollars(name: str) -> bool:
+    return name.endswith("_usd") or name.startswith("usd_")
 
 
 class View(BaseModel):
     """Frozen; unknown fields of a newer version are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    # With a type of its own, the answer would have no shape in OpenAPI.
+    @model_serializer(mode="wrap")
+    def say_units(self, shown: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        return units_apart(shown(self))
+
+    @model_validator(mode="before")
+    @classmethod
+    def read_units(cls, value: Any) -> Any:
+        return units_joined(value)
 
 
 class Rate(View):
@@ -66,11 +126,11 @@ class ModelView(View):
     calls: int
     failures: int
     share: float | None
-    cost_usd: float
+    cost_usd: Usd
     verdicts: int
     realised: Rate | None
     hoped: float | None
-    slot_price_usd: float
+    slot_price_usd: Usd
     explored: ExploredView | None = None
 
 
@@ -86,13 +146,14 @@ class WindowView(View):
         verdict_share: share of the calls that have a verdict.
         far_share: share of the forecast calls that lay far from all history.
         limited: calls that a limit kept from the model that their price would have chosen.
+        unpriced: answers that are not in `cost_usd`, as their cost was counted in the other unit.
     """
 
     name: str
     since: float | None
     calls: int
     failures: int
-    cost_usd: float
+    cost_usd: Usd
     promised: float | None
     verdicts: int
     verdict_share: float | None
@@ -102,6 +163,7 @@ class WindowView(View):
     mean_decision_s: float | None
     far_share: float | None = None
     limited: int = 0
+    unpriced: int = 0
 
 
 class AlarmView(View):
@@ -129,8 +191,8 @@ class ObservedView(View):
 
     calls: int = 0
     same_choice: int = 0
-    forecast_cost_served_usd: float = 0.0
-    forecast_cost_routed_usd: float = 0.0
+    forecast_cost_served_usd: Usd = 0.0
+    forecast_cost_routed_usd: Usd = 0.0
     forecast_successes_served: float = 0.0
     forecast_successes_routed: float = 0.0
 
@@ -180,7 +242,7 @@ class StatusView(View):
     degraded: bool
     kernels: int
     calls_per_s: float
-    usd_per_h: float
+    usd_per_h: Usd
     success_price_usd: float | None
     models: list[ModelView]
     windows: list[WindowView]
@@ -225,7 +287,7 @@ class PointView(View):
     at: float
     calls: int
     failures: int
-    cost_usd: float
+    cost_usd: Usd
     promised: float | None
     realised: float | None
     by_model: dict[str, int]
@@ -236,5 +298,6 @@ class SeriesView(View):
 
     schema_: Literal["aios-eccos/series/1"] = Field(default="aios-eccos/series/1", alias="schema")
     at: float
+    money: bool = True
     minutes: list[PointView]
     hours: list[PointView]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from aios_eccos.workload.ledger import PeriodSums
 
@@ -43,6 +43,16 @@ def total_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     for part in parts:
         add(sums, part)
     return sums
+
+
+def window_of(kind: str, at: float, parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sums over as many whole periods as come to `at`, from one part more, oldest first.
+
+    The present period has only begun, so the oldest counts by the share that is still missing.
+    """
+    missing = 1 - at % LENGTH_S[kind] / LENGTH_S[kind]
+    oldest = {name: amount * missing for name, amount in parts[0].items()}
+    return total_of([oldest, *parts[1:]])
 
 
 def names_of(kind: str, sums: Mapping[str, float]) -> list[str]:

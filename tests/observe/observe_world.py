@@ -119,10 +119,12 @@ class World:
         self.engine.use(replace(config, settings=parse_settings(merged)))
 
 
-def make_engine(folder: Path, **settings: object) -> ToyEngine:
+def make_engine(
+    folder: Path, entries: tuple[ModelEntry, ...] = (SMALL, LARGE), **settings: object
+) -> ToyEngine:
     parsed: Settings = parse_settings({"quality_floor": 0.9, "redis": "memory", **settings})
     location = Location(None, None, folder, "test")
-    return ToyEngine(Config(location, parsed, (SMALL, LARGE)))
+    return ToyEngine(Config(location, parsed, entries))
 
 
 def failing(reason: str = "503", retryable: bool = False) -> Callable[[str], Answer]:

@@ -60,7 +60,7 @@ def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
         assert kept == {"quality_floor": paper}
         edge = EdgeView(mode="route", waiting=0, running=0, certificates=engine.certificates)
         assert "0.700 is certified, with 90% confidence" in " ".join(
-            "\n".join(render.edge_lines(edge)).split()
+            "\n".join(render.edge_lines(edge, True)).split()
         )
 
 

@@ -120,7 +120,7 @@ def test_tokens_of_requests_without_an_answer_are_paid_for_too() -> None:
     sums, without = of_call(trace), of_call(replace(trace, wasted_usd={}))
     for name in ("cost", f"cost:{small}", "wasted"):
         assert sums[name] == pytest.approx(without.get(name, 0.0) + wasted)
-    ours = savings._saved("total", None, sums, large, money=True)
+    ours = savings.savings(0.0, True, [("total", None, sums)], large).windows[0]
     assert ours.cost_usd == pytest.approx(without["cost"]), "a baseline would have failed as well"
     # A call that failed for good is paid for as well.
     lost = replace(call, answer=Answer(failure=Failure("empty answer")))

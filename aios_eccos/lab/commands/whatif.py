@@ -46,6 +46,7 @@ def whatif(
     from aios_eccos.lab.whatif import what_if
     from aios_eccos.locate import load_config, locate
     from aios_eccos.observe.trace import read_traces
+    from aios_eccos.observe.views import units_apart
     from aios_eccos.serve.engine import configured_models
     from aios_eccos.workload.connect import open_workload
 
@@ -68,7 +69,7 @@ def whatif(
     result = what_if(traces, change, limits)
     if as_json:
         body = {"schema": "aios-eccos/whatif-log/1", "versions": versions(), **asdict(result)}
-        write_json(_finite(body), "-")
+        write_json(units_apart(_finite(body)), "-")
     else:
         _show(console(), result)
 
