@@ -35,8 +35,6 @@ class Status(str, Enum):
     """No assignment meets the floors; the answer has the best success that fits."""
     INFEASIBLE_BUDGET = "infeasible_budget"
     """The cheapest assignment costs more than the budget; the answer is the cheapest."""
-    TIME_LIMIT = "time_limit"
-    """The time ran out; the answer keeps the limits, but may be dearer than need be."""
 
 
 SEVERITY = tuple(reversed(Status))
@@ -121,23 +119,6 @@ class AssignmentProblem:
 
 
 @dataclass(frozen=True)
-class Advice:
-    """What relaxing one constraint by one unit would buy.
-
-    Attributes:
-        constraint: as in `Solution.binding`.
-        gain: how much, in `unit`.
-        unit: "$" (saved), "success" (summed over the rows) or "calls" (served now).
-        text: the same in words.
-    """
-
-    constraint: str
-    gain: float
-    unit: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Solution:
     """An assignment and how good it is.
 
@@ -151,14 +132,12 @@ class Solution:
         gap: (cost - lower_bound) / cost; with a budget, or a floor out of reach, the summed success
             that may be missing / the summed success.
         floor_prices: one per floor, dollars per unit of summed success; inf = out of reach.
-        slot_prices: (m,) dollars that one more slot would save (0 where a floor is out of reach:
-            then `advice` says how much success it would add).
+        slot_prices: (m,) dollars that one more slot would save; 0 where a floor is out of reach.
         budget_price: expected good answers per further dollar; 0 without a binding budget.
         floor_success: one per floor, mean success over its assigned rows; where the floor is
             out of reach, this is what can be reached.
         binding: the constraints that cost something: "floor:0", "slot:3", "budget".
         split: rows that the relaxed optimum divides between columns (settled by rounding).
-        advice: what to relax, the most useful first.
     """
 
     choice: IntArray
@@ -173,17 +152,11 @@ class Solution:
     floor_success: FloatArray
     binding: tuple[str, ...]
     split: int
-    advice: tuple[Advice, ...] = ()
 
     @property
     def status(self) -> Status:
         """The worst of `statuses`."""
         return self.statuses[0]
-
-    @property
-    def waiting(self) -> IntArray:
-        """Indices of the rows that got no column."""
-        return np.flatnonzero(self.choice < 0).astype(np.int64)
 
 
 def one_floor(

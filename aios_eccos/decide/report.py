@@ -1,4 +1,4 @@
-"""Says what an assignment is worth, how far from the best, what binds and what to relax."""
+"""Says what an assignment is worth, how far from the best it may be, and what binds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from aios_eccos.decide.problem import (
     FLOOR_TOLERANCE,
     SEVERITY,
-    Advice,
     AssignmentProblem,
     Solution,
     Status,
@@ -32,7 +31,6 @@ class Found:
         budget_price: success per dollar.
         statuses: conditions met on the way.
         split: rows that the relaxed optimum divides.
-        slot_success: (m,) success that one more slot would add, where success is what counts.
     """
 
     choice: IntArray
@@ -43,7 +41,6 @@ class Found:
     budget_price: float = 0.0
     statuses: frozenset[Status] = field(default_factory=frozenset)
     split: int = 0
-    slot_success: FloatArray | None = None
 
 
 def report(problem: AssignmentProblem, found: Found) -> Solution:
@@ -76,7 +73,6 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
         floor_success=floor_success,
         binding=_binding(problem, found),
         split=found.split,
-        advice=_advice(problem, found, floor_success, statuses),
     )
 
 
@@ -107,52 +103,9 @@ def _binding(problem: AssignmentProblem, found: Found) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _advice(
-    problem: AssignmentProblem,
-    found: Found,
-    floor_success: FloatArray,
-    statuses: set[Status],
-) -> tuple[Advice, ...]:
-    """What one unit of each binding constraint would buy."""
-    advice = []
-    served = found.choice >= 0
-    if Status.OVER_CAPACITY in statuses:
-        for j in np.flatnonzero(found.full).tolist():
-            text = f"one more slot on column {j} serves one of the {int((~served).sum())} waiting"
-            advice.append(Advice(f"slot:{j}", 1.0, "calls", text))
-    missed = Status.INFEASIBLE_FLOOR in statuses
-    for k, unit in enumerate(found.floor_prices):
-        if missed and floor_success[k] < problem.floors[k].floor:
-            short = float(problem.floors[k].floor - floor_success[k])
-            text = f"floor {k} can reach {floor_success[k]:.4f}: lower it by {short:.4f}"
-            advice.append(Advice(f"floor:{k}", short, "success", text))
-        elif unit > 0 and not missed:
-            saved = 0.01 * unit * int((problem.floors[k].rows & served).sum())
-            text = f"one point off floor {k} saves about ${saved:.3g}"
-            advice.append(Advice(f"floor:{k}", saved, "$", text))
-    if found.slot_success is not None:
-        for j in _descending(found.slot_success):
-            gain = float(found.slot_success[j])
-            text = f"one more slot on column {j} adds about {gain:.3g} to the summed success"
-            advice.append(Advice(f"slot:{j}", gain, "success", text))
-    else:
-        for j in _descending(found.slot_prices):
-            gain = float(found.slot_prices[j])
-            text = f"one more slot on column {j} saves about ${gain:.3g}"
-            advice.append(Advice(f"slot:{j}", gain, "$", text))
-    if problem.budget is not None and found.budget_price > 0:
-        text = f"one more dollar buys about {found.budget_price:.3g} good answers"
-        advice.append(Advice("budget", found.budget_price, "success", text))
-    return tuple(advice)
-
-
 def _below(problem: AssignmentProblem, floor_success: FloatArray) -> BoolArray:
     floors = np.array([row.floor for row in problem.floors], dtype=np.float64)
     return np.asarray(floor_success < floors - FLOOR_TOLERANCE)
-
-
-def _descending(gains: FloatArray) -> list[int]:
-    return [int(j) for j in np.argsort(-gains, kind="stable") if gains[j] > 0]
 
 
 def _mean(values: FloatArray) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -27,16 +26,12 @@ from aios_eccos.values import BoolArray, FloatArray, IntArray
 def solve(
     problem: AssignmentProblem,
     *,
-    seed: int = 0,
-    time_limit_s: float | None = None,
     over_capacity: OverCapacity = "spill",
     on_infeasible_floor: InfeasibleFloor = "best_effort",
 ) -> Solution:
     """The least-cost assignment (with a budget: the most successful) of all rows together.
 
     Args:
-        seed: breaks exact ties between columns; 0 = in column order.
-        time_limit_s: afterwards the best assignment so far is returned and flagged.
         over_capacity: what a row does whose best column is full. "spill": it takes another column
             with a free slot, at the least total cost, and waits only if there is none; "wait": it
             waits for that column (rows in front take precedence), and the floors then hold over
@@ -45,13 +40,10 @@ def solve(
             serves only as many of the first rows as can meet the floors with the slots that are
             free now. Where no number of slots would help, it does the same as "best_effort".
     """
-    deadline = None if time_limit_s is None else time.monotonic() + time_limit_s
-    order = _tie_order(problem.m, seed)
-    ordered = problem if seed == 0 else _reorder(problem, order)
-    found = _solve(ordered, deadline, over_capacity)
+    found = _solve(problem, over_capacity)
     if Status.INFEASIBLE_FLOOR in found.statuses and on_infeasible_floor == "wait":
-        found = _fewer(ordered, deadline, over_capacity) or found
-    return report(problem, _restore(found, order))
+        found = _fewer(problem, over_capacity) or found
+    return report(problem, found)
 
 
 def solve_at_price(
@@ -100,9 +92,7 @@ def solve_at_price(
     return report(replace(problem, budget=None), judged)
 
 
-def _solve(
-    problem: AssignmentProblem, deadline: float | None, over_capacity: OverCapacity
-) -> Found:
+def _solve(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found:
     """The assignment of all rows that can be served."""
     n, m = problem.n, problem.m
     if over_capacity == "wait":
@@ -113,7 +103,7 @@ def _solve(
         capacity = problem.capacity
     rows = np.flatnonzero(served).astype(np.int64)
     program, unit = program_of(problem, rows, capacity)
-    relaxed = relax(program, deadline)
+    relaxed = relax(program)
     choice = np.full(n, -1, dtype=np.int64)
     choice[rows] = relaxed.choice
     if over_capacity == "wait":
@@ -121,25 +111,23 @@ def _solve(
     return _in_money(problem, program, relaxed, choice, full, unit)
 
 
-def _fewer(
-    problem: AssignmentProblem, deadline: float | None, over_capacity: OverCapacity
-) -> Found | None:
+def _fewer(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found | None:
     """As many of the first rows as can meet the floors; None if more slots would not help."""
     unlimited = replace(problem, capacity=np.full(problem.m, problem.n))
-    if Status.INFEASIBLE_FLOOR in _solve(unlimited, deadline, over_capacity).statuses:
+    if Status.INFEASIBLE_FLOOR in _solve(unlimited, over_capacity).statuses:
         return None
     low, high, best = 0, problem.n, None
     while high - low > 1:
         middle = (low + high) // 2
         allowed = problem.allowed & (np.arange(problem.n) < middle)[:, None]
-        found = _solve(replace(problem, allowed=allowed), deadline, over_capacity)
+        found = _solve(replace(problem, allowed=allowed), over_capacity)
         if Status.INFEASIBLE_FLOOR in found.statuses:
             high = middle
         else:
             low, best = middle, found
     if best is None:
         nothing = replace(problem, allowed=np.zeros_like(problem.allowed))
-        best = _solve(nothing, deadline, over_capacity)
+        best = _solve(nothing, over_capacity)
     statuses = best.statuses | {Status.INFEASIBLE_FLOOR}
     return replace(best, statuses=statuses)
 
@@ -169,15 +157,11 @@ def _in_money(
         statuses.add(Status.INFEASIBLE_FLOOR)
     if missed[count:].any():
         statuses.add(Status.INFEASIBLE_BUDGET)
-    if relaxed.timed_out:
-        statuses.add(Status.TIME_LIMIT)
     loose = lower(program, relaxed.short).loose(relaxed.choice, relaxed.prices)
     dollars, budget_price = unit, 0.0
-    reach = relaxed.slot_gains if missed[:count].any() else None
     if problem.budget is not None:
         budget_price = float(prices[count]) / unit
         dollars = 1.0 / budget_price if budget_price > 0 else 0.0
-        reach = slots
     return Found(
         choice=choice,
         floor_prices=prices[:count] * dollars,
@@ -187,7 +171,6 @@ def _in_money(
         budget_price=budget_price,
         statuses=frozenset(statuses),
         split=relaxed.split,
-        slot_success=reach,
     )
 
 
@@ -200,32 +183,3 @@ def _trim(choice: IntArray, capacity: IntArray) -> tuple[IntArray, BoolArray]:
         choice[late] = -1
         over[j] = len(late) > 0
     return choice, over
-
-
-def _restore(found: Found, order: IntArray) -> Found:
-    """The same in the problem's own order of columns."""
-    back = np.argsort(order)
-    reach = None if found.slot_success is None else found.slot_success[back]
-    return replace(
-        found,
-        choice=np.where(found.choice < 0, -1, order[found.choice]),
-        slot_prices=found.slot_prices[back],
-        full=found.full[back],
-        slot_success=reach,
-    )
-
-
-def _tie_order(m: int, seed: int) -> IntArray:
-    """Columns in the order in which they win ties."""
-    order = np.arange(m) if seed == 0 else np.random.default_rng(seed).permutation(m)
-    return order.astype(np.int64)
-
-
-def _reorder(problem: AssignmentProblem, order: IntArray) -> AssignmentProblem:
-    return replace(
-        problem,
-        cost=problem.cost[:, order],
-        success=problem.success[:, order],
-        allowed=problem.allowed[:, order],
-        capacity=problem.capacity[order],
-    )

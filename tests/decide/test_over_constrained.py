@@ -1,8 +1,6 @@
-"""What cannot be had has a name, an answer all the same, and advice."""
+"""What cannot be had has a name, and an answer all the same."""
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,21 +24,6 @@ def test_a_floor_out_of_reach_gets_the_best_success(n: int) -> None:
     assert solution.floor_success[0] == pytest.approx(best, abs=1e-6)
     assert solution.floor_prices[0] == np.inf
     assert solution.gap <= 1e-6
-    assert solution.advice[0].constraint == "floor:0"
-    assert solution.advice[0].gain == pytest.approx(0.999 - best, abs=1e-6)
-
-
-@pytest.mark.parametrize("n", [40, 700])
-def test_limits_that_put_the_floor_out_of_reach_are_named(n: int) -> None:
-    cost, success = varied(n, 3)
-    problem = one_floor(cost, success, 0.7, capacity=np.array([n, n, n // 4]))
-    solution = solve(problem)
-    assert solution.status is Status.INFEASIBLE_FLOOR
-    slot = next(a for a in solution.advice if a.constraint == "slot:2")
-    assert slot.unit == "success"
-    more = solve(replace(problem, capacity=np.array([n, n, n // 4 + 1])))
-    gained = (more.floor_success[0] - solution.floor_success[0]) * n
-    assert gained == pytest.approx(slot.gain, rel=0.2)
 
 
 def test_waiting_for_slots_rather_than_missing_the_floor() -> None:
@@ -94,12 +77,8 @@ def test_too_few_slots_let_the_last_rows_wait(n: int) -> None:
     solution = solve(one_floor(cost, success, 0.5, capacity=capacity))
     assert solution.status is Status.OVER_CAPACITY
     assert (solution.choice[: capacity.sum()] >= 0).all()
-    assert (solution.waiting == np.arange(capacity.sum(), n)).all()
-    assert {a.constraint for a in solution.advice if a.unit == "calls"} == {
-        "slot:0",
-        "slot:1",
-        "slot:2",
-    }
+    assert (solution.choice[capacity.sum() :] < 0).all()
+    assert {"slot:0", "slot:1", "slot:2"} == set(solution.binding) - {"floor:0"}
 
 
 def test_rows_may_wait_for_their_own_column_instead_of_spilling() -> None:
@@ -118,7 +97,7 @@ def test_a_row_that_nothing_may_serve_waits_alone(n: int) -> None:
     allowed[2] = False
     solution = solve(one_floor(cost, success, 0.5, allowed=allowed))
     assert solution.statuses == (Status.NO_ALLOWED_MODEL,)
-    assert solution.waiting.tolist() == [2]
+    assert np.flatnonzero(solution.choice < 0).tolist() == [2]
     others = np.arange(n) != 2
     assert solution.success == pytest.approx(success[others, solution.choice[others]].mean())
 
@@ -135,7 +114,7 @@ def test_conditions_add_up_and_the_worst_is_the_status() -> None:
         Status.NO_ALLOWED_MODEL,
     )
     assert solution.status is Status.INFEASIBLE_FLOOR
-    assert solution.waiting.tolist() == [0, 5]
+    assert np.flatnonzero(solution.choice < 0).tolist() == [0, 5]
 
 
 @pytest.mark.parametrize("n", [6, 500])
@@ -145,16 +124,6 @@ def test_a_budget_below_the_cheapest_gets_the_cheapest(n: int) -> None:
     solution = solve(AssignmentProblem(cost, success, np.full(3, n), allowed, budget=0.0))
     assert solution.status is Status.INFEASIBLE_BUDGET
     assert solution.cost == pytest.approx(cost.min(axis=1).sum(), rel=1e-4)
-
-
-def test_no_time_gives_a_flagged_answer_within_limits() -> None:
-    cost, success = varied(20_000, 3)
-    problem = one_floor(cost, success, 0.6, capacity=np.full(3, 8_000))
-    hasty = solve(problem, time_limit_s=0.0)
-    assert hasty.status is Status.TIME_LIMIT
-    assert (hasty.choice >= 0).all()
-    assert (np.bincount(hasty.choice, minlength=3) <= 8_000).all()
-    assert hasty.lower_bound <= solve(problem).cost
 
 
 GOOD = {

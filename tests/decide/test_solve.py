@@ -148,18 +148,6 @@ def test_order_does_not_matter(problem: AssignmentProblem, random: object) -> No
         assert abs(other.cost - one.cost) <= 1e-3 * one.cost + dearest + 1e-12
 
 
-@pytest.mark.parametrize("n", [12, 500])
-def test_ties_are_broken_by_the_seed(n: int) -> None:
-    cost, success = np.full((n, 4), 2.0), np.full((n, 4), 0.5)
-    problem = one_floor(cost, success, 0.5, capacity=np.full(4, n // 3))
-    firsts = {tuple(solve(problem, seed=seed).choice) for seed in range(8)}
-    assert len(firsts) > 1
-    for seed in range(3):
-        again = solve(problem, seed=seed)
-        assert (again.choice == solve(problem, seed=seed).choice).all()
-        assert again.cost == pytest.approx(2.0 * n)
-
-
 @pytest.mark.parametrize("exponent", [-9, -6, -3, 0, 3])
 def test_the_unit_of_money_does_not_matter(exponent: int) -> None:
     scale = 10.0**exponent

@@ -7,7 +7,7 @@ is cheaper there, that price is the dual optimum (Handler and Zang, Networks 10,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -29,17 +29,13 @@ class Relaxed:
         choice: an assignment that keeps the limits, and the needs less `short`.
         prices: near the dual optimum.
         short: (K,) what the needs had to be lowered by to be met at all.
-        slot_gains: (m,) gain that one more slot would add, where needs had to be lowered.
         split: rows that the relaxed optimum divides between columns.
-        timed_out: whether time ran out before all this was settled.
     """
 
     choice: IntArray
     prices: Prices
     short: FloatArray
-    slot_gains: FloatArray | None = None
     split: int = 0
-    timed_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,15 +65,12 @@ def solve_single(program: Program, guess: float = 0.0, ceiling: float = np.inf) 
         return _relaxed(program, low, low, 0.0, np.zeros(1))
     highest = min(ceiling, HIGHEST * largest(program.objective))
     high = high or _at(program, highest)
-    short, slot_gains = np.zeros(1), None
+    short = np.zeros(1)
     if high.gain < need:
         short = program.need - high.gain
         need = high.gain - TOLERANCE * program.n
-        steepest = program.objective - highest * program.gains[0]
-        slot_gains = slot_prices(steepest, high.choice) / highest
         if ceiling < np.inf:
-            found = _relaxed(program, high, high, ceiling, short)
-            return replace(found, slot_gains=slot_gains)
+            return _relaxed(program, high, high, ceiling, short)
         if low.gain >= need:
             high = low
     price = 0.0
@@ -88,7 +81,7 @@ def solve_single(program: Program, guess: float = 0.0, ceiling: float = np.inf) 
         if middle.value - price * middle.gain >= known - 1e-12 * max(1.0, abs(known)):
             break
         low, high = (low, middle) if middle.gain >= need else (middle, high)
-    return replace(_relaxed(program, low, high, price, short), slot_gains=slot_gains)
+    return _relaxed(program, low, high, price, short)
 
 
 def _around(program: Program, need: float, guess: float) -> tuple[_Point | None, _Point | None]:

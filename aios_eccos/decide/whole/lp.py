@@ -30,10 +30,9 @@ def relaxed(
     program: Program,
     *,
     penalty: float | None = None,
-    time_limit_s: float | None = None,
     method: str = "highs-ds",
 ) -> LpAnswer | None:
-    """The LP optimum; None if there is none within the time or the needs cannot be met.
+    """The LP optimum; None if the needs cannot be met.
 
     With `penalty`, a unit of unmet need costs that much and there is always an optimum. Only the
     simplex method answers with a vertex, which divides few rows.
@@ -54,8 +53,6 @@ def relaxed(
     options: dict[str, Any] = {"presolve": program.n > SMALL}
     if method == "highs-ds":  # a tenth quicker on small programs than the steepest edge
         options["simplex_dual_edge_weight_strategy"] = "devex"
-    if time_limit_s is not None:
-        options["time_limit"] = max(time_limit_s, 1e-3)
     answer = linprog(
         cost, A_ub=limits, b_ub=right, A_eq=equal, b_eq=np.ones(program.n), method=method,
         options=options,

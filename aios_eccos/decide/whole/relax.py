@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,38 +34,38 @@ GAP = 1e-6
 """Relative gap at which nothing more is tried; also the noise by which ties are broken."""
 
 
-def relax(program: Program, deadline: float | None = None) -> Relaxed:
+def relax(program: Program) -> Relaxed:
     """A near-optimal whole assignment, with the prices that prove how near."""
     free = np.zeros(len(program.need)), np.zeros(program.m)
     choice: IntArray = np.argmin(program.objective, axis=1).astype(np.int64)
     if (program.free(choice) >= 0).all() and program.meets(choice):
         return Relaxed(choice, Prices(*free), np.zeros(len(program.need)))
     if program.n <= SMALL:
-        found = _small(program, deadline)
+        found = _small(program)
         if len(program.need) > 1:  # rounding has exchanged already
             return found
         choice = exchange(lower(program, found.short), found.choice, found.prices)
         return replace(found, choice=choice)
-    found = _large(program, deadline)
-    if found.timed_out or not _missed(program, found):
+    found = _large(program)
+    if not _missed(program, found):
         return found
     # Out of reach, or at its edge: first the least shortfall, with the objective as tie-break.
     weight = GAP / largest(program.objective)
     nearer = replace(program, objective=program.objective * weight)
-    reached = _large(nearer, deadline, ceiling=1.0)
+    reached = _large(nearer, ceiling=1.0)
     if _missed(program, reached):
         proven = nearer.bound(reached.prices) > GAP * program.n
         near = float(reached.short.sum()) <= GAP * program.n
         answer = None
-        if not (proven or near or reached.timed_out):
-            answer = lp.relaxed(program, time_limit_s=_left(deadline))
+        if not (proven or near):
+            answer = lp.relaxed(program)
         if answer is not None:
             soft = Soft(answer.prices, dealt(answer.shares.T), 0.0, 0)
-            return _settled(program, soft, deadline)
+            return _settled(program, soft)
         short = np.maximum(program.need - program.gained(reached.choice), 0.0)
         prices = Prices(reached.prices.rows / weight, reached.prices.slots / weight)
-        return replace(reached, prices=prices, short=short, slot_gains=reached.prices.slots)
-    settled = _settled(program, Soft(found.prices, reached.choice, 0.0, 0), deadline)
+        return replace(reached, prices=prices, short=short)
+    settled = _settled(program, Soft(found.prices, reached.choice, 0.0, 0))
     return replace(reached, prices=settled.prices) if _missed(program, settled) else settled
 
 
@@ -76,19 +75,18 @@ def _missed(program: Program, found: Relaxed) -> bool:
 
 def _small(
     program: Program,
-    deadline: float | None,
     near: Prices | None = None,
     ceiling: float = np.inf,
 ) -> Relaxed:
     """Solves outright; `near` are prices from which to start."""
     if len(program.need) > 1:
-        return _by_lp(program, deadline, ceiling)
+        return _by_lp(program, ceiling)
     return solve_single(program, 0.0 if near is None else float(near.rows.sum()), ceiling)
 
 
-def _large(program: Program, deadline: float | None, ceiling: float = np.inf) -> Relaxed:
+def _large(program: Program, ceiling: float = np.inf) -> Relaxed:
     """Smoothed prices, then the rows that they leave open."""
-    soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, deadline=deadline)
+    soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling)
     if soft.open > CORES[-1] // 2:  # ties: noise tells them apart
         typical = abs(soft.value) / program.n + 1e-12
         noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * typical)
@@ -99,27 +97,22 @@ def _large(program: Program, deadline: float | None, ceiling: float = np.inf) ->
             unsettled=CORES[0] // 2,
             ceiling=ceiling,
             start=start,
-            deadline=deadline,
         )
-    return _settled(program, soft, deadline, ceiling)
+    return _settled(program, soft, ceiling)
 
 
-def _settled(
-    program: Program, soft: Soft, deadline: float | None, ceiling: float = np.inf
-) -> Relaxed:
+def _settled(program: Program, soft: Soft, ceiling: float = np.inf) -> Relaxed:
     """Solves for the rows nearest to a tie, all others keeping their choice."""
     reduced = program.reduced(soft.prices)
     base = fit(reduced, soft.choice, program.capacity)
-    found = Relaxed(base, soft.prices, np.zeros(len(program.need)), timed_out=True)
+    found = Relaxed(base, soft.prices, np.zeros(len(program.need)))
     choice, nearness = base, _Nearness.of(program, reduced, base)
     wide = nearness.nearest(EXCHANGED)
     for size in CORES:
-        if deadline is not None and time.monotonic() >= deadline:
-            return replace(found, choice=choice, timed_out=True)
         core = nearness.nearest(size)
         part = program.part(core, base)
         pruned = _pruned(part, reduced[core], WIDTH * nearness.widest(core))
-        found = _small(pruned, deadline, soft.prices, ceiling)
+        found = _small(pruned, soft.prices, ceiling)
         choice = base.copy()
         choice[core] = found.choice
         near = lower(program, found.short).part(wide, choice)
@@ -189,29 +182,28 @@ def lower(program: Program, short: FloatArray) -> Program:
     return Program(program.objective, program.gains, program.need - short, program.capacity)
 
 
-def _by_lp(program: Program, deadline: float | None, ceiling: float = np.inf) -> Relaxed:
+def _by_lp(program: Program, ceiling: float = np.inf) -> Relaxed:
     """The whole LP, then rounding."""
-    short, reach = np.zeros(len(program.need)), None
+    short = np.zeros(len(program.need))
     penalty = ceiling if ceiling < np.inf else None
-    answer = lp.relaxed(program, penalty=penalty, time_limit_s=_left(deadline))
+    answer = lp.relaxed(program, penalty=penalty)
     if answer is not None and penalty is not None:
-        short, reach = np.maximum(answer.short, 0.0) * (1 + 1e-9), answer.prices.slots
-    if answer is None and (deadline is None or time.monotonic() < deadline):
+        short = np.maximum(answer.short, 0.0) * (1 + 1e-9)
+    if answer is None:
         blank = np.where(program.columns(), 0.0, np.inf)
         free = Program(blank, program.gains, program.need, program.capacity)
-        missing = lp.relaxed(free, penalty=1.0, time_limit_s=_left(deadline))
+        missing = lp.relaxed(free, penalty=1.0)
         if missing is not None:
-            reach = missing.prices.slots
             short = np.maximum(missing.short, 0.0) * (1 + 1e-9)
-            answer = lp.relaxed(lower(program, short), time_limit_s=_left(deadline))
+            answer = lp.relaxed(lower(program, short))
     if answer is None:
         prices = Prices(np.full(len(program.need), HIGHEST), np.zeros(program.m))
         choice = transport(program.reduced(prices), program.capacity)
-        return Relaxed(choice, prices, short, timed_out=True)
+        return Relaxed(choice, prices, short)
     choice, split = _rounded(lower(program, short), answer)
     gone = program.need - short - program.gained(choice)
     short = short + np.where(gone > TOLERANCE * program.n, gone, 0.0)
-    return Relaxed(choice, answer.prices, short, reach, split)
+    return Relaxed(choice, answer.prices, short, split)
 
 
 def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
@@ -243,7 +235,3 @@ def _whole(program: Program, prices: Prices) -> IntArray | None:
         raised[short] = raised[short] * (1 + step[short]) + 1e-3 * step[short]
         step[short] *= 2
     return None
-
-
-def _left(deadline: float | None) -> float | None:
-    return None if deadline is None else deadline - time.monotonic()

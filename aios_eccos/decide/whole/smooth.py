@@ -7,7 +7,6 @@ method takes two or three steps per temperature. The first temperatures are done
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,14 +65,12 @@ def anneal(
     unsettled: int,
     ceiling: float = np.inf,
     start: tuple[Prices, float] | None = None,
-    deadline: float | None = None,
 ) -> Soft:
     """Cools until at most `unsettled` rows are divided between columns (or only ties are).
 
     Args:
         ceiling: highest price of a linear row (what a unit of unmet need costs).
         start: prices and temperature to start from, instead of samples.
-        deadline: `time.monotonic()` value at which to stop where it is.
     """
     count = len(program.need)
     spread = program.objective[np.isfinite(program.objective)]
@@ -87,14 +84,12 @@ def anneal(
         rng = np.random.default_rng(0)
         for size in [size for size in SAMPLES if 3 * size <= program.n]:
             rows = rng.choice(program.n, size, replace=False).astype(np.int64)
-            dual = _Dual(_sample(program, rows), top, deadline)
+            dual = _Dual(_sample(program, rows), top)
             prices, _, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
             if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
                 prices, temperature = np.zeros_like(prices), hottest
     fine = FINE if start is None else FINE * FINE
-    prices, value, _, shares = _Dual(program, top, deadline).cool(
-        prices, temperature, unsettled, fine
-    )
+    prices, value, _, shares = _Dual(program, top).cool(prices, temperature, unsettled, fine)
     loose = int((shares.max(axis=0) < SETTLED).sum())
     return Soft(Prices(prices[:count], prices[count:]), dealt(shares), value, loose)
 
@@ -112,10 +107,6 @@ def dealt(shares: FloatArray) -> IntArray:
     return choice
 
 
-def _past(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() >= deadline
-
-
 def _sample(program: Program, rows: IntArray) -> Program:
     part = len(rows) / program.n
     return Program(
@@ -129,7 +120,7 @@ def _sample(program: Program, rows: IntArray) -> Program:
 class _Dual:
     """The smoothed dual of one program. Arrays lie columns first: sums over columns are fast."""
 
-    def __init__(self, program: Program, top: float, deadline: float | None) -> None:
+    def __init__(self, program: Program, top: float) -> None:
         self.objective = np.ascontiguousarray(program.objective.T)
         self.gains = [np.ascontiguousarray(gain.T) for gain in program.gains]
         self.count = len(self.gains)
@@ -142,7 +133,6 @@ class _Dual:
         self.weight = np.ones(self.count + program.m)
         self.weight[: self.count] = [float(np.abs(gain).mean()) for gain in self.gains]
         self.n = program.n
-        self.deadline = deadline
 
     def cool(
         self, prices: FloatArray, temperature: float, unsettled: int, fine: float
@@ -158,13 +148,13 @@ class _Dual:
             prices, value, shares, done = self.newton(
                 prices, temperature, max(exact, LOOSE * self.n)
             )
-            if not done and chances and not _past(self.deadline):  # too cold for the distance
+            if not done and chances:  # too cold for the distance
                 chances -= 1
                 before, temperature = prices, min(temperature / COOLING**4, 4 * first)
                 continue
             loose = int((shares.max(axis=0) < SETTLED).sum())
             smooth = temperature * self.n <= fine * abs(value) or temperature <= 1e-12 * first
-            if loose <= unsettled or smooth or _past(self.deadline):
+            if loose <= unsettled or smooth:
                 prices, value, shares, _ = self.newton(prices, temperature, exact)
                 return prices, value, temperature, shares
             # near the end prices go linearly with the temperature
