@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+def text_key(text: str) -> str:
+    """What two spellings of one question share: everything but the blanks between words."""
+    return " ".join(text.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Signals:
     """What an answer shows of itself. Nobody's verdict: none of it ever becomes correctness.

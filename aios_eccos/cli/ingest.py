@@ -176,7 +176,9 @@ def _json(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> 
     return {
         "schema": "aios-eccos/ingest/1",
         "added": report.added,
+        "updated": report.updated,
         "unchanged": report.unchanged,
+        "kept_apart": [{"query_id": old, "id": new} for old, new in report.renamed],
         "handed_over": handed,
         "bad": [
             {"file": error.source, "line": error.line, "reason": error.reason}
@@ -199,7 +201,16 @@ def _show(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> 
             "the history stores them, else the next that opens it to write"
         )
     else:
-        typer.echo(f"added {report.added}, unchanged {report.unchanged}, bad {len(report.bad)}")
+        updated = f", updated {report.updated}" if report.updated else ""
+        typer.echo(
+            f"added {report.added}{updated}, unchanged {report.unchanged}, bad {len(report.bad)}"
+        )
+    if report.renamed:
+        old, new = report.renamed[0]
+        typer.echo(
+            f"kept apart {len(report.renamed)} records whose query_id another question has, "
+            f"the first: {old!r} as {new!r}"
+        )
 
 
 @contextmanager

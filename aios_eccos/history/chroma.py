@@ -1,241 +1,205 @@
-"""The history in Chroma: embedded in this process, or a Chroma server for many.
+"""Rows in Chroma. Every error of Chroma becomes a `HistoryError`.
 
-Every error of Chroma becomes a `HistoryError`.
+Judged rows and those that nobody has judged lie in collections of their own, so that searches among
+the judged need no filter: Chroma's takes more time than the search, the more the fewer rows match.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Collection, Sequence
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from aios_eccos.errors import HistoryError
-from aios_eccos.history.collection import ChromaCollection
-from aios_eccos.history.mirror import Mirror, build_table
-from aios_eccos.history.store import Embeddings, Neighbors, check_embeddings, update_row, verdict
-from aios_eccos.records import HistoryTable, Record
+from aios_eccos.errors import EmbedderError, HistoryError
+from aios_eccos.history.client import translated
+from aios_eccos.history.merge import is_judged
+from aios_eccos.history.rows import from_metadata, to_metadata
+from aios_eccos.history.store import PAGE, SCHEMA, Embeddings, Row
+from aios_eccos.records import Record
 
-log = logging.getLogger("aios_eccos.history")
-
-DAY_S = 86_400.0
-#: Share of `max_records` removed at once when the history is full, so that it is rarely done.
-PRUNE_SHARE = 0.02
-#: Seconds between two removals of what is too old.
-AGE_S = 3600.0
-#: Seconds between two looks at whether another process has changed a shared history.
-STAMP_S = 2.0
-#: Seconds for which calls do not ask a server again that has just failed.
-REST_S = 5.0
+NAME = "eccos_history"
+#: Where the rows lie that nobody has judged, as most live calls.
+UNJUDGED = "eccos_history_unjudged"
+#: Characters of rows sent to a server at a time, unless one row alone has more.
+SENT = 4 << 20
 
 
-class ChromaHistory:
-    """See `HistoryStore`. Made by `open_history`.
+class ChromaRows:
+    """See `Rows`.
 
     Args:
         client: a Chroma client.
-        embedder, dimension: of the vectors; refused where the collection's are others.
-        shared: other processes write to the same collection (a Chroma server).
-        store_text: whether texts are kept; None: those of data sets are, those of live calls not.
-        max_records: most records kept; the oldest live ones go first.
-        max_age_days: live records older than this are removed.
-        on_close: called once, to close the client and give back what it needed.
+        embedder, dimension: of the vectors.
+        shared: whether other processes write too (a Chroma server).
 
     Raises:
-        EmbedderError: the collection was made by another embedder.
-        HistoryError: it cannot be read, or a newer version made it.
+        EmbedderError: the rows were made by another embedder.
+        HistoryError: they cannot be read, or another version made them.
     """
 
-    def __init__(
-        self,
-        client: Any,
-        *,
-        embedder: str,
-        dimension: int,
-        shared: bool = False,
-        store_text: bool | None = None,
-        max_records: int = 100_000,
-        max_age_days: float = 90.0,
-        on_close: Callable[[], None] = lambda: None,
-    ) -> None:
-        self._dimension = dimension
-        self._shared = shared
-        self._store_text = store_text
-        self._max_records = max_records
-        self._max_age_days = max_age_days
-        self._on_close: Callable[[], None] | None = on_close
-        self._lock = threading.RLock()
-        self._version = 0
-        self._stamp, self._looked = "", -STAMP_S
-        self._failed, self._aged = -REST_S, -AGE_S
-        self._mirror: Mirror | None = None
-        self._rows = ChromaCollection(client, embedder=embedder, dimension=dimension, shared=shared)
-        self._judged, self._count = self._rows.counts()
+    def __init__(self, client: Any, *, embedder: str, dimension: int, shared: bool) -> None:
+        self.shared = shared
+        self._client = client
+        self._identity = {"schema": SCHEMA, "embedder": embedder, "dimension": dimension}
+        with translated():
+            self._judged, self._unjudged = self._open(NAME), self._open(UNJUDGED)
+            most = int(client.get_max_batch_size())
+        self.batch = min(most, PAGE) if shared else most
+        if not shared:
+            for rows in (self._judged, self._unjudged):
+                self._probe(rows)
 
-    @property
-    def version(self) -> int:
-        """See `HistoryStore.version`; of a shared history at most `STAMP_S` seconds old."""
-        if self._shared and time.monotonic() - self._looked >= STAMP_S:
-            with self._lock:
-                self._looked = time.monotonic()
-                try:
-                    stamp = self._rows.stamp()
-                except HistoryError as error:
-                    log.debug("no news of the history: %s", error)
-                else:
-                    self._version += stamp != self._stamp
-                    self._stamp = stamp
-        return self._version
-
-    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> int:
-        """See `HistoryStore.add`."""
-        if embeddings is not None:
-            embeddings = check_embeddings(embeddings, len(records), self._dimension)
-        changed = 0
-        for start in range(0, len(records), self._rows.batch):
-            part = slice(start, start + self._rows.batch)
-            with self._lock:
-                changed += self._put(
-                    records[part], None if embeddings is None else embeddings[part]
-                )
-        if changed:
-            with self._lock:
-                self._touch()
-                self._prune()
-        return changed
-
-    def _put(self, records: Sequence[Record], embeddings: Embeddings | None) -> int:
-        """Write what is new or changed, of at most one batch."""
-        known = self._rows.read(list(dict.fromkeys(r.id for r in records)), vectors=True)
-        changed: dict[str, tuple[Record, Embeddings]] = {}
-        for row, record in enumerate(records):
-            vector = None if embeddings is None else embeddings[row]
-            updated = update_row(known.get(record.id), record, vector, self._store_text)
-            if updated is not None:
-                known[record.id] = changed[record.id] = updated
-        if changed:
-            self._rows.write(changed)
-        if self._mirror is not None:
-            for record, _ in changed.values():
-                self._mirror.put(record)
-        return len(changed)
-
-    def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        """See `HistoryStore.nearest`. A server that has just failed is not asked again at once."""
-        queries = check_embeddings(embeddings, None, self._dimension)
-        if self._shared and time.monotonic() - self._failed < REST_S:
-            raise HistoryError("the Chroma server has just failed, and is left alone for a while")
-        try:
-            return self._nearest(queries, models, k)
-        except HistoryError:
-            self._failed = time.monotonic()
-            raise
-
-    def _nearest(self, queries: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        if not len(queries) or not (self._shared or self._judged):
-            return Mirror().neighbors([[] for _ in queries], models, k)
-        if self._shared:
-            near, records = self._rows.find(queries, k, records=True)
-            return Mirror(records).neighbors(near, models, k)
-        near, _ = self._rows.find(queries, min(k, self._judged), records=False)
-        return self._read_mirror().neighbors(near, models, k)
-
-    def table(
-        self, *, limit: int | None = None, splits: Collection[str] | None = None
-    ) -> HistoryTable:
-        """See `HistoryStore.table`."""
-        order = self._read_mirror().newest(splits)[:limit]
-        rows = self._rows.read(order, vectors=True)
-        kept = [rows[record_id] for record_id in order if record_id in rows]
-        matrix = np.array([vector for _, vector in kept], dtype=np.float32)
-        return build_table(
-            [record for record, _ in kept], matrix.reshape(len(kept), self._dimension)
+    def _open(self, name: str) -> Any:
+        rows = self._client.get_or_create_collection(
+            name,
+            embedding_function=None,
+            configuration={"hnsw": {"space": "cosine"}},
+            metadata=self._identity,
         )
+        self._check_identity(rows.metadata or {})
+        return rows
 
-    def compared(self) -> list[str]:
-        """See `HistoryStore.compared`."""
-        return self._read_mirror().compared()
-
-    def judge(self, record_id: str, model: str, correctness: float) -> bool:
-        """See `HistoryStore.judge`."""
-        with self._lock:
-            old = self._rows.read([record_id], vectors=True).get(record_id)
-            if old is None:
-                return False
-            judged = verdict(old[0], model, correctness)
-            self._rows.write({record_id: (judged, old[1])})
-            if self._mirror is not None:
-                self._mirror.put(judged)
-            self._touch()
-            return True
-
-    def recall(self, ids: Sequence[str]) -> dict[str, tuple[Record, Embeddings]]:
-        """See `HistoryStore.recall`."""
-        return self._rows.read(list(dict.fromkeys(ids)), vectors=True)
-
-    def count(self) -> int:
-        """See `HistoryStore.count`."""
-        return self._rows.counts()[1] if self._shared else self._count
-
-    def forget(self, *, agent: str) -> int:
-        """See `HistoryStore.forget`."""
-        with self._lock:
-            gone = self._rows.ids({"agent": agent})
-            self._delete(gone)
-            return len(gone)
-
-    def close(self) -> None:
-        """See `HistoryStore.close`."""
-        with self._lock:
-            on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            on_close()
-
-    def _read_mirror(self) -> Mirror:
-        """Outcomes and labels of every row; read once where no other process writes.
-
-        With every search they would have to be read for the rows found, which takes three times
-        as long as the search itself.
-        """
-        if self._mirror is not None:
-            return self._mirror
-        with self._lock:
-            if self._mirror is None:
-                mirror = Mirror(self._rows.every())
-                if self._shared:
-                    return mirror
-                self._mirror = mirror
-            return self._mirror
-
-    def _delete(self, ids: Sequence[str]) -> None:
-        if not ids:
-            return
-        self._rows.delete(ids)
-        if self._mirror is not None:
-            for record_id in ids:
-                self._mirror.drop(record_id)
-        self._touch()
-
-    def _touch(self) -> None:
-        """Note that rows have changed, for this process and, if shared, for the others."""
-        self._version += 1
-        self._judged, self._count = self._rows.counts()
-        if self._shared:
-            self._stamp = self._rows.restamp()
-
-    def _prune(self) -> None:
-        """Remove what is too old and, where there is too much, the oldest: live rows first."""
-        if time.monotonic() - self._aged >= AGE_S:
-            self._aged = time.monotonic()
-            before = time.time() - self._max_age_days * DAY_S
-            self._delete(
-                self._mirror.expired(before)
-                if self._mirror is not None
-                else self._rows.ids({"$and": [{"source": "live"}, {"created": {"$lt": before}}]})
+    def _check_identity(self, stored: Mapping[str, Any]) -> None:
+        if stored.get("schema") != SCHEMA:
+            raise HistoryError(
+                f"the history has schema {stored.get('schema')}, this version reads {SCHEMA}: "
+                "upgrade aios-eccos, or begin anew with `aios-eccos ingest --rebuild FILE...`"
             )
-        if self._count > self._max_records:
-            keep = int(self._max_records * (1 - PRUNE_SHARE))
-            self._delete(self._read_mirror().surplus(keep))
+        if any(stored.get(key) != self._identity[key] for key in ("embedder", "dimension")):
+            raise EmbedderError(
+                f"the history was made with embedder {stored.get('embedder')} "
+                f"({stored.get('dimension')} numbers), configured is {self._identity['embedder']} "
+                f"({self._identity['dimension']}): set `embedder` back, or re-embed the history "
+                "with `aios-eccos ingest --rebuild`"
+            )
+
+    @translated()
+    def _probe(self, rows: Any) -> None:
+        """Read and find one row, since a lost index would only show as missing neighbors."""
+        wanted = min(8, int(rows.count()))
+        if not wanted:
+            return
+        row = rows.get(limit=1, include=["embeddings"])
+        found = rows.query(
+            query_embeddings=row["embeddings"], n_results=wanted, include=["distances"]
+        )
+        if len(found["ids"][0]) < wanted:
+            raise ValueError("the index does not hold the rows")
+
+    @translated()
+    def counts(self) -> tuple[int, int]:
+        """See `Rows.counts`."""
+        judged = int(self._judged.count())
+        return judged, judged + int(self._unjudged.count())
+
+    @translated()
+    def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
+        """See `Rows.ids`."""
+        parts = [{name: value} for name, value in (where or {}).items()]
+        condition = {"$and": parts} if len(parts) > 1 else next(iter(parts), None)
+        both = (self._unjudged, self._judged)
+        found = (rows.get(where=condition, include=[])["ids"] for rows in both)
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+
+    @translated()
+    def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
+        """See `Rows.read`."""
+        found: dict[str, Row] = {}
+        for start in range(0, len(ids), PAGE):
+            part = list(ids[start : start + PAGE])
+            # In this order, since a row that moves meanwhile is first added there, then removed.
+            for rows in (self._unjudged, self._judged):
+                found.update(_read(rows, part, vectors=vectors))
+        return found
+
+    @translated()
+    def write(self, rows: Mapping[str, Row]) -> None:
+        """See `Rows.write`."""
+        for judged, place, other in (
+            (True, self._judged, self._unjudged),
+            (False, self._unjudged, self._judged),
+        ):
+            part = [row for row in rows.values() if is_judged(row[0]) == judged]
+            for sent in _parts(part) if self.shared else [part] if part else []:
+                ids = [record.id for record, _ in sent]
+                place.upsert(
+                    ids=ids,
+                    embeddings=np.stack([vector for _, vector in sent]),
+                    metadatas=[to_metadata(record) for record, _ in sent],
+                )
+                _delete(other, ids)
+
+    @translated()
+    def delete(self, ids: Sequence[str]) -> None:
+        """See `Rows.delete`."""
+        for start in range(0, len(ids), self.batch):
+            for rows in (self._judged, self._unjudged):
+                _delete(rows, list(ids[start : start + self.batch]))
+
+    @translated()
+    def find(
+        self, queries: Embeddings, k: int, *, records: bool
+    ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
+        """See `Rows.find`."""
+        include = ["distances", "metadatas"] if records else ["distances"]
+        got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
+        near = [
+            [(record_id, 1.0 - far) for record_id, far in zip(*pair, strict=True)]
+            for pair in zip(got["ids"], got["distances"], strict=True)
+        ]
+        found = [
+            from_metadata(record_id, metadata)
+            for pair in zip(got["ids"], got["metadatas"] if records else (), strict=records)
+            for record_id, metadata in zip(*pair, strict=True)
+            if metadata is not None
+        ]
+        return near, found
+
+    @translated()
+    def stamp(self) -> str:
+        """See `Rows.stamp`."""
+        metadata = self._client.get_collection(NAME, embedding_function=None).metadata
+        return str((metadata or {}).get("stamp", ""))
+
+    @translated()
+    def restamp(self) -> str:
+        """See `Rows.restamp`."""
+        stamp = uuid.uuid4().hex
+        self._judged.modify(metadata={**self._identity, "stamp": stamp})
+        return stamp
+
+
+def _read(rows: Any, ids: list[str], *, vectors: bool) -> dict[str, Row]:
+    include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
+    got = rows.get(ids=ids, include=include)
+    embeddings = got["embeddings"] if vectors else [()] * len(got["ids"])
+    return {
+        record_id: (from_metadata(record_id, metadata), np.asarray(vector, dtype=np.float32))
+        for record_id, metadata, vector in zip(
+            got["ids"], got["metadatas"], embeddings, strict=True
+        )
+    }
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """The rows in parts of at most `SENT` characters: a server refuses a request too large."""
+    part: list[Row] = []
+    size = 0
+    for row in rows:
+        length = len(row[0].text) + sum(len(o.prediction or "") for o in row[0].outcomes)
+        if part and size + length > SENT:
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += length
+    if part:
+        yield part
+
+
+def _delete(rows: Any, ids: list[str]) -> None:
+    held = rows.get(ids=ids, include=[])["ids"]
+    if held:
+        rows.delete(ids=held)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from aios_eccos.errors import DataError
-from aios_eccos.records import Outcome, Record
+from aios_eccos.history.merge import MAX_TOKENS, mend
+from aios_eccos.records import Outcome, Record, text_key
 
 KINDS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 #: Longest row, in bytes; a longer one is a damaged file and would fill the memory.
@@ -20,8 +22,6 @@ MAX_ROW = 8 << 20
 MAX_JSON = 1 << 30
 #: Longest name of a model, task or record, in characters.
 MAX_NAME = 500
-#: Counts beyond this are damage; they would also not be exact in arrays.
-MAX_TOKENS = 10**9
 #: Longest answer that is believed, in seconds: a day.
 MAX_SECONDS = 86_400.0
 
@@ -44,17 +44,35 @@ def read_records(path: Path) -> Iterator[Record | DataError]:
         file: Any = gzip.open(path) if zipped else path.open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise DataError(error.strerror or str(error), source=source) from error
-    texts: dict[str, bytes] = {}
+    before: dict[str, dict[str, int]] = {}
     with file:
         for line, row in _lines(file) if kind.startswith(".jsonl") else _elements(file):
             try:
                 record = parse_row(row)
-                digest = hashlib.blake2b(record.text.encode(), digest_size=8).digest()
-                if texts.setdefault(record.id, digest) != digest:
-                    raise DataError(f"query_id {record.id!r} stands twice, with different queries")
+                _check_repeated(record, before.setdefault(record.id, {}))
                 yield record
             except DataError as error:
                 yield DataError(error.reason[:300], source=source, line=line)
+
+
+def _check_repeated(record: Record, before: dict[str, int]) -> None:
+    """Refuse a row that says otherwise than an earlier one of its id: which of them is right?
+
+    Args:
+        before: hashes of what earlier rows said, by what it is about; this row's are added.
+    """
+    facts: dict[str, object] = {
+        "queries": text_key(record.text),
+        "lengths of the query": record.input_tokens,
+        "tasks": record.task,
+        "splits": record.split,
+    }
+    facts |= {f"outputs of {outcome.model!r}": outcome for outcome in record.outcomes}
+    hashes = {name: hash(fact) for name, fact in facts.items()}
+    other = [name for name, value in hashes.items() if before.get(name, value) != value]
+    if other:
+        raise DataError(f"query_id {record.id!r:.80} stands twice, with different {other[0]}")
+    before.update(hashes)
 
 
 def count_rows(paths: Sequence[Path]) -> int | None:
@@ -146,7 +164,7 @@ def parse_row(row: object) -> Record:
     query = row.get("query")
     if not isinstance(query, str) or not query.strip():
         raise _wrong("query", query, "text that is not empty")
-    text = _mend(query)
+    text = mend(query)
     key = row.get("query_id")
     if isinstance(key, int) and not isinstance(key, bool):
         key = str(key)
@@ -175,6 +193,10 @@ def _outcomes(raw: object) -> tuple[Outcome, ...]:
         if outcome.model in outcomes:
             raise DataError(f"{place}.model_name {outcome.model!r} stands twice")
         outcomes[outcome.model] = outcome
+    graded = any(outcome.correctness is not None for outcome in outcomes.values())
+    for position, item in enumerate([] if graded else raw):
+        if _is_nan(item.get("correctness")):
+            raise _wrong(f"outputs[{position}].correctness", math.nan, "a number in 0..1")
     return tuple(outcomes.values())
 
 
@@ -184,23 +206,28 @@ def _outcome(item: Mapping[str, Any], place: str) -> Outcome:
     if not model:
         raise DataError(f"{place}.model_name: missing")
     error = item.get("error")
-    reason = (_mend(error)[:100] if isinstance(error, str) else "error") if error else None
+    reason = (mend(error)[:100] if isinstance(error, str) else "error") if error else None
     if item.get("truncated") or item.get("finish_reason") == "length":
         reason = reason or "truncated"
     grade = _number(item.get("correctness"), f"{place}.correctness", most=1.0)
-    prediction = item.get("prediction")
+    prediction, length = item.get("prediction"), item.get("output_token_length")
     return Outcome(
         model=model,
         correctness=None if reason else grade,
-        output_tokens=_count(item.get("output_token_length"), f"{place}.output_token_length"),
+        output_tokens=None if _is_nan(length) else _count(length, f"{place}.output_token_length"),
         latency_s=_number(item.get("latency_s"), f"{place}.latency_s", most=MAX_SECONDS),
         error=reason,
-        prediction=_mend(prediction) if isinstance(prediction, str) else None,
+        prediction=mend(prediction) if isinstance(prediction, str) else None,
     )
 
 
+def _is_nan(value: object) -> bool:
+    """Whether it is how tables write what is missing."""
+    return isinstance(value, float) and math.isnan(value)
+
+
 def _number(value: object, place: str, *, most: float) -> float | None:
-    if value is None:
+    if value is None or _is_nan(value):
         return None
     if not isinstance(value, (int, float)) or not 0 <= value <= most:
         raise _wrong(place, value, f"a number in 0..{most:g}")
@@ -220,14 +247,9 @@ def _count(value: object, place: str) -> int | None:
 def _name(value: object, place: str) -> str:
     if value is None:
         return ""
-    if not isinstance(value, str) or len(value) > MAX_NAME or not _mend(value).isprintable():
+    if not isinstance(value, str) or len(value) > MAX_NAME or not mend(value).isprintable():
         raise _wrong(place, value, f"printable text of at most {MAX_NAME} characters")
-    return _mend(value)
-
-
-def _mend(text: str) -> str:
-    """Without what UTF-8 and SQLite cannot hold: lone surrogates and NUL."""
-    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    return mend(value)
 
 
 def _wrong(place: str, value: object, allowed: str) -> DataError:

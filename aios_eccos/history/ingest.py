@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aios_eccos.errors import DataError
+from aios_eccos.errors import DataError, EccosError, HistoryError
 from aios_eccos.history.dataset import read_records
 from aios_eccos.history.embed.embedding import Embedder
-from aios_eccos.history.rows import decode_message, encode_records
-from aios_eccos.history.store import Embeddings, HistoryStore
+from aios_eccos.history.merge import storable
+from aios_eccos.history.rows import Message, decode_message, encode_records
+from aios_eccos.history.store import Changes, Embeddings, HistoryStore
 from aios_eccos.records import Record
 
 log = logging.getLogger("aios_eccos.history")
 
 #: Records embedded and stored together, so that an interrupted run keeps what it has done.
 BATCH = 512
-#: Records in one message of the inbox, and messages taken out at a time.
-MESSAGE, TAKEN = 64, 8
+#: Records and bytes in one message of the inbox (a longer record has one for itself), and messages
+#: taken out at a time.
+MESSAGE, MESSAGE_BYTES, TAKEN = 64, 1 << 20, 8
 
 
 class Inbox(Protocol):
@@ -52,14 +54,18 @@ class IngestReport:
     """What became of the rows of some files.
 
     Attributes:
-        added: records that are new or changed.
+        added: records that are new.
+        updated: records that the history had, and that are no longer what they were.
         unchanged: records that the history had already.
         bad: rows (or whole files) that were left out: file, line and reason of each.
+        renamed: `query_id`s that another question has in the history, and what is used instead.
     """
 
     added: int
+    updated: int
     unchanged: int
     bad: tuple[DataError, ...]
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 def ingest(
@@ -80,7 +86,7 @@ def ingest(
         HistoryError, EmbedderError: nothing more can be stored.
     """
 
-    def put(records: Sequence[Record]) -> int:
+    def put(records: Sequence[Record]) -> Changes:
         return store.add(records, embedder.embed([record.text for record in records]))
 
     return _pass_on(paths, put, splits, progress)
@@ -98,32 +104,41 @@ def hand_over(
     All good rows count as added, since only the owner knows which it has.
     """
 
-    def put(records: Sequence[Record]) -> int:
+    def put(records: Sequence[Record]) -> Changes:
         push_records(records, inbox)
-        return len(records)
+        return Changes(added=len(records))
 
     return _pass_on(paths, put, splits, progress)
 
 
 def push_records(records: Sequence[Record], inbox: Inbox) -> None:
     """Hand records to the process that owns the history; a verdict is a record without text."""
-    parts = [records[at : at + MESSAGE] for at in range(0, len(records), MESSAGE)]
-    inbox.push_inbox([encode_records(part) for part in parts])
+    part: list[Record] = []
+    size = 0
+    for record in map(storable, records):
+        length = len(encode_records([record]))
+        if part and (len(part) == MESSAGE or size + length > MESSAGE_BYTES):
+            inbox.push_inbox([encode_records(part)])
+            part, size = [], 0
+        part.append(record)
+        size += length
+    if part:
+        inbox.push_inbox([encode_records(part)])
 
 
 def _pass_on(
     paths: Iterable[Path],
-    put: Callable[[Sequence[Record]], int],
+    put: Callable[[Sequence[Record]], Changes],
     splits: Collection[str] | None,
     progress: Callable[[int], None],
 ) -> IngestReport:
     bad: list[DataError] = []
     batch: list[Record] = []
-    added = rows = 0
+    changes, rows = Changes(), 0
 
     def flush() -> None:
-        nonlocal added, rows
-        added, rows = added + put(batch), rows + len(batch)
+        nonlocal changes, rows
+        changes, rows = changes + put(batch), rows + len(batch)
         progress(len(batch))
         batch.clear()
 
@@ -139,7 +154,9 @@ def _pass_on(
             progress(1)
     if batch:
         flush()
-    return IngestReport(added, rows - added, tuple(bad))
+    return IngestReport(
+        changes.added, changes.updated, rows - changes.total, tuple(bad), changes.renamed
+    )
 
 
 def _rows(path: Path) -> Iterator[Record | DataError]:
@@ -152,31 +169,44 @@ def _rows(path: Path) -> Iterator[Record | DataError]:
 def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embeds) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
-    A record without text carries verdicts on one that the store has; unknown ones are dropped. A
-    wish to forget an agent is carried out. A message that cannot be read is dropped and logged.
-    What was taken is acknowledged once it is stored, so that nothing is lost in a crash between
-    the two (storing twice changes nothing).
+    A record without text carries verdicts, which wait in the store where they come before their
+    record. A wish to forget an agent is carried out. What cannot be stored is dropped and logged,
+    and keeps nothing else out. What was taken is acknowledged once it is stored, so that nothing
+    is lost in a crash between the two (storing twice changes nothing).
+
+    Raises:
+        HistoryError, EmbedderError: nothing can be stored now; the messages stay.
     """
     changed = 0
     while messages := inbox.take_inbox(TAKEN):
+        faults: list[EccosError] = []
         for message in messages:
             try:
-                wish = decode_message(message)
+                changed += _carry_out(decode_message(message), store, embedder)
             except DataError as error:
                 log.warning("dropped: %s", error)
-                continue
-            if isinstance(wish, str):
-                changed += store.forget(agent=wish)
-            else:
-                changed += _store(wish, store, embedder)
+            except HistoryError as error:
+                # Its own fault, if the store takes another one.
+                faults.append(error)
+        if len(faults) == len(messages):
+            raise faults[0]
+        for fault in faults:
+            log.warning("dropped: %s", fault)
         inbox.ack_inbox()
     return changed
 
 
-def _store(records: Sequence[Record], store: HistoryStore, embedder: Embeds) -> int:
-    whole = [record for record in records if record.text]
-    changed = store.add(whole, embedder.embed([r.text for r in whole])) if whole else 0
-    for record in records:
+def _carry_out(message: Message, store: HistoryStore, embedder: Embeds) -> int:
+    """Returns how many records changed."""
+    for _, error in message.refused:
+        log.warning("dropped: %s", error)
+    if message.forget is not None:
+        return store.forget(agent=message.forget)
+    whole = [record for record in message.records if record.text]
+    changed = 0
+    if whole:
+        changed = store.add(whole, embedder.embed([record.text for record in whole])).total
+    for record in message.records:
         if not record.text:
             verdicts = [o for o in record.outcomes if o.correctness is not None]
             known = [store.judge(record.id, o.model, o.correctness or 0.0) for o in verdicts]

@@ -1,29 +1,19 @@
-"""A history in memory, with exact cosine: the contract in its plainest form, for tests and replay.
-
-Nothing is kept after the process ends.
-"""
+"""A history in memory, with exact cosine, for tests and replay. It ends with the process."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from aios_eccos.history.mirror import Mirror, build_table
-from aios_eccos.history.store import (
-    Embeddings,
-    Neighbors,
-    check_embeddings,
-    is_judged,
-    rank,
-    update_row,
-    verdict,
-)
-from aios_eccos.records import HistoryTable, Record
+from aios_eccos.history.history import History
+from aios_eccos.history.merge import is_judged
+from aios_eccos.history.store import Embeddings, Row
+from aios_eccos.records import Record
 
 
-class MemoryHistory:
+class MemoryHistory(History):
     """See `HistoryStore`.
 
     Args:
@@ -32,106 +22,75 @@ class MemoryHistory:
     """
 
     def __init__(self, dimension: int | None = None, *, store_text: bool | None = None) -> None:
-        self._dimension = dimension
-        self._store_text = store_text
-        self._rows: dict[str, tuple[Record, Embeddings]] = {}
-        self._version = 0
-        self._judged: tuple[int, list[str], Embeddings] | None = None
-        self._lock = threading.RLock()
+        super().__init__(MemoryRows(), dimension=dimension, store_text=store_text)
 
-    @property
-    def version(self) -> int:
-        """See `HistoryStore.version`."""
-        return self._version
 
-    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> int:
-        """See `HistoryStore.add`."""
+class MemoryRows:
+    """See `Rows`."""
+
+    shared = False
+    batch = 1 << 30
+
+    def __init__(self) -> None:
+        self._rows: dict[str, Row] = {}
+        self._judged: set[str] = set()
+        #: Ids and embeddings of the judged rows; None once rows have changed.
+        self._stacked: tuple[list[str], Embeddings] | None = None
+        self._lock = threading.Lock()
+
+    def counts(self) -> tuple[int, int]:
+        """See `Rows.counts`."""
         with self._lock:
-            if embeddings is not None:
-                if self._dimension is None:
-                    self._dimension = int(np.asarray(embeddings).shape[-1])
-                embeddings = check_embeddings(embeddings, len(records), self._dimension)
-            changed: dict[str, tuple[Record, Embeddings]] = {}
-            for row, record in enumerate(records):
-                old = changed.get(record.id) or self._rows.get(record.id)
-                vector = None if embeddings is None else embeddings[row]
-                updated = update_row(old, record, vector, self._store_text)
-                if updated is not None:
-                    changed[record.id] = updated
-            self._rows.update(changed)
-            self._version += bool(changed)
-            return len(changed)
+            return len(self._judged), len(self._rows)
 
-    def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        """See `HistoryStore.nearest`."""
+    def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
+        """See `Rows.ids`; conditions are equalities here."""
+        wanted = (where or {}).items()
         with self._lock:
-            queries = check_embeddings(embeddings, None, self._dimension or embeddings.shape[-1])
-            ids, vectors = self._stacked()
-            if not ids:
-                return Mirror().neighbors([[] for _ in queries], models, k)
-            cosine = queries @ vectors.T
-            take = min(k, len(ids))
-            order = np.argsort(-cosine, axis=1, kind="stable")[:, :take]
-            near = [
-                [(ids[i], float(cosine[row, i])) for i in best] for row, best in enumerate(order)
+            return [
+                record_id
+                for record_id, (record, _) in self._rows.items()
+                if all(getattr(record, name) == value for name, value in wanted)
             ]
-            found = {record_id for row in near for record_id, _ in row}
-            return Mirror(self._rows[i][0] for i in found).neighbors(near, models, k)
 
-    def _stacked(self) -> tuple[list[str], Embeddings]:
-        """Ids and vectors of the judged rows."""
-        if self._judged is None or self._judged[0] != self._version:
-            rows = [row for row in self._rows.values() if is_judged(row[0])]
-            vectors = np.array([vector for _, vector in rows], dtype=np.float32)
-            self._judged = self._version, [record.id for record, _ in rows], vectors
-        return self._judged[1:]
-
-    def table(
-        self, *, limit: int | None = None, splits: Collection[str] | None = None
-    ) -> HistoryTable:
-        """See `HistoryStore.table`."""
-        with self._lock:
-            rows = [r for r in self._rows.values() if splits is None or r[0].split in splits]
-            rows = sorted(rows, key=lambda row: rank(is_judged(row[0]), row[0].created, row[0].id))[
-                :limit
-            ]
-            matrix = np.array([row[1] for row in rows], dtype=np.float32)
-            return build_table(
-                [row[0] for row in rows], matrix.reshape(len(rows), self._dimension or 0)
-            )
-
-    def compared(self) -> list[str]:
-        """See `HistoryStore.compared`."""
-        with self._lock:
-            return Mirror(record for record, _ in self._rows.values()).compared()
-
-    def judge(self, record_id: str, model: str, correctness: float) -> bool:
-        """See `HistoryStore.judge`."""
-        with self._lock:
-            old = self._rows.get(record_id)
-            if old is None:
-                return False
-            self._rows[record_id] = (verdict(old[0], model, correctness), old[1])
-            self._version += 1
-            return True
-
-    def recall(self, ids: Sequence[str]) -> dict[str, tuple[Record, Embeddings]]:
-        """See `HistoryStore.recall`."""
+    def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
+        """See `Rows.read`."""
         with self._lock:
             return {i: self._rows[i] for i in ids if i in self._rows}
 
-    def count(self) -> int:
-        """See `HistoryStore.count`."""
-        return len(self._rows)
-
-    def forget(self, *, agent: str) -> int:
-        """See `HistoryStore.forget`."""
+    def write(self, rows: Mapping[str, Row]) -> None:
+        """See `Rows.write`."""
         with self._lock:
-            gone = [i for i, (record, _) in self._rows.items() if record.agent == agent]
-            for record_id in gone:
-                del self._rows[record_id]
-            self._version += bool(gone)
-            return len(gone)
+            self._rows.update(rows)
+            judged = {record_id for record_id, (record, _) in rows.items() if is_judged(record)}
+            self._judged = self._judged - rows.keys() | judged
+            self._stacked = None
 
-    def close(self) -> None:
-        """See `HistoryStore.close`."""
+    def delete(self, ids: Sequence[str]) -> None:
+        """See `Rows.delete`."""
+        with self._lock:
+            for record_id in ids:
+                self._rows.pop(record_id, None)
+            self._judged -= {*ids}
+            self._stacked = None
+
+    def find(
+        self, queries: Embeddings, k: int, *, records: bool
+    ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
+        """See `Rows.find`; nobody asks for the records of a history in memory."""
+        with self._lock:
+            if self._stacked is None:
+                judged = [record_id for record_id in self._rows if record_id in self._judged]
+                rows = [self._rows[record_id][1] for record_id in judged]
+                self._stacked = judged, np.array(rows, dtype=np.float32)
+            ids, vectors = self._stacked
+        cosine = queries @ vectors.T if ids else np.empty((len(queries), 0))
+        order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
+        near = [[(ids[i], float(cosine[row, i])) for i in best] for row, best in enumerate(order)]
+        return near, []
+
+    def stamp(self) -> str:
+        """See `Rows.stamp`."""
+        return ""
+
+    restamp = stamp

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from aios_eccos.history.store import Embeddings, Neighbors, is_judged, rank
+from aios_eccos.history.merge import is_judged, rank
+from aios_eccos.history.store import Embeddings, Neighbors
 from aios_eccos.records import HistoryTable, Outcome, Record
 from aios_eccos.values import FloatArray
 

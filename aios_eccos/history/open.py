@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.chroma import ChromaRows
 from aios_eccos.history.client import close_client, open_folder, open_server, own
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
 from aios_eccos.history.embed.embedding import Embedder, find_embedder
 from aios_eccos.history.embed.sentence import SentenceEmbedder
+from aios_eccos.history.history import History
 
 EMBEDDED = "embedded"
 #: Below the state folder; Chroma's own files lie in `chroma` there.
@@ -24,19 +25,19 @@ def open_history(
     store_text: bool | None = None,
     max_records: int = 100_000,
     max_age_days: float = 90.0,
-) -> ChromaHistory:
+) -> History:
     """Open the history that the setting names.
 
     Args:
         setting: "embedded", or the URL of a Chroma server.
         state_dir: the plugin's state folder; the embedded history lies in `history` there.
         embedder: whose vectors the history holds; only its name and dimension are used.
-        store_text, max_records, max_age_days: see `ChromaHistory`.
+        store_text, max_records, max_age_days: see `History`.
 
     Raises:
         HistoryOwned: another process has the embedded history open.
         EmbedderError: the history holds another embedder's vectors.
-        HistoryError: it cannot be reached, or is damaged.
+        HistoryError: it cannot be reached, is damaged, or another version made it.
     """
     shared = setting != EMBEDDED
     closing = contextlib.ExitStack()
@@ -47,11 +48,12 @@ def open_history(
             undo.callback(own(state_dir / FOLDER))
             client = open_folder(state_dir / FOLDER / "chroma")
         undo.callback(close_client, client)
-        history = ChromaHistory(
-            client,
-            embedder=embedder.name,
+        rows = ChromaRows(
+            client, embedder=embedder.name, dimension=embedder.dimension, shared=shared
+        )
+        history = History(
+            rows,
             dimension=embedder.dimension,
-            shared=shared,
             store_text=store_text,
             max_records=max_records,
             max_age_days=max_age_days,

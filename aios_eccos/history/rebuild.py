@@ -6,7 +6,6 @@ import contextlib
 import logging
 import secrets
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import HistoryError
-from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.chroma import NAME, UNJUDGED, ChromaRows
 from aios_eccos.history.client import (
     close_client,
     names_of,
@@ -25,16 +24,13 @@ from aios_eccos.history.client import (
     own,
     translated,
 )
-from aios_eccos.history.collection import NAME, PAGE, UNJUDGED
 from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import EMBEDDED, FOLDER
 from aios_eccos.history.rows import from_metadata
-from aios_eccos.history.store import Embeddings
+from aios_eccos.history.store import PAGE, Embeddings
 from aios_eccos.records import Record
-
-#: Longer than anything is kept: nothing is removed while it is carried over.
-MAX_AGE_DAYS = 36_500.0
 
 log = logging.getLogger("aios_eccos.history")
 
@@ -85,15 +81,13 @@ def rebuild(
         place.set_aside()
         try:
             with place.opened() as client:
-                history = ChromaHistory(
+                rows_anew = ChromaRows(
                     client,
                     embedder=embedder.name,
                     dimension=embedder.dimension,
                     shared=setting != EMBEDDED,
-                    store_text=True,
-                    max_records=sys.maxsize,
-                    max_age_days=MAX_AGE_DAYS,
                 )
+                history = History(rows_anew, dimension=embedder.dimension, store_text=True)
                 history.add([record for record, _ in kept], vectors)
         except HistoryError as error:
             raise HistoryError(f"{error}; the old history lies in {place.aside}") from error

@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from aios_eccos.errors import DataError
+from aios_eccos.history.merge import storable
 from aios_eccos.records import Outcome, Record, Signals
 
 #: Order of an outcome's columns in its compact form; the signals have columns of their own.
 FIELDS = tuple(field.name for field in dataclasses.fields(Outcome) if field.name != "signals")
 SIGNALS = tuple(field.name for field in dataclasses.fields(Signals))
+#: The texts of a record on its way through the inbox.
+TEXTS = ("id", "text", "task", "split", "source", "agent")
 
 
 def pack(outcomes: Sequence[Outcome]) -> str:
@@ -28,14 +32,12 @@ def pack(outcomes: Sequence[Outcome]) -> str:
 
 
 def unpack(packed: str) -> tuple[Outcome, ...]:
-    """Inverse of `pack`; rows of schema 2 and before end with the outcome's own columns."""
-    return tuple(_outcome(row) for row in json.loads(packed))
-
-
-def _outcome(row: list[Any]) -> Outcome:
+    """Inverse of `pack`."""
     own = len(FIELDS)
-    columns = row if len(row) <= own else [*row[:own], Signals(*row[own:])]
-    return Outcome(*columns)
+    rows = json.loads(packed)
+    return tuple(
+        dataclasses.replace(Outcome(*row[:own]), signals=Signals(*row[own:])) for row in rows
+    )
 
 
 def to_metadata(record: Record) -> dict[str, str | int | float]:
@@ -70,6 +72,21 @@ def from_metadata(record_id: str, metadata: Mapping[str, Any]) -> Record:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a message of the inbox says.
+
+    Attributes:
+        records: to be stored; one without text brings verdicts.
+        forget: the agent that is to be forgotten, if any.
+        refused: records that cannot be stored, each as a message of its own, and why.
+    """
+
+    records: tuple[Record, ...] = ()
+    forget: str | None = None
+    refused: tuple[tuple[bytes, DataError], ...] = ()
+
+
 def encode_records(records: Sequence[Record]) -> bytes:
     """Records as JSON, for the way from one process to the history's owner."""
     rows = [{"id": record.id, **to_metadata(record)} for record in records]
@@ -81,16 +98,35 @@ def encode_forget(agent: str) -> bytes:
     return json.dumps({"forget": agent}).encode()
 
 
-def decode_message(message: bytes) -> list[Record] | str:
-    """Inverse of `encode_records` (records) and `encode_forget` (an agent).
+def decode_message(message: bytes) -> Message:
+    """Inverse of `encode_records` and `encode_forget`.
 
     Raises:
         DataError: the message is of neither.
     """
     try:
         raw = json.loads(message)
-        if isinstance(raw, dict):
-            return str(raw["forget"])
-        return [from_metadata(str(row["id"]), row) for row in raw]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"inbox message of {len(message)} bytes: {error!r}"[:300]) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"inbox message of {len(message)} bytes: {error!r:.200}") from error
+    if isinstance(raw, dict) and isinstance(raw.get("forget"), str):
+        return Message(forget=raw["forget"])
+    if not isinstance(raw, list):
+        raise DataError(f"inbox message of {len(message)} bytes: neither records nor a wish")
+    records, refused = [], []
+    for row in raw:
+        try:
+            records.append(_handed(row))
+        except DataError as error:
+            refused.append((json.dumps([row]).encode(), error))
+    return Message(tuple(records), refused=tuple(refused))
+
+
+def _handed(row: Any) -> Record:
+    """A record as it was handed over: whoever did has mended what had to be (`push_records`)."""
+    try:
+        record = from_metadata(str(row["id"]), row)
+        if storable(record) != record or not all(isinstance(row[name], str) for name in TEXTS):
+            raise DataError("inbox record: its texts or numbers cannot be stored")
+        return record
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise DataError(f"inbox record: {error!r:.200}") from error

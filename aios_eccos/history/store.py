@@ -1,29 +1,26 @@
-"""The history's contract, and what every store has in common: merging, masking, arrays."""
+"""The history's contract: what every store of past queries does, and what it answers."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.errors import HistoryError
-from aios_eccos.records import HistoryTable, Outcome, Record, Signals
+from aios_eccos.records import HistoryTable, Record
 from aios_eccos.values import FloatArray
 
 Embeddings: TypeAlias = NDArray[np.float32]
 
-#: Version of what is stored; a store made by a newer one is refused. Of 1, rows that nobody has
-#: judged lay among the others; up to 2, outcomes had no signals.
-SCHEMA = 3
+#: A record and its (d,) embedding.
+Row: TypeAlias = tuple[Record, Embeddings]
 
-#: Two embeddings of one text differ by less (float rounding of other batch sizes).
-SAME_EMBEDDING = 1e-4
+#: Version of what is stored; a store made by another one is refused.
+SCHEMA = 3
+#: Rows read at a time: between two reads, other threads of this process run.
+PAGE = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,31 @@ class Neighbors:
     tasks: tuple[tuple[str, ...], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What adding records came to.
+
+    Attributes:
+        added: records that are new.
+        updated: known records that are no longer what they were.
+        renamed: ids that another question had already, with the ids given instead.
+    """
+
+    added: int = 0
+    updated: int = 0
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Records that are new or changed."""
+        return self.added + self.updated
+
+    def __add__(self, other: Changes) -> Changes:
+        return Changes(
+            self.added + other.added, self.updated + other.updated, self.renamed + other.renamed
+        )
+
+
 class HistoryStore(Protocol):
     """Past queries by nearness. Safe to use from several threads.
 
@@ -56,17 +78,18 @@ class HistoryStore(Protocol):
         """Changes whenever rows change, so that what was fitted on them can be fitted anew."""
         ...
 
-    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> int:
+    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> Changes:
         """Add records or, by id, update them (outcomes are merged per model, see `merge`).
+
+        Two questions are never merged: one whose id another question has gets an id of its own.
+        A record that cannot be stored keeps no other one out.
 
         Args:
             embeddings: (n, d) rows of unit length. None is allowed where all ids are known.
 
-        Returns:
-            How many records are new or changed.
-
         Raises:
-            HistoryError: an unknown id without an embedding, or an embedding of another dimension.
+            HistoryError: embeddings of another shape: nothing is stored. Or records that cannot
+                be, such as an unknown id without an embedding: all others are stored.
         """
         ...
 
@@ -94,10 +117,13 @@ class HistoryStore(Protocol):
         ...
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
-        """Store a verdict (0..1) on what `model` did; False if the record is unknown."""
+        """Store a verdict (0..1) on what `model` did; False if the record is not known yet.
+
+        A verdict that comes before its record is kept for a while, and joins it.
+        """
         ...
 
-    def recall(self, ids: Sequence[str]) -> dict[str, tuple[Record, Embeddings]]:
+    def recall(self, ids: Sequence[str]) -> dict[str, Row]:
         """Records with their (d,) embeddings, by id; unknown ids are left out."""
         ...
 
@@ -114,103 +140,49 @@ class HistoryStore(Protocol):
         ...
 
 
-def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
-    """The record after `new` arrived; equal to `old` if `new` says nothing new.
+class Rows(Protocol):
+    """Where rows lie, judged and unjudged ones. One writer at a time; readers at any time."""
 
-    Per model, a value that `new` knows replaces the old one, and one it does not know stays. What
-    the row itself says (task, split, length) is taken from `new` where it says anything; source,
-    agent and time of creation stay as they were first.
+    #: Whether other processes write too.
+    shared: bool
+    #: Most rows written at a time.
+    batch: int
 
-    Args:
-        keep_text: whether query and answer texts may be kept.
-    """
-    if not keep_text:
-        bare = tuple(dataclasses.replace(outcome, prediction=None) for outcome in new.outcomes)
-        new = dataclasses.replace(new, text="", outcomes=bare)
-    known = {outcome.model: outcome for outcome in old.outcomes} if old is not None else {}
-    for outcome in new.outcomes:
-        known[outcome.model] = _merge_outcome(known.get(outcome.model), outcome)
-    outcomes = tuple(known.values())
-    if old is None:
-        return dataclasses.replace(new, outcomes=outcomes, created=new.created or time.time())
-    return dataclasses.replace(
-        old,
-        text=new.text or old.text,
-        input_tokens=new.input_tokens or old.input_tokens,
-        outcomes=outcomes,
-        task=new.task or old.task,
-        split=new.split or old.split,
-    )
+    def counts(self) -> tuple[int, int]:
+        """Number of judged rows, and of all."""
+        ...
 
+    def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
+        """The ids of all rows, or of those whose fields have these values (`{"$lt": x}`: less)."""
+        ...
 
-def is_judged(record: Record) -> bool:
-    """Whether the correctness of any model is known; that of no whole answer is not."""
-    return any(o.error is None and o.correctness is not None for o in record.outcomes)
+    def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
+        """Rows by id, as far as there are; embeddings that are not asked for are empty."""
+        ...
 
+    def write(self, rows: Mapping[str, Row]) -> None:
+        """Add or replace at most `batch` rows."""
+        ...
 
-def rank(judged: bool, created: float, record_id: str) -> tuple[bool, int, int, str]:
-    """Sort key of the order that `HistoryStore.table` has."""
-    return not judged, -int(created // 86_400), zlib.crc32(record_id.encode()), record_id
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove rows; unknown ids are none."""
+        ...
 
+    def find(
+        self, queries: Embeddings, k: int, *, records: bool
+    ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
+        """Per query, ids and cosines of at most k judged rows, nearest first.
 
-def update_row(
-    old: tuple[Record, Embeddings] | None,
-    new: Record,
-    embedding: Embeddings | None,
-    store_text: bool | None,
-) -> tuple[Record, Embeddings] | None:
-    """The row after `new` arrived; None if nothing changes.
+        Args:
+            queries: (n, d) unit rows.
+            records: whether the rows are given too (reading them takes most of the time).
+        """
+        ...
 
-    Args:
-        embedding: (d,) of `new`; None keeps the row's.
-        store_text: whether texts are kept; None: those of data sets are, those of live calls not.
+    def stamp(self) -> str:
+        """What the last writer of shared rows left, to tell that rows changed."""
+        ...
 
-    Raises:
-        HistoryError: a new row without an embedding.
-    """
-    keep_text = new.source != "live" if store_text is None else store_text
-    merged = merge(old[0] if old else None, new, keep_text=keep_text)
-    if old is not None and (
-        embedding is None or np.allclose(embedding, old[1], atol=SAME_EMBEDDING)
-    ):
-        return None if merged == old[0] else (merged, old[1])
-    if embedding is None:
-        raise HistoryError(f"record {new.id!r} is new and has no embedding")
-    return merged, embedding
-
-
-def _merge_outcome(old: Outcome | None, new: Outcome) -> Outcome:
-    if old is None:
-        return new
-    fields = {field.name: getattr(new, field.name) for field in dataclasses.fields(new)}
-    known = {name: value for name, value in fields.items() if value not in (None, Signals())}
-    if new.output_tokens is not None:
-        known["error"] = new.error  # a whole answer makes up for an earlier failure
-    return dataclasses.replace(old, **known)
-
-
-def verdict(old: Record, model: str, correctness: float) -> Record:
-    """`old` with a verdict on one model.
-
-    Raises:
-        HistoryError: the verdict is not in 0..1.
-    """
-    if not 0 <= correctness <= 1:
-        raise HistoryError(f"verdict {correctness} on {model}: allowed 0..1")
-    judged = Record(old.id, "", 0, (Outcome(model, correctness=float(correctness)),))
-    return merge(old, judged, keep_text=True)
-
-
-def check_embeddings(embeddings: NDArray[Any], rows: int | None, dimension: int) -> Embeddings:
-    """The embeddings as finite float32 of shape (rows, dimension).
-
-    Raises:
-        HistoryError: another shape, or a number that is not finite.
-    """
-    array = np.ascontiguousarray(embeddings, dtype=np.float32)
-    wanted = (array.shape[0] if rows is None and array.ndim else rows, dimension)
-    if array.shape != wanted:
-        raise HistoryError(f"embeddings have shape {array.shape}, the history wants {wanted}")
-    if not np.isfinite(array).all():
-        raise HistoryError("embeddings hold numbers that are not finite")
-    return array
+    def restamp(self) -> str:
+        """Tell other processes that rows changed; returns the new stamp."""
+        ...

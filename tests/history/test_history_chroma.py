@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import time
@@ -10,7 +9,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from history_world import (
     DIMENSION,
@@ -23,18 +21,18 @@ from history_world import (
 )
 
 from aios_eccos.errors import EmbedderError, HistoryError
-from aios_eccos.history import chroma, client, collection
-from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history import chroma, client, history
+from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.open import open_history
-from aios_eccos.history.rows import to_metadata
-from aios_eccos.records import Outcome, Record, Signals
+from aios_eccos.history.rebuild import rebuild
+from aios_eccos.records import Outcome, Record
 
 DAY_S = 86_400.0
 NOW = time.time()
 
 
-def opened(state: Path, setting: str = "embedded", **options: object) -> ChromaHistory:
+def opened(state: Path, setting: str = "embedded", **options: object) -> History:
     return open_history(setting, state, ToyEmbedder(), **options)  # type: ignore[arg-type]
 
 
@@ -55,18 +53,19 @@ def test_what_was_added_is_there_after_opening_again(tmp_path: Path) -> None:
     found = store.nearest(vectors(20)[4:5], MODELS, 1)
     assert found.ids == (("r004",),)
     assert found.output_tokens[0, 0].tolist() == [104, 14]
-    assert store.add(some_records(20), vectors(20)) == 0
+    assert store.add(some_records(20), vectors(20)).total == 0
     store.close()
 
 
-def test_more_rows_than_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection, "PAGE", 7)
-    store = opened(tmp_path)
-    store._rows.batch = 6
-    assert store.add(some_records(40), vectors(40)) == 40
+def test_more_rows_than_a_batch(
+    clean_server: ChromaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chroma, "PAGE", 7)
+    store = opened(tmp_path, clean_server.url)
+    assert store.add(some_records(40), vectors(40)).total == 40
     assert store.count() == 40
     assert len(store.table()) == 40
-    assert store.add(some_records(40), vectors(40)) == 0
+    assert store.add(some_records(40), vectors(40)).total == 0
     store.close()
 
 
@@ -127,20 +126,10 @@ def test_another_embedder_is_refused_with_the_command(tmp_path: Path, other: Toy
 
 
 def test_a_newer_schema_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collection, "SCHEMA", collection.SCHEMA + 1)
+    monkeypatch.setattr(chroma, "SCHEMA", chroma.SCHEMA + 1)
     fill(tmp_path)
     monkeypatch.undo()
     with pytest.raises(HistoryError, match="upgrade aios-eccos"):
-        opened(tmp_path)
-
-
-def test_a_foreign_collection_is_refused(tmp_path: Path) -> None:
-    fill(tmp_path)
-    opened(tmp_path).close()
-    raw = client.open_folder(tmp_path / "history" / "chroma")
-    raw.get_collection(collection.NAME, embedding_function=None).modify(metadata={"else": 1})
-    client.close_client(raw)
-    with pytest.raises(HistoryError, match="schema None"):
         opened(tmp_path)
 
 
@@ -154,99 +143,34 @@ def mixed(n: int) -> list[Record]:
     ]
 
 
-def as_schema_1(raw: object, rows: list[Record]) -> None:
-    """Lay rows as the first schema did: all of them in one collection."""
-    known = {"embedder": "toy", "dimension": DIMENSION}
-    for name in (collection.NAME, collection.UNJUDGED):
-        raw.delete_collection(name)  # type: ignore[attr-defined]
-    old = raw.create_collection(  # type: ignore[attr-defined]
-        collection.NAME,
-        embedding_function=None,
-        configuration={"hnsw": {"space": "cosine"}},
-        metadata={"schema": 1, **known},
-    )
-    metadatas = [to_metadata(each) for each in rows]
-    old.add(ids=[each.id for each in rows], embeddings=vectors(len(rows)), metadatas=metadatas)
-
-
-@pytest.mark.parametrize("shared", [False, True])
-def test_what_schema_1_laid_together_is_parted(
-    clean_server: ChromaServer, tmp_path: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("schema", [1, 2, None])
+def test_what_another_version_wrote_is_refused_and_can_be_carried_over(
+    tmp_path: Path, schema: int | None
 ) -> None:
-    monkeypatch.setattr(collection, "PAGE", 7)
-    setting = clean_server.url if shared else "embedded"
-    opened(tmp_path, setting).close()
-    folder = tmp_path / "history" / "chroma"
-    raw = client.open_server(setting) if shared else client.open_folder(folder)
-    as_schema_1(raw, mixed(30))
-    client.close_client(raw)
-    for _ in range(2):
-        store = opened(tmp_path, setting)
-        assert store._rows.counts() == (15, 30)
-        assert store.count() == len(store.table()) == 30
-        found = store.nearest(vectors(1), MODELS, 30).ids[0]
-        assert set(found) == {f"r{i:03}" for i in range(0, 30, 2)}
-        np.testing.assert_allclose(store.recall(["r001"])["r001"][1], vectors(2)[1], atol=1e-6)
-        assert store.add(mixed(30), vectors(30)) == 0
-        for rows in (store._rows._judged, store._rows._unjudged):
-            assert rows.metadata["schema"] == collection.SCHEMA
-        store.close()
-
-
-def test_judged_rows_of_schema_1_stay_where_they_are(tmp_path: Path) -> None:
-    opened(tmp_path).close()
+    fill(tmp_path)
     raw = client.open_folder(tmp_path / "history" / "chroma")
-    as_schema_1(raw, some_records(9))
-    before = raw.get_collection(collection.NAME, embedding_function=None).id
+    known = {"embedder": "toy", "dimension": DIMENSION}
+    raw.get_collection(chroma.NAME, embedding_function=None).modify(
+        metadata=known if schema is None else {**known, "schema": schema}
+    )
     client.close_client(raw)
+    with pytest.raises(HistoryError, match=f"schema {schema}, .*--rebuild"):
+        opened(tmp_path)
+    assert rebuild("embedded", tmp_path, ToyEmbedder()).carried == 20
     store = opened(tmp_path)
-    assert store._rows.counts() == (9, 9)
-    assert store._rows._judged.id == before
-    assert store._rows._judged.metadata["schema"] == collection.SCHEMA
+    assert store.add(some_records(20), vectors(20)).total == 0
     store.close()
 
 
-def test_rows_of_schema_2_are_read_as_they_are(tmp_path: Path) -> None:
-    """They had no signals; the collections are marked, so that an older version refuses them."""
-    store = opened(tmp_path)
-    store.add(mixed(6), vectors(6))
-    for rows in (store._rows._judged, store._rows._unjudged):
-        for row in rows.get()["metadatas"]:
-            assert all(len(o) <= 6 for o in json.loads(row["outcomes"]))
-        rows.modify(metadata={"schema": 2, "embedder": "toy", "dimension": DIMENSION})
-    store.close()
-    store = opened(tmp_path)
-    assert store._rows.counts() == (3, 6)
-    seen = Outcome("small", None, 9, signals=Signals(empty=False))
-    assert store.add([record("r001", seen)]) == 1
-    store.close()
-    store = opened(tmp_path)
-    ((kept, _),) = store.recall(["r001"]).values()
-    assert kept.outcomes == (seen,)
-    assert store._rows._judged.metadata["schema"] == collection.SCHEMA
-    store.close()
-
-
-def test_what_an_older_kernel_still_writes_is_parted_at_the_next_opening(tmp_path: Path) -> None:
-    store = opened(tmp_path)
-    stray = mixed(2)[1]
-    store._rows._judged.add(ids=[stray.id], embeddings=vectors(1), metadatas=[to_metadata(stray)])
-    old = {"schema": 1, "embedder": "toy", "dimension": DIMENSION, "stamp": "of the older one"}
-    store._rows._judged.modify(metadata=old)
-    store.close()
-    store = opened(tmp_path)
-    assert store._rows.counts() == (0, 1)
-    assert store.nearest(vectors(1), MODELS, 1).ids == ((),)
-    store.close()
-
-
-def test_a_move_that_broke_off_leaves_the_verdict(tmp_path: Path) -> None:
+def test_a_move_that_broke_off_leaves_the_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the judged row was written, before the unjudged one was removed."""
     store = opened(tmp_path)
     store.add(mixed(2), vectors(2))
-    before = store._rows.read(["r001"], vectors=True)
+    monkeypatch.setattr(chroma, "_delete", lambda rows, ids: None)
     store.judge("r001", "small", 1.0)
-    stale, vector = before["r001"]
-    store._rows._unjudged.add(ids=["r001"], embeddings=vector[None], metadatas=[to_metadata(stale)])
+    monkeypatch.undo()
     store.close()
     store = opened(tmp_path)
     table = store.table()
@@ -265,7 +189,8 @@ def test_rows_may_leave_until_few_are_left(tmp_path: Path) -> None:
     assert store.forget(agent="ann") == 2597
     store.close()
     store = opened(tmp_path)
-    assert store._rows.counts() == (0, 3)
+    assert store.count() == 3
+    assert store.nearest(vectors(1), MODELS, 3).ids == ((),)
     assert store.judge("r000", "small", 1.0)
     assert store.nearest(vectors(1), MODELS, 3).ids == (("r000",),)
     store.close()
@@ -346,13 +271,15 @@ def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
 # A server that several processes share.
 
 
-def test_processes_see_each_others_rows(clean_server: ChromaServer, tmp_path: Path) -> None:
+def test_processes_see_each_others_rows(
+    clean_server: ChromaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = opened(tmp_path, clean_server.url), opened(tmp_path, clean_server.url)
     assert two.version == two.version
     before = two.version
     one.add(some_records(3), vectors(3))
     assert two.count() == 3
-    two._looked = -chroma.STAMP_S
+    monkeypatch.setattr(history, "STAMP_S", 0.0)
     assert two.version != before
     assert two.judge("r001", "small", 0.5)
     assert one.nearest(vectors(3)[1:2], ("small",), 1).correctness[0, 0, 0] == 0.5
@@ -416,13 +343,13 @@ def test_a_server_that_dies_is_left_alone_for_a_while(
         store.nearest(vectors(1), MODELS, 1)
     with pytest.raises(HistoryError, match="left alone"):
         store.nearest(vectors(1), MODELS, 1)
-    monkeypatch.setattr(chroma, "REST_S", 0.0)
+    monkeypatch.setattr(history, "REST_S", 0.0)
     with pytest.raises(HistoryError, match="does not answer"):
         store.nearest(vectors(1), MODELS, 1)
     for call in (store.count, store.table, lambda: store.judge("a", "small", 1.0)):
         with pytest.raises(HistoryError, match="does not answer"):
             call()
-    store._looked = -chroma.STAMP_S
+    monkeypatch.setattr(history, "STAMP_S", 0.0)
     assert store.version == version
     store.close()
 

@@ -13,7 +13,7 @@ from history_world import ChromaServer, ToyEmbedder, record, some_records, vecto
 
 from aios_eccos.cli.main import main
 from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned
-from aios_eccos.history.chroma import ChromaHistory
+from aios_eccos.history.history import History
 from aios_eccos.history.ingest import drain_inbox
 from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.history.rebuild import rebuild
@@ -54,7 +54,7 @@ def run(*arguments: object) -> int:
     return int(ended.value.code or 0)
 
 
-def history(state: Path) -> ChromaHistory:
+def history(state: Path) -> History:
     return open_history("embedded", state, open_embedder())
 
 
@@ -72,6 +72,54 @@ def test_a_file_is_ingested_once(
     found = store.nearest(open_embedder().embed(["What is 3 plus 3?"]), ("small",), 1)
     assert found.ids == (("q3",),)
     assert store.table().texts.count("What is 3 plus 3?") == 1
+    store.close()
+
+
+def test_a_changed_grade_is_an_update_and_the_next_run_changes_nothing(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("ingest", write(tmp_path / "data.jsonl", rows(6)))
+    regraded = rows(6)
+    regraded[3]["outputs"][0]["correctness"] = 0
+    path = write(tmp_path / "again.jsonl", regraded)
+    capsys.readouterr()
+    assert run("ingest", path) == 0
+    assert "added 0, updated 1, unchanged 5, bad 0" in capsys.readouterr().out
+    assert run("ingest", path, "--json", "-") == 0
+    out = json.loads(capsys.readouterr().out)
+    assert (out["added"], out["updated"], out["unchanged"]) == (0, 0, 6)
+
+
+def test_two_grades_of_one_query_in_a_file_are_named_every_time(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, other = ({k: v for k, v in rows(2)[1].items() if k != "query_id"} for _ in range(2))
+    other["outputs"] = [{**other["outputs"][0], "correctness": 0}]
+    path = write(tmp_path / "data.jsonl", [good, other])
+    for added, unchanged in ((1, 0), (0, 1), (0, 1)):
+        assert run("ingest", path) == 1
+        seen = capsys.readouterr()
+        assert f"added {added}, unchanged {unchanged}, bad 1" in seen.out
+        assert "stands twice, with different outputs of 'small'" in seen.err
+
+
+def test_numbered_rows_of_two_files_are_kept_apart(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for name in ("law", "maths", "code"):
+        lines = [{**row, "query_id": i, "query": f"A {name} question, number {i}"}
+                 for i, row in enumerate(rows(3))]  # fmt: skip
+        files.append(write(tmp_path / f"{name}.jsonl", lines))
+    assert run("ingest", *files, "--json", "-") == 0
+    out = json.loads(capsys.readouterr().out)
+    assert (out["added"], len(out["kept_apart"])) == (9, 6)
+    assert run("ingest", *files) == 0
+    seen = capsys.readouterr().out
+    assert "added 0, unchanged 9, bad 0" in seen
+    assert "kept apart 6 records whose query_id another question has" in seen
+    store = history(state)
+    assert store.count() == len(set(store.table().texts)) == 9
     store.close()
 
 
@@ -138,14 +186,14 @@ def test_an_agent_is_forgotten(
 
 
 @pytest.fixture
-def owned(state: Path) -> Iterator[ChromaHistory]:
+def owned(state: Path) -> Iterator[History]:
     store = history(state)
     yield store
     store.close()
 
 
 def test_beside_the_owner_records_are_handed_over(
-    owned: ChromaHistory, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    owned: History, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from aios_eccos.workload.connect import open_workload
 
@@ -209,7 +257,7 @@ def test_only_the_user_can_enter_the_state_folder(state: Path, tmp_path: Path) -
 
 
 def test_where_there_is_no_way_to_the_owner_it_is_named(
-    owned: ChromaHistory,
+    owned: History,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -335,7 +383,7 @@ def test_a_failure_on_the_way_loses_nothing(
     def refuse(*_: object, **__: object) -> None:
         raise HistoryError("disk full")
 
-    monkeypatch.setattr(ChromaHistory, "add", refuse)
+    monkeypatch.setattr(History, "add", refuse)
     with pytest.raises(HistoryError, match=r"disk full; the old history lies in .*old-"):
         rebuild("embedded", tmp_path, ToyEmbedder())
     assert list(tmp_path.glob("history/old-*/chroma.sqlite3"))

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from history_world import MODELS, Open, record, some_records, unit, vectors
+from history_world import MODELS, Open, ToyEmbedder, record, some_records, unit, vectors
 
 from aios_eccos.errors import HistoryError
+from aios_eccos.history.history import EARLY_MOST, EARLY_S, History
+from aios_eccos.history.memory import MemoryHistory, MemoryRows
+from aios_eccos.history.open import open_history
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.records import Outcome, Record, Signals
 
@@ -27,7 +32,7 @@ def test_an_empty_history_has_no_neighbors(store: HistoryStore) -> None:
 
 def test_neighbors_are_the_nearest_by_cosine(store: HistoryStore) -> None:
     known, queries = vectors(40), vectors(5, seed=1)
-    assert store.add(some_records(40), known) == 40
+    assert store.add(some_records(40), known).total == 40
     found = store.nearest(queries, MODELS, 6)
     cosine = queries @ known.T
     for row in range(5):
@@ -64,7 +69,7 @@ def test_no_queries_find_nothing(store: HistoryStore) -> None:
 def test_adding_the_same_again_changes_nothing(store: HistoryStore) -> None:
     store.add(some_records(5), vectors(5))
     version, table = store.version, store.table()
-    assert store.add(some_records(5), vectors(5)) == 0
+    assert store.add(some_records(5), vectors(5)).total == 0
     assert store.version == version
     assert store.table().ids == table.ids
     assert store.count() == 5
@@ -74,7 +79,7 @@ def test_outcomes_are_merged_by_model(store: HistoryStore) -> None:
     vector = vectors(1)
     store.add([record("a", Outcome("small", 1.0, 50), Outcome("large", None, 80))], vector)
     later = record("a", Outcome("large", 0.5), Outcome("third", 0.0, 9), task="new", split="val")
-    assert store.add([later], vector) == 1
+    assert store.add([later], vector).total == 1
     table = store.table()
     assert table.models == ("large", "small", "third")
     np.testing.assert_array_equal(table.correctness[0], [0.5, 1.0, 0.0])
@@ -85,7 +90,7 @@ def test_outcomes_are_merged_by_model(store: HistoryStore) -> None:
 def test_a_known_record_needs_no_new_embedding(store: HistoryStore) -> None:
     vector = vectors(1)
     store.add([record("a", Outcome("small", None, 50))], vector)
-    assert store.add([record("a", Outcome("small", 1.0), text="")]) == 1
+    assert store.add([record("a", Outcome("small", 1.0), text="")]).total == 1
     np.testing.assert_allclose(store.table().embeddings, vector, atol=1e-6)
     assert store.table().correctness[0, 0] == 1.0
 
@@ -98,13 +103,13 @@ def test_an_unknown_record_needs_an_embedding(store: HistoryStore) -> None:
 
 def test_another_embedding_replaces_the_old_one(store: HistoryStore) -> None:
     store.add([record("a")], vectors(1))
-    assert store.add([record("a")], vectors(1, seed=9)) == 1
+    assert store.add([record("a")], vectors(1, seed=9)).total == 1
     np.testing.assert_allclose(store.table().embeddings, vectors(1, seed=9), atol=1e-6)
 
 
 def test_one_id_twice_in_a_call_is_one_record(store: HistoryStore) -> None:
     twice = [record("a", Outcome("small", 1.0, 5)), record("a", Outcome("large", 0.0, 6))]
-    assert store.add(twice, np.repeat(vectors(1), 2, axis=0)) == 1
+    assert store.add(twice, np.repeat(vectors(1), 2, axis=0)).total == 1
     assert store.count() == 1
     np.testing.assert_array_equal(store.table().correctness, [[0.0, 1.0]])
 
@@ -201,7 +206,7 @@ def test_a_row_is_judged_by_merging_too_and_is_so_no_longer_when_the_answer_was_
     store: HistoryStore,
 ) -> None:
     store.add(unjudged(1), vectors(1))
-    assert store.add([record("live0", Outcome("small", 1.0), text="")]) == 1
+    assert store.add([record("live0", Outcome("small", 1.0), text="")]).total == 1
     assert store.nearest(vectors(1), MODELS, 1).ids == (("live0",),)
     store.add([record("live0", Outcome("small", error="truncated"), text="")])
     assert store.nearest(vectors(1), MODELS, 1).ids == ((),)
@@ -348,9 +353,22 @@ def test_threads_may_add_and_ask_at_once(store: HistoryStore) -> None:
     assert store.count() == 20
 
 
-def test_closing_twice_is_harmless(store: HistoryStore) -> None:
+def test_what_closes_with_it_is_closed_once() -> None:
+    closed: list[str] = []
+    store = History(MemoryRows(), on_close=lambda: closed.append("closed"))
+    assert closed == []
     store.close()
     store.close()
+    assert closed == ["closed"]
+
+
+def test_a_closed_history_says_so_and_gives_its_folder_back(tmp_path: Path) -> None:
+    store = open_history("embedded", tmp_path, ToyEmbedder())
+    store.close()
+    store.close()
+    with pytest.raises(HistoryError):
+        store.table()
+    open_history("embedded", tmp_path, ToyEmbedder()).close()
 
 
 def test_what_is_unknown_stays_unknown(store: HistoryStore) -> None:
@@ -359,3 +377,183 @@ def test_what_is_unknown_stays_unknown(store: HistoryStore) -> None:
     table = store.table()
     assert np.isnan(table.correctness).all()
     assert np.isnan(table.output_tokens).all()
+
+
+# Two questions are never one.
+
+
+LAW = record("0", Outcome("lawyer", 1.0, 9), text="Which law applies?")
+SUM = record("0", Outcome("solver", 1.0, 9), text="What is 2 plus 2?")
+
+
+def test_an_id_that_another_question_has_is_kept_apart(store: HistoryStore) -> None:
+    assert store.add([LAW], vectors(1)).renamed == ()
+    changes = store.add([SUM], vectors(1, seed=1))
+    ((old, new),) = changes.renamed
+    assert (changes.added, changes.updated, old) == (1, 0, "0")
+    table = store.table()
+    assert dict(zip(table.ids, table.texts, strict=True)) == {"0": LAW.text, new: SUM.text}
+    assert [o.model for o in store.recall(["0"])["0"][0].outcomes] == ["lawyer"]
+    for again, vector in ((SUM, vectors(1, seed=1)), (LAW, vectors(1))):
+        assert store.add([again], vector).total == 0
+    assert store.count() == 2
+
+
+def test_one_id_for_two_questions_in_one_call(store: HistoryStore) -> None:
+    both = [LAW, SUM, replace(SUM, text=f"  {SUM.text}\n"), LAW]
+    changes = store.add(both, vectors(2)[[0, 1, 1, 0]])
+    assert (changes.added, len(changes.renamed)) == (2, 1)
+    assert sorted(store.table().texts) == sorted([LAW.text, SUM.text])
+    assert store.add(both, vectors(2)[[0, 1, 1, 0]]).total == 0
+
+
+def test_where_texts_are_not_kept_the_embeddings_tell(open_store: Open) -> None:
+    store = open_store(store_text=False)
+    store.add([LAW], vectors(1))
+    assert store.add([SUM], vectors(1, seed=1)).renamed
+    assert not store.add([replace(LAW, task="law")], vectors(1)).renamed
+    assert store.count() == 2
+
+
+def test_a_verdict_goes_to_whoever_had_the_id_first(store: HistoryStore) -> None:
+    store.add([LAW, SUM], vectors(2))
+    assert store.judge("0", "lawyer", 0.25)
+    assert store.recall(["0"])["0"][0].outcomes == (Outcome("lawyer", 0.25, 9),)
+
+
+# Changes are counted as what they are.
+
+
+def test_another_grade_is_an_update_once(store: HistoryStore) -> None:
+    store.add([record("a", Outcome("small", 1.0, 50))], vectors(1))
+    better = [record("a", Outcome("small", 0.0, 50)), record("b")]
+    changes = store.add(better, vectors(2))
+    assert (changes.added, changes.updated) == (1, 1)
+    changes = store.add(better, vectors(2))
+    assert (changes.added, changes.updated) == (0, 0)
+
+
+def test_grades_that_end_where_they_began_are_no_change(store: HistoryStore) -> None:
+    twice = [record("a", Outcome("small", grade, 50)) for grade in (1.0, 0.0)]
+    store.add(twice, vectors(1)[[0, 0]])
+    version = store.version
+    assert store.add(twice, vectors(1)[[0, 0]]).total == 0
+    assert store.version == version
+
+
+# What cannot be stored keeps nothing else out.
+
+
+@pytest.mark.parametrize("text", ["cut emoji \ud83d", "\udcff", "nul \0 in it", "x" * (2 << 20)])
+def test_an_odd_text_is_mended_wherever_it_stands(open_store: Open, text: str) -> None:
+    store = open_store(store_text=True)
+    odd = record(
+        "odd" + text[:9],
+        Outcome("m" + text[:9], 1.0, 5, error=None, prediction=text),
+        Outcome("other", error=text[:9]),
+        text=text,
+        task=text[:9],
+        agent=text[:9],
+        source="live",
+    )
+    assert store.add([record("one"), odd, record("two")], vectors(3)).added == 3
+    assert store.count() == 3
+    kept = next(row for row, _ in store.recall(store.table().ids).values() if row.agent)
+    assert len(kept.text) <= 1 << 20 and kept.text.encode() and "\0" not in kept.text
+    assert store.forget(agent=text[:9]) == 1
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Outcome("small", float("nan"), 50),
+        Outcome("small", None, 10**30),
+        Outcome("small", None, -1),
+        Outcome("small", None, 50, latency_s=float("nan")),
+        Outcome("small", None, 50, latency_s=float("inf")),
+    ],
+)
+def test_a_number_that_cannot_be_is_missing(store: HistoryStore, odd: Outcome) -> None:
+    store.add([record("a", odd, Outcome("large", 1.0, 9))], vectors(1))
+    ((kept, _),) = store.recall(["a"]).values()
+    assert kept.outcomes[0].correctness is None and kept.outcomes[0].latency_s is None
+    assert kept.outcomes[0].output_tokens in (None, 50)
+    assert store.table().correctness.tolist()[0][0] == 1.0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        record("", text="no id"),
+        record("bad", Outcome("", 1.0)),
+        record("bad", Outcome("small", 1.5)),
+        record("bad", input_tokens=10**12),
+    ],
+)
+def test_a_record_that_cannot_be_stored_keeps_no_other_out(
+    store: HistoryStore, bad: Record
+) -> None:
+    with pytest.raises(HistoryError, match="1 of 3 records cannot be stored"):
+        store.add([record("one"), bad, record("two")], vectors(3))
+    assert set(store.table().ids) == {"one", "two"}
+
+
+def test_an_embedding_that_is_not_finite_keeps_no_other_out(store: HistoryStore) -> None:
+    broken = vectors(3)
+    broken[1, 0] = np.inf
+    with pytest.raises(HistoryError, match=r"1 of 3 .* not finite"):
+        store.add([record("one"), record("bad"), record("two")], broken)
+    assert set(store.table().ids) == {"one", "two"}
+
+
+def test_more_ids_than_sqlite_takes_variables(store: HistoryStore) -> None:
+    store.add(some_records(3), vectors(3))
+    ids = [f"unknown{i}" for i in range(33_000)] + ["r001"]
+    assert set(store.recall(ids)) == {"r001"}
+
+
+# Verdicts that come before their record.
+
+
+def test_a_verdict_waits_for_its_record(store: HistoryStore) -> None:
+    assert not store.judge("call", "small", 0.0)
+    assert not store.judge("call", "small", 0.5)
+    assert not store.judge("call", "large", 1.0)
+    assert store.count() == 0
+    live = record("call", Outcome("small", None, 50), source="live")
+    store.add([live, record("other")], vectors(2))
+    table = store.table()
+    row = table.correctness[table.ids.index("call")]
+    assert dict(zip(table.models, row, strict=True)) == {"large": 1.0, "small": 0.5}
+    store.judge("call", "small", 0.0)
+    assert store.add([live], vectors(1)).total == 0, "what was early is used once"
+
+
+def test_a_verdict_that_came_before_a_bad_record_waits_on(store: HistoryStore) -> None:
+    store.judge("call", "small", 1.0)
+    with pytest.raises(HistoryError):
+        store.add([record("call", input_tokens=-1)], vectors(1))
+    store.add([record("call", Outcome("small", None, 50))], vectors(1))
+    assert store.table().correctness.tolist() == [[1.0]]
+
+
+def test_a_verdict_out_of_range_does_not_wait(store: HistoryStore) -> None:
+    with pytest.raises(HistoryError, match=r"allowed 0\.\.1"):
+        store.judge("call", "small", 1.5)
+    store.add([record("call", Outcome("small", None, 50))], vectors(1))
+    assert np.isnan(store.table().correctness).all()
+
+
+def test_few_verdicts_wait_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryHistory()
+    for n in range(EARLY_MOST + 1):
+        store.judge(f"call {n}", "small", 1.0)
+    calls = [record(f"call {n}", Outcome("small", None, 5)) for n in (0, 1)]
+    store.add(calls, vectors(2))
+    assert np.isnan(store.table().correctness).tolist() in ([[True], [False]], [[False], [True]])
+    now = time.monotonic()
+    monkeypatch.setattr("aios_eccos.history.history.time.monotonic", lambda: now + EARLY_S + 1)
+    store.judge("later", "small", 1.0)
+    late = [record(f"call {n}", Outcome("small", None, 5)) for n in (2, EARLY_MOST)]
+    store.add(late, vectors(2, seed=2))
+    assert np.isnan(store.table().correctness).sum() == 3

@@ -273,6 +273,46 @@ def test_one_id_for_two_queries_is_named(tmp_path: Path) -> None:
     assert bad(found) == [f"{path}:3: query_id 'gsm/1' stands twice, with different queries"]
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"outputs": [{"model_name": "small", "correctness": 0}]}, "outputs of 'small'"),
+        ({"task": "sums"}, "tasks"),
+        ({"split": "test"}, "splits"),
+        ({"input_token_length": 10}, "lengths of the query"),
+        ({"query": "What is 2  + 2?"}, None),
+        ({"outputs": [{"model_name": "third", "correctness": 0}]}, None),
+    ],
+)
+def test_of_two_rows_that_contradict_each_other_the_later_is_named(
+    tmp_path: Path, change: dict[str, Any], what: str | None
+) -> None:
+    """Else each would undo the other, and ingesting the file again would never change nothing."""
+    path = write(tmp_path / "a.jsonl", [row(), row(**change)])
+    found = list(read_records(path))
+    assert len(good(found)) == (2 if what is None else 1)
+    assert [f"stands twice, with different {what}" in message for message in bad(found)] == (
+        [] if what is None else [True]
+    )
+
+
+NAN = float("nan")
+
+
+def test_what_is_not_a_number_in_one_outcome_is_missing_there() -> None:
+    odd = {"model_name": "odd", "correctness": NAN, "output_token_length": NAN, "latency_s": NAN}
+    found = parse_row(row(outputs=[*row()["outputs"], odd]))
+    assert found.outcomes == (*parse_row(row()).outcomes, Outcome("odd"))
+
+
+def test_a_row_without_any_grade_that_is_a_number_is_named(tmp_path: Path) -> None:
+    """A grader that broke must not pass for a data set that nobody has judged."""
+    none = [{"model_name": name, "correctness": NAN} for name in ("small", "large")]
+    found = list(read_records(write(tmp_path / "a.jsonl", [row(outputs=none)])))
+    assert [message.split(": ")[1] for message in bad(found)] == ["outputs[0].correctness = nan"]
+    assert not good(found)
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a", "a.gz", "a.txt.gz"])
 def test_other_kinds_of_files_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="unknown kind"):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from history_world import ToyEmbedder, record, some_records, vectors
 
-from aios_eccos.errors import HistoryOwned
+from aios_eccos.errors import EmbedderError, HistoryOwned
 from aios_eccos.history.ingest import drain_inbox, push_records
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.history.open import open_history
-from aios_eccos.history.rows import encode_forget
+from aios_eccos.history.rows import encode_forget, encode_records
+from aios_eccos.history.store import Embeddings
 from aios_eccos.records import Outcome, Record, Signals
 
 OWNER = """
@@ -73,7 +76,7 @@ def test_a_killed_owner_leaves_the_history_free_and_whole(
     end(owner)
     store = open_history("embedded", tmp_path, ToyEmbedder())
     assert store.count() == 5
-    assert store.add(some_records(5), vectors(5)) == 0
+    assert store.add(some_records(5), vectors(5)).total == 0
     store.close()
 
 
@@ -144,6 +147,19 @@ def test_a_verdict_comes_through_the_inbox() -> None:
     assert embedder.embedded == []
 
 
+def test_a_verdict_that_overtakes_its_record_is_kept_for_it() -> None:
+    inbox, store, embedder = ListInbox(), MemoryHistory(), ToyEmbedder()
+    push_records([Record("call", "", 0, (Outcome("small", 0.75),), source="live")], inbox)
+    assert drain_inbox(inbox, store, embedder) == 0
+    store.add([record("call", Outcome("small", None, 9), source="live")], vectors(1))
+    assert store.table().correctness.tolist() == [[0.75]]
+    push_records([record("q", text="q"), Record("p", "", 0, (Outcome("small", 1.0),))], inbox)
+    push_records([record("p", Outcome("small", None, 9), text="p")], inbox)
+    drain_inbox(inbox, store, embedder)
+    table = store.table()
+    assert table.correctness[table.ids.index("p")].tolist() == [1.0]
+
+
 def test_a_wish_to_forget_comes_through_the_inbox() -> None:
     inbox, store = ListInbox(), MemoryHistory()
     push_records([full_record(), record("other", agent="bob")], inbox)
@@ -152,16 +168,91 @@ def test_a_wish_to_forget_comes_through_the_inbox() -> None:
     assert store.table().ids == ("other",)
 
 
-@pytest.mark.parametrize(
-    "message",
-    [b"", b"\xff\xfe", b"{}", b'[{"id": 1}]', b"[1]", b'"text"', b'[{"id":"a","outcomes":"["}]'],
-)
-def test_a_message_that_cannot_be_read_is_dropped(
-    message: bytes, caplog: pytest.LogCaptureFixture
+def handed(**changes: object) -> bytes:
+    """A record as another program might write it into the inbox."""
+    (row,) = json.loads(encode_records([record("bad", text="a question")]))
+    return json.dumps([{**row, **changes}]).encode()
+
+
+POISON = {
+    "nothing": b"",
+    "no UTF-8": b"\xff\xfe",
+    "neither records nor a wish": b"{}",
+    "a number": b"17",
+    "a text": b'"text"',
+    "deep": b"[" * 100_000,
+    "digits without end": b"9" * 10_000,
+    "a list of numbers": b"[1]",
+    "no text": b'[{"id": 1}]',
+    "a wish that is no name": b'{"forget": {"$ne": 1}}',
+    "a wish that no agent's name fits": encode_forget("\udcff"),
+    "an empty record": b"[{}]",
+    "half a character in the text": handed(text="cut \ud83d"),
+    "half a character in the agent": handed(agent="\udcff"),
+    "half a character in the id": handed(id="\udcff"),
+    "no id": handed(id=""),
+    "text that is none": handed(text=None),
+    "text that is a list": handed(text=["a"]),
+    "tokens beyond measure": handed(input_tokens=10**23),
+    "tokens without end": handed(input_tokens=float("inf")),
+    "tokens below zero": handed(input_tokens=-1),
+    "a time that is none": handed(created="now"),
+    "outcomes cut off": handed(outcomes="["),
+    "outcomes of another shape": handed(outcomes='[["m",1,2,3,4,5,6,7,8,9,10,11]]'),
+    "a grade out of range": handed(outcomes='[["m",1.5]]'),
+    "a grade that is a word": handed(outcomes='[["m","good"]]'),
+    "a model that is a number": handed(outcomes="[[3,1.0]]"),
+    "a verdict out of range": handed(text="", outcomes='[["m",1.5]]'),
+}
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_one_bad_message_keeps_nothing_else_out(
+    poison: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inbox, store = ListInbox(), MemoryHistory()
-    inbox.push_inbox([message])
+    inbox, store = ListInbox(), open_history("embedded", tmp_path, ToyEmbedder())
+    inbox.push_inbox([POISON[poison]])
     push_records([full_record()], inbox)
     assert drain_inbox(inbox, store, ToyEmbedder()) == 1
     assert inbox.messages == []
-    assert "dropped" in caplog.text
+    assert store.table().ids == ("ключ",)
+    assert "dropped" in caplog.text or "wish that no agent" in poison
+    assert "a question" not in caplog.text, "no log shows a prompt"
+    store.close()
+
+
+def test_one_bad_record_keeps_none_of_its_message_out() -> None:
+    inbox, store = ListInbox(), MemoryHistory()
+    good = json.loads(encode_records(some_records(3)))
+    (bad,) = json.loads(handed(input_tokens=-1))
+    inbox.push_inbox([json.dumps([*good[:2], bad, good[2]]).encode()])
+    assert drain_inbox(inbox, store, ToyEmbedder()) == 3
+
+
+class Failing(ToyEmbedder):
+    """Out of order as long as it is told so."""
+
+    broken = True
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        if self.broken:
+            raise EmbedderError("out of order")
+        return super().embed(texts)
+
+
+def test_what_cannot_be_stored_now_stays() -> None:
+    inbox, store, embedder = ListInbox(), MemoryHistory(), Failing()
+    push_records([full_record()], inbox)
+    for _ in range(2):
+        with pytest.raises(EmbedderError):
+            drain_inbox(inbox, store, embedder)
+    embedder.broken = False
+    assert drain_inbox(inbox, store, embedder) == 1
+
+
+def test_messages_are_bounded_in_bytes() -> None:
+    inbox, store = ListInbox(), MemoryHistory()
+    push_records([record(f"r{i}", text=f"{i} " + "x" * 300_000) for i in range(20)], inbox)
+    assert len(inbox.messages) > 5
+    assert max(map(len, inbox.messages)) < 1_100_000
+    assert drain_inbox(inbox, store, ToyEmbedder()) == 20
