@@ -9,10 +9,11 @@ from dataclasses import replace
 import numpy as np
 
 from aios_eccos.config import Settings
+from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import AssignmentProblem, Solution
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.slot_prices import SharedPrices, losses
-from aios_eccos.decide.solve import solve, solve_at_price
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.floor.worth import floor_rows
 from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray, Model, Slots
 from aios_eccos.workload.store import Load

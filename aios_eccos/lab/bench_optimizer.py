@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow, one_floor
-from aios_eccos.decide.solve import solve, solve_at_price
 from aios_eccos.decide.whole import lp
 from aios_eccos.decide.whole.program import program_of
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.records import Record
 from aios_eccos.values import FloatArray, Model
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.decide.problem import Status, one_floor
-from aios_eccos.decide.solve import solve
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.lab.baselines import dual_ascent
 from aios_eccos.lab.metrics import Estimate, ratio_over_splits
 from aios_eccos.lab.problem import Problem

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.decide.solve import solve
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.floor.control import ControlledPrice
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.lab.baselines import assignment, serve

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import one_floor
-from aios_eccos.decide.solve import solve, solve_at_price
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.floor.curve import PriceCurve, price_curve
 from aios_eccos.lab.problem import Problem
 from aios_eccos.values import FloatArray, IntArray

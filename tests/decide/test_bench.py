@@ -11,7 +11,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from aios_eccos.decide.problem import Status
-from aios_eccos.decide.solve import solve
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.lab.bench_optimizer import instances, measure, recorded, table
 from aios_eccos.lab.commands.bench import bench
 from aios_eccos.records import Outcome, Record

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Status, one_floor
-from aios_eccos.decide.solve import solve
+from aios_eccos.decide.whole.solve import solve
 
 
 def varied(n: int, m: int) -> tuple[np.ndarray, np.ndarray]:

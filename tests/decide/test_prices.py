@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from optimize_world import check, problems
 from scipy.optimize import linear_sum_assignment
 
+from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Status, one_floor
-from aios_eccos.decide.solve import solve, solve_at_price
+from aios_eccos.decide.whole.solve import solve
 
 
 def varied(n: int, m: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

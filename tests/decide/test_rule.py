@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optimize_world import problems
 
+from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import AssignmentProblem
 from aios_eccos.decide.rule import STRONGEST, choose, net_cost, preferred
-from aios_eccos.decide.solve import solve_at_price
 from aios_eccos.floor.certify import Certificate, certify
 from aios_eccos.floor.curve import price_curve
 from aios_eccos.values import Candidate, Query

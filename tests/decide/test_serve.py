@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from aios_eccos.decide.servable import servable
+from aios_eccos.decide.live.servable import servable
 
 
 def matched(allowed: np.ndarray, capacity: np.ndarray) -> int:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from optimize_world import KINDS, check, draw, exact, part, problems
 
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Solution, Status, one_floor
-from aios_eccos.decide.solve import solve
 from aios_eccos.decide.whole import relax
+from aios_eccos.decide.whole.solve import solve
 
 OUT_OF_REACH = {Status.INFEASIBLE_FLOOR, Status.INFEASIBLE_BUDGET}
 

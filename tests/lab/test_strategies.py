@@ -7,7 +7,7 @@ import pytest
 from evaluate_world import NAMES, CircleEmbedder
 
 from aios_eccos.decide.problem import one_floor
-from aios_eccos.decide.solve import solve
+from aios_eccos.decide.whole.solve import solve
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab import baselines
 from aios_eccos.lab.baselines import STRATEGIES as PLAIN

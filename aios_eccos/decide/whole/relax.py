@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from aios_eccos.decide.live.single import HIGHEST, Relaxed, largest, solve_single
-from aios_eccos.decide.live.transport import fit, transport
-from aios_eccos.decide.servable import servable
+from aios_eccos.decide.live.servable import servable
+from aios_eccos.decide.live.transport import transport
 from aios_eccos.decide.whole import lp
+from aios_eccos.decide.whole.fit import fit
 from aios_eccos.decide.whole.program import TOLERANCE, Prices, Program
 from aios_eccos.decide.whole.repair import exchange
+from aios_eccos.decide.whole.single import HIGHEST, Relaxed, largest, solve_single
 from aios_eccos.decide.whole.smooth import Soft, anneal, dealt
 from aios_eccos.values import FloatArray, IntArray
 

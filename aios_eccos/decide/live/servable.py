@@ -55,6 +55,17 @@ def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArr
     return served, patterns[np.unique(kind[~served])].any(axis=0)
 
 
+def trim(choice: IntArray, capacity: IntArray) -> tuple[IntArray, BoolArray]:
+    """Lets the last rows of every overfull column wait; says which columns those are."""
+    choice = choice.copy()
+    over = np.zeros(len(capacity), dtype=bool)
+    for j, room in enumerate(capacity):
+        late = np.flatnonzero(choice == j)[int(room) :]
+        choice[late] = -1
+        over[j] = len(late) > 0
+    return choice, over
+
+
 def _patterns(allowed: BoolArray) -> tuple[BoolArray, IntArray]:
     """The distinct rows of `allowed`, and for each row which of them it is."""
     packed = np.packbits(allowed, axis=1)

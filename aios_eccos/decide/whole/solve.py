@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from aios_eccos.decide.live.single import Relaxed
+from aios_eccos.decide.live.servable import servable, trim
 from aios_eccos.decide.problem import (
     AssignmentProblem,
     InfeasibleFloor,
@@ -16,11 +15,10 @@ from aios_eccos.decide.problem import (
     Status,
 )
 from aios_eccos.decide.report import Found, report
-from aios_eccos.decide.rule import choose, net_cost
-from aios_eccos.decide.servable import servable
-from aios_eccos.decide.whole.program import TOLERANCE, Program, program_of, typical_cost
+from aios_eccos.decide.whole.program import TOLERANCE, Program, program_of
 from aios_eccos.decide.whole.relax import lower, relax
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from aios_eccos.decide.whole.single import Relaxed
+from aios_eccos.values import BoolArray, IntArray
 
 
 def solve(
@@ -46,52 +44,6 @@ def solve(
     return report(problem, found)
 
 
-def solve_at_price(
-    problem: AssignmentProblem,
-    price: ArrayLike,
-    slot_prices: FloatArray | None = None,
-    *,
-    over_capacity: OverCapacity = "spill",
-) -> Solution:
-    """Small batches: every row its best column at the floor's dual price, limits kept.
-
-    Floors and budget of the problem are not constraints here: `price` stands for them. Only where
-    the argmin breaks a limit are the rows that have slots assigned together.
-
-    Args:
-        price: dollars per success, one for all rows or (n,); infinite = the strongest.
-        slot_prices: dollars, (m,) or (n, m), carried where limits bind for long; what a limit
-            that binds in this batch adds is in the solution's `slot_prices`.
-        over_capacity: as in `solve`.
-    """
-    n, m = problem.n, problem.m
-    carried = 0.0 if slot_prices is None else slot_prices
-    args = (problem.cost, problem.success, price, problem.allowed, carried)
-    choice = choose(*args)
-    full, slots, loose = np.zeros(m, dtype=bool), np.zeros(m), 0.0
-    if (np.bincount(choice[choice >= 0], minlength=m) > problem.capacity).any():
-        if over_capacity == "wait":
-            choice, full = _trim(choice, problem.capacity)
-        else:
-            served, full = _servable(problem)
-            rows = np.flatnonzero(served)
-            unit = typical_cost(problem.cost[rows], problem.allowed[rows])
-            program = Program.of_limits(net_cost(*args)[rows] / unit, problem.capacity)
-            found = relax(program)
-            loose = program.loose(found.choice, found.prices) * unit
-            choice = np.full(n, -1, dtype=np.int64)
-            choice[rows] = found.choice
-            slots = found.prices.slots * unit
-    judged = Found(
-        choice=choice,
-        floor_prices=np.zeros(len(problem.floors)),
-        slot_prices=slots,
-        full=full,
-        loose=loose,
-    )
-    return report(replace(problem, budget=None), judged)
-
-
 def _solve(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found:
     """The assignment of all rows that can be served."""
     n, m = problem.n, problem.m
@@ -99,7 +51,7 @@ def _solve(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found:
         served, full = problem.allowed.any(axis=1), np.zeros(m, dtype=bool)
         capacity = np.full(m, n)
     else:
-        served, full = _servable(problem)
+        served, full = servable(problem.allowed, problem.capacity)
         capacity = problem.capacity
     rows = np.flatnonzero(served).astype(np.int64)
     program, unit = program_of(problem, rows, capacity)
@@ -107,7 +59,7 @@ def _solve(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found:
     choice = np.full(n, -1, dtype=np.int64)
     choice[rows] = relaxed.choice
     if over_capacity == "wait":
-        choice, full = _trim(choice, problem.capacity)
+        choice, full = trim(choice, problem.capacity)
     return _in_money(problem, program, relaxed, choice, full, unit)
 
 
@@ -130,15 +82,6 @@ def _fewer(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found | N
         best = _solve(nothing, over_capacity)
     statuses = best.statuses | {Status.INFEASIBLE_FLOOR}
     return replace(best, statuses=statuses)
-
-
-def _servable(problem: AssignmentProblem) -> tuple[BoolArray, BoolArray]:
-    """Rows that have a slot, and the columns for whose slots the others wait."""
-    able = problem.allowed.any(axis=1)
-    served, full = servable(problem.allowed[able], problem.capacity)
-    result = np.zeros(problem.n, dtype=bool)
-    result[able] = served
-    return result, full
 
 
 def _in_money(
@@ -172,14 +115,3 @@ def _in_money(
         statuses=frozenset(statuses),
         split=relaxed.split,
     )
-
-
-def _trim(choice: IntArray, capacity: IntArray) -> tuple[IntArray, BoolArray]:
-    """Lets the last rows of every overfull column wait; says which columns those are."""
-    choice = choice.copy()
-    over = np.zeros(len(capacity), dtype=bool)
-    for j, room in enumerate(capacity):
-        late = np.flatnonzero(choice == j)[int(room) :]
-        choice[late] = -1
-        over[j] = len(late) > 0
-    return choice, over
