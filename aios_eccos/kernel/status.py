@@ -116,7 +116,7 @@ def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
         unlearnt=engine.recorder.unlearnt,
         history=history.count() if history is not None else None,
         history_note=note,
-        embedder=None if embedder is None else ("ready" if embedder.ready else "loading"),
+        embedder=None if embedder is None else embedder.state,
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
         observed=observed(serving),
         certificates=engine.certificates,

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from predict_world import make_layers, make_table
+from predict_world import STRENGTHS, make_layers, make_table
 
 from aios_eccos.config import parse_settings
 from aios_eccos.floor.learn import head_path
 from aios_eccos.forecast.head import upkeep as module
-from aios_eccos.forecast.head.artifact import data_hash, read_about, save_head
+from aios_eccos.forecast.head.artifact import data_hash, load_head, read_about, save_head
 from aios_eccos.forecast.head.refit import Asked, RefitResult, judged_rows
 from aios_eccos.forecast.head.train import train
 from aios_eccos.forecast.head.upkeep import HeadUpkeep
@@ -47,17 +47,25 @@ class Background:
 
 
 @pytest.fixture
-def kept(tmp_path, monkeypatch):
-    """A head fitted on 100 records, and its upkeep, which looks whenever it is tended."""
+def fitted(tmp_path, monkeypatch):
+    """A head fitted on 100 records, which upkeep looks at whenever it is tended."""
     monkeypatch.setattr(module, "LOOK_S", 0.0)
     monkeypatch.setattr(module, "SHARE", float("inf"))
     table, _ = make_table(100, seed=3)
     path = tmp_path / "head.safetensors"
     save_head(path, train(table, make_layers(table)), embedder="mini", data=data_hash(table),
               facts={"judged": judged_rows(table)})  # fmt: skip
-    upkeep = HeadUpkeep(path)
-    upkeep._background = Background()
-    return upkeep
+    return path
+
+
+@pytest.fixture
+def process():
+    return Background()
+
+
+@pytest.fixture
+def kept(fitted, process):
+    return HeadUpkeep(fitted, process)
 
 
 def history_of(n, version, models=None):
@@ -65,8 +73,8 @@ def history_of(n, version, models=None):
     return SimpleNamespace(version=version, table=lambda: table)
 
 
-def test_a_refit_waits_for_a_fifth_more_and_for_fifty(kept) -> None:
-    starts = kept._background.tables
+def test_a_refit_waits_for_a_fifth_more_and_for_fifty(kept, process) -> None:
+    starts = process.tables
     for version, n in enumerate((100, 119, 149, 150)):
         assert not kept.tend(history_of(n, version), Asked())
     assert [len(table) for table in starts] == [150]
@@ -78,25 +86,48 @@ def test_a_refit_waits_for_a_fifth_more_and_for_fifty(kept) -> None:
     assert len(starts) == 2
 
 
-def test_a_model_that_the_head_does_not_know_is_reason_enough_once(kept) -> None:
+def test_a_model_that_the_head_does_not_know_is_reason_enough_once(kept, process) -> None:
     models = {"small": -0.5, "middle": 0.7, "large": 2.0, "new": 1.0}
     for version in range(3):
         kept.tend(history_of(100, version, models), Asked())
-    assert len(kept._background.tables) == 1
+    assert len(process.tables) == 1
 
 
-def test_certificates_need_a_head_that_did_not_see_their_records(kept) -> None:
+def with_new(verdicts, version, name="new"):
+    """A history of 150 records in which a model beyond the head's has so many verdicts."""
+    table, _ = make_table(150, seed=3, models={**STRENGTHS, name: 1.0})
+    table.correctness[verdicts:, 3] = np.nan
+    return SimpleNamespace(version=version, table=lambda: table)
+
+
+@pytest.mark.parametrize("before", [[], [150]])
+def test_a_new_model_is_reason_enough_whatever_was_fitted_before(fitted, process, before) -> None:
+    """With its fiftieth verdict, and again with twice as many, if it is still not known then."""
+    upkeep = HeadUpkeep(fitted, process)
+    for version, n in enumerate(before):
+        upkeep.tend(history_of(n, version), Asked())
+    save_head(fitted, load_head(fitted, embedder="mini"), embedder="mini", data="x",
+              facts={"judged": 150})  # fmt: skip
+    process.tables.clear()
+    for version, (verdicts, starts) in enumerate([(49, 0), (50, 1), (51, 1), (99, 1), (100, 2)], 9):
+        upkeep.tend(with_new(verdicts, version), Asked())
+        assert len(process.tables) == starts, verdicts
+    upkeep.tend(with_new(60, 20, "another"), Asked())
+    assert len(process.tables) == 3
+
+
+def test_certificates_need_a_head_that_did_not_see_their_records(kept, process) -> None:
     kept.tend(history_of(100, 0), Asked(calibrate=True))
     kept.tend(history_of(100, 1), Asked(calibrate=True))
-    assert len(kept._background.tables) == 1
+    assert len(process.tables) == 1
 
 
 def test_a_head_that_certificates_need_is_asked_for_whatever_was_tried_before(
-    kept, monkeypatch
+    kept, process, monkeypatch
 ) -> None:
     """Neither an earlier attempt, nor a history at rest, nor the time of the next look."""
     monkeypatch.setattr(module, "LOOK_S", 600.0)
-    starts = kept._background.tables
+    starts = process.tables
     kept.tend(history_of(150, 0), Asked())
     assert len(starts) == 1
     for _ in range(2):
@@ -104,18 +135,18 @@ def test_a_head_that_certificates_need_is_asked_for_whatever_was_tried_before(
     assert len(starts) == 2
 
 
-def test_texts_that_are_not_kept_are_not_counted(kept) -> None:
+def test_texts_that_are_not_kept_are_not_counted(kept, process) -> None:
     table, _ = make_table(400, seed=3)
     bare = dataclasses.replace(table, texts=table.texts[:100] + ("",) * 300)
     kept.tend(SimpleNamespace(version=9, table=lambda: bare), Asked())
-    assert kept._background.tables == []
+    assert process.tables == []
 
 
-def test_what_it_came_to_is_told_once(kept, caplog) -> None:
+def test_what_it_came_to_is_told_once(kept, process, caplog) -> None:
     caplog.set_level("INFO")
-    kept._background.result = RefitResult(True, 0.1, 0.2, 90)
+    process.result = RefitResult(True, 0.1, 0.2, 90)
     assert kept.tend(history_of(100, 0), Asked())
-    kept._background.result = RefitResult(False, 0.3, 0.2, 90, "no text")
+    process.result = RefitResult(False, 0.3, 0.2, 90, "no text")
     assert not kept.tend(history_of(100, 0), Asked())
     assert "on 90 records: taken" in caplog.text and "no text" in caplog.text
 
@@ -123,7 +154,6 @@ def test_what_it_came_to_is_told_once(kept, caplog) -> None:
 def test_without_a_head_nothing_is_fitted(tmp_path) -> None:
     upkeep = HeadUpkeep(tmp_path / "none")
     assert not upkeep.tend(history_of(500, 1), Asked())
-    assert not upkeep._background.running
     upkeep.close()
 
 

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -308,7 +308,7 @@ def test_calls_do_not_wait_for_loading() -> None:
         return ToyEmbedder()
 
     background = BackgroundEmbedder(load)
-    assert not background.ready
+    assert background.state == "loading"
     assert background.try_embed(["a"]) is None
     assert background.try_embed_with_layers(["a"]) is None
     with pytest.raises(EmbedderError, match="still loading"):
@@ -324,17 +324,64 @@ def test_calls_do_not_wait_for_loading() -> None:
     assert both[1].shape == (1, 4 * DIMENSION)
 
 
-def test_a_failed_load_is_kept(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (EmbedderError("not on this machine"), "not on this machine"),
+        (RuntimeError("bad_alloc"), "RuntimeError: bad_alloc"),
+        (MemoryError(), "MemoryError"),
+        (ImportError("libonnx.so: cannot open"), "ImportError: libonnx.so"),
+        (OSError(5, "Input/output error"), "Input/output error"),
+    ],
+)
+@pytest.mark.parametrize("at", ["load", "first text"])
+def test_a_failed_load_is_told_and_tried_again(
+    error: Exception,
+    reason: str,
+    at: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(embedding, "RETRY_S", 0.01)
+    whole, tries = threading.Event(), []
+
+    class Fails(ToyEmbedder):
+        def embed(self, texts: Sequence[str]) -> Embeddings:
+            if at == "first text" and not whole.is_set():
+                raise error
+            return super().embed(texts)
+
     def load() -> ToyEmbedder:
-        raise EmbedderError("not on this machine")
+        tries.append(at)
+        if at == "load" and not whole.is_set():
+            raise error
+        return Fails()
 
     background = BackgroundEmbedder(load)
-    with pytest.raises(EmbedderError, match="not on this machine"):
+    with pytest.raises(EmbedderError, match=reason):
         background.wait(10)
     assert not background.ready
-    assert str(background.error) == "not on this machine"
+    assert background.state.startswith("failed: ") and reason in background.state
     assert background.try_embed(["a"]) is None
-    assert "not on this machine" in caplog.text
+    assert reason in caplog.text
+    whole.set()
+    deadline = time.monotonic() + 10
+    while background.state != "ready" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert background.error is None and background.try_embed(["a"]) is not None
+    assert len(tries) > 1
+    assert len([r for r in caplog.records if reason in r.message]) == 1, "said once"
+
+
+def test_what_is_closed_is_not_tried_again() -> None:
+    def load() -> ToyEmbedder:
+        raise OSError("gone")
+
+    background = BackgroundEmbedder(load)
+    with pytest.raises(EmbedderError):
+        background.wait(10)
+    background.close()
+    assert background.state == "failed: the embedder: OSError: gone"
 
 
 # The cache.

@@ -1,7 +1,7 @@
-"""When a trained head is fitted anew: once enough has been judged since it was.
+"""When a trained head is fitted anew.
 
-Or once, where it does not know a model that has verdicts; and at once, where floors are certified
-and it was fitted on what certificates rest on.
+Once enough has been judged since it was; once a model that it does not know has enough verdicts;
+and at once, where floors are certified and it was fitted on what certificates rest on.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ LOOK_S, SHARE = 600.0, 0.01
 
 
 class HeadUpkeep:
-    """Looks after the head at `path`: fits it anew in the background. For one thread."""
+    """Looks after the head at `path`: fits it anew in the background. For one thread.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        background: where it is fitted; default: in a process of its own.
+    """
+
+    def __init__(self, path: Path, background: BackgroundRefit | None = None) -> None:
         self._path = path
-        self._background = BackgroundRefit(path)
+        self._background = background or BackgroundRefit(path)
         self._look_at = 0.0
         self._seen: int | None = None
         self._tried = 0
+        self._tried_for: dict[str, int] = {}
         self._asked: Asked | None = None
         self._unfit: str | None = None
 
@@ -69,7 +74,7 @@ class HeadUpkeep:
             table = history.table()
             self._look_at += (time.monotonic() - begun) / SHARE
             if self._due(about, table) or unfit:
-                self._tried = judged_rows(table)
+                self._tried, self._tried_for = judged_rows(table), _verdicts(table)
                 self._background.start(table, asked)
         return False
 
@@ -86,14 +91,22 @@ class HeadUpkeep:
         return True
 
     def _due(self, about: Mapping[str, Any], table: HistoryTable) -> bool:
+        """Whether a head of these facts is fitted anew on the table.
+
+        One that was turned down is not fitted again on the same records, nor for the same model
+        before that has twice the verdicts.
+        """
         judged = judged_rows(table)
-        fitted = int(about.get("facts", {}).get("judged", 0))
-        # A head that was turned down is not fitted again on the same records.
-        before = max(fitted, self._tried)
-        verdicts = dict(
-            zip(table.models, (~np.isnan(table.correctness)).sum(axis=0).tolist(), strict=True)
-        )
-        fresh = [n for n, count in verdicts.items() if count >= NEW_RECORDS]
-        unknown = not set(fresh) <= set(about.get("models", ()))
+        before = max(int(about.get("facts", {}).get("judged", 0)), self._tried)
         grown = judged - before >= NEW_RECORDS and judged >= (1 + GROWTH) * before
-        return grown or (self._tried == 0 and unknown)
+        return grown or any(
+            count >= max(NEW_RECORDS, 2 * self._tried_for.get(name, 0))
+            for name, count in _verdicts(table).items()
+            if name not in about.get("models", ())
+        )
+
+
+def _verdicts(table: HistoryTable) -> dict[str, int]:
+    """Number of verdicts by model."""
+    counts = (~np.isnan(table.correctness)).sum(axis=0)
+    return dict(zip(table.models, counts.tolist(), strict=True))

@@ -25,6 +25,8 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors", "1_Pooling/*", "2_Normalize/*",
 
 #: Longest wait for a model that loads in the background.
 LOADED_S = 60.0
+#: Seconds until a model that could not be loaded is tried again, doubled each time, and at most.
+RETRY_S, RETRY_MOST_S = 5.0, 300.0
 #: Longest text that is looked at, in characters; the default model reads 256 tokens, about 1,000.
 MAX_CHARACTERS = 4000
 
@@ -143,28 +145,42 @@ def _from_hub(repository: str, *, local_only: bool) -> Path | None:
 class BackgroundEmbedder:
     """An embedder that loads in a daemon thread, so that no call waits for it.
 
+    What cannot be loaded is tried again, ever later: a memory that was full may be free by then.
+
     Args:
-        load: makes the embedder; runs once, in the background.
+        load: makes the embedder; runs in the background.
     """
 
     def __init__(self, load: Callable[[], Embedder]) -> None:
         self._load = load
-        self._done = threading.Event()
+        self._tried = threading.Event()
+        self._closing = threading.Event()
         self._embedder: Embedder | None = None
         self._error: EmbedderError | None = None
         self._thread = threading.Thread(target=self._run, name="eccos-embedder", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            embedder = self._load()
-            embedder.embed(["warm up"])
-            self._embedder = embedder
-        except EmbedderError as error:
+        pause = RETRY_S
+        while not self._closing.is_set():
+            try:
+                embedder = self._load()
+                embedder.embed(["warm up"])
+                self._embedder, self._error = embedder, None
+                return
+            except EmbedderError as error:
+                self._failed(error)
+            except Exception as error:  # noqa: BLE001 - a broken library raises whatever it likes
+                self._failed(EmbedderError(f"the embedder: {type(error).__name__}: {error!s:.200}"))
+            finally:
+                self._tried.set()
+            self._closing.wait(pause)
+            pause = min(2 * pause, RETRY_MOST_S)
+
+    def _failed(self, error: EmbedderError) -> None:
+        if str(error) != str(self._error):
             log.warning("calls are forecast without their text: %s", error)
-            self._error = error
-        finally:
-            self._done.set()
+        self._error = error
 
     @property
     def ready(self) -> bool:
@@ -173,16 +189,23 @@ class BackgroundEmbedder:
 
     @property
     def error(self) -> EmbedderError | None:
-        """Why loading failed, if it did."""
+        """Why loading failed the last time, if it did."""
         return self._error
 
+    @property
+    def state(self) -> str:
+        """`ready`, `loading`, or `failed: ` with the reason."""
+        if self._embedder is not None:
+            return "ready"
+        return "loading" if self._error is None else f"failed: {self._error}"
+
     def wait(self, timeout_s: float | None = None) -> Embedder:
-        """The loaded embedder.
+        """The loaded embedder, as soon as loading has been tried once.
 
         Raises:
             EmbedderError: it could not be loaded, or is not yet after `timeout_s` seconds.
         """
-        self._done.wait(timeout_s)
+        self._tried.wait(timeout_s)
         if self._embedder is None:
             raise self._error or EmbedderError("the embedder is still loading")
         return self._embedder
@@ -202,3 +225,7 @@ class BackgroundEmbedder:
     def try_embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings] | None:
         """`Embedder.embed_with_layers`, or None while the model is not loaded."""
         return None if self._embedder is None else self._embedder.embed_with_layers(texts)
+
+    def close(self) -> None:
+        """Try no more to load it."""
+        self._closing.set()
