@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from platformdirs import user_cache_path, user_state_path
 
 from aios_eccos import files
 from aios_eccos.config import ModelEntry, Settings, parse_config
+from aios_eccos.config.yaml_text import decode, load
 from aios_eccos.errors import ConfigError
 
 APP = "aios-eccos"
@@ -159,11 +159,19 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     Raises:
         ConfigError: unreadable or no mapping; names file and line.
     """
+    return mapping_of(load(read_text(path), str(path)), str(path))
+
+
+def read_text(path: Path) -> str:
+    """A configuration file's text.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
-    return mapping_of(raw, str(path))
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
 
 
 def mapping_of(raw: object, where: str) -> Mapping[str, Any]:

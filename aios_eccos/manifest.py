@@ -6,11 +6,11 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aios_eccos import __version__
 from aios_eccos.config import parse_settings
+from aios_eccos.config.yaml_text import load
 from aios_eccos.errors import ConfigError
 
 
@@ -69,9 +69,9 @@ def manifest() -> Manifest:
     """
     try:
         text = files("aios_eccos").joinpath("plugin.yaml").read_text(encoding="utf-8")
-        raw = yaml.safe_load(text)
+        raw = load(text, "plugin.yaml")
         found = Manifest.model_validate({**raw, "default_block": _block(text)})
-    except (OSError, TypeError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, TypeError, ValidationError) as error:
         raise ConfigError(f"plugin.yaml of the installed package: {error}") from error
     if found.version != __version__:
         raise ConfigError(f"plugin.yaml is of version {found.version}, the package {__version__}")

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
-from aios_eccos.config import Floor, Settings, parse_config, parse_models, parse_settings
+from aios_eccos.config import (
+    Floor,
+    ModelEntry,
+    Settings,
+    parse_config,
+    parse_models,
+    parse_settings,
+)
+from aios_eccos.config.checks import NUMBERS
 from aios_eccos.errors import ConfigError
 from aios_eccos.locate import load_config, locate, remember_enabled, state_dir_of
 
@@ -173,3 +182,262 @@ def test_yaml_that_is_broken_or_hostile_is_a_config_error(
 ) -> None:
     with pytest.raises(ConfigError):
         load_config(locate(aios_home=aios_home(tmp_path / "aios", text)))
+
+
+def refusal_of(text: str, tmp_path: Path) -> str:
+    """The one line in which a configuration file is refused."""
+    home = aios_home(tmp_path / "aios", "")
+    path = home / "aios/config/config.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError) as refused:
+        load_config(locate(aios_home=home))
+    assert str(path) in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert refused.value.__cause__ is None, "a chain would quote the file"
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        ("# Küche\nllms:\n".encode("latin-1"), "not UTF-8: byte 0xfc at position 3 (line 1)"),
+        (b"a: 1\nb: \x80\n", "not UTF-8: byte 0x80 at position 8 (line 2)"),
+        (GOOD.encode("utf-16"), "UTF-16: byte 0xff at position 0 (line 1); save the file as UTF-8"),
+        (GOOD.encode("utf-16-be"), "#x0000"),
+        (b"a: \x00", "character 3: #x0000"),
+        (b"a:\n\tb: 1\n", "line 2, column 1: found character '\\t' that cannot start any token"),
+        (b"a:\n\tb: 1\n", "spaces, not tabs"),
+        (b"a: " + b"[" * 5_000, "nested too deeply"),
+        (b"llms: &a {router: *a}", "contains itself"),
+        (b"a: 2024-13-45", "month must be in 1..12"),
+        (b"a: !!int x", "not what it looks like"),
+        (b"{a: 1}: b", "line 1, column 1"),
+    ],
+)
+@pytest.mark.usefixtures("state")
+def test_a_file_that_is_no_configuration_is_refused_by_name_and_place(
+    raw: bytes, says: str, tmp_path: Path
+) -> None:
+    assert says in refusal_of(raw.decode("latin-1"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'api_key: "sk-4f1',
+        "api_key: *sk-4f1x",
+        "api_key: !sk-4f1x x",
+        "api_key: sk-4f1: x",
+        "api_key: [sk-4f1",
+        "api_key: !!float sk-4f1x",
+        "api_key: %sk-4f1\n api_key: @sk-4f1",
+    ],
+)
+@pytest.mark.usefixtures("state")
+def test_a_file_that_is_no_yaml_is_refused_without_its_words(line: str, tmp_path: Path) -> None:
+    assert "sk-4f1" not in refusal_of(f"llms:\n  models:\n  - {line}\n", tmp_path)
+
+
+def bomb(levels: int) -> str:
+    """Nine values that are each nine of the level below, and so on."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    for level in range(1, levels):
+        lines.append(f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["", "llms: {models: *a9}", "llms: {models: [{name: *a9}]}", "llms: {router: {eccos: *a9}}"],
+)
+@pytest.mark.usefixtures("state")
+def test_aliases_that_grow_without_measure_are_refused_at_once(use: str, tmp_path: Path) -> None:
+    begun = time.process_time()
+    assert "100,000 values" in refusal_of(f"{bomb(10)}\n{use}", tmp_path)
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.usefixtures("state")
+def test_anchors_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
+    text = "\ufeffx: &m {name: a}\nllms: {models: [*m, {<<: *m, name: b}]}"
+    config = load_config(locate(aios_home=aios_home(tmp_path / "aios", text)))
+    assert [entry.name for entry in config.entries] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("", "empty"),
+        ("   ", "empty"),
+        ("\t\n", "empty"),
+        ("x", "1 characters"),
+        ("seven77", "7 characters"),
+        ("two words of it", "no spaces"),
+        ("schlüssel-zur-küche", "ASCII"),
+        ("line-one\nline-two", "no spaces"),
+        ("${ECCOS_TOKEN}", "anybody could guess it"),
+        ("$ECCOS_TOKEN", "anybody could guess it"),
+        ("{{ eccos_token }}", "no spaces"),
+        ("{{eccos_token}}", "anybody could guess it"),
+        ("<your-token>", "anybody could guess it"),
+        (12345678, "in quotes"),
+        (True, "in quotes"),
+        (["a-long-token"], "in quotes"),
+    ],
+)
+def test_a_token_that_protects_nothing_is_refused_and_not_shown(token: object, says: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_settings({"http_token": token})
+    text = str(refused.value)
+    assert text.startswith("llms.router.eccos.http_token = (hidden): ")
+    assert says in text
+    assert "token_urlsafe" in text, "what to do"
+    assert refused.value.__suppress_context__, "the chain would show it"
+    assert not str(token).strip() or len(str(token)) < 2 or str(token) not in text
+
+
+def test_no_token_and_a_good_one_are_taken() -> None:
+    assert parse_settings({"http_token": None}).http_token is None
+    token = parse_settings({"http_token": "Zm9vYmFy-_.~!"}).http_token
+    assert token is not None
+    assert token.get_secret_value() == "Zm9vYmFy-_.~!"
+
+
+NUMERIC = [key for key, field in Settings.model_fields.items() if field.annotation in NUMBERS]
+#: What each kind of number may not be.
+NO_NUMBERS = [float("nan"), float("inf"), -float("inf"), "nan", "inf", "abc", True, False, [], {}]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+@pytest.mark.parametrize("key", [*NUMERIC, "quality_floor"])
+def test_a_setting_that_is_a_number_takes_nothing_else(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"^llms.router.eccos.{key} = "):
+        parse_settings({key: value})
+
+
+@pytest.mark.parametrize("value", [*NO_NUMBERS, -1], ids=repr)
+@pytest.mark.parametrize(
+    "key", [key for key, field in ModelEntry.model_fields.items() if field.annotation in NUMBERS]
+)
+def test_a_models_number_takes_nothing_else(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=rf"^llms.models\[0\].{key} = "):
+        parse_models([{"name": "a", key: value}])
+
+
+@pytest.mark.parametrize(
+    "key", [k for k, f in Settings.model_fields.items() if f.annotation in NUMBERS]
+)
+@pytest.mark.parametrize("value", [10**30, 1e300])
+def test_a_setting_that_no_clock_or_list_could_hold_is_refused(key: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=key):
+        parse_settings({key: value})
+
+
+@pytest.mark.parametrize("value", ["4e-07", "0.0000004", 4e-07, "4.0E-7", " 4e-7 "])
+def test_a_price_may_be_text_as_yaml_reads_it_without_a_point(value: object) -> None:
+    (entry,) = parse_models([{"name": "a", "input_cost_per_token": value}])
+    assert entry.model().input_price == 4e-07
+
+
+@pytest.mark.parametrize(
+    ("price", "says"),
+    [
+        (0.55, "$550,000 per million tokens"),
+        (0.55, "$0.55 per million is written 5.5e-07"),
+        (15, "$15 per million is written 1.5e-05"),
+        ("2.50", "$2.5 per million is written 2.5e-06"),
+        (0.01, "written 1e-08"),
+    ],
+)
+@pytest.mark.parametrize("key", ["input_cost_per_token", "output_cost_per_token"])
+def test_a_price_per_million_written_as_per_token_is_refused_with_the_right_one(
+    key: str, price: object, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=key) as refused:
+        parse_models([{"name": "a", key: price}])
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("price", [0, 1e-9, 6e-4, 0.0097])
+def test_prices_of_models_that_exist_are_taken(price: float) -> None:
+    (entry,) = parse_models([{"name": "a", "output_cost_per_token": price}])
+    assert entry.model().output_price == price
+
+
+#: What LiteLLM's table (1.106) counts in; and its other keys that are nearest to ours.
+UNITS = (
+    *("character", "image", "pixel", "query", "request", "second"),
+    *("audio_token", "image_token", "reasoning_token", "video_token"),
+    *("token_above_128k_tokens", "token_batches", "token_cache_hit", "token_flex"),
+    *("token_priority", "token_ultrafast"),
+)
+LITELLM_KEYS = (
+    *(f"{way}_cost_per_{unit}" for way in ("input", "output") for unit in UNITS),
+    *(f"cache_creation_input{part}_cost" for part in ("_token", "_audio_token")),
+    *(f"cache_read_input_{kind}_token_cost" for kind in ("audio", "image")),
+    *(f"cache_read_input_token_cost_{way}" for way in ("above_200k_tokens", "batches", "flex")),
+    *("explicit_cache_read_input_token_cost", "cache_creation_input_token_cost_above_1hr"),
+    *("input_dbu_cost_per_token", "output_dbu_cost_per_token", "max_input_tokens", "max_tokens"),
+    *("max_output_tokens", "litellm_provider", "mode", "supports_vision", "rpm", "tpm"),
+)
+
+
+@pytest.mark.parametrize("key", LITELLM_KEYS)
+def test_a_key_that_litellms_table_has_is_no_misspelling_of_ours(key: str) -> None:
+    assert parse_models([{"name": "a", key: 1e-6}])[0].name == "a"
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("input_cost_per_tokens", "input_cost_per_token"),
+        ("input_cost_per_tokn", "input_cost_per_token"),
+        ("ouput_cost_per_token", "output_cost_per_token"),
+        ("output_costs_per_token", "output_cost_per_token"),
+        ("output-cost_per_token", "output_cost_per_token"),
+        ("cache_read_input_tokens_cost", "cache_read_input_token_cost"),
+        ("strenght", "strength"),
+        ("context_windows", "context_window"),
+        ("abilites", "abilities"),
+        ("hostnane", "hostname"),
+        ("concurency", "concurrency"),
+    ],
+)
+def test_a_misspelt_key_of_ours_is_named(key: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: unknown key; did you mean '{meant}'"):
+        parse_models([{"name": "a", key: 1}])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"redis": "http://u:hunter2@h"},
+        {"history": "chroma://u:hunter2@h"},
+        {"http_token": "hunter2"},
+        [{"http_token": "hunter2"}],
+        {"agents": {"a": [{"redis": "hunter2"}]}},
+    ],
+)
+def test_no_refusal_of_settings_shows_a_secret(raw: object) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_settings(raw)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "a", "hostname": ["https://u:hunter2@h"]},
+        {"name": "a", "api_key": {"key": "hunter2"}},
+        [{"name": "a", "api_key": "hunter2"}],
+    ],
+)
+def test_no_refusal_of_a_model_shows_a_secret(entry: object) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_models([entry])
+    assert "hunter2" not in str(refused.value)
+
+
+def test_settings_are_printed_without_urls_that_may_hold_a_password() -> None:
+    settings = parse_settings({"redis": "redis://:hunter2@h", "history": "http://u:hunter2@h"})
+    assert "hunter2" not in repr(settings)

@@ -15,7 +15,11 @@ from typing import Any
 
 import yaml
 
+from aios_eccos.config.yaml_text import compose, load
 from aios_eccos.errors import ConfigError
+
+#: What its errors call the text.
+FILE = "config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequ
     prices = [_price_edit(text, item, comment) for item in _models(llms, unpriced)]
     newline = "\r\n" if "\r\n" in text else "\n"
     new = apply(text, [*prices, *_router_edits(text, llms, strategy, block, newline)])
-    router = {"eccos": yaml.safe_load(block)} | (before.get("router") or {})
+    router = {"eccos": load(block, "plugin.yaml")} | (before.get("router") or {})
     with suppress(ConfigError):
         if read_llms(new) == before | {"router": router | {"strategy": strategy}}:
             return new
@@ -143,7 +147,7 @@ def drop_block(text: str, default: object) -> str:
     """The configuration without the `eccos` block, if that is still the `default`."""
     router = get(_llms(text), "router")
     node = get(router, "eccos")
-    if node is None or yaml.safe_load(text)["llms"]["router"]["eccos"] != default:
+    if node is None or load(text, FILE)["llms"]["router"]["eccos"] != default:
         return text
     return _without(text, router, "eccos")
 
@@ -176,26 +180,15 @@ def read_llms(text: str) -> dict[str, Any]:
         ConfigError: it is no YAML, has no `llms`, or a router that is no mapping.
     """
     _llms(text)
-    try:
-        found: dict[str, Any] = yaml.safe_load(text)["llms"]
-    except yaml.YAMLError as error:
-        raise _no_yaml(error) from error
+    found: dict[str, Any] = load(text, FILE)["llms"]
     router = found.get("router")
     if router is not None and not isinstance(router, dict):
         raise ConfigError(f"llms.router: wanted a mapping, found {type(router).__name__}")
     return found
 
 
-def _no_yaml(error: yaml.YAMLError) -> ConfigError:
-    return ConfigError(f"config.yaml: {' '.join(str(error).split())}")
-
-
 def _llms(text: str) -> Any:
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise _no_yaml(error) from error
-    llms = get(root, "llms")
+    llms = get(compose(text, FILE), "llms")
     if not isinstance(llms, yaml.MappingNode) or not llms.value:
         raise ConfigError("llms: missing; AIOS's config.yaml lists its models there")
     return llms
@@ -249,7 +242,7 @@ def _end(text: str, node: Any) -> int:
 
 
 def _flow(block: str) -> str:
-    pairs = yaml.safe_load(block).items()
+    pairs = load(block, "plugin.yaml").items()
     return "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
 
 

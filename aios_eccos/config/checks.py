@@ -1,0 +1,173 @@
+"""What a single setting must be, and how a refusal says so in one line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+
+from aios_eccos.errors import ConfigError
+
+#: Keys whose values are never shown: tokens, and URLs that may carry a password.
+MAY_HOLD_SECRETS = {"api_key", "http_token", "redis", "history", "hostname"}
+#: A shorter token could be guessed by trying, on a kernel that listens to all addresses.
+SHORTEST_TOKEN = 8
+#: Letters that a misspelling has too many or too few; a changed one counts as two.
+MOST_LETTERS = 3
+#: Annotations of numbers.
+NUMBERS: tuple[Any, ...] = (int, float, int | None, float | None)
+
+
+class Checked(BaseModel):
+    """Frozen; no number is infinite, NaN or a truth value."""
+
+    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_bool(cls, value: object, info: ValidationInfo) -> object:
+        """YAML reads `yes` and `on` as true, which would count as the number 1."""
+        field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool) and field.annotation in NUMBERS:
+            raise ValueError("wanted a number")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """A quality floor: absolute success, or a share of the strongest allowed model's.
+
+    Attributes:
+        value: 0..1.
+        relative: True: `value` times what the strongest allowed model would reach on the same
+            calls; False: `value` itself.
+    """
+
+    value: float
+    relative: bool
+
+    def __str__(self) -> str:
+        return f"{self.value * 100:g} % of the strongest" if self.relative else f"{self.value:g}"
+
+
+def parse_floor(raw: object) -> Floor:
+    """Read `0.8` (absolute) or `95 %` (relative to the strongest allowed model).
+
+    Raises:
+        ValueError: neither, or outside 0..1.
+    """
+    if isinstance(raw, Floor):
+        return raw
+    text = str(raw).strip() if isinstance(raw, str | int | float) else ""
+    relative = text.endswith("%")
+    try:
+        value = float(text.rstrip("% ")) / (100 if relative else 1)
+    except ValueError:
+        value = -1.0
+    if isinstance(raw, bool) or not 0 <= value <= 1:
+        raise ValueError("allowed: a number in 0..1, or a share of the strongest such as 95 %")
+    return Floor(value, relative)
+
+
+def check_redis(value: str) -> str:
+    """What can be seen of it without redis-py; the rest is looked at when it is opened.
+
+    Raises:
+        ValueError: neither a word that we know nor a Redis URL.
+    """
+    if not re.match(r"(embedded|memory)$|rediss?(\+sentinel|\+cluster)?://.|unix://.", value):
+        raise ValueError(
+            "allowed: embedded, memory, or a URL that begins with redis://, rediss://, unix://, "
+            "redis+sentinel:// or redis+cluster:// (the last two with rediss, too)"
+        )
+    return value
+
+
+def check_history(value: str) -> str:
+    """What can be seen of it without Chroma.
+
+    Raises:
+        ValueError: neither `embedded` nor a URL.
+    """
+    if not re.match(r"embedded$|https?://[^/]", value):
+        raise ValueError("allowed: embedded, or a URL such as http://chroma:8000")
+    return value
+
+
+def check_token(raw: object) -> object:
+    """A token that strangers cannot guess, and that a header can carry.
+
+    Raises:
+        ValueError: it is no such token; the reason does not show it.
+    """
+    if raw is None:
+        return None
+    if not isinstance(raw, str):
+        fault = "a token is text, so put it in quotes"
+    elif not raw.strip():
+        fault = "an empty token lets everybody in; without the key, only this machine is answered"
+    elif re.search(r"[^!-~]", raw):
+        fault = "a header carries letters, digits and signs of ASCII, and no spaces"
+    elif re.fullmatch(r"\$\{?\w+\}?|<.*>|\{\{.*\}\}", raw):
+        fault = "nobody fills this in, so anybody could guess it"
+    elif len(raw) < SHORTEST_TOKEN:
+        fault = f"{len(raw)} characters can be guessed by trying; wanted are {SHORTEST_TOKEN}"
+    else:
+        return raw
+    make = "python -c 'import secrets; print(secrets.token_urlsafe())'"
+    raise ValueError(f"{fault}. A good one: {make}")
+
+
+def misspelt(key: object, known: Collection[str]) -> str | None:
+    """The known key that an unknown one was meant to be; None where it is another key.
+
+    AIOS and LiteLLM have keys of their own that are near ours, as `input_cost_per_token_batches`
+    is; these differ by more letters than a misspelling does.
+    """
+    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.8)
+    if key in known or not near:
+        return None
+    pair = difflib.SequenceMatcher(None, str(key), near[0])
+    common = sum(block.size for block in pair.get_matching_blocks())
+    return near[0] if len(str(key)) + len(near[0]) - 2 * common <= MOST_LETTERS else None
+
+
+def refuse(
+    error: ValidationError, where: str, known: Collection[str], inner: Collection[str] = ()
+) -> NoReturn:
+    """Turn pydantic's first complaint into one line: key, value, what is allowed.
+
+    Args:
+        where: key of what was validated.
+        known: its keys; inner: those of mappings in it.
+
+    Raises:
+        ConfigError: always.
+    """
+    first = error.errors(include_url=False)[0]
+    path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
+    key = ".".join([where, *path])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], inner if path[1:] else known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+        raise ConfigError(f"{key}: unknown key; {hint}") from None
+    if first["type"] == "missing":
+        raise ConfigError(f"{key}: missing") from None
+    value = "(hidden)" if MAY_HOLD_SECRETS.intersection(path) else _shown(first.get("input"))
+    message = first["msg"].removeprefix("Value error, ")
+    raise ConfigError(f"{key} = {value}: {message}") from None
+
+
+def no_mapping(where: str, found: object, wanted: str) -> ConfigError:
+    """The error for a value that is no mapping."""
+    return ConfigError(f"{where} = {_shown(found)}: wanted a mapping {wanted}")
+
+
+def _shown(value: object) -> str:
+    """A value for an error, briefly; of a list or a mapping its kind, for a secret may be in it."""
+    plain = value is None or isinstance(value, str | int | float)
+    return repr(value)[:80] if plain else f"({type(value).__name__})"

