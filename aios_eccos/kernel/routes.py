@@ -7,9 +7,10 @@ Therefore: loopback only and no foreign Origin, unless `http_token` is set; then
 from __future__ import annotations
 
 import importlib
+import re
 import secrets
+from ipaddress import IPv6Address, ip_address
 from typing import Any
-from urllib.parse import urlsplit
 
 from aios_eccos.kernel.process import Process
 from aios_eccos.kernel.serving import Serving
@@ -17,7 +18,10 @@ from aios_eccos.kernel.status import kernel_status, reader
 from aios_eccos.observe import http
 from aios_eccos.observe.prometheus import CONTENT_TYPE
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost", "testclient")
+#: A name or an address, and perhaps a port (RFC 9110, section 7.2).
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
+#: Headers that proxies add: behind one, every request seems to come from this machine.
+FORWARDED = {"forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-host"}
 
 
 def add(app: Any, process: Process) -> None:
@@ -28,15 +32,17 @@ def add(app: Any, process: Process) -> None:
     def guard(request: Any) -> None:
         config = serving.config
         token = config.settings.http_token if config is not None else None
-        reason = refusal(
+        refused = refusal(
             request.client.host if request.client else "",
-            request.headers.get("host", ""),
+            ",".join(request.headers.getlist("host")),
             request.headers.get("origin"),
             request.headers.get("authorization"),
             None if token is None else token.get_secret_value(),
+            forwarded=not FORWARDED.isdisjoint(request.headers),
         )
-        if reason is not None:
-            code, headers = (403, {}) if token is None else (401, {"WWW-Authenticate": "Bearer"})
+        if refused is not None:
+            code, reason = refused
+            headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
             raise fastapi.HTTPException(status_code=code, detail=reason, headers=headers)
 
     guard.__annotations__ = {"request": fastapi.Request}
@@ -93,27 +99,47 @@ def _add_observe(app: Any, serving: Serving, fastapi: Any, guarded: list[Any]) -
 
 
 def refusal(
-    client: str, host: str, origin: str | None, authorization: str | None, token: str | None
-) -> str | None:
-    """Why a request may not be answered; None if it may.
+    client: str,
+    host: str,
+    origin: str | None,
+    authorization: str | None,
+    token: str | None,
+    *,
+    forwarded: bool = False,
+) -> tuple[int, str] | None:
+    """The status and the reason for which a request may not be answered; None if it may.
 
     Args:
         client: the peer's address.
         host, origin, authorization: headers.
         token: the setting `http_token`.
+        forwarded: whether a proxy sent it on.
     """
+    named = HOST.fullmatch(host)
+    if named is None:
+        return 400, "the Host header is malformed"
     if token is not None:
-        sent = (authorization or "").removeprefix("Bearer ")
-        if secrets.compare_digest(sent.encode(), token.encode()):
+        scheme, _, sent = (authorization or "").partition(" ")
+        if scheme.lower() == "bearer" and secrets.compare_digest(sent.encode(), token.encode()):
             return None
-        return "http_token is set: send it as `Authorization: Bearer TOKEN`"
+        return 401, "http_token is set: send it as `Authorization: Bearer TOKEN`"
+    if forwarded:
+        return 403, "not through a proxy, unless http_token is set"
     # The Host header too: a name that an attacker points at 127.0.0.1 would pass otherwise.
-    if client not in LOOPBACK or _name(f"//{host}") not in (*LOOPBACK, ""):
-        return "only from this machine, unless http_token is set"
-    if origin is not None and _name(origin) not in LOOPBACK:
-        return "not for foreign web pages, unless http_token is set"
+    if not is_here(client) or not (host == "" or is_here(named[1] or named[2])):
+        return 403, "only from this machine, unless http_token is set"
+    scheme, _, place = ("http://localhost" if origin is None else origin).partition("://")
+    page = HOST.fullmatch(place) if scheme in ("http", "https") else None
+    if page is None or not is_here(page[1] or page[2]):
+        return 403, "not for foreign web pages, unless http_token is set"
     return None
 
 
-def _name(url: str) -> str:
-    return urlsplit(url).hostname or ""
+def is_here(name: str) -> bool:
+    """Whether a name or an address is this machine's own."""
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return name.lower() == "localhost"
+    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (inner or address).is_loopback

@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from aios_eccos.kernel.handlers import selection
 from aios_eccos.kernel.routes import refusal
 from aios_eccos.kernel.workers import Broadcast
 
+TOKEN = "tk-d4f1-long-enough"
 SMALL = {"name": "small", "provider": "vllm"}
 
 
@@ -55,12 +56,24 @@ def test_what_is_not_selected_is_refused_by_name() -> None:
     ("client", "host", "origin", "allowed"),
     [
         ("127.0.0.1", "localhost:8000", None, True),
+        ("127.0.0.2", "LOCALHOST", None, True),
         ("::1", "[::1]:8000", None, True),
+        ("::ffff:127.0.0.1", "127.0.0.1:8000", None, True),
         ("127.0.0.1", "localhost:8000", "http://localhost:3000", True),
+        ("127.0.0.1", "localhost:8000", "https://[::1]:3000", True),
         ("127.0.0.1", "localhost:8000", "http://evil.example", False),
-        ("127.0.0.1", "evil.example:8000", None, False),
+        ("127.0.0.1", "localhost:8000", "http://evil.example@localhost", False),
+        ("127.0.0.1", "localhost:8000", "http://localhost@evil.example", False),
+        ("127.0.0.1", "localhost:8000", "http://localhost.evil.example", False),
+        ("127.0.0.1", "localhost:8000", "http://[", False),
+        ("127.0.0.1", "localhost:8000", "file://", False),
         ("127.0.0.1", "localhost:8000", "null", False),
+        ("127.0.0.1", "localhost:8000", "http://" + "a" * 100_000, False),
+        ("127.0.0.1", "evil.example:8000", None, False),
+        ("127.0.0.1", "0.0.0.0:8000", None, False),
+        ("127.0.0.1", "127.0.0.1.evil.example", None, False),
         ("10.0.0.5", "localhost:8000", None, False),
+        ("testclient", "localhost:8000", None, False),
         ("", "localhost", None, False),
     ],
 )
@@ -70,40 +83,90 @@ def test_only_this_machine_and_its_own_pages(
     assert (refusal(client, host, origin, None, None) is None) is allowed
 
 
+MALFORMED = [
+    "[",
+    "[::1",
+    "a[b",
+    "localhost:x",
+    "localhost:8000:9",
+    "localhost:123456",
+    "user@localhost",
+    "localhost/eccos",
+    "local host",
+    "localhost,localhost",
+    "a" * 100_000,
+    "localhost\x00",
+    "b\xfccher.example",
+]
+
+
+@pytest.mark.parametrize("host", MALFORMED)
+@pytest.mark.parametrize("token", [None, TOKEN])
+def test_a_malformed_host_is_a_bad_request(host: str, token: str | None) -> None:
+    refused = refusal("127.0.0.1", host, None, f"Bearer {TOKEN}", token)
+    assert refused is not None
+    assert refused[0] == 400
+
+
 def test_a_token_is_required_once_it_is_set() -> None:
     far = ("10.0.0.5", "kernel.example", "http://evil.example")
-    assert refusal(*far, "Bearer secret", "secret") is None
-    for sent in (None, "Bearer wrong", "Basic secret", "Bearer "):
-        assert refusal("127.0.0.1", "localhost", None, sent, "secret") is not None
+    for sent in (f"Bearer {TOKEN}", f"bearer {TOKEN}"):
+        assert refusal(*far, sent, TOKEN) is None
+    refused = (None, "", TOKEN, "Bearer", "Bearer ", f"Basic {TOKEN}", f"Bearer {TOKEN} ")
+    for wrong in (*refused, f"Bearer {TOKEN[:-1]}", "Bearer \xfc", "Bearer " + "x" * 1_000_000):
+        assert refusal("127.0.0.1", "localhost", None, wrong, TOKEN) is not None, wrong[:20]
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """A client on this machine of a kernel with the token that the test names."""
+    fastapi = pytest.importorskip("fastapi")
+    testclient = pytest.importorskip("fastapi.testclient")
+    app = fastapi.FastAPI()
+    settings = parse_settings({"http_token": request.param})
+    modes: list[str] = []
+    serving = SimpleNamespace(
+        config=SimpleNamespace(settings=settings), switch=modes.append, engine=None
+    )
+    routes.add(app, cast(Any, SimpleNamespace(serving=serving, broadcast=Broadcast(tmp_path))))
+    found = testclient.TestClient(app, base_url="http://localhost", client=("127.0.0.1", 50000))
+    found.modes = modes
+    return found
 
 
 @pytest.mark.parametrize(
-    ("token", "headers", "status"),
+    ("client", "headers", "status"),
     [
         (None, {}, 200),
         (None, {"Origin": "http://evil.example"}, 403),
-        ("secret", {}, 401),
-        ("secret", {"Authorization": "Bearer wrong"}, 401),
-        ("secret", {"Authorization": "Bearer secret", "Origin": "http://evil.example"}, 200),
+        (None, {"Host": "["}, 400),
+        (None, {"Host": "evil.example"}, 403),
+        (None, {"X-Forwarded-For": "127.0.0.1"}, 403),
+        (None, {"X-Forwarded-Host": "localhost"}, 403),
+        (None, {"Forwarded": "for=127.0.0.1"}, 403),
+        (None, {"X-Real-IP": "127.0.0.1"}, 403),
+        (TOKEN, {}, 401),
+        (TOKEN, {"Host": "["}, 400),
+        (TOKEN, {"Authorization": "Bearer wrong"}, 401),
+        (TOKEN, {"Authorization": f"Bearer {TOKEN}", "Origin": "http://evil.example"}, 200),
+        (TOKEN, {"Authorization": f"Bearer {TOKEN}", "X-Forwarded-For": "10.0.0.5"}, 200),
     ],
+    indirect=["client"],
 )
 def test_a_refused_request_is_told_what_is_missing(
-    tmp_path: Path, token: str | None, headers: dict[str, str], status: int
+    client: Any, headers: dict[str, str], status: int
 ) -> None:
-    fastapi = pytest.importorskip("fastapi")
-    client = pytest.importorskip("fastapi.testclient")
-    app = fastapi.FastAPI()
-    settings = parse_settings({"http_token": token})
-    modes: list[str] = []
-    serving = SimpleNamespace(config=SimpleNamespace(settings=settings), switch=modes.append)
-    process: Any = SimpleNamespace(serving=serving, broadcast=Broadcast(tmp_path))
-    routes.add(app, process)
-    answer = client.TestClient(app, base_url="http://localhost").post(
-        "/eccos/mode", json={"mode": "route"}, headers=headers
-    )
+    answer = client.post("/eccos/mode", json={"mode": "route"}, headers=headers)
     assert answer.status_code == status
     assert ("Bearer" in answer.headers.get("WWW-Authenticate", "")) is (status == 401)
-    assert modes == (["route"] if status == 200 else [])
+    assert client.modes == (["route"] if status == 200 else [])
+    assert TOKEN not in answer.text
+
+
+@pytest.mark.parametrize("client", [None], indirect=True)
+def test_two_hosts_in_one_request_are_a_bad_request(client: Any) -> None:
+    hosts = [("Host", "localhost"), ("Host", "evil.example")]
+    assert client.get("/eccos/kernel", headers=hosts).status_code == 400
 
 
 def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(

@@ -98,7 +98,7 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     launch: Any = Launch()
     stock = launch.app.router.lifespan_context
     launch.app.router.lifespan_context = http.lifespan(launch, process, stock)
-    with TestClient(launch.app, base_url="http://localhost") as client:
+    with TestClient(launch.app, "http://localhost", client=("127.0.0.1", 50000)) as client:
         yield SimpleNamespace(
             launch=launch, client=client, serving=serving, path=path, process=process
         )
