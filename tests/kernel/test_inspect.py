@@ -66,7 +66,7 @@ def enabled(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.setattr(interpreter, "manifest", lambda: changed)
     venv.create(tmp_path / "venv", symlinks=True)
     install.enable(home, str(tmp_path / "venv/bin/python"))
-    (hook,) = (tmp_path / "venv").glob(f"lib/*/site-packages/{install.HOOK_FILE}")
+    (hook,) = (tmp_path / "venv").glob(f"lib/*/site-packages/{interpreter.HOOK_FILE}")
     return hook
 
 
@@ -204,7 +204,7 @@ def test_a_hook_that_is_gone(home: Path, enabled: Path) -> None:
 
 
 def test_a_hook_in_site_packages_of_another_python(home: Path, enabled: Path) -> None:
-    other = enabled.replace(home / install.HOOK_FILE)
+    other = enabled.replace(home / interpreter.HOOK_FILE)
     note = state_dir_of(home) / "enabled.json"
     note.write_text(json.dumps(json.loads(note.read_text()) | {"hook": str(other)}))
     found = checks(home)

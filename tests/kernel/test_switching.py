@@ -26,6 +26,8 @@ from aios_eccos.locate import locate, remember_enabled, state_dir_of
 from aios_eccos.manifest import manifest
 from aios_eccos.workload.embedded import embedded_runs, stop_embedded
 
+#: As it is without the fixture `home`.
+PROBE = interpreter.probe
 STANDIN = Path(__file__).with_name("standin")
 CONFIG = """\
 # A comment on top
@@ -81,7 +83,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site = tmp_path / "site"
     site.mkdir()
     found = {"version": [3, 11], "site": str(site), "lacks": [], "plugin": "here"}
-    monkeypatch.setattr(install, "probe", lambda python: found)
+    monkeypatch.setattr(interpreter, "probe", lambda python: found)
     monkeypatch.setattr(install.contract, "_cerebrum_homes", list)
     target = tmp_path / "AIOS"
     shutil.copytree(STANDIN, target)
@@ -266,7 +268,7 @@ def test_a_hook_that_cannot_be_written_leaves_the_configuration_alone(
         raise KernelError("no right to write there")
 
     before = listing(home)
-    monkeypatch.setattr(install, "_write_hook", refuse)
+    monkeypatch.setattr(interpreter, "write_hook", refuse)
     with pytest.raises(KernelError):
         install.enable(home)
     assert listing(home) == before
@@ -393,7 +395,7 @@ def test_an_interpreter_is_named_from_the_folder_that_one_is_in(
     nothing = manifest().aios.model_copy(update={"needs": ()})
     changed = manifest().model_copy(update={"aios": nothing})
     monkeypatch.setattr(interpreter, "manifest", lambda: changed)
-    monkeypatch.setattr(install, "probe", interpreter.probe)
+    monkeypatch.setattr(interpreter, "probe", PROBE)
     monkeypatch.setenv("PYTHONPATH", str(Path(install.__file__).parents[3]))
     venv.create(tmp_path / "va", symlinks=True)
     monkeypatch.chdir(tmp_path)
@@ -421,8 +423,8 @@ def test_a_second_interpreter_takes_the_hook_from_the_first(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = listing(home)
-    monkeypatch.setattr(install, "probe", in_venv(tmp_path))
-    first, second = (tmp_path / name / install.HOOK_FILE for name in ("va", "vb"))
+    monkeypatch.setattr(interpreter, "probe", in_venv(tmp_path))
+    first, second = (tmp_path / name / interpreter.HOOK_FILE for name in ("va", "vb"))
     install.enable(home, "va")
     said = install.enable(home, "vb")
     assert f"removed the hook {first}" in said
@@ -439,22 +441,22 @@ def test_a_second_interpreter_takes_the_hook_from_the_first(
 def test_an_interpreter_by_another_path_keeps_its_hook(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install, "probe", in_venv(tmp_path))
+    monkeypatch.setattr(interpreter, "probe", in_venv(tmp_path))
     install.enable(home, "va")
     (tmp_path / "link").symlink_to(tmp_path / "va")
     install.enable(home, "link")
-    assert (tmp_path / "va" / install.HOOK_FILE).is_file()
+    assert (tmp_path / "va" / interpreter.HOOK_FILE).is_file()
 
 
 def test_the_first_hook_stays_where_the_second_cannot_be_written(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(install, "probe", in_venv(tmp_path))
+    monkeypatch.setattr(interpreter, "probe", in_venv(tmp_path))
     install.enable(home, "va")
-    (tmp_path / "vb" / install.HOOK_FILE).mkdir(parents=True)
+    (tmp_path / "vb" / interpreter.HOOK_FILE).mkdir(parents=True)
     with pytest.raises(KernelError, match="cannot be written"):
         install.enable(home, "vb")
-    assert f"removed the hook {tmp_path / 'va' / install.HOOK_FILE}" in install.disable(home)
+    assert f"removed the hook {tmp_path / 'va' / interpreter.HOOK_FILE}" in install.disable(home)
 
 
 def test_two_checkouts_share_the_hook_until_the_last_is_off(home: Path, tmp_path: Path) -> None:
@@ -463,7 +465,7 @@ def test_two_checkouts_share_the_hook_until_the_last_is_off(home: Path, tmp_path
     install.enable(home)
     install.enable(other)
     remember_enabled(home)
-    hook = tmp_path / "site" / install.HOOK_FILE
+    hook = tmp_path / "site" / interpreter.HOOK_FILE
     install.disable(home)
     assert hook.is_file()
     install.disable(other)
@@ -486,7 +488,7 @@ def python(line: str, code: str, tmp_path: Path, **env: str) -> subprocess.Compl
     """Run `code` in a Python whose start executes a .pth line."""
     site = tmp_path / "hooked"
     site.mkdir(exist_ok=True)
-    (site / install.HOOK_FILE).write_text(line)
+    (site / interpreter.HOOK_FILE).write_text(line)
     script = f"import site, sys; site.addsitedir({str(site)!r}); {code}"
     clean = {key: value for key, value in os.environ.items() if key != "AIOS_ECCOS"}
     return subprocess.run(
@@ -498,7 +500,7 @@ def python(line: str, code: str, tmp_path: Path, **env: str) -> subprocess.Compl
     )
 
 
-LINE = install.HOOK_LINE.format(module="aios_eccos.kernel.boot")
+LINE = interpreter.HOOK_LINE.format(module="aios_eccos.kernel.boot")
 LOADED = "print(sorted(m for m in sys.modules if m.startswith('aios')))"
 
 
@@ -531,7 +533,7 @@ def test_a_left_over_line_is_inert(tmp_path: Path) -> None:
 
 def test_a_broken_plugin_does_not_stop_python(tmp_path: Path) -> None:
     (tmp_path / "broken_plugin.py").write_text("raise RuntimeError('broken')")
-    line = install.HOOK_LINE.format(module="broken_plugin")
+    line = interpreter.HOOK_LINE.format(module="broken_plugin")
     done = python(line, "print('ok')", tmp_path, PYTHONPATH=str(tmp_path))
     assert (done.stdout, done.stderr) == ("ok\n", "")
 

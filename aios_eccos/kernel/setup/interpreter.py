@@ -1,4 +1,4 @@
-"""What a Python interpreter has, asked of itself."""
+"""The interpreter that runs AIOS: what it has, asked of itself, and the hook in it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from aios_eccos import files
 from aios_eccos.errors import KernelError
 from aios_eccos.manifest import manifest
 
+HOOK_FILE = "aios_eccos_kernel.pth"
+#: Guards itself: it does nothing once the package is gone, and can never stop Python.
+HOOK_LINE = (
+    'import sys; exec("try:\\n import {module}\\nexcept Exception:\\n pass")'
+    "  # written by `aios-eccos enable`; `aios-eccos disable` removes it\n"
+)
 #: Seconds that an interpreter may take to say what it has.
 PROBE_S = 60.0
 PROBE = """
@@ -68,3 +75,37 @@ def probe(python: str) -> dict[str, Any]:
     if not found["plugin"]:
         raise KernelError(f"{python} lacks aios-eccos: `{python} -m pip install aios-eccos`")
     return found
+
+
+def write_hook(hook: Path, module: str) -> str:
+    """Have the interpreter import a module at its start; says what was done.
+
+    Args:
+        hook: the hook's file in its site-packages.
+
+    Raises:
+        KernelError: the file cannot be written.
+    """
+    line = HOOK_LINE.format(module=module).encode()
+    try:
+        if hook.is_file() and hook.read_bytes() == line:
+            return f"the hook is in place already: {hook}"
+        files.write(hook, line, mode=0o644, synced=True)
+    except OSError as error:
+        raise KernelError(f"the hook cannot be written: {error}") from error
+    return f"wrote the hook {hook}"
+
+
+def remove_hook(hook: Path) -> str:
+    """Take the hook away; says what was done.
+
+    Raises:
+        KernelError: the file cannot be removed.
+    """
+    if not hook.is_file():
+        return f"the hook {hook} was removed already"
+    try:
+        hook.unlink()
+    except OSError as error:
+        raise KernelError(f"the hook cannot be removed: {error}") from error
+    return f"removed the hook {hook}"
