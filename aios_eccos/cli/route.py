@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +13,8 @@ from aios_eccos.cli.output import console, write_json
 if TYPE_CHECKING:
     from aios_eccos.floor.learned import Learned
     from aios_eccos.locate import Config
-    from aios_eccos.values import Decision, Model, Slots
+    from aios_eccos.observe.route import RouteView
+    from aios_eccos.values import Model, Slots
 
 #: Characters a token, where no tokenizer of the model is at hand.
 CHARACTERS_PER_TOKEN = 4
@@ -37,6 +37,7 @@ def route(
     """
     from aios_eccos.forecast.pricing import price_table
     from aios_eccos.locate import load_config, locate
+    from aios_eccos.observe.route import route_view
     from aios_eccos.serve.router import Router
     from aios_eccos.values import Query
     from aios_eccos.workload.memory import MemoryWorkload
@@ -51,10 +52,11 @@ def route(
         (candidate,) = router.forecast([query])
         slots = _slots(found, models)
         (decision,) = router.assign([candidate], slots).decisions
+    view = route_view(decision, slots, note, table.money)
     if as_json:
-        write_json(_json(decision, slots, note, table.money), "-")
+        write_json(view.model_dump(by_alias=True), "-")
     else:
-        _show(decision, slots, note, table.money, screen)
+        _show(view, screen)
 
 
 def _with_floor(config: Config, floor: str | None) -> Config:
@@ -148,55 +150,7 @@ def _embedded_runs(state_dir: Path) -> bool:
     return embedded_runs(state_dir)
 
 
-def _rows(decision: Decision, slots: Slots, money: bool) -> list[dict[str, Any]]:
-    """One row a model, the cheapest first; dollars only where prices are known."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    from aios_eccos.decide.rule import net_cost
-    from aios_eccos.decide.words import Case, why
-
-    p = decision.candidate
-    resting = np.array([name in slots.cooling for name in p.models])
-    column = p.models.index(decision.model) if decision.model is not None else None
-    case = replace(Case.of(p, column, decision.free), allowed=p.allowed & ~resting)
-    net = net_cost(p.total_cost[None], p.success[None], p.price)[0]
-    known = money and math.isfinite(p.price)
-    return [
-        {
-            "model": name,
-            "chosen": name == decision.model,
-            "success": round(float(p.success[j]), 4),
-            "output_tokens": round(float(p.output_tokens[j]), 1),
-            "cost_usd": float(f"{p.cost[j]:.6g}") if money else None,
-            "net_cost_usd": float(f"{net[j]:.6g}") if known else None,
-            "support": round(float(p.support[j]), 2),
-            "in_use": slots.limits[name] - slots.free[name],
-            "limit": slots.limits[name],
-            "why": why(case, j, "rests after an error" if resting[j] else ""),
-        }
-        for j, name in sorted(enumerate(p.models), key=lambda at: (p.cost[at[0]], at[1]))
-    ]
-
-
-def _json(decision: Decision, slots: Slots, note: str, money: bool) -> dict[str, Any]:
-    p = decision.candidate
-    return {
-        "schema": "aios-eccos/route/1",
-        "model": decision.model,
-        "reason": decision.reason,
-        "note": note,
-        "floor": None if math.isnan(p.floor) else round(p.floor, 4),
-        "money": money,
-        "success_price_usd": p.price if money and math.isfinite(p.price) else None,
-        "novelty": None if math.isnan(p.novelty) else round(p.novelty, 3),
-        "decision_s": float(f"{decision.decision_s:.4g}"),
-        "models": _rows(decision, slots, money),
-    }
-
-
-def _show(decision: Decision, slots: Slots, note: str, money: bool, screen: Any) -> None:
+def _show(view: RouteView, screen: Any) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -206,24 +160,24 @@ def _show(decision: Decision, slots: Slots, note: str, money: bool, screen: Any)
     for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
         justify: Any = "left" if head in ("model", "why") else "right"
         table.add_column(head, justify=justify, no_wrap=head != "why")
-    for row in _rows(decision, slots, money):
+    for row in view.models:
         table.add_row(
-            row["model"],
-            f"{row['success'] * 100:.1f} %",
-            f"{row['output_tokens']:.0f}",
-            dollars(row["cost_usd"]) if money else "no price",
-            f"{row['support']:.1f}",
-            f"{row['in_use']}/{row['limit']}",
-            row["why"],
-            style="bold" if row["chosen"] else None,
+            row.model,
+            f"{row.success * 100:.1f} %",
+            f"{row.output_tokens:.0f}",
+            dollars(row.cost_usd) if view.money else "no price",
+            f"{row.support:.1f}",
+            f"{row.in_use}/{row.limit}",
+            row.why,
+            style="bold" if row.chosen else None,
         )
     screen.print(table)
-    p = decision.candidate
-    screen.print(f"{decision.model or 'none'}: {decision.reason}.", markup=False)
-    if not math.isnan(p.floor):
-        worth = f"; one more success is worth ${p.price:.3g} there" if money else ""
-        screen.print(f"floor {p.floor:.3f}{worth}.")
-    if not money:
+    screen.print(f"{view.model or 'none'}: {view.reason}.", markup=False)
+    if view.floor is not None:
+        price = view.success_price_usd if view.money else None
+        worth = f"; one more success is worth ${price:.3g} there" if price is not None else ""
+        screen.print(f"floor {view.floor:.3f}{worth}.")
+    if not view.money:
         screen.print("no price is known: bigger models and longer answers count as dearer.")
-    if note:
-        screen.print(f"note: {note}", markup=False, style="yellow")
+    if view.note:
+        screen.print(f"note: {view.note}", markup=False, style="yellow")
