@@ -1,9 +1,8 @@
 """The final answer within a model's text, by the conventions of the public benchmarks.
 
-In order of preference: the last `"answer"` field of a JSON object (ZeroEval), then whatever stands
-last of `\\boxed{...}` (MATH), a closing line `#### ...` (GSM8K) and `answer is ...` or
-`Answer: ...` (MMLU-Pro, Minerva). Every search takes time linear in the text, and only the last
-`TAIL` characters are looked at.
+Functions of a text alone, without a reference: the graders use them, and so can whatever compares
+two answers. Every search takes time linear in the text, and only the last `TAIL` characters are
+looked at.
 """
 
 from __future__ import annotations
@@ -11,63 +10,173 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 #: Characters of an answer that are looked at; final answers stand at the end.
 TAIL = 20_000
-#: Candidates of each kind that are considered, from the end.
+#: Statements that are considered, from the end.
 PLACES = 20
 
-_JSON_KEY = re.compile(r'"answer"\s{0,9}:\s{0,9}', re.IGNORECASE)
-_JSON_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
-_JSON_OTHER = re.compile(r"[^,}\]\n]+")
-_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,9}(?=(\{)|([^\s{$][^$\n]*))")
-_HASHES = re.compile(r"^####[ \t]{0,9}(\S[^\n]*)\Z", re.MULTILINE)
-_PHRASE = re.compile(
-    r"\banswer\*{0,2}(?:\s{1,9}is\b\s{0,9}:?|\s{0,9}:)(?!\s{1,9}not\b)\s{0,9}\*{0,2}\s{0,9}(?=\S)",
+#: The tags around thoughts, as the chat templates and servers of reasoning models write them.
+_TAG = (
+    r"think|thinking|thoughts?|reasoning|reflection|scratchpad|analysis|inner_monologue"
+    r"|seed:think|mm:think|longcat_think"
+)
+#: A mark right behind a quotation mark is spoken of, and neither opens nor closes anything.
+_MARK = re.compile(
+    rf"(?<![`\"'“‘«])(?:(?P<open><(?:{_TAG})(?:\s[^<>]{{0,80}})?>|\[THINK\]|◁think▷|<\|channel>thought\b"
+    r"|<\|(?:begin_of_thought|START_THINKING|inner_prefix|think)\|>)"
+    rf"|</(?:{_TAG})\s?>|\[/THINK\]|◁/think▷|<channel\|>"
+    r"|<\|(?:end_of_thought|END_THINKING|inner_suffix|/think)\|>)",
     re.IGNORECASE,
+)
+#: OpenAI's harmony format, with its special tokens and without them.
+_HARMONY = re.compile(
+    r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
+    re.DOTALL,
+)
+_BARE_HARMONY = re.compile(r"\s*analysis(?=[A-Z(\"'])")
+_END = re.compile(
+    r"<\|(?:im_end|eot_id|end|return|endoftext|end_of_text|eom_id)\|>|</s>|<end_of_turn>|<eos>"
+    r"|<｜end▁of▁sentence｜>"
+)
+
+#: "Answer" in the languages of MMLU's and GSM8K's translations.
+_LATIN = (
+    r"answer|antwort|respuesta|réponse|resposta|risposta|jawaban|jibu|ответ|odpowiedź|odpověď"
+    r"|đáp án|cevap|yanıt|antwoord|svar|válasz|răspuns(?:ul)?|відповідь|idahun"
+)
+_OTHER = r"答案|正解|答え|回答|解答|정답|답변|উত্তর|उत्तर|الإجابة|الجواب|إجابة|คำตอบ|సమాధానం|答|답"
+_IS = (
+    r"is|was|are|(?:must|would|should|will) be|ist|lautet|es|est|é|è|adalah|ni|jest|är|er|هي|هو"
+    r"|است"
+)
+_ADJECTIVE = r"correct[ao]?|korrekt|final|finale|best|right|benar|правильный|الصحيحة|النهائية"
+_PHRASE = re.compile(
+    rf"(?<!wrong )(?<!incorrect )(?:\b(?:{_LATIN})\b(?:\s(?:to|of|for|among)\b[^.:：\n]{{1,80}}?)?"
+    rf"(?:\s(?:choice|option|letter|{_ADJECTIVE})\b)*[*_]{{0,3}}"
+    rf"(?:\s{{1,9}}(?:{_IS})\b(?!\s{{1,9}}not\b)\s{{0,9}}[:：]?|\s{{0,9}}[:：=])"
+    rf"|(?:{_OTHER})(?:\s(?:{_ADJECTIVE}))*\s?(?:应该?|應)?(?:[:：ঃ=]|[是为為选選は은는이]|(?:{_IS})\b){{1,2}})"
+    r"(?!\s{1,9}not\b)\s{0,9}[*_]{0,3}\s{0,9}(?=\S)",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    rf"^[#>*_ \t]{{0,9}}(?:(?:the|my|final|correct)\s){{0,2}}(?:{_LATIN}|{_OTHER})[*_ \t]{{0,9}}"
+    r"\n\s{0,9}(?=\S)",
+    re.MULTILINE | re.IGNORECASE,
+)
+_TAGGED = re.compile(r"<answer>\s{0,9}(?=(\S[^<]{0,2000}))", re.IGNORECASE)
+_HASHES = re.compile(
+    r"^####[ \t]{0,9}(?=(?:[^\w\s]{0,3}\d[\d.,/]{0,40}(?:[ \t%,(][^.\n]{0,80})?$|\S[^\n]*\Z))",
+    re.MULTILINE,
+)
+_BOX = re.compile(r"(?:\\|\b)(?:boxed|fbox)\s{0,9}(?=\{|[\w\\])")
+_BETWEEN_BOXES = re.compile(r"[\s$.,;]{0,9}(?:and|or|,|;|\\text\{ ?(?:and|or) ?\})?[\s$]{0,9}")
+_JSON_KEY = re.compile(r"[\"'](?:final[_ ])?answer[\"']\s{0,9}:\s{0,9}", re.IGNORECASE)
+_JSON_STRING = re.compile(r'"((?:[^"\\]|\\.)*)"' + r"|'([^'\n]*)'", re.DOTALL)
+_JSON_OTHER = re.compile(r"[^,}\]\n]+")
+#: A model that does not stop goes on with a question of its own.
+_NEXT_QUESTION = re.compile(
+    r"^[#*_ \t]{0,9}(?:question|q|problem|exercise|human|user|instruction)(?:\s\d{1,3})?"
+    r"[*_]{0,3}[:.]",
+    re.MULTILINE | re.IGNORECASE,
 )
 _DISPLAY = re.compile(r"(?:\\\[|\$\$)(.*?)(?:\\\]|\$\$)", re.DOTALL)
 #: Words in LaTeX's math: what stands in the braces is meant.
-WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|mbox)\{([^{}]*)\}")
+WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|textnormal|textit|mbox)\{([^{}]*)\}")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A place of an answer that says what the final answer is.
+
+    Attributes:
+        text: what is said; None where it is empty or breaks off, so that there is no answer.
+        last: whether nothing but this is left of the answer, or it is marked as final.
+    """
+
+    text: str | None
+    last: bool = True
+
+
 def split_thinking(content: str) -> tuple[str, str]:
-    """Split off what stands in `<think>...</think>`; a thought that does not end is all thought."""
-    before, mark, after = content.rpartition("</think>")
-    if mark:
-        return before, after
-    if content.lstrip().startswith("<think>"):
-        return content, ""
-    return "", content
+    """A model's text as (thoughts, answer); a thought that does not end leaves no answer."""
+    channels = list(_HARMONY.finditer(content))
+    if channels:
+        final = [m[2] for m in channels if m[1] == "final"]
+        return "".join(m[2] for m in channels if m[1] != "final"), final[-1] if final else ""
+    if _BARE_HARMONY.match(content):
+        thoughts, found, answer = content.rpartition("assistantfinal")
+        return (thoughts, answer) if found else (content, "")
+    thoughts, answer, place = "", "", 0
+    inside = ended = False
+    end = len(content.rstrip())
+    for mark in _MARK.finditer(content):
+        opens, before = bool(mark["open"]), content[place : mark.start()]
+        if inside and opens:
+            continue
+        if inside:
+            thoughts += before
+        elif not (opens or ended) and mark.end() < end:
+            # The prompt has opened the thought that this mark closes.
+            thoughts, answer = answer + before, ""
+        else:
+            answer += before
+        place, inside, ended = mark.end(), opens, ended or not opens
+    return (content, "") if inside else (thoughts, answer + content[place:])
 
 
-def candidates(text: str) -> Iterator[str]:
-    """The places that may hold the final answer, the most telling first."""
+def final_part(content: str) -> str:
+    """A model's answer without thoughts, and without what it wrote after its own end."""
+    answer = split_thinking(content)[1]
+    end = next((m for m in _END.finditer(answer) if answer[: m.start()].strip()), None)
+    return answer[: end.start()] if end else answer
+
+
+def statements(text: str) -> Iterator[Statement]:
+    """The places that state the final answer, the most telling first.
+
+    The last `"answer"` field of a JSON object (ZeroEval); then whatever stands last of
+    `\\boxed{...}` (MATH), `#### ...` (GSM8K), `<answer>...</answer>` (DeepSeek-R1) and
+    `answer is ...` or `Answer: ...` (MMLU-Pro, Minerva), in the languages of simple-evals.
+    """
     text = text[-TAIL:].rstrip()
+    places = _places(text)
+    question = None if _NEXT_QUESTION.match(text.lstrip()) else _NEXT_QUESTION.search(text)
+    if question and any(place < question.start() for place, _ in places):
+        text = text[: question.start()].rstrip()
+        places = [(place, kind) for place, kind in places if place < len(text)]
     for found in list(_JSON_KEY.finditer(text))[: -PLACES - 1 : -1]:
-        yield _json_value(text, found.end())
-    places = [(m.start(1) if m[1] else m.start(2), "box") for m in _BOX.finditer(text)]
-    places += [(m.start(1), "line") for m in _HASHES.finditer(text)]
-    places += [(m.end(), "line") for m in _PHRASE.finditer(text)]
-    for place, kind in sorted(places, reverse=True)[:PLACES]:
+        yield Statement(_json_value(text, found.end()))
+    places.sort(reverse=True)
+    for number, (place, kind) in enumerate(places[:PLACES]):
         if kind == "box":
-            inside = _braced(text, place)
-            if inside is not None:
-                yield inside
+            earlier = [at for at, other in places[number + 1 : number + 9] if other == "box"]
+            yield Statement(_boxes(text, place, earlier))
+        elif kind == "tag":
+            yield Statement(text[place:].split("</", 1)[0].strip())
         else:
             yield _line(text, place)
 
 
-def _json_value(text: str, place: int) -> str:
+def _places(text: str) -> list[tuple[int, str]]:
+    found = [(m.end(), "box") for m in _BOX.finditer(text)]
+    found += [(m.end(), "tag") for m in _TAGGED.finditer(text)]
+    for pattern in (_HASHES, _PHRASE, _HEADING):
+        found += [(m.end(), "line") for m in pattern.finditer(text)]
+    return found
+
+
+def _json_value(text: str, place: int) -> str | None:
     literal = _JSON_STRING.match(text, place)
     if literal is not None:
-        return _unescaped(literal)
+        return _unescaped(literal) if literal[2] is None else literal[2]
     try:
         value, _ = json.JSONDecoder().raw_decode(text, place)
     except (ValueError, RecursionError):
         other = _JSON_OTHER.match(text, place)
-        return other[0].strip() if other else ""
+        return other[0].strip() if other else None
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -80,19 +189,61 @@ def _unescaped(literal: re.Match[str]) -> str:
     return literal[1] if _CONTROL.search(value) else value
 
 
-def _braced(text: str, place: int) -> str | None:
-    """What stands in the braces that open at `place`; without braces, up to `$` or line's end."""
+def _boxes(text: str, place: int, earlier: list[int]) -> str | None:
+    """What the box says, with what the boxes right before it say; None if it does not close."""
+    inside, _ = _braced(text, place)
+    parts = [inside] if inside else []
+    for before in earlier:
+        other, end = _braced(text, before)
+        start = text.rfind("\\", 0, place)
+        between = end <= start and _BETWEEN_BOXES.fullmatch(text[end:start])
+        if not (parts and other and between):
+            break
+        parts, place = [*parts, other], before
+    return ", ".join(reversed(list(dict.fromkeys(parts)))) or None
+
+
+def _braced(text: str, place: int) -> tuple[str | None, int]:
+    """What stands in the braces that open at `place`, and where it ends; without braces, a word."""
     if text[place] != "{":
-        return re.split(r"[$\n]", text[place:], maxsplit=1)[0].strip()
+        end = re.compile(r"[^$\n]*").match(text, place)
+        return (end[0].strip(), end.end()) if end else (None, place)
     depth = 0
-    for token in re.finditer(r"\\.|[{}]", text[place:], re.DOTALL):
+    for token in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, place):
         depth += {"{": 1, "}": -1}.get(token[0], 0)
         if depth == 0:
-            return text[place + 1 : place + token.start()].strip()
-    return None
+            return text[place + 1 : token.start()].strip(), token.end()
+    return None, len(text)
 
 
-def _line(text: str, place: int) -> str:
+def _line(text: str, place: int) -> Statement:
     display = _DISPLAY.match(text, place)
     line = display[1] if display else text[place:].split("\n", 1)[0]
-    return line.strip().strip("*_` ").removesuffix(".").strip("*_` ")
+    end = display.end() if display else place + len(line)
+    said = line.strip().strip("*_` ").removesuffix(".").removesuffix("。").strip("*_` ")
+    return Statement(said, not text[end:].strip(" \t\n*_`$"))
+
+
+def fenced_blocks(text: str) -> list[str]:
+    """The contents of Markdown's fenced code blocks; one that does not end goes to the text's end.
+
+    CommonMark's rules, but that a block on one line is one too, and that blanks before a fence,
+    as in lists, do not count.
+    """
+    found: list[str] = []
+    fence, lines = "", list[str]()
+    for line in [*text.replace("\r\n", "\n").split("\n"), ""]:
+        mark = re.match(r"[ \t]*(`{3,}|~{3,})(.*)", line)
+        if fence:
+            closes = mark and mark[1].startswith(fence) and not mark[2].strip()
+            glued = not closes and line.rstrip().endswith(fence) and not mark
+            if closes or glued:
+                found.append("\n".join([*lines, *[line.rstrip()[: -len(fence)]] * glued]))
+                fence, lines = "", []
+            else:
+                lines.append(line)
+        elif mark and mark[2].rstrip().endswith(mark[1]):
+            found.append(re.sub(r"^[\w+-]*(?=[\s{\[])", "", mark[2].rstrip().removesuffix(mark[1])))
+        elif mark and "`" not in mark[2]:
+            fence, lines = mark[1], []
+    return [*found, "\n".join(lines)] if fence else found

@@ -1,38 +1,145 @@
-"""Whether two LaTeX answers are one value: MATH's own rules first, then symbolic comparison.
+"""Whether two mathematical answers are one value: MATH's own rules first, then Math-Verify.
 
 `normalize` follows `math_equivalence.py` of the MATH data set (Hendrycks et al. 2021) and the
-additions of Minerva (Lewkowycz et al. 2022, appendix D.1). What it leaves different goes to
-math-verify (sympy). That may run without end on hostile input: call it in a `sandbox` only.
+additions of Minerva (Lewkowycz et al. 2022, appendix D.1). Math-Verify reads what is left. Numbers
+are compared exactly, within sets and tuples too, where Math-Verify would round. It may run without
+end on hostile input: call it in a `sandbox` only.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from fractions import Fraction
+from typing import Any
 
-from aios_eccos.collect.extract import WRAPPED
-from aios_eccos.collect.numbers import parse_whole, same
+from aios_eccos.collect.extract import TAIL, WRAPPED, statements
+from aios_eccos.collect.numbers import Number, parse_whole, same
 
 #: Longer expressions are no final answers; they are compared as text alone.
 MAX_SYMBOLIC = 400
+#: Relative differences: of a rounded decimal, and what is left of two exact values at 50 digits.
+ROUNDED, EXACT = 1.000001e-6, 1e-30
 
+_MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_PROSE = re.compile(r"[A-Za-z'’]{2,}[ ,]+[A-Za-z'’]+[ ,]+[A-Za-z'’]+")
+_REASON = re.compile(r"(?:,? (?:because|since|which|where|so that)\b|\. [A-Z]).*", re.DOTALL)
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad\b|~|\s")
 _DELIMITERS = re.compile(r"^(?:\\\(|\\\[|\$\$?)|(?:\\\)|\\\]|\$\$?)$")
 _DEGREES = re.compile(r"\^\{?\\circ\}?|°")
-_DROPPED = re.compile(r"\\left|\\right|\\?\$|\\?%")
-_UNIT = re.compile(r"(?<=[\d})])\s{0,9}\\(?:text|mathrm|textrm|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$")
+_SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-z])\.?")
+_UNIT = re.compile(
+    r"(?<=[\d})])\s{0,9}\\(?:text|mathrm|textrm|textnormal|textbf|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$"
+)
 _UNIT_SPACED = re.compile(r"\\(?:text|mbox)\{\s[^{}]*\}(?:\^\{?\d\}?)?$")
-_LABEL = re.compile(r"^[A-Za-z]\w?\s{0,9}=\s{0,9}(?=[^=]*$)")
+_UNIT_WORDS = re.compile(r"(?<=\d)\s(?:[a-z]{2,}\s?)+$")
+_LABEL = re.compile(r"^([A-Za-z](?:_\w|\([a-z]\))?)\s{0,9}(?:=|\\in(?![a-z]))\s{0,9}(?=[^=]*$)")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+#: What stands in round brackets, with others in it one deep.
+_INSIDE = r"((?:[^()]|\([^()]*\))*)"
+_NAMES = (
+    r"arcsin|arccos|arctan|sqrt|sin|cos|tan|cot|sec|csc|ln|log|pi|theta|alpha|beta|gamma|lambda|mu"
+    r"|sigma|phi|omega"
+)
+_SYMBOLS = dict(
+    re.findall(
+        r"(\S)(\S+)",
+        r"π\pi θ\theta α\alpha β\beta λ\lambda φ\phi ∞\infty ∪\cup ∩\cap ∈\in ∅\emptyset ±\pm ≤\le"
+        r" ≥\ge ≠\ne ×\times ·\cdot ⋅\cdot ÷/ −- –- °^\circ ⟨( ⟩)",
+    )
+)
+#: Plain notation as models write it, and the LaTeX that Math-Verify reads.
+_REWRITTEN = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"^\*\*(.+)\*\*$", r"\1"),
+        (r"\*\*", "^"),
+        (r"\*", r"\\cdot "),
+        (r"^\+\s?/?\s?-", r"\\pm "),
+        (r"\+\s*-", "-"),
+        (r"<=|\\leq(?!q|s)", r"\\le "),
+        (r">=|\\geq(?!q|s)", r"\\ge "),
+        (r"!=", r"\\ne "),
+        (r"\\langle", "("),
+        (r"\\rangle", ")"),
+        (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
+        (rf"(?<![\\A-Za-z])(?<!text\{{)(?<!mathrm\{{)(?<!name\{{)({_NAMES})(?![A-Za-z])", r"\\\1 "),
+        (rf"√\s?(?:\({_INSIDE}\)|(\d+|[a-z]))", r"\\sqrt{\1\2}"),
+        (rf"∛\s?(?:\({_INSIDE}\)|(\d+|[a-z]))", r"\\sqrt[3]{\1\2}"),
+        (rf"\\sqrt\s?\({_INSIDE}\)", r"\\sqrt{\1}"),
+        (rf"\\?\bexp\s?\({_INSIDE}\)", r"e^{\1}"),
+        (rf"\^\s?\({_INSIDE}\)", r"^{\1}"),
+        (r"\^(-\d+|\d{2,})", r"^{\1}"),
+        (r"^\{(.*,.*)\}$", r"\\{\1\\}"),
+        (r"\\mathrm\{([ei])\}", r"\1"),
+        (r"(?<=\d)i(?![A-Za-z])", " i"),
+    )
+]
+_REPEATING = re.compile(
+    r"(\d*)\.(?:(\d*)(?:\\overline\{(\d+)\}|\\(?:dot|bar)\{(\d+)\}|\((\d+)\))"
+    r"|(\d*?)(\d{1,3}?)\7{2,}(?:\.{2,3}|\\l?dots))"
+)
+
+
+def final_math(text: str) -> str | None:
+    """The expression, LaTeX or plain, that an answer ends with; None if it breaks off."""
+    for statement in statements(text):
+        if statement.text is None:
+            return None
+        span = _MATH.search(statement.text)
+        if span or statement.last or not _PROSE.search(statement.text):
+            return _span(span) if span else _REASON.sub("", statement.text)
+    lines = text[-TAIL:].strip().splitlines()[-3:]
+    spans = list(_MATH.finditer("\n".join(lines)))
+    return _span(spans[-1]) if spans else "".join(lines[-1:])
+
+
+def is_expression(text: str) -> bool:
+    """Whether a final answer is a formula without variables, which Math-Verify can work out."""
+    words = re.sub(rf"\\[A-Za-z]+|{_NAMES}|exp", "", text)
+    return bool(re.search(r"\d", text)) and not re.search(r"[A-Za-z]{1,}", words)
+
+
+def equal(reference: str, answer: str) -> bool:
+    """Whether `answer` is `reference`, both LaTeX or plain; not symmetric where sets are given."""
+    reference, answer = latex(reference), latex(answer)
+    wanted, got = normalize(reference), normalize(answer)
+    if not got:
+        return False
+    if wanted.casefold() == got.casefold():
+        return wanted == got or wanted.isalpha()
+    numbers = _number(reference, commas=False), _number(answer, commas="," not in reference)
+    if numbers[0] and numbers[1]:
+        return same(numbers[0], numbers[1])
+    if max(len(wanted), len(got)) > MAX_SYMBOLIC or re.search(r"\d:\d", wanted + got):
+        return False
+    return _symbolically_equal(reference, answer)
+
+
+def latex(expression: str) -> str:
+    """The expression in LaTeX, whatever mix of LaTeX, plain and typographic notation it is in."""
+    text = re.sub(r"(?<!\.)\.$", "", expression.strip()).strip()
+    text = _DELIMITERS.sub("", text).strip()
+    text = re.sub(r"[⁰¹²³⁴-⁹⁻⁺]+", lambda m: "^{" + unicodedata.normalize("NFKC", m[0]) + "}", text)
+    text = re.sub(r"(\d?)([¼-¾⅐-⅞])", _vulgar, text)
+    text = "".join(f"{_SYMBOLS[c]} " if c in _SYMBOLS else c for c in text).replace(
+        "\\\\boxed", "\\boxed"
+    )
+    if len(text) <= MAX_SYMBOLIC:
+        for pattern, replacement in _REWRITTEN:
+            text = pattern.sub(replacement, text)
+        text = _REPEATING.sub(_repeating, text)
+    text = re.sub(r"(?<=\d)(?:,\\!\s?|\{,\})(?=\d{3})", ",", text)
+    return _DEGREES.sub("", _SIZES.sub("", text)).strip()
 
 
 def normalize(expression: str) -> str:
     """The expression in the one form that MATH compares."""
-    text = re.sub(
-        r"\\[dtc]frac", r"\\frac", _bare(expression).replace("\\\\", "\\").replace("{,}", ",")
-    )
-    text = _DROPPED.sub("", text.replace("\\!", ""))
-    text = _UNIT.sub("", _UNIT_SPACED.sub("", text.strip()))
+    text = re.sub(r"\\[dtc]frac", r"\\frac", expression.replace("\\\\", "\\"))
+    text = re.sub(r"\\?[$%]", "", text.replace("\\!", "")).strip()
+    text = _UNIT_WORDS.sub("", _UNIT.sub("", _UNIT_SPACED.sub("", text)))
     text = _SPACES.sub("", _LABEL.sub("", WRAPPED.sub(r"\1", text)))
+    text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
     text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
     text = re.sub(r"\\sqrt(\w)", r"\\sqrt{\1}", text)
     text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
@@ -43,30 +150,88 @@ def normalize(expression: str) -> str:
     return re.sub(r"^(-?)0+(?=\d)", r"\1", text)
 
 
-def equal(reference: str, answer: str) -> bool:
-    """Whether `answer` is `reference`, both LaTeX or plain; not symmetric where sets are given."""
-    wanted, got = normalize(reference), normalize(answer)
-    if not got:
-        return False
-    if wanted.casefold() == got.casefold():
-        return wanted == got or wanted.isalpha()
-    numbers = parse_whole(reference), parse_whole(answer)
-    if numbers[0] and numbers[1]:
-        return same(numbers[0], numbers[1])
-    if max(len(wanted), len(got)) > MAX_SYMBOLIC:
-        return False
-    return _symbolically_equal(reference, answer)
+def _span(found: re.Match[str]) -> str:
+    return next(group for group in found.groups() if group is not None)
+
+
+def _vulgar(found: re.Match[str]) -> str:
+    top, bottom = unicodedata.normalize("NFKC", found[2]).split("\u2044")
+    return f"{found[1]}\\frac{{{top}}}{{{bottom}}}"
+
+
+def _repeating(found: re.Match[str]) -> str:
+    """A decimal whose last digits repeat for ever, as a fraction."""
+    lead, head = found[1] or "0", found[2] or found[6] or ""
+    again = found[3] or found[4] or found[5] or found[7]
+    value = Fraction(int(lead + head + again) - int(lead + head), 10 ** len(head)) / (
+        10 ** len(again) - 1
+    )
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+def _number(expression: str, *, commas: bool) -> Number | None:
+    """The number that it is, units left out; a comma is decimal only where no list can be meant."""
+    text = _LABEL.sub("", expression)
+    if "," in text and not commas and not _THOUSANDS.fullmatch(re.sub(r"[\s$\\%]", "", text)):
+        return None
+    return parse_whole(text) or parse_whole(_UNIT_WORDS.sub("", _UNIT.sub("", text)))
 
 
 def _symbolically_equal(reference: str, answer: str) -> bool:
-    from math_verify import parse, verify
+    from latex2sympy2_extended import NormalizationConfig
+    from math_verify import LatexExtractionConfig, parse
 
-    # The sandbox has the time limit; math-verify's own one needs signals and whole seconds.
-    sides = [parse(f"${_bare(side)}$", parsing_timeout=None) for side in (reference, answer)]
-    return bool(verify(sides[0], sides[1], timeout_seconds=None))
+    # Its list of units has `t`, `s`, `m`: variables would be taken off.
+    config = LatexExtractionConfig(
+        normalization_config=NormalizationConfig(malformed_operators=True, boxed="none")
+    )
+
+    # The sandbox has the time limit; Math-Verify's own one needs signals and whole seconds.
+    sides = [
+        parse(f"${side}$", [config], "no_fallback", parsing_timeout=None)
+        for side in (reference, answer)
+    ]
+    return all(sides) and _same(sides[0][0], sides[1][0])
 
 
-def _bare(expression: str) -> str:
-    """Without delimiters, full stop and signs of degrees."""
-    text = expression.strip().removesuffix(".").strip()
-    return _DEGREES.sub("", _DELIMITERS.sub("", text)).strip()
+def _same(one: Any, other: Any) -> bool:
+    """Whether two parsed answers are one: numbers exactly, what holds numbers part by part."""
+    from math_verify import verify
+    from sympy import FiniteSet, Interval, Tuple
+
+    values = _value(one), _value(other)
+    if None not in values:
+        return _same_value(*values)
+    if isinstance(one, Interval) and isinstance(other, Interval):
+        brackets = one.left_open == other.left_open and one.right_open == other.right_open
+        return brackets and _same(one.start, other.start) and _same(one.end, other.end)
+    if isinstance(one, FiniteSet) and isinstance(other, FiniteSet):
+        left = list(other.args)
+        for part in one.args:
+            found = next((member for member in left if _same(part, member)), None)
+            if found is None:
+                return False
+            left.remove(found)
+        return not left
+    if isinstance(one, Tuple) and isinstance(other, Tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(verify([one], [other], timeout_seconds=None))
+
+
+def _value(parsed: Any) -> Any:
+    """The sympy number that an expression is; None for anything with a variable, and for sets."""
+    from sympy import Expr
+
+    number = parsed.doit() if isinstance(parsed, Expr) else None
+    return number if number is not None and number.is_number and number.is_finite else None
+
+
+def _same_value(one: Any, other: Any) -> bool:
+    """Exactly the same, or, where either is a decimal, but for rounding."""
+    from sympy import Float, N, Rational
+
+    if isinstance(one, Rational) and isinstance(other, Rational):
+        return bool(one == other)
+    scale = min(1.0, abs(complex(N(one, 50))))
+    relative = ROUNDED if one.has(Float) or other.has(Float) else EXACT
+    return bool(abs(N(one - other, 50)) <= relative * scale)

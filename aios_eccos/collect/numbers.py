@@ -1,7 +1,8 @@
-"""Numbers as people and models write them: signs, commas, currencies, units, fractions, percent.
+"""Numbers as people and models write them: signs, separators, currencies, units, words, percent.
 
 Values are exact fractions, so that 0.1 + 0.2 is no question; digits and exponents are bounded, so
-that no text makes a number that fills the memory.
+that no text makes a number that fills the memory. Words are read by text2num; an expression such
+as `\\sqrt{16}` is left to `maths`.
 """
 
 from __future__ import annotations
@@ -17,23 +18,49 @@ from aios_eccos.collect.extract import WRAPPED
 #: Relative and absolute difference that a rounded decimal may have; integers must be equal.
 CLOSE = Fraction(1, 1_000_000)
 
-_MAGNITUDE = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+#: Powers of ten.
+_MAGNITUDE = {"thousand": 3, "k": 3, "lakh": 5, "million": 6, "mio": 6, "m": 6, "crore": 7}
+_MAGNITUDE |= {"billion": 9, "bn": 9, "b": 9, "mrd": 9, "trillion": 12}
+#: Thousands apart by comma, blank, apostrophe or underscore, with a point; by point, with a comma;
+#: the Indian grouping; a decimal comma where no thousands can be meant.
+_DIGITS = r"""(?:\d{1,3}(?:,\d{3})+(?!\d|,\d)(?:\.\d{1,60})?
+    |\d{1,3}(?:,[ ]\d{3}){2,}(?!\d)|\d{1,3},[ ]0\d\d(?!\d)
+    |\d{1,2}(?:,\d{2})+,\d{3}(?!\d)(?:\.\d{1,60})?|\d{1,3}(?:'\d{3})+(?!\d)(?:[.,]\d{1,60})?
+    |\d{1,3}(?:_\d{3})+(?!\d)(?:\.\d{1,60})?|\d{1,3}(?:[ ]\d{3})+(?![\d/])(?:[.,]\d{1,60})?
+    |\d{1,3}(?:\.\d{3}){2,}(?![\d.])(?:,\d{1,60})?|\d{1,3}(?:\.\d{3})+,\d{1,60}
+    |(?:0,\d{1,60}|\d{1,60},(?:\d{1,2}|\d{4,60})|\d{4,60},\d{3})(?![\d/]|[,.]\d)|\d{1,60}(?:\.\d{1,60})?|[.,]\d{1,60})"""
 _NUMBER = re.compile(
-    r"""(?<![\w.^_])(?P<sign>[-+]?)
-    (?P<whole>\d{1,3}(?:,\d{2,3})*,\d{3}(?!\d)|\d{1,3}(?:[ ]\d{3})+(?![\d/])|\d{1,60})?
-    (?P<decimals>\.\d{1,60})?
-    (?:(?<=\d)e(?P<exponent>[-+]?\d{1,3}))?
-    (?:(?P<numerator>[ ]\d{1,30})?[ ]?/[ ]?(?P<denominator>\d{1,30}(?:\.\d{1,30})?))?
-    (?:\s?(?P<magnitude>thousand|million|billion|trillion)\b)?
-    (?P<percent>\s?(?:%|percent\b|per[ ]cent\b|pct\b))?""",
+    rf"""(?<![\w.^_])(?P<sign>[-+]?)(?P<digits>{_DIGITS})
+    (?:(?<=\d)e(?P<exponent>[-+]?\d{{1,3}})(?!\w))?
+    (?:(?P<numerator>(?:[ ]|[ ]and[ ])\d{{1,30}})?[ ]?/[ ]?(?P<denominator>{_DIGITS}))?
+    (?:\s?(?P<magnitude>thousand|million|billion|trillion|lakh|crore|mio|mrd|bn)\b
+      |(?-i:(?P<letter>[KkMB]))(?!\w))?
+    (?P<percent>\s?(?:%|percent(?:age)?\b|per[ ]cent\b|pct\b))?""",
     re.VERBOSE | re.IGNORECASE,
+)
+#: What may stand before the number of a final answer without making a sentence of it.
+_BEFORE = re.compile(
+    r"(?:(?:about|around|approximately|approx\.?|roughly|exactly|only|just|equal to|total"
+    r"|a total of|the number|number|usd|eur|gbp|rs\.?|us)\b[.]?|[^\w\s.,+-]|\s)*",
+    re.IGNORECASE,
+)
+_TWO_WORDS = re.compile(r"(?:[A-Za-z']+[ ,]+){0,2}[^\w\s.,+-]{0,3}\s?(?=[-+]?[.(]{0,2}\d)")
+#: A second number, so that the first is not the only answer.
+_SECOND = re.compile(r"\s?(?:,|;|/|-|or\b|and\b|to\b)\s?[-+]?\d")
+_OPERATOR = re.compile(
+    r"\s?(?:!|[-+*^/]\s?[\w.({\\]|\\(?!text|mathrm|mbox|circ|degree|\s)[a-zA-Z])"
 )
 _FRACTION = re.compile(r"\\[dtc]?frac\s?(?:\{([^{}]{1,80})\}|(\d))\s?(?:\{([^{}]{1,80})\}|(\d))")
 _POWER_OF_TEN = re.compile(
-    r"\s?(?:\\times|\\cdot|×|\*|x)\s?10\s?\^\s?(?:\{([-+]?\d{1,3})\}|([-+]?\d{1,3}))"
+    r"(?:(?<=\d)\s?(?:\\times|\\cdot|[×*·x])\s?|(?<![\w.)}])(?=10\s?(?:\^|\*\*)))10\s?(?:\^|\*\*)\s?"
+    r"(?:\{([-+]?\d{1,3})\}|\(([-+]?\d{1,3})\)|([-+]?\d{1,3}))(?!\w)"
 )
 _VULGAR = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
-_EXPONENT_SIGNS = re.compile(r"(?<=[A-Za-z])[²³]")
+_RAISED = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
+_UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^\{?-?\d\}?")
+_SIGN_APART = re.compile(
+    r"(^|=)([^\w\d=]*?)(?:[-]\s+|(?:minus|negative)\s+)(?=[\d.\w])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +71,42 @@ class Number:
     percent: bool = False
 
 
+class Several(ValueError):
+    """Raised when a final answer names more than one value where one is wanted."""
+
+
 def plain(text: str) -> str:
     """The text with LaTeX and typography reduced to what `numbers_in` reads."""
-    text = _EXPONENT_SIGNS.sub("", _VULGAR.sub(" ", text))
-    text = unicodedata.normalize("NFKC", text)
-    text = text.replace("\u2212", "-").replace("\u2013", "-").replace("\u2044", "/")
-    text = text.replace("{,}", ",").replace("\\%", "%")
-    text = re.sub(r"\\[!,;: ]|[$€£¥]|\\(?=\$)", "", text)
+    text = _RAISED.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
+    text = unicodedata.normalize("NFKC", _VULGAR.sub(" ", text))
+    text = text.translate(_PLAIN).replace("\\%", "%").replace("**", "^" if "10**" in text else "")
+    text = re.sub(r",\\!|\{,\}", ",", text)
+    text = re.sub(r"(?<=\d)\\[,;: ](?=\d{3})", " ", text)
+    text = re.sub(r"\\[!,;: ]|\\?\b(?:US|CA|AU|NZ|HK)?[$€£¥₹]|\\?[$€£¥₹]", "", text)
     text = WRAPPED.sub(r" \1", text)
     text = re.sub(r"(?<=\d)(?=\\[dtc]?frac)", " ", text)
     text = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", text)
-    return _POWER_OF_TEN.sub(lambda m: f"e{m[1] or m[2]}", text)
+    text = _POWER_OF_TEN.sub(_exponent, text)
+    return re.sub(r"[ \t]{2,}", " ", _UNIT_POWER.sub("", text))
+
+
+_PLAIN = str.maketrans(
+    {
+        "\u2212": "-",
+        "\u2013": "-",
+        "\u2010": "-",
+        "\u2011": "-",
+        "\u2044": "/",
+        "’": "'",
+        "٫": ".",
+        "٬": ",",
+    }
+)
+
+
+def _exponent(found: re.Match[str]) -> str:
+    power = found[1] or found[2] or found[3]
+    return f"e{power}" if found[0][0] != "1" else f"1e{power}"
 
 
 def numbers_in(text: str) -> Iterator[Number]:
@@ -67,8 +119,55 @@ def numbers_in(text: str) -> Iterator[Number]:
 
 def parse_whole(text: str) -> Number | None:
     """The number that the whole text is, but for blanks; None if it is anything else."""
-    found = _NUMBER.fullmatch(plain(text).strip())
+    found = _NUMBER.fullmatch(_SIGN_APART.sub(r"\1\2-", plain(text).strip()))
     return _value(found) if found else None
+
+
+def read_number(text: str, *, last: bool = True) -> Number | None:
+    """The number that a final answer says; None if it says none, or an expression.
+
+    Args:
+        last: nothing follows the answer, so that it may be a short sentence around the number.
+
+    Raises:
+        Several: it names more than one.
+    """
+    for part in reversed(re.split(r"(?<![<>!])=|≈|\\approx", plain(text))):
+        part = _SIGN_APART.sub(r"\1\2-", part.strip())
+        start = _BEFORE.match(part)
+        place = start.end() if start else 0
+        found = _NUMBER.match(part, place)
+        if found is None and last:
+            near = _TWO_WORDS.match(part)
+            found = _NUMBER.search(part, near.end()) if near else None
+        if found is None:
+            number = in_words(part[place:])
+        else:
+            number = _value(found)
+            rest = part[found.end() :]
+            if _SECOND.match(rest):
+                raise Several(text)
+            if _OPERATOR.match(rest):
+                return None
+        if number is not None:
+            return number
+    return None
+
+
+def in_words(text: str) -> Number | None:
+    """The number that a text begins with in English words; None without text2num."""
+    words = re.match(r"-?\s?[a-z]+(?:[ -][a-z]+){0,12}", text.strip(), re.IGNORECASE)
+    if words is None:
+        return None
+    try:
+        from text_to_num import alpha2digit
+    except ImportError:
+        return None
+    found = re.match(r"\d[\d.]*(?=\W|$)", alpha2digit(words[0].lstrip("- "), "en", 0))
+    if found is None:
+        return None
+    value = Fraction(found[0].rstrip("."))
+    return Number(-value if words[0].startswith("-") else value)
 
 
 def same(one: Number, other: Number, tolerance: float | None = None) -> bool:
@@ -78,30 +177,40 @@ def same(one: Number, other: Number, tolerance: float | None = None) -> bool:
     `0.5` does not equal `50`, and of two percentages both must be the same.
     """
     if one.percent == other.percent:
-        return _close(one.value, other.value, tolerance)
+        return close(one.value, other.value, tolerance)
     percentage, bare = (one, other) if one.percent else (other, one)
-    return any(_close(percentage.value / by, bare.value, tolerance) for by in (1, 100))
+    return any(close(percentage.value / by, bare.value, tolerance) for by in (1, 100))
 
 
-def _value(found: re.Match[str]) -> Number | None:
-    whole, decimals, numerator = found["whole"], found["decimals"], found["numerator"]
-    if not whole and not decimals:
-        return None
-    value = Fraction((re.sub(r"[ ,]", "", whole or "0")) + (decimals or ""))
-    value *= Fraction(10) ** int(found["exponent"] or 0)
-    if found["denominator"]:
-        denominator = Fraction(found["denominator"])
-        if not denominator:
-            return None
-        value = value + Fraction(numerator) / denominator if numerator else value / denominator
-    value *= 10 ** _MAGNITUDE.get((found["magnitude"] or "").lower(), 0)
-    return Number(-value if found["sign"] == "-" else value, bool(found["percent"]))
-
-
-def _close(one: Fraction, other: Fraction, tolerance: float | None) -> bool:
+def close(one: Fraction, other: Fraction, tolerance: float | None = None) -> bool:
+    """Whether two values are one: integers exactly, others but for rounding, or the tolerance."""
     if tolerance is not None:
         # A tolerance of .01 means 0.01, not the binary fraction just below it.
         return abs(one - other) <= Fraction(str(tolerance))
     if one.denominator == other.denominator == 1:
         return one == other
     return abs(one - other) <= CLOSE * min(Fraction(1), abs(one))
+
+
+def _value(found: re.Match[str]) -> Number | None:
+    value = _fraction(found["digits"]) * Fraction(10) ** int(found["exponent"] or 0)
+    if found["denominator"]:
+        denominator = _fraction(found["denominator"])
+        if not denominator:
+            return None
+        numerator = found["numerator"]
+        top = Fraction(numerator.removeprefix(" and")) if numerator else None
+        value = value / denominator if top is None else value + top / denominator
+    magnitude = (found["magnitude"] or found["letter"] or "").lower()
+    value *= 10 ** _MAGNITUDE.get(magnitude, 0)
+    return Number(-value if found["sign"] == "-" else value, bool(found["percent"]))
+
+
+def _fraction(digits: str) -> Fraction:
+    """The value of what `_DIGITS` matches: the last mark is the decimal one, if it can be."""
+    digits = re.sub(r"[ '_]", "", digits)
+    if re.fullmatch(r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d+)?", digits):
+        digits = digits.replace(",", "")
+    elif digits.count(".") > 1 or ("." in digits and "," in digits):
+        digits = digits.replace(".", "")
+    return Fraction(digits.replace(",", "."))

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from aios_eccos.collect.choices import LETTERS
 from aios_eccos.collect.numbers import parse_whole
 from aios_eccos.errors import DataError
 
 Grader = Literal["choice", "numeric", "math", "exact", "json", "judge"]
 GRADERS: tuple[Grader, ...] = get_args(Grader)
-LETTERS = "ABCDEFGHIJ"
 SHIPPED = Path(__file__).parent.parent / "data" / "questions.jsonl"
 
 _REQUIRED = ("id", "task", "question", "answer", "grader")
@@ -68,7 +68,8 @@ def load_questions(paths: Sequence[Path]) -> list[Question]:
     questions: dict[str, Question] = {}
     for path in paths:
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            # Texts may hold U+2028 and others that splitlines() would split at.
+            lines = path.read_text(encoding="utf-8-sig").split("\n")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"cannot be read: {error}", source=str(path)) from error
         for number, line in enumerate(lines, start=1):

@@ -10,9 +10,10 @@ from itertools import combinations, permutations, product
 
 import pytest
 
+from aios_eccos.collect.choices import LETTERS
 from aios_eccos.collect.grade import grade
 from aios_eccos.collect.numbers import parse_whole
-from aios_eccos.collect.questions import LETTERS, SHIPPED, load_questions, parse_question
+from aios_eccos.collect.questions import SHIPPED, load_questions, parse_question
 from aios_eccos.errors import DataError
 
 GOOD = {"id": "q", "task": "t", "question": "?", "answer": "7", "grader": "numeric"}
@@ -242,3 +243,17 @@ def test_math_without_math_verify_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"aios-eccos\[collect\]"):
         load_questions([path])
+
+
+SEPARATORS = {"U+2028": "\u2028", "U+2029": "\u2029", "NEL": "\x85", "no-break": "\u00a0"}
+
+
+@pytest.mark.parametrize("separator", SEPARATORS.values(), ids=SEPARATORS)
+@pytest.mark.parametrize(("start", "end"), [("", "\n"), ("\ufeff", "\r\n"), ("", "")])
+def test_only_line_feeds_end_a_question(tmp_path, separator, start, end):
+    row = {"id": "a", "task": "t", "question": f"one{separator}two?", "answer": "1"}
+    line = json.dumps({**row, "grader": "exact"}, ensure_ascii=False)
+    path = tmp_path / "questions.jsonl"
+    path.write_bytes(f"{start}{line}{end}".encode())
+    (question,) = load_questions([path])
+    assert question.question == f"one{separator}two?"

@@ -57,8 +57,9 @@ def routerbench(
 
 def grade_zeroeval(task: str, reference: str, answer: str) -> bool:
     """Grade by task: numbers, LaTeX maths, Python literals, letters of choices, else text."""
+    from aios_eccos.collect.choices import LETTERS
     from aios_eccos.collect.grade import grade
-    from aios_eccos.collect.questions import LETTERS, Grader, Question
+    from aios_eccos.collect.questions import Grader, Question
 
     name = task.lower()
     kind: Grader = "exact"
@@ -76,9 +77,10 @@ def grade_zeroeval(task: str, reference: str, answer: str) -> bool:
 
 def same_literal(reference: str, answer: str) -> bool:
     """Whether the final answer is the reference's Python value; quotes around text do not count."""
-    from aios_eccos.collect.extract import candidates
+    from aios_eccos.collect.extract import statements
 
-    final = next(candidates(answer), answer).strip()
+    stated = next(statements(answer), None)
+    final = (stated and stated.text) or answer.strip()
     return _literal(final) == _literal(reference)
 
 
