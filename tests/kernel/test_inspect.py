@@ -224,6 +224,15 @@ def test_an_interpreter_that_is_gone(home: Path, enabled: Path) -> None:
 # The contract.
 
 
+def test_each_point_says_where_what_and_why() -> None:
+    points = contract.points()
+    assert len(points) == 41
+    assert len(set(points)) == 41
+    for point in points:
+        assert point.file.endswith(".py") and point.wanted and point.why
+        assert all(isinstance(each, str) for each in point.wanted)
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "named"),
     [

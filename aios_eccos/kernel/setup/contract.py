@@ -1,4 +1,4 @@
-"""Whether AIOS and Cerebrum are as `points` lists them: names, parameters, fields.
+"""Whether AIOS and Cerebrum are as `points.yaml` lists them: names, parameters, fields.
 
 `check` reads the sources (ast), so it needs no interpreter that can import AIOS, takes
 milliseconds, and runs before anything is installed.
@@ -9,9 +9,46 @@ from __future__ import annotations
 import ast
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
-from aios_eccos.kernel.setup.points import POINTS, SDK, Point
+from aios_eccos.config.yaml_text import load
+
+#: Where Cerebrum's own generation of the SDK is told by.
+SDK = "cerebrum/llm/apis.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One thing that must be as we know it.
+
+    Attributes:
+        file: in AIOS's checkout, or in the package `cerebrum` when it begins with "cerebrum/".
+        name: dotted name within the file; "" for the file's top level.
+        kind: what `wanted` lists; see `points.yaml`.
+        why: what breaks without it.
+    """
+
+    file: str
+    name: str
+    kind: str
+    wanted: tuple[str, ...]
+    why: str
+
+
+@cache
+def points() -> tuple[Point, ...]:
+    """Everything that the plugin relies on."""
+    text = files("aios_eccos.kernel.setup").joinpath("points.yaml").read_text(encoding="utf-8")
+    return tuple(
+        Point(file, point.get("in", ""), kind, tuple(point[kind]), point["why"])
+        for file, listed in load(text, "points.yaml").items()
+        for point in listed
+        for kind in _FOUND
+        if kind in point
+    )
 
 
 def check(aios_home: Path, cerebrum_home: Path | None = None) -> list[str]:
@@ -21,7 +58,7 @@ def check(aios_home: Path, cerebrum_home: Path | None = None) -> list[str]:
         aios_home: AIOS's checkout.
         cerebrum_home: folder that holds the package `cerebrum`; None finds it on `sys.path`.
     """
-    return [problem for point in POINTS for problem in _problems(point, aios_home, cerebrum_home)]
+    return [problem for point in points() for problem in _problems(point, aios_home, cerebrum_home)]
 
 
 def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iterator[str]:
@@ -41,11 +78,11 @@ def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iter
     if node is None:
         yield f"{where}: is gone ({point.why})"
         return
+    have = _FOUND[point.kind](node)
     if point.kind == "absent":
-        clash = [value for value in point.wanted if value in _values(node)]
+        clash = [value for value in point.wanted if value in have]
         yield from (f"{where}: has {value!r} of its own ({point.why})" for value in clash)
         return
-    have = _FOUND.get(point.kind, _names)(node)
     lost = [name for name in point.wanted if name not in have]
     if lost:
         yield f"{where}: lacks {', '.join(lost)} ({point.why})"
@@ -124,7 +161,10 @@ def _values(node: ast.AST) -> set[str]:
 
 _FOUND: dict[str, Callable[[ast.AST], set[str]]] = {
     "call": _parameters,
+    "fields": _names,
+    "names": _names,
     "uses": _used,
     "passes": _passed,
     "values": _values,
+    "absent": _values,
 }

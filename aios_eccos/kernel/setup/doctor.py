@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from aios_eccos.errors import EccosError
 from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import contract, install, interpreter
-from aios_eccos.kernel.setup.points import POINTS
 from aios_eccos.locate import Config
 from aios_eccos.manifest import manifest
 
@@ -43,7 +42,7 @@ def check_aios(config: Config, reach: bool = False) -> Iterator[Check]:
         yield Check("AIOS", False, "no checkout is named; use --aios-home DIR or $AIOS_HOME")
         return
     moved = contract.check(home)
-    points = f"{len(POINTS)} points, contract {manifest().aios.contract}"
+    points = f"{len(contract.points())} points, contract {manifest().aios.contract}"
     yield Check("contract", not moved, "; ".join(moved) or f"{home} is as expected ({points})")
     on = config.strategy == manifest().aios.strategy
     yield Check(
