@@ -12,15 +12,14 @@ import hashlib
 import json
 import logging
 import os
-import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from aios_eccos import files
 
@@ -28,7 +27,6 @@ log = logging.getLogger("aios_eccos.kernel.toolserver")
 
 #: Seconds that a tool server gets to end by itself.
 STOP_S = 2.0
-LOOK_S = 0.02
 
 
 class ToolServers:
@@ -56,7 +54,7 @@ class ToolServers:
             files.private_dir(self._note.parent)
             files.write(self._note, json.dumps({"kernel": birth(os.getpid()), "servers": names}))
         for each in left:
-            _end_child(each)
+            _end(each)
 
     def keep(self, server: subprocess.Popen[Any] | None) -> None:
         """This one is in force now; the one before is AIOS's own clean-up's to end."""
@@ -69,7 +67,7 @@ class ToolServers:
             living, self._living = self._living, []
             note, self._note = self._note, None
         for server in living:
-            _end_child(server)
+            _end(server)
         if note is not None:
             atexit.unregister(self.end)
             note.unlink(missing_ok=True)
@@ -105,78 +103,40 @@ def birth(pid: int) -> str | None:
 
     A number alone is given to later processes again.
     """
-    return _read(pid)[0]
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.status() != psutil.STATUS_ZOMBIE:
+            # Seconds since the machine's start: its clock may be set meanwhile.
+            return f"{process.username()} {process.create_time() - psutil.boot_time():.2f}"
+    return None
 
 
 def identity(pid: int) -> str | None:
     """`birth`, and a hash of the command line, which a process may change: for children of ours."""
-    born, command = _read(pid)
-    return None if born is None else f"{born} {hashlib.sha256(command).hexdigest()[:16]}"
-
-
-def _read(pid: int) -> tuple[str | None, bytes]:
-    process = Path("/proc", str(pid))
-    if not Path("/proc/self/stat").exists():
-        return _listed(pid)
-    try:
-        # The second field, the name in parentheses, may hold anything; state is the third, and
-        # the start time, in clock ticks since boot, the 22nd (proc(5)).
-        fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
-        command = (process / "cmdline").read_bytes()
-        user = process.stat().st_uid
-    except OSError:
-        return None, b""
-    return None if fields[0] in "ZX" else f"{user} {fields[19]}", command
-
-
-def _listed(pid: int) -> tuple[str | None, bytes]:
-    """The same by `ps`, where there is no /proc."""
-    with suppress(OSError, subprocess.SubprocessError):
-        born = _ps(pid, "stat=", "uid=", "lstart=")
-        state, _, rest = born.partition(" ")
-        if state and not state.startswith("Z"):
-            return rest.strip(), _ps(pid, "args=").encode()
-    return None, b""
-
-
-def _ps(pid: int, *columns: str) -> str:
-    wanted = [part for column in columns for part in ("-o", column)]
-    return subprocess.run(
-        ["ps", "-p", str(pid), *wanted],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LC_ALL": "C"},
-        check=False,
-        timeout=STOP_S,
-    ).stdout.strip()
-
-
-def _end_child(server: subprocess.Popen[Any]) -> None:
-    _end(server.send_signal, lambda: server.poll() is None)
+    with suppress(psutil.Error):
+        born, command = birth(pid), "\0".join(psutil.Process(pid).cmdline())
+        digest = hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+        return None if born is None else f"{born} {digest}"
+    return None
 
 
 def _end_noted(pid: int, known: str) -> bool:
-    def lives() -> bool:
-        return identity(pid) == known
-
-    def send(number: int) -> None:
-        # It may have gone, and its number to somebody else, since it was looked at last.
-        if lives():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
-
-    there = lives()
-    _end(send, lives)
-    return there
+    with suppress(psutil.Error):
+        process = psutil.Process(pid)  # from now on, another process of the number is not ended
+        if identity(pid) == known:
+            _end(process)
+            return True
+    return False
 
 
-def _end(send: Callable[[int], None], lives: Callable[[], bool]) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        send(number)
-        until = time.monotonic() + STOP_S
-        while lives():
-            if time.monotonic() > until:
-                break
-            time.sleep(LOOK_S)
-        else:
+def _end(process: subprocess.Popen[Any] | psutil.Process) -> None:
+    """Ask a process to end; where it does not, kill it."""
+    for stop in (process.terminate, process.kill):
+        try:
+            stop()
+            process.wait(STOP_S)
+            return
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            continue
+        except psutil.Error:
             return

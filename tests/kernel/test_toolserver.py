@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from aios_eccos.kernel import toolserver
-from aios_eccos.kernel.toolserver import ToolServers, clear, folder_of, identity
+from aios_eccos.kernel.toolserver import ToolServers, birth, clear, folder_of, identity
 
 SLEEPER = "import time; time.sleep(60)"
 #: A kernel as far as its tool server goes: notes a child, says its number, is killed.
@@ -159,16 +159,14 @@ def test_a_note_that_cannot_be_read_is_let_be(tmp_path: Path, text: str) -> None
     assert clear(tmp_path) == 0
 
 
-def test_without_proc_the_listing_of_processes_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sleeper: subprocess.Popen[Any]
-) -> None:
-    born, command = toolserver._listed(sleeper.pid)
-    assert born is not None
-    assert SLEEPER in command.decode()
-    assert (born, command) == toolserver._listed(sleeper.pid)
-    assert toolserver._listed(gone_pid())[0] is None
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert toolserver._listed(sleeper.pid)[0] is None
+def test_one_that_has_ended_but_is_not_reaped_is_gone() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.read()  # its end closes the pipe
+        until = time.monotonic() + 5
+        while identity(child.pid) is not None and time.monotonic() < until:
+            time.sleep(0.02)
+        assert (identity(child.pid), birth(child.pid)) == (None, None)
 
 
 def test_a_kernel_that_goes_by_another_command_line_is_still_alive(tmp_path: Path) -> None:
