@@ -235,7 +235,7 @@ def _number(value: object, place: str, *, most: float) -> float | None:
 
 
 def _count(value: object, place: str) -> int | None:
-    if value is None:
+    if value is None or _is_nan(value):
         return None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         in_range = 0 <= value <= MAX_TOKENS

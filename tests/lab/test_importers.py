@@ -9,9 +9,16 @@ import typer
 from typer.testing import CliRunner
 
 from aios_eccos.errors import DataError
-from aios_eccos.lab.commands.importers import app, grade_zeroeval
+from aios_eccos.lab.commands.importers import app
 from aios_eccos.lab.dataset import load_dataset
-from aios_eccos.lab.importers import read_qaserve, read_routerbench, read_zeroeval, write_rows
+from aios_eccos.lab.importers import (
+    ENOUGH,
+    plausible,
+    read_qaserve,
+    read_routerbench,
+    write_rows,
+)
+from aios_eccos.lab.zeroeval import grade_zeroeval, read_zeroeval
 
 QASERVE = [
     {
@@ -96,7 +103,7 @@ def test_qaserve_rows_come_without_the_answers(tmp_path):
 
 
 def test_zeroeval_answers_are_gathered_by_question_and_graded(result_dirs):
-    (row,) = read_zeroeval(result_dirs, grade_zeroeval)
+    (row,) = read_zeroeval(result_dirs)
     assert row["query_id"] == "gsm/set-#0"
     assert row["query"] == "What is 6 x 7?"
     assert row["input_token_length"] > 5
@@ -106,30 +113,98 @@ def test_zeroeval_answers_are_gathered_by_question_and_graded(result_dirs):
 
 
 def test_one_task_of_zeroeval_will_do(result_dirs):
-    (row,) = read_zeroeval(result_dirs / "gsm", grade_zeroeval)
+    (row,) = read_zeroeval(result_dirs / "gsm")
     assert row["task"] == "gsm"
 
 
 @pytest.mark.parametrize(
     ("task", "reference", "answer", "right"),
     [
-        ("gsm", "so #### 1,200", '{"answer": "$1200"}', True),
+        ("gsm", "# 18", '{"reasoning": "9 * 2", "answer": "18"}', True),
+        ("gsm", "so #### 1,200", '{"answer": "$1200 a month"}', True),
         ("gsm", "#### 5", '{"answer": "6"}', False),
-        ("crux", "[(4, 1), 'a']", '{"reasoning": "", "answer": "[(4,1), \\"a\\"]"}', True),
+        ("gsm", "# 5", 'Sure: {"reasoning": "6 "or" 7", "answer": "5"}', True),
+        ("gsm", "# 5", '{"answer": "6"} or rather {"answer": "5"}', False),
+        ("gsm", "# 5", "It is 5.", False),
+        ("gsm", "see above", '{"answer": "5"}', None),
+        ("math-l5", "-15", '{"answer": "-15"}', True),
+        ("math-l5", "4", '{"answer": "12/3"}', True),
+        ("math-l5", "3", r'{"answer": "$3\\sqrt{5}$"}', True),
+        ("crux", "[(4, 1), 'a']", '{"reasoning": "", "answer": "[(4, 1), \'a\']"}', True),
+        ("crux", "[(4, 1), 'a']", '{"reasoning": "", "answer": "[(4,1), \'a\']"}', False),
         ("crux", "'abc'", '{"answer": "abc"}', True),
-        ("crux", "[1, 2]", '{"answer": "12"}', False),
         ("mmlu-redux", "B", '{"answer": "B"}', True),
+        ("mmlu-redux", "B", '{"answer": "B) Lima"}', True),
         ("mmlu-redux", "B", '{"answer": "C"}', False),
         ("trivia", "Paris", "The answer is: paris.", True),
     ],
 )
-def test_zeroeval_is_graded_by_task(task, reference, answer, right):
+def test_zeroeval_is_graded_by_its_own_rules(task, reference, answer, right):
     assert grade_zeroeval(task, reference, answer) is right
 
 
-def test_zeroeval_maths_is_graded_as_latex():
-    pytest.importorskip("math_verify")
-    assert grade_zeroeval("math-l5", r"\frac{1}{2}", r'{"answer": "\\frac{1}{2}"}')
+def test_a_model_of_zeroeval_that_answers_in_a_box_is_read_as_zeroeval_does():
+    said = "The final answer is: $\\boxed{7}$"
+    assert grade_zeroeval("gsm", "# 7", said, model="Meta-Llama-3.1-8B-Instruct") is True
+    assert grade_zeroeval("gsm", "# 7", said, model="gemma-2-2b-it") is False
+
+
+def test_the_whole_of_zeroeval_is_read_and_odd_files_are_named(tmp_path):
+    def put(name, items):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(json.dumps(items))
+
+    item = zeroeval_item(0, "q", "# 1", '{"answer": "1"}')
+    put("gsm/a.json", [item, {**item, "id": "x", "output": []}])
+    problem = {**item, "id": 3, "problem": "p", "answer": "1"}
+    del problem["question"]
+    put("math-l5/a.json", [problem])
+    choices = {"choices": ["Oslo", "Lima"], "correct_answer": "Lima", "output": ['{"answer": "B"}']}
+    mmlu = {**item, **choices}
+    del mmlu["answer"]
+    put("mmlu-redux/a.json", [mmlu])
+    put("alpaca_eval/a.ae.json", [{"instruction": "hi", "output": "hello", "generator": "a"}])
+    put("zebra-grid/a.json", [{"id": "z", "output": ["{}"], "puzzle": "3 houses"}])
+    put("numersense-v2/sampling/a.json", [item])
+    put("crux/torn.json", [])
+    (tmp_path / "crux" / "torn.json").write_text("[")
+    put("gsm.summary.json", {})
+    odd = []
+    rows = {row["query_id"]: row for row in read_zeroeval(tmp_path, odd.append)}
+    assert set(rows) == {"gsm/set-#0", "math-l5/3", "mmlu-redux/set-#0"}
+    assert all(row["outputs"][0]["correctness"] is True for row in rows.values())
+    assert rows["mmlu-redux/set-#0"]["query"] == "q\nA. Oslo\nB. Lima"
+    assert sorted(error.source for error in odd) == [
+        "alpaca_eval/a.ae.json", "gsm/a.json", "numersense-v2/sampling", "torn.json",
+        "zebra-grid/a.json",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0, 0.04, 0.995, 1.0])
+def test_an_import_in_which_hardly_any_or_nearly_all_are_right_does_not_finish(tmp_path, share):
+    path, target = tmp_path / "q.json", tmp_path / "o.jsonl"
+    outputs = [{"model_name": f"m{i}", "correctness": i < share * 200} for i in range(200)]
+    path.write_text(json.dumps([{"query": "q", "input_token_length": 1, "outputs": outputs}]))
+    command = ["qaserve", str(path), "-o", str(target)]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, DataError)
+    assert "--accept" in str(done.exception)
+    assert not target.exists()
+    assert CliRunner().invoke(app, [*command, "--accept"]).exit_code == 0
+    assert target.exists()
+
+
+def test_each_task_that_is_graded_here_must_look_right():
+    def rows(task, right):
+        outputs = [{"model_name": str(i), "correctness": right} for i in range(ENOUGH)]
+        return {"task": task, "outputs": outputs}
+
+    mixed = [rows("gsm", 0.5), rows("crux", 0.0)]
+    with pytest.raises(DataError, match="in crux"):
+        list(plausible(mixed, by_task=True))
+    assert list(plausible(mixed, by_task=False)) == mixed
+    few = [{"task": "gsm", "outputs": [{"model_name": "a", "correctness": True}]}]
+    assert list(plausible(few, by_task=True)) == few
 
 
 def test_routerbench_csv_and_json_give_the_same_rows(tmp_path):
@@ -195,11 +270,11 @@ NO_ANSWER = '[{"id": 1, "question": "q", "output": [], "answer": "a"}]'
 @pytest.mark.parametrize("content", ["[3]", '[{"id": 1}]', NO_ANSWER])
 def test_what_is_no_zeroeval_is_refused(tmp_path, content):
     with pytest.raises(DataError, match="result_dirs"):
-        list(read_zeroeval(tmp_path, grade_zeroeval))
+        list(read_zeroeval(tmp_path))
     (tmp_path / "gsm").mkdir()
     (tmp_path / "gsm" / "m.json").write_text(content)
     with pytest.raises(DataError, match="ZeroEval's objects"):
-        list(read_zeroeval(tmp_path, grade_zeroeval))
+        list(read_zeroeval(tmp_path))
 
 
 def test_what_is_no_routerbench_is_refused(tmp_path):
@@ -241,3 +316,60 @@ def test_the_commands_write_what_evaluate_reads(tmp_path, result_dirs):
         assert not found.bad
         assert len(found.models) == 2
     assert isinstance(app, typer.Typer)
+
+
+NAN = '[{"query": "a", "input_token_length": 1, "outputs": [%s, %s]}]'
+
+
+def test_a_number_that_is_none_is_missing_and_keeps_its_row(tmp_path):
+    good = '{"model_name": "x", "correctness": 1, "output_token_length": 5}'
+    odd = '{"model_name": "y", "correctness": NaN, "output_token_length": NaN}'
+    (tmp_path / "q.json").write_text(NAN % (good, odd))
+    (row,) = read_qaserve(tmp_path / "q.json")
+    assert row["outputs"][0]["correctness"] == 1
+    assert row["outputs"][1] == {
+        "model_name": "y", "correctness": None, "output_token_length": None,
+    }  # fmt: skip
+    table = write_csv(tmp_path / "b.csv", [ROUTERBENCH | {"large-model": "nan"}])
+    (row,) = read_routerbench(table)
+    assert [output["correctness"] for output in row["outputs"]] == [0.0, None]
+
+
+def test_only_a_tables_own_index_is_no_model_and_no_response_has_no_length(tmp_path):
+    more = {"Unnamed: 0": "7", "Unbabel/Tower": "1.0", "Unbabel/Tower|model_response": "['x', 'y']"}
+    row = ROUTERBENCH | {"prompt": "['Say \\'x\\'.', \"Now y.\"]", "large-model|model_response": ""}
+    (found,) = read_routerbench(write_csv(tmp_path / "b.csv", [row | more]))
+    assert found["query"] == "Say 'x'.\n\nNow y."
+    lengths = {o["model_name"]: o["output_token_length"] for o in found["outputs"]}
+    assert lengths == {"small/model": 4, "large-model": None, "Unbabel/Tower": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("[1] Which planet?", "[1] Which planet?"),
+        ("['It\\'s', 'on\\ntwo']", "It's\n\non\ntwo"),
+        ("plain", "plain"),
+        ("['\\d']", "\\d"),
+    ],
+)
+def test_texts_that_are_lists_are_read_as_lists(tmp_path, text, query):
+    (row,) = read_routerbench(write_csv(tmp_path / "b.csv", [ROUTERBENCH | {"prompt": text}]))
+    assert row["query"] == query
+
+
+def test_a_folder_of_files_is_read_and_what_is_none_of_them_is_named(tmp_path):
+    write_csv(tmp_path / "a.csv", [ROUTERBENCH, ROUTERBENCH | {"small/model": "good"}])
+    write_csv(tmp_path / "b.csv", [ROUTERBENCH | {"sample_id": "b"}])
+    (tmp_path / "routerbench_0shot.pkl").write_bytes(b"\x80\x04.")
+    (tmp_path / "README.md").write_text("about")
+    odd = []
+    rows = list(read_routerbench(tmp_path, odd.append))
+    assert [row["query_id"] for row in rows] == ["arc.val.0", "b"]
+    assert sorted(error.source for error in odd) == [
+        "README.md", "a.csv", "routerbench_0shot.pkl",
+    ]  # fmt: skip
+    (tmp_path / "a.csv").unlink()
+    (tmp_path / "b.csv").unlink()
+    with pytest.raises(DataError):
+        list(read_routerbench(tmp_path))

@@ -10,90 +10,65 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from aios_eccos.errors import DataError
+    from aios_eccos.lab.importers import Row
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Turn public data sets into QAServe rows for ingest, evaluate and demo.",
 )
-#: ZeroEval's tasks by how their answers are graded; others are compared as text.
-NUMERIC, MATH, LITERAL = ("gsm",), ("math",), ("crux",)
-CHOICE = ("mmlu", "gpqa", "arc", "truthfulqa")
-
 Output = Annotated[Path, typer.Option("--output", "-o", help="JSON lines; .gz compresses.")]
+Accept = Annotated[
+    bool, typer.Option("--accept", help="Finish although hardly any, or nearly all, are right.")
+]
 
 
 @app.command()
 def qaserve(
-    path: Annotated[Path, typer.Argument(help="The JSON list (or .jsonl).")], output: Output
+    path: Annotated[Path, typer.Argument(help="The JSON list (or .jsonl), or a folder of them.")],
+    output: Output,
+    accept: Accept = False,
 ) -> None:
     """QAServe / OmniRouteEval JSON, as AIOS's own router bootstraps from."""
     from aios_eccos.lab.importers import read_qaserve
 
-    _write(read_qaserve(path), output)
+    _write(read_qaserve(path, _say), output, accept)
 
 
 @app.command()
 def zeroeval(
     path: Annotated[Path, typer.Argument(help="result_dirs, or one task's folder in it.")],
     output: Output,
+    accept: Accept = False,
 ) -> None:
-    """ZeroEval `result_dirs`: answers are graded here; tokens are characters / 4."""
-    from aios_eccos.lab.importers import read_zeroeval
+    """ZeroEval `result_dirs`: graded by its own rules; tokens are characters / 4."""
+    from aios_eccos.lab.zeroeval import read_zeroeval
 
-    _write(read_zeroeval(path, grade_zeroeval), output)
+    _write(read_zeroeval(path, _say), output, accept, by_task=True)
 
 
 @app.command()
 def routerbench(
-    path: Annotated[Path, typer.Argument(help="CSV, JSON or parquet; never pickle.")],
+    path: Annotated[
+        Path, typer.Argument(help="CSV, JSON or parquet, never pickle, or a folder of them.")
+    ],
     output: Output,
+    accept: Accept = False,
 ) -> None:
     """A RouterBench table; tokens are characters / 4 of prompts and responses."""
     from aios_eccos.lab.importers import read_routerbench
 
-    _write(read_routerbench(path), output)
+    _write(read_routerbench(path, _say), output, accept)
 
 
-def grade_zeroeval(task: str, reference: str, answer: str) -> bool:
-    """Grade by task: numbers, LaTeX maths, Python literals, letters of choices, else text."""
-    from aios_eccos.collect.choices import LETTERS
-    from aios_eccos.collect.grade import grade
-    from aios_eccos.collect.questions import Grader, Question
-
-    name = task.lower()
-    kind: Grader = "exact"
-    choices: tuple[str, ...] = ()
-    if name.startswith(NUMERIC):
-        kind, reference = "numeric", reference.rsplit("####", 1)[-1].strip()
-    elif name.startswith(MATH):
-        kind = "math"
-    elif name.startswith(LITERAL):
-        return same_literal(reference, answer)
-    elif name.startswith(CHOICE):
-        kind, choices = "choice", tuple(f"choice {letter}" for letter in LETTERS)
-    return grade(Question("", task, "", reference, kind, choices), answer)
+def _say(error: DataError) -> None:
+    typer.echo(f"left out: {error}", err=True)
 
 
-def same_literal(reference: str, answer: str) -> bool:
-    """Whether the final answer is the reference's Python value; quotes around text do not count."""
-    from aios_eccos.collect.extract import statements
+def _write(rows: Iterable[Row], output: Path, accept: bool, *, by_task: bool = False) -> None:
+    from aios_eccos.lab.importers import plausible, write_rows
 
-    stated = next(statements(answer), None)
-    final = (stated and stated.text) or answer.strip()
-    return _literal(final) == _literal(reference)
-
-
-def _literal(text: str) -> object:
-    import ast
-
-    try:
-        return ast.literal_eval(text.strip())
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text.strip().strip("'\"")
-
-
-def _write(rows: Iterable[dict[str, object]], output: Path) -> None:
-    from aios_eccos.lab.importers import write_rows
-
-    typer.echo(f"{write_rows(rows, output)} rows in {output}", err=True)
+    count = write_rows(rows if accept else plausible(rows, by_task=by_task), output)
+    typer.echo(f"{count} rows in {output}", err=True)
