@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import logging
 import shutil
 import tempfile
@@ -82,3 +83,19 @@ def refresh(engine: Engine, config: Config) -> None:
     if later:
         log.warning("these settings take force with the next start: %s", ", ".join(later))
     engine.use(config)
+
+
+def warm_up(adapter: EccosAdapter) -> None:
+    """Do what the first calls would have to."""
+    adapter.warm_up()
+    set_aside()
+
+
+def set_aside() -> None:
+    """Take what the start has made out of the garbage collector's sight.
+
+    AIOS's imports are more than a million objects: a full collection of them stopped every call
+    for half a second.
+    """
+    gc.collect()
+    gc.freeze()

@@ -19,9 +19,10 @@ from aios_eccos import __version__
 from aios_eccos.kernel import handlers, routes, workers
 from aios_eccos.kernel.aios_config import check_file
 from aios_eccos.kernel.aios_types import LaunchModule, StockScheduler
+from aios_eccos.kernel.engine_setup import set_aside
 from aios_eccos.kernel.launch import find_launch
 from aios_eccos.kernel.process import Process
-from aios_eccos.kernel.serving import Serving, set_aside
+from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.workers import beside
 
 

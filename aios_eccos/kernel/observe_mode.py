@@ -1,4 +1,4 @@
-"""Observe mode's ledger: what the router would have done beside what AIOS's choice did.
+"""Mode `observe`: AIOS's choice serves, and what the router would have done is summed up.
 
 All sums are forecasts: the model that was not asked gave no answer to count.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aios_eccos.kernel.ticket import Ticket
-from aios_eccos.values import CallResult
+from aios_eccos.serve.engine import Engine
+from aios_eccos.values import CallResult, Query
 
 log = logging.getLogger("aios_eccos.kernel.observe_mode")
 
@@ -55,3 +56,16 @@ class Shadow:
 
 
 _LOCK = threading.Lock()
+
+
+def for_model(query: Query, name: str, engine: Engine) -> Query:
+    """The query, to be served by one model, whatever that can: AIOS lets its server refuse."""
+    windows = {model.name: model.context_window for model in engine.router.models}
+    window = windows.get(name)
+    return replace(
+        query,
+        allowed=(name,),
+        needs=frozenset(),
+        input_tokens=query.input_tokens if window is None else min(query.input_tokens, window),
+        max_output_tokens=None,
+    )

@@ -6,7 +6,6 @@ and the adapter under the calls that wait, so that none is lost and none escapes
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import threading
@@ -22,14 +21,14 @@ from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.kernel.calls import Caller, Refused, read_query
-from aios_eccos.kernel.engine_setup import of_adapter, refresh
-from aios_eccos.kernel.observe_mode import Shadow
+from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
+from aios_eccos.kernel.observe_mode import Shadow, for_model
 from aios_eccos.kernel.sessions import Sessions
-from aios_eccos.kernel.ticket import Ticket, settle
+from aios_eccos.kernel.ticket import Ticket, settle, summary
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.observed_engine import ObservedEngine
-from aios_eccos.values import EXPLORED, Answer, CallResult, Failure, Query
+from aios_eccos.values import EXPLORED, Answer, CallResult, Failure
 
 log = logging.getLogger("aios_eccos.kernel.serving")
 
@@ -46,6 +45,14 @@ class Serving:
 
     Args:
         open_engine: opens stores, router and dispatcher for a configuration, and starts them.
+
+    Attributes:
+        engine: stores, router and dispatcher; None before the first start and after the end.
+        adapter, config: those in force; None before the first start.
+        mode: `route`, or `observe`: decide and log, but serve AIOS's own choice.
+        settled, failed: calls that are over, and those of them that failed.
+        ends_at: `time.monotonic()` at which every call is over, once the process is told to end.
+        last: what the last calls got, oldest first; no text of theirs.
     """
 
     def __init__(self, open_engine: Callable[[Config], Engine]) -> None:
@@ -54,85 +61,58 @@ class Serving:
         self._changing = threading.Lock()
         self._lock = threading.Lock()
         self._ending = threading.Lock()
-        self._engine: Engine | None = None
-        self._adapter: EccosAdapter | None = None
-        self._config: Config | None = None
+        self.engine: Engine | None = None
+        self.adapter: EccosAdapter | None = None
+        self.config: Config | None = None
         self._in_flight: dict[str, Ticket] = {}
-        self._mode = "route"
+        self.mode = "route"
         self.sessions = Sessions()
         self.templates = TemplateFilter()
         self.shadow = Shadow()
         self.settled = 0
         self.failed = 0
-        self.started = time.time()
-        #: `time.monotonic()` at which every call is over, once the process has been told to end.
         self.ends_at = math.inf
-        #: What the last calls got, oldest first; no text of theirs.
         self.last: deque[dict[str, Any]] = deque(maxlen=LAST)
 
-    @property
-    def config(self) -> Config | None:
-        """The configuration in force; None before the first start."""
-        return self._config
-
-    @property
-    def engine(self) -> Engine | None:
-        """Stores, router and dispatcher; None before the first start and after the end."""
-        return self._engine
-
-    @property
-    def adapter(self) -> EccosAdapter | None:
-        """The adapter in force; None before the first start."""
-        return self._adapter
-
-    @property
-    def mode(self) -> str:
-        """`route`, or `observe`: decide and log, but serve AIOS's own choice."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, value: str) -> None:
-        if value == "observe" and self._adapter is not None:
-            self._adapter.follow()
-        if value != self._mode:
-            log.warning("mode: %s, before: %s", value, self._mode)
-        self._mode = value
-
     def switch(self, mode: str) -> None:
-        """Serve in a mode, `route` or `observe`, until the next refresh."""
+        """Serve in a mode from now on, until the next refresh."""
+        if mode == "observe" and self.adapter is not None:
+            self.adapter.follow()
+        if mode != self.mode:
+            log.warning("mode: %s, before: %s", mode, self.mode)
         self.mode = mode
-        if isinstance(self._engine, ObservedEngine):
-            self._engine.set_mode(mode)
+        if isinstance(self.engine, ObservedEngine):
+            self.engine.set_mode(mode)
 
     def use(self, adapter: EccosAdapter, config: Config) -> None:
         """Serve with this adapter and configuration from now on; calls under way move over."""
         if config.settings.mode == "observe":
             adapter.follow()
         with self._changing:
-            before = self._adapter
+            before = self.adapter
             self._install(adapter, config)
-            self.mode = config.settings.mode
+            self.switch(config.settings.mode)
         if before is None:
             threading.Thread(
-                target=_warm_up, args=(adapter,), name="eccos-warm-up", daemon=True
+                target=warm_up, args=(adapter,), name="eccos-warm-up", daemon=True
             ).start()
         elif before is not adapter:
             before.retire()
 
     def _install(self, adapter: EccosAdapter, config: Config) -> None:
         """Open or refresh the engine for the adapter's models (under `_changing`)."""
-        config, engine = of_adapter(config, adapter), self._engine
+        config, engine = of_adapter(config, adapter), self.engine
         if engine is None:
             engine = self._open_engine(config)
             self.ends_at = math.inf
         else:
             refresh(engine, config)
         with self._lock:
-            self._engine, self._adapter, self._config = engine, adapter, config
+            self.engine, self.adapter, self.config = engine, adapter, config
 
     def serve(self, syscall: Syscall) -> None:
         """Take a call from the kernel's queue. It is settled here or later, exactly once."""
-        adapter = self._adapter
+        adapter = self.adapter
         if adapter is not None and _ollama_names(syscall.query, adapter):
             # Asking Ollama what it has can take seconds; calls behind this one must not wait.
             threading.Thread(target=self._discover, args=(syscall,), daemon=True).start()
@@ -144,12 +124,12 @@ class Serving:
         try:
             asked = None
             # A refresh in the meantime puts another adapter in force, which knows none of them.
-            while (adapter := self._adapter) is not asked and adapter is not None:
+            while (adapter := self.adapter) is not asked and adapter is not None:
                 names = _ollama_names(syscall.query, adapter)
                 found = [name for name in names if adapter._dynamic_register_ollama_model(name)]
                 with self._changing:
-                    config, ended = self._config, self._engine is None
-                    if found and config is not None and not ended and self._adapter is adapter:
+                    config, ended = self.config, self.engine is None
+                    if found and config is not None and not ended and self.adapter is adapter:
                         self._install(adapter, config)
                 asked = adapter
             self._submit(syscall)
@@ -158,7 +138,7 @@ class Serving:
             self.refuse(syscall, Failure(type(error).__name__, 500))
 
     def _submit(self, syscall: Syscall) -> None:
-        adapter, engine = self._adapter, self._engine
+        adapter, engine = self.adapter, self.engine
         if adapter is None or engine is None:
             self.refuse(syscall, ENDING)
             return
@@ -183,8 +163,8 @@ class Serving:
             settle(syscall, adapter.error_response(GONE, None))
             return
         asked = query
-        if self._mode == "observe":
-            query = _for_model(query, adapter.own_choice(syscall.query, query), engine)
+        if self.mode == "observe":
+            query = for_model(query, adapter.own_choice(syscall.query, query), engine)
         ticket = Ticket(syscall, query, caller, asked)
         with self._lock:
             self._in_flight[query.id] = ticket
@@ -195,15 +175,15 @@ class Serving:
 
     def leave(self, caller: Caller) -> None:
         """A client has gone: drop its calls that wait; those that run are let run."""
-        engine = self._engine
+        engine = self.engine
         for query_id in caller.leave():
             if engine is not None:
                 engine.dispatcher.drop(query_id)
 
     def refuse(self, syscall: Syscall, failure: Failure) -> None:
         """Settle a call that is not served."""
-        if self._adapter is not None:
-            settle(syscall, self._adapter.error_response(failure, None))
+        if self.adapter is not None:
+            settle(syscall, self.adapter.error_response(failure, None))
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """End: waiting calls get an error at once, calls in flight after `grace_s`; idempotent.
@@ -212,7 +192,7 @@ class Serving:
         """
         with self._ending:
             with self._changing, self._lock:
-                engine, self._engine = self._engine, None
+                engine, self.engine = self.engine, None
             if engine is None:
                 return
             self.ends_at = time.monotonic() + grace_s
@@ -232,7 +212,7 @@ class Serving:
             ticket.syscall.set_start_time(time.time())
             ticket.syscall.set_status("executing")
         retired = None
-        while (adapter := self._adapter) is not retired and adapter is not None:
+        while (adapter := self.adapter) is not retired and adapter is not None:
             answer = adapter.ask(model, ticket.syscall, seconds_left)
             if answer is not None:
                 return answer
@@ -254,7 +234,7 @@ class Serving:
                 self.sessions.remember(ticket.turn, model)
         except Exception as error:  # noqa: BLE001 - the agent must have its answer
             log.error("a conversation's model could not be noted: %s", raised(error))
-        adapter = self._adapter
+        adapter = self.adapter
         if mine and adapter is not None:
             settle(ticket.syscall, _response(adapter, settled))
         if ticket.caller is not None:
@@ -267,7 +247,7 @@ class Serving:
 
         Later turns would pay to leave a model that nothing but chance chose.
         """
-        engine, decision = self._engine, settled.decision
+        engine, decision = self.engine, settled.decision
         if engine is None or not engine.config.settings.session_affinity:
             return None
         if decision is None or decision.status == EXPLORED or settled.answer.failure is not None:
@@ -277,45 +257,17 @@ class Serving:
     def _record(self, ticket: Ticket, settled: CallResult, model: str | None) -> None:
         self.settled += 1
         self.failed += settled.answer.failure is not None
-        self.last.append(_summary(settled))
-        engine = self._engine
+        self.last.append(summary(settled))
+        engine = self.engine
         if engine is None:
             return
         try:
             if model is not None:
                 self.sessions.share(ticket.turn, model, engine.workload)
-            if self._mode == "observe":
+            if self.mode == "observe":
                 self.shadow.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer
             log.error("a settled call could not be recorded: %s", raised(error))
-
-
-def _warm_up(adapter: EccosAdapter) -> None:
-    adapter.warm_up()
-    set_aside()
-
-
-def set_aside() -> None:
-    """Take what the start has made out of the garbage collector's sight.
-
-    AIOS's imports are more than a million objects: a full collection of them stopped every call
-    for half a second.
-    """
-    gc.collect()
-    gc.freeze()
-
-
-def _for_model(query: Query, name: str, engine: Engine) -> Query:
-    """The query, to be served by one model, whatever that can: AIOS lets its server refuse."""
-    windows = {model.name: model.context_window for model in engine.router.models}
-    window = windows.get(name)
-    return replace(
-        query,
-        allowed=(name,),
-        needs=frozenset(),
-        input_tokens=query.input_tokens if window is None else min(query.input_tokens, window),
-        max_output_tokens=None,
-    )
 
 
 def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
@@ -328,20 +280,6 @@ def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
         and isinstance(entry.get("name"), str)
         and entry["name"] not in adapter.available_llm_names
     ]
-
-
-def _summary(settled: CallResult) -> dict[str, Any]:
-    decision, failure = settled.decision, settled.answer.failure
-    return {
-        "id": settled.query.id,
-        "agent": settled.query.agent[:64],
-        "model": decision.model if decision is not None else None,
-        "reason": decision.reason if decision is not None else "never decided",
-        "error": failure.reason if failure is not None else None,
-        "attempts": settled.attempts,
-        "waited_s": round(settled.waited_s, 4),
-        "served_s": round(settled.served_s, 4),
-    }
 
 
 def _response(adapter: EccosAdapter, settled: CallResult | None) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.kernel.calls import Caller, turn
-from aios_eccos.values import Query
+from aios_eccos.values import CallResult, Query
 
 
 @dataclass(frozen=True)
@@ -45,3 +45,18 @@ def settle(syscall: Syscall, response: Any) -> None:
     syscall.set_end_time(now)
     syscall.set_status("done")
     syscall.event.set()
+
+
+def summary(settled: CallResult) -> dict[str, Any]:
+    """What is shown of a call that is over; none of its text."""
+    decision, failure = settled.decision, settled.answer.failure
+    return {
+        "id": settled.query.id,
+        "agent": settled.query.agent[:64],
+        "model": decision.model if decision is not None else None,
+        "reason": decision.reason if decision is not None else "never decided",
+        "error": failure.reason if failure is not None else None,
+        "attempts": settled.attempts,
+        "waited_s": round(settled.waited_s, 4),
+        "served_s": round(settled.served_s, 4),
+    }

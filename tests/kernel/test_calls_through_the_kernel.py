@@ -761,7 +761,7 @@ def test_observe_follows_the_strategy_of_before(
         fresh.refresh(mode="observe")
         assert fresh.ask().response_message.startswith(f"{model}: ")
         fresh.refresh()
-        fresh.serving.mode = "observe"  # switched in the living kernel
+        fresh.serving.switch("observe")  # switched in the living kernel
         assert fresh.ask().response_message.startswith(f"{model}: ")
     finally:
         note.unlink()

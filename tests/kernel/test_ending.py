@@ -25,7 +25,7 @@ class SlowEngine:
 def test_the_second_waits_for_the_first() -> None:
     engine: Any = SlowEngine()
     serving = Serving(lambda config: engine)
-    serving._engine = engine
+    serving.engine = engine
     first = threading.Thread(target=serving.close)
     first.start()
     time.sleep(0.05)

@@ -138,7 +138,7 @@ def test_a_look_up_of_models_leaves_the_mode_alone(
 ) -> None:
     slow.set()
     monkeypatch.setattr(serving, "_submit", lambda syscall: None)
-    serving.mode = "observe"
+    serving.switch("observe")
     serving._discover(ASKS_FOR_X)
     assert serving.mode == "observe"
     fresh = Adapter()
