@@ -16,6 +16,7 @@ translated into these at the edge, with `raise ... from error`.
 
 from __future__ import annotations
 
+import re
 import traceback
 
 
@@ -73,3 +74,19 @@ def raised(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
+
+
+def hide(text: str) -> str:
+    """A text of somebody else's without the user, password and keys of the URLs in it."""
+    for pattern in _SECRETS:
+        text = pattern.sub(r"\g<1>(hidden)", text)
+    return text
+
+
+#: Group 1 stays, what follows it is hidden.
+_SECRETS = (
+    # A password may hold any sign, if it was not written as it should be.
+    re.compile(r"(://)[^\s'\"]*(?=@)"),
+    re.compile(r"(?i)([?&](?:[\w-]*key|[\w-]*token|password|sig|signature)=)[^&\s'\"]+"),
+    re.compile(r"(?i)((?:bearer|basic)\s+)[\w.~+/=-]{8,}"),
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from aios_eccos import files
-from aios_eccos.errors import EccosError, HistoryError, HistoryOwned
+from aios_eccos.errors import EccosError, HistoryError, HistoryOwned, hide
 from aios_eccos.history.index import is_sound
 
 if TYPE_CHECKING:
@@ -36,10 +36,12 @@ def translated() -> Iterator[None]:
     except EccosError:
         raise
     except httpx.HTTPError as error:
-        raise HistoryError(f"the Chroma server does not answer: {error!r}"[:300]) from error
+        reason = hide(repr(error))[:250]
+        raise HistoryError(f"the Chroma server does not answer: {reason}") from error
     except (ChromaError, *FOREIGN) as error:
+        reason = f"{type(error).__name__}: {hide(str(error))[:200]}"
         raise HistoryError(
-            f"the history cannot be read or written ({type(error).__name__}: {str(error)[:200]}); "
+            f"the history cannot be read or written ({reason}); "
             "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
         ) from error
 
@@ -116,10 +118,14 @@ def open_server(url: str) -> Any:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise HistoryError(f"history = {url!r}: {error}") from error
+        # What was read as a port may be part of the password.
+        encoded = "malformed; in a password write / # ? @ as %2F %23 %3F %40"
+        reason = encoded if "@" in url else error
+        raise HistoryError(f"history = {hide(url)!r}: {reason}") from None
     secure = parts.scheme == "https"
     if parts.scheme not in ("http", "https") or not host:
-        raise HistoryError(f"history = {url!r}: allowed are `embedded` and http(s)://host:port")
+        allowed = "allowed are `embedded` and http(s)://host:port"
+        raise HistoryError(f"history = {hide(url)!r}: {allowed}")
     port = port or (443 if secure else 8000)
     with translated():
         # Chroma's client waits without end, from its first request on.

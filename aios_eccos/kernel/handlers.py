@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, hide
 from aios_eccos.kernel import calls
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.aios_config import check_file
@@ -92,7 +92,7 @@ def query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]:
             return work.result()
         except Exception as error:  # as AIOS's own handler: the agent gets the text
             status = error.status_code if isinstance(error, StepFailed) else 500
-            raise fastapi.HTTPException(status_code=status, detail=str(error)) from error
+            raise fastapi.HTTPException(status_code=status, detail=hide(str(error))) from error
 
     # FastAPI reads annotations; the body's class is only known here.
     query.__annotations__ = {"body": launch.QueryRequest, "request": fastapi.Request}
@@ -173,7 +173,7 @@ def refresh_handler(process: Process, steps: Steps) -> Callable[..., Any]:
             answer = await steps.run("refresh")
         except Exception as error:
             stays = "the one before stays" if serving.config is before else "the new one is"
-            reason = getattr(error, "detail", error)
+            reason = hide(str(getattr(error, "detail", error)))
             detail = f"{reason}; of aios-eccos's configuration {stays} in force"
             log.error("AIOS could not refresh: %s", detail)
             if serving.config is not before:

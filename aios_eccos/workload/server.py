@@ -13,7 +13,7 @@ from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, hide
 
 _SENTINEL_PORT = 26379
 _CLUSTER_PORT = 6379
@@ -76,7 +76,8 @@ class RemoteServer:
 def safe_name(url: str) -> str:
     """A URL without user, password and options."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    # A password with a slash in it reaches into the path.
+    return hide(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
 def options(timeout_s: float) -> dict[str, Any]:

@@ -1,0 +1,83 @@
+"""No password, token or key is in what the plugin says, wherever it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aios_eccos.errors import ConfigError, EccosError, HistoryError, hide
+from aios_eccos.history.client import open_server
+from aios_eccos.workload.connect import open_workload
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://u:hunter2@h:1/a", "http://(hidden)@h:1/a"),
+        ("redis://:hunter2@h", "redis://(hidden)@h"),
+        ("at https://hunter2@h, and so on", "at https://(hidden)@h, and so on"),
+        ("http://u:hun/ter#2?@h", "http://(hidden)@h"),
+        ("socks5://u:p@hunter2@h", "socks5://(hidden)@h"),
+        ("URL('http://u:hunter2@h')", "URL('http://(hidden)@h')"),
+        ("https://h/v1?key=hunter2&alt=sse", "https://h/v1?key=(hidden)&alt=sse"),
+        ("https://h/v1?x=1&api-key=hunter2", "https://h/v1?x=1&api-key=(hidden)"),
+        ("https://h/?access_token=hunter2", "https://h/?access_token=(hidden)"),
+        ("Authorization: Bearer hunter2hunter2", "Authorization: Bearer (hidden)"),
+        ("authorization: basic aHVudGVyMg==", "authorization: basic (hidden)"),
+    ],
+)
+def test_secrets_in_somebody_elses_words_are_hidden(text: str, shown: str) -> None:
+    assert hide(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ask me@example.com", "http://h:1/a?model=x", "a token is missing", "bearer of news"],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert hide(text) == text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://eccos:hunter2@chroma.example:80a0",
+        "chroma://eccos:hunter2@chroma.example",
+        "http://eccos:hunter2@:8000",
+        "http://eccos:8000/hunter2@chroma.example",
+        "http://eccos:8000#hunter2@chroma.example",
+        "http://[hunter2@chroma.example",
+        "http://hunter2@[::1",
+        "http://eccos:hunter2@127.0.0.1:9",
+    ],
+)
+def test_a_history_that_cannot_be_opened_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(HistoryError) as failed:
+        open_server(url)
+    assert SECRET not in str(failed.value)
+    assert failed.value.__cause__ is None or SECRET not in str(failed.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://eccos:hunter2@127.0.0.1:9",
+        "redis://:hunter2@127.0.0.1:port",
+        "rediss://eccos:8000/hunter2@h",
+        "redis://[hunter2@h",
+        "redis+sentinel://:hunter2@127.0.0.1:9/mymaster",
+        "redis+cluster://:hunter2@127.0.0.1:9",
+        "redis://127.0.0.1:9?password=hunter2",
+    ],
+)
+def test_a_redis_that_cannot_be_used_is_named_without_its_password(
+    url: str, tmp_path: Path
+) -> None:
+    with pytest.raises(EccosError) as failed:
+        open_workload(url, state_dir=tmp_path, member=False)
+    assert SECRET not in str(failed.value)
+    if isinstance(failed.value, ConfigError):
+        assert SECRET not in str(failed.value.__cause__ or "")
