@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aios_eccos.errors import EccosError, KernelError, WorkloadError
+from aios_eccos.cli.opened import located, workload_of
+from aios_eccos.errors import KernelError, WorkloadError
 from aios_eccos.kernel import client
-from aios_eccos.locate import Config, load_config, locate
+from aios_eccos.locate import Config
 
 if TYPE_CHECKING:
     from aios_eccos.observe.reader import Reader
     from aios_eccos.values import Model
-    from aios_eccos.workload.store import WorkloadStore
 
 View = TypeVar("View", bound=BaseModel)
 
@@ -29,8 +30,8 @@ class Asker:
     """
 
     def __init__(self, config: Path | None, aios_home: Path | None) -> None:
-        self.config: Config = load_config(locate(config, aios_home))
-        self._workload: WorkloadStore | None = None
+        self.config: Config = located(config, aios_home)
+        self._opened = contextlib.ExitStack()
         self._reader: Reader | None = None
         self._told = False
 
@@ -38,8 +39,7 @@ class Asker:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._workload is not None:
-            self._workload.close()
+        self._opened.close()
 
     def get(self, path: str, view: type[View], direct: Callable[[Reader], View]) -> View:
         """The kernel's answer to GET `path`; where none answers, what Redis says.
@@ -73,22 +73,15 @@ class Asker:
         """
         from aios_eccos.observe.reader import Reader
         from aios_eccos.observe.summary import Scope
-        from aios_eccos.workload.connect import open_workload
 
-        settings = self.config.settings
-        if settings.redis == "memory":
+        if self.config.settings.redis == "memory":
             raise WorkloadError(
                 "no kernel answers, and with `redis: memory` only the kernel itself could tell"
             )
         if self._reader is None:
-            self._workload = open_workload(
-                settings.redis,
-                state_dir=self.config.location.state_dir,
-                namespace=settings.namespace,
-                member=False,
-            )
-            scope = Scope(settings, tuple(_models(self.config)))
-            self._reader = Reader(self._workload, lambda: scope)
+            workload = self._opened.enter_context(workload_of(self.config))
+            scope = Scope(self.config.settings, tuple(_models(self.config)))
+            self._reader = Reader(workload, lambda: scope)
         return self._reader
 
 
@@ -103,15 +96,7 @@ def _models(config: Config) -> list[Model]:
     return [with_facts(model, backend) for model, backend in zip(models, backends, strict=True)]
 
 
-def show(view: BaseModel, as_json: bool, render: Callable[[], str]) -> None:
+def show(view: View, as_json: bool, render: Callable[[View], str]) -> None:
     """Print the view, as JSON or as text."""
-    text = view.model_dump_json(by_alias=True, indent=2) if as_json else render()
+    text = view.model_dump_json(by_alias=True, indent=2) if as_json else render(view)
     sys.stdout.write(text + "\n")
-
-
-def quiet(work: Callable[[], View]) -> View | None:
-    """What `work` gives, or None where it cannot."""
-    try:
-        return work()
-    except EccosError:
-        return None

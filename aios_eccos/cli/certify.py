@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from aios_eccos.cli.opened import history_of, located
+from aios_eccos.cli.options import AiosHome, ConfigFile
 from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.config import Settings, parse_settings
 from aios_eccos.errors import ConfigError, DataError, HistoryOwned
-
-if TYPE_CHECKING:
-    from aios_eccos.config import Settings
-    from aios_eccos.floor.certify import Certificate, Refusal
-    from aios_eccos.locate import Config
+from aios_eccos.floor.certify import Certificate, Refusal, read_papers
+from aios_eccos.floor.learn import head_path, learn_from
+from aios_eccos.floor.worth import certificate_words, certificates
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.history import open as opening
+from aios_eccos.history.embed.embedding import BackgroundEmbedder
+from aios_eccos.locate import Config
+from aios_eccos.serve.engine import CERTIFICATES, configured_models
+from aios_eccos.values import Model
 
 SCHEMA = "aios-eccos/certify/1"
 
@@ -26,8 +34,8 @@ def certify(
     check: Annotated[
         Path | None, typer.Option(help="Recompute the claims of this file, from its counts alone.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    config: ConfigFile = None,
+    aios_home: AiosHome = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write the result here; `-` is standard output.")
     ] = None,
@@ -36,19 +44,12 @@ def certify(
 
     Exit code 1 where a floor is refused. What a certificate promises: docs/promises.md.
     """
-    from dataclasses import asdict
-
-    from aios_eccos.floor.certify import Refusal
-    from aios_eccos.floor.worth import certificate_words
-    from aios_eccos.locate import load_config, locate
-    from aios_eccos.serve.engine import CERTIFICATES
-
     if check is not None and floor is not None:
         raise ConfigError("certify: --floor and --check exclude each other")
     if check is not None:
         papers = _read(check)
     else:
-        found = load_config(locate(config, aios_home))
+        found = located(config, aios_home)
         try:
             papers = _compute(found, floor)
         except HistoryOwned:
@@ -75,8 +76,6 @@ def certify(
 
 
 def _read(path: Path) -> dict[str, Certificate | Refusal]:
-    from aios_eccos.floor.certify import read_papers
-
     try:
         return read_papers(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -85,18 +84,9 @@ def _read(path: Path) -> dict[str, Certificate | Refusal]:
 
 def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusal]:
     """From the history, as a kernel with these settings would."""
-    from aios_eccos.floor.learn import head_path, learn_from
-    from aios_eccos.floor.worth import certificates
-    from aios_eccos.forecast.pricing import price_table
-    from aios_eccos.history.embed.embedding import BackgroundEmbedder
-    from aios_eccos.history.open import open_embedder, open_history
-    from aios_eccos.serve.engine import configured_models
-    from aios_eccos.values import Model
-
     settings = _certified(found.settings, floor)
-    embedder = open_embedder(settings.embedder)
-    history = open_history(settings.history, found.location.state_dir, embedder)
-    try:
+    embedder = opening.open_embedder(settings.embedder)
+    with history_of(found, embedder) as history:
         models = configured_models(found) or [Model(n) for n in history.table(limit=1000).models]
         background = BackgroundEmbedder(lambda: embedder)
         head = head_path(found.location.state_dir)
@@ -104,13 +94,9 @@ def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusa
         if known.certifier is None or known.book is None:
             raise DataError("certify: the history holds too few verdicts; `ingest` or `collect`")
         return certificates(known.certifier, known.book, settings)
-    finally:
-        history.close()
 
 
 def _certified(settings: Settings, floor: str | None) -> Settings:
-    from aios_eccos.config import parse_settings
-
     changes: dict[str, Any] = {"floor_mode": "certified"}
     if floor is not None:
         asked = parse_settings({"quality_floor": floor}).quality_floor

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
 
-from aios_eccos.cli.output import console, pairs, versions, write_json
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from aios_eccos.collect.run import Plan, Summary
-    from aios_eccos.locate import Location
-    from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.cli.ingest import ingest as add_records
+from aios_eccos.cli.opened import redis_runs, workload_of
+from aios_eccos.cli.options import AiosHome
+from aios_eccos.cli.output import console, draw_table, token_prices, versions, write_json
+from aios_eccos.collect.client import Patience
+from aios_eccos.collect.collector import GIVE_UP
+from aios_eccos.collect.endpoints import load_endpoints
+from aios_eccos.collect.questions import SHIPPED, load_questions
+from aios_eccos.collect.run import Plan, Summary, as_json, run
+from aios_eccos.errors import ConfigError
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.locate import Location, load_config, locate
+from aios_eccos.observe.text import money, percent
+from aios_eccos.workload.store import WorkloadStore
 
 
 def collect(
@@ -28,7 +38,7 @@ def collect(
     out: Annotated[Path, typer.Option(help="The data set; FILE.journal lies beside it.")] = Path(
         "qaserve.jsonl"
     ),
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    aios_home: AiosHome = None,
     models_file: Annotated[
         Path | None, typer.Option(help="Models as under llms.models (YAML), instead of AIOS's.")
     ] = None,
@@ -62,15 +72,8 @@ def collect(
     answer is on disk as soon as it comes, so that a run which was stopped or killed goes on with
     --resume without asking again.
     """
-    from aios_eccos.collect.client import Patience
-    from aios_eccos.collect.endpoints import load_endpoints
-    from aios_eccos.collect.questions import SHIPPED, load_questions
-    from aios_eccos.collect.run import Plan
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.locate import locate
-
     asked = load_questions([*(questions or []), *(files or [])] or [SHIPPED])[:limit]
-    prices = {name: _price(name, text) for name, text in pairs("price", price).items()}
+    prices = token_prices(price)
     location = locate(None, aios_home)
     names = None if models == "all" else [name.strip() for name in models.split(",")]
     judges = [judge] if judge else []
@@ -103,27 +106,8 @@ def collect(
         raise typer.Exit(1)
 
 
-def _price(name: str, text: str) -> tuple[float, float]:
-    from aios_eccos.errors import ConfigError
-
-    try:
-        per_input, per_output = (float(part) / 1e6 for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(f"--price {name}={text}: wanted NAME=IN,OUT") from error
-    if not (0 <= per_input < 1 and 0 <= per_output < 1):
-        raise ConfigError(f"--price {name}={text}: wanted dollars per million tokens, 0 or more")
-    return per_input, per_output
-
-
 def _run(plan: Plan, location: Location) -> Summary:
     """Collect, with a bar on standard error: answers, cost so far, time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
-
-    from aios_eccos.collect.run import run
-    from aios_eccos.forecast.pricing import price_table
-
     stderr = Console(stderr=True)
     known = price_table([endpoint.model for endpoint in plan.asked]).money
     cost = TextColumn("${task.fields[spent]:.4f}" if known else "no price")
@@ -147,66 +131,46 @@ def _run(plan: Plan, location: Location) -> Summary:
 @contextmanager
 def _workload(location: Location) -> Iterator[WorkloadStore | None]:
     """What kernels with this configuration share; None if nothing, or if nobody runs its Redis."""
-    from aios_eccos.locate import load_config
-    from aios_eccos.workload.connect import open_workload
-
     config = load_config(location)
-    settings, state_dir = config.settings, location.state_dir
-    if config.strategy != "eccos" or settings.redis == "memory":
+    if config.strategy != "eccos" or not redis_runs(config):
         yield None
         return
-    if settings.redis == "embedded":
-        from aios_eccos.workload.embedded import embedded_runs
-
-        if not embedded_runs(state_dir):
-            yield None
-            return
-    store = open_workload(
-        settings.redis,
-        state_dir=state_dir,
-        namespace=settings.namespace,
-        required=False,
-        lease_ttl_s=settings.lease_ttl_s,
-    )
-    try:
+    lease_ttl_s = config.settings.lease_ttl_s
+    how = {"member": True, "required": False, "lease_ttl_s": lease_ttl_s}
+    with workload_of(config, **how) as store:
         yield store
-    finally:
-        store.close()
 
 
 def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
     """The table at the end, and what the reader should know."""
-    from rich.table import Table
-
-    table = Table(title=f"{plan.out}: {summary.records} records", title_justify="left")
-    heads = ("model", "answers", "right", "cut off", "errors", "tokens", "p50/p95 s", "cost")
-    for head in heads:
-        table.add_column(head, justify="left" if head == "model" else "right")
-    for m in summary.models:
-        table.add_row(
-            m.name,
-            str(m.answers),
-            _percent(m.success),
-            str(m.truncated),
-            str(m.errors),
-            ("-" if m.output_tokens is None else f"{m.output_tokens:.0f}") + "*" * bool(m.counted),
-            f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f}" if m.answers else "-",
-            _cost(m.cost_usd, m.price_state),
-        )
-    screen.print(table)
+    rows = [
+        {
+            "model": m.name,
+            "answers": m.answers,
+            "right": percent(m.success),
+            "cut off": m.truncated,
+            "errors": m.errors,
+            "tokens": ("-" if m.output_tokens is None else f"{m.output_tokens:.0f}")
+            + "*" * bool(m.counted),
+            "p50/p95 s": f"{m.latency_p50_s:.2f}/{m.latency_p95_s:.2f}" if m.answers else "-",
+            "cost": _cost(m.cost_usd, m.price_state),
+        }
+        for m in summary.models
+    ]
+    screen.print(draw_table(rows, f"{plan.out}: {summary.records} records"))
     tasks = dict.fromkeys(question.task for question in plan.questions)
     if len(tasks) > 1:
-        right = Table("right, by task", *[m.name for m in summary.models])
-        for task in tasks:
-            right.add_row(task, *[_percent(m.by_task.get(task)) for m in summary.models])
-        screen.print(right)
+        right = [
+            {"right, by task": task}
+            | {m.name: percent(m.by_task.get(task)) for m in summary.models}
+            for task in tasks
+        ]
+        screen.print(draw_table(right))
     for line in _remarks(plan, summary):
         screen.print(line, soft_wrap=True)
 
 
 def _remarks(plan: Plan, summary: Summary) -> Iterator[str]:
-    from aios_eccos.collect.collector import GIVE_UP
-
     if summary.held:
         yield f"{summary.held} answers were held from an earlier run."
     if any(m.counted for m in summary.models):
@@ -227,21 +191,15 @@ def _remarks(plan: Plan, summary: Summary) -> Iterator[str]:
         yield "Interrupted: go on with --resume."
 
 
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share * 100:.0f} %"
-
-
 def _cost(dollars: float | None, state: str) -> str:
-    from aios_eccos.observe.text import money
-
     if dollars is None:
         return "no price"
+    if state == "unknown":
+        return f"<= {money(dollars)}"  # the highest known price stands in
     return "free" if state == "free" else money(dollars)
 
 
 def _write_json(target: str, plan: Plan, summary: Summary) -> None:
-    from aios_eccos.collect.run import as_json
-
     head = {"schema": "aios-eccos/collect/1", "seed": None, "versions": versions()}
     asked = {"out": str(plan.out), "questions": len(plan.questions), "max_cost": plan.max_cost}
     write_json({**head, "data_hash": plan.data_hash, **asked, **as_json(summary)}, target)
@@ -249,10 +207,5 @@ def _write_json(target: str, plan: Plan, summary: Summary) -> None:
 
 def _ingest(out: Path, aios_home: Path | None, json_file: str | None) -> None:
     """As `aios-eccos ingest` does; its words leave standard output to JSON where that is asked."""
-    import sys
-    from contextlib import nullcontext, redirect_stdout
-
-    from aios_eccos.cli.ingest import ingest
-
     with redirect_stdout(sys.stderr) if json_file == "-" else nullcontext():
-        ingest([out], aios_home=aios_home)
+        add_records([out], aios_home=aios_home)

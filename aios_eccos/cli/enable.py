@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+import aios_eccos.kernel
 from aios_eccos.errors import ConfigError, EccosError, KernelError
+from aios_eccos.history.embed.embedding import find_embedder
+from aios_eccos.kernel import client
+from aios_eccos.kernel.setup import install, interpreter
+from aios_eccos.locate import last_enabled, load_config, locate, remember_enabled
 
 Home = Annotated[Path | None, typer.Option(help="AIOS's checkout; default: $AIOS_HOME.")]
 
 
 def _home(aios_home: Path | None) -> Path:
-    from aios_eccos.locate import last_enabled
-
     named = aios_home or (Path(value) if (value := os.environ.get("AIOS_HOME")) else None)
     home = named or last_enabled()
     if home is None:
@@ -36,9 +40,6 @@ def enable(
     ] = False,
 ) -> None:
     """Switch the plugin on in an AIOS checkout. Restart the kernel afterwards."""
-    from aios_eccos.kernel.setup import install
-    from aios_eccos.locate import remember_enabled
-
     home = _home(aios_home)
     for line in install.enable(home, python, observe):
         typer.echo(line)
@@ -48,9 +49,6 @@ def enable(
 
 def _fetch_embedder(home: Path) -> None:
     """The one place where the embedder may be downloaded: never on a call's way."""
-    from aios_eccos.history.embed.embedding import find_embedder
-    from aios_eccos.locate import load_config, locate
-
     try:
         source = find_embedder(
             load_config(locate(aios_home=home)).settings.embedder, allow_download=True
@@ -62,9 +60,6 @@ def _fetch_embedder(home: Path) -> None:
 
 def disable(aios_home: Home = None) -> None:
     """Switch the plugin off and restore AIOS's configuration."""
-    from aios_eccos.kernel.setup import install
-    from aios_eccos.locate import last_enabled, remember_enabled
-
     home = _home(aios_home)
     known = last_enabled()
     for line in install.disable(home):
@@ -82,11 +77,6 @@ def run(
 
     Write `--` before the command.
     """
-    import shutil
-
-    import aios_eccos.kernel
-    from aios_eccos.kernel.setup import interpreter
-
     program = shutil.which(command[0])
     if program is None:
         raise KernelError(f"run: {command[0]}: no such command")
@@ -106,10 +96,6 @@ def mode(
     aios_home: Home = None,
 ) -> None:
     """Choose between route and observe, in the configuration and in a living kernel."""
-    from aios_eccos.kernel import client
-    from aios_eccos.kernel.setup import install
-    from aios_eccos.locate import load_config, locate
-
     if wanted not in ("route", "observe"):
         raise ConfigError(f"mode {wanted!r}: allowed are route and observe")
     location = locate(aios_home=aios_home)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from aios_eccos.cli.ask import Asker, show
+from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.errors import ConfigError
-
-if TYPE_CHECKING:
-    from aios_eccos.observe.call_views import FeedbackView
+from aios_eccos.observe.call_views import FeedbackView
 
 
 def feedback(
@@ -21,17 +20,14 @@ def feedback(
     score: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="A graded verdict, 0..1, instead.")
     ] = None,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    aios_home: AiosHome = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say whether a served answer was right: the history and the floor learn from it.
 
     Correctness comes from verdicts and graders alone, never from a call's having worked.
     """
-    from aios_eccos.cli.ask import Asker, show
-    from aios_eccos.observe.call_views import FeedbackView
-
     if (verdict is None) == (score is None):
         raise ConfigError("feedback: give one of --correct, --wrong and --score NUMBER")
     correctness = float(verdict) if verdict is not None else float(score or 0.0)
@@ -40,7 +36,7 @@ def feedback(
         view = asker.kernel("/eccos/feedback", FeedbackView, body)
         if view is None:
             view = asker.reader().feedback(decision, correctness)
-    show(view, as_json, lambda: _sentence(view))
+    show(view, as_json, _sentence)
 
 
 def _sentence(view: FeedbackView) -> str:

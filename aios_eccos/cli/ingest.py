@@ -7,20 +7,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from aios_eccos.cli.output import write_json
-from aios_eccos.errors import ConfigError, HistoryOwned
-
-if TYPE_CHECKING:
-    from aios_eccos.config import Settings
-    from aios_eccos.history.embed.embedding import Embedder
-    from aios_eccos.history.ingest import IngestReport
-    from aios_eccos.history.rebuild import RebuildReport
-    from aios_eccos.history.store import HistoryStore
-    from aios_eccos.locate import Config
+from aios_eccos.cli.opened import history_of, located, workload_of
+from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.cli.output import bar, write_json
+from aios_eccos.errors import ConfigError, HistoryOwned, WorkloadError
+from aios_eccos.files import private_dir
+from aios_eccos.history import ingest as records
+from aios_eccos.history.dataset import count_rows
+from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.ingest import IngestReport
+from aios_eccos.history.open import EMBEDDED, open_embedder
+from aios_eccos.history.rebuild import RebuildReport
+from aios_eccos.history.store import HistoryStore
+from aios_eccos.locate import Config, cache_dir
+from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.cli.ingest")
 
@@ -44,8 +48,8 @@ def ingest(
             "embedder. Rows that can be read are carried over.",
         ),
     ] = False,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    config: ConfigFile = None,
+    aios_home: AiosHome = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write the result here; - for standard output.")
     ] = None,
@@ -55,20 +59,15 @@ def ingest(
     Exit code 1 if rows were bad: each is named, and the good ones are kept. Beside the process
     that owns the history (a running kernel, another ingest), the records are left to that.
     """
-    from aios_eccos.files import private_dir
-    from aios_eccos.history.dataset import count_rows
-    from aios_eccos.history.open import open_embedder
-    from aios_eccos.locate import cache_dir, load_config, locate
-
     if not files and not rebuild:
         raise ConfigError("ingest: name at least one FILE")
-    found = load_config(locate(config, aios_home))
+    found = located(config, aios_home)
     embedder = open_embedder(found.settings.embedder, cache_dir())
     private_dir(found.location.state_dir)
     rebuilt = _rebuild(found, embedder) if rebuild else None
     paths = files or []
     splits = None if split is None else {part.strip() for part in split.split(",")}
-    with _bar("records", count_rows(paths)) as advance:
+    with bar("records", count_rows(paths)) as advance:
         report, handed = _ingest(found, embedder, paths, splits, advance)
     for error in report.bad[:MOST_SHOWN]:
         typer.echo(str(error), err=True)
@@ -90,86 +89,54 @@ def _ingest(
     advance: Callable[[int], None],
 ) -> tuple[IngestReport, bool]:
     """What became of the rows, and whether they were handed to the history's owner."""
-    from aios_eccos.history.ingest import hand_over
-    from aios_eccos.history.ingest import ingest as store
-    from aios_eccos.history.open import open_history
-
     settings = config.settings
+    bounds = {"max_records": settings.max_records, "max_age_days": settings.max_age_days}
+    texts = {"store_text": settings.store_text or None}
     try:
-        history = open_history(
-            settings.history,
-            config.location.state_dir,
-            embedder,
-            store_text=settings.store_text or None,
-            max_records=settings.max_records,
-            max_age_days=settings.max_age_days,
-        )
-    except HistoryOwned:
-        with owners_inbox(settings, config.location.state_dir) as inbox:
-            return hand_over(paths, inbox, splits=splits, progress=advance), True
-    try:
-        report = store(paths, history, embedder, splits=splits, progress=advance)
-        _take_in(config, history, embedder)
-        return report, False
-    finally:
-        history.close()
+        with history_of(config, embedder, **texts, **bounds) as history:
+            report = records.ingest(paths, history, embedder, splits=splits, progress=advance)
+            _take_in(config, history, embedder)
+            return report, False
+    except HistoryOwned as owned:
+        with owners_inbox(config, owned) as inbox:
+            return records.hand_over(paths, inbox, splits=splits, progress=advance), True
 
 
 def _take_in(config: Config, history: HistoryStore, embedder: Embedder) -> None:
     """Store what others handed over while this process owned the history."""
-    from aios_eccos.errors import WorkloadError
-    from aios_eccos.history.ingest import drain_inbox
-    from aios_eccos.history.open import EMBEDDED
-    from aios_eccos.workload.connect import open_workload
-
-    settings, state_dir = config.settings, config.location.state_dir
-    if settings.history != EMBEDDED or settings.redis == "memory":
-        return
+    settings = config.settings
     # An embedded Redis that never ran holds nothing.
-    if settings.redis == "embedded" and not (state_dir / "redis").exists():
+    ran = settings.redis != "embedded" or (config.location.state_dir / "redis").exists()
+    if settings.history != EMBEDDED or settings.redis == "memory" or not ran:
         return
     try:
-        workload = open_workload(
-            settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
-        )
+        with workload_of(config) as workload:
+            records.drain_inbox(workload, history, embedder)
     except WorkloadError as error:
         # Without Redis nobody can have handed over anything now; the next owner looks again.
         log.warning("records that were handed over stay where they are: %s", error)
-        return
-    try:
-        drain_inbox(workload, history, embedder)
-    finally:
-        workload.close()
 
 
 @contextmanager
-def owners_inbox(settings: Settings, state_dir: Path) -> Iterator[Any]:
-    """The way to the process that owns the history; call while handling its `HistoryOwned`.
+def owners_inbox(config: Config, owned: HistoryOwned) -> Iterator[WorkloadStore]:
+    """The way to the process that owns the history.
 
     Raises:
         HistoryOwned: there is no way to it.
         WorkloadError: Redis cannot be reached.
     """
-    from aios_eccos.workload.connect import open_workload
-
-    if settings.redis == "memory":
-        raise
-    workload = open_workload(
-        settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
-    )
-    try:
+    if config.settings.redis == "memory":
+        raise owned
+    with workload_of(config) as workload:
         yield workload
-    finally:
-        workload.close()
 
 
 def _rebuild(config: Config, embedder: Embedder) -> RebuildReport:
     from aios_eccos.history.rebuild import rebuild
 
-    with _bar("old records", None) as advance:
-        return rebuild(
-            config.settings.history, config.location.state_dir, embedder, progress=advance
-        )
+    state_dir = config.location.state_dir
+    with bar("old records", None) as advance:
+        return rebuild(config.settings.history, state_dir, embedder, progress=advance)
 
 
 def _json(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> dict[str, Any]:
@@ -211,15 +178,3 @@ def _show(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> 
             f"kept apart {len(report.renamed)} records whose query_id another question has, "
             f"the first: {old!r} as {new!r}"
         )
-
-
-@contextmanager
-def _bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; yields what advances it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
-        task = bars.add_task(title, total=total)
-        yield lambda done: bars.advance(task, done)

@@ -1,12 +1,14 @@
-"""What commands share of their output: where it goes, versions, JSON."""
+"""What commands share of their output: where it goes, tables, bars, versions, JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from aios_eccos.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 #: Libraries whose versions decide a measurement.
 MEASURED_WITH = ("numpy", "scipy", "torch", "sentence-transformers", "chromadb", "redis")
@@ -23,6 +26,48 @@ MEASURED_WITH = ("numpy", "scipy", "torch", "sentence-transformers", "chromadb",
 
 #: Columns of what goes into a file or a pipe.
 UNSEEN_WIDTH = 120
+
+
+def draw_table(
+    rows: Sequence[Mapping[str, object]],
+    title: str | None = None,
+    words: Collection[str] = (),
+    bold: Collection[int] = (),
+) -> Table:
+    """Rows of cells by head, alike in their heads: the first column is words, others are numbers.
+
+    Args:
+        words: heads of further columns that are words.
+        bold: the numbers of rows that stand out.
+    """
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    drawn = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    for number, head in enumerate(rows[0] if rows else ()):
+        word = number == 0 or head in words
+        drawn.add_column(head, justify="left" if word else "right", no_wrap=number == 0 or not word)
+    for number, row in enumerate(rows):
+        drawn.add_row(*map(_cell, row.values()), style="bold" if number in bold else None)
+    return drawn
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on standard error; yields what advances it."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+        task = bars.add_task(title, total=total)
+        yield lambda done: bars.advance(task, done)
 
 
 def console(json_file: str | None = None) -> Console:
@@ -77,6 +122,26 @@ def pairs(option: str, given: list[str] | None) -> dict[str, str]:
     return found
 
 
+def token_prices(given: list[str] | None) -> dict[str, tuple[float, float]]:
+    """`--price NAME=IN,OUT` options, dollars per million tokens, as dollars per token.
+
+    Raises:
+        ConfigError: one is not of that form, or a price is negative or no number.
+    """
+    found = {}
+    for name, text in pairs("price", given).items():
+        try:
+            per_input, per_output = (float(part) / 1e6 for part in text.split(","))
+        except ValueError as error:
+            raise ConfigError(f"--price {name}={text}: wanted NAME=IN,OUT") from error
+        if not (0 <= per_input < 1 and 0 <= per_output < 1):
+            raise ConfigError(
+                f"--price {name}={text}: wanted dollars per million tokens, 0 or more"
+            )
+        found[name] = (per_input, per_output)
+    return found
+
+
 def numbers(option: str, text: str, most: float = float("inf")) -> list[float]:
     """`a,b` or `start:stop:step` (both ends included) as numbers from 0 to `most`.
 
@@ -86,7 +151,7 @@ def numbers(option: str, text: str, most: float = float("inf")) -> list[float]:
     try:
         if ":" in text:
             start, stop, step = (float(part) for part in text.split(":"))
-            count = int((stop - start) / step + 1e-9) + 1 if step > 0 else 0
+            count = math.floor((stop - start) / step + 1e-9) + 1 if step > 0 else 0
             if not 0 < count <= 1000:
                 raise ValueError("wanted start:stop:step with up to 1000 steps upwards")
             found = [round(start + i * step, 12) for i in range(count)]

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aios_eccos.cli.output import console, write_json
-
-if TYPE_CHECKING:
-    from aios_eccos.floor.learned import Learned
-    from aios_eccos.locate import Config
-    from aios_eccos.observe.route import RouteView
-    from aios_eccos.values import Model, Slots
+from aios_eccos.cli.ask import Asker
+from aios_eccos.cli.opened import history_of, redis_runs, workload_of
+from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile, PriceFile
+from aios_eccos.cli.output import console, draw_table, write_json
+from aios_eccos.config import parse_settings
+from aios_eccos.decide.assign import slots_of
+from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
+from aios_eccos.floor.learn import head_path, learn_from
+from aios_eccos.floor.learned import Learned
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.history.embed.embedding import BackgroundEmbedder
+from aios_eccos.history.open import open_embedder
+from aios_eccos.lab.dataset import load_prices, pool
+from aios_eccos.locate import Config
+from aios_eccos.observe.route import RouteView, route_view
+from aios_eccos.observe.text import money, percent
+from aios_eccos.serve.engine import configured_models
+from aios_eccos.serve.router import Router
+from aios_eccos.values import Model, Query, Slots
+from aios_eccos.workload.memory import MemoryWorkload
 
 #: Characters a token, where no tokenizer of the model is at hand.
 CHARACTERS_PER_TOKEN = 4
@@ -24,52 +37,43 @@ def route(
     text: Annotated[str, typer.Argument(help="What an agent would ask.")],
     agent: Annotated[str, typer.Option(help="Who asks, for floors by agent.")] = "",
     floor: Annotated[str | None, typer.Option(help="Instead of the configured floor.")] = None,
-    prices: Annotated[
-        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    prices: PriceFile = None,
+    config: ConfigFile = None,
+    aios_home: AiosHome = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show which model would serve a query, and why. Asks no model and takes no slot.
 
     Without configured models, those that the history knows are compared.
     """
-    from aios_eccos.forecast.pricing import price_table
-    from aios_eccos.locate import load_config, locate
-    from aios_eccos.observe.route import route_view
-    from aios_eccos.serve.router import Router
-    from aios_eccos.values import Query
-    from aios_eccos.workload.memory import MemoryWorkload
-
-    screen = console("-" if as_json else None)
-    found = _with_floor(load_config(locate(config, aios_home)), floor)
-    query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
-    with ExitStack() as opened:
-        models, learned, note = _learned(found, prices, opened)
-        table = price_table(models)
-        router = Router(models, found.settings, table, MemoryWorkload(), learned)
-        (candidate,) = router.forecast([query])
-        slots = _slots(found, models)
-        (decision,) = router.assign([candidate], slots).decisions
-    view = route_view(decision, slots, note, table.money)
+    body = {"text": text, "agent": agent} | ({} if floor is None else {"floor": floor})
+    with Asker(config, aios_home) as asker:
+        view = asker.kernel("/eccos/route", RouteView, body)
+        if view is None:
+            view = _decided_here(asker.config, text, agent, floor, prices)
     if as_json:
         write_json(view.model_dump(by_alias=True), "-")
     else:
-        _show(view, screen)
+        _show(view)
 
 
-def _with_floor(config: Config, floor: str | None) -> Config:
-    from dataclasses import replace
-
-    from aios_eccos.config import parse_settings
-
-    if floor is None:
-        return config
-    changed = config.settings.model_copy(
-        update={"quality_floor": parse_settings({"quality_floor": floor}).quality_floor}
-    )
-    return replace(config, settings=changed)
+def _decided_here(
+    config: Config, text: str, agent: str, floor: str | None, prices: Path | None
+) -> RouteView:
+    """The decision without a kernel."""
+    settings = config.settings
+    if floor is not None:
+        asked = parse_settings({"quality_floor": floor}).quality_floor
+        settings = settings.model_copy(update={"quality_floor": asked})
+    query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
+    with ExitStack() as opened:
+        models, learned, note = _learned(config, prices, opened)
+        known = price_table(models)
+        router = Router(models, settings, known, MemoryWorkload(), learned)
+        (candidate,) = router.forecast([query])
+        slots = _slots(config, models)
+        (decision,) = router.assign([candidate], slots).decisions
+    return route_view(decision, slots, note, known.money)
 
 
 def _learned(
@@ -79,24 +83,14 @@ def _learned(
 
     Forecasts read the history, so `opened` closes it.
     """
-    from aios_eccos.errors import ConfigError, HistoryError
-    from aios_eccos.floor.learn import head_path, learn_from
-    from aios_eccos.forecast.pricing import price_table
-    from aios_eccos.history.embed.embedding import BackgroundEmbedder
-    from aios_eccos.history.open import open_embedder, open_history
-    from aios_eccos.lab.dataset import load_prices, pool
-    from aios_eccos.serve.engine import configured_models
-
-    settings = config.settings
     models = configured_models(config)
-    embedder = open_embedder(settings.embedder)
+    embedder = open_embedder(config.settings.embedder)
     try:
-        history = open_history(settings.history, config.location.state_dir, embedder)
+        history = opened.enter_context(history_of(config, embedder))
     except HistoryError as error:
         if not models:
             raise
         return models, None, f"forecast on priors: {error}"
-    opened.callback(history.close)
     if not models:
         known = history.table(limit=1000).models
         if not known:
@@ -108,70 +102,38 @@ def _learned(
     background = BackgroundEmbedder(lambda: embedder)
     background.wait()
     head = head_path(config.location.state_dir)
-    knows = learn_from(history, background, settings, price_table(models), head)
-    return models, knows, "" if history.count() else "forecast on priors: no history yet"
+    learned = learn_from(history, background, config.settings, price_table(models), head)
+    return models, learned, "" if history.count() else "forecast on priors: no history yet"
 
 
 def _slots(config: Config, models: list[Model]) -> Slots:
     """The load now; all free where no kernel keeps a workload."""
-    from aios_eccos.decide.assign import slots_of
-    from aios_eccos.errors import WorkloadError
-    from aios_eccos.workload.connect import open_workload
-    from aios_eccos.workload.memory import MemoryWorkload
-    from aios_eccos.workload.store import WorkloadStore
-
-    settings = config.settings
     limits = {model.slot: model.limit for model in models}
-    workload: WorkloadStore = MemoryWorkload()
     try:
-        if settings.redis == "embedded" and not _embedded_runs(config.location.state_dir):
-            return slots_of(models, workload.loads(limits))
-        workload = open_workload(
-            settings.redis,
-            state_dir=config.location.state_dir,
-            namespace=settings.namespace,
-            member=False,
-        )
-        return slots_of(models, workload.loads(limits))
+        if redis_runs(config):
+            with workload_of(config) as workload:
+                return slots_of(models, workload.loads(limits))
     except WorkloadError:
-        return slots_of(models, MemoryWorkload().loads(limits))
-    finally:
-        workload.close()
+        pass  # as if nobody served
+    return slots_of(models, MemoryWorkload().loads(limits))
 
 
-def _embedded_runs(state_dir: Path) -> bool:
-    """Whether anyone keeps a workload; a server is not started to ask it."""
-    import sys
-
-    if sys.platform == "win32":
-        return False
-    from aios_eccos.workload.embedded import embedded_runs
-
-    return embedded_runs(state_dir)
-
-
-def _show(view: RouteView, screen: Any) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    from aios_eccos.observe.text import money as dollars
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for head in ("model", "success", "tokens", "cost", "support", "load", "why"):
-        justify: Any = "left" if head in ("model", "why") else "right"
-        table.add_column(head, justify=justify, no_wrap=head != "why")
-    for row in view.models:
-        table.add_row(
-            row.model,
-            f"{row.success * 100:.1f} %",
-            f"{row.output_tokens:.0f}",
-            dollars(row.cost_usd) if view.money else "no price",
-            f"{row.support:.1f}",
-            f"{row.in_use}/{row.limit}",
-            row.why,
-            style="bold" if row.chosen else None,
-        )
-    screen.print(table)
+def _show(view: RouteView) -> None:
+    screen = console()
+    rows = [
+        {
+            "model": row.model,
+            "success": percent(row.success),
+            "tokens": f"{row.output_tokens:.0f}",
+            "cost": money(row.cost_usd) if view.money else "no price",
+            "support": f"{row.support:.1f}",
+            "load": f"{row.in_use}/{row.limit}",
+            "why": row.why,
+        }
+        for row in view.models
+    ]
+    chosen = [number for number, row in enumerate(view.models) if row.chosen]
+    screen.print(draw_table(rows, words=["why"], bold=chosen))
     screen.print(f"{view.model or 'none'}: {view.reason}.", markup=False)
     if view.floor is not None:
         price = view.success_price_usd if view.money else None

@@ -7,19 +7,21 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.live import Live
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
-    from rich.text import Text
-
-    from aios_eccos.cli.ask import Asker
-    from aios_eccos.observe.call_views import DecisionsView
-    from aios_eccos.observe.views import StatusView
+from aios_eccos.cli.ask import Asker
+from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.observe.call_views import DecisionsView
+from aios_eccos.observe.render import headline, outcome
+from aios_eccos.observe.text import cut, load, moment, money, percent, seconds
+from aios_eccos.observe.views import StatusView
 
 #: Decisions asked for; as many are shown as the screen has lines for.
 LAST = 60
@@ -34,18 +36,13 @@ WIDE = 130
 
 def top(
     every: Annotated[float, typer.Option(min=0.2, max=60.0, help="Seconds between looks.")] = 1.0,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
+    aios_home: AiosHome = None,
+    config: ConfigFile = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a look, without a screen.")
     ] = False,
 ) -> None:
     """Watch load, calls, spending, success, shadow prices and the last decisions. `q` ends it."""
-    from rich.console import Console
-    from rich.live import Live
-
-    from aios_eccos.cli.ask import Asker
-
     with Asker(config, aios_home) as asker:
         if as_json:
             _print_looks(asker, every)
@@ -60,9 +57,6 @@ def top(
 
 
 def _look(asker: Asker) -> tuple[StatusView, DecisionsView]:
-    from aios_eccos.observe.call_views import DecisionsView
-    from aios_eccos.observe.views import StatusView
-
     return (
         asker.get("/eccos/status", StatusView, lambda reader: reader.status()),
         asker.get(f"/eccos/decisions?n={LAST}", DecisionsView, lambda d: d.decisions(LAST)),
@@ -85,7 +79,8 @@ def _keys() -> Iterator[Callable[[float], str]]:
     if not sys.stdin.isatty() or sys.platform == "win32":
         yield _sleep
         return
-    import termios
+
+    import termios  # Windows has neither
     import tty
 
     handle = sys.stdin.fileno()
@@ -122,9 +117,6 @@ class Screen:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The screen, cut to its lines."""
-        from rich.console import Group
-        from rich.segment import Segment
-
         width, height = options.max_width, options.max_height
         head = _head(self.status)
         used = len(head) + len(self.status.models) + 5
@@ -138,10 +130,6 @@ class Screen:
 
 
 def _head(view: StatusView) -> list[Text]:
-    from rich.text import Text
-
-    from aios_eccos.observe.render import headline
-
     found = []
     for line in "\n".join(headline(view)).splitlines():
         style = "bold red" if line.startswith("!") or "! BROKEN" in line else ""
@@ -151,11 +139,6 @@ def _head(view: StatusView) -> list[Text]:
 
 
 def _models(view: StatusView, width: int) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from aios_eccos.observe.text import load, money, percent
-
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=max(width // 4, 12))
     table.add_column("load", no_wrap=True)
@@ -178,12 +161,6 @@ def _models(view: StatusView, width: int) -> Table:
 
 
 def _last(view: DecisionsView, rows: int, width: int) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    from aios_eccos.observe.render import outcome
-    from aios_eccos.observe.text import cut, moment, money, percent, seconds
-
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     agent = min(max((width - BESIDE_NAMES) // 2, LEAST_NAME), MOST_NAME)
     model = min(max(width - BESIDE_NAMES - agent, LEAST_NAME), MOST_NAME)

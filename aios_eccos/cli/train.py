@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
+from rich.console import Console
 
-from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.cli.opened import history_of, located
+from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.cli.output import console, draw_table, versions, write_json
 from aios_eccos.errors import ConfigError
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from rich.console import Console
-
-    from aios_eccos.forecast.head.train import Progress
-    from aios_eccos.history.embed.embedding import Embedder
-    from aios_eccos.locate import Config
-    from aios_eccos.records import HistoryTable
+from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
+from aios_eccos.forecast.head.fit import sigmoid
+from aios_eccos.forecast.head.refit import judged_rows, set_apart
+from aios_eccos.forecast.head.train import Progress, fit_machine
+from aios_eccos.forecast.head.train import train as fit
+from aios_eccos.forecast.parts import parts_of
+from aios_eccos.history import open as opening
+from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.mirror import build_table
+from aios_eccos.lab.dataset import load_dataset
+from aios_eccos.lab.predictor_split import auc, calibration_error
+from aios_eccos.lab.splits import split_labels
+from aios_eccos.locate import Config, cache_dir
+from aios_eccos.records import HistoryTable
 
 SCHEMA = "aios-eccos/train/1"
 
@@ -33,8 +43,8 @@ def train(
     ] = False,
     out: Annotated[Path | None, typer.Option(help="Instead of the state folder's head.")] = None,
     seed: Annotated[int, typer.Option(help="Of landmarks, folds and held-back rows.")] = 0,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
+    config: ConfigFile = None,
+    aios_home: AiosHome = None,
     json_file: Annotated[
         str | None, typer.Option("--json", help="Write the report here; `-` is standard output.")
     ] = None,
@@ -45,26 +55,16 @@ def train(
     `test` are never fitted on, nor is one row in twelve, on which later re-fits are compared, nor,
     where `floor_mode` is `certified`, one in four, on which certificates rest.
     """
-    from dataclasses import replace
-
-    import numpy as np
-
-    from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
-    from aios_eccos.forecast.head.refit import judged_rows, set_apart
-    from aios_eccos.forecast.head.train import train as fit
-    from aios_eccos.forecast.parts import parts_of
-    from aios_eccos.history.open import open_embedder
-    from aios_eccos.locate import cache_dir, load_config, locate
-
     if data and from_history:
         raise ConfigError("train: --data and --from-history exclude each other")
     screen = console(json_file)
-    found = load_config(locate(config, aios_home))
-    embedder = open_embedder(found.settings.embedder, cache_dir())
+    found = located(config, aios_home)
+    embedder = opening.open_embedder(found.settings.embedder, cache_dir())
     strengths = {e.name: e.strength for e in (x.model() for x in found.entries)
                  if e.strength is not None}  # fmt: skip
     certified = found.settings.floor_mode == "certified"
-    with _steps(screen) as say:
+    with screen.status("") as line:
+        say = line.update
         say("reading")
         table, labels = _table(found, embedder, data or [], seed)
         judged = judged_rows(table)
@@ -98,38 +98,16 @@ def train(
     _show(body, screen)
 
 
-def _steps(screen: Console) -> Any:
-    """A context of a progress line that is told each step."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def line() -> Any:
-        with screen.status("") as status:
-            yield status.update
-
-    return line()
-
-
 def _table(
     found: Config, embedder: Embedder, data: list[Path], seed: int
 ) -> tuple[HistoryTable, tuple[str, ...]]:
     """Rows with text, not embedded yet, and each one's label; without any, a tenth validates."""
-    import numpy as np
-
-    from aios_eccos.history.mirror import build_table
-    from aios_eccos.history.open import open_history
-    from aios_eccos.lab.dataset import load_dataset
-    from aios_eccos.lab.splits import split_labels
-
     if data:
         records = [r for r in load_dataset(data).records if r.text]
         table = build_table(records, np.empty((len(records), 0), dtype=np.float32))
     else:
-        history = open_history(found.settings.history, found.location.state_dir, embedder)
-        try:
+        with history_of(found, embedder) as history:
             table = history.table()
-        finally:
-            history.close()
         table = table.rows(np.array([bool(text) for text in table.texts], dtype=bool))
     labels = split_labels(table.ids, table.tasks, table.texts, table.splits)
     if "val" not in labels:
@@ -148,12 +126,6 @@ def _measure(
     say: Progress,
 ) -> list[dict[str, Any]]:
     """Brier, AUC, calibration and length error per model on the `val` rows."""
-    import numpy as np
-
-    from aios_eccos.forecast.head.fit import sigmoid
-    from aios_eccos.forecast.head.train import fit_machine
-    from aios_eccos.lab.predictor_split import auc, calibration_error
-
     fitted, held = labels == "train", np.flatnonzero(labels == "val")
     if not len(held):
         return []
@@ -181,13 +153,8 @@ def _measure(
 
 
 def _show(body: dict[str, Any], screen: Console) -> None:
-    from rich.table import Table
-
-    columns = ("model", "judged", "brier", "auc", "calibration_error", "length_mae_tokens")
-    table = Table(*(c.replace("_", " ") for c in columns), title="On val, fitted without it")
-    for row in body["models"]:
-        table.add_row(*(f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()))
-    screen.print(table)
+    rows = [{key.replace("_", " "): value for key, value in row.items()} for row in body["models"]]
+    screen.print(draw_table(rows, "On val, fitted without it"))
     screen.print(
         f"{body['records']} records, fitted in {body['fit_s']:.1f} s, "
         f"{body['bytes'] / 1e6:.1f} MB: {body['file']}; {body['held_back']} held back"

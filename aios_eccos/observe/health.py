@@ -16,7 +16,7 @@ SKEW_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Check:
     """One line of `doctor`.
 
     Attributes:
@@ -29,7 +29,7 @@ class Finding:
     detail: str
 
 
-def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Finding]:
+def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     """All of it; slow where the history has to be opened.
 
     Args:
@@ -40,19 +40,19 @@ def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Finding]:
     yield from check_workload(config, models)
 
 
-def check_prices(models: Sequence[Model]) -> Finding:
+def check_prices(models: Sequence[Model]) -> Check:
     """Which models have no price."""
     unknown = [model.name for model in models if model.price_state == "unknown"]
     if not models:
-        return Finding("prices", None, "no models are configured")
+        return Check("prices", None, "no models are configured")
     if not unknown:
-        return Finding("prices", True, f"{len(models)} models priced or declared free")
+        return Check("prices", True, f"{len(models)} models priced or declared free")
     stand_in = (
         "each counts as the dearest known one"
         if len(unknown) < len(models)
         else "costs are counted in tokens by model size"
     )
-    return Finding(
+    return Check(
         "prices",
         None,
         f"unknown for {', '.join(unknown)}; {stand_in}: set input_cost_per_token and "
@@ -60,7 +60,7 @@ def check_prices(models: Sequence[Model]) -> Finding:
     )
 
 
-def check_history(config: Config) -> Iterator[Finding]:
+def check_history(config: Config) -> Iterator[Check]:
     """Whether the embedder is found, and the history opens with it."""
     from aios_eccos.history.embed.embedding import find_embedder
     from aios_eccos.history.open import open_embedder, open_history
@@ -68,31 +68,31 @@ def check_history(config: Config) -> Iterator[Finding]:
     settings = config.settings
     try:
         source = find_embedder(settings.embedder)
-        yield Finding("embedder", True, f"{source.name} ({source.found_in})")
+        yield Check("embedder", True, f"{source.name} ({source.found_in})")
         history = open_history(
             settings.history, config.location.state_dir, open_embedder(settings.embedder)
         )
     except HistoryOwned:
-        yield Finding("history", None, "open in a living kernel, whose `status` shows its size")
+        yield Check("history", None, "open in a living kernel, whose `status` shows its size")
         return
     except EccosError as error:
-        yield Finding("history", False, str(error))
+        yield Check("history", False, str(error))
         return
     try:
-        yield Finding("history", True, f"{history.count():,} records, of this embedder")
+        yield Check("history", True, f"{history.count():,} records, of this embedder")
     except EccosError as error:
-        yield Finding("history", False, str(error))
+        yield Check("history", False, str(error))
     finally:
         history.close()
 
 
-def check_workload(config: Config, models: Sequence[Model]) -> Iterator[Finding]:
+def check_workload(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     """Whether Redis answers, its clock is ours, and the kernels on it agree on limits."""
     from aios_eccos.workload.connect import open_workload
 
     settings = config.settings
     if settings.redis == "memory":
-        yield Finding("redis", None, "redis: memory: limits hold in one process, nothing is kept")
+        yield Check("redis", None, "redis: memory: limits hold in one process, nothing is kept")
         return
     try:
         workload = open_workload(
@@ -102,23 +102,23 @@ def check_workload(config: Config, models: Sequence[Model]) -> Iterator[Finding]
             member=False,
         )
     except EccosError as error:
-        yield Finding("redis", False, f"{error}; check the setting redis")
+        yield Check("redis", False, f"{error}; check the setting redis")
         return
     try:
         yield from _living(workload, models)
     except EccosError as error:
-        yield Finding("redis", False, str(error))
+        yield Check("redis", False, str(error))
     finally:
         workload.close()
 
 
-def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Finding]:
+def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]:
     begun = time.time()
     skew = workload.clock() - (begun + time.time()) / 2
-    yield Finding("redis", True, f"answers in {(time.time() - begun) * 1000:.1f} ms")
+    yield Check("redis", True, f"answers in {(time.time() - begun) * 1000:.1f} ms")
     detail = f"Redis' clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
     aligned = abs(skew) <= SKEW_S
-    yield Finding(
+    yield Check(
         "clock", aligned, "agrees with Redis" if aligned else f"{detail}; synchronize by NTP"
     )
     loads = workload.loads({model.slot: model.limit for model in models})
@@ -127,7 +127,7 @@ def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Findin
         for model in models
         if loads[model.slot].limit < model.limit
     ]
-    yield Finding(
+    yield Check(
         "limits",
         not smaller,
         f"{workload.kernels} kernel(s) agree"

@@ -85,7 +85,7 @@ def test_every_question_becomes_a_record_with_the_right_grades(whole):
             assert output["output_token_length"] == TOKENS[name]
             assert "error" not in output
     assert "out.jsonl: 120 records" in result.stdout
-    assert "33 %" in result.stdout
+    assert "33.3 %" in result.stdout
 
 
 def test_the_records_are_what_ingest_reads(whole):

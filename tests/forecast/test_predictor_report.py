@@ -180,13 +180,13 @@ def test_checks_name_each_target_of_a_known_data_set(report):
 @pytest.mark.parametrize(("text", "wanted"), [(None, []), ("0.1,0.2", [0.1, 0.2]),
                                               ("0.5:0.7:0.1", [0.5, 0.6, 0.7])])  # fmt: skip
 def test_lists_are_commas_or_ranges(text, wanted):
-    assert command.numbers("--floors", text) == pytest.approx(wanted)
+    assert command.shares("floors", text) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("text", ["a", "0:1", "0:1:0", "2", "1:0:1"])
 def test_bad_lists_are_named(text):
     with pytest.raises(typer.BadParameter, match="--floors"):
-        command.numbers("--floors", text)
+        command.shares("floors", text)
 
 
 class Stub:

@@ -260,8 +260,7 @@ def found(tmp_path, monkeypatch):
         history = engine.history
     location = Location(None, None, tmp_path, "test")
     config = Config(location, parse_settings({"quality_floor": 0.7}), (SMALL, LARGE))
-    monkeypatch.setattr("aios_eccos.locate.locate", lambda *_: location)
-    monkeypatch.setattr("aios_eccos.locate.load_config", lambda _: config)
+    monkeypatch.setattr(command, "located", lambda *_: config)
     monkeypatch.setattr("aios_eccos.history.open.open_embedder", lambda _: Loaded())
     monkeypatch.setattr("aios_eccos.history.open.open_history", lambda *_: history)
     return tmp_path

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from aios_eccos.cli.main import app
 from aios_eccos.config import ModelEntry, parse_settings
 from aios_eccos.locate import Config, Location, state_dir_of
 from aios_eccos.observe.call_views import FeedbackRequest
@@ -158,14 +159,7 @@ def settings_floor(text: str) -> object:
 
 
 def command(line: list[str], options: list[str]) -> str:
-    import importlib
-
-    import typer
-
-    module = importlib.import_module(f"aios_eccos.cli.{line[0]}")
-    app = typer.Typer(add_completion=False)
-    app.command()(getattr(module, line[0]))
-    found = CliRunner().invoke(app, [*line[1:], *options])
+    found = CliRunner().invoke(app, [*line, *options])
     assert found.exit_code == 0 or line[0] == "status", found.output
     assert found.stdout.strip()
     return found.output + repr(found.exception)

@@ -13,17 +13,15 @@ from pathlib import Path
 
 import pytest
 import typer
-from observe_world import World, make_engine
+from observe_world import SMALL, World, make_engine
 from rich.console import Console
 from typer.testing import CliRunner
 
 from aios_eccos.cli.ask import Asker
-from aios_eccos.cli.events import events
 from aios_eccos.cli.explain import explain
 from aios_eccos.cli.feedback import feedback
-from aios_eccos.cli.last import last
-from aios_eccos.cli.savings import savings
-from aios_eccos.cli.status import status
+from aios_eccos.cli.look_ups import events, last, savings, status
+from aios_eccos.cli.route import route
 from aios_eccos.cli.top import Screen, top
 from aios_eccos.errors import ConfigError, EccosError, WorkloadError
 from aios_eccos.locate import state_dir_of
@@ -117,6 +115,24 @@ def test_explain_asks_a_living_kernel(
     assert dry["dry"] and dry["decision"]["model"] == "large"
 
 
+def test_route_asks_a_living_kernel(
+    world: World, kernel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the kernel can read its history: beside it, a shell would decide on priors."""
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
+    home = str(write_config(tmp_path, kernel[0], "memory"))
+    for text, model in (("0.03 which?", SMALL.name), ("0.97 which?", "large")):
+        found = run(route, text, "--aios-home", home, "--json")
+        body = json.loads(found.stdout)
+        assert (body["schema"], body["model"], body["note"]) == ("aios-eccos/route/1", model, "")
+        assert {row["support"] > 1 for row in body["models"]} == {True}, "not priors"
+        assert {(row["in_use"], row["limit"]) for row in body["models"]} == {(0, 64)}
+        assert body["success_price_usd"] == pytest.approx(
+            world.reader.explain_text(text).decision.success_price_usd
+        )
+    assert "large" in run(route, "0.97 which?", "--aios-home", home).stdout
+
+
 def test_feedback_is_given_to_a_living_kernel(world: World, kernel, tmp_path: Path) -> None:
     world.calls(1)
     (decision,) = world.reader.decisions(1).decisions
@@ -204,7 +220,7 @@ def test_status_imports_nothing_heavy(world: World, kernel, tmp_path: Path) -> N
     home = write_config(tmp_path, kernel[0])
     code = (
         "import sys, runpy\n"
-        "from aios_eccos.cli.status import status\n"
+        "from aios_eccos.cli.look_ups import status\n"
         "from pathlib import Path\n"
         f"status(aios_home=Path({str(home)!r}))\n"
         "sys.stderr.write(' '.join(sorted(sys.modules)))\n"

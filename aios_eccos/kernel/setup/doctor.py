@@ -6,7 +6,6 @@ import importlib.util
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,23 +15,10 @@ from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.locate import Config
 from aios_eccos.manifest import manifest
+from aios_eccos.observe.health import Check
 
 #: Seconds that a model's endpoint may take to accept a connection.
 REACH_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of `doctor`.
-
-    Attributes:
-        ok: None = could not be looked at, which is no fault.
-        detail: what was found; for a fault, what to do.
-    """
-
-    name: str
-    ok: bool | None
-    detail: str
 
 
 def check_aios(config: Config, reach: bool = False) -> Iterator[Check]:

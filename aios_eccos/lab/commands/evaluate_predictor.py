@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.cli.output import console, numbers, versions, write_json
+from aios_eccos.errors import ConfigError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,7 +48,7 @@ def evaluate_predictor(
 
     screen = console(json_file)
     recorded, digest, embed = _read(data, prices, screen)
-    asked = numbers("--floors", floors) or default_floors(recorded)
+    asked = shares("floors", floors) or default_floors(recorded)
     chosen = PARTS if parts is None else tuple(p for p in parts.split(",") if p != "none")
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"--parts {', '.join(unknown)}: allowed {', '.join(PARTS)}, none")
@@ -56,7 +56,7 @@ def evaluate_predictor(
         report = measure(
             recorded,
             asked,
-            targets=numbers("--targets", targets),
+            targets=shares("targets", targets),
             resplits=resplits,
             seed=seed,
             parts=chosen,
@@ -78,26 +78,19 @@ def evaluate_predictor(
         draw_reliability(report, plot)
 
 
-def numbers(option: str, text: str | None) -> list[float]:
-    """`a,b,c` or `start:stop:step` (stop included) as numbers; empty for None.
+def shares(option: str, text: str | None) -> list[float]:
+    """`a,b` or `start:stop:step` as numbers from 0 to 1; empty for None.
 
     Raises:
-        typer.BadParameter: anything else, or numbers outside 0..1.
+        typer.BadParameter: it is neither, or out of range.
     """
-    if text is None:
-        return []
     try:
-        if ":" in text:
-            start, stop, step = (float(part) for part in text.split(":"))
-            count = math.floor((stop - start) / step + 1e-9) + 1
-            values = [round(start + i * step, 9) for i in range(count)]
-        else:
-            values = [float(part) for part in text.split(",")]
-    except (ValueError, ZeroDivisionError) as error:
-        raise typer.BadParameter(f"{option} {text}: wanted a,b or start:stop:step") from error
-    if not values or not all(0 <= value <= 1 for value in values):
-        raise typer.BadParameter(f"{option} {text}: wanted numbers in 0..1")
-    return values
+        found = numbers(option, text or "", most=1.0)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
+    if text is not None and not found:
+        raise typer.BadParameter(f"--{option} {text}: wanted a,b or start:stop:step")
+    return found
 
 
 def _read(data: Path, prices: Path | None, screen: Console) -> tuple[Recorded, str, Layers]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aios_eccos.cli.output import console, pairs, versions, write_json
+from aios_eccos.cli.output import console, pairs, token_prices, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,22 +84,14 @@ def _change(
     try:
         asked = None if floor is None else parse_floor(floor)
         limits = {name: int(value) for name, value in pairs("limit", limit).items()}
-        prices = {name: _price(value) for name, value in pairs("price", price).items()}
     except ValueError as error:
-        raise ConfigError(f"--floor {floor}, --limit {limit}, --price {price}: {error}") from error
+        raise ConfigError(f"--floor {floor}, --limit {limit}: {error}") from error
+    prices = token_prices(price)
     if any(value < 0 for value in limits.values()):
         raise ConfigError(f"--limit {limit}: wanted whole numbers from 0")
     if asked is None and not limits and not drop and not prices:
         raise ConfigError("nothing to change: name a --floor, --limit, --drop or --price")
     return Change(asked, limits, tuple(drop or ()), prices)
-
-
-def _price(text: str) -> tuple[float, float]:
-    """`2.0,8.0` dollars per million tokens as dollars per token."""
-    parts = [float(part) for part in text.split(",")]
-    if len(parts) != 2 or not all(part >= 0 and math.isfinite(part) for part in parts):
-        raise ValueError(f"price {text!r}: wanted IN,OUT, each 0 or more")
-    return parts[0] / 1e6, parts[1] / 1e6
 
 
 def _show(screen: Console, result: WhatIf) -> None:
