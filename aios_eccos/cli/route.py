@@ -12,7 +12,7 @@ from aios_eccos.cli.ask import Asker
 from aios_eccos.cli.opened import history_of, redis_runs, workload_of
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile, PriceFile
 from aios_eccos.cli.output import console, draw_table, write_json
-from aios_eccos.config import parse_settings
+from aios_eccos.config import Floor, parse_settings
 from aios_eccos.decide.assign import slots_of
 from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
 from aios_eccos.floor.learn import head_path, learn_from
@@ -46,11 +46,12 @@ def route(
 
     Without configured models, those that the history knows are compared.
     """
+    asked = None if floor is None else parse_settings({"quality_floor": floor}).quality_floor
     body = {"text": text, "agent": agent} | ({} if floor is None else {"floor": floor})
     with Asker(config, aios_home) as asker:
         view = asker.kernel("/eccos/route", RouteView, body)
         if view is None:
-            view = _decided_here(asker.config, text, agent, floor, prices)
+            view = _decided_here(asker.config, text, agent, asked, prices)
     if as_json:
         write_json(view.model_dump(by_alias=True), "-")
     else:
@@ -58,13 +59,12 @@ def route(
 
 
 def _decided_here(
-    config: Config, text: str, agent: str, floor: str | None, prices: Path | None
+    config: Config, text: str, agent: str, floor: Floor | None, prices: Path | None
 ) -> RouteView:
     """The decision without a kernel."""
     settings = config.settings
     if floor is not None:
-        asked = parse_settings({"quality_floor": floor}).quality_floor
-        settings = settings.model_copy(update={"quality_floor": asked})
+        settings = settings.model_copy(update={"quality_floor": floor})
     query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
     with ExitStack() as opened:
         models, learned, note = _learned(config, prices, opened)

@@ -22,6 +22,7 @@ from aios_eccos.observe.call_views import (
 )
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
+from aios_eccos.observe.route import RouteRequest, RouteView
 from aios_eccos.observe.views import EventsView, ModelsView, SeriesView, StatusView
 
 
@@ -81,6 +82,10 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
         """What would be decided for a text now: asks no model, takes no slot."""
         return reader().explain_text(body.text, body.agent)
 
+    def route(body: RouteRequest) -> RouteView:
+        """Which model would serve a text now: asks no model, takes no slot."""
+        return reader().route(body.text, body.agent, body.asked)
+
     def savings(baseline: str | None = None) -> SavingsView:
         """Spending beside one model for every call, by forecast."""
         return reader().savings(baseline)
@@ -108,6 +113,7 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
         Route("/eccos/decisions", "GET", guarded(decisions), DecisionsView),
         Route("/eccos/decisions/{id}", "GET", guarded(decision), ExplainView),
         Route("/eccos/explain", "POST", guarded(explain), ExplainView),
+        Route("/eccos/route", "POST", guarded(route), RouteView),
         Route("/eccos/savings", "GET", guarded(savings), SavingsView),
         Route("/eccos/series", "GET", guarded(series), SeriesView),
         Route("/eccos/events", "GET", guarded(events), EventsView),

@@ -22,6 +22,7 @@ from aios_eccos.verdicts.counted import count_verdict, read_verdicts
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 
 if TYPE_CHECKING:
+    from aios_eccos.floor.curve import PriceBook
     from aios_eccos.observe.call_views import (
         DecisionsView,
         ExplainView,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         SavingsView,
         WhatIfView,
     )
+    from aios_eccos.observe.route import RouteView
     from aios_eccos.serve.observed_engine import ObservedEngine
 
 #: Decisions searched for a call's id; the stream's own ids are found directly.
@@ -149,10 +151,10 @@ class Reader:
             DataError: no engine lives here.
         """
         from aios_eccos.observe.explain import explain
-        from aios_eccos.serve.dry_run import decide_dry
+        from aios_eccos.serve.dry_run import trace_dry
 
         engine = self._living()
-        trace = decide_dry(engine, text, agent)
+        trace = trace_dry(engine, text, agent)
         history, embedder = engine.history, engine.embedder
         if history is None or embedder is None:
             return explain(trace, neighbors_note="the history is not open", dry=True)
@@ -160,6 +162,23 @@ class Reader:
 
         found = neighbors_of_text(history, embedder, text, [m.name for m in engine.router.models])
         return explain(trace, neighbors=found, dry=True)
+
+    def route(self, text: str, agent: str = "", floor: Floor | None = None) -> RouteView:
+        """Which model would serve a text now; asks no model and takes no slot.
+
+        Args:
+            floor: instead of the configured floor.
+
+        Raises:
+            DataError: no engine lives here.
+        """
+        from aios_eccos.observe.route import route_view
+        from aios_eccos.serve.dry_run import decide_dry
+
+        engine = self._living()
+        asked = None if floor is None else _absolute(engine.router.learned.book, floor)
+        decision, slots = decide_dry(engine, text, agent, asked)
+        return route_view(decision, slots, _note(engine), engine.prices.money)
 
     def savings(self, baseline: str | None = None) -> SavingsView:
         """Spending beside a named baseline's forecast, since the start, in a week and in a day."""
@@ -203,8 +222,7 @@ class Reader:
         curve = book.curve() if book is not None else None
         if book is None or curve is None:
             raise DataError("the history holds too few verdicts to tell what a floor would cost")
-        value = book.absolute_floor(floor.value) if floor.relative else floor.value
-        value = floor.value if value is None else value
+        value = _absolute(book, floor)
         price = curve.price_for(value)
         plan = Plan(value, curve.reachable, price, curve.optimism(price))
         return what_if(read_traces(self._workload.decisions(REPLAYED)), plan)
@@ -249,3 +267,18 @@ class Reader:
         except EccosError as error:
             return (), str(error)
         return found, None if found else "this call is not in the history (yet)"
+
+
+def _absolute(book: PriceBook | None, floor: Floor) -> float:
+    """The success that a floor asks for; a share is one of 100 % while no model's is known."""
+    value = book.absolute_floor(floor.value) if floor.relative and book is not None else None
+    return floor.value if value is None else value
+
+
+def _note(engine: ObservedEngine) -> str:
+    """What the reader should know of the engine's forecasts; "" = nothing."""
+    if engine.history is None:
+        return f"forecast on priors: {engine.history_error or 'the history is not open yet'}"
+    if not engine.history.count():
+        return "forecast on priors: no history yet"
+    return "" if engine.history_error is None else str(engine.history_error)

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from aios_eccos.config import Floor, parse_floor
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.words import Case, why
 from aios_eccos.observe.views import Usd, View
@@ -27,6 +28,18 @@ class RouteRequest(BaseModel):
     text: str = Field(max_length=200_000)
     agent: str = Field(default="", max_length=200)
     floor: str | None = Field(default=None, max_length=20)
+
+    @field_validator("floor")
+    @classmethod
+    def is_a_floor(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_floor(value)
+        return value
+
+    @property
+    def asked(self) -> Floor | None:
+        """The floor, read."""
+        return None if self.floor is None else parse_floor(self.floor)
 
 
 class RouteRow(View):

@@ -10,17 +10,24 @@ from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.tracing import trace_of
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, CallResult, Query
+from aios_eccos.values import Answer, CallResult, Decision, Query, Slots
 from aios_eccos.workload.memory import MemoryWorkload
 
 #: Characters a token, where no tokenizer of the model is at hand.
 CHARACTERS_PER_TOKEN = 4
 
 
-def decide_dry(engine: Engine, text: str, agent: str = "") -> Trace:
-    """What the engine would decide for this text now, under the load of now."""
+def decide_dry(
+    engine: Engine, text: str, agent: str = "", floor: float | None = None
+) -> tuple[Decision, Slots]:
+    """What the engine would decide for this text now, and the load of now, under which it would.
+
+    Args:
+        floor: absolute success asked for, instead of the configured floor.
+    """
     living = engine.router
-    query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
+    tokens = len(text) // CHARACTERS_PER_TOKEN + 1
+    query = Query(text=text, agent=agent, input_tokens=tokens, floor=floor)
     (candidate,) = living.forecast([query])
     candidate = replace(candidate, draw=None)  # what chance would do is no explanation
     slots = living.slots()
@@ -30,6 +37,12 @@ def decide_dry(engine: Engine, text: str, agent: str = "") -> Trace:
     router.shared = SharedPrices(living.models, apart, living.shared.slots)
     (decision,) = router.assign([candidate], slots).decisions
     apart.close()
-    settled = CallResult(query, Answer(), decision, 0, 0.0, 0.0)
-    trace = trace_of(settled, engine.prices, living.settings, living.models)
-    return replace(trace, at=time.time())
+    return decision, slots
+
+
+def trace_dry(engine: Engine, text: str, agent: str = "") -> Trace:
+    """That decision as it would be kept, had the call been made."""
+    decision, _ = decide_dry(engine, text, agent)
+    settled = CallResult(decision.candidate.query, Answer(), decision, 0, 0.0, 0.0)
+    router = engine.router
+    return replace(trace_of(settled, engine.prices, router.settings, router.models), at=time.time())

@@ -7,11 +7,12 @@ import re
 
 import pytest
 from observe_world import World
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aios_eccos.errors import KernelError
 from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
 from aios_eccos.observe.http import Route, page, routes
+from aios_eccos.observe.route import RouteRequest
 
 
 class Refused(Exception):
@@ -32,6 +33,7 @@ def test_every_answer_is_of_its_shape_and_plain_json(world: World) -> None:
             "/eccos/decisions/{id}": ("last",),
             "/eccos/feedback": (FeedbackRequest(id="last", correctness=1.0),),
             "/eccos/explain": (ExplainRequest(text="0.3"),),
+            "/eccos/route": (RouteRequest(text="0.3", floor="95 %"),),
         }.get(path, ())
         answer = route.endpoint(*arguments)
         if route.answers is None:
@@ -43,6 +45,12 @@ def test_every_answer_is_of_its_shape_and_plain_json(world: World) -> None:
         assert re.fullmatch(r"aios-eccos/[a-z]+/1", raw["schema"])
         assert type(answer).model_validate(raw) == answer
         assert TypeAdapter(route.answers).json_schema()["properties"]["schema"]
+
+
+@pytest.mark.parametrize("floor", ["1.5", "", "lots", "200 %", "nan", "-0.1"])
+def test_what_is_no_floor_is_refused_with_the_body(floor: str) -> None:
+    with pytest.raises(ValidationError, match="floor"):
+        RouteRequest(text="0.3", floor=floor)
 
 
 def test_what_is_not_there_is_404_and_no_engine_503(world: World) -> None:

@@ -13,11 +13,12 @@ from typer.testing import CliRunner
 from aios_eccos.cli.main import app
 from aios_eccos.config import ModelEntry, parse_settings
 from aios_eccos.locate import Config, Location, state_dir_of
-from aios_eccos.observe.call_views import FeedbackRequest
+from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
 from aios_eccos.observe.command import answer
 from aios_eccos.observe.http import routes
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
+from aios_eccos.observe.route import RouteRequest
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import Answer, Failure, Query
@@ -77,17 +78,17 @@ def shown(engine: ObservedEngine) -> str:
         arguments = {
             "/eccos/decisions/{id}": ("last",),
             "/eccos/feedback": (FeedbackRequest(id="g1" * 3, correctness=1.0),),
-            "/eccos/explain": None,
+            "/eccos/explain": (ExplainRequest(text=f"{PROMPT}!"),),
+            "/eccos/route": (RouteRequest(text=f"{PROMPT}!"),),
         }.get(route.path, ())
         try:
-            found = route.endpoint(*arguments) if arguments is not None else ""
+            found = route.endpoint(*arguments)
         except LookupError as error:
             found = str(error)
         said.append(found if isinstance(found, str) else found.model_dump_json(by_alias=True))
     words = ("status", "models", "load", "last 50", "explain last", "savings", "events 50")
     said += [answer(reader, line) for line in words]
     said.append(metrics_text(reader.status(), reader.total()))
-    said.append(reader.explain_text(f"{PROMPT}!").model_dump_json())
     return "\n".join(said)
 
 

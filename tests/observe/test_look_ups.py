@@ -27,6 +27,7 @@ from aios_eccos.errors import ConfigError, EccosError, WorkloadError
 from aios_eccos.locate import state_dir_of
 from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
 from aios_eccos.observe.http import routes
+from aios_eccos.observe.route import RouteRequest
 
 CONFIG = """
 llms:
@@ -39,6 +40,11 @@ llms:
 server: {host: 127.0.0.1, port: PORT}
 """
 COMMANDS = {"status": status, "last": last, "savings": savings, "events": events}
+SHAPES = {
+    "/eccos/feedback": FeedbackRequest,
+    "/eccos/explain": ExplainRequest,
+    "/eccos/route": RouteRequest,
+}
 FORBIDDEN = ("numpy", "scipy", "torch", "chromadb", "sklearn", "sentence_transformers", "litellm")
 
 
@@ -74,8 +80,7 @@ def kernel(world: World):
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            shape = FeedbackRequest if self.path == "/eccos/feedback" else ExplainRequest
-            self.reply(found[self.path].endpoint(shape.model_validate(body)))
+            self.reply(found[self.path].endpoint(SHAPES[self.path].model_validate(body)))
 
         def reply(self, view) -> None:
             self.send_response(200)
@@ -130,6 +135,10 @@ def test_route_asks_a_living_kernel(
         assert body["success_price_usd"] == pytest.approx(
             world.reader.explain_text(text).decision.success_price_usd
         )
+    low = json.loads(
+        run(route, "0.97 which?", "--aios-home", home, "--floor", "0.1", "--json").stdout
+    )
+    assert (low["floor"], low["model"]) == (0.1, SMALL.name)
     assert "large" in run(route, "0.97 which?", "--aios-home", home).stdout
 
 
