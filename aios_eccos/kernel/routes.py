@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import re
 import secrets
+from collections.abc import Awaitable, Callable
 from ipaddress import IPv6Address, ip_address
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, SecretStr
 
 from aios_eccos.kernel.process import Process
 from aios_eccos.kernel.serving import Serving
@@ -28,74 +31,91 @@ def add(app: Any, process: Process) -> None:
     """Add the routes under /eccos/."""
     serving = process.serving
     fastapi = importlib.import_module("fastapi")
-
-    def guard(request: Any) -> None:
-        config = serving.config
-        token = config.settings.http_token if config is not None else None
-        refused = refusal(
-            request.client.host if request.client else "",
-            ",".join(request.headers.getlist("host")),
-            request.headers.get("origin"),
-            request.headers.get("authorization"),
-            None if token is None else token.get_secret_value(),
-            forwarded=not FORWARDED.isdisjoint(request.headers),
-        )
-        if refused is not None:
-            code, reason = refused
-            headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
-            raise fastapi.HTTPException(status_code=code, detail=reason, headers=headers)
-
-    guard.__annotations__ = {"request": fastapi.Request}
+    responses = fastapi.responses
+    classes = {
+        "json": responses.JSONResponse,
+        "metrics": type("Metrics", (responses.PlainTextResponse,), {"media_type": CONTENT_TYPE}),
+        "page": responses.HTMLResponse,
+    }
 
     def kernel() -> dict[str, Any]:
         """The kernel's edge: mode, models in force, calls waiting and running."""
         return kernel_status(process)
 
-    def mode(body: dict[str, str]) -> dict[str, str]:
+    def mode(body: ModeRequest) -> ModeRequest:
         """Set the mode, `route` or `observe`, until the next refresh."""
-        wanted = body.get("mode")
-        if wanted not in ("route", "observe"):
-            raise fastapi.HTTPException(
-                status_code=422, detail="mode: allowed are route and observe"
-            )
-        serving.switch(wanted)
-        process.broadcast.send("mode", wanted)
-        return {"mode": wanted}
+        serving.switch(body.mode)
+        process.broadcast.send("mode", body.mode)
+        return body
 
-    guarded = [fastapi.Depends(guard)]
-    mode.__annotations__ = {"body": dict[str, str]}
-    app.add_api_route("/eccos/kernel", kernel, methods=["GET"], dependencies=guarded)
-    app.add_api_route("/eccos/mode", mode, methods=["POST"], dependencies=guarded)
-    _add_observe(app, serving, fastapi, guarded)
+    def refuse(code: int, reason: str) -> Exception:
+        refused: Exception = fastapi.HTTPException(code, detail=reason)
+        return refused
 
-
-def _add_observe(app: Any, serving: Serving, fastapi: Any, guarded: list[Any]) -> None:
-    """What `observe` shows. Its page carries no data: with a token set, anyone may load it."""
-
-    def public(request: Any) -> None:
-        config = serving.config
-        if config is None or config.settings.http_token is None:
-            guarded[0].dependency(request)
-
-    public.__annotations__ = {"request": fastapi.Request}
-    text = fastapi.responses.PlainTextResponse
-    classes = {
-        "json": fastapi.responses.JSONResponse,
-        "metrics": type("MetricsResponse", (text,), {"media_type": CONTENT_TYPE}),
-        "page": fastapi.responses.HTMLResponse,
-    }
-    for route in http.routes(
-        lambda: reader(serving), lambda code, why: fastapi.HTTPException(code, detail=why)
+    for route in (
+        http.Route("/eccos/kernel", "GET", kernel, dict[str, Any]),
+        http.Route("/eccos/mode", "POST", mode, ModeRequest),
+        *http.routes(lambda: reader(serving), refuse),
     ):
-        app.add_api_route(
+        app.router.add_api_route(
             route.path,
             route.endpoint,
             methods=[route.method],
             response_model=route.answers,
             response_class=classes[route.kind],
-            dependencies=[fastapi.Depends(public)] if route.kind == "page" else guarded,
+            route_class_override=_guarded(serving, fastapi, route.kind == "page"),
             tags=["eccos"],
         )
+
+
+class ModeRequest(BaseModel):
+    """`POST /eccos/mode`."""
+
+    mode: Literal["route", "observe"]
+
+
+def _guarded(serving: Serving, fastapi: Any, page: bool) -> type:
+    """FastAPI's route, which looks at who asks before it reads the body.
+
+    Args:
+        page: it carries no data: with a token set, anyone may load it.
+    """
+
+    class Guarded(fastapi.routing.APIRoute):  # type: ignore[misc]
+        def get_route_handler(self) -> Callable[[Any], Awaitable[Any]]:
+            handler = super().get_route_handler()
+
+            async def answer(request: Any) -> Any:
+                config = serving.config
+                token = config.settings.http_token if config is not None else None
+                refused = None if page and token is not None else _refusal_of(request, token)
+                if refused is not None:
+                    code, reason = refused
+                    headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
+                    raise fastapi.HTTPException(code, detail=reason, headers=headers)
+                try:
+                    return await handler(request)
+                except fastapi.exceptions.RequestValidationError as error:
+                    # FastAPI's own answer repeats the body, which JSON may not be able to hold.
+                    first = error.errors()[0]
+                    text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                    plain = text.encode("utf-8", "replace").decode()
+                    raise fastapi.HTTPException(422, detail=plain[:500]) from error
+
+            return answer
+
+    return Guarded
+
+
+def _refusal_of(request: Any, token: SecretStr | None) -> tuple[int, str] | None:
+    return refusal(
+        request.client.host if request.client else "",
+        ",".join(request.headers.getlist("host")),
+        request.headers.get("origin"),
+        request.headers.get("authorization"),
+        None if token is None else token.get_secret_value(),
+        forwarded=not FORWARDED.isdisjoint(request.headers),
+    )
 
 
 def refusal(
