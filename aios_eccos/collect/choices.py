@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from aios_eccos.collect.extract import TAIL, WRAPPED, statements
-from aios_eccos.collect.numbers import Several
+from aios_eccos.collect.numbers import Several, parse_whole, same
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -62,7 +62,8 @@ def final_choice(text: str, choices: Sequence[str]) -> str | None:
         lines = text.splitlines() or [""]
         bare = len(lines) == 1 and (_LABEL.match(text) or words_of(text) in map(words_of, choices))
         letter = _stated(text, choices) if bare else None
-        letter = letter or _picked(text, known) or _last_letter(text, known)
+        letter = letter or _picked(text, known) or _opening(lines, choices)
+        letter = letter or _last_letter(text, known)
     except Several:
         return None
     ends = [statement.text or "" for statement in stated if statement.last] or [lines[-1]]
@@ -92,12 +93,17 @@ def _stated(answer: str, choices: Sequence[str]) -> str | None:
     Raises:
         Several: it names two.
     """
+    number = parse_whole(answer.strip(" $"))
     answer = WRAPPED.sub(r"\1", answer).strip(_WRAPPING)
     answer = answer.translate(_OTHER_LETTERS) if len(answer) == 1 else answer
     for text in (answer, _CLAUSE.split(answer, maxsplit=1)[0]):
         meant = [k for k, c in zip(LETTERS, choices, strict=False) if words_of(c) == words_of(text)]
         if len(meant) == 1:
             return meant[0]
+    values = [number and parse_whole(choice) for choice in choices]
+    equal = [k for k, v in zip(LETTERS, values, strict=False) if number and v and same(number, v)]
+    if len(equal) == 1:
+        return equal[0]
     found = _LETTER.match(answer)
     known = LETTERS[: len(choices)]
     if found is None or found["letter"].upper() not in known or not _is_letter(found, answer):
@@ -107,6 +113,12 @@ def _stated(answer: str, choices: Sequence[str]) -> str | None:
     if second and second["letter"] in known and second["letter"] != letter and _is_pair(second):
         raise Several(answer)
     return letter
+
+
+def _opening(lines: Sequence[str], choices: Sequence[str]) -> str | None:
+    """The letter that is all of the first line, or the only label with its choice's text."""
+    labels = [line for line in lines if _LABEL.match(line)]
+    return _stated(lines[0], choices) if labels == lines[:1] and len(lines[0]) < 100 else None
 
 
 def _is_letter(found: re.Match[str], answer: str) -> bool:

@@ -25,9 +25,10 @@ _TAG = (
 #: A mark right behind a quotation mark is spoken of, and neither opens nor closes anything.
 _MARK = re.compile(
     rf"(?<![`\"'“‘«])(?:(?P<open><(?:{_TAG})(?:\s[^<>]{{0,80}})?>|\[THINK\]|◁think▷|<\|channel>thought\b"
-    r"|<\|(?:begin_of_thought|START_THINKING|inner_prefix|think)\|>)"
+    r"|<\|(?:begin_of_thought|START_THINKING|inner_prefix|think)\|>"
+    r"|Here(?:'s| is) my thought process:)"
     rf"|</(?:{_TAG})\s?>|\[/THINK\]|◁/think▷|<channel\|>"
-    r"|<\|(?:end_of_thought|END_THINKING|inner_suffix|/think)\|>)",
+    r"|<\|(?:end_of_thought|END_THINKING|inner_suffix|/think)\|>|Here(?:'s| is) my response:)",
     re.IGNORECASE,
 )
 #: OpenAI's harmony format, with its special tokens and without them.
@@ -48,14 +49,15 @@ _LATIN = (
 )
 _OTHER = r"答案|正解|答え|回答|解答|정답|답변|উত্তর|उत्तर|الإجابة|الجواب|إجابة|คำตอบ|సమాధానం|答|답"
 _IS = (
-    r"is|was|are|(?:must|would|should|will) be|ist|lautet|es|est|é|è|adalah|ni|jest|är|er|هي|هو"
-    r"|است"
+    r"is|was|are|(?:must|would|should|will)(?: therefore)? be|ist|lautet|es|est|é|è|adalah|ni|jest"
+    r"|är|er|هي|هو|است"
 )
+_SURELY = r"therefore|thus|hence|clearly|definitely|probably|most likely|likely|indeed|simply"
 _ADJECTIVE = r"correct[ao]?|korrekt|final|finale|best|right|benar|правильный|الصحيحة|النهائية"
 _PHRASE = re.compile(
     rf"(?<!wrong )(?<!incorrect )(?:\b(?:{_LATIN})\b(?:\s(?:to|of|for|among)\b[^.:：\n]{{1,80}}?)?"
     rf"(?:\s(?:choice|option|letter|{_ADJECTIVE})\b)*[*_]{{0,3}}"
-    rf"(?:\s{{1,9}}(?:{_IS})\b(?!\s{{1,9}}not\b)\s{{0,9}}[:：]?|\s{{0,9}}[:：=])"
+    rf"(?:\s{{1,9}}(?:{_IS})\b(?!\s{{1,9}}not\b)(?:\s(?:{_SURELY})\b)?\s{{0,9}}[:：]?|\s{{0,9}}[:：=])"
     rf"|(?:{_OTHER})(?:\s(?:{_ADJECTIVE}))*\s?(?:应该?|應)?(?:[:：ঃ=]|[是为為选選は은는이]|(?:{_IS})\b){{1,2}})"
     r"(?!\s{1,9}not\b)\s{0,9}[*_]{0,3}\s{0,9}(?=\S)",
     re.IGNORECASE,
@@ -81,6 +83,8 @@ _NEXT_QUESTION = re.compile(
     r"[*_]{0,3}[:.]",
     re.MULTILINE | re.IGNORECASE,
 )
+_GLUED_START = re.compile(r"^([ \t]*(?:`{3,}|~{3,})\w*)[ \t]*(?=[{\[])", re.MULTILINE)
+_GLUED_END = re.compile(r"^(.*[}\]][ \t]*)(`{3,}|~{3,})[ \t]*$", re.MULTILINE)
 _DISPLAY = re.compile(r"(?:\\\[|\$\$)(.*?)(?:\\\]|\$\$)", re.DOTALL)
 #: Words in LaTeX's math: what stands in the braces is meant.
 WRAPPED = re.compile(r"\\(?:text|mathrm|textbf|mathbf|textrm|textnormal|textit|mbox)\{([^{}]*)\}")
@@ -227,23 +231,10 @@ def _line(text: str, place: int) -> Statement:
 def fenced_blocks(text: str) -> list[str]:
     """The contents of Markdown's fenced code blocks; one that does not end goes to the text's end.
 
-    CommonMark's rules, but that a block on one line is one too, and that blanks before a fence,
-    as in lists, do not count.
+    A fence on the line of what it holds is one too.
     """
-    found: list[str] = []
-    fence, lines = "", list[str]()
-    for line in [*text.replace("\r\n", "\n").split("\n"), ""]:
-        mark = re.match(r"[ \t]*(`{3,}|~{3,})(.*)", line)
-        if fence:
-            closes = mark and mark[1].startswith(fence) and not mark[2].strip()
-            glued = not closes and line.rstrip().endswith(fence) and not mark
-            if closes or glued:
-                found.append("\n".join([*lines, *[line.rstrip()[: -len(fence)]] * glued]))
-                fence, lines = "", []
-            else:
-                lines.append(line)
-        elif mark and mark[2].rstrip().endswith(mark[1]):
-            found.append(re.sub(r"^[\w+-]*(?=[\s{\[])", "", mark[2].rstrip().removesuffix(mark[1])))
-        elif mark and "`" not in mark[2]:
-            fence, lines = mark[1], []
-    return [*found, "\n".join(lines)] if fence else found
+    from markdown_it import MarkdownIt
+
+    text = _GLUED_END.sub(r"\1\n\2", _GLUED_START.sub(r"\1\n", text))
+    blocks = MarkdownIt("commonmark").disable(["inline", "html_block", "code"]).parse(text)
+    return [block.content for block in blocks if block.type == "fence"]

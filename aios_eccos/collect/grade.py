@@ -94,8 +94,9 @@ def _json(question: Question, text: str) -> bool:
 
 def _json_texts(text: str) -> Iterator[str]:
     """The whole text, else the last fenced block that holds JSON: what a caller can use."""
-    yield text.strip().removeprefix("\ufeff")
-    yield from reversed(fenced_blocks(text.removeprefix("\ufeff")))
+    text = text.replace("\ufeff", "")
+    yield text.strip()
+    yield from reversed(fenced_blocks(text))
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -27,6 +27,8 @@ _REASON = re.compile(r"(?:,? (?:because|since|which|where|so that)\b|\. [A-Z]).*
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad\b|~|\s")
 _DELIMITERS = re.compile(r"^(?:\\\(|\\\[|\$\$?)|(?:\\\)|\\\]|\$\$?)$")
 _DEGREES = re.compile(r"\^\{?\\circ\}?|°")
+#: What an exact value is about equal to.
+_ABOUT = re.compile(r"(?<=[\w})])(?<!^\w)\s*(?:≈|\\approx).*$", re.DOTALL)
 _SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-z])\.?")
 _UNIT = re.compile(
     r"(?<=[\d})])\s{0,9}\\(?:text|mathrm|textrm|textnormal|textbf|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$"
@@ -113,13 +115,13 @@ def equal(reference: str, answer: str) -> bool:
         return same(numbers[0], numbers[1])
     if max(len(wanted), len(got)) > MAX_SYMBOLIC or re.search(r"\d:\d", wanted + got):
         return False
-    return _symbolically_equal(reference, answer)
+    return _symbolically_equal(*(_UNIT.sub("", side) for side in (reference, answer)))
 
 
 def latex(expression: str) -> str:
     """The expression in LaTeX, whatever mix of LaTeX, plain and typographic notation it is in."""
     text = re.sub(r"(?<!\.)\.$", "", expression.strip()).strip()
-    text = _DELIMITERS.sub("", text).strip()
+    text = _ABOUT.sub("", _DELIMITERS.sub("", text).strip())
     text = re.sub(r"[⁰¹²³⁴-⁹⁻⁺]+", lambda m: "^{" + unicodedata.normalize("NFKC", m[0]) + "}", text)
     text = re.sub(r"(\d?)([¼-¾⅐-⅞])", _vulgar, text)
     text = "".join(f"{_SYMBOLS[c]} " if c in _SYMBOLS else c for c in text).replace(
@@ -134,20 +136,11 @@ def latex(expression: str) -> str:
 
 
 def normalize(expression: str) -> str:
-    """The expression in the one form that MATH compares."""
-    text = re.sub(r"\\[dtc]frac", r"\\frac", expression.replace("\\\\", "\\"))
-    text = re.sub(r"\\?[$%]", "", text.replace("\\!", "")).strip()
+    """The expression as text, without blanks, labels, units and the marks around words."""
+    text = re.sub(r"\\?[$%]", "", expression).strip()
     text = _UNIT_WORDS.sub("", _UNIT.sub("", _UNIT_SPACED.sub("", text)))
     text = _SPACES.sub("", _LABEL.sub("", WRAPPED.sub(r"\1", text)))
-    text = re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
-    text = re.sub(r"(?<![\d.])\.(?=\d)", "0.", text)
-    text = re.sub(r"\\sqrt(\w)", r"\\sqrt{\1}", text)
-    text = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", text)
-    text = re.sub(r"\\frac(\d)\{", r"\\frac{\1}{", text)
-    text = re.sub(r"^(-?\d+)/(\d+)$", r"\\frac{\1}{\2}", text)
-    if _THOUSANDS.fullmatch(text):
-        text = text.replace(",", "")
-    return re.sub(r"^(-?)0+(?=\d)", r"\1", text)
+    return re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
 
 
 def _span(found: re.Match[str]) -> str:

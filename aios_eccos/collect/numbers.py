@@ -44,11 +44,13 @@ _BEFORE = re.compile(
     r"|a total of|the number|number|usd|eur|gbp|rs\.?|us)\b[.]?|[^\w\s.,+-]|\s)*",
     re.IGNORECASE,
 )
-_TWO_WORDS = re.compile(r"(?:[A-Za-z']+[ ,]+){0,2}[^\w\s.,+-]{0,3}\s?(?=[-+]?[.(]{0,2}\d)")
+_EQUALS, _ABOUT = re.compile(r"(?<![<>!:])="), re.compile(r"≈|\\approx")
+#: What is said in brackets behind a number.
+_ASIDE = re.compile(r"(?<=[\w%.])\s*\([^()]*[A-Za-z=][^()]*\)\s*$")
 #: A second number, so that the first is not the only answer.
-_SECOND = re.compile(r"\s?(?:,|;|/|-|or\b|and\b|to\b)\s?[-+]?\d")
+_SECOND = re.compile(r"\s?(?:[,;/-]|:(?!00\b)|or\b|and\b|to\b)\s?[-+]?\d")
 _OPERATOR = re.compile(
-    r"\s?(?:!|[-+*^/]\s?[\w.({\\]|\\(?!text|mathrm|mbox|circ|degree|\s)[a-zA-Z])"
+    r"\s?(?:!|[x×·]\s?\d|[-+*^/]\s?[\w.({\\]|\\(?!text|mathrm|mbox|circ|degree|\s)[a-zA-Z])"
 )
 _FRACTION = re.compile(r"\\[dtc]?frac\s?(?:\{([^{}]{1,80})\}|(\d))\s?(?:\{([^{}]{1,80})\}|(\d))")
 _POWER_OF_TEN = re.compile(
@@ -127,47 +129,39 @@ def read_number(text: str, *, last: bool = True) -> Number | None:
     """The number that a final answer says; None if it says none, or an expression.
 
     Args:
-        last: nothing follows the answer, so that it may be a short sentence around the number.
+        last: nothing follows the answer, so that it may be a sentence that has the number first.
 
     Raises:
         Several: it names more than one.
     """
-    for part in reversed(re.split(r"(?<![<>!])=|≈|\\approx", plain(text))):
-        part = _SIGN_APART.sub(r"\1\2-", part.strip())
+    parts = [_ABOUT.split(side) for side in reversed(_EQUALS.split(_ASIDE.sub("", plain(text))))]
+    for part in (_SIGN_APART.sub(r"\1\2-", part.strip()) for side in parts for part in side):
         start = _BEFORE.match(part)
         place = start.end() if start else 0
         found = _NUMBER.match(part, place)
-        if found is None and last:
-            near = _TWO_WORDS.match(part)
-            found = _NUMBER.search(part, near.end()) if near else None
-        if found is None:
-            number = in_words(part[place:])
-        else:
-            number = _value(found)
-            rest = part[found.end() :]
-            if _SECOND.match(rest):
-                raise Several(text)
-            if _OPERATOR.match(rest):
-                return None
-        if number is not None:
-            return number
+        number = _value(found) if found else in_words(part[place:])
+        if number is None and last:
+            found = _NUMBER.search(part, place)
+            number = _value(found) if found and "\\" not in part[: found.start()] else None
+        rest = part[found.end() :] if found else ""
+        if number is None or _OPERATOR.match(rest):
+            continue
+        second = _SECOND.match(rest) and next(numbers_in(rest), None)
+        if second and not same(number, second):
+            raise Several(text)
+        return number
     return None
 
 
 def in_words(text: str) -> Number | None:
     """The number that a text begins with in English words; None without text2num."""
-    words = re.match(r"-?\s?[a-z]+(?:[ -][a-z]+){0,12}", text.strip(), re.IGNORECASE)
-    if words is None:
-        return None
+    words = re.match(r"(-?)\s?([a-z]+(?:[ -][a-z]+){0,12})", text.strip(), re.IGNORECASE)
     try:
         from text_to_num import alpha2digit
     except ImportError:
         return None
-    found = re.match(r"\d[\d.]*(?=\W|$)", alpha2digit(words[0].lstrip("- "), "en", 0))
-    if found is None:
-        return None
-    value = Fraction(found[0].rstrip("."))
-    return Number(-value if words[0].startswith("-") else value)
+    found = _NUMBER.match(words[1] + alpha2digit(words[2], "en", 0)) if words else None
+    return _value(found) if found else None
 
 
 def same(one: Number, other: Number, tolerance: float | None = None) -> bool:
