@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
+import socket
 import sys
 import threading
 import venv
@@ -44,6 +46,7 @@ SOUND: dict[str, Any] = {
     "executor": 256,
 }
 STOCK = {"/status": {"status": "ok"}}
+NESTED = b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000
 
 
 @pytest.fixture
@@ -55,6 +58,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(STANDIN, target)
     configure(target, free_port())
     return target
+
+
+@pytest.fixture
+def free() -> int:
+    """A port that nobody listens on."""
+    return free_port()
 
 
 @pytest.fixture
@@ -154,6 +163,114 @@ def test_what_is_wrong_in_a_living_kernel_is_named(
     assert says in found[f"kernel: {name}"].detail
     others = {key: c for key, c in found.items() if key.startswith("kernel") and name not in key}
     assert all(check.ok for check in others.values())
+
+
+@pytest.mark.parametrize("answer", [[], {}, "up", {"mode": "route"}, 5])
+def test_something_else_that_answers_is_no_kernel(home: Path, serve: Any, answer: object) -> None:
+    serve({"/eccos/kernel": answer})
+    found = checks(home)["kernel"]
+    assert found.ok is False
+    assert "server.port" in found.detail
+
+
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"", b"HTTP/1.0 200 OK\r\n\r\n[", NESTED]
+)
+def test_what_speaks_no_http_or_json_is_no_kernel(home: Path, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", port_of(home))) as server:
+
+        def play() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with server.accept()[0] as connection:
+                        connection.recv(10_000)
+                        connection.sendall(answer)
+
+        threading.Thread(target=play, daemon=True).start()
+        assert checks(home)["kernel"].ok is None
+
+
+def test_the_token_goes_nowhere_else(home: Path, free: int) -> None:
+    path = home / "aios/config/config.yaml"
+    token = 'strategy: eccos, eccos: {http_token: "tk-4f1-long"}'
+    path.write_text(path.read_text().replace("strategy: eccos", token))
+    seen: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.headers["Authorization"])
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{free}/")
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    servers = [ThreadingHTTPServer(("127.0.0.1", port), Handler) for port in (port_of(home), free)]
+    with servers[0], servers[1]:
+        for server in servers:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert checks(home)["kernel"].ok is False
+        for server in servers:
+            server.shutdown()
+    assert seen == ["Bearer tk-4f1-long"]
+
+
+@pytest.mark.parametrize(
+    ("server", "names"),
+    [
+        ("5", "server: wanted a mapping"),
+        ("{port: x}", "server.port = 'x'"),
+        ("{port: 0}", "server.port = 0"),
+        ("{port: 99999}", "server.port = 99999"),
+        ("{port: true}", "server.port = True"),
+        ("{host: 'a b'}", "server.host = 'a b'"),
+        ("{host: [a]}", "server.host"),
+    ],
+)
+def test_a_server_that_is_none_is_named(home: Path, server: str, names: str) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_text(re.sub(r"server: .*", f"server: {server}", path.read_text()))
+    found = checks(home)["kernel"]
+    assert found.ok is False
+    assert found.detail.startswith(names)
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("0.0.0.0", "http://localhost:8000"),
+        ("'::'", "http://localhost:8000"),
+        ("'::1'", "http://[::1]:8000"),
+        ("''", "http://localhost:8000"),
+        ("aios.example", "http://aios.example:8000"),
+    ],
+)
+def test_a_kernel_is_asked_where_it_listens(home: Path, host: str, url: str) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_text(re.sub(r"server: .*", f"server: {{host: {host}}}", path.read_text()))
+    assert inspect.client.url_of(load_config(locate(aios_home=home))) == url
+
+
+@pytest.mark.parametrize(
+    ("hostname", "says"),
+    [
+        ("http://u:hunter2@127.0.0.1:1/v1", "does not answer"),
+        ("http://u:80x0/hunter2@127.0.0.1:1/v1", "no URL"),
+        ("http://[127.0.0.1", "no URL"),
+        ("https://127.0.0.1:1/v1?key=hunter2", "does not answer"),
+    ],
+)
+def test_an_endpoint_that_does_not_answer_is_named_without_its_password(
+    home: Path, hostname: str, says: str
+) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_text(path.read_text().replace("http://127.0.0.1:1/v1", hostname))
+    found = load_config(locate(aios_home=home))
+    (check, _) = (c for c in inspect.check_aios(found, reach=True) if c.name.startswith("model "))
+    assert check.ok is False
+    assert says in check.detail
+    assert "hunter2" not in check.detail
 
 
 def test_the_kernel_says_what_doctor_reads(kernel: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from aios_eccos.errors import EccosError
+from aios_eccos.errors import EccosError, hide
 from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.locate import Config
@@ -84,7 +84,7 @@ def _check_sdk() -> Check:
 
 def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     try:
-        living: dict[str, Any] | None = client.get(config, "/eccos/kernel")
+        living: Any = client.get(config, "/eccos/kernel")
         stock = living is None and client.get(config, "/status") is not None
     except EccosError as error:
         yield Check("kernel", False, str(error))
@@ -102,6 +102,9 @@ def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
         return
     if living is None:
         yield Check("kernel", None, f"none answers at {url}")
+        return
+    if not isinstance(living, dict) or not {"mode", "seams", "models"} <= living.keys():
+        yield Check("kernel", False, f"what answers at {url} is no kernel: look at server.port")
         return
     yield Check("kernel", True, f"{url}, mode {living['mode']}")
     for seam, ok in living["seams"].items():
@@ -124,10 +127,13 @@ def _check_models(config: Config) -> Iterator[Check]:
     for entry in config.entries:
         if not entry.hostname:
             continue
-        parts = urlsplit(entry.hostname)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        place, name = hide(entry.hostname), f"model {entry.name}"
         try:
+            parts = urlsplit(entry.hostname)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
             socket.create_connection((parts.hostname or "", port), REACH_S).close()
-            yield Check(f"model {entry.name}", True, entry.hostname)
+            yield Check(name, True, place)
         except OSError as error:
-            yield Check(f"model {entry.name}", False, f"{entry.hostname} does not answer: {error}")
+            yield Check(name, False, f"{place} does not answer: {error}")
+        except ValueError:  # which names what it took for the port
+            yield Check(name, False, f"hostname: {place}: no URL such as http://host:8000/v1")
