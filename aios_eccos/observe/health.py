@@ -14,6 +14,9 @@ from aios_eccos.workload.store import WorkloadStore
 #: Clocks that differ by more make times in reports misleading; limits go by the server's clock.
 SKEW_S = 2.0
 
+#: Dollars per token; price lists per thousand tokens say such numbers, hardly a model costs them.
+DEAR = 1e-3
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -41,10 +44,14 @@ def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
 
 
 def check_prices(models: Sequence[Model]) -> Check:
-    """Which models have no price."""
+    """Which models have no price, or one that is hardly per token."""
     unknown = [model.name for model in models if model.price_state == "unknown"]
     if not models:
         return Check("prices", None, "no models are configured")
+    dear = [m.name for m in models if max(m.input_price or 0, m.output_price or 0) >= DEAR]
+    if dear and not unknown:
+        detail = f"{', '.join(dear)}: more than $1 per thousand tokens; prices are per token"
+        return Check("prices", None, f"{detail}, so divide one per thousand by 1,000")
     if not unknown:
         return Check("prices", True, f"{len(models)} models priced or declared free")
     stand_in = (

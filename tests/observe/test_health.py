@@ -23,6 +23,9 @@ def config(folder: Path, **settings: object) -> Config:
 def test_prices_in_three_states() -> None:
     assert health.check_prices(POOL).ok
     assert health.check_prices([]).ok is None
+    for price, said in ((0.002, "dear-one"), (6e-4, "priced")):
+        found = health.check_prices([*POOL, Model("dear-one", input_price=0.0, output_price=price)])
+        assert said in found.detail
     some = health.check_prices([*POOL, Model("mystery")])
     assert some.ok is None and "mystery" in some.detail and "dearest" in some.detail
     assert "size" in health.check_prices([Model("mystery")]).detail
