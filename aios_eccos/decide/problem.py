@@ -19,6 +19,9 @@ from aios_eccos.values import BoolArray, FloatArray, IntArray
 OverCapacity = Literal["wait", "spill"]
 InfeasibleFloor = Literal["best_effort", "wait"]
 
+PROVEN = 1e-6
+"""Relative gap up to which an assignment counts as optimal."""
+
 FLOOR_TOLERANCE = 1e-9
 """By how much (mean success) a floor may be missed: rounding of sums, nothing more."""
 
@@ -27,6 +30,9 @@ class Status(str, Enum):
     """How a solve ended. Every one of them is an ordinary answer with a usable assignment."""
 
     OPTIMAL = "optimal"
+    """Proven: no better assignment exists, up to a relative `PROVEN`."""
+    UNPROVEN = "unproven"
+    """A better assignment may exist: better by `Solution.gap` at most."""
     NO_ALLOWED_MODEL = "no_allowed_model"
     """Some rows have no allowed column; they wait, the others are assigned as usual."""
     OVER_CAPACITY = "over_capacity"
@@ -59,8 +65,8 @@ class AssignmentProblem:
     """n rows to be served by m columns.
 
     Attributes:
-        cost: (n, m) dollars, finite, >= 0.
-        success: (n, m) probability of a good answer, 0..1.
+        cost: (n, m) dollars, >= 0; a column of infinite cost is closed to the row.
+        success: (n, m) probability of a good answer, 0..1; where it is NaN, the column is closed.
         capacity: (m,) free slots, >= 0; anything from n on is unlimited.
         allowed: (n, m) bool.
         floors: success that must be reached, at the least cost.
@@ -86,8 +92,10 @@ class AssignmentProblem:
         success = _shaped("success", np.asarray(self.success, dtype=np.float64), (n, m))
         allowed = _shaped("allowed", np.asarray(self.allowed), (n, m)).astype(bool)
         capacity = _shaped("capacity", np.asarray(self.capacity), (m,))
-        _check("cost", cost, np.isfinite(cost) & (cost >= 0), "finite and >= 0")
-        _check("success", success, (success >= 0) & (success <= 1), "within 0..1")
+        _check("cost", cost, cost >= 0, ">= 0")
+        known = ~np.isnan(success)
+        _check("success", success, ~known | ((success >= 0) & (success <= 1)), "within 0..1")
+        allowed &= known & np.isfinite(cost)
         _check("capacity", capacity, capacity >= 0, ">= 0")
         for k, row in enumerate(self.floors):
             _shaped(f"floors[{k}].rows", np.asarray(row.rows), (n,))
@@ -96,8 +104,8 @@ class AssignmentProblem:
         if self.budget is not None and not 0 <= self.budget < np.inf:
             raise ValueError(f"budget is {self.budget}, wanted finite and >= 0")
         fields = {
-            "cost": cost,
-            "success": success,
+            "cost": np.where(allowed, cost, 0.0),
+            "success": np.where(allowed, success, 0.0),
             "allowed": allowed,
             "capacity": np.minimum(capacity, n).astype(np.int64),
             "floors": tuple(

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from aios_eccos.decide.problem import (
     FLOOR_TOLERANCE,
+    PROVEN,
     SEVERITY,
     AssignmentProblem,
     Solution,
     Status,
 )
-from aios_eccos.decide.whole.program import TOLERANCE
 from aios_eccos.values import BoolArray, FloatArray, IntArray
+
+NEGLIGIBLE = 1e-9
+"""Share of the problem's mean cost below which a price is rounding, and binds nothing."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Found:
         choice: (n,) column or -1.
         floor_prices: (K,) dollars per unit of success.
         slot_prices: (m,) dollars per slot.
-        full: (m,) columns that the waiting rows wait for.
+        full: (m,) columns that the waiting rows wait for; None = no row does.
         loose: by how much the objective (dollars; with a budget, summed success) may miss the
             best there is: what is not tight in Lagrange's bound.
         budget_price: success per dollar.
@@ -36,10 +39,10 @@ class Found:
     choice: IntArray
     floor_prices: FloatArray
     slot_prices: FloatArray
-    full: BoolArray
+    full: BoolArray | None = None
     loose: float = 0.0
     budget_price: float = 0.0
-    statuses: frozenset[Status] = field(default_factory=frozenset)
+    statuses: frozenset[Status] = frozenset()
     split: int = 0
 
 
@@ -47,65 +50,63 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
     """The solution with its certificate, in the problem's own units."""
     rows = np.flatnonzero(found.choice >= 0)
     taken = found.choice[rows]
-    cost = float(problem.cost[rows, taken].sum())
-    hits = problem.success[rows, taken]
-    statuses = set(found.statuses)
-    if not problem.allowed.any(axis=1).all():
-        statuses.add(Status.NO_ALLOWED_MODEL)
-    if found.full.any():
-        statuses.add(Status.OVER_CAPACITY)
-    floor_success = np.array(
-        [_mean(hits[row.rows[rows]]) for row in problem.floors], dtype=np.float64
-    )
-    missed = Status.INFEASIBLE_FLOOR in statuses
-    bound, gap = _certificate(problem, found, cost, float(hits.sum()), missed=missed)
-    out_of_reach = missed & _below(problem, floor_success)
+    cost, hits = float(problem.cost[rows, taken].sum()), problem.success[rows, taken]
+    floor_success = np.array([_mean(hits[row.rows[rows]]) for row in problem.floors], dtype=float)
+    missed = Status.INFEASIBLE_FLOOR in found.statuses
+    bound, gap = _certificate(problem, found, cost, float(hits.sum()))
+    floors = np.array([row.floor for row in problem.floors], dtype=float)
+    out_of_reach = missed & (floor_success < floors - FLOOR_TOLERANCE)
+    least = NEGLIGIBLE * cost / max(len(rows), 1)
+    # A slot saves nothing where one is free, whatever rounding leaves of its price.
+    used_up = problem.capacity <= np.bincount(taken, minlength=problem.m)
+    slot_prices = np.where(used_up & (found.slot_prices > least), found.slot_prices, 0.0)
+    full = np.zeros(problem.m, dtype=bool) if found.full is None else found.full
+    binding = [f"floor:{k}" for k in np.flatnonzero(found.floor_prices > least)]
+    binding += [f"slot:{j}" for j in np.flatnonzero((slot_prices > 0) | full)]
+    binding += ["budget"] if found.budget_price > 0 else []
     return Solution(
         choice=found.choice,
-        statuses=tuple(s for s in SEVERITY if s in statuses) or (Status.OPTIMAL,),
+        statuses=_statuses(problem, found, gap),
         cost=cost,
         success=_mean(hits),
         lower_bound=bound,
         gap=gap,
         floor_prices=np.where(out_of_reach, np.inf, found.floor_prices),
-        slot_prices=np.zeros(problem.m) if missed else found.slot_prices,
+        slot_prices=np.zeros(problem.m) if missed else slot_prices,
         budget_price=found.budget_price,
         floor_success=floor_success,
-        binding=_binding(problem, found),
+        binding=tuple(binding),
         split=found.split,
     )
 
 
+def _statuses(problem: AssignmentProblem, found: Found, gap: float) -> tuple[Status, ...]:
+    """All that apply, worst first."""
+    statuses = set(found.statuses)
+    if not problem.allowed.any(axis=1).all():
+        statuses.add(Status.NO_ALLOWED_MODEL)
+    if found.full is not None and found.full.any():
+        statuses.add(Status.OVER_CAPACITY)
+    if gap > PROVEN:
+        statuses.add(Status.UNPROVEN)
+    return tuple(s for s in SEVERITY if s in statuses) or (Status.OPTIMAL,)
+
+
 def _certificate(
-    problem: AssignmentProblem, found: Found, cost: float, hits: float, *, missed: bool
+    problem: AssignmentProblem, found: Found, cost: float, hits: float
 ) -> tuple[float, float]:
     """Lower bound of the cost in dollars, and the relative gap of what is optimized."""
     loose = max(found.loose, 0.0)
     if problem.budget is not None:
-        dollars = cost if loose > TOLERANCE else 0.0
-        if found.budget_price > 0:
-            dollars = loose / found.budget_price
+        dollars = loose / found.budget_price if found.budget_price > 0 else cost
         if Status.INFEASIBLE_BUDGET in found.statuses:
             return max(cost - dollars, 0.0), min(dollars / cost, 1.0) if cost > 0 else 0.0
         return max(cost - dollars, 0.0), loose / hits if hits > 0 else 0.0
     bound = max(cost - loose, 0.0)
-    if missed:
+    if Status.INFEASIBLE_FLOOR in found.statuses:
         worth = hits * float(found.floor_prices.max())
         return bound, loose / worth if worth > 0 else 0.0
     return bound, (cost - bound) / cost if cost > 0 else 0.0
-
-
-def _binding(problem: AssignmentProblem, found: Found) -> tuple[str, ...]:
-    names = [f"floor:{k}" for k in np.flatnonzero(found.floor_prices > 0)]
-    names += [f"slot:{j}" for j in np.flatnonzero((found.slot_prices > 0) | found.full)]
-    if problem.budget is not None and found.budget_price > 0:
-        names.append("budget")
-    return tuple(names)
-
-
-def _below(problem: AssignmentProblem, floor_success: FloatArray) -> BoolArray:
-    floors = np.array([row.floor for row in problem.floors], dtype=np.float64)
-    return np.asarray(floor_success < floors - FLOOR_TOLERANCE)
 
 
 def _mean(values: FloatArray) -> float:

@@ -70,7 +70,7 @@ def trials(problem: Problem, split: int) -> list[Trial]:
             begun = time.perf_counter()
             best = solve(one_floor(problem.cost, problem.success, floor, capacity=limits))
             seconds = time.perf_counter() - begun
-            if best.status is not Status.OPTIMAL:
+            if Status.INFEASIBLE_FLOOR in best.statuses:
                 continue
             bound = best.lower_bound
             found.append(_trial(problem, name, "ours", split, best.choice, floor, bound, seconds))

@@ -14,6 +14,7 @@ from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Solution, Sta
 from aios_eccos.decide.whole import relax
 from aios_eccos.decide.whole.solve import solve
 
+SERVED = {Status.OPTIMAL, Status.UNPROVEN}
 OUT_OF_REACH = {Status.INFEASIBLE_FLOOR, Status.INFEASIBLE_BUDGET}
 
 
@@ -93,7 +94,6 @@ def test_limits_bind_at_size() -> None:
     cost = np.exp(rng.normal(0, 1, 8)) * np.exp(rng.normal(0, 0.4, (12_000, 8)))
     success = 1 / (1 + np.exp(-np.log(cost) - rng.normal(0, 1, (12_000, 1))))
     solution = solve(one_floor(cost, success, 0.55, capacity=np.full(8, 1_900)))
-    assert solution.status is Status.OPTIMAL
     assert solution.gap <= 1e-5
     assert solution.floor_success[0] >= 0.55 - 1e-9
     assert sum(name.startswith("slot") for name in solution.binding) >= 2
@@ -116,12 +116,12 @@ def test_a_higher_floor_never_costs_less(problem: AssignmentProblem, more: float
 @given(problems(floors=(0, 1)), st.integers(0, 4), st.integers(1, 5))
 def test_a_looser_limit_never_costs_more(problem: AssignmentProblem, j: int, by: int) -> None:
     tight = solve(problem)
-    if tight.status is not Status.OPTIMAL:
+    if set(tight.statuses) - SERVED:
         return
     capacity = problem.capacity.copy()
     capacity[j % problem.m] += by
     loose = solve(replace(problem, capacity=capacity))
-    assert loose.status is Status.OPTIMAL
+    assert not set(loose.statuses) - SERVED
     assert loose.lower_bound <= tight.cost * (1 + 1e-6) + 1e-12
     one = problem.cost[np.arange(problem.n), loose.choice].max()
     assert loose.cost <= tight.cost * 1.001 + one + 1e-12
@@ -141,8 +141,8 @@ def test_order_does_not_matter(problem: AssignmentProblem, random: object) -> No
         capacity=moved.capacity[columns],
     )
     one, other = solve(problem), solve(moved)
-    assert one.statuses == other.statuses
-    if one.status is Status.OPTIMAL:
+    assert set(one.statuses) - SERVED == set(other.statuses) - SERVED
+    if not set(one.statuses) - SERVED:
         assert other.lower_bound == pytest.approx(one.lower_bound, rel=1e-6, abs=1e-12)
         dearest = problem.cost[np.arange(problem.n), one.choice].max()
         assert abs(other.cost - one.cost) <= 1e-3 * one.cost + dearest + 1e-12

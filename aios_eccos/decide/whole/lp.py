@@ -13,6 +13,9 @@ from aios_eccos.values import FloatArray, IntArray
 SMALL = 128
 """Rows up to which solving takes no longer than presolving does."""
 
+EXACT_GAP, EXACT_S = 1e-4, 0.2
+"""Relative gap and seconds at which the exact search ends."""
+
 
 @dataclass(frozen=True)
 class LpAnswer:
@@ -27,10 +30,7 @@ class LpAnswer:
 
 
 def relaxed(
-    program: Program,
-    *,
-    penalty: float | None = None,
-    method: str = "highs-ds",
+    program: Program, *, penalty: float | None = None, method: str = "highs-ds"
 ) -> LpAnswer | None:
     """The LP optimum; None if the needs cannot be met.
 
@@ -40,12 +40,11 @@ def relaxed(
     from scipy.optimize import linprog
 
     rows, columns = np.nonzero(program.columns())
-    cost = program.objective[rows, columns]
+    cost, count = program.objective[rows, columns], len(program.need)
     equal, limits, right = _constraints(program, rows, columns)
     if penalty is not None:
         from scipy.sparse import coo_array, hstack
 
-        count = len(program.need)
         slack = coo_array(np.vstack([-np.eye(count), np.zeros((program.m, count))]))
         limits = hstack([limits, slack], format="coo")
         equal = hstack([equal, coo_array((program.n, count))], format="coo")
@@ -62,20 +61,18 @@ def relaxed(
     shares = np.zeros((program.n, program.m))
     shares[rows, columns] = answer.x[: len(rows)]
     marginals = np.maximum(-answer.ineqlin.marginals, 0.0)
-    count = len(program.need)
-    prices = Prices(rows=marginals[:count], slots=marginals[count:])
-    return LpAnswer(shares, prices, np.asarray(answer.x[len(rows) :], dtype=np.float64))
+    short = np.zeros(count)
+    if penalty is not None:  # a little more, so that what is left can be met
+        short = np.maximum(answer.x[len(rows) :], 0.0) * (1 + TOLERANCE)
+    return LpAnswer(shares, Prices(rows=marginals[:count], slots=marginals[count:]), short)
 
 
-def exact(
-    program: Program, *, keep: Any = None, gap: float = 1e-4, time_limit_s: float = 1.0
-) -> IntArray | None:
-    """The MILP optimum over the (row, column) pairs of `keep`; None if none was found in time."""
+def exact(program: Program) -> IntArray | None:
+    """(n,) columns of the MILP optimum; None if nothing was found in time."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import vstack
 
-    allowed = program.columns() if keep is None else program.columns() & keep
-    rows, columns = np.nonzero(allowed)
+    rows, columns = np.nonzero(program.columns())
     equal, limits, right = _constraints(program, rows, columns)
     answer = milp(
         program.objective[rows, columns],
@@ -86,7 +83,7 @@ def exact(
         ),
         integrality=np.ones(len(rows)),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": gap, "time_limit": time_limit_s},
+        options={"mip_rel_gap": EXACT_GAP, "time_limit": EXACT_S},
     )
     if answer.x is None:
         return None

@@ -12,7 +12,7 @@ is at most the optimum (Lagrange), which is the certificate of every answer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,6 @@ from aios_eccos.values import BoolArray, FloatArray, IntArray
 
 TOLERANCE = 1e-9
 """Slack per row on every linear constraint (gains are of the order of 1)."""
-
 
 TIE = 1e-12
 """Weight of success among equal costs (and of cost among equal successes)."""
@@ -36,8 +35,29 @@ class Prices:
 
 
 @dataclass(frozen=True)
+class Relaxed:
+    """What a relaxation found.
+
+    Attributes:
+        choice: (n,) an assignment that keeps the limits, and the needs less `short`.
+        prices: near the dual optimum.
+        short: (K,) what the needs had to be lowered by to be met at all.
+        split: rows that the relaxed optimum divides between columns.
+    """
+
+    choice: IntArray
+    prices: Prices
+    short: FloatArray
+    split: int = 0
+
+    def misses(self, n: int) -> bool:
+        """Whether any need of a program of n rows is missed, by more than rounding."""
+        return bool((self.short > TOLERANCE * n).any())
+
+
+@dataclass(frozen=True)
 class Program:
-    """n rows, m columns, K linear rows; every row can be served (see `serve`).
+    """n rows, m columns, K linear rows; every row can be served (see `servable`).
 
     Attributes:
         objective: (n, m), infinite where not allowed, else of the order of 1.
@@ -66,6 +86,10 @@ class Program:
     def m(self) -> int:
         """Number of columns."""
         return int(self.objective.shape[1])
+
+    def no_prices(self) -> Prices:
+        """Nothing costs anything."""
+        return Prices(np.zeros(len(self.need)), np.zeros(self.m))
 
     def reduced(self, prices: Prices) -> FloatArray:
         """(n, m) objective less what the gains are worth, plus the slots' prices."""
@@ -122,6 +146,10 @@ class Program:
             capacity=self.capacity - used,
         )
 
+    def lowered(self, short: FloatArray) -> Program:
+        """The program with needs lowered to what can be met."""
+        return replace(self, need=self.need - short)
+
     def columns(self) -> BoolArray:
         """(n, m) where a row may go."""
         return np.isfinite(self.objective)
@@ -155,3 +183,9 @@ def typical_cost(cost: FloatArray, allowed: BoolArray) -> float:
     step = max(1, len(cost) // 4_096)
     positive = cost[::step][allowed[::step] & (cost[::step] > 0)]
     return float(np.median(positive)) if len(positive) else 1.0
+
+
+def largest(objective: FloatArray) -> float:
+    """Largest finite magnitude, 1 if there is none but 0."""
+    finite = np.abs(objective[np.isfinite(objective)])
+    return float(finite.max(initial=0.0)) or 1.0

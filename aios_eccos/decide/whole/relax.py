@@ -1,4 +1,9 @@
-"""Picks the way to solve a program, and rounds relaxed answers to whole rows."""
+"""Solves a program of any size: whole rows, with the prices that prove how near the optimum is.
+
+A large program is smoothed first (`smooth`), which gives near-optimal prices for all its rows. At
+those prices most rows have one best column. The few hundred nearest to a tie, the core, are then
+solved outright (`small`), all others keeping their choice.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +12,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aios_eccos.decide.live.servable import servable
-from aios_eccos.decide.live.transport import transport
 from aios_eccos.decide.whole import lp
+from aios_eccos.decide.whole.exchange import exchange
 from aios_eccos.decide.whole.fit import fit
-from aios_eccos.decide.whole.program import TOLERANCE, Prices, Program
-from aios_eccos.decide.whole.repair import exchange
-from aios_eccos.decide.whole.single import HIGHEST, Relaxed, largest, solve_single
+from aios_eccos.decide.whole.program import Prices, Program, Relaxed, largest
+from aios_eccos.decide.whole.small import outright
 from aios_eccos.decide.whole.smooth import Soft, anneal, dealt
 from aios_eccos.values import FloatArray, IntArray
 
 SMALL = 120
-"""Rows up to which limits are left to the assignment of rows to slots (n^3)."""
+"""Rows up to which a program is solved outright: the assignment of rows to slots takes n^3."""
 
 CORES = (120, 600)
-"""Rows that are settled exactly around the smoothed optimum; the next if the last did not do."""
-
-RAISES = 50
-"""Times that prices are raised until every need is met."""
+"""Rows of the core; the second size if the first did not do."""
 
 EXCHANGED = 2_000
 """Rows among which whole rows are exchanged after rounding."""
@@ -31,58 +32,46 @@ EXCHANGED = 2_000
 WIDTH = 3.0
 """Columns farther from their row's best than this many times the core's widest margin are out."""
 
+STEEP = 1e3
+"""Price of a need, in the largest objective, beyond which it is at its edge or out of reach."""
+
 GAP = 1e-6
 """Relative gap at which nothing more is tried; also the noise by which ties are broken."""
 
 
 def relax(program: Program) -> Relaxed:
-    """A near-optimal whole assignment, with the prices that prove how near."""
-    free = np.zeros(len(program.need)), np.zeros(program.m)
+    """A near-optimal assignment. Needs that cannot be met fall short by as little as they must."""
     choice: IntArray = np.argmin(program.objective, axis=1).astype(np.int64)
     if (program.free(choice) >= 0).all() and program.meets(choice):
-        return Relaxed(choice, Prices(*free), np.zeros(len(program.need)))
+        return Relaxed(choice, program.no_prices(), np.zeros(len(program.need)))
     if program.n <= SMALL:
-        found = _small(program)
-        if len(program.need) > 1:  # rounding has exchanged already
-            return found
-        choice = exchange(lower(program, found.short), found.choice, found.prices)
-        return replace(found, choice=choice)
+        found = outright(program)
+        better = exchange(program.lowered(found.short), found.choice, found.prices)
+        return replace(found, choice=better)
     found = _large(program)
-    if not _missed(program, found):
-        return found
-    # Out of reach, or at its edge: first the least shortfall, with the objective as tie-break.
+    return _at_the_edge(program, found) if found.misses(program.n) else found
+
+
+def _at_the_edge(program: Program, found: Relaxed) -> Relaxed:
+    """Needs that `found` misses: out of reach, or met at prices too high for smoothing.
+
+    The least shortfall comes first, the objective only breaks its ties.
+    """
     weight = GAP / largest(program.objective)
     nearer = replace(program, objective=program.objective * weight)
     reached = _large(nearer, ceiling=1.0)
-    if _missed(program, reached):
-        proven = nearer.bound(reached.prices) > GAP * program.n
-        near = float(reached.short.sum()) <= GAP * program.n
-        answer = None
-        if not (proven or near):
-            answer = lp.relaxed(program)
-        if answer is not None:
-            soft = Soft(answer.prices, dealt(answer.shares.T), 0.0, 0)
-            return _settled(program, soft)
-        short = np.maximum(program.need - program.gained(reached.choice), 0.0)
-        prices = Prices(reached.prices.rows / weight, reached.prices.slots / weight)
-        return replace(reached, prices=prices, short=short)
-    settled = _settled(program, Soft(found.prices, reached.choice, 0.0, 0))
-    return replace(reached, prices=settled.prices) if _missed(program, settled) else settled
-
-
-def _missed(program: Program, found: Relaxed) -> bool:
-    return bool((found.short > TOLERANCE * program.n).any())
-
-
-def _small(
-    program: Program,
-    near: Prices | None = None,
-    ceiling: float = np.inf,
-) -> Relaxed:
-    """Solves outright; `near` are prices from which to start."""
-    if len(program.need) > 1:
-        return _by_lp(program, ceiling)
-    return solve_single(program, 0.0 if near is None else float(near.rows.sum()), ceiling)
+    if not reached.misses(program.n):  # within reach: the objective counts again
+        settled = _settled(program, Soft(found.prices, reached.choice, 0.0, 0))
+        if not settled.misses(program.n):
+            return settled
+        return replace(reached, prices=settled.prices)
+    out_of_reach = nearer.bound(reached.prices) > GAP * program.n
+    near = float(reached.short.sum()) <= GAP * program.n
+    if not (out_of_reach or near) and (answer := lp.relaxed(program)) is not None:
+        return _settled(program, Soft(answer.prices, dealt(answer.shares.T), 0.0, 0))
+    short = np.maximum(program.need - program.gained(reached.choice), 0.0)
+    prices = Prices(reached.prices.rows / weight, reached.prices.slots / weight)
+    return replace(reached, prices=prices, short=short)
 
 
 def _large(program: Program, ceiling: float = np.inf) -> Relaxed:
@@ -93,38 +82,36 @@ def _large(program: Program, ceiling: float = np.inf) -> Relaxed:
         noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * typical)
         program = replace(program, objective=program.objective + noise)
         start = soft.prices, GAP * typical
-        soft = anneal(
-            program,
-            unsettled=CORES[0] // 2,
-            ceiling=ceiling,
-            start=start,
-        )
+        soft = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling, start=start)
     return _settled(program, soft, ceiling)
 
 
 def _settled(program: Program, soft: Soft, ceiling: float = np.inf) -> Relaxed:
-    """Solves for the rows nearest to a tie, all others keeping their choice."""
+    """Solves the core outright, all other rows keeping their choice."""
     reduced = program.reduced(soft.prices)
     base = fit(reduced, soft.choice, program.capacity)
-    found = Relaxed(base, soft.prices, np.zeros(len(program.need)))
-    choice, nearness = base, _Nearness.of(program, reduced, base)
+    nearness = _Nearness.of(program, reduced, base)
     wide = nearness.nearest(EXCHANGED)
     for size in CORES:
         core = nearness.nearest(size)
         part = program.part(core, base)
         pruned = _pruned(part, reduced[core], WIDTH * nearness.widest(core))
-        found = _small(pruned, soft.prices, ceiling)
+        found = outright(pruned, soft.prices, ceiling)
         choice = base.copy()
         choice[core] = found.choice
-        near = lower(program, found.short).part(wide, choice)
+        near = program.lowered(found.short).part(wide, choice)
         choice[wide] = exchange(near, choice[wide], found.prices)
-        unmet = float(found.short.sum()) * ceiling if _missed(program, found) else 0.0
-        kept = program.value(base) - part.value(base[core])
-        relaxed = kept + part.bound(found.prices)  # the LP's optimum, if the others are right
-        if unmet < np.inf and relaxed - program.bound(found.prices) <= GAP * abs(relaxed):
-            return replace(found, choice=choice)
+        found = replace(found, choice=choice)
+        if found.misses(program.n) and ceiling == np.inf:
+            if soft.prices.rows.max() > STEEP * largest(program.objective):
+                return found
+            continue
+        # What the LP over all rows would cost, if the rows outside the core are right.
+        whole = program.value(base) - part.value(base[core]) + part.bound(found.prices)
+        if whole - program.bound(found.prices) <= GAP * abs(whole):
+            return found
     prices = max((found.prices, soft.prices), key=program.bound)
-    return replace(found, choice=choice, prices=prices)
+    return replace(found, prices=prices)
 
 
 def _pruned(program: Program, reduced: FloatArray, width: float) -> Program:
@@ -140,6 +127,9 @@ class _Nearness:
     """How far rows are from another column: in the objective, and as a share of what is at stake.
 
     With costs of many sizes, the row that settles a price may be far from a tie in dollars.
+
+    Attributes:
+        margin, share: (n,). mixed: (n,) the rows in random order, so that ties have none.
     """
 
     margin: FloatArray
@@ -150,7 +140,7 @@ class _Nearness:
     def of(cls, program: Program, reduced: FloatArray, choice: IntArray) -> _Nearness:
         """Rows that are not on their best column are the nearest of all."""
         n, every = program.n, np.arange(program.n)
-        mixed = np.random.default_rng(0).permutation(n)  # no order among ties
+        mixed = np.random.default_rng(0).permutation(n)
         if program.m == 1:
             return cls(np.full(n, np.inf), np.full(n, np.inf), mixed)
         two = np.argpartition(reduced, 1, axis=1)
@@ -176,63 +166,3 @@ class _Nearness:
         """The largest finite margin of the rows."""
         margin = self.margin[rows]
         return float(margin[np.isfinite(margin)].max(initial=0.0))
-
-
-def lower(program: Program, short: FloatArray) -> Program:
-    """The program with needs lowered to what can be met."""
-    return Program(program.objective, program.gains, program.need - short, program.capacity)
-
-
-def _by_lp(program: Program, ceiling: float = np.inf) -> Relaxed:
-    """The whole LP, then rounding."""
-    short = np.zeros(len(program.need))
-    penalty = ceiling if ceiling < np.inf else None
-    answer = lp.relaxed(program, penalty=penalty)
-    if answer is not None and penalty is not None:
-        short = np.maximum(answer.short, 0.0) * (1 + 1e-9)
-    if answer is None:
-        blank = np.where(program.columns(), 0.0, np.inf)
-        free = Program(blank, program.gains, program.need, program.capacity)
-        missing = lp.relaxed(free, penalty=1.0)
-        if missing is not None:
-            short = np.maximum(missing.short, 0.0) * (1 + 1e-9)
-            answer = lp.relaxed(lower(program, short))
-    if answer is None:
-        prices = Prices(np.full(len(program.need), HIGHEST), np.zeros(program.m))
-        choice = transport(program.reduced(prices), program.capacity)
-        return Relaxed(choice, prices, short)
-    choice, split = _rounded(lower(program, short), answer)
-    gone = program.need - short - program.gained(choice)
-    short = short + np.where(gone > TOLERANCE * program.n, gone, 0.0)
-    return Relaxed(choice, answer.prices, short, split)
-
-
-def _rounded(program: Program, answer: lp.LpAnswer) -> tuple[IntArray, int]:
-    """Whole rows from an LP's shares: exchanges, raised prices, exact search."""
-    choice: IntArray = np.argmax(answer.shares, axis=1).astype(np.int64)
-    split = np.flatnonzero(answer.shares.max(axis=1) < 1 - 1e-6)
-    if not len(split):
-        return choice, 0
-    choice = fit(program.reduced(answer.prices), choice, program.capacity)
-    choice = exchange(program, choice, answer.prices)
-    if program.meets(choice):
-        return choice, len(split)
-    whole = _whole(program, answer.prices)
-    if whole is None:
-        whole = lp.exact(program)
-    if whole is None:
-        whole = transport(program.reduced(answer.prices), program.capacity)
-    return exchange(program, whole, answer.prices), len(split)
-
-
-def _whole(program: Program, prices: Prices) -> IntArray | None:
-    """Raises the prices of needs that are missed until none is; None if that does not help."""
-    raised, step = prices.rows.copy(), np.full(len(prices.rows), 1e-4)
-    for _ in range(RAISES):
-        choice = transport(program.reduced(Prices(raised, np.zeros(program.m))), program.capacity)
-        short = program.gained(choice) < program.need - TOLERANCE * program.n
-        if not short.any():
-            return choice
-        raised[short] = raised[short] * (1 + step[short]) + 1e-3 * step[short]
-        step[short] *= 2
-    return None

@@ -1,4 +1,4 @@
-"""From problem to solution: who can be served, at which prices, and rounded to whole rows."""
+"""A batch solved as one, under its floors (or a budget) and limits."""
 
 from __future__ import annotations
 
@@ -15,10 +15,8 @@ from aios_eccos.decide.problem import (
     Status,
 )
 from aios_eccos.decide.report import Found, report
-from aios_eccos.decide.whole.program import TOLERANCE, Program, program_of
-from aios_eccos.decide.whole.relax import lower, relax
-from aios_eccos.decide.whole.single import Relaxed
-from aios_eccos.values import BoolArray, IntArray
+from aios_eccos.decide.whole.program import TOLERANCE, Program, Relaxed, program_of
+from aios_eccos.decide.whole.relax import relax
 
 
 def solve(
@@ -28,6 +26,9 @@ def solve(
     on_infeasible_floor: InfeasibleFloor = "best_effort",
 ) -> Solution:
     """The least-cost assignment (with a budget: the most successful) of all rows together.
+
+    This is ECCOS's constrained problem (arXiv 2502.20576, section 3.2): least summed cost, mean
+    success at least the floor, no more rows in a column than it has slots.
 
     Args:
         over_capacity: what a row does whose best column is full. "spill": it takes another column
@@ -46,21 +47,20 @@ def solve(
 
 def _solve(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found:
     """The assignment of all rows that can be served."""
-    n, m = problem.n, problem.m
     if over_capacity == "wait":
-        served, full = problem.allowed.any(axis=1), np.zeros(m, dtype=bool)
-        capacity = np.full(m, n)
+        served, full = problem.allowed.any(axis=1), None
+        capacity = np.full(problem.m, problem.n)
     else:
         served, full = servable(problem.allowed, problem.capacity)
         capacity = problem.capacity
     rows = np.flatnonzero(served).astype(np.int64)
     program, unit = program_of(problem, rows, capacity)
     relaxed = relax(program)
-    choice = np.full(n, -1, dtype=np.int64)
+    choice = np.full(problem.n, -1, dtype=np.int64)
     choice[rows] = relaxed.choice
     if over_capacity == "wait":
         choice, full = trim(choice, problem.capacity)
-    return _in_money(problem, program, relaxed, choice, full, unit)
+    return replace(_in_money(problem, program, relaxed, unit), choice=choice, full=full)
 
 
 def _fewer(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found | None:
@@ -68,48 +68,40 @@ def _fewer(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found | N
     unlimited = replace(problem, capacity=np.full(problem.m, problem.n))
     if Status.INFEASIBLE_FLOOR in _solve(unlimited, over_capacity).statuses:
         return None
-    low, high, best = 0, problem.n, None
+
+    def first(count: int) -> Found:
+        allowed = problem.allowed & (np.arange(problem.n) < count)[:, None]
+        return _solve(replace(problem, allowed=allowed), over_capacity)
+
+    low, high = 0, problem.n
     while high - low > 1:
         middle = (low + high) // 2
-        allowed = problem.allowed & (np.arange(problem.n) < middle)[:, None]
-        found = _solve(replace(problem, allowed=allowed), over_capacity)
-        if Status.INFEASIBLE_FLOOR in found.statuses:
+        if Status.INFEASIBLE_FLOOR in first(middle).statuses:
             high = middle
         else:
-            low, best = middle, found
-    if best is None:
-        nothing = replace(problem, allowed=np.zeros_like(problem.allowed))
-        best = _solve(nothing, over_capacity)
-    statuses = best.statuses | {Status.INFEASIBLE_FLOOR}
-    return replace(best, statuses=statuses)
+            low = middle
+    best = first(low)
+    return replace(best, statuses=best.statuses | {Status.INFEASIBLE_FLOOR})
 
 
-def _in_money(
-    problem: AssignmentProblem,
-    program: Program,
-    relaxed: Relaxed,
-    choice: IntArray,
-    full: BoolArray,
-    unit: float,
-) -> Found:
+def _in_money(problem: AssignmentProblem, program: Program, relaxed: Relaxed, unit: float) -> Found:
     """The relaxation's prices in dollars; statuses from what fell short."""
-    count = len(problem.floors)
-    prices, slots, statuses = relaxed.prices.rows, relaxed.prices.slots, set()
+    count, statuses = len(problem.floors), set()
+    prices, slots = relaxed.prices.rows, relaxed.prices.slots
     missed = relaxed.short > TOLERANCE * max(program.n, 1)
     if missed[:count].any():
         statuses.add(Status.INFEASIBLE_FLOOR)
     if missed[count:].any():
         statuses.add(Status.INFEASIBLE_BUDGET)
-    loose = lower(program, relaxed.short).loose(relaxed.choice, relaxed.prices)
+    loose = program.lowered(relaxed.short).loose(relaxed.choice, relaxed.prices)
     dollars, budget_price = unit, 0.0
     if problem.budget is not None:
         budget_price = float(prices[count]) / unit
         dollars = 1.0 / budget_price if budget_price > 0 else 0.0
     return Found(
-        choice=choice,
+        choice=relaxed.choice,
         floor_prices=prices[:count] * dollars,
         slot_prices=slots * dollars,
-        full=full,
         loose=loose if problem.budget is not None else loose * unit,
         budget_price=budget_price,
         statuses=frozenset(statuses),

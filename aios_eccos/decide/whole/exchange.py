@@ -1,22 +1,23 @@
-"""Makes whole assignments cheaper: exchanges of up to two rows at a time, then exact search."""
+"""Makes whole assignments cheaper by exchanges of up to two rows at a time."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from aios_eccos.decide.whole.program import TOLERANCE, Prices, Program
-from aios_eccos.values import FloatArray, IntArray
+from aios_eccos.values import BoolArray, FloatArray, IntArray
 
 MOVES = 128
 """Candidate moves per round; pairs of them are compared, so time grows with the square."""
+
 ROUNDS = 60
+"""Exchanges at most."""
+
 UNMET = 1e6
 """What a unit of unmet need counts, in the largest saving in sight."""
 
 
-def exchange(
-    program: Program, choice: IntArray, prices: Prices, *, rounds: int = ROUNDS
-) -> IntArray:
+def exchange(program: Program, choice: IntArray, prices: Prices) -> IntArray:
     """Applies the best single move, swap or pair of moves until none makes `choice` cheaper.
 
     Needs that are missed come first; limits must hold. A better assignment uses no (row, column)
@@ -27,53 +28,51 @@ def exchange(
     reduced = program.reduced(prices)
     excess = reduced - reduced.min(axis=1, keepdims=True)
     bound = program.bound(prices)
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         distance = program.value(choice) - bound
         if not program.meets(choice):
             distance = np.inf
         elif distance <= 1e-12 * max(1.0, abs(bound)):
             break
-        pair = _best_pair(program, choice, excess, distance)
-        if pair is None:
+        rows, targets = _moves(choice, excess, distance)
+        pair = _best_pair(program, choice, rows, targets) if len(rows) else ()
+        if not pair:
             break
         for row, column in pair:
             choice[row] = column
     return choice
 
 
-def _best_pair(
-    program: Program, choice: IntArray, excess: FloatArray, distance: float
-) -> list[tuple[int, int]] | None:
-    """Up to two moves (row, new column) that together save most and break nothing."""
+def _moves(choice: IntArray, excess: FloatArray, distance: float) -> tuple[IntArray, IntArray]:
+    """Rows and the columns that they may move to, the nearest ones."""
     rows, targets = np.nonzero((excess <= distance) & np.isfinite(excess))
     keep = targets != choice[rows]
     rows, targets = rows[keep], targets[keep]
     if len(rows) > MOVES:
         nearest = np.argpartition(excess[rows, targets], MOVES)[:MOVES]
         rows, targets = rows[nearest], targets[nearest]
-    if not len(rows):
-        return None
+    return rows, targets
+
+
+def _best_pair(
+    program: Program, choice: IntArray, rows: IntArray, targets: IntArray
+) -> list[tuple[int, int]]:
+    """Up to two moves (row, new column) that together save most and break nothing; [] = none."""
     sources = choice[rows]
     saved = program.objective[rows, sources] - program.objective[rows, targets]
     gain = program.gains[:, rows, targets] - program.gains[:, rows, sources]
     slack = program.gained(choice) - program.need + TOLERANCE * program.n
     unmet = UNMET * float(np.abs(saved).max() + 1.0)
     # one of the two has to help by itself
-    helps = (saved > 0) | (gain[slack < 0] > 0).any(axis=0)
+    first = np.flatnonzero((saved > 0) | (gain[slack < 0] > 0).any(axis=0))
+    if not len(first):
+        return []
     # the last candidate stands still: a column of its own, with room for everybody
     rows, sources, targets = (
         np.append(part, still)
         for part, still in ((rows, -1), (sources, program.m), (targets, program.m))
     )
     saved, gain = np.append(saved, 0.0), np.append(gain, np.zeros((len(gain), 1)), axis=1)
-    first = np.flatnonzero(helps)
-    if not len(first):
-        return None
-    free = np.append(program.free(choice), program.n + 2)
-    own, other = sources[first][:, None], targets[first][:, None]
-    here = free[other] + (sources[None, :] == other) - (targets[None, :] == other) >= 1
-    there = free[targets][None, :] + (own == targets[None, :]) - (other == targets[None, :]) >= 1
-    fits = here & there & (rows[first][:, None] != rows[None, :])
     total = saved[first][:, None] + saved[None, :]
     for own_gain, gains, room in zip(gain[:, first], gain, slack, strict=True):
         lack = np.add.outer(own_gain + room, gains)
@@ -81,8 +80,19 @@ def _best_pair(
         lack *= unmet
         total += lack
     total -= unmet * float(np.minimum(slack, 0.0).sum())
-    total[~fits] = -np.inf
+    free = np.append(program.free(choice), program.n + 2)
+    total[~_fits(rows, sources, targets, free, first)] = -np.inf
     best, second = np.unravel_index(int(np.argmax(total)), total.shape)
     if total[best, second] <= 1e-12:
-        return None
+        return []
     return [(int(rows[u]), int(targets[u])) for u in (first[best], second) if rows[u] >= 0]
+
+
+def _fits(
+    rows: IntArray, sources: IntArray, targets: IntArray, free: IntArray, first: IntArray
+) -> BoolArray:
+    """(f, c) whether limits hold after one of the `first` (f,) moves and another of all (c,)."""
+    own, other = sources[first][:, None], targets[first][:, None]
+    here = free[other] + (sources[None, :] == other) - (targets[None, :] == other) >= 1
+    there = free[targets][None, :] + (own == targets[None, :]) - (other == targets[None, :]) >= 1
+    return np.asarray(here & there & (rows[first][:, None] != rows[None, :]))
