@@ -16,11 +16,12 @@ import numpy as np
 
 from aios_eccos import metrics
 from aios_eccos.config import Floor
-from aios_eccos.decide.rule import choose, net_cost
+from aios_eccos.decide.rule import net_cost
 from aios_eccos.errors import DataError
 from aios_eccos.lab.queueing import queue
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from aios_eccos.observe.whatif import KeptCalls, answered, kept_calls, shares
+from aios_eccos.values import FloatArray, IntArray
 
 #: Prices of success tried: geometric, from where cost decides to where success does.
 PRICES = 200
@@ -85,20 +86,6 @@ class WhatIf:
     money: bool
 
 
-@dataclass(frozen=True)
-class _Calls:
-    """The log as arrays, in order of arrival; all [call, model]."""
-
-    models: tuple[str, ...]
-    arrival: FloatArray
-    success: FloatArray
-    cost: FloatArray
-    total_cost: FloatArray
-    allowed: BoolArray
-    duration: FloatArray
-    optimism: float
-
-
 def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) -> WhatIf:
     """Decide the log's answered calls again.
 
@@ -108,16 +95,14 @@ def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) 
     Raises:
         DataError: no answered calls, or a change names a model that the log does not know.
     """
-    served = [t for t in traces if t.chosen is not None and t.failure is None]
+    served = sorted(answered(traces), key=_arrival)
     if not served:
         raise DataError("the decision log holds no answered calls to decide again")
-    served.sort(key=_arrival)
-    models = tuple(sorted({option.model for trace in served for option in trace.options}))
+    before, after = kept_calls(served), kept_calls(served, change.drop, change.prices)
     for name in (*change.limits, *change.drop, *change.prices):
-        if name not in models:
-            raise DataError(f"{name!r} is not in the log, which knows {', '.join(models)}")
-    before = _calls(served, models, Change())
-    after = _calls(served, models, change)
+        if name not in before.models:
+            raise DataError(f"{name!r} is not in the log, which knows {', '.join(before.models)}")
+    durations = _durations(served, before.models)
     floors = [t.floor for t in served if t.floor is not None]
     usual = float(np.mean(floors)) if floors else None
     floor = usual if change.floor is None else _absolute(change.floor, after)
@@ -129,39 +114,12 @@ def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) 
     worth = same if kept else np.full(len(served), price)
     return WhatIf(
         happened=_happened(served),
-        simulated=_simulate(before, same, limits),
-        changed=_simulate(after, worth, {**limits, **change.limits}),
+        simulated=_simulate(served, durations, before, same, limits),
+        changed=_simulate(served, durations, after, worth, {**limits, **change.limits}),
         floor=floor,
-        reachable=_promise(after, _choice(after, _dearest(after))),
+        reachable=_promise(after, after.choice_at(_dearest(after))),
         price_usd=float(np.mean(worth)),
         money=all(trace.money for trace in served),
-    )
-
-
-def _calls(traces: Sequence[Trace], models: tuple[str, ...], change: Change) -> _Calls:
-    shape = (len(traces), len(models))
-    success, cost, total_cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    tokens, allowed = np.zeros(shape), np.zeros(shape, dtype=bool)
-    for i, trace in enumerate(traces):
-        for option in trace.options:
-            j = models.index(option.model)
-            price = change.prices.get(option.model)
-            dollars = option.cost_usd
-            if price is not None:
-                dollars = trace.input_tokens * price[0] + option.output_tokens * price[1]
-            success[i, j], cost[i, j], tokens[i, j] = option.success, dollars, option.output_tokens
-            total_cost[i, j] = dollars + option.switch_usd
-            allowed[i, j] = option.allowed and option.model not in change.drop
-    gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
-    return _Calls(
-        models=models,
-        arrival=np.array([_arrival(trace) for trace in traces]),
-        success=success,
-        cost=cost,
-        total_cost=total_cost,
-        allowed=allowed,
-        duration=_durations(traces, models, tokens),
-        optimism=float(np.mean(gaps)) if gaps else 0.0,
     )
 
 
@@ -174,7 +132,7 @@ def _arrival(trace: Trace) -> float:
     return trace.at - _wait(trace)
 
 
-def _durations(traces: Sequence[Trace], models: tuple[str, ...], tokens: FloatArray) -> FloatArray:
+def _durations(traces: Sequence[Trace], models: tuple[str, ...]) -> FloatArray:
     """(n, m) seconds: the call's own for the model that served, else the model's usual pace."""
     spent = {name: [0.0, 0.0] for name in models}
     for trace in traces:
@@ -184,6 +142,10 @@ def _durations(traces: Sequence[Trace], models: tuple[str, ...], tokens: FloatAr
     seconds, words = (sum(pair[k] for pair in spent.values()) for k in (0, 1))
     usual = seconds / words if words else float(np.mean([t.served_s for t in traces])) / 250
     pace = np.array([pair[0] / pair[1] if pair[1] else usual for pair in spent.values()])
+    tokens = np.zeros((len(traces), len(models)))
+    for i, trace in enumerate(traces):
+        for option in trace.options:
+            tokens[i, models.index(option.model)] = option.output_tokens
     duration = np.maximum(tokens * pace, SHORTEST_S)
     for i, trace in enumerate(traces):
         if trace.model is not None:
@@ -191,7 +153,7 @@ def _durations(traces: Sequence[Trace], models: tuple[str, ...], tokens: FloatAr
     return np.asarray(duration, dtype=float)
 
 
-def _absolute(floor: Floor, calls: _Calls) -> float:
+def _absolute(floor: Floor, calls: KeptCalls) -> float:
     """The floor as success; a relative one of the strongest model that is left."""
     if not floor.relative:
         return floor.value
@@ -201,11 +163,7 @@ def _absolute(floor: Floor, calls: _Calls) -> float:
     return floor.value * (float(mean[open_to].max()) - calls.optimism) if open_to.any() else 0.0
 
 
-def _choice(calls: _Calls, price: float) -> IntArray:
-    return choose(calls.total_cost, calls.success, price, calls.allowed)
-
-
-def _promise(calls: _Calls, choice: IntArray) -> float:
+def _promise(calls: KeptCalls, choice: IntArray) -> float:
     rows = calls.allowed.any(axis=1)
     if not rows.any():
         return math.nan
@@ -213,26 +171,37 @@ def _promise(calls: _Calls, choice: IntArray) -> float:
     return float(np.clip(hope.mean() - calls.optimism, 0.0, 1.0))
 
 
-def _dearest(calls: _Calls) -> float:
+def _dearest(calls: KeptCalls) -> float:
     return 1e3 * max(float(calls.total_cost.max()), 1e-9)
 
 
-def _price_for(calls: _Calls, floor: float) -> float:
+def _price_for(calls: KeptCalls, floor: float) -> float:
     """Least price of success at which these calls promise the floor."""
     positive = calls.total_cost[calls.total_cost > 0]
     low = 1e-2 * float(np.median(positive)) if len(positive) else 1e-9
     for price in (0.0, *np.geomspace(low, max(_dearest(calls), 10 * low), PRICES)):
-        if _promise(calls, _choice(calls, price)) >= floor:
+        if _promise(calls, calls.choice_at(price)) >= floor:
             return float(price)
     return _dearest(calls)
 
 
-def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Course:
-    """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
+def _simulate(
+    traces: Sequence[Trace],
+    durations: FloatArray,
+    calls: KeptCalls,
+    price: FloatArray,
+    limits: Mapping[str, int],
+) -> Course:
+    """Let the calls arrive; each takes the best model with a free slot, else it waits its turn.
+
+    Args:
+        durations: (n, m) seconds of an answer; price: (n,) of a success.
+    """
+    arrival = np.array([_arrival(trace) for trace in traces])
     value = net_cost(calls.total_cost, calls.success, price, calls.allowed)
     room = np.array([limits.get(name, len(value)) for name in calls.models])
     usable = calls.allowed & (room > 0)
-    choice, start = queue(calls.arrival, calls.duration, np.where(usable, value, np.inf), room)
+    choice, start = queue(arrival, durations, np.where(usable, value, np.inf), room)
     rows = np.flatnonzero(choice >= 0)
     if not len(rows):
         raise DataError("no model is left that may serve any call of the log")
@@ -240,7 +209,7 @@ def _simulate(calls: _Calls, price: FloatArray, limits: Mapping[str, int]) -> Co
     share = np.bincount(picked, minlength=len(room)) / len(rows)
     promised = float(calls.success[rows, picked].mean()) - calls.optimism
     return _course(
-        start[rows] - calls.arrival[rows],
+        start[rows] - arrival[rows],
         unserved=int((choice < 0).sum()),
         cost=float(calls.cost[rows, picked].mean()),
         promised=float(np.clip(promised, 0.0, 1.0)),
@@ -252,14 +221,12 @@ def _happened(traces: Sequence[Trace]) -> Course:
     costs = [t.cost_usd for t in traces if t.cost_usd is not None]
     spent = metrics.mean(math.fsum(costs), len(costs))
     hopes = [t.promised for t in traces if t.promised is not None]
-    names = sorted({t.model for t in traces if t.model is not None})
-    count = {name: sum(t.model == name for t in traces) for name in names}
     return _course(
         np.array([_wait(trace) for trace in traces]),
         unserved=0,
         cost=math.nan if spent is None else spent,
         promised=metrics.mean(math.fsum(hopes), len(hopes)),
-        share={name: n / len(traces) for name, n in count.items()},
+        share=shares([str(trace.model) for trace in traces]),
     )
 
 

@@ -1,19 +1,18 @@
-"""Why a call went where it did, what the others would have cost, what another floor would do."""
+"""Why a call went where it did, and what the others would have cost."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aios_eccos.decide import words
 from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.decide.rule import net_cost
-from aios_eccos.observe.call_views import ChoiceView, ExplainView, NeighborView, WhatIfView
+from aios_eccos.observe.call_views import ChoiceView, ExplainView, NeighborView
 from aios_eccos.observe.text import money
-from aios_eccos.observe.trace import Option, Trace
+from aios_eccos.observe.trace import Trace
 
 
 def explain(
@@ -106,60 +105,3 @@ def _sentence(trace: Trace, case: words.Case, bound: str) -> str:
         reason=trace.failure or trace.reason if trace.chosen is None else trace.reason,
         money=lambda value: money(value) if trace.money else f"{value:.3g} cost units (no prices)",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A floor and what it takes.
-
-    Attributes:
-        floor: absolute success asked for.
-        reachable: the highest floor that the history says can be kept.
-        price: dollars per success that realises the floor, on history.
-        optimism: by how much forecasts exceed success at that price, on history.
-    """
-
-    floor: float
-    reachable: float
-    price: float
-    optimism: float
-
-
-def what_if(traces: Sequence[Trace], plan: Plan) -> WhatIfView | None:
-    """Decide recent answered calls again at another floor, as if no limit bound; None without any.
-
-    Both sides are forecasts, made alike: `now` is what was chosen then, by its forecast.
-    """
-    answered = [t for t in traces if t.chosen is not None and t.failure is None]
-    if not answered:
-        return None
-    now = [option for t in answered if (option := t.chosen) is not None]
-    then = [_at_price(trace, plan.price) for trace in answered]
-    hopes = [t.promised for t in answered if t.promised is not None]
-    success = sum(option.success for option in then) / len(then)
-    return WhatIfView(
-        floor=plan.floor,
-        reachable=plan.reachable,
-        calls=len(answered),
-        money=all(t.money for t in answered),
-        success_price_usd=plan.price,
-        cost_now_usd=sum(option.cost_usd for option in now) / len(now),
-        cost_then_usd=sum(option.cost_usd for option in then) / len(then),
-        promised_now=sum(hopes) / len(hopes) if hopes else None,
-        promised_then=min(max(success - plan.optimism, 0.0), 1.0),
-        shares_now=_shares(now),
-        shares_then=_shares(then),
-    )
-
-
-def _at_price(trace: Trace, price: float) -> Option:
-    """What would have been chosen at a price of success, had every slot been free."""
-    case = replace(case_of(trace), price=price)
-    every = np.ones(len(trace.options), dtype=bool)
-    return trace.options[case.best(case.allowed if case.allowed.any() else every)]
-
-
-def _shares(options: Sequence[Option]) -> dict[str, float]:
-    names = sorted({option.model for option in options})
-    count = {name: sum(option.model == name for option in options) for name in names}
-    return {name: n / len(options) for name, n in count.items()}

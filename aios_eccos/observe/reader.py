@@ -216,16 +216,14 @@ class Reader:
         Raises:
             DataError: no engine lives here, or it has too few verdicts to know what a floor costs.
         """
-        from aios_eccos.observe.explain import Plan, what_if
+        from aios_eccos.observe.whatif import what_if
 
         book = self._living().router.learned.book
         curve = book.curve() if book is not None else None
         if book is None or curve is None:
             raise DataError("the history holds too few verdicts to tell what a floor would cost")
-        value = _absolute(book, floor)
-        price = curve.price_for(value)
-        plan = Plan(value, curve.reachable, price, curve.optimism(price))
-        return what_if(read_traces(self._workload.decisions(REPLAYED)), plan)
+        traces = read_traces(self._workload.decisions(REPLAYED))
+        return what_if(traces, _absolute(book, floor), curve)
 
     def feedback(self, which: str, correctness: float) -> FeedbackView:
         """Take a verdict (0..1) on a decision's answer: into the sums, the alarm, the history.

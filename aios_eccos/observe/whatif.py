@@ -1,0 +1,115 @@
+"""Kept calls, decided again at another price of success: no model is asked, none forecast anew."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aios_eccos import metrics
+from aios_eccos.decide.rule import choose
+from aios_eccos.floor.curve import PriceCurve
+from aios_eccos.observe.call_views import WhatIfView
+from aios_eccos.observe.trace import Trace
+from aios_eccos.values import BoolArray, FloatArray, IntArray
+
+
+@dataclass(frozen=True)
+class KeptCalls:
+    """What was forecast of every model for n calls; arrays are (n, m).
+
+    Attributes:
+        cost, total_cost: dollars without and with what leaving a conversation's model counts for.
+        known: where the model stood to choice; allowed: where it could have been chosen.
+        optimism: mean of what forecasts of the choices promised more than was to be expected.
+    """
+
+    models: tuple[str, ...]
+    success: FloatArray
+    cost: FloatArray
+    total_cost: FloatArray
+    known: BoolArray
+    allowed: BoolArray
+    optimism: float
+
+    def choice_at(self, price: float | FloatArray) -> IntArray:
+        """(n,) columns that a price of success chooses, one or (n,), had every slot been free.
+
+        -1 where nothing may serve.
+        """
+        return choose(self.total_cost, self.success, price, self.allowed)
+
+
+def answered(traces: Sequence[Trace]) -> list[Trace]:
+    """The calls that can be decided again: what did not fail, and was decided with forecasts."""
+    return [trace for trace in traces if trace.chosen is not None and trace.failure is None]
+
+
+def kept_calls(
+    traces: Sequence[Trace],
+    drop: Collection[str] = (),
+    prices: Mapping[str, tuple[float, float]] | None = None,
+) -> KeptCalls:
+    """The calls as arrays.
+
+    Args:
+        drop: models that may not serve.
+        prices: dollars per input and output token, instead of those that held.
+    """
+    models = tuple(sorted({option.model for trace in traces for option in trace.options}))
+    shape = (len(traces), len(models))
+    success, cost, total_cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    known, allowed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    for i, trace in enumerate(traces):
+        for option in trace.options:
+            j, dollars = models.index(option.model), option.cost_usd
+            if price := (prices or {}).get(option.model):
+                dollars = trace.input_tokens * price[0] + option.output_tokens * price[1]
+            success[i, j], cost[i, j] = option.success, dollars
+            total_cost[i, j] = dollars + option.switch_usd
+            known[i, j] = True
+            allowed[i, j] = option.allowed and option.model not in drop
+    gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
+    optimism = float(np.mean(gaps)) if gaps else 0.0
+    return KeptCalls(models, success, cost, total_cost, known, allowed, optimism)
+
+
+def shares(names: Sequence[str]) -> dict[str, float]:
+    """The share of each name."""
+    return {name: names.count(name) / len(names) for name in sorted(set(names))}
+
+
+def what_if(traces: Sequence[Trace], floor: float, curve: PriceCurve) -> WhatIfView | None:
+    """Decide recent answered calls again at another floor, as if no limit bound; None without any.
+
+    Both sides are forecasts, made alike: `now` is what was chosen then, by its forecast.
+
+    Args:
+        floor: absolute success asked for.
+        curve: what history says that it takes.
+    """
+    served, price = answered(traces), curve.price_for(floor)
+    if not served:
+        return None
+    calls = kept_calls(served)
+    rows = np.arange(len(served))
+    # What served although nothing was allowed to is decided among all.
+    pinned = ~calls.allowed.any(axis=1, keepdims=True) & calls.known
+    then = choose(calls.total_cost, calls.success, price, calls.allowed | pinned)
+    now = np.array([calls.models.index(str(trace.model)) for trace in served])
+    hopes = [trace.promised for trace in served if trace.promised is not None]
+    success = float(calls.success[rows, then].mean())
+    return WhatIfView(
+        floor=floor,
+        reachable=curve.reachable,
+        calls=len(served),
+        money=all(trace.money for trace in served),
+        success_price_usd=price,
+        cost_now_usd=float(calls.cost[rows, now].mean()),
+        cost_then_usd=float(calls.cost[rows, then].mean()),
+        promised_now=metrics.mean(sum(hopes), len(hopes)),
+        promised_then=min(max(success - curve.optimism(price), 0.0), 1.0),
+        shares_now=shares([calls.models[j] for j in now]),
+        shares_then=shares([calls.models[j] for j in then]),
+    )
