@@ -33,10 +33,10 @@ class InProcess:
     def __init__(self, home: Path, stubs: Stubs) -> None:
         self.home = home
         self.stubs = stubs
-        self.config = self._config()
+        self.config = self.stock_config()
         self.launch: Any = None
 
-    def _config(self) -> dict[str, Any]:
+    def stock_config(self) -> dict[str, Any]:
         models = [
             {
                 "name": name,
@@ -62,7 +62,7 @@ class InProcess:
 
     def write(self, **changes: Any) -> None:
         """Write the configuration, with changes to the `eccos` block."""
-        config = self._config()
+        config = self.stock_config()
         config["llms"]["router"]["eccos"] |= changes
         self.config = config
         self.write_raw(config)

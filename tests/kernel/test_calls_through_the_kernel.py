@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -383,7 +384,7 @@ def test_a_hint_out_of_range_is_named(fresh: Any) -> None:
 def test_a_priority_hint_goes_first_when_slots_are_short(fresh: Any) -> None:
     config = fresh.config
     fresh.config = {**config}
-    changed = fresh._config()
+    changed = fresh.stock_config()
     changed["llms"]["models"][0]["concurrency"] = 1
     fresh.config = changed
     fresh.write_raw(changed)
@@ -409,7 +410,7 @@ def test_a_priority_hint_goes_first_when_slots_are_short(fresh: Any) -> None:
 
 
 def test_limits_hold(fresh: Any) -> None:
-    changed = fresh._config()
+    changed = fresh.stock_config()
     changed["llms"]["models"][0]["concurrency"] = 3
     fresh.config = changed
     fresh.write_raw(changed)
@@ -594,7 +595,7 @@ def test_calls_under_way_survive_a_refresh_and_limits_do_not_leak(fresh: Any) ->
 def test_a_model_that_moved_is_asked_at_its_new_place_alone(fresh: Any) -> None:
     for _ in range(2):
         fresh.refresh()
-    changed = fresh._config()
+    changed = fresh.stock_config()
     changed["llms"]["models"][0]["hostname"] = fresh.stubs.url("large")
     fresh.config = changed
     fresh.write_raw(changed)
@@ -637,7 +638,7 @@ def test_a_refresh_that_does_not_validate_leaves_the_old_configuration_in_force(
     fresh: Any,
 ) -> None:
     adapter = fresh.serving.adapter
-    broken = fresh._config()
+    broken = fresh.stock_config()
     broken["llms"]["router"]["eccos"]["quality_flor"] = 0.5
     fresh.write_raw(broken)
     with pytest.raises(Exception, match=r"quality_flor|Missing required components"):
@@ -650,7 +651,7 @@ def test_a_refresh_that_does_not_validate_leaves_the_old_configuration_in_force(
 
 def test_another_strategy_is_aioss_own_until_a_refresh_comes_back(fresh: Any) -> None:
     ours, kind = fresh.scheduler, type(fresh.scheduler)
-    fresh.config = fresh._config()
+    fresh.config = fresh.stock_config()
     fresh.config["llms"]["router"]["strategy"] = "sequential"
     fresh.write_raw(fresh.config)
     fresh.reload()
@@ -685,7 +686,7 @@ def test_after_cleanup_calls_get_an_error_until_the_next_refresh(fresh: Any) -> 
 
 
 def test_the_context_managers_scheduler_serves_too(fresh: Any) -> None:
-    changed = fresh._config()
+    changed = fresh.stock_config()
     changed["llms"]["use_context_manager"] = True
     fresh.config = changed
     fresh.write_raw(changed)
@@ -697,7 +698,7 @@ def test_the_context_managers_scheduler_serves_too(fresh: Any) -> None:
 def test_a_waiting_call_whose_client_has_gone_is_dropped(fresh: Any) -> None:
     from aios_eccos.kernel import calls
 
-    changed = fresh._config()
+    changed = fresh.stock_config()
     changed["llms"]["models"][0]["concurrency"] = 1
     fresh.config = changed
     fresh.write_raw(changed)
@@ -776,7 +777,7 @@ def test_a_strategy_of_before_that_cannot_start_costs_no_answer(
     note = fresh.serving.config.location.state_dir / "enabled.json"
     fields = {"python": "", "hook": "", "created": False, "before": "", "after": ""}
     note.write_text(json.dumps({**fields, "strategy": "smart"}))
-    config = fresh._config()
+    config = fresh.stock_config()
     config["llms"]["router"] |= {"bootstrap_url": "broken"}
     config["llms"]["router"]["eccos"]["mode"] = "observe"
     try:
@@ -790,7 +791,7 @@ def test_a_strategy_of_before_that_cannot_start_costs_no_answer(
 
 
 def test_observe_serves_what_aios_would_whatever_the_model_can(fresh: Any) -> None:
-    config = fresh._config()
+    config = fresh.stock_config()
     config["llms"]["router"]["eccos"]["mode"] = "observe"
     config["llms"]["models"][0] |= {"context_window": 10, "abilities": []}
     fresh.config = config
@@ -871,20 +872,31 @@ def test_what_an_agent_wraps_its_questions_in_is_not_forecast_on(
 def test_a_model_that_chance_chose_is_not_the_conversations(
     fresh: Any, monkeypatch: pytest.MonkeyPatch, status: str, kept: str | None
 ) -> None:
-    serving = fresh.serving
-    over: list[Any] = []
-    monkeypatch.setattr(serving, "_record", lambda ticket, settled, model: over.append(settled))
-    fresh.ask(llms=["small"])
-    assert until(lambda: bool(over))
-    decision = replace(over[0].decision, status=status)
-    assert serving._stays_with(replace(over[0], decision=decision)) == kept
+    dispatcher = fresh.serving.engine.dispatcher
+    submit = dispatcher.submit
+
+    def chosen(query: Any, run: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+
+        def over(done: Future[Any]) -> None:
+            settled = done.result()
+            decision = replace(settled.decision, status=status)
+            future.set_result(replace(settled, decision=decision))
+
+        submit(query, run).add_done_callback(over)
+        return future
+
+    monkeypatch.setattr(dispatcher, "submit", chosen)
+    query = fresh.query(f"remember {status}", llms=["small"])
+    fresh.execute(query)
+    assert fresh.serving.sessions.recall(turn("agent", query.messages)) == kept
 
 
 def test_the_next_turn_finds_its_model_as_soon_as_the_answer_is_there(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serving = fresh.serving
-    monkeypatch.setattr(serving, "_record", lambda ticket, settled, model: time.sleep(0.5))
+    monkeypatch.setattr(serving.sessions, "share", lambda *_: time.sleep(0.5))
     query = fresh.query("remember me", llms=["small"])
     fresh.execute(query)
     assert serving.sessions.recall(turn("agent", query.messages)) == "small"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,11 +13,10 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.kernel import serving as module
+from aios_eccos.kernel.calls import Caller
 from aios_eccos.kernel.engine_setup import open_engine
 from aios_eccos.kernel.serving import ENDING, Serving
-from aios_eccos.kernel.ticket import Ticket
 from aios_eccos.locate import Config, Location
-from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.values import Query
 
 
@@ -46,25 +46,46 @@ class Adapter:
         return True
 
 
-class Nothing:
-    """A router that is never asked."""
+class Dispatched:
+    """A dispatcher that keeps what it is given and runs none of it."""
 
-    spills = True
+    def __init__(self) -> None:
+        self.run: Any = None
+        self.futures: dict[str, Future[Any]] = {}
 
-    def on_release(self, callback: object) -> None: ...
+    def submit(self, query: Query, run: Any) -> Future[Any]:
+        self.run = run
+        self.futures[query.id] = Future()
+        return self.futures[query.id]
+
+    def drop(self, query_id: str) -> None:
+        self.futures[query_id].cancel()
 
 
 class Syscall:
-    """One of the kernel's, as far as settling goes."""
+    """One of the kernel's: an agent's call, which it may bind to models."""
 
-    def __init__(self) -> None:
+    agent_name = "agent"
+
+    def __init__(self, *llms: dict[str, str]) -> None:
         self.event = threading.Event()
+        self.eccos_caller = Caller()
+        self.query = SimpleNamespace(
+            messages=[{"role": "user", "content": "hello"}],
+            llms=list(llms),
+            tools=None,
+            max_new_tokens=None,
+            message_return_type="text",
+            response_format=None,
+        )
 
     def __getattr__(self, name: str) -> Any:
         return lambda *values: 1
 
 
-ASKS_FOR_X: Any = SimpleNamespace(query=SimpleNamespace(llms=[{"name": "x", "backend": "ollama"}]))
+def asks_for_x() -> Any:
+    """A call for a model of Ollama's that AIOS does not know yet."""
+    return Syscall({"name": "x", "backend": "ollama"})
 
 
 def settings(mode: str = "route") -> Any:
@@ -73,12 +94,11 @@ def settings(mode: str = "route") -> Any:
 
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Refreshes wait for this event, then take the dispatcher's lock."""
+    """Refreshes wait for this event."""
     go = threading.Event()
 
     def refresh(engine: Any, config: Any) -> None:
         go.wait(10)
-        engine.dispatcher.use(Nothing())
 
     monkeypatch.setattr(module, "of_adapter", lambda config, adapter: config)
     monkeypatch.setattr(module, "refresh", refresh)
@@ -87,7 +107,8 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 @pytest.fixture
 def serving(slow: threading.Event) -> Serving:
-    engine: Any = SimpleNamespace(dispatcher=Dispatcher(Nothing()))
+    kept = SimpleNamespace(settings=SimpleNamespace(session_affinity=False))
+    engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept)
     found = Serving(lambda config: engine)
     found.use(Adapter(), settings())
     return found
@@ -100,16 +121,18 @@ def begin(work: Any) -> threading.Thread:
     return thread
 
 
+def until(met: Any, seconds: float = 5.0) -> bool:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.01)
+    return bool(met())
+
+
 def test_a_client_may_leave_while_a_refresh_runs(serving: Serving, slow: threading.Event) -> None:
-    syscall, query = Syscall(), Query("x")
-    ticket = Ticket(syscall, query, None, query)
-    serving._in_flight[query.id] = ticket
-    engine = serving.engine
-    assert engine is not None
-    future = engine.dispatcher.submit(query, lambda model, left: None)
-    future.add_done_callback(lambda done: serving._done(ticket, done))
+    syscall: Any = Syscall()
+    serving.serve(syscall)
     refreshing = begin(lambda: serving.use(serving.adapter, settings()))
-    leaving = begin(lambda: engine.dispatcher.drop(query.id))
+    leaving = begin(lambda: serving.leave(syscall.eccos_caller))
     leaving.join(5)
     assert not leaving.is_alive(), "its answer waits for no refresh"
     assert syscall.event.is_set()
@@ -119,27 +142,23 @@ def test_a_client_may_leave_while_a_refresh_runs(serving: Serving, slow: threadi
 
 
 def test_a_look_up_of_models_brings_no_retired_adapter_back(
-    serving: Serving, slow: threading.Event, monkeypatch: pytest.MonkeyPatch
+    serving: Serving, slow: threading.Event
 ) -> None:
-    monkeypatch.setattr(serving, "_submit", lambda syscall: None)
     new = Adapter()
     refreshing = begin(lambda: serving.use(new, settings()))
-    looking = begin(lambda: serving._discover(ASKS_FOR_X))
+    serving.serve(asks_for_x())
     slow.set()
     refreshing.join(5)
-    looking.join(5)
+    assert until(lambda: new.available_llm_names == ["a", "x"]), "the one in force knows it too"
     assert serving.adapter is new
     assert not new.retired
-    assert new.available_llm_names == ["a", "x"], "the one in force knows it too"
 
 
-def test_a_look_up_of_models_leaves_the_mode_alone(
-    serving: Serving, slow: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_up_of_models_leaves_the_mode_alone(serving: Serving, slow: threading.Event) -> None:
     slow.set()
-    monkeypatch.setattr(serving, "_submit", lambda syscall: None)
     serving.switch("observe")
-    serving._discover(ASKS_FOR_X)
+    serving.serve(asks_for_x())
+    assert until(lambda: serving.adapter.available_llm_names == ["a", "x"])
     assert serving.mode == "observe"
     fresh = Adapter()
     serving.use(fresh, settings("observe"))
@@ -149,9 +168,9 @@ def test_a_look_up_of_models_leaves_the_mode_alone(
 
 
 def test_an_adapter_that_stays_retired_ends_the_call(serving: Serving) -> None:
+    serving.serve(Syscall())
     serving.adapter.retire()
-    answer = serving._run(Ticket(Syscall(), Query(""), None, Query("")), "a", 5.0)
-    assert answer.failure is ENDING
+    assert serving.engine.dispatcher.run("a", 5.0).failure is ENDING
 
 
 def test_a_state_folder_that_cannot_be_made_does_not_keep_the_kernel_from_starting(
