@@ -11,16 +11,20 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 #: Characters of an answer that are looked at; final answers stand at the end.
 TAIL = 20_000
 #: Statements that are considered, from the end.
 PLACES = 20
 
-#: The tags around thoughts, as the chat templates and servers of reasoning models write them.
-_TAG = (
-    r"think|thinking|thoughts?|reasoning|reflection|scratchpad|analysis|inner_monologue"
-    r"|seed:think|mm:think|longcat_think"
+#: Words and marks of final answers, as data.
+WORDS = yaml.safe_load((Path(__file__).parents[1] / "data" / "answers.yaml").read_text("utf-8"))
+_TAG, _LATIN, _OTHER, _IS, _SURELY, _ADJECTIVE = (
+    "|".join(WORDS[name])
+    for name in ("thoughts", "answer", "answer_without_blanks", "is", "surely", "adjective")
 )
 #: A mark right behind a quotation mark is spoken of, and neither opens nor closes anything.
 _MARK = re.compile(
@@ -42,21 +46,9 @@ _END = re.compile(
     r"|<｜end▁of▁sentence｜>"
 )
 
-#: "Answer" in the languages of MMLU's and GSM8K's translations.
-_LATIN = (
-    r"answer|antwort|respuesta|réponse|resposta|risposta|jawaban|jibu|ответ|odpowiedź|odpověď"
-    r"|đáp án|cevap|yanıt|antwoord|svar|válasz|răspuns(?:ul)?|відповідь|idahun"
-)
-_OTHER = r"答案|正解|答え|回答|解答|정답|답변|উত্তর|उत्तर|الإجابة|الجواب|إجابة|คำตอบ|సమాధానం|答|답"
-_IS = (
-    r"is|was|are|(?:must|would|should|will)(?: therefore)? be|ist|lautet|es|est|é|è|adalah|ni|jest"
-    r"|är|er|هي|هو|است"
-)
-_SURELY = r"therefore|thus|hence|clearly|definitely|probably|most likely|likely|indeed|simply"
-_ADJECTIVE = r"correct[ao]?|korrekt|final|finale|best|right|benar|правильный|الصحيحة|النهائية"
 _PHRASE = re.compile(
     rf"(?<!wrong )(?<!incorrect )(?:\b(?:{_LATIN})\b(?:\s(?:to|of|for|among)\b[^.:：\n]{{1,80}}?)?"
-    rf"(?:\s(?:choice|option|letter|{_ADJECTIVE})\b)*[*_]{{0,3}}"
+    rf"(?:\s(?:{_ADJECTIVE})\b)*[*_]{{0,3}}"
     rf"(?:\s{{1,9}}(?:{_IS})\b(?!\s{{1,9}}not\b)(?:\s(?:{_SURELY})\b)?\s{{0,9}}[:：]?|\s{{0,9}}[:：=])"
     rf"|(?:{_OTHER})(?:\s(?:{_ADJECTIVE}))*\s?(?:应该?|應)?(?:[:：ঃ=]|[是为為选選は은는이]|(?:{_IS})\b){{1,2}})"
     r"(?!\s{1,9}not\b)\s{0,9}[*_]{0,3}\s{0,9}(?=\S)",

@@ -1,9 +1,7 @@
-"""Whether two mathematical answers are one value: MATH's own rules first, then Math-Verify.
+"""Whether two mathematical answers are one value, by Math-Verify.
 
-`normalize` follows `math_equivalence.py` of the MATH data set (Hendrycks et al. 2021) and the
-additions of Minerva (Lewkowycz et al. 2022, appendix D.1). Math-Verify reads what is left. Numbers
-are compared exactly, within sets and tuples too, where Math-Verify would round. It may run without
-end on hostile input: call it in a `sandbox` only.
+What it lacks is here: plain notation, and numbers are compared exactly, within sets and tuples too,
+where it would round. It may run without end on hostile input: call it in a `sandbox` only.
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ import unicodedata
 from fractions import Fraction
 from typing import Any
 
-from aios_eccos.collect.extract import TAIL, WRAPPED, statements
+from aios_eccos.collect.extract import TAIL, WORDS, WRAPPED, statements
 from aios_eccos.collect.numbers import Number, parse_whole, same
 
 #: Longer expressions are no final answers; they are compared as text alone.
@@ -27,53 +25,29 @@ _REASON = re.compile(r"(?:,? (?:because|since|which|where|so that)\b|\. [A-Z]).*
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad\b|~|\s")
 _DELIMITERS = re.compile(r"^(?:\\\(|\\\[|\$\$?)|(?:\\\)|\\\]|\$\$?)$")
 _DEGREES = re.compile(r"\^\{?\\circ\}?|°")
-#: What an exact value is about equal to.
-_ABOUT = re.compile(r"(?<=[\w})])(?<!^\w)\s*(?:≈|\\approx).*$", re.DOTALL)
-_SIZES = re.compile(r"\\(?:left|right|[bB]igg?[lr]?)(?![a-z])\.?")
 _UNIT = re.compile(
     r"(?<=[\d})])\s{0,9}\\(?:text|mathrm|textrm|textnormal|textbf|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$"
 )
-_UNIT_SPACED = re.compile(r"\\(?:text|mbox)\{\s[^{}]*\}(?:\^\{?\d\}?)?$")
 _UNIT_WORDS = re.compile(r"(?<=\d)\s(?:[a-z]{2,}\s?)+$")
 _LABEL = re.compile(r"^([A-Za-z](?:_\w|\([a-z]\))?)\s{0,9}(?:=|\\in(?![a-z]))\s{0,9}(?=[^=]*$)")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 #: What stands in round brackets, with others in it one deep.
 _INSIDE = r"((?:[^()]|\([^()]*\))*)"
-_NAMES = (
-    r"arcsin|arccos|arctan|sqrt|sin|cos|tan|cot|sec|csc|ln|log|pi|theta|alpha|beta|gamma|lambda|mu"
-    r"|sigma|phi|omega"
-)
-_SYMBOLS = dict(
-    re.findall(
-        r"(\S)(\S+)",
-        r"π\pi θ\theta α\alpha β\beta λ\lambda φ\phi ∞\infty ∪\cup ∩\cap ∈\in ∅\emptyset ±\pm ≤\le"
-        r" ≥\ge ≠\ne ×\times ·\cdot ⋅\cdot ÷/ −- –- °^\circ ⟨( ⟩)",
-    )
-)
+_NAMES = "|".join(WORDS["functions"])
 #: Plain notation as models write it, and the LaTeX that Math-Verify reads.
 _REWRITTEN = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"^\*\*(.+)\*\*$", r"\1"),
         (r"\*\*", "^"),
-        (r"\*", r"\\cdot "),
         (r"^\+\s?/?\s?-", r"\\pm "),
-        (r"\+\s*-", "-"),
-        (r"<=|\\leq(?!q|s)", r"\\le "),
-        (r">=|\\geq(?!q|s)", r"\\ge "),
-        (r"!=", r"\\ne "),
-        (r"\\langle", "("),
-        (r"\\rangle", ")"),
-        (r"(?<![\\A-Za-z])(?:infinity|inf|oo)(?![A-Za-z])", r"\\infty "),
         (rf"(?<![\\A-Za-z])(?<!text\{{)(?<!mathrm\{{)(?<!name\{{)({_NAMES})(?![A-Za-z])", r"\\\1 "),
         (rf"√\s?(?:\({_INSIDE}\)|(\d+|[a-z]))", r"\\sqrt{\1\2}"),
         (rf"∛\s?(?:\({_INSIDE}\)|(\d+|[a-z]))", r"\\sqrt[3]{\1\2}"),
         (rf"\\sqrt\s?\({_INSIDE}\)", r"\\sqrt{\1}"),
         (rf"\\?\bexp\s?\({_INSIDE}\)", r"e^{\1}"),
-        (rf"\^\s?\({_INSIDE}\)", r"^{\1}"),
-        (r"\^(-\d+|\d{2,})", r"^{\1}"),
-        (r"^\{(.*,.*)\}$", r"\\{\1\\}"),
-        (r"\\mathrm\{([ei])\}", r"\1"),
+        (r"\^(-\w+)", r"^{\1}"),
+        (r"\\langle", "("),
+        (r"\\rangle", ")"),
         (r"(?<=\d)i(?![A-Za-z])", " i"),
     )
 ]
@@ -121,24 +95,22 @@ def equal(reference: str, answer: str) -> bool:
 def latex(expression: str) -> str:
     """The expression in LaTeX, whatever mix of LaTeX, plain and typographic notation it is in."""
     text = re.sub(r"(?<!\.)\.$", "", expression.strip()).strip()
-    text = _ABOUT.sub("", _DELIMITERS.sub("", text).strip())
+    text = _DELIMITERS.sub("", text).strip()
     text = re.sub(r"[⁰¹²³⁴-⁹⁻⁺]+", lambda m: "^{" + unicodedata.normalize("NFKC", m[0]) + "}", text)
     text = re.sub(r"(\d?)([¼-¾⅐-⅞])", _vulgar, text)
-    text = "".join(f"{_SYMBOLS[c]} " if c in _SYMBOLS else c for c in text).replace(
-        "\\\\boxed", "\\boxed"
-    )
+    text = text.translate(str.maketrans(WORDS["symbols"])).replace("\\\\boxed", "\\boxed")
     if len(text) <= MAX_SYMBOLIC:
         for pattern, replacement in _REWRITTEN:
             text = pattern.sub(replacement, text)
         text = _REPEATING.sub(_repeating, text)
     text = re.sub(r"(?<=\d)(?:,\\!\s?|\{,\})(?=\d{3})", ",", text)
-    return _DEGREES.sub("", _SIZES.sub("", text)).strip()
+    return _DEGREES.sub("", text).strip()
 
 
 def normalize(expression: str) -> str:
     """The expression as text, without blanks, labels, units and the marks around words."""
     text = re.sub(r"\\?[$%]", "", expression).strip()
-    text = _UNIT_WORDS.sub("", _UNIT.sub("", _UNIT_SPACED.sub("", text)))
+    text = _UNIT_WORDS.sub("", _UNIT.sub("", text))
     text = _SPACES.sub("", _LABEL.sub("", WRAPPED.sub(r"\1", text)))
     return re.sub(r"^\(([A-Za-z])\)$", r"\1", text)
 
@@ -167,7 +139,8 @@ def _number(expression: str, *, commas: bool) -> Number | None:
     text = _LABEL.sub("", expression)
     if "," in text and not commas and not _THOUSANDS.fullmatch(re.sub(r"[\s$\\%]", "", text)):
         return None
-    return parse_whole(text) or parse_whole(_UNIT_WORDS.sub("", _UNIT.sub("", text)))
+    bare = _UNIT_WORDS.sub("", WRAPPED.sub(r"\1", _UNIT.sub("", text)))
+    return parse_whole(text) or parse_whole(bare)
 
 
 def _symbolically_equal(reference: str, answer: str) -> bool:

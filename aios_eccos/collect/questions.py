@@ -14,7 +14,8 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -84,7 +85,10 @@ def load_questions(paths: Sequence[Path]) -> list[Question]:
             questions[question.id] = question
     if not questions:
         raise DataError("no questions", source=", ".join(map(str, paths)))
-    _require_math(questions.values())
+    if not importlib.util.find_spec("math_verify"):
+        needy = next((q.id for q in questions.values() if q.grader == "math"), None)
+        if needy:
+            raise DataError(f"question {needy!r} has grader math: pip install math-verify")
     return list(questions.values())
 
 
@@ -97,41 +101,21 @@ def parse_question(row: object) -> Question:
     if not isinstance(row, dict):
         raise ValueError("wanted a JSON object")
     _check_keys(row)
-    grader = row["grader"]
+    grader, answer, tolerance = row["grader"], row["answer"], row.get("tolerance")
     if grader not in GRADERS:
         raise ValueError(f"grader = {grader!r}: wanted one of {', '.join(GRADERS)}")
     for key in ("id", "task", "question"):
         if not isinstance(row[key], str) or not row[key].strip():
             raise ValueError(f"{key}: wanted a text")
     choices, aliases = _texts(row, "choices"), _texts(row, "aliases")
-    answer, schema = row["answer"], None
-    if grader == "json":
-        answer, schema = "", _schema(answer)
-    elif isinstance(answer, bool) or not isinstance(answer, str | int | float):
-        raise ValueError("answer: wanted a text or a number")
-    answer = str(answer)
-    if grader != "json" and not answer.strip():
-        raise ValueError("answer: empty")
-    if grader == "choice":
-        answer = _letter(answer, choices)
-    elif choices:
+    if choices and grader != "choice":
         raise ValueError(f"choices: only for grader choice, not {grader}")
-    if grader == "numeric" and parse_whole(answer) is None:
-        raise ValueError(f"answer = {answer!r}: wanted a number")
-    tolerance = row.get("tolerance")
     if tolerance is not None and (not isinstance(tolerance, int | float) or tolerance < 0):
         raise ValueError("tolerance: wanted a number of at least 0")
-    return Question(
-        id=row["id"],
-        task=row["task"],
-        question=row["question"],
-        answer=answer,
-        grader=grader,
-        choices=choices,
-        aliases=aliases,
-        tolerance=tolerance,
-        schema=schema,
-    )
+    schema = _schema(answer) if grader == "json" else None
+    answer = "" if grader == "json" else _reference(grader, answer, choices)
+    texts = (row["id"], row["task"], row["question"], answer)
+    return Question(*texts, grader, choices, aliases, tolerance, schema)
 
 
 def _check_keys(row: Mapping[str, Any]) -> None:
@@ -152,13 +136,22 @@ def _texts(row: Mapping[str, Any], key: str) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _letter(answer: str, choices: tuple[str, ...]) -> str:
+def _reference(grader: str, given: object, choices: tuple[str, ...]) -> str:
+    """The right answer as text, a letter for grader choice."""
+    if isinstance(given, bool) or not isinstance(given, str | int | float):
+        raise ValueError("answer: wanted a text or a number")
+    answer = str(given)
+    if not answer.strip():
+        raise ValueError("answer: empty")
+    if grader == "numeric" and parse_whole(answer) is None:
+        raise ValueError(f"answer = {answer!r}: wanted a number")
+    if grader != "choice":
+        return answer
     if not 2 <= len(choices) <= len(LETTERS):
         raise ValueError(f"choices: wanted 2 to {len(LETTERS)} for grader choice")
     if len(set(choices)) < len(choices):
         raise ValueError("choices: two are the same")
-    if answer in choices:
-        return LETTERS[choices.index(answer)]
+    answer = LETTERS[choices.index(answer)] if answer in choices else answer
     if len(answer) != 1 or answer not in LETTERS[: len(choices)]:
         raise ValueError(f"answer = {answer!r}: wanted a letter or the text of one of the choices")
     return answer
@@ -174,26 +167,6 @@ def _schema(schema: object) -> object:
         jsonschema.Draft202012Validator.check_schema(schema)
     except jsonschema.SchemaError as error:
         raise ValueError(f"answer: no valid JSON Schema: {error.message}") from error
-    if any(not str(reference).startswith("#") for reference in _references(schema)):
+    if re.search(r'"\$(?:dynamicRef|ref)": "(?!#)', json.dumps(schema)):
         raise ValueError("answer: a $ref may only lead to a place within the schema")
     return schema
-
-
-def _references(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(inner, str):
-                yield inner
-            yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)
-
-
-def _require_math(questions: Iterable[Question]) -> None:
-    needy = [q.id for q in questions if q.grader == "math"]
-    if needy and importlib.util.find_spec("math_verify") is None:
-        raise DataError(
-            f"question {needy[0]!r} has grader math, which needs math-verify; install it with "
-            "pip install 'aios-eccos[collect]'"
-        )

@@ -22,15 +22,9 @@ from aios_eccos.lab.tables import read_json
 #: Tasks whose references are numbers, and texts of Python literals.
 NUMERIC, LITERAL = ("gsm", "math", "numersense", "aime"), ("crux",)
 
-_FIELD = [
-    re.compile(pattern)
-    for pattern in (
-        r'"answer"\s*:\s*"([^"]*)"',
-        r'"answer"\s*:\s*([^,\s]*)',
-        r"answer\s*:\s*([^,\s]*)",
-    )
-]
-_BOX_AT_THE_END = re.compile(r"\\boxed{(\w+)}")
+_QUOTED = re.compile(r'"answer"\s*:\s*"([^"]*)"')
+_BARE = re.compile(r'"answer"\s*:\s*([^,\s]*)'), re.compile(r"answer\s*:\s*([^,\s]*)")
+_BOX = re.compile(r"\\boxed{(\w+)}")
 _FIRST_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -42,124 +36,114 @@ def read_zeroeval(path: Path, odd: Odd = lambda error: None) -> Iterator[Row]:
     """
     files = sorted(path.glob("*/*.json")) or sorted(path.glob("*.json"))
     files = [file for file in files if not file.name.endswith("summary.json")]
-    if not path.is_dir() or not files:
+    if not files:
         raise DataError(
             "wanted ZeroEval's result_dirs: a folder of TASK/MODEL.json", source=path.name
         )
-    rows: dict[tuple[str, str], Row] = {}
-    last: DataError | None = None
+    rows: dict[str, Row] = {}
+    errors = []
     for file in files:
         try:
             for item in good_rows(read_json(file), _item, f"{file.parent.name}/{file.name}", odd):
-                _add(rows, file, item)
+                _add(rows, file.parent.name, file.stem, item)
         except DataError as error:
-            last = error
-            odd(error)
-    for folder in sorted(path.glob("*/*/")):
-        if folder.is_dir():
-            odd(DataError("another run of its task", source=f"{folder.parent.name}/{folder.name}"))
-    if not rows and last is not None:
-        raise last
+            errors.append(error)
+    if not rows:
+        raise errors[0]
+    for folder in filter(Path.is_dir, sorted(path.glob("*/*"))):
+        name = f"{folder.parent.name}/{folder.name}"
+        errors.append(DataError("another run of its task", source=name))
+    for left_out in errors:
+        odd(left_out)
     for number, row in enumerate(rows.values(), start=1):
         yield checked(row, path.name, number)
-
-
-def _add(rows: dict[tuple[str, str], Row], file: Path, item: Mapping[str, Any]) -> None:
-    task, question = file.parent.name, item["question"]
-    row = rows.setdefault(
-        (task, item["id"]),
-        {
-            "query_id": f"{task}/{item['id']}",
-            "task": task,
-            "query": question
-            + "".join(f"\n{chr(65 + i)}. {c}" for i, c in enumerate(item["choices"])),
-            "input_token_length": tokens_of(item["prompt"]),
-            "outputs": [],
-        },
-    )
-    row["outputs"].append(
-        {
-            "model_name": file.stem,
-            "correctness": grade_zeroeval(
-                task, item["reference"], item["output"], item["choices"], file.stem
-            ),
-            "output_token_length": tokens_of(item["output"]),
-        }
-    )
 
 
 def _item(item: object) -> dict[str, Any]:
     found = item if isinstance(item, Mapping) else {}
     reference = found.get("answer", found.get("correct_answer"))
-    output, identity = found.get("output"), found.get("id", found.get("session_id"))
     question = found.get("question", found.get("problem"))
-    said = output[0] if isinstance(output, list) and output else None
-    known = isinstance(question, str) and isinstance(said, str)
-    if not known or reference is None or identity is None:
+    identity, history = found.get("id", found.get("session_id")), found.get("chat_history")
+    output, choices = found.get("output") or [None], found.get("choices") or []
+    texts = isinstance(question, str) and isinstance(output, list) and isinstance(output[0], str)
+    if not texts or reference is None or identity is None or not isinstance(choices, list):
         raise DataError("wanted ZeroEval's objects with id, question, output and answer")
-    history, choices = found.get("chat_history"), found.get("choices")
     return {
-        "id": str(identity),
+        "id": identity,
         "question": question,
         "prompt": str(history[-1]) if isinstance(history, list) and history else question,
-        "output": said,
+        "output": output[0],
         "reference": str(reference),
-        "choices": [str(choice) for choice in choices] if isinstance(choices, list) else [],
+        "choices": [str(choice) for choice in choices],
     }
+
+
+def _add(rows: dict[str, Row], task: str, model: str, item: Mapping[str, Any]) -> None:
+    choices, output = item["choices"], item["output"]
+    row = rows.setdefault(
+        f"{task}/{item['id']}",
+        {
+            "query_id": f"{task}/{item['id']}",
+            "task": task,
+            "query": item["question"]
+            + "".join(f"\n{chr(65 + i)}. {c}" for i, c in enumerate(choices)),
+            "input_token_length": tokens_of(item["prompt"]),
+            "outputs": [],
+        },
+    )
+    right = grade_zeroeval(task, item["reference"], output, choices, model)
+    length = tokens_of(output)
+    row["outputs"].append(
+        {"model_name": model, "correctness": right, "output_token_length": length}
+    )
 
 
 def grade_zeroeval(
     task: str, reference: str, output: str, choices: list[str] | None = None, model: str = ""
 ) -> bool | None:
     """Whether ZeroEval counts an answer as right; None where its reference cannot be read."""
-    said = _answer(output, model)
+    answer = _answer(output, model)
     if choices or re.fullmatch("[A-Z]", reference):
-        letters = {text: chr(65 + place) for place, text in reversed([*enumerate(choices or [])])}
-        letter = letters.get(reference, reference)
-        return said is not None and (said == letter or f"{letter})" in said)
+        place = choices.index(reference) if choices and reference in choices else None
+        letter = reference if place is None else chr(65 + place)
+        return answer is not None and (answer == letter or f"{letter})" in answer)
     if task.lower().startswith(LITERAL):
-        wanted, got = reference.strip("'\""), (said or "").strip("'\"").replace("\n", "\\n")
-        return said is not None and got == wanted
+        literal = (answer or "").strip("'\"").replace("\n", "\\n")
+        return answer is not None and literal == reference.strip("'\"")
     if task.lower().startswith(NUMERIC):
         number = _number(reference.rsplit("#", 1)[-1])
-        return None if number is None else number == _number(said or "")
+        return None if number is None else number == _number(answer or "")
     return grade(Question("", task, "", reference, "exact"), output)
 
 
 def _answer(output: str, model: str) -> str | None:
     """The `answer` field of the first whole object, else of the first text that looks like one."""
     found = _first_object(output)
-    if found is not None and "answer" in found:
+    if "answer" in found:
         return str(found["answer"])
-    for field in _FIELD:
-        match = field.search(output)
-        if match:
-            return match[1]
-    boxed = _BOX_AT_THE_END.search(output)
-    return boxed[1] if boxed and "Llama-3.1" in model and "boxed" in output[-30:] else None
+    field = _QUOTED.search(output) or _BARE[0].search(output) or _BARE[1].search(output)
+    # Llama 3.1 answers in a box, whatever it is asked for.
+    boxed = "Llama-3.1" in model and "boxed" in output[-30:]
+    field = field or (_BOX.search(output) if boxed else None)
+    return field[1] if field else None
 
 
-def _first_object(text: str) -> dict[str, Any] | None:
-    depth, start = 0, 0
+def _first_object(text: str) -> dict[str, Any]:
+    depth = start = 0
     for brace in re.finditer(r"[{}]", text):
-        if brace[0] == "{":
-            start = start if depth else brace.start()
-            depth += 1
-        elif depth:
-            depth -= 1
-            if not depth:
-                try:
-                    found = json.loads(text[start : brace.end()].replace("\n", ""))
-                except (ValueError, RecursionError):
-                    return None
-                return found if isinstance(found, dict) else None
-    return None
+        start = start if depth else brace.start()
+        depth = depth + 1 if brace[0] == "{" else max(depth - 1, 0)
+        if not depth and brace.start() > start:
+            try:
+                found = json.loads(text[start : brace.end()].replace("\n", ""))
+            except (ValueError, RecursionError):
+                return {}
+            return found if isinstance(found, dict) else {}
+    return {}
 
 
 def _number(text: str) -> float | None:
     bare = re.sub(r"[$,]", "", text).strip()
     fraction = parse_whole(bare) if "/" in bare else None
     found = _FIRST_NUMBER.search(bare)
-    if fraction is not None:
-        return float(fraction.value)
-    return float(found[0]) if found else None
+    return float(fraction.value) if fraction else float(found[0]) if found else None
