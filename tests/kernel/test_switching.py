@@ -73,6 +73,14 @@ VARIANTS = {
     "empty strategy last": "llms:\n  models: [{name: a, backend: b}]\n  router:\n    strategy:",
     "empty strategy, flow": "llms:\n  models: [{name: a}]\n  router: {strategy: , x: 1}\n",
     "empty strategy alone, flow": "llms: {models: [{name: a}], router: {strategy:}}\n",
+    "byte order mark": f"\ufeff{CONFIG}",
+    "comment in the router": CONFIG.replace("    strategy:", "    # mine\n    strategy:"),
+    "router ends with an alias": (
+        "x: &x {y: 1}\nllms:\n  models: [{name: a}]\n  router:\n    strategy: s\n    z: *x\n"
+    ),
+    "router ends with a text": (
+        "llms:\n  router:\n    strategy: s\n    z: |\n      text\n  models: [{name: a}]\n"
+    ),
 }
 
 
@@ -155,6 +163,26 @@ def test_a_configuration_that_cannot_be_edited_is_refused_by_key(
     with pytest.raises(ConfigError, match=f"^{key}: .+$"):
         install.enable(home)
     assert listing(home) == before
+
+
+@pytest.mark.parametrize("raw", [b"# K\xfcche\n" + CONFIG.encode(), CONFIG.encode("utf-16")])
+def test_a_configuration_that_is_not_utf8_is_named_and_left_alone(home: Path, raw: bytes) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_bytes(raw)
+    before = listing(home)
+    for change in (install.enable, install.disable, lambda _: install.set_mode(path, "route")):
+        with pytest.raises(ConfigError, match=r"config\.yaml: .*UTF.*: byte 0x.. at position \d"):
+            change(home)
+    assert listing(home) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_a_configuration_that_cannot_be_written_is_named(home: Path) -> None:
+    path = home / "aios/config/config.yaml"
+    path.parent.chmod(0o500)
+    with pytest.raises(KernelError, match=r"config\.yaml cannot be written"):
+        install.enable(home)
+    path.parent.chmod(0o700)
 
 
 def test_a_linked_configuration_stays_linked(home: Path, tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -20,22 +19,6 @@ from aios_eccos.errors import ConfigError
 
 #: What its errors call the text.
 FILE = "config.yaml"
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """Replace `text[start:end]` by `new`."""
-
-    start: int
-    end: int
-    new: str
-
-
-def apply(text: str, edits: Sequence[Edit]) -> str:
-    """The text after all edits, whose ranges must not overlap; at one place, in their order."""
-    for edit in sorted(edits, key=lambda e: (e.start, e.end))[::-1]:
-        text = text[: edit.start] + edit.new + text[edit.end :]
-    return text
 
 
 def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequence[str]) -> str:
@@ -49,13 +32,18 @@ def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequ
         ConfigError: there is no `llms` mapping to put it into, or no place that takes it as it is.
     """
     before = read_llms(text)
-    llms = _llms(text)
-    prices = [_price_edit(text, item, comment) for item in _models(llms, unpriced)]
-    newline = "\r\n" if "\r\n" in text else "\n"
-    new = apply(text, [*prices, *_router_edits(text, llms, strategy, block, newline)])
-    router = {"eccos": load(block, "plugin.yaml")} | (before.get("router") or {})
+    router = before.get("router") or {}
+    after = {"eccos": load(block, "plugin.yaml")} | router | {"strategy": strategy}
     with suppress(ConfigError):
-        if read_llms(new) == before | {"router": router | {"strategy": strategy}}:
+        if router:
+            new = put(text, ("router", "strategy"), strategy)
+            new = new if "eccos" in router else put(new, ("router", "eccos"), block)
+        else:
+            lines = f"strategy: {strategy}\neccos:\n{textwrap.indent(block, '  ')}"
+            new = put(text, ("router",), lines)
+        for name in unpriced:
+            new = _with_comment(new, name, comment)
+        if read_llms(new) == before | {"router": after}:
             return new
     raise ConfigError(
         "llms.router: cannot be edited in place as it is written; write `router:` and, on a line "
@@ -63,67 +51,33 @@ def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequ
     )
 
 
-def _router_edits(text: str, llms: Any, strategy: str, block: str, newline: str) -> Iterator[Edit]:
-    first = llms.value[0][0].start_mark
-    router = get(llms, "router")
-    flow = f"strategy: {strategy}, eccos: {_flow(block)}"
-    if router is None and llms.flow_style:
-        yield Edit(first.index, first.index, f"router: {{{flow}}}, ")
-    elif router is None:
-        lines = f"router:\n  strategy: {strategy}\n  eccos:\n{textwrap.indent(block, '    ')}"
-        at = _line_start(text, first.index)
-        yield Edit(at, at, _indented(lines, " " * first.column, newline))
-    elif not isinstance(router, yaml.MappingNode):
-        yield _put(router, f"{{{flow}}}")
-    elif not router.value:
-        at = router.end_mark.index - 1
-        yield Edit(at, at, flow)
-    else:
-        value = get(router, "strategy")
-        present = get(router, "eccos") is not None
-        if router.flow_style:
-            yield _flow_edit(router, value, strategy, "" if present else f"eccos: {_flow(block)}")
-        else:
-            yield from _block_edits(
-                text, router, value, strategy, "" if present else block, newline
-            )
+def put(text: str, path: Sequence[str], value: str) -> str:
+    """The configuration with a key set in a mapping that is there and has keys.
 
-
-def _block_edits(
-    text: str, router: Any, value: Any, strategy: str, block: str, newline: str
-) -> Iterator[Edit]:
-    indent = " " * router.value[0][0].start_mark.column
-    ours = f"eccos:\n{textwrap.indent(block, '  ')}" if block else ""
-    if value is None:
-        at = _line_start(text, router.value[0][0].start_mark.index)
-        yield Edit(at, at, _indented(f"strategy: {strategy}\n{ours}", indent, newline))
-        return
-    yield _put(value, strategy)
-    at = _line_end(text, value.end_mark.index)
-    lead = "" if text[:at].endswith("\n") else newline
-    yield Edit(at, at, lead + _indented(ours, indent, newline) if ours else "")
-
-
-def _flow_edit(router: Any, value: Any, strategy: str, mapping: str) -> Edit:
-    if value is None:
-        at = router.value[0][0].start_mark.index
-        return Edit(at, at, f"strategy: {strategy}, {mapping + ', ' if mapping else ''}")
-    tail = f", {mapping}" if mapping else ""
-    return _put(value, strategy + tail)
-
-
-def _put(node: Any, new: str) -> Edit:
-    """Replace a value; an empty one stands right behind its colon."""
-    start, end = node.start_mark.index, node.end_mark.index
-    return Edit(start, end, new if start < end else f" {new}")
+    Args:
+        path: the key's name below `llms`.
+        value: a plain value, or lines of a mapping, unindented; those come last in their mapping.
+    """
+    mapping, key = _llms(text), path[-1]
+    for name in path[:-1]:
+        mapping = get(mapping, name)
+    lines = value.endswith("\n")
+    inline = _flow(value) if lines else value
+    node = get(mapping, key)
+    if node is not None:
+        start, end = node.start_mark.index, node.end_mark.index
+        # An empty value stands right behind its colon.
+        return text[:start] + (inline if start < end else f" {inline}") + text[end:]
+    first = mapping.value[0][0].start_mark
+    if mapping.flow_style:
+        return text[: first.index] + f"{key}: {inline}, " + text[first.index :]
+    added = f"{key}:\n{textwrap.indent(value, '  ')}" if lines else f"{key}: {value}\n"
+    return _insert(text, _end(text, mapping), added, first.column)
 
 
 def set_strategy(text: str, strategy: str) -> str:
     """The configuration with AIOS's strategy set, where it has one."""
-    value = get(get(_llms(text), "router"), "strategy")
-    if value is None:
-        return text
-    return apply(text, [_put(value, strategy)])
+    return text if strategy_of(text) is None else put(text, ("router", "strategy"), strategy)
 
 
 def set_option(text: str, key: str, value: str) -> str:
@@ -135,12 +89,7 @@ def set_option(text: str, key: str, value: str) -> str:
     block = get(get(_llms(text), "router"), "eccos")
     if not isinstance(block, yaml.MappingNode) or not block.value:
         raise ConfigError("llms.router.eccos: no such block; run `aios-eccos enable` first")
-    node = get(block, key)
-    if node is not None:
-        return apply(text, [_put(node, value)])
-    first = block.value[0][0].start_mark
-    gap = ", " if block.flow_style else "\n" + " " * first.column
-    return apply(text, [Edit(first.index, first.index, f"{key}: {value}{gap}")])
+    return put(text, ("router", "eccos", key), value)
 
 
 def drop_block(text: str, default: object) -> str:
@@ -155,10 +104,6 @@ def drop_block(text: str, default: object) -> str:
 def drop_comment(text: str, comment: str) -> str:
     """The configuration without a comment of ours, wherever it stands and however indented."""
     return re.sub(f"(?m)^{_pattern(comment)}", "", text)
-
-
-def _pattern(comment: str) -> str:
-    return "".join(rf"[ \t]*{re.escape(line)}\r?\n" for line in comment.splitlines())
 
 
 def strategy_of(text: str) -> str | None:
@@ -194,24 +139,21 @@ def _llms(text: str) -> Any:
     return llms
 
 
-def _models(llms: Any, names: Sequence[str]) -> Iterator[Any]:
-    models = get(llms, "models")
+def _with_comment(text: str, name: str, comment: str) -> str:
+    """The text with a comment on the lines after a model's entry, at its indentation."""
+    models = get(_llms(text), "models")
     for item in models.value if isinstance(models, yaml.SequenceNode) else ():
-        name = get(item, "name")
-        if name is not None and name.value in names:
-            yield item
+        named = get(item, "name")
+        if named is not None and named.value == name:
+            at = _end(text, item)
+            # However indented: on a line of several models, what stands before them moves them.
+            if not re.compile(_pattern(comment)).match(text, at):
+                return _insert(text, at, comment, item.start_mark.column)
+    return text
 
 
-def _price_edit(text: str, item: Any, comment: str) -> Edit:
-    """The comment on the lines after a model's entry, at its indentation."""
-    at = _end(text, item)
-    # However indented: on a line of several models, what is written before them moves them.
-    if re.compile(_pattern(comment)).match(text, at):
-        return Edit(at, at, "")
-    newline = "\r\n" if "\r\n" in text else "\n"
-    lead = "" if text[:at].endswith("\n") else newline
-    indent = " " * (item.start_mark.column)
-    return Edit(at, at, lead + _indented(comment, indent, newline))
+def _pattern(comment: str) -> str:
+    return "".join(rf"[ \t]*{re.escape(line)}\r?\n" for line in comment.splitlines())
 
 
 def _without(text: str, router: Any, key: str) -> str:
@@ -226,7 +168,16 @@ def _without(text: str, router: Any, key: str) -> str:
         elif index:
             start = pairs[index - 1][1].end_mark.index
         return text[:start] + text[end:]
-    return text[: _line_start(text, start)] + text[_end(text, value) :]
+    return text[: text.rfind("\n", 0, start) + 1] + text[_end(text, value) :]
+
+
+def _insert(text: str, at: int, lines: str, column: int) -> str:
+    """The text with lines at the beginning of a line, indented, with the file's line ends."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    lead = "" if text[:at].endswith("\n") else newline
+    return (
+        text[:at] + lead + textwrap.indent(lines, " " * column).replace("\n", newline) + text[at:]
+    )
 
 
 def _end(text: str, node: Any) -> int:
@@ -238,23 +189,11 @@ def _end(text: str, node: Any) -> int:
             # An alias has the marks of its anchor, which stands elsewhere.
             node = value if value.start_mark.index > key.start_mark.index else key
     # One less: the mark of a text block is on the line after it.
-    return _line_end(text, node.end_mark.index - 1)
-
-
-def _flow(block: str) -> str:
-    pairs = load(block, "plugin.yaml").items()
-    return "{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}"
-
-
-def _indented(lines: str, indent: str, newline: str) -> str:
-    return textwrap.indent(lines, indent).replace("\n", newline)
-
-
-def _line_start(text: str, index: int) -> int:
-    return text.rfind("\n", 0, index) + 1
-
-
-def _line_end(text: str, index: int) -> int:
-    """Index after the line break that ends the line of `index`."""
-    found = text.find("\n", index)
+    found = text.find("\n", node.end_mark.index - 1)
     return len(text) if found < 0 else found + 1
+
+
+def _flow(lines: str) -> str:
+    """Lines of a mapping in one."""
+    values = load(lines, FILE)
+    return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=10**6).strip()
