@@ -123,8 +123,12 @@ class Settings(_Strict):
         ge=0,
         le=1000,
     )
-    max_batch: Count = _setting(256, "waiting calls assigned together in one round")
-    max_workers: Threads = _setting(256, "calls in flight at once in this kernel, threads")
+    max_batch: Count = _setting(
+        1024,
+        "waiting calls assigned together in one round; from 512 on they are solved as one, under "
+        "their floors, fewer go each by the price of success",
+    )
+    max_workers: Threads = _setting(1024, "calls in flight at once in this kernel, threads")
     call_timeout_s: Seconds = _setting(600.0, "seconds from arrival until a call is given up")
     cooldown_s: float = _setting(
         10.0, "seconds that a model rests after an error of its server", ge=0, le=LONGEST_S
@@ -141,7 +145,7 @@ class Settings(_Strict):
         "cost",
     )
     http_threads: Threads = _setting(
-        256, "requests of agents that the kernel holds at once (AIOS's own: cpus + 4)"
+        1024, "requests of agents that the kernel holds at once (AIOS's own: cpus + 4)"
     )
     http_token: Annotated[SecretStr | None, BeforeValidator(check_token)] = _setting(
         None,
@@ -158,8 +162,8 @@ class Settings(_Strict):
     )
     on_infeasible_floor: Literal["best_effort", "wait"] = _setting(
         "best_effort",
-        "in a large batch whose floor the free slots cannot reach: serve all as well as can be, "
-        "or only as many as the floor allows",
+        "in a batch of 512 calls or more, whose floor the free slots cannot reach: serve all as "
+        "well as can be, or only as many as the floor allows",
     )
     baseline: str | None = _setting(
         None,

@@ -43,7 +43,7 @@ SOUND: dict[str, Any] = {
     "mode": "route",
     "models": ["small", "large"],
     "seams": {"adapter": True, "query route": True},
-    "executor": 256,
+    "executor": 1024,
 }
 STOCK = {"/status": {"status": "ok"}}
 NESTED = b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000
@@ -150,7 +150,7 @@ def test_a_kernel_without_the_plugin_is_a_fault_where_it_was_asked_for(
     [
         ({"seams": {"query route": False}}, "query route", False, "not the plugin's"),
         ({"models": ["small"]}, "models", False, "could not set up large"),
-        ({"executor": 6}, "threads", False, "6, http_threads: 256; restart"),
+        ({"executor": 6}, "threads", False, "6, http_threads: 1024; restart"),
         ({"executor": None}, "threads", None, "older"),
     ],
 )
