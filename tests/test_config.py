@@ -38,6 +38,9 @@ def test_a_floor_is_absolute_or_a_share_of_the_strongest(raw: object, floor: Flo
     [
         ({"quality_floor": 1.4}, ["quality_floor = 1.4", "0..1"]),
         ({"quality_floor": True}, ["quality_floor = True", "0..1"]),
+        ({"quality_floor": "95 %%"}, ["quality_floor = '95 %%'", "0..1"]),
+        ({1: 2}, ["llms.router.eccos.1", "strings"]),
+        ({"agents": {"a": {"models": "x"}}}, ["agents.a.models = 'x'"]),
         ({"quality_flor": 1}, ["quality_flor", "did you mean 'quality_floor'"]),
         ({"window_ms": -1}, ["window_ms = -1", "greater than or equal to 0"]),
         ({"predictor": "magic"}, ["predictor = 'magic'", "'retrieval', 'trained' or 'hybrid'"]),
@@ -441,3 +444,5 @@ def test_no_refusal_of_a_model_shows_a_secret(entry: object) -> None:
 def test_settings_are_printed_without_urls_that_may_hold_a_password() -> None:
     settings = parse_settings({"redis": "redis://:hunter2@h", "history": "http://u:hunter2@h"})
     assert "hunter2" not in repr(settings)
+    (entry,) = parse_models([{"name": "a", "hostname": "https://u:hunter2@h/v1"}])
+    assert "hunter2" not in repr(entry)

@@ -65,7 +65,7 @@ def parse_floor(raw: object) -> Floor:
     text = str(raw).strip() if isinstance(raw, str | int | float) else ""
     relative = text.endswith("%")
     try:
-        value = float(text.rstrip("% ")) / (100 if relative else 1)
+        value = float(text.removesuffix("%")) / (100 if relative else 1)
     except ValueError:
         value = -1.0
     if isinstance(raw, bool) or not 0 <= value <= 1:

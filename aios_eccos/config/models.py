@@ -23,7 +23,7 @@ class ModelEntry(Checked, extra="ignore"):
 
     name: str = Field(min_length=1)
     backend: str = ""
-    hostname: str | None = None
+    hostname: str | None = Field(default=None, repr=False)
     api_key: SecretStr | None = None
     concurrency: int | None = Field(default=None, ge=1, le=1_000_000)
     input_cost_per_token: float | None = Field(default=None, ge=0)
