@@ -28,6 +28,16 @@ def mean(total: float, count: float) -> float | None:
     return total / count if count > 0 else None
 
 
+def mean_of(values: Sequence[float]) -> float | None:
+    """The mean of the values, None for none."""
+    return mean(math.fsum(values), len(values))
+
+
+def percent(share: float | None) -> str:
+    """`0.8123` as `81.2 %`; what is not known is a dash."""
+    return "-" if share is None or math.isnan(share) else f"{share * 100:.1f} %"
+
+
 def saved_share(spent: float, baseline: float) -> float | None:
     """Share of a baseline's cost that was not spent; None where the baseline cost nothing."""
     return 1.0 - spent / baseline if baseline > 0 else None

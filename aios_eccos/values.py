@@ -12,7 +12,7 @@ import functools
 import hashlib
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -129,6 +129,12 @@ class Model:
         if self.input_price is None or self.output_price is None:
             return "unknown"
         return "free" if self.input_price == 0 and self.output_price == 0 else "priced"
+
+
+def dollars_known(models: Sequence[Model]) -> bool:
+    """Whether costs of the pool are dollars: some price is known, or all are declared free."""
+    states = {model.price_state for model in models}
+    return "priced" in states or "unknown" not in states
 
 
 @dataclass(frozen=True, slots=True)

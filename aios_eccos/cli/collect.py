@@ -25,7 +25,8 @@ from aios_eccos.collect.run import Plan, Summary, as_json, run
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Location, load_config, locate
-from aios_eccos.observe.text import money, percent
+from aios_eccos.metrics import percent
+from aios_eccos.observe.text import money
 from aios_eccos.workload.store import WorkloadStore
 
 

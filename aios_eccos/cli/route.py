@@ -22,8 +22,9 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.dataset import load_prices, pool
 from aios_eccos.locate import Config
+from aios_eccos.metrics import percent
 from aios_eccos.observe.route import RouteView, route_view
-from aios_eccos.observe.text import money, percent
+from aios_eccos.observe.text import money
 from aios_eccos.serve.engine import configured_models
 from aios_eccos.serve.router import Router
 from aios_eccos.values import Model, Query, Slots

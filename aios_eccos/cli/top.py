@@ -18,9 +18,10 @@ from rich.text import Text
 
 from aios_eccos.cli.ask import Asker
 from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.metrics import percent
 from aios_eccos.observe.call_views import DecisionsView
 from aios_eccos.observe.render import headline, outcome
-from aios_eccos.observe.text import cut, load, moment, money, percent, seconds
+from aios_eccos.observe.text import cut, load, moment, money, seconds
 from aios_eccos.observe.views import StatusView
 
 #: Decisions asked for; as many are shown as the screen has lines for.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from aios_eccos.collect.questions import Question
 from aios_eccos.collect.record import Graded
 from aios_eccos.forecast.pricing import PriceState
+from aios_eccos.metrics import mean_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +64,11 @@ def report_on(
     return ModelReport(
         name=name,
         answers=len(whole),
-        success=mean([right for rights in tasks.values() for right in rights]),
+        success=mean_of([right for rights in tasks.values() for right in rights]),
         truncated=sum(r.status == "truncated" for r in replies),
         errors=sum(r.status == "error" for r in replies),
         input_tokens=sum(r.input_tokens for r in paid),
-        output_tokens=mean([r.output_tokens for r in paid]),
+        output_tokens=mean_of([r.output_tokens for r in paid]),
         reasoning_tokens=sum(r.reasoning_tokens for r in paid),
         cached_tokens=sum(r.cached_tokens for r in paid),
         counted=sum(r.tokens_from != "usage" for r in paid),
@@ -77,11 +78,6 @@ def report_on(
         price_state=price_state,
         by_task={task: sum(rights) / len(rights) for task, rights in tasks.items()},
     )
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """The mean; None of none."""
-    return sum(values) / len(values) if values else None
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:

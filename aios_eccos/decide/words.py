@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.decide.rule import choose
+from aios_eccos.metrics import percent
 from aios_eccos.values import (
     EXPLORED,
     NOT_ALLOWED,
@@ -217,7 +218,7 @@ def sentence(
         return f"No model served this call: {reason}."
     text = f"{case.models[case.column]} was chosen"
     if promised is not None:
-        text += f" for {_percent(promised)} success at {money(float(case.cost[case.column]))}"
+        text += f" for {percent(promised)} success at {money(float(case.cost[case.column]))}"
     if bound.startswith(LIMIT):
         full = case.free[case.best()] <= 0
         lack = "it was at its limit" if full else "its slots gain more elsewhere"
@@ -277,12 +278,8 @@ def _floor(case: Case, chosen: int, floor: float | None, money: Callable[[float]
     if case.total_cost[chosen] <= case.total_cost[best]:
         return f": leaving the conversation's model would cost more than the {extra} it saves."
     gain = float(case.success[chosen] - case.success[best])
-    asked = "" if floor is None else f" of {_percent(floor)}"
+    asked = "" if floor is None else f" of {percent(floor)}"
     return (
         f": to keep the floor{asked} on average, its {gain * 100:.1f} points of success over "
         f"{case.models[best]} are worth the extra {extra}."
     )
-
-
-def _percent(value: float) -> str:
-    return f"{value * 100:.1f} %"

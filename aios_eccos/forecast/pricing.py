@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from aios_eccos.values import Ability, FloatArray, Model
+from aios_eccos.values import Ability, FloatArray, Model, dollars_known
 
 log = logging.getLogger("aios_eccos.forecast.pricing")
 
@@ -82,7 +82,7 @@ def price_table(models: Sequence[Model]) -> Prices:
     """The pool's prices, with a stand-in where one is unknown."""
     states = tuple(state_of(model) for model in models)
     priced = [m for m, state in zip(models, states, strict=True) if state == "priced"]
-    money = bool(priced) or "unknown" not in states
+    money = dollars_known(models)
     dearest_in = max((m.input_price or 0.0 for m in priced), default=0.0)
     dearest_out = max((m.output_price or 0.0 for m in priced), default=0.0)
 

@@ -103,5 +103,5 @@ def _sentence(trace: Trace, case: words.Case, bound: str) -> str:
         floor=trace.floor,
         only=words.only(case, [option.closed for option in trace.options], trace.named),
         reason=trace.failure or trace.reason if trace.chosen is None else trace.reason,
-        money=lambda value: money(value) if trace.money else f"{value:.3g} cost units (no prices)",
+        money=lambda value: money(value, trace.money),
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aios_eccos.metrics import percent
 from aios_eccos.observe.text import (
     NONE,
     cut,
     moment,
     money,
-    percent,
     price,
     rate,
     seconds,
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from aios_eccos.observe.call_views import DecisionsView, SavedView, SavingsView, WhatIfView
 
 
+UNIT = "no price is known: u is an output token x billions of parameters"
+
+
 def status(view: StatusView) -> str:
     """The whole state in one screen."""
     return "\n".join([*headline(view), "", load_table(view.models, view.money)])
@@ -52,6 +55,8 @@ def headline(view: StatusView) -> list[str]:
         f"aios-eccos  {moment(view.at)} UTC  {mode}  {kernels}",
         f"{goal}; one success is worth {money(view.success_price_usd, view.money)}",
     ]
+    if view.budget_per_call is not None and not view.money:
+        lines.append("! no price is known, so a budget in dollars is not kept; doctor says more")
     if view.degraded:
         lines.append("! Redis is away: this kernel lends its own share of the limits")
     flow = f"now      {view.calls_per_s:.2f} calls/s, {money(view.usd_per_h, view.money)}/h"
@@ -59,7 +64,7 @@ def headline(view: StatusView) -> list[str]:
         flow += f", {edge.waiting} waiting, {edge.running} running here"
     lines.append(flow)
     if not view.money:
-        lines.append("         no price is known: u is an output token x billions of parameters")
+        lines.append(f"         {UNIT}")
     lines += [window(w, view.money) for w in view.windows]
     lines += [alarm(a) for a in view.alarms] or ["floor    no verdicts yet, so not verified"]
     if edge is not None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from aios_eccos.metrics import percent
 from aios_eccos.observe.call_views import ExplainView, NeighborView
-from aios_eccos.observe.render import outcome
-from aios_eccos.observe.text import NONE, cut, moment, money, percent, seconds, table, wrap
+from aios_eccos.observe.render import UNIT, outcome
+from aios_eccos.observe.text import NONE, cut, moment, money, seconds, table, wrap
 from aios_eccos.observe.trace import Trace
 from aios_eccos.records import Signals
 from aios_eccos.values import Attempt
@@ -39,6 +40,8 @@ def explain(view: ExplainView) -> str:
     else:
         worth = money(trace.success_price_usd, known)
         parts.append(f"floor{whose} {percent(trace.floor)}; one success is worth {worth} there")
+    if not known:
+        parts.append(UNIT)
     if trace.novelty is not None:
         parts.append(f"farther from the history than {percent(trace.novelty)} of its own records")
     parts += ["", choices(view)]

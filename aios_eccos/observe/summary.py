@@ -21,7 +21,7 @@ from aios_eccos.observe.views import (
     StatusView,
     WindowView,
 )
-from aios_eccos.values import Model
+from aios_eccos.values import Model, dollars_known
 from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.periods import (
     DAY_S,
@@ -58,9 +58,8 @@ class Scope:
 
     @property
     def money(self) -> bool:
-        """Whether costs are dollars: some price is known, or all models are declared free."""
-        states = {model.price_state for model in self.models}
-        return "priced" in states or "unknown" not in states
+        """Whether costs are dollars."""
+        return dollars_known(self.models)
 
 
 def read_status(workload: Watched, scope: Scope, edge: EdgeView | None = None) -> StatusView:

