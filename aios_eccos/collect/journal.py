@@ -14,7 +14,6 @@ import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from aios_eccos import files
@@ -44,11 +43,6 @@ class Answer:
     judged: str = ""
     cost_usd: float | None = None
     asked_at: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Question, model, and for a judge's reply whom it is about."""
-        return self.question, self.model, self.judged
 
 
 def prompt_hash(prompt: str, max_tokens: int) -> str:
@@ -83,12 +77,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         with self._lock:
             self._file.close()
 
@@ -117,27 +106,25 @@ class Journal:
         lines = content[:whole].splitlines()
         if not lines:
             self._write({"schema": SCHEMA})
-        rows = [self._parse(line, number) for number, line in enumerate(lines, start=1)]
-        if rows and rows[0].get("schema") != SCHEMA:
-            found = rows[0].get("schema", "none")
-            raise DataError(f"schema {found}: wanted {SCHEMA}", source=str(self.path), line=1)
-        return [self._answer(row, number) for number, row in enumerate(rows[1:], start=2)]
+        return [
+            answer
+            for number, line in enumerate(lines, start=1)
+            if (answer := self._parse(line, number))
+        ]
 
-    def _parse(self, line: bytes, number: int) -> dict[str, Any]:
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"damaged: {error}", source=str(self.path), line=number) from error
-        if not isinstance(row, dict):
-            raise DataError("damaged: no object", source=str(self.path), line=number)
-        return row
-
-    def _answer(self, row: dict[str, Any], number: int) -> Answer:
+    def _parse(self, line: bytes, number: int) -> Answer | None:
+        """The answer of a line; None of the first, which says the schema."""
         names = {field.name for field in dataclasses.fields(Reply)}
         try:
-            reply = Reply(**{name: row.pop(name) for name in names})
-            return Answer(reply=reply, **row)
-        except (KeyError, TypeError) as error:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("no object")
+            if number == 1 and row.get("schema") != SCHEMA:
+                raise ValueError(f"schema {row.get('schema', 'none')}: wanted {SCHEMA}")
+            if number == 1:
+                return None
+            return Answer(reply=Reply(**{name: row.pop(name) for name in names}), **row)
+        except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"damaged: {error}", source=str(self.path), line=number) from error
 
     def _write(self, row: dict[str, Any]) -> None:

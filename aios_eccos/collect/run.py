@@ -168,8 +168,7 @@ def _opened(
             stack.callback(client.close)
             clients[endpoint.name] = client
         journal = stack.enter_context(Journal(plan.journal))
-        math = any(question.grader == "math" for question in plan.questions)
-        sandbox = stack.enter_context(Sandbox(math=math))
+        sandbox = stack.enter_context(Sandbox())
         rows = RowFile(plan.out)
         collector = Collector(
             plan.questions,

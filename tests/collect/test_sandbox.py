@@ -1,4 +1,4 @@
-"""Hostile answers end in "wrong" within two seconds, and the next answer is graded as ever."""
+"""Hostile answers end in "wrong" after the limit, and the next answer is graded as ever."""
 
 from __future__ import annotations
 
@@ -26,20 +26,23 @@ EVERY = [MATH, JSON, NUMERIC, EXACT, CHOICE]
 
 @pytest.fixture(scope="module")
 def sandbox():
-    with Sandbox(math=True) as sandbox:
+    with Sandbox() as sandbox:
+        assert sandbox.grade(NUMERIC, "7")
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def hasty():
-    with Sandbox(math=True, limit_s=0.3) as sandbox:
+    with Sandbox(limit_s=0.3) as sandbox:
+        assert sandbox.grade(NUMERIC, "7")
         yield sandbox
 
 
 def wrong_in_time(sandbox: Sandbox, question: Question, content: str) -> None:
     started = time.perf_counter()
     assert sandbox.grade(question, content) is False
-    assert time.perf_counter() - started < 2.0
+    # The limit is one of computing; a busy machine takes longer for it.
+    assert time.perf_counter() - started < 20 * sandbox.limit_s
 
 
 @pytest.mark.parametrize(
