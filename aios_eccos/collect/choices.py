@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from aios_eccos.collect.extract import TAIL, WRAPPED, statements
-from aios_eccos.collect.numbers import Several, parse_whole, same
+from aios_eccos.collect.numbers import SeveralAnswers, parse_whole, same
 
 LETTERS = "ABCDEFGHIJ"
 
@@ -64,7 +64,7 @@ def final_choice(text: str, choices: Sequence[str]) -> str | None:
         letter = _stated(text, choices) if bare else None
         letter = letter or _picked(text, known) or _opening(lines, choices)
         letter = letter or _last_letter(text, known)
-    except Several:
+    except SeveralAnswers:
         return None
     ends = [statement.text or "" for statement in stated if statement.last] or [lines[-1]]
     return letter or _only_named(ends[0], choices)
@@ -91,7 +91,7 @@ def _stated(answer: str, choices: Sequence[str]) -> str | None:
     """The letter that a final answer begins with, or whose choice's text it is.
 
     Raises:
-        Several: it names two.
+        SeveralAnswers: it names two.
     """
     number = parse_whole(answer.strip(" $"))
     answer = WRAPPED.sub(r"\1", answer).strip(_WRAPPING)
@@ -111,7 +111,7 @@ def _stated(answer: str, choices: Sequence[str]) -> str | None:
     letter, rest = found["letter"].upper(), answer[found.end("letter") :]
     second = _SECOND.match(rest)
     if second and second["letter"] in known and second["letter"] != letter and _is_pair(second):
-        raise Several(answer)
+        raise SeveralAnswers(answer)
     return letter
 
 
@@ -144,7 +144,7 @@ def _picked(text: str, known: str) -> str | None:
     found = [m["picked"] or m["right"] for m in _PICKED.finditer(text)]
     pair = re.search(r"(?<![A-Za-z])([A-J])\s+(?:and|or)\s+[A-J]\s+are\b", text)
     if pair:
-        raise Several(text)
+        raise SeveralAnswers(text)
     return next((letter for letter in reversed(found) if letter in known), None)
 
 
@@ -154,7 +154,7 @@ def _last_letter(text: str, known: str) -> str | None:
     for before, last in zip(standing[-2:], standing[-1:] * 2, strict=False):
         between = text[before.end() : last.start()].strip(" ()")
         if before is not last and between in ("and", "or", "/", "&", ",") and before[0] != last[0]:
-            raise Several(text)
+            raise SeveralAnswers(text)
     return standing[-1][0] if standing else None
 
 

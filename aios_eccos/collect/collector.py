@@ -18,7 +18,7 @@ from aios_eccos.collect.client import Client
 from aios_eccos.collect.journal import Answer, Journal, prompt_hash
 from aios_eccos.collect.prompts import judge_prompt, prompt_for, read_verdict
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.record import Graded, row_of
+from aios_eccos.collect.record import GradedReply, row_of
 from aios_eccos.collect.reply import Reply
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.errors import ConfigError, EccosError
@@ -78,7 +78,7 @@ class Collector:
     ) -> None:
         self.questions = questions
         self.models = tuple(clients)
-        self.graded: dict[tuple[str, str], Graded] = {}
+        self.graded: dict[tuple[str, str], GradedReply] = {}
         self.given_up: dict[str, str] = {}
         self.cost_by_model: dict[str, float] = {}
         self._clients, self._judge = clients, judge
@@ -206,14 +206,14 @@ class Collector:
                     self._settle(name, job, graded)
                 self._changed.notify_all()
 
-    def _settle(self, name: str, job: Job, graded: Graded) -> None:
+    def _settle(self, name: str, job: Job, graded: GradedReply) -> None:
         self.graded[job.question.id, name] = graded
         failed = graded.reply.status == "error"
         self._failures[name] = self._failures[name] + 1 if failed else 0
         self._report(job.question)
         if self._failures[name] >= GIVE_UP and name not in self.given_up:
             self.given_up[name] = graded.reply.error
-            lost = Graded(Reply("error", error=f"given up: {graded.reply.error}", attempts=0))
+            lost = GradedReply(Reply("error", error=f"given up: {graded.reply.error}", attempts=0))
             queue = self._queues[name]
             while queue:
                 question = queue.popleft().question
@@ -221,23 +221,23 @@ class Collector:
                 self._report(question)
         self._on_progress(self.progress)
 
-    def _grade(self, job: Job, name: str, reply: Reply) -> tuple[Graded, float]:
+    def _grade(self, job: Job, name: str, reply: Reply) -> tuple[GradedReply, float]:
         """The reply with its grade, and what a judge cost."""
         if reply.status != "ok":
-            return Graded(reply), 0.0
+            return GradedReply(reply), 0.0
         if not self._needs_judge(job.question, reply):
-            return Graded(reply, self._sandbox.grade(job.question, reply.content)), 0.0
+            return GradedReply(reply, self._sandbox.grade(job.question, reply.content)), 0.0
         verdict = self._held_verdict(job, name, reply)
         if verdict is not None:
-            return Graded(reply, read_verdict(verdict.content)), 0.0
+            return GradedReply(reply, read_verdict(verdict.content)), 0.0
         assert self._judge is not None
         prompt = judge_prompt(job.question, reply.content)
         with self._judging:
             verdict = self._judge.ask(prompt)
         if verdict is None or verdict.status != "ok":
-            return Graded(reply), 0.0
+            return GradedReply(reply), 0.0
         cost = self._note(job, self._judge.endpoint.name, prompt, verdict, judged=name)
-        return Graded(reply, read_verdict(verdict.content)), cost
+        return GradedReply(reply, read_verdict(verdict.content)), cost
 
     def _needs_judge(self, question: Question, reply: Reply) -> bool:
         return question.grader == "judge" and reply.status == "ok"
@@ -276,7 +276,7 @@ class Collector:
     def _hash(self, prompt: str) -> str:
         return prompt_hash(prompt, self._budget.max_tokens)
 
-    def _replies(self, question: Question) -> dict[str, Graded]:
+    def _replies(self, question: Question) -> dict[str, GradedReply]:
         keys = [(name, (question.id, name)) for name in self.models]
         return {name: self.graded[key] for name, key in keys if key in self.graded}
 

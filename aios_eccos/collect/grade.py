@@ -16,7 +16,7 @@ from aios_eccos.collect.choices import final_choice, words_of
 from aios_eccos.collect.extract import TAIL, WRAPPED, fenced_blocks, final_part, statements
 from aios_eccos.collect.numbers import (
     Number,
-    Several,
+    SeveralAnswers,
     numbers_in,
     parse_whole,
     plain,
@@ -49,7 +49,7 @@ def _numeric(question: Question, text: str) -> bool:
             return False
         try:
             got = read_number(statement.text, last=statement.last)
-        except Several:
+        except SeveralAnswers:
             return False
         if got is not None:
             return same(wanted, got, question.tolerance)

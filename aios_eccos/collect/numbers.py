@@ -73,7 +73,7 @@ class Number:
     percent: bool = False
 
 
-class Several(ValueError):
+class SeveralAnswers(ValueError):
     """Raised when a final answer names more than one value where one is wanted."""
 
 
@@ -132,7 +132,7 @@ def read_number(text: str, *, last: bool = True) -> Number | None:
         last: nothing follows the answer, so that it may be a sentence that has the number first.
 
     Raises:
-        Several: it names more than one.
+        SeveralAnswers: it names more than one.
     """
     parts = [_ABOUT.split(side) for side in reversed(_EQUALS.split(_ASIDE.sub("", plain(text))))]
     for part in (_SIGN_APART.sub(r"\1\2-", part.strip()) for side in parts for part in side):
@@ -148,7 +148,7 @@ def read_number(text: str, *, last: bool = True) -> Number | None:
             continue
         second = _SECOND.match(rest) and next(numbers_in(rest), None)
         if second and not same(number, second):
-            raise Several(text)
+            raise SeveralAnswers(text)
         return number
     return None
 

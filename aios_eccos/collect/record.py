@@ -20,7 +20,7 @@ from aios_eccos.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
+class GradedReply:
     """One model's reply to a question, with its grade.
 
     Attributes:
@@ -31,7 +31,7 @@ class Graded:
     correct: bool | None = None
 
 
-def row_of(question: Question, replies: Mapping[str, Graded]) -> dict[str, Any]:
+def row_of(question: Question, replies: Mapping[str, GradedReply]) -> dict[str, Any]:
     """The QAServe row; models in the order of `replies`."""
     lengths = [g.reply.input_tokens for g in replies.values() if g.reply.input_tokens]
     guess = -(-len(question.query) // CHARACTERS_PER_TOKEN)
@@ -44,7 +44,7 @@ def row_of(question: Question, replies: Mapping[str, Graded]) -> dict[str, Any]:
     }
 
 
-def _output(name: str, graded: Graded) -> dict[str, Any]:
+def _output(name: str, graded: GradedReply) -> dict[str, Any]:
     reply = graded.reply
     output: dict[str, Any] = {
         "model_name": name,

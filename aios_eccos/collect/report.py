@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.record import Graded
+from aios_eccos.collect.record import GradedReply
 from aios_eccos.forecast.pricing import PriceState
 from aios_eccos.metrics import mean_of
 
@@ -47,7 +47,7 @@ class ModelReport:
 def report_on(
     name: str,
     questions: Sequence[Question],
-    graded: Mapping[tuple[str, str], Graded],
+    graded: Mapping[tuple[str, str], GradedReply],
     cost_usd: float | None,
     price_state: PriceState,
 ) -> ModelReport:

@@ -16,7 +16,7 @@ from aios_eccos.collect.grade import grade
 from aios_eccos.collect.numbers import parse_whole
 from aios_eccos.collect.questions import Question
 from aios_eccos.errors import DataError
-from aios_eccos.lab.importers import Odd, Row, checked, good_rows, tokens_of
+from aios_eccos.lab.importers import OnLeftOut, Row, checked, good_rows, tokens_of
 from aios_eccos.lab.tables import read_json
 
 #: Tasks whose references are numbers, and texts of Python literals.
@@ -28,8 +28,8 @@ _BOX = re.compile(r"\\boxed{(\w+)}")
 _FIRST_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def read_zeroeval(path: Path, odd: Odd = lambda error: None) -> Iterator[Row]:
-    """Rows of a `result_dirs` folder, or of one task's folder in it; other files are odd.
+def read_zeroeval(path: Path, on_left_out: OnLeftOut = lambda error: None) -> Iterator[Row]:
+    """Rows of a `result_dirs` folder, or of one task's folder in it; other files are left out.
 
     Raises:
         DataError: no folder of TASK/MODEL.json files, or none of them holds ZeroEval's answers.
@@ -44,7 +44,9 @@ def read_zeroeval(path: Path, odd: Odd = lambda error: None) -> Iterator[Row]:
     errors = []
     for file in files:
         try:
-            for item in good_rows(read_json(file), _item, f"{file.parent.name}/{file.name}", odd):
+            for item in good_rows(
+                read_json(file), _item, f"{file.parent.name}/{file.name}", on_left_out
+            ):
                 _add(rows, file.parent.name, file.stem, item)
         except DataError as error:
             errors.append(error)
@@ -54,9 +56,8 @@ def read_zeroeval(path: Path, odd: Odd = lambda error: None) -> Iterator[Row]:
         name = f"{folder.parent.name}/{folder.name}"
         errors.append(DataError("another run of its task", source=name))
     for left_out in errors:
-        odd(left_out)
-    for number, row in enumerate(rows.values(), start=1):
-        yield checked(row, path.name, number)
+        on_left_out(left_out)
+    yield from map(checked, rows.values())
 
 
 def _item(item: object) -> dict[str, Any]:

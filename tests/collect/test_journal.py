@@ -10,7 +10,7 @@ from aios_eccos.collect.budget import Budget
 from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.journal import Answer, Journal
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.record import Graded, RowFile, row_of
+from aios_eccos.collect.record import GradedReply, RowFile, row_of
 from aios_eccos.collect.reply import Reply
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.values import Model
@@ -97,10 +97,10 @@ def question(**changes):
 
 def test_a_row_marks_what_is_missing_and_what_was_counted():
     replies = {
-        "good": Graded(Reply("ok", "7", "", 30, 5, 2, 1, "usage"), True),
-        "bad": Graded(Reply("ok", "8", "", 10, 6, tokens_from="tokenizer"), False),
-        "cut": Graded(Reply("truncated", "", "truncated", 20, 99, tokens_from="usage")),
-        "down": Graded(Reply("error", error="503")),
+        "good": GradedReply(Reply("ok", "7", "", 30, 5, 2, 1, "usage"), True),
+        "bad": GradedReply(Reply("ok", "8", "", 10, 6, tokens_from="tokenizer"), False),
+        "cut": GradedReply(Reply("truncated", "", "truncated", 20, 99, tokens_from="usage")),
+        "down": GradedReply(Reply("error", error="503")),
     }
     row = row_of(question(), replies)
     assert row["input_token_length"] == 20

@@ -13,9 +13,9 @@ from aios_eccos.lab.commands.importers import app
 from aios_eccos.lab.dataset import load_dataset
 from aios_eccos.lab.importers import (
     ENOUGH,
-    plausible,
     read_qaserve,
     read_routerbench,
+    refuse_implausible,
     write_rows,
 )
 from aios_eccos.lab.zeroeval import grade_zeroeval, read_zeroeval
@@ -201,10 +201,10 @@ def test_each_task_that_is_graded_here_must_look_right():
 
     mixed = [rows("gsm", 0.5), rows("crux", 0.0)]
     with pytest.raises(DataError, match="in crux"):
-        list(plausible(mixed, by_task=True))
-    assert list(plausible(mixed, by_task=False)) == mixed
+        list(refuse_implausible(mixed, by_task=True))
+    assert list(refuse_implausible(mixed, by_task=False)) == mixed
     few = [{"task": "gsm", "outputs": [{"model_name": "a", "correctness": True}]}]
-    assert list(plausible(few, by_task=True)) == few
+    assert list(refuse_implausible(few, by_task=True)) == few
 
 
 def test_routerbench_csv_and_json_give_the_same_rows(tmp_path):

@@ -68,7 +68,7 @@ def _say(error: DataError) -> None:
 
 
 def _write(rows: Iterable[Row], output: Path, accept: bool, *, by_task: bool = False) -> None:
-    from aios_eccos.lab.importers import plausible, write_rows
+    from aios_eccos.lab.importers import refuse_implausible, write_rows
 
-    count = write_rows(rows if accept else plausible(rows, by_task=by_task), output)
+    count = write_rows(rows if accept else refuse_implausible(rows, by_task=by_task), output)
     typer.echo(f"{count} rows in {output}", err=True)
