@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -168,32 +169,80 @@ class Forecast:
         return len(self.success)
 
 
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a success of one call is worth, and what may move that.
+
+    Attributes:
+        policy: the agent pattern whose floor applies, "" for the general one.
+        floor: success asked for, absolute 0..1; NaN under a budget, and where nothing is asked.
+        value: dollars that one whole success is worth (the dual price of the floor, lambda); inf
+            where nothing is known yet: then the strongest is taken.
+        base: the value on history alone, before outcomes or spending moved it.
+        least, greatest: ends of the value, in dollars.
+        key: name of the stored factor on `base` that outcomes (or spending) move; "" = none does.
+        own: whether the call brought the floor itself.
+        budget: dollars per call that the price is to spend, instead of a floor.
+        batch_floor: success that the forecasts of a batch must promise for the floor to be had.
+        optimism: by how much the forecasts of what is chosen at this value exceeded the success
+            had, on history (the winner's curse); promises are made without it.
+        models: the models that the value may choose; None = all that may serve.
+    """
+
+    policy: str = ""
+    floor: float = math.nan
+    value: float = math.inf
+    base: float = math.inf
+    least: float = 0.0
+    greatest: float = math.inf
+    key: str = ""
+    own: bool = False
+    budget: float | None = None
+    batch_floor: float = math.nan
+    optimism: float = 0.0
+    models: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How one settled call stands to the price that chose its model; kept with its decision.
+
+    Attributes:
+        key: name of the stored factor that its outcome moves; "" = it moves none.
+        low, high: ends of the factor, for the models that the call might use.
+        own: whether the call brought its floor itself: then it says nothing about its policy's.
+        budget: dollars per call that spending is held against; None under a floor.
+        step: what the call has added to the log of the factor before anybody judged it.
+    """
+
+    key: str
+    low: float
+    high: float
+    own: bool = False
+    budget: float | None = None
+    step: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """One query with what every model would do for it and what it is worth: a row to assign.
+    """One query with what every model would do for it and what a success is worth: a row to assign.
 
     Attributes:
         query: the query.
         models: the m model names; all arrays are (m,) in their order.
         success, output_tokens, support: the query's row of the `Forecast`.
-        cost: forecast dollars (or the price-free stand-in, see `predict.pricing`).
+        cost: forecast dollars (or the price-free stand-in, see `forecast.pricing`).
         allowed: which models may serve this query at all.
         novelty: as in `Forecast`.
-        policy: the agent pattern whose floor applies, "" for the general one.
-        floor: success asked for, absolute 0..1; NaN under a budget.
-        price: dollars that one whole success is worth at that floor (the dual price, lambda);
-            inf where nothing is known yet: then the strongest is taken.
-        aim: success that the forecasts of a batch like it must promise for the floor to be had.
-        optimism: by how much the forecasts of what is chosen at that price exceeded the success
-            had, on history (the winner's curse); promises are made without it.
+        worth: what a success is worth here.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
-        asked: models that may be asked to learn about them, beyond `allowed` where a certificate
-            closes some to the price's choice; None: `allowed`.
         switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
             where there is none. It counts in choosing, not in what a call is said to cost.
         embedding: (d,) float32 of the text, where the forecast needed one: the history learns
             the call under it without embedding the text a second time.
-        draw: uniform in 0..1, by which the call explores a model or does not; None: it must not.
+        lot: uniform in 0..1, by which the call explores a model or does not; None: it must not.
+        explorable: models that may be explored, beyond `allowed` where a certificate closes some
+            to the price's choice; None: `allowed`.
     """
 
     query: Query
@@ -204,16 +253,17 @@ class Candidate:
     cost: FloatArray
     allowed: BoolArray
     novelty: float
-    policy: str
-    floor: float
-    price: float
-    aim: float = float("nan")
-    optimism: float = 0.0
+    worth: Price
     forecast_s: float = 0.0
     switch: FloatArray | None = None
     embedding: NDArray[np.float32] | None = field(default=None, repr=False)
-    draw: float | None = None
-    asked: BoolArray | None = None
+    lot: float | None = None
+    explorable: BoolArray | None = None
+
+    @property
+    def price(self) -> float:
+        """Dollars that one whole success is worth."""
+        return self.worth.value
 
     @property
     def total_cost(self) -> FloatArray:
@@ -283,7 +333,7 @@ class Decision:
     @property
     def promised(self) -> float:
         """Success that may be expected of the choice, 0..1; NaN while waiting."""
-        expected = self.of_choice(self.candidate.success) - self.candidate.optimism
+        expected = self.of_choice(self.candidate.success) - self.candidate.worth.optimism
         return min(max(expected, 0.0), 1.0) if self.model is not None else expected
 
     def of_choice(self, row: FloatArray) -> float:
@@ -300,19 +350,10 @@ class Assignment:
     Attributes:
         decisions: one per query, in the order given.
         status: the optimizer's status.
-        cost: forecast dollars of the assigned queries.
-        success: forecast mean success of the assigned queries, NaN if none.
-        lower_bound, gap: the optimizer's certificate (dollars; relative).
-        binding: names of the constraints that bound.
     """
 
     decisions: tuple[Decision, ...]
     status: str
-    cost: float
-    success: float
-    lower_bound: float
-    gap: float
-    binding: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Asker:
         if self._reader is None:
             workload = self._opened.enter_context(workload_of(self.config))
             scope = Scope(self.config.settings, tuple(_models(self.config)))
-            self._reader = Reader(workload, lambda: scope)
+            self._reader = Reader(workload, lambda: scope, prices=workload)
         return self._reader
 
 

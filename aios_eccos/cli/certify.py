@@ -14,8 +14,8 @@ from aios_eccos.cli.output import console, versions, write_json
 from aios_eccos.config import Settings, parse_settings
 from aios_eccos.errors import ConfigError, DataError, HistoryOwned
 from aios_eccos.floor.certify import Certificate, Refusal, read_papers
+from aios_eccos.floor.configured import certificate_words, certificates
 from aios_eccos.floor.learn import head_path, learn_from
-from aios_eccos.floor.worth import certificate_words, certificates
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history import open as opening
 from aios_eccos.history.embed.embedding import BackgroundEmbedder

@@ -16,6 +16,7 @@ from aios_eccos.cli.opened import history_of, located
 from aios_eccos.cli.options import AiosHome, ConfigFile
 from aios_eccos.cli.output import console, draw_table, versions, write_json
 from aios_eccos.errors import ConfigError
+from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
 from aios_eccos.forecast.head.fit import sigmoid
 from aios_eccos.forecast.head.refit import judged_rows, set_apart
@@ -62,7 +63,7 @@ def train(
     embedder = opening.open_embedder(found.settings.embedder, cache_dir())
     strengths = {e.name: e.strength for e in (x.model() for x in found.entries)
                  if e.strength is not None}  # fmt: skip
-    certified = found.settings.floor_mode == "certified"
+    certified = mode_of(found.settings).calibrates
     with screen.status("") as line:
         say = line.update
         say("reading")

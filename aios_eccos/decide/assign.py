@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.live.at_price import solve_at_price
-from aios_eccos.decide.problem import AssignmentProblem, Solution
+from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Solution
 from aios_eccos.decide.rule import net_cost
-from aios_eccos.decide.slot_prices import SharedPrices, losses
+from aios_eccos.decide.slot_prices import SlotPrices, losses
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.floor.worth import floor_rows
-from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray, Model, Slots
+from aios_eccos.values import Candidate, FloatArray, IntArray, Model, Slots
 from aios_eccos.workload.store import Load
 
 #: Rows from which the floors are put on the batch itself; below, history's price stands for them.
@@ -28,18 +27,37 @@ WHOLE_BATCH = 512
 LOST_MOST = 3.0
 
 
-def assigned(
-    candidates: Sequence[Candidate], free: IntArray, settings: Settings, shared: SharedPrices
-) -> Solution:
-    """A model for each candidate within the free slots; what slots are worth is learned on the way.
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """What was chosen for a batch, and what its calls lost by finding models full.
 
-    Earlier candidates go first where slots are short.
+    Attributes:
+        lost: (b, m) as `slot_prices.losses` gives it; None where nothing is learned of slots.
+        usual: dollars per output token, against which a slot's price is large or small.
+    """
+
+    solution: Solution
+    lost: FloatArray | None = None
+    usual: float = 0.0
+
+
+def assigned(
+    candidates: Sequence[Candidate],
+    free: IntArray,
+    settings: Settings,
+    slot_prices: SlotPrices,
+    *,
+    whole_batches: bool = True,
+) -> Assigned:
+    """A model for each candidate within the free slots; earlier ones go first where they are short.
+
+    Args:
+        free: (m,) slots.
+        whole_batches: whether a large batch may be solved under its floors.
     """
     cost = np.stack([candidate.total_cost for candidate in candidates])
     known = np.array([math.isfinite(candidate.price) for candidate in candidates])
-    # A certificate speaks of one price for all calls.
-    small = settings.floor_mode == "certified" or len(candidates) < WHOLE_BATCH
-    whole = not small and bool(known.all())
+    whole = whole_batches and len(candidates) >= WHOLE_BATCH and bool(known.all())
     problem = AssignmentProblem(
         cost=cost,
         success=np.stack([candidate.success for candidate in candidates]),
@@ -48,43 +66,46 @@ def assigned(
         floors=floor_rows(candidates) if whole else (),
     )
     if whole:
-        return solve(
-            problem,
-            over_capacity=settings.over_capacity,
-            on_infeasible_floor=settings.on_infeasible_floor,
+        return Assigned(
+            solve(
+                problem,
+                over_capacity=settings.over_capacity,
+                on_infeasible_floor=settings.on_infeasible_floor,
+            )
         )
     price = np.array([candidate.price for candidate in candidates])
     if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
-        return solve_at_price(problem, price, over_capacity="wait")
+        return Assigned(solve_at_price(problem, price, over_capacity="wait"))
     tokens = np.stack([candidate.output_tokens for candidate in candidates])
-    carried = shared.charged(free) * tokens
+    carried = slot_prices.charged(free) * tokens
     solution = solve_at_price(problem, price, carried)
-    _learn(problem, price, tokens, carried, solution.choice, known, shared)
-    slot_prices = np.maximum(solution.slot_prices, carried.mean(axis=0))
-    return replace(solution, slot_prices=slot_prices)
-
-
-def _learn(
-    problem: AssignmentProblem,
-    price: FloatArray,
-    tokens: FloatArray,
-    carried: FloatArray,
-    choice: IntArray,
-    known: BoolArray,
-    shared: SharedPrices,
-) -> None:
-    """Tell what the calls that are served now, and had a choice, lost to full models."""
-    served = choice >= 0
-    full = problem.capacity <= np.bincount(choice[served], minlength=problem.m)
-    if not (full.any() or shared.slots.any()):
-        return
+    shown = np.maximum(solution.slot_prices, carried.mean(axis=0))
+    solution = replace(solution, slot_prices=shown)
+    served = solution.choice >= 0
+    full = free <= np.bincount(solution.choice[served], minlength=problem.m)
+    # Of calls that are served now, and had a choice.
     rows = served & known & (problem.allowed.sum(axis=1) > 1)
-    if rows.any():
-        value = net_cost(problem.cost, problem.success, price, problem.allowed)[rows]
-        most = LOST_MOST * float(problem.cost[rows].max())
-        lost = losses(value, carried[rows], tokens[rows], choice[rows], full, most)
-        usual = float((problem.cost[rows] / np.maximum(tokens[rows], 1.0)).mean())
-        shared.learn(lost, usual)
+    if not (full.any() or slot_prices.slots.any()) or not rows.any():
+        return Assigned(solution)
+    value = net_cost(cost, problem.success, price, problem.allowed)[rows]
+    most = LOST_MOST * float(cost[rows].max())
+    lost = losses(value, carried[rows], tokens[rows], solution.choice[rows], full, most)
+    return Assigned(solution, lost, float((cost[rows] / np.maximum(tokens[rows], 1.0)).mean()))
+
+
+def floor_rows(candidates: Sequence[Candidate]) -> tuple[FloorRow, ...]:
+    """One floor per policy, and one per floor that calls bring themselves, in terms of forecasts.
+
+    Each is raised by the optimism of its forecasts (`Price.batch_floor`), so that it holds once
+    real.
+    """
+    groups = [(candidate.worth.policy, candidate.query.floor) for candidate in candidates]
+    rows = []
+    for group in dict.fromkeys(groups):
+        mask = np.array([g == group for g in groups])
+        floors = [c.worth.batch_floor for c, mine in zip(candidates, mask, strict=True) if mine]
+        rows.append(FloorRow(mask, float(np.clip(np.mean(floors), 0.0, 1.0))))
+    return tuple(rows)
 
 
 def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:

@@ -1,4 +1,4 @@
-"""Prices that all kernels share: what outcomes made of success's price, and what slots are worth.
+"""What a slot of each model is worth, shared by all kernels.
 
 Where a model is full for long, whoever comes first would take its slots, not who gains most. So
 each model's slots have a price that is carried from call to call: the mean, over the calls that
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ LEAST = 1e-3
 ZERO = 1e-200
 
 
-class SharedPrices:
+class SlotPrices:
     """The store's prices as last read, and what was learned since.
 
     Args:
@@ -64,17 +64,11 @@ class SharedPrices:
         """(m,) what a call pays per output token, where so many slots (m,) are free now."""
         return np.where(2 * free > self._limits, 0.0, self._slots)
 
-    def read(self, shifts: Iterable[str]) -> dict[str, float]:
-        """Bring all prices up to date in one request; those of `shifts` that exist."""
-        try:
-            prices = self._workload.read_prices()
-        except WorkloadError as error:
-            log.warning("prices serve unmoved: %s", error)
-            return {}
-        slots = np.array([prices.get(name, 0.0) for name in self._names])
+    def take(self, stored: Mapping[str, float]) -> None:
+        """Go by the store's prices as they were just read, by name."""
+        slots = np.array([stored.get(name, 0.0) for name in self._names])
         with self._lock:
             self._slots = np.where(slots > ZERO, slots, 0.0)
-        return _of(prices, shifts)
 
     def learn(self, lost: FloatArray, usual: float) -> None:
         """Take in calls that were served.
@@ -133,7 +127,3 @@ def after(prices: FloatArray, lost: FloatArray) -> FloatArray:
     calls = (~np.isnan(lost)).sum(axis=0)
     mean = np.nansum(lost, axis=0) / np.maximum(calls, 1)
     return np.asarray(prices + (1 - (1 - GAIN) ** calls) * (mean - prices))
-
-
-def _of(prices: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
-    return {name: prices[name] for name in names if name in prices}

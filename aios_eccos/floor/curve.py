@@ -22,12 +22,20 @@ from aios_eccos.forecast.pricing import Prices
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import BoolArray, FloatArray
 
+#: Chance that a model is taken to be stronger than it is, where the strongest is sought.
+SURE = 0.1
 #: Lambdas replayed, geometric between prices that no query pays and that every query pays.
 GRID = 97
 #: Points, even in promised success, through which the gap is smoothed.
 GAP_POINTS = 24
 #: Rows replayed at most; beyond them the curve's error is below .004.
 MAX_ROWS = 8000
+#: Share of the range of promised success below which a price counts as idle. Chosen on history:
+#: without it a shift leaves twice the shortfall; quiet streams are the same within .0002.
+IDLE = 0.05
+#: A price is idle too at this share of the last one at which cost exceeds the least by at most this
+#: share: forecasts of calls are not quite those of history, and an idle price must waste nothing.
+IDLE_PRICE, IDLE_COST = 0.5, 0.01
 #: Verdicts below which there is no curve, and a router leans to the strongest model.
 MIN_VERDICTS = 30
 
@@ -55,6 +63,27 @@ class PriceCurve:
         """The highest floor that the curve says can be kept."""
         return float(self.realised[-1])
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The range of prices in which choices change: where control moves a price.
+
+        Below the least hardly a choice changes, so nearly nothing is saved there; a price that
+        waits down there would only have to come back when calls become harder.
+        """
+        reach = self.promised[-1] - self.promised[0]
+        first = int(np.argmax(self.promised >= self.promised[0] + IDLE * reach))
+        spent = np.maximum.accumulate(self.cost)
+        cheap = int(np.flatnonzero(spent <= (1 + IDLE_COST) * spent[0])[-1])
+        least = min(float(self.prices[max(first, 1)]), IDLE_PRICE * float(self.prices[cheap]))
+        return max(least, float(self.prices[1])), float(self.prices[-1])
+
+    @property
+    def saturated(self) -> float:
+        """The least price at which nearly all is spent that can be: dearer ones change little."""
+        spent = np.maximum.accumulate(self.cost)
+        reach = spent[-1] - spent[0]
+        return float(self.prices[int(np.argmax(spent >= spent[-1] - IDLE * reach))])
+
     def price_for(self, floor: float) -> float:
         """Least lambda that realises the floor; the dearest one where none does."""
         return self._at(floor, np.log(np.maximum(self.prices, self.prices[1] / 10)), exp=True)
@@ -78,6 +107,11 @@ class PriceCurve:
     def optimism(self, price: float) -> float:
         """By how much promised success exceeds realised success at a lambda."""
         return float(np.interp(price, self.prices, self.promised - self.realised))
+
+    def price_for_cost(self, budget: float) -> float:
+        """Greatest lambda whose mean cost per call is within `budget`; the least if none is."""
+        logs = np.log(np.maximum(self.prices, self.prices[1] / 10))
+        return float(np.exp(np.interp(budget, np.maximum.accumulate(self.cost), logs)))
 
     def floor_for_cost(self, budget: float) -> float:
         """Highest success that a mean cost per call of `budget` buys; the cheapest if too small."""
@@ -166,6 +200,27 @@ def _smooth(promised: FloatArray, gap: FloatArray) -> FloatArray:
     return np.asarray(np.polynomial.polynomial.polyval((promised - middle) / half, fit))
 
 
+def strongest_of(successes: FloatArray, judged: FloatArray, names: Sequence[str]) -> int | None:
+    """Index of the model whose success is surely highest; None where nobody judged any.
+
+    The lower confidence bound decides (Clopper and Pearson 1934, one-sided, `SURE`), so that one
+    right answer makes no model the strongest. Ties go by name.
+
+    Args:
+        successes: (m,) sums of correctness. judged: (m,) verdicts. names: m names.
+    """
+    from scipy.special import betaincinv
+
+    had, told = np.asarray(successes, dtype=float), np.asarray(judged, dtype=float)
+    if not (told > 0).any():
+        return None
+    bound = np.full(len(told), -1.0)
+    bound[told > 0] = 0.0
+    some = (told > 0) & (had > 0)
+    bound[some] = betaincinv(had[some], told[some] - had[some] + 1.0, SURE)
+    return min(range(len(names)), key=lambda j: (-bound[j], names[j]))
+
+
 class PriceBook:
     """The history replayed under today's prices: one curve per set of allowed models.
 
@@ -205,15 +260,13 @@ class PriceBook:
             return self._curves[key]
 
     def strongest(self, allowed: Sequence[str] | None = None) -> tuple[str, float] | None:
-        """Name and mean success of the strongest allowed model on history; ties by name."""
+        """Name and mean success of the strongest allowed model on history (`strongest_of`)."""
         names = self.models if allowed is None else [n for n in self.models if n in set(allowed)]
-        rated = []
-        for name in names:
-            got = self._outcomes[:, self.models.index(name)]
-            got = got[~np.isnan(got)]
-            if len(got):
-                rated.append((-float(got.mean()), name))
-        return (min(rated)[1], -min(rated)[0]) if rated else None
+        columns = [self._outcomes[:, self.models.index(name)] for name in names]
+        judged = np.array([np.sum(~np.isnan(column)) for column in columns], dtype=float)
+        had = np.array([np.nansum(column) for column in columns], dtype=float)
+        best = strongest_of(had, judged, names)
+        return None if best is None else (names[best], float(had[best] / judged[best]))
 
     def absolute_floor(self, share: float, allowed: Sequence[str] | None = None) -> float | None:
         """`share` (0..1) of what the strongest allowed model reaches on history."""

@@ -23,7 +23,7 @@ ENOUGH = 100
 
 
 def chance_of(call_id: str) -> float:
-    """A call's own uniform draw in 0..1: the same whenever it is decided."""
+    """A call's own uniform number in 0..1: the same whenever it is decided."""
     digest = hashlib.sha256(f"explore:{call_id}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / 2**56
 
@@ -43,12 +43,12 @@ def exploration_chances(judged: FloatArray, allowed: BoolArray, share: float = S
     return worth * (share / total) if total > 0 else worth
 
 
-def explore(chances: FloatArray, draw: float) -> tuple[int, float] | None:
-    """The column to explore and its propensity, from a uniform draw in 0..1; None = do not."""
+def explore(chances: FloatArray, lot: float) -> tuple[int, float] | None:
+    """The column to explore and its propensity, from a uniform number in 0..1; None = do not."""
     edges = np.cumsum(chances)
-    if not len(edges) or draw >= edges[-1]:
+    if not len(edges) or lot >= edges[-1]:
         return None
-    column = int(np.searchsorted(edges, draw, side="right"))
+    column = int(np.searchsorted(edges, lot, side="right"))
     return column, float(chances[column])
 
 
@@ -86,13 +86,13 @@ def explore_batch(
     """
     left, trials = free.copy(), []
     for candidate in candidates:
-        if not share or candidate.draw is None:
+        if not share or candidate.lot is None:
             trials.append(Trial())
             continue
-        may = candidate.allowed if candidate.asked is None else candidate.asked
+        may = candidate.allowed if candidate.explorable is None else candidate.explorable
         known = np.array([judged.get(name, 0.0) for name in candidate.models])
         chances = exploration_chances(known, may & (left > 0), share)
-        found = explore(chances, candidate.draw)
+        found = explore(chances, candidate.lot)
         column = None if found is None else found[0]
         if column is not None:
             left[column] -= 1

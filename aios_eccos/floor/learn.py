@@ -8,16 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aios_eccos.config import Settings
 from aios_eccos.errors import ArtifactError
 from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.learned import Learned
+from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, load_apart, load_head
 from aios_eccos.forecast.head.features_space import Floats
 from aios_eccos.forecast.head.train import Trained
-from aios_eccos.forecast.hybrid import HybridPredictor, replayed_book
+from aios_eccos.forecast.hybrid import HybridPredictor
 from aios_eccos.forecast.parts import MOST, calibrating, calibration
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
@@ -25,7 +27,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.mirror import build_table
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import Forecast, Model, Query
+from aios_eccos.values import Forecast, IntArray, Model, Query
 
 log = logging.getLogger("aios_eccos.floor.learn")
 
@@ -58,10 +60,22 @@ def learn_from(
     Raises:
         HistoryError: it cannot be read.
     """
-    if settings.floor_mode != "certified":
-        near = RetrievalPredictor(history, k=settings.neighbors)
-        table = history.table(limit=BOOK_ROWS)
-        return _learn(near, table, embedder, settings, prices, head_file)
+    if mode_of(settings).calibrates:
+        return _learn_certified(history, embedder, settings, prices, head_file, models)
+    near = RetrievalPredictor(history, k=settings.neighbors)
+    table = history.table(limit=BOOK_ROWS)
+    return _learn(near, table, embedder, settings, prices, head_file)
+
+
+def _learn_certified(
+    history: HistoryStore,
+    embedder: BackgroundEmbedder | None,
+    settings: Settings,
+    prices: Prices,
+    head_file: Path | None,
+    models: Sequence[Model],
+) -> Learned:
+    """Learn from the records that no certificate rests on, and certify on those that one may."""
     pool = models or [Model(name) for name in prices.models]
     whole = history.table(limit=2 * BOOK_ROWS)
     apart = calibrating(whole, [model.name for model in pool])
@@ -159,7 +173,19 @@ def _remembered(
 def _certifier(
     table: HistoryTable, forecast: Forecast, book: PriceBook, prices: Prices
 ) -> Certifier:
-    """Certificates on a table of records that nothing of the forecast has seen."""
+    """Certificates on a table of records that nothing of the forecast has seen.
+
+    Of records with one text only the newest speaks: copies of a record are no further evidence.
+    """
+    once = _first_of_each(table.embeddings)
+    table = table.rows(once)
+    forecast = Forecast(
+        forecast.models,
+        forecast.success[once],
+        forecast.output_tokens[once],
+        forecast.support[once],
+        forecast.novelty[once],
+    )
     have = {name: j for j, name in enumerate(table.models)}
     outcomes = np.full(forecast.success.shape, np.nan)
     for column, name in enumerate(forecast.models):
@@ -167,6 +193,12 @@ def _certifier(
             outcomes[:, column] = table.correctness[:, have[name]]
     cost = prices.select(forecast.models).cost(table.input_tokens, forecast.output_tokens)
     return Certifier(forecast.models, forecast.success, outcomes, cost, book, data_hash(table))
+
+
+def _first_of_each(embeddings: NDArray[np.float32]) -> IntArray:
+    """Rows (of (n, d)) that are equal to no row before them, in order."""
+    _, first = np.unique(np.round(embeddings, 5), axis=0, return_index=True)
+    return np.sort(first).astype(np.int64)
 
 
 def _head(
@@ -184,3 +216,13 @@ def _head(
     except ArtifactError as error:
         log.warning("the trained head is not used: %s", error)
         return None
+
+
+def replayed_book(head: Trained, prices: Prices, kind: str = "hybrid") -> PriceBook:
+    """What success costs at today's prices, by the head's own out-of-fold forecasts."""
+    replay = head.replay
+    known = [name for name in prices.models if name in head.models]
+    columns = [head.models.index(name) for name in known]
+    success = replay.alone if kind == "trained" else replay.success
+    cost = prices.select(known).cost(replay.input_tokens, replay.tokens[:, columns])
+    return PriceBook(known, success[:, columns], replay.correctness[:, columns], cost)

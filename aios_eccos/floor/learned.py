@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -38,8 +38,6 @@ class Learned:
         book: what success costs, None while there are too few verdicts.
         judged: verdicts by model; None: not known, so nothing is explored.
         certifier: where floors are certified.
-        served: by agent pattern and models that may serve, an agent of whom calls have come: what
-            they need is made before what is learnt anew replaces this.
     """
 
     predictor: Predictor
@@ -47,7 +45,6 @@ class Learned:
     book: PriceBook | None = None
     judged: Mapping[str, float] | None = None
     certifier: Certifier | None = None
-    served: dict[tuple[str, frozenset[str]], str] = field(default_factory=dict)
 
     def embed(
         self, texts: Sequence[str]

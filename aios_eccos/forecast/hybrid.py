@@ -8,10 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.floor.curve import PriceBook
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.forecast.head.train import Trained
-from aios_eccos.forecast.pricing import Prices
 from aios_eccos.forecast.priors import PRIOR_WEIGHT, cap_tokens
 from aios_eccos.forecast.retrieval import RetrievalPredictor
 from aios_eccos.values import FloatArray, Forecast, Model, Query
@@ -126,13 +124,3 @@ class HybridPredictor:
 def confidence(novelty: FloatArray) -> FloatArray:
     """(n,) factor on what is said beyond the models' levels: 1, and one half beyond `FAR`."""
     return np.where(np.nan_to_num(novelty) > FAR, 0.5, 1.0)
-
-
-def replayed_book(head: Trained, prices: Prices, kind: str = "hybrid") -> PriceBook:
-    """What success costs at today's prices, by the head's own out-of-fold forecasts."""
-    replay = head.replay
-    known = [name for name in prices.models if name in head.models]
-    columns = [head.models.index(name) for name in known]
-    success = replay.alone if kind == "trained" else replay.success
-    cost = prices.select(known).cost(replay.input_tokens, replay.tokens[:, columns])
-    return PriceBook(known, success[:, columns], replay.correctness[:, columns], cost)

@@ -17,7 +17,6 @@ from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
-from aios_eccos.serve.observed_engine import ObservedEngine
 
 log = logging.getLogger("aios_eccos.kernel.engine_setup")
 
@@ -57,18 +56,18 @@ def open_engine(config: Config) -> Engine:
     no other: AIOS must start whatever there is.
     """
     try:
-        engine = ObservedEngine(config)
+        engine = Engine(config)
     except (WorkloadError, ConfigError) as error:
         log.error("limits hold in this kernel only: %s", error)
         settings = config.settings.model_copy(update={"redis": "memory"})
-        engine = ObservedEngine(replace(config, settings=settings))
+        engine = Engine(replace(config, settings=settings))
     except OSError as error:
         folder = Path(tempfile.mkdtemp(prefix="aios-eccos-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         log.error("the state folder cannot be used: %s; nothing is kept beyond this start", error)
         settings = config.settings.model_copy(update={"redis": "memory"})
         location = replace(config.location, state_dir=folder)
-        engine = ObservedEngine(replace(config, location=location, settings=settings))
+        engine = Engine(replace(config, location=location, settings=settings))
     engine.start()
     return engine
 

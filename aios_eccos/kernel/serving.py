@@ -27,7 +27,6 @@ from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.kernel.ticket import Ticket, settle, summary
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
-from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import EXPLORED, Answer, CallResult, Failure
 
 log = logging.getLogger("aios_eccos.kernel.serving")
@@ -81,7 +80,7 @@ class Serving:
         if mode != self.mode:
             log.warning("mode: %s, before: %s", mode, self.mode)
         self.mode = mode
-        if isinstance(self.engine, ObservedEngine):
+        if self.engine is not None:
             self.engine.set_mode(mode)
 
     def use(self, adapter: EccosAdapter, config: Config) -> None:

@@ -19,7 +19,7 @@ from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView, ObservedView
-from aios_eccos.serve.observed_engine import ObservedEngine
+from aios_eccos.serve.engine import Engine
 
 
 def kernel_status(process: Process) -> dict[str, Any]:
@@ -96,12 +96,12 @@ def reader(serving: Serving) -> Reader:
         KernelError: there is no engine yet, or no more.
     """
     engine = serving.engine
-    if not isinstance(engine, ObservedEngine):
+    if not isinstance(engine, Engine):
         raise KernelError("the plugin serves no calls now")
     return Reader.of_engine(engine, lambda: edge_view(serving, engine))
 
 
-def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
+def edge_view(serving: Serving, engine: Engine) -> EdgeView:
     """What only this process knows, for `status`."""
     history, embedder = engine.history, engine.embedder
     waiting, running = engine.dispatcher.depth()
@@ -113,7 +113,7 @@ def edge_view(serving: Serving, engine: ObservedEngine) -> EdgeView:
         running=running,
         undecided=engine.router.failures,
         lost_traces=engine.recorder.lost,
-        unlearnt=engine.recorder.unlearnt,
+        unlearnt=engine.unlearnt,
         history=history.count() if history is not None else None,
         history_note=note,
         embedder=None if embedder is None else embedder.state,

@@ -15,7 +15,7 @@ from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow
 from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.floor.control import ControlledPrice, log_step
+from aios_eccos.lab.controlled import ControlledPrice, log_step
 from aios_eccos.lab.neighbors import linear_forecasts, plain_means
 from aios_eccos.lab.problem import Picked, Problem, Setting, Strategy
 from aios_eccos.lab.sweeps import (

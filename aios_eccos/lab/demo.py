@@ -211,7 +211,7 @@ def summarize(
         "answers": len(answered),
         "success": _mean(success),
         "promised_success": _mean([decision.promised for decision in free]),
-        "floor": _mean([decision.candidate.floor for decision in free]),
+        "floor": _mean([decision.candidate.worth.floor for decision in free]),
         "limited": _mean(limited),
         "cost_usd": _rounded(cost) if prices.money else None,
         **_percentiles("wait", waits, (50, 95)),

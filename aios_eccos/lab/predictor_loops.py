@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.floor.control import ControlledPrice, log_step
 from aios_eccos.floor.curve import price_curve
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.forecast.head.refit import TOLERANCE, brier_on
@@ -19,6 +18,7 @@ from aios_eccos.forecast.head.train import Trained, train
 from aios_eccos.forecast.parts import held_back
 from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.forecast.retrieval import NEIGHBORS
+from aios_eccos.lab.controlled import ControlledPrice, log_step
 from aios_eccos.lab.predictor_split import (
     Forecasts,
     Recorded,

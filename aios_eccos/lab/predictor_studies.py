@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.floor.alarm import BETS, DELTA, e_value, wager
+from aios_eccos.floor.alarm import BETS, DELTA, begin, e_value, wager
 from aios_eccos.floor.certify import Refusal, certify, price_grid
-from aios_eccos.floor.control import BOOST, ETA, ControlledPrice, log_step
+from aios_eccos.floor.control import BOOST, ETA
+from aios_eccos.lab.controlled import ControlledPrice, log_step
 from aios_eccos.lab.predictor_split import Forecasts, Recorded, cost_at, fit_split, forecast_rows
 
 #: Orders in which each split's test rows are streamed.
@@ -68,7 +69,7 @@ def stream(
             outcome, promised = waiting.pop(0)
             if outcome is not None:
                 evidence += wager(floor, outcome)
-            alarmed = e_value({0: list(evidence)}, 0, 0) >= 1 / DELTA
+            alarmed = e_value({0: list(evidence)}, begin(0, 0), 0) >= 1 / DELTA
             step = log_step(floor, outcome, promised, eta * (boost if alarmed else 1.0))
             state = state.after(step)
     return Run(had, spent, state.share_at_end)

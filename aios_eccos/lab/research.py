@@ -13,9 +13,9 @@ import numpy as np
 
 from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.floor.control import ControlledPrice
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.lab.baselines import assignment, serve
+from aios_eccos.lab.controlled import ControlledPrice
 from aios_eccos.lab.neighbors import WIDEST, linear_forecasts, nearest, plain_means
 from aios_eccos.lab.problem import Picked, Problem, Setting, Strategy
 from aios_eccos.lab.sweeps import budgets, budgets_and_floors, floors, lambdas, value_of, weights

@@ -19,11 +19,11 @@ import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.assign import assigned
-from aios_eccos.decide.slot_prices import SharedPrices
+from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.stream import cost_at, frontier_of
 from aios_eccos.lab.sweeps import price_sweep
-from aios_eccos.values import Candidate, FloatArray, IntArray, Model, Query
+from aios_eccos.values import Candidate, FloatArray, IntArray, Model, Price, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ScarceRow:
         return asdict(self)
 
 
-class _Unlearned(SharedPrices):
+class _Unlearned(SlotPrices):
     """Prices that stay zero."""
 
     def learn(self, lost: FloatArray, usual: float) -> None:
@@ -83,7 +83,7 @@ def scarce_rows(problem: Problem, split: int) -> list[ScarceRow]:
         rate = share * SLOTS * problem.m / float(seconds.mean())
         points = {}
         waits = {}
-        for rule in (SharedPrices, _Unlearned):
+        for rule in (SlotPrices, _Unlearned):
             runs = np.array(
                 [
                     np.mean([run(problem, p, rate, rule, s) for s in range(SEEDS)], axis=0)
@@ -98,11 +98,11 @@ def scarce_rows(problem: Problem, split: int) -> list[ScarceRow]:
                 name="scarcity",
                 kind=f"{share:.0%} busy",
                 n=CALLS,
-                value=_ratio(points[SharedPrices], plain),
+                value=_ratio(points[SlotPrices], plain),
                 unit="cost ratio",
                 peer="one-batch LP",
                 peer_value=_ratio(best, plain),
-                wait_s=waits[SharedPrices],
+                wait_s=waits[SlotPrices],
                 wait_without_s=waits[_Unlearned],
                 split=split,
             )
@@ -111,7 +111,7 @@ def scarce_rows(problem: Problem, split: int) -> list[ScarceRow]:
 
 
 def run(
-    problem: Problem, price: float, rate: float, rule: type[SharedPrices], seed: int
+    problem: Problem, price: float, rate: float, rule: type[SlotPrices], seed: int
 ) -> tuple[float, float, float]:
     """Realised success, cost and wait (seconds), means per call, at a price of success."""
     rng = np.random.default_rng([problem.seed, seed])
@@ -135,7 +135,10 @@ def run(
                 output_tokens=problem.tokens[row],
                 cost=problem.cost[row],
             )
-            j = int(assigned([call], free, settings, shared).choice[0])
+            found = assigned([call], free, settings, shared)
+            if found.lost is not None:
+                shared.learn(found.lost, found.usual)
+            j = int(found.solution.choice[0])
             choice[i], wait[i] = j, now - arrival[i]
             free[j] -= 1
             held = float(problem.test.output_tokens[row, j]) * PACE_S
@@ -169,9 +172,7 @@ def _blank(problem: Problem, price: float) -> Candidate:
         cost=nothing,
         allowed=np.ones(problem.m, dtype=bool),
         novelty=0.0,
-        policy="",
-        floor=float("nan"),
-        price=price,
+        worth=Price(value=price),
     )
 
 

@@ -18,11 +18,12 @@ from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
 from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
-from aios_eccos.verdicts.counted import count_verdict, read_verdicts
+from aios_eccos.verdicts.notes import read_verdicts
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 
 if TYPE_CHECKING:
     from aios_eccos.floor.curve import PriceBook
+    from aios_eccos.floor.floors import MovesPrices
     from aios_eccos.observe.call_views import (
         DecisionsView,
         ExplainView,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
         WhatIfView,
     )
     from aios_eccos.observe.route import RouteView
-    from aios_eccos.serve.observed_engine import ObservedEngine
+    from aios_eccos.serve.engine import Engine
 
 #: Decisions searched for a call's id; the stream's own ids are found directly.
 SEARCHED = 1_000
@@ -46,6 +47,7 @@ class Reader:
     """Reads what was kept and says what it means.
 
     Args:
+        prices: moves prices by verdicts, where no engine does.
         workload: where it is kept.
         scope: settings and models now.
         engine: the living engine, if this is its process.
@@ -57,16 +59,18 @@ class Reader:
         workload: Watched,
         scope: Callable[[], Scope],
         *,
-        engine: ObservedEngine | None = None,
+        engine: Engine | None = None,
         edge: Callable[[], EdgeView] | None = None,
+        prices: MovesPrices | None = None,
     ) -> None:
+        self._prices = prices
         self._workload = workload
         self._scope = scope
         self._engine = engine
         self._edge = edge
 
     @classmethod
-    def of_engine(cls, engine: ObservedEngine, edge: Callable[[], EdgeView]) -> Reader:
+    def of_engine(cls, engine: Engine, edge: Callable[[], EdgeView]) -> Reader:
         """The reader of a living engine; it follows the engine's refreshes."""
         return cls(
             engine.ledger,
@@ -130,19 +134,15 @@ class Reader:
         Raises:
             DataError: it is not, or no longer, kept.
         """
+        from aios_eccos.floor.configured import certificate_void
         from aios_eccos.observe.explain import explain
 
         trace = self.find(which)
         (verdict,) = read_verdicts(self._workload, [trace.id])
         near, note = self._near(trace)
         view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
-        if self._scope().settings.floor_mode != "certified" or view.bound_by in (
-            "floor",
-            "nothing",
-        ):
-            return view
-        void = f"{view.sentence} The floor's certificate does not speak of such a call."
-        return view.model_copy(update={"sentence": void})
+        void = certificate_void(self._scope().settings, view.bound_by)
+        return view.model_copy(update={"sentence": f"{view.sentence} {void}"}) if void else view
 
     def explain_text(self, text: str, agent: str = "") -> ExplainView:
         """What would be decided for a text now; asks no model and takes no slot.
@@ -231,22 +231,31 @@ class Reader:
         Raises:
             DataError: the decision is not kept, or was not answered.
         """
+        from aios_eccos.floor.floors import Floors
         from aios_eccos.observe.call_views import FeedbackView
-        from aios_eccos.serve.to_history import teach_verdict
+        from aios_eccos.serve.events import note_alarms
+        from aios_eccos.serve.to_history import hand_over
+        from aios_eccos.verdicts.taken import take_verdict
 
         trace = self.find(which)
         if trace.model is None or trace.failure is not None:
             raise DataError(f"decision {which!r} has no answer to judge")
-        before = count_verdict(self._workload, trace, correctness)
-        engine = self._engine
-        if before is None and engine is not None:
-            engine.on_verdict(trace, correctness)
-        learnt = teach_verdict(self._engine, self._workload, trace.call, trace.model, correctness)
+        if self._engine is not None:
+            before, learnt = self._engine.judge(trace, correctness)
+        else:
+            if self._prices is None:
+                raise DataError("prices cannot be moved from here, so no verdict is taken")
+            floors = Floors(self._scope().settings, self._prices, self._workload)
+            floors.look()
+            before, alarms = take_verdict(self._workload, floors, trace, correctness)
+            note_alarms(self._workload, alarms)
+            hand_over(self._workload, trace.call, trace.model, correctness)
+            learnt = False
         return FeedbackView(
             id=trace.id, model=trace.model, correctness=correctness, before=before, learnt=learnt
         )
 
-    def _living(self) -> ObservedEngine:
+    def _living(self) -> Engine:
         if self._engine is None:
             raise DataError("only a living kernel can tell, and none answers")
         return self._engine
@@ -273,7 +282,7 @@ def _absolute(book: PriceBook | None, floor: Floor) -> float:
     return floor.value if value is None else value
 
 
-def _note(engine: ObservedEngine) -> str:
+def _note(engine: Engine) -> str:
     """What the reader should know of the engine's forecasts; "" = nothing."""
     if engine.history is None:
         return f"forecast on priors: {engine.history_error or 'the history is not open yet'}"

@@ -98,7 +98,7 @@ def route_view(decision: Decision, slots: Slots, note: str, money: bool) -> Rout
         model=decision.model,
         reason=decision.reason,
         note=note,
-        floor=None if math.isnan(candidate.floor) else round(candidate.floor, 4),
+        floor=None if math.isnan(candidate.worth.floor) else round(candidate.worth.floor, 4),
         money=money,
         success_price_usd=candidate.price if math.isfinite(candidate.price) else None,
         novelty=None if math.isnan(candidate.novelty) else round(candidate.novelty, 3),

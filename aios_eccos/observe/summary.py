@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 from aios_eccos import metrics
 from aios_eccos.config import Settings
+from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.observe.observer_store import Watched
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.observe.views import (
+    AlarmView,
     EdgeView,
     ExploredView,
     ModelView,
@@ -22,7 +24,6 @@ from aios_eccos.observe.views import (
     WindowView,
 )
 from aios_eccos.values import Model, dollars_known
-from aios_eccos.verdicts.counted import read_alarms
 from aios_eccos.workload.periods import (
     DAY_S,
     HOUR_S,
@@ -100,7 +101,7 @@ def read_status(workload: Watched, scope: Scope, edge: EdgeView | None = None) -
             window("start", None if since is None else float(since), total),
             window("day", now - DAY_S, day),
         ],
-        alarms=list(read_alarms(workload, now)),
+        alarms=[AlarmView(**asdict(alarm)) for alarm in read_alarms(workload, now)],
         edge=edge,
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from aios_eccos.floor.alarm import wager
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import EXPLORED
 
@@ -120,7 +119,7 @@ def _circumstances(trace: Trace) -> dict[str, float]:
     """Whether a call lay far from all history, and whether a limit kept it from its model."""
     # Where calls are tallied, numpy is at hand; a look-up from a shell must not load it.
     from aios_eccos.forecast.hybrid import FAR
-    from aios_eccos.observe.explain import bound_by
+    from aios_eccos.observe.bound import bound_by
 
     amounts = {"limited": float(bound_by(trace).startswith("limit of "))}
     if trace.novelty is not None:
@@ -171,20 +170,3 @@ def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, flo
             )
     given = {f"given:{trace.model}": 1.0, f"given_successes:{trace.model}": outcome}
     return {name: sign * amount for name, amount in amounts.items()} | (given if sign > 0 else {})
-
-
-def bets_of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, float]:
-    """What a verdict adds to the day's wagers on its policy's floor; an explored call's, nothing:
-    no price chose it.
-    """
-    if trace.floor is None or trace.status == EXPLORED:
-        return {}
-    policy = trace.policy
-    amounts = {
-        f"floors:{policy}": trace.floor,
-        f"floor_verdicts:{policy}": 1.0,
-        f"floor_successes:{policy}": outcome,
-    }
-    for i, log in enumerate(wager(trace.floor, outcome)):
-        amounts[f"bet{i}:{policy}"] = log
-    return {name: sign * amount for name, amount in amounts.items()}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 from aios_eccos.errors import DataError
 from aios_eccos.records import Signals
-from aios_eccos.values import Attempt
+from aios_eccos.values import Attempt, Control
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,8 @@ class Trace:
         wasted_usd: by model, dollars spent on requests that brought no answer, as far as known.
         money: False where no price is known and costs are in size units.
         failure: short reason, None for a good answer.
-        tries: the requests made, in order; none is known of what an older version kept.
+        tries: the requests made, in order.
+        control: how its outcome may move the price; None where there was nothing to choose.
     """
 
     call: str
@@ -94,6 +95,7 @@ class Trace:
     options: tuple[Option, ...]
     tries: tuple[Attempt, ...] = ()
     wasted_usd: Mapping[str, float] = field(default_factory=dict)
+    control: Control | None = None
     id: str = ""
 
     @property
@@ -108,7 +110,7 @@ class Trace:
 
 
 #: Stored under their own names, apart from options and tries, which are lists in this order.
-_APART = ("id", "options", "tries", "wasted_usd")
+_APART = ("id", "options", "tries", "wasted_usd", "control")
 _PLAIN = tuple(f.name for f in fields(Trace) if f.name not in _APART)
 _COLUMNS = tuple(field.name for field in fields(Option))
 _SIGNALS = tuple(field.name for field in fields(Signals))
@@ -121,6 +123,8 @@ def to_fields(trace: Trace) -> dict[str, str]:
     flat["options"] = json.dumps(rows, separators=(",", ":"))
     flat["tries"] = json.dumps([_row(tried) for tried in trace.tries], ensure_ascii=False)
     flat["wasted_usd"] = json.dumps(trace.wasted_usd, ensure_ascii=False)
+    if trace.control is not None:
+        flat["control"] = json.dumps(astuple(trace.control))
     return flat
 
 
@@ -152,7 +156,10 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
         options = tuple(Option(*row) for row in json.loads(flat["options"]))
         tries = tuple(_tried(*row) for row in json.loads(flat.get("tries", "[]")))
         wasted = {str(n): float(usd) for n, usd in json.loads(flat.get("wasted_usd", "{}")).items()}
-        return Trace(id=identity, options=options, tries=tries, wasted_usd=wasted, **plain)
+        stored = json.loads(flat.get("control", "null"))
+        control = None if stored is None else Control(*stored)
+        plain |= {"tries": tries, "wasted_usd": wasted, "control": control}
+        return Trace(id=identity, options=options, **plain)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"decision {identity} cannot be read: {error}") from error
 

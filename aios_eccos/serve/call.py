@@ -114,9 +114,12 @@ class Call:
         if candidate is None:
             raise RuntimeError("a call reached assignment without a forecast")
         usable = set(self.usable(cooling))
+        explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
+        awake = np.array([name not in cooling for name in candidate.models])
         return replace(
             candidate,
             allowed=np.array([name in usable for name in candidate.models]),
+            explorable=explorable & awake,
             # A call whose first try has failed is no place to try more.
-            draw=None if self.attempts else candidate.draw,
+            lot=None if self.attempts else candidate.lot,
         )

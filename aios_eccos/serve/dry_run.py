@@ -5,13 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from aios_eccos.decide.slot_prices import SharedPrices
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.tracing import trace_of
 from aios_eccos.serve.engine import Engine
-from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, CallResult, Decision, Query, Slots
-from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.serve.tracing import trace_of
+from aios_eccos.values import Answer, CallResult, Decision, Lease, Query, Slots
 
 #: Characters a token, where no tokenizer of the model is at hand.
 CHARACTERS_PER_TOKEN = 4
@@ -29,14 +26,11 @@ def decide_dry(
     tokens = len(text) // CHARACTERS_PER_TOKEN + 1
     query = Query(text=text, agent=agent, input_tokens=tokens, floor=floor)
     (candidate,) = living.forecast([query])
-    candidate = replace(candidate, draw=None)  # what chance would do is no explanation
+    candidate = replace(candidate, lot=None)  # what chance would do is no explanation
     slots = living.slots()
-    apart = MemoryWorkload()
-    router = Router(living.models, living.settings, engine.prices, apart, living.learned)
-    # A copy: what is learned from a call that nobody made stays here.
-    router.shared = SharedPrices(living.models, apart, living.shared.slots)
-    (decision,) = router.assign([candidate], slots).decisions
-    apart.close()
+    plan = living.decide([candidate], slots)
+    served = plan.found.solution.choice[0] >= 0
+    (decision,) = plan.decisions({query.id: Lease(query.id, "")} if served else {})
     return decision, slots
 
 

@@ -1,4 +1,4 @@
-"""Everything that lives as long as a kernel: stores, embedder, router, dispatcher.
+"""Everything that lives as long as a kernel: stores, floors, router, dispatcher, recorder.
 
 `Engine` opens them in the order of the data path and closes them in reverse. What is slow to open
 (Chroma, torch) is opened in the background; until then calls are routed on priors.
@@ -7,38 +7,40 @@
 from __future__ import annotations
 
 import logging
-import math
-import threading
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from aios_eccos import files
-from aios_eccos.errors import ArtifactError, EccosError, raised
+from aios_eccos.errors import EccosError
 from aios_eccos.floor.certify import Refusal, write_papers
+from aios_eccos.floor.configured import certificate_words, certificates, unreachable
+from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.floor.learned import Learned
-from aios_eccos.floor.worth import certificate_words, certificates, success_worth, unreachable
-from aios_eccos.forecast.head.refit import Asked
-from aios_eccos.forecast.head.upkeep import HeadUpkeep
 from aios_eccos.forecast.pricing import price_table, with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
-from aios_eccos.history.ingest import drain_inbox
-from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config
+from aios_eccos.observe.observer_store import ObserverStore
+from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.dispatch import Dispatcher
+from aios_eccos.serve.events import in_force, note_alarms
+from aios_eccos.serve.observers import KeepsDecisions, KeepsSums, NotesEvents, TeachesHistory
+from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
-from aios_eccos.values import CallResult, Model, Query
+from aios_eccos.serve.to_history import hand_over
+from aios_eccos.serve.tracing import trace_of
+from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
+from aios_eccos.values import CallResult, Model
+from aios_eccos.verdicts.taken import take_verdict
 from aios_eccos.workload.connect import open_workload
 
 log = logging.getLogger("aios_eccos.serve.engine")
 
 #: Below the state folder: the certificates of the configured floors.
 CERTIFICATES = "certificates.json"
-#: Seconds between two looks at the inbox and at the history's growth.
-UPKEEP_S = 5.0
-#: The history is learnt from anew when it has changed and this many seconds have passed.
-RELEARN_S = 60.0
+#: Longest wait for the record of a call that has just been served, seconds.
+FLUSH_S = 3.0
 
 
 class Engine:
@@ -47,7 +49,12 @@ class Engine:
     Args:
         config: settings and models.
         models: instead of those of the configuration (demo, tests).
-        on_settled: called once per call that is over.
+        stores: opens history and embedder, instead of those of the configuration.
+
+    Attributes:
+        workload: leases, prices, inbox; ledger: decisions, sums, events, for observers.
+        floors: what a success is worth.
+        certificates: where floors are certified, a sentence about each.
 
     Raises:
         ConfigError, WorkloadError: the configuration names a store that cannot be used.
@@ -58,7 +65,7 @@ class Engine:
         config: Config,
         *,
         models: Sequence[Model] | None = None,
-        on_settled: Callable[[CallResult], None] | None = None,
+        stores: OpenStores = open_stores,
     ) -> None:
         settings, state_dir = config.settings, files.private_dir(config.location.state_dir)
         self.config = config
@@ -72,25 +79,44 @@ class Engine:
             lease_ttl_s=settings.lease_ttl_s,
             heartbeat_s=settings.lease_ttl_s / 3,
         )
-        self.router = Router(pool, settings, self.prices, self.workload)
+        self.ledger = ObserverStore(
+            self.workload,
+            None
+            if settings.redis == "memory"
+            else lambda: open_workload(
+                settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
+            ),
+        )
+        self.floors = Floors(settings, self.workload, self.ledger)
+        self.router = Router(pool, settings, self.prices, self.workload, floors=self.floors)
+        self._teaches = TeachesHistory(lambda: (self.history, self.embedder))
+        self.recorder = Recorder(
+            self._trace,
+            self.floors.settled,
+            (
+                KeepsDecisions(self.ledger),
+                KeepsSums(self.ledger),
+                self._teaches,
+                NotesEvents(
+                    self.ledger,
+                    self._in_force,
+                    self.floors.look,
+                    lambda: self.router.slots().cooling,
+                ),
+            ),
+        )
         self.dispatcher = Dispatcher(
             self.router,
             window_s=settings.window_ms / 1000,
             max_batch=settings.max_batch,
             max_workers=settings.max_workers,
             call_timeout_s=settings.call_timeout_s,
-            on_settled=on_settled,
+            on_settled=self.recorder,
         )
-        self.history: HistoryStore | None = None
-        self.embedder: BackgroundEmbedder | None = None
-        self._faults: dict[str, EccosError] = {}
-        self._closing = threading.Event()
-        self._ready = threading.Event()
-        self._stale = threading.Event()
-        self._upkeep: threading.Thread | None = None
+        self._upkeep = Upkeep(
+            lambda: self.config, lambda: self.router.models, self.workload, self.learn, stores
+        )
         self._warned: set[str] = set()
-        self._head = HeadUpkeep(head_path(state_dir))
-        #: Where floors are certified, a sentence about each.
         self.certificates: list[str] = []
 
     def __enter__(self) -> Engine:
@@ -105,9 +131,9 @@ class Engine:
         self.close()
 
     def start(self) -> None:
-        """Serve calls; open the history in the background."""
+        """Serve and record calls; open the history in the background."""
+        self.recorder.start()
         self.dispatcher.start()
-        self._upkeep = threading.Thread(target=self._keep_up, name="eccos-upkeep", daemon=True)
         self._upkeep.start()
 
     def use(self, config: Config, models: Sequence[Model] | None = None) -> None:
@@ -116,10 +142,10 @@ class Engine:
         pool = models if models is not None else configured_models(config)
         self.config = config
         self.prices = price_table(pool)
-        before = self.router
-        self.router = Router(pool, settings, self.prices, self.workload, before.learned)
-        self.router.controlled, self.router.alarmed = before.controlled, before.alarmed
-        self.router.explores = before.explores
+        self.floors.use(settings)
+        self.router = Router(
+            pool, settings, self.prices, self.workload, self.router.learned, self.floors
+        )
         self.dispatcher.use(
             self.router,
             window_s=settings.window_ms / 1000,
@@ -127,22 +153,55 @@ class Engine:
             max_workers=settings.max_workers,
             call_timeout_s=settings.call_timeout_s,
         )
-        self._stale.set()
+        self._upkeep.renew()
+
+    def set_mode(self, mode: str) -> None:
+        """Note the mode that the kernel serves in, until the next `use`."""
+        settings = self.config.settings.model_copy(update={"mode": mode})
+        self.config = replace(self.config, settings=settings)
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
-        """Wait until the history has been opened and learnt from, or that has failed."""
-        return self._ready.wait(timeout_s)
+        """Wait until the history has been opened and learned from, or that has failed."""
+        return self._upkeep.wait_ready(timeout_s)
 
     def close(self) -> None:
-        """End the threads and stores; calls in flight settle when their answers come."""
-        self._closing.set()
+        """Keep what is still queued, end the threads and stores; calls in flight settle later."""
         self.dispatcher.stop()
-        if self._upkeep is not None:
-            self._upkeep.join(timeout=30)
-        self._head.close()
-        if self.history is not None:
-            self.history.close()
+        self.recorder.close()
+        self._upkeep.close()
+        self.ledger.close()
         self.workload.close()
+
+    # The history, and what is learned from it.
+
+    @property
+    def history(self) -> HistoryStore | None:
+        """None until it is open."""
+        return self._upkeep.history
+
+    @property
+    def embedder(self) -> BackgroundEmbedder | None:
+        """None until the history is open."""
+        return self._upkeep.embedder
+
+    @property
+    def history_error(self) -> EccosError | None:
+        """What keeps the history from being opened, filled or learned from, if anything does."""
+        return self._upkeep.error
+
+    @property
+    def learning(self) -> bool:
+        """Whether the history holds what has not been learned from yet."""
+        return self._upkeep.learning
+
+    @property
+    def unlearnt(self) -> int:
+        """Calls that did not reach the history."""
+        return self._teaches.unlearnt
+
+    def take_inbox(self) -> None:
+        """Add what other processes handed over; only the owner of an embedded history may."""
+        self._upkeep.take_inbox()
 
     def learn(self) -> None:
         """Learn from the history as it is now.
@@ -152,33 +211,16 @@ class Engine:
         """
         if self.history is None:
             return
-        settings = self.config.settings
+        settings, models = self.config.settings, self.router.models
         head = head_path(self.config.location.state_dir)
-        models = self.router.models
         learned = learn_from(self.history, self.embedder, settings, self.prices, head, models)
-        self._prepare(learned)
+        self.floors.prepare(learned, [model.name for model in models])
+        self.router.learned = learned
         warnings = unreachable(learned.book, settings) if learned.book is not None else []
         warnings += self._certify(learned)
         for warning in sorted(set(warnings) - self._warned):
             log.warning("%s", warning)
         self._warned = set(warnings)
-
-    def _prepare(self, learned: Learned) -> None:
-        """Make the prices that calls will ask for, so that none waits for them; then put it in."""
-        settings, router = self.config.settings, self.router
-        pool = frozenset(model.name for model in router.models)
-        served = {("", pool): ""}
-        for pattern, policy in settings.agents.items():
-            served[pattern, pool & frozenset(policy.models or pool)] = pattern
-        before = dict(router.learned.served)
-        for (pattern, names), agent in (served | before).items():
-            if pattern in {"", *settings.agents} and names <= pool:
-                learned.served[pattern, names] = agent
-                success_worth(
-                    Query("", agent=agent), sorted(names), math.inf, learned.book, settings, {},
-                    learned.certifier,
-                )  # fmt: skip
-        router.learned = learned
 
     def _certify(self, learned: Learned) -> list[str]:
         """Keep the certificates of the configured floors; returns a sentence for each refused.
@@ -198,86 +240,43 @@ class Engine:
         refused = (isinstance(paper, Refusal) for paper in papers.values())
         return [text for text, no in zip(self.certificates, refused, strict=True) if no]
 
-    def take_inbox(self) -> None:
-        """Add what other processes handed over; only the owner of an embedded history may."""
-        if self.history is None or self.embedder is None:
-            return
-        if self.config.settings.history == "embedded":
-            drain_inbox(self.workload, self.history, self.embedder)
+    # Verdicts, and what is kept.
 
-    @property
-    def history_error(self) -> EccosError | None:
-        """What keeps the history from being opened, filled or learnt from, if anything does."""
-        return next(iter([*self._faults.values()]), None)
+    def judge(self, trace: Trace, correctness: float) -> tuple[float | None, bool]:
+        """Take a verdict (0..1) on a kept decision's answer.
 
-    # The upkeep thread.
+        Returns:
+            The verdict that it replaces, and whether the history has learned it already.
 
-    def _keep_up(self) -> None:
-        learnt, at = None, time.monotonic()
-        again, pause = at, UPKEEP_S
-        while True:
-            if self.history is None:
-                # Another process may hold it for a moment, or the server comes back.
-                self._tend(self._open_history)
-            if self.history is not None:
-                self._tend(self.take_inbox)
-                version = self.history.version
-                grown = version != learnt and time.monotonic() - at > RELEARN_S
-                due = learnt is None or grown or self._stale.is_set()
-                if due and time.monotonic() >= again:
-                    self._stale.clear()
-                    at = time.monotonic()
-                    learnt = version if self._tend(self.learn) else None
-                    # Studying is dear: what fails is tried again ever later.
-                    pause = UPKEEP_S if learnt is not None else min(2 * pause, RELEARN_S)
-                    again = at + pause if learnt is None else at
-            self._ready.set()
-            if self.history is not None:
-                self._tend(self._tend_head)
-            if self._closing.wait(UPKEEP_S):
-                return
+        Raises:
+            HistoryError, WorkloadError: it cannot be stored.
+        """
+        before, alarms = take_verdict(self.ledger, self.floors, trace, correctness)
+        note_alarms(self.ledger, alarms)
+        return before, self._teach(trace.call, trace.model or "", correctness)
 
-    def _tend_head(self) -> None:
-        history, settings = self.history, self.config.settings
-        if history is None or settings.history != "embedded" or settings.predictor == "retrieval":
-            return
-        strengths = {m.name: m.strength for m in self.router.models if m.strength is not None}
-        certified = settings.floor_mode == "certified"
-        asked = Asked(settings.embedder, certified, strengths)
-        try:
-            if self._head.tend(history, asked):
-                self.learn()
-        except ArtifactError as error:
-            log.warning("the head is not fitted anew: %s", error)
-
-    def _tend(self, work: Callable[[], None]) -> bool:
-        """Do a piece of upkeep; what goes wrong is said once, and calls go on. Whether it went."""
-        part = work.__name__
-        try:
-            work()
-        except EccosError as error:
-            if str(error) != str(self._faults.get(part)):
-                log.warning("calls are routed with what is known: %s", error)
-            self._faults[part] = error
-        except Exception as error:  # noqa: BLE001 - the thread must outlive any fault
-            log.error("upkeep failed: %s", raised(error))
-        else:
-            self._faults.pop(part, None)
+    def _teach(self, call: str, model: str, correctness: float) -> bool:
+        """Store a verdict in the history; False: it was handed over, or its call is unknown."""
+        history = self.history
+        if history is not None and history.judge(call, model, correctness):
             return True
+        if self.config.settings.history != "embedded":
+            # Nobody empties the inbox of a history that is a server: its record may be on its way.
+            known = history is not None and self.recorder.flush(FLUSH_S)
+            return known and history is not None and history.judge(call, model, correctness)
+        hand_over(self.workload, call, model, correctness)
         return False
 
-    def _open_history(self) -> None:
-        settings, state_dir = self.config.settings, self.config.location.state_dir
-        embedder = open_embedder(settings.embedder)
-        self.history = open_history(
-            settings.history,
-            state_dir,
-            embedder,
-            store_text=settings.store_text or None,
-            max_records=settings.max_records,
-            max_age_days=settings.max_age_days,
-        )
-        self.embedder = BackgroundEmbedder(lambda: embedder)
+    def _trace(self, result: CallResult) -> Callable[[], Trace]:
+        """What is kept of a call that settles now; made later, under what is in force now."""
+        prices, settings, models = self.prices, self.config.settings, self.router.models
+        return lambda: trace_of(result, prices, settings, models)
+
+    def _in_force(self) -> dict[str, str]:
+        predictor = self.router.learned.predictor
+        head = getattr(predictor, "version", None)
+        name = f"{predictor.name} {head}" if head else predictor.name
+        return in_force(self.config.settings, self.router.models, name)
 
 
 def configured_models(config: Config) -> list[Model]:

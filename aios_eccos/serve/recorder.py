@@ -1,38 +1,23 @@
-"""Keeps what became of every call: its decision, the hour's sums, and a record in the history.
+"""The queue between calls and whoever keeps what became of them.
 
-A call only puts what it has into a bounded queue; one background thread does the rest, so no agent
-waits for Redis, the embedder or Chroma. What does not fit in the queue is counted as lost.
+A call only puts what it has into a bounded queue; one background thread hands it on, so no agent
+waits for Redis, the embedder or Chroma. What does not fit in the queue is counted as lost. Each
+observer has one job (`observers`); what one of them raises keeps nothing from the others.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Protocol
 
-from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, WorkloadError, raised
-from aios_eccos.floor.steer import controlled, steer_settled
-from aios_eccos.forecast.pricing import Prices
-from aios_eccos.observe.events import in_force, note_in_force
-from aios_eccos.observe.sums import minute_of_call, of_call
-from aios_eccos.observe.trace import Trace, to_fields
-from aios_eccos.observe.tracing import trace_of
-from aios_eccos.records import Record
-from aios_eccos.serve.to_history import live_record
-from aios_eccos.values import CallResult, Model
-from aios_eccos.verdicts.counted import read_alarms
-from aios_eccos.workload.ledger import PeriodSums
-from aios_eccos.workload.periods import SINCE, TOTAL, period_sums, total_of
-
-if TYPE_CHECKING:
-    from aios_eccos.history.embed.embedding import BackgroundEmbedder
-    from aios_eccos.history.store import Embeddings
-    from aios_eccos.serve.observed_engine import ObservedEngine
+from aios_eccos.observe.trace import Trace
+from aios_eccos.values import CallResult
 
 log = logging.getLogger("aios_eccos.serve.recorder")
 
@@ -40,73 +25,101 @@ log = logging.getLogger("aios_eccos.serve.recorder")
 QUEUE_MOST = 12_000
 #: Settled calls kept together.
 BATCH = 64
-#: Live records are embedded together: MiniLM takes 1.5 ms each in a batch, 7 ms alone.
-LEARN_AFTER_S = 1.0
-#: Live records that wait for the embedder at most.
-LEARN_MOST = 2_000
-#: Seconds between two looks for changes of what is in force.
+#: Seconds between two looks of the observers at what changes without calls.
 LOOK_S = 5.0
-LINE_MOST = 500
 
-#: A settled call, and what was in force when it settled.
-Kept = tuple[CallResult, Prices, Settings, Sequence[Model]]
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A settled call, and what is kept of it."""
+
+    result: CallResult
+    trace: Trace
+
+
+class Observer(Protocol):
+    """One job that is done with settled calls, on the recorder's thread."""
+
+    def take(self, calls: Sequence[Kept]) -> None:
+        """Take settled calls, in their order."""
+        ...
+
+    def look(self) -> None:
+        """See to what changes without calls."""
+        ...
+
+    def due_s(self) -> float | None:
+        """Seconds until `flush` has something to do; None = nothing waits."""
+        ...
+
+    def flush(self) -> None:
+        """Do what was put off to be done together."""
+        ...
 
 
 class Recorder:
-    """`Engine`'s `on_settled`. Records from `start` on; `close` keeps what is still queued.
+    """Takes settled calls, and hands them to observers. Records from `start` until `close`.
+
+    Args:
+        trace: makes what is kept of a settled call, on the call's own thread.
+        control: moves prices by the traces of a batch, and returns them with what each has added.
+        observers: take each batch in this order.
 
     Attributes:
         lost: settled calls that could not be kept.
-        unlearnt: served calls that did not reach the history (no text, no embedder, not its owner).
     """
 
-    def __init__(self, queue_most: int = QUEUE_MOST) -> None:
+    def __init__(
+        self,
+        trace: Callable[[CallResult], Callable[[], Trace]],
+        control: Callable[[Sequence[Trace]], list[Trace]],
+        observers: Sequence[Observer],
+        *,
+        queue_most: int = QUEUE_MOST,
+    ) -> None:
         self.lost = 0
-        self.unlearnt = 0
+        self._trace = trace
+        self._control = control
+        self._observers = tuple(observers)
         self._most = queue_most
-        self._queue: deque[Kept] = deque()
-        #: With its text's embedding, where deciding the call took one.
-        self._learn: deque[tuple[Record, Any]] = deque()
-        self._learn_at = 0.0
+        self._queue: deque[tuple[CallResult, Callable[[], Trace]]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._busy = False
         self._hurry = False
-        self._engine: ObservedEngine | None = None
         self._thread: threading.Thread | None = None
-        self._known: dict[str, str] | None = None
-        self._resting: frozenset[str] = frozenset()
-        self._begun = False
 
-    def __call__(self, settled: CallResult) -> None:
+    def __call__(self, result: CallResult) -> None:
         """Queue a settled call; takes microseconds."""
-        engine = self._engine
-        if engine is None:
+        if self._thread is None:
             return
         with self._changed:
             if len(self._queue) >= self._most:
                 self.lost += 1
                 return
-            settings, models = engine.config.settings, engine.router.models
-            self._queue.append((settled, engine.prices, settings, models))
+            self._queue.append((result, self._trace(result)))
             self._changed.notify()
 
-    def start(self, engine: ObservedEngine) -> None:
-        """Record the engine's calls."""
-        self._engine = engine
+    def start(self) -> None:
+        """Hand calls on from now."""
         self._thread = threading.Thread(target=self._loop, name="eccos-recorder", daemon=True)
         self._thread.start()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything queued is kept (the history's part too); False on timeout."""
+        """Wait until everything queued is kept, by all observers; False on timeout."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
             done = self._changed.wait_for(
-                lambda: not (self._queue or self._learn or self._busy), timeout_s
+                lambda: not (self._queue or self._busy or self._waits()), timeout_s
             )
             self._hurry = False
             return done
+
+    def look(self) -> None:
+        """Have the observers look now, on the caller's thread."""
+        for observer in self._observers:
+            self._guarded(observer.look)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Keep what is queued, then end the thread; idempotent."""
@@ -126,172 +139,62 @@ class Recorder:
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
                 closing = self._closing and not self._queue
                 self._busy = True
-            self._guarded(lambda taken=batch: self._keep(taken))  # type: ignore[misc]
-            if closing or self._learning():
-                self._guarded(self._teach)
+            if batch:
+                self._hand_on(batch)
+            for observer in self._observers:
+                due = observer.due_s()
+                if due is not None and (closing or self._hurry or due <= 0):
+                    self._guarded(observer.flush)
             if time.monotonic() >= look_at and not closing:
                 look_at = time.monotonic() + LOOK_S
-                self._guarded(self._look)
+                self.look()
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                if closing and not self._learn:
+                if closing and not self._waits():
                     return
 
-    def _due(self) -> bool:
-        return bool(self._queue) or self._closing or self._learning()
+    def _waits(self) -> bool:
+        return any(observer.due_s() is not None for observer in self._observers)
 
-    def _learning(self) -> bool:
-        return bool(self._learn) and (self._hurry or time.monotonic() >= self._learn_at)
+    def _due(self) -> bool:
+        if self._queue or self._closing:
+            return True
+        dues = [observer.due_s() for observer in self._observers]
+        return any(due is not None and (self._hurry or due <= 0) for due in dues)
 
     def _patience(self, look_at: float) -> float:
-        ends = [look_at, *([self._learn_at] if self._learn else [])]
-        return max(min(ends) - time.monotonic(), 0.0)
+        dues = [due for observer in self._observers if (due := observer.due_s()) is not None]
+        return max(min([look_at - time.monotonic(), *dues]), 0.0)
+
+    def _hand_on(self, batch: Sequence[tuple[CallResult, Callable[[], Trace]]]) -> None:
+        kept: list[Kept] = []
+
+        def make() -> None:
+            traces = self._control([trace() for _, trace in batch])
+            results = (result for result, _ in batch)
+            kept.extend(Kept(*pair) for pair in zip(results, traces, strict=True))
+
+        self._guarded(make)
+        for observer in self._observers if kept else ():
+            self._guarded(lambda taker=observer: taker.take(kept))  # type: ignore[misc]
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """An observer's fault is logged and forgotten: calls go on."""
         try:
             work()
+        except NotKept as error:
+            self.lost += error.count
+            log.debug("not recorded: %s", error)
         except EccosError as error:
             log.debug("not recorded: %s", error)
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
             log.error("recording failed: %s", raised(error))
 
-    def _keep(self, batch: list[Kept]) -> None:
-        engine = self._engine
-        if not batch or engine is None:
-            return
-        traces = [trace_of(*item) for item in batch]
-        for trace in traces:
-            log.debug("decision %s", line(trace))
-        self._remember([settled for settled, *_ in batch])
-        kept = 0
-        try:
-            self._begin(engine)
-            for trace in traces:
-                engine.ledger.append_decision(to_fields(trace))
-                kept += 1
-            engine.ledger.add_sums(sums_of(traces, time.time()))
-            steer_settled(traces, engine.router, engine.workload)
-        except WorkloadError:
-            self.lost += len(traces) - kept
-            raise
-        if any(trace.attempts > 1 or trace.failure is not None for trace in traces):
-            self._look_for_rest(engine)
 
-    def _begin(self, engine: ObservedEngine) -> None:
-        """Note once when the first call was kept."""
-        if not self._begun:
-            if engine.ledger.notes([SINCE]) == [None]:
-                engine.ledger.swap_note(SINCE, repr(time.time()))
-            self._begun = True
+class NotKept(WorkloadError):
+    """Raised when decisions could not be kept; `count` of them."""
 
-    def _remember(self, batch: list[CallResult]) -> None:
-        """Queue what the history can learn from."""
-        for settled in batch:
-            record = live_record(settled)
-            if record is None:
-                continue
-            if len(self._learn) >= LEARN_MOST:
-                self._learn.popleft()
-                self.unlearnt += 1
-            if not self._learn:
-                self._learn_at = time.monotonic() + LEARN_AFTER_S
-            candidate = settled.decision.candidate if settled.decision is not None else None
-            self._learn.append((record, candidate.embedding if candidate is not None else None))
-
-    def _teach(self) -> None:
-        """Embed the waiting records and add them to the history, if it is ours."""
-        waiting = [self._learn.popleft() for _ in range(min(len(self._learn), BATCH))]
-        if not waiting:
-            return
-        records = [record for record, _ in waiting]
-        engine = self._engine
-        history, embedder = (engine.history, engine.embedder) if engine else (None, None)
-        try:
-            vectors = _embedded(embedder, waiting) if embedder is not None else None
-            if history is None or vectors is None:
-                self.unlearnt += len(records)
-                return
-            history.add(records, vectors)
-        except EccosError:
-            self.unlearnt += len(records)
-            raise
-
-    def _look(self) -> None:
-        """Keep an event for every change of what is in force; notice models that rest no more."""
-        engine = self._engine
-        if engine is None:
-            return
-        facts = in_force(engine.config.settings, engine.router.models, predictor_name(engine))
-        if facts != self._known:
-            note_in_force(engine.ledger, facts)
-            self._known = facts
-        if self._resting:
-            self._look_for_rest(engine)
-        alarms = read_alarms(engine.ledger, time.time())
-        engine.router.controlled = controlled(alarms, engine.config.settings)
-        engine.router.alarmed = frozenset(alarm.policy for alarm in alarms if alarm.broken)
-        # Asking a model that nobody will judge teaches nothing.
-        engine.router.explores = any(alarm.verdicts for alarm in alarms)
-
-    def _look_for_rest(self, engine: ObservedEngine) -> None:
-        """One warning when a model starts to rest, one when it is asked again."""
-        resting = engine.router.slots().cooling
-        for name in sorted(resting - self._resting):
-            log.warning("model %s rests after an error of its server", name)
-        for name in sorted(self._resting - resting):
-            log.warning("model %s may be asked again", name)
-        self._resting = resting
-
-
-def _embedded(embedder: BackgroundEmbedder, waiting: list[tuple[Record, Any]]) -> Embeddings | None:
-    """The records' vectors, embedding only what has none; None while the model is loading."""
-    import numpy as np
-
-    texts = [record.text for record, vector in waiting if vector is None]
-    fresh = embedder.try_embed(texts) if texts else ()
-    if fresh is None:
-        return None
-    rest = iter(fresh)
-    return np.stack([next(rest) if vector is None else vector for _, vector in waiting])
-
-
-def predictor_name(engine: ObservedEngine) -> str:
-    """The predictor in force, with the identity of its trained head if it has one."""
-    predictor = engine.router.learned.predictor
-    head = getattr(predictor, "version", None)
-    return f"{predictor.name} {head}" if head else predictor.name
-
-
-def sums_of(traces: list[Trace], now: float) -> list[PeriodSums]:
-    """All that a batch of calls adds, to this minute, this hour and in all."""
-    minute = total_of(minute_of_call(trace) for trace in traces)
-    whole = total_of(of_call(trace) for trace in traces)
-    return [
-        period_sums("m", now, minute),
-        period_sums("h", now, whole),
-        PeriodSums(TOTAL, 0.0, whole),
-    ]
-
-
-def line(trace: Trace) -> str:
-    """A decision as one structured line for the log."""
-    chosen = trace.chosen
-    facts = {
-        "call": trace.call,
-        "agent": trace.agent[:40],
-        "model": trace.model,
-        "status": trace.status,
-        "floor": trace.floor,
-        "success_price": trace.success_price_usd,
-        "promised": trace.promised,
-        "forecast_usd": chosen.cost_usd if chosen is not None else None,
-        "cost_usd": trace.cost_usd,
-        "waited_s": round(trace.waited_s, 4),
-        "served_s": round(trace.served_s, 4),
-        "decision_s": round(trace.decision_s, 5),
-        "attempts": trace.attempts,
-        "failure": trace.failure,
-    }
-    return json.dumps(facts, ensure_ascii=False)[:LINE_MOST]
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count

@@ -1,9 +1,10 @@
-"""The whole decision: recall, forecast, price, assign, lend.
+"""The whole decision: forecast, price, choose, lend.
 
-    queries -> embeddings -> Forecast -> Prospects -> AssignmentProblem -> leases -> Assignment
+    queries -> embeddings -> Forecast -> Candidates -> Plan -> leases -> Assignment
 
 This module alone joins the stages. It is free of AIOS, and of threads: the dispatcher calls
-`forecast` once per call and `assign` until the call has a slot.
+`forecast` once per call and `assign` until the call has a slot. `decide` is the pure part: it lends
+nothing and remembers nothing.
 """
 
 from __future__ import annotations
@@ -11,21 +12,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.config import Settings
-from aios_eccos.decide.assign import assigned, slots_of
-from aios_eccos.decide.problem import Solution
+from aios_eccos.decide.assign import Assigned, assigned, slots_of
 from aios_eccos.decide.rule import preferred
-from aios_eccos.decide.slot_prices import SharedPrices
+from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON, explored, reason
-from aios_eccos.errors import EccosError
+from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.floor.explore import Trial, chance_of, explore_batch
+from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
-from aios_eccos.floor.worth import shift_name, success_worth, switch_cost
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.forecast.priors import PriorPredictor
 from aios_eccos.values import (
@@ -36,6 +36,7 @@ from aios_eccos.values import (
     Decision,
     FloatArray,
     Forecast,
+    IntArray,
     Lease,
     Model,
     Query,
@@ -45,8 +46,47 @@ from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.serve.router")
 
-#: Pairs of agent pattern and model set that are remembered, so that their prices are at hand.
-SERVED_MOST = 64
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a batch's calls are to have, before slots are lent.
+
+    Attributes:
+        candidates: n rows. trials: what each explores. found: the assignment.
+        free: (m,) slots that it counted on.
+        share_s: seconds spent, divided by n.
+    """
+
+    candidates: tuple[Candidate, ...]
+    trials: tuple[Trial, ...]
+    found: Assigned
+    free: IntArray
+    share_s: float
+
+    def decisions(self, held: Mapping[str, Lease]) -> tuple[Decision, ...]:
+        """The decisions, where the calls in `held` (by id) have their slot; the others wait."""
+        solution, now = self.found.solution, time.time()
+        return tuple(
+            Decision(
+                candidate=candidate,
+                model=None if lease is None else candidate.models[column],
+                lease=lease,
+                free=self.free,
+                slot_prices=solution.slot_prices,
+                status=EXPLORED if trial.column is not None else solution.status.value,
+                reason=reason(candidate, int(column), lease, self.free)
+                if lease is None or trial.column is None
+                else explored(candidate.models[trial.column], trial.chance),
+                batch=len(self.candidates),
+                decision_s=candidate.forecast_s + self.share_s,
+                at=now,
+                chances=trial.chances,
+            )
+            for candidate, trial, column in zip(
+                self.candidates, self.trials, solution.choice, strict=True
+            )
+            for lease in [held.get(candidate.query.id)]
+        )
 
 
 class Router:
@@ -60,8 +100,8 @@ class Router:
 
     Attributes:
         learned: may be replaced at any time, from any thread.
-        controlled: policies whose price of success is moved by their outcomes.
-        shared: prices that all kernels share.
+        floors: what a success is worth.
+        slot_prices: what a slot is worth, shared by all kernels.
         failures: decisions that had to do without forecasts or without a decision.
     """
 
@@ -72,20 +112,19 @@ class Router:
         prices: Prices,
         workload: WorkloadStore,
         learned: Learned | None = None,
+        floors: Floors | None = None,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
         self.learned = learned or Learned(PriorPredictor())
-        self.controlled: frozenset[str] = frozenset()
-        self.alarmed: frozenset[str] = frozenset()
-        self.explores = False
+        self.floors = floors or Floors(settings, workload, workload)
         self.failures = 0
+        self.slot_prices = SlotPrices(models, workload)
         self._names = tuple(model.name for model in models)
         self._by_name = {model.name: model for model in models}
         self._limits = {model.slot: model.limit for model in models}
         self._prices = prices
         self._workload = workload
-        self.shared = SharedPrices(models, workload)
 
     @property
     def spills(self) -> bool:
@@ -107,9 +146,9 @@ class Router:
         cost = self._prices.cost(
             np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
         )
-        shifts = self._shifts()
+        stored = self._stored()
         candidates = [
-            self._candidate(query, row, forecast, cost[row], allowed[row], shifts)
+            self._candidate(query, row, forecast, cost[row], allowed[row], stored)
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
@@ -124,70 +163,38 @@ class Router:
         """What is free now, over all kernels."""
         return slots_of(self.models, self._workload.loads(self._limits))
 
+    def decide(self, candidates: Sequence[Candidate], slots: Slots) -> Plan:
+        """Choose a model for each candidate; nothing is lent, and nothing is remembered."""
+        begun = time.perf_counter()
+        free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
+        share = self.floors.exploration if self.learned.judged is not None else 0.0
+        trials = explore_batch(candidates, free, share, self.learned.judged or {})
+        opened = [trial.limited(c) for trial, c in zip(trials, candidates, strict=True)]
+        whole = self.floors.mode.whole_batches
+        found = assigned(opened, free, self.settings, self.slot_prices, whole_batches=whole)
+        share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
+        return Plan(tuple(candidates), tuple(trials), found, free, share_s)
+
     def assign(self, candidates: Sequence[Candidate], slots: Slots) -> Assignment:
         """Choose a model for each candidate and lend the slots, the whole batch in one request.
 
         Earlier candidates go first where slots are short. A decision without a model means: wait.
         """
-        begun = time.perf_counter()
-        free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
-        trials = explore_batch(candidates, free, self._share(), self.learned.judged or {})
-        opened = [trial.limited(p) for trial, p in zip(trials, candidates, strict=True)]
-        solution = assigned(opened, free, self.settings, self.shared)
+        plan = self.decide(candidates, slots)
         wanted = [
             Lease(candidate.query.id, self._by_name[self._names[column]].slot)
-            for candidate, column in zip(candidates, solution.choice, strict=True)
+            for candidate, column in zip(candidates, plan.found.solution.choice, strict=True)
             if column >= 0
         ]
         granted = self._workload.acquire(wanted, self._limits) if wanted else []
         held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
         try:
-            return self._assignment(candidates, trials, solution, held, free, begun)
+            if plan.found.lost is not None:
+                self.slot_prices.learn(plan.found.lost, plan.found.usual)
+            return Assignment(plan.decisions(held), plan.found.solution.status.value)
         except BaseException:
             self._workload.release([*held.values()])
             raise
-
-    def _assignment(
-        self,
-        candidates: Sequence[Candidate],
-        trials: Sequence[Trial],
-        solution: Solution,
-        held: Mapping[str, Lease],
-        free: NDArray[np.int64],
-        begun: float,
-    ) -> Assignment:
-        leases = [held.get(candidate.query.id) for candidate in candidates]
-        share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
-        now = time.time()
-        decisions = tuple(
-            Decision(
-                candidate=candidate,
-                model=self._names[column] if lease is not None else None,
-                lease=lease,
-                free=free,
-                slot_prices=solution.slot_prices,
-                status=EXPLORED if trial.column is not None else solution.status.value,
-                reason=reason(candidate, int(column), lease, free)
-                if lease is None or trial.column is None
-                else explored(self._names[trial.column], trial.chance),
-                batch=len(candidates),
-                decision_s=candidate.forecast_s + share_s,
-                at=now,
-                chances=trial.chances,
-            )
-            for candidate, trial, column, lease in zip(
-                candidates, trials, solution.choice, leases, strict=True
-            )
-        )
-        return Assignment(
-            decisions=decisions,
-            status=solution.status.value,
-            cost=solution.cost,
-            success=solution.success,
-            lower_bound=solution.lower_bound,
-            gap=solution.gap,
-            binding=solution.binding,
-        )
 
     def preferred(self, candidate: Candidate) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
@@ -272,16 +279,11 @@ class Router:
         forecast: Forecast,
         cost: FloatArray,
         allowed: BoolArray,
-        shifts: Mapping[str, float],
+        stored: Mapping[str, float],
     ) -> Candidate:
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         support = float(forecast.support[row][allowed].max(initial=0.0))
-        knows = self.learned
-        worth = success_worth(
-            query, names, support, knows.book, self.settings, shifts, knows.certifier
-        )
-        if query.floor is None and len(knows.served) < SERVED_MOST:
-            knows.served[worth.policy, frozenset(names)] = query.agent
+        worth = self.floors.price(query, names, support, self.learned, stored)
         chosen = [worth.models is None or name in worth.models for name in self._names]
         return Candidate(
             query=query,
@@ -291,24 +293,31 @@ class Router:
             support=forecast.support[row],
             cost=cost,
             allowed=allowed & np.array(chosen),
-            asked=allowed,
             novelty=float(forecast.novelty[row]),
-            policy=worth.policy,
-            floor=worth.floor,
-            price=worth.price,
-            aim=worth.aim,
-            optimism=worth.optimism,
-            switch=switch_cost(query, self._names, self._prices, self.settings),
-            draw=chance_of(query.id) if query.floor is None and len(names) > 1 else None,
+            worth=worth,
+            switch=self._switch_cost(query),
+            lot=chance_of(query.id) if query.floor is None and len(names) > 1 else None,
+            explorable=allowed,
         )
 
-    def _share(self) -> float:
-        """Share of calls that may explore now: none before verdicts come that tell what of it."""
-        told = self.explores and self.learned.judged is not None
-        return self.settings.exploration if told else 0.0
+    def _switch_cost(self, query: Query) -> FloatArray | None:
+        """(m,) dollars: who did not serve the conversation's last call has to read all of it anew.
 
-    def _shifts(self) -> dict[str, float]:
-        """What outcomes have made of history's prices, for the policies under control."""
-        if not (self.controlled or self.spills):
+        The model that did has most of the prompt in its cache, so only the others pay for it.
+        """
+        wanted = self.settings.session_affinity and self.floors.mode.keeps_sessions
+        if not wanted or query.served_by not in self._names:
+            return None
+        stays = np.array([name == query.served_by for name in self._names])
+        switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
+        return switch
+
+    def _stored(self) -> dict[str, float]:
+        """All prices that kernels share, in one request; slots' prices are brought up to date."""
+        try:
+            stored = self._workload.read_prices()
+        except WorkloadError as error:
+            log.warning("prices serve unmoved: %s", error)
             return {}
-        return self.shared.read(shift_name(policy, self.settings) for policy in self.controlled)
+        self.slot_prices.take(stored)
+        return stored

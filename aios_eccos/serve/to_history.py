@@ -5,18 +5,18 @@ Verdicts go in directly by its owner, through the inbox by everyone else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
 from aios_eccos.history.rows import encode_records
-from aios_eccos.observe.observer_store import Watched
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import CallResult
 
-if TYPE_CHECKING:
-    from aios_eccos.serve.observed_engine import ObservedEngine
 
-#: Longest wait for the record of a call that has just been served, seconds.
-FLUSH_S = 3.0
+class TakesRecords(Protocol):
+    """As much of a workload store as handing over needs; see `workload.store`."""
+
+    def push_inbox(self, payloads: Sequence[bytes]) -> None: ...
 
 
 def live_record(settled: CallResult) -> Record | None:
@@ -50,22 +50,12 @@ def live_record(settled: CallResult) -> Record | None:
     )
 
 
-def teach_verdict(
-    engine: ObservedEngine | None, workload: Watched, call: str, model: str, correctness: float
-) -> bool:
-    """Store a verdict (0..1) on what `model` did with a call; False: handed over, or unknown.
+def hand_over(inbox: TakesRecords, call: str, model: str, correctness: float) -> None:
+    """Hand a verdict to the owner of the embedded history.
 
     Raises:
-        HistoryError, WorkloadError: it cannot be stored.
+        WorkloadError: it cannot be handed over.
     """
-    history = engine.history if engine is not None else None
-    if history is not None and history.judge(call, model, correctness):
-        return True
-    if engine is not None and engine.config.settings.history != "embedded":
-        # Nobody empties the inbox of a history that is a server: its record may be on its way.
-        known = history is not None and engine.recorder.flush(FLUSH_S)
-        return known and history is not None and history.judge(call, model, correctness)
     # A record without text carries a verdict; the owner finds it, or not, in its inbox.
     verdict = Record(call, "", 0, (Outcome(model, correctness=correctness),), source="live")
-    workload.push_inbox([encode_records([verdict])])
-    return False
+    inbox.push_inbox([encode_records([verdict])])

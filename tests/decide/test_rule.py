@@ -15,7 +15,7 @@ from aios_eccos.decide.problem import AssignmentProblem
 from aios_eccos.decide.rule import STRONGEST, choose, net_cost, preferred
 from aios_eccos.floor.certify import Certificate, certify
 from aios_eccos.floor.curve import price_curve
-from aios_eccos.values import Candidate, Query
+from aios_eccos.values import Candidate, Price, Query
 
 
 def served(cost: np.ndarray, success: np.ndarray, price: float) -> np.ndarray:
@@ -128,9 +128,7 @@ def test_a_call_prefers_what_would_serve_it_alone() -> None:
         cost=np.array([2.0, 0.5, 0.0]),
         allowed=np.array([True, True, False]),
         novelty=0.0,
-        policy="",
-        floor=0.5,
-        price=4.0,
+        worth=Price(floor=0.5, value=4.0),
         switch=np.array([0.0, 0.5, 0.0]),
     )
     assert preferred(candidate) == 1, "both are worth the same; the cheaper serves"

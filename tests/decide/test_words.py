@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.decide import words
-from aios_eccos.values import EXPLORED, NOT_ALLOWED, Candidate, Lease, Model, Query
+from aios_eccos.values import EXPLORED, NOT_ALLOWED, Candidate, Lease, Model, Price, Query
 
 NAMES = ("small", "large")
 LEASE = Lease("call", "small@")
@@ -26,11 +26,11 @@ def candidate(**changes: object) -> Candidate:
         cost=np.array([1e-4, 1e-3]),
         allowed=np.array([True, True]),
         novelty=0.0,
-        policy="",
-        floor=0.8,
-        price=1e-2,
+        worth=Price(floor=0.8, value=1e-2),
     )
-    return replace(plain, **changes)
+    price = changes.pop("price", None)
+    worth = plain.worth if price is None else replace(plain.worth, value=price)
+    return replace(plain, worth=worth, **changes)
 
 
 def told(case: words.Case) -> str:

@@ -7,6 +7,7 @@ import pytest
 from predict_world import MODELS, TableHistory, make_layers, make_table
 
 from aios_eccos.errors import ArtifactError
+from aios_eccos.floor.learn import replayed_book
 from aios_eccos.forecast.head import features
 from aios_eccos.forecast.head.artifact import data_hash, load_head, read_about, save_head
 from aios_eccos.forecast.head.features import (
@@ -17,7 +18,7 @@ from aios_eccos.forecast.head.features import (
 )
 from aios_eccos.forecast.head.fit import Mixer, fit_lengths, fit_success, log_odds, sigmoid
 from aios_eccos.forecast.head.train import FOLDS, MAX_ROWS, folds, train, usable_rows
-from aios_eccos.forecast.hybrid import HybridPredictor, replayed_book
+from aios_eccos.forecast.hybrid import HybridPredictor
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.forecast.retrieval import RetrievalPredictor
 from aios_eccos.values import Model, Query

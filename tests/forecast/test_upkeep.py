@@ -157,14 +157,9 @@ def test_without_a_head_nothing_is_fitted(tmp_path) -> None:
     upkeep.close()
 
 
-class Served(Engine):
-    """An engine over a history in memory that keeps texts, with the real embedder."""
-
-    def _open_history(self) -> None:
-        self.history, self.embedder = HISTORY, SimpleNamespace(wait=lambda _: EMBEDDER)
-
-    def take_inbox(self) -> None:
-        """Nobody else hands anything over."""
+def stores(config):
+    """A history in memory that keeps texts, with the real embedder."""
+    return HISTORY, SimpleNamespace(wait=lambda _: EMBEDDER)
 
 
 def records(start, stop):
@@ -182,7 +177,7 @@ def records(start, stop):
 def test_an_engine_fits_its_head_anew_in_a_process_of_its_own(tmp_path, monkeypatch) -> None:
     global HISTORY, EMBEDDER
     monkeypatch.setenv("AIOS_ECCOS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("aios_eccos.serve.engine.UPKEEP_S", 0.1)
+    monkeypatch.setattr("aios_eccos.serve.upkeep.UPKEEP_S", 0.1)
     monkeypatch.setattr(module, "LOOK_S", 0.1)
     HISTORY, EMBEDDER = MemoryHistory(), open_embedder()
     add(records(0, 140))
@@ -194,11 +189,11 @@ def test_an_engine_fits_its_head_anew_in_a_process_of_its_own(tmp_path, monkeypa
     save_head(path, head, embedder=EMBEDDER.name, data="first", facts={"judged": 140})
     settings = parse_settings({"redis": "memory", "floor_mode": "certified"})
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
-    with Served(config, models=POOL) as engine:
+    with Engine(config, models=POOL, stores=stores) as engine:
         assert engine.wait_ready(60)
         assert engine.router.learned.predictor.name == "retrieval", "it saw every record"
-        wait(lambda: engine._head._background.running, 20)
-        child = engine._head._background._process.pid
+        wait(lambda: engine._upkeep._head._background.running, 20)
+        child = engine._upkeep._head._background._process.pid
         if hasattr(os, "getpriority"):
             wait(lambda: not alive(child) or os.getpriority(os.PRIO_PROCESS, child) == 19, 60)
         wait(lambda: engine.router.learned.predictor.name == "hybrid", 120)

@@ -33,15 +33,13 @@ from golden_compare import blanked, differences, load, rounded, store, tree
 import aios_eccos
 from aios_eccos.cli.main import main
 from aios_eccos.config import ModelEntry, parse_settings
-from aios_eccos.floor.worth import shift_name
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location, load_config, locate
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView
-from aios_eccos.serve import engine as engine_module
 from aios_eccos.serve import recorder as recorder_module
+from aios_eccos.serve import upkeep as upkeep_module
 from aios_eccos.serve.engine import Engine
-from aios_eccos.serve.observed_engine import ObservedEngine
 from aios_eccos.values import (
     Answer,
     CallResult,
@@ -51,6 +49,8 @@ from aios_eccos.values import (
     Query,
     Record,
 )
+from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.periods import TOTAL
 
 FILES = Path(__file__).parent / "files"
 SHIPPED = Path(aios_eccos.__file__).parent / "data"
@@ -234,7 +234,7 @@ def living(sh: Shell) -> dict[str, Any]:
     """
     home = Household(sh, "living")
     at = ("--config", home.config)
-    with quiet(), ObservedEngine(home.write("0.65")) as engine:
+    with quiet(), Engine(home.write("0.65")) as engine:
         assert engine.wait_ready(60) and engine.embedder is not None
         engine.embedder.wait()  # until it has loaded, calls are forecast without their text
         desk = Reader.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
@@ -279,7 +279,7 @@ def identity(number: int) -> str:
     return f"{number:04x}{'0' * 28}"
 
 
-def _live_call(engine: ObservedEngine, number: int, row: dict[str, Any]) -> CallResult:
+def _live_call(engine: Engine, number: int, row: dict[str, Any]) -> CallResult:
     """The row's question as a call; every 7th is pinned, one fails."""
     tokens = {out["model_name"]: out["output_token_length"] for out in row["outputs"]}
     size = row["input_token_length"]
@@ -309,16 +309,16 @@ def quiet() -> Iterator[None]:
     """Engines that do nothing by the clock."""
     with (
         patch.object(recorder_module, "LOOK_S", NEVER_S),
-        patch.object(engine_module, "RELEARN_S", NEVER_S),
-        patch.object(engine_module, "UPKEEP_S", NEVER_S),
+        patch.object(upkeep_module, "RELEARN_S", NEVER_S),
+        patch.object(upkeep_module, "UPKEEP_S", NEVER_S),
     ):
         yield
 
 
-def look(engine: ObservedEngine) -> None:
+def look(engine: Engine) -> None:
     """What the recorder does every few seconds: note changes, switch control and exploring on."""
     assert engine.recorder.flush()
-    engine.recorder._look()
+    engine.recorder.look()
 
 
 # ---- Recorded decisions.
@@ -432,35 +432,17 @@ class Recorded:
         return None
 
 
-class Taught:
-    """Of an engine: its history lies in memory and holds the invented questions."""
-
-    def _open_history(self) -> None:
-        self.embedder: Any = Recorded()
-        history = MemoryHistory(dimension=DIMENSION)
-        records = QUESTIONS.records()
-        history.add(records, self.embedder.embed([record.text for record in records]))
-        self.history: Any = history
+def taught(config: Config) -> tuple[MemoryHistory, Any]:
+    """A history in memory that holds the invented questions."""
+    history, embedder = MemoryHistory(dimension=DIMENSION), Recorded()
+    records = QUESTIONS.records()
+    history.add(records, embedder.embed([record.text for record in records]))
+    return history, embedder
 
 
-class Untaught:
-    """Of an engine: its history is empty."""
-
-    def _open_history(self) -> None:
-        self.embedder: Any = Recorded()
-        self.history: Any = MemoryHistory(dimension=DIMENSION)
-
-
-class TaughtEngine(Taught, Engine):
-    """Decides, and keeps nothing."""
-
-
-class UntaughtEngine(Untaught, Engine):
-    """Decides on priors."""
-
-
-class WatchedEngine(Taught, ObservedEngine):
-    """Decides, serves, and keeps what came of it."""
+def untaught(config: Config) -> tuple[MemoryHistory, Any]:
+    """An empty history."""
+    return MemoryHistory(dimension=DIMENSION), Recorded()
 
 
 def configured(folder: Path, **settings: object) -> Config:
@@ -528,23 +510,30 @@ COLUMNS = ("model", "status", "price", "floor", "promised", "policy")
 
 def _row(decision: Decision) -> list[Any]:
     candidate = decision.candidate
-    numbers = (candidate.price, candidate.floor, decision.promised)
-    return [decision.model, decision.status, *map(rounded, numbers), candidate.policy]
+    numbers = (candidate.price, candidate.worth.floor, decision.promised)
+    return [decision.model, decision.status, *map(rounded, numbers), candidate.worth.policy]
 
 
 def _decide(
     folder: Path, name: str, settings: dict[str, object], count: int, shifts: dict[str, float]
 ) -> list[list[Any]]:
     draw = np.random.default_rng([7, *name.encode()])
-    kind = UntaughtEngine if name == "untaught" else TaughtEngine
+    stores = untaught if name == "untaught" else taught
     made: list[list[Any]] = []
-    with kind(configured(folder, **settings)) as engine:
+    with Engine(configured(folder, **settings), stores=stores) as engine:
         assert engine.wait_ready(60)
         router = engine.router
-        router.controlled = frozenset(shifts)
-        router.alarmed, router.explores = frozenset(), True
+        engine.ledger.add_sums([PeriodSums(TOTAL, 0.0, {"verdicts": 1.0})])  # so it explores
+        engine.floors.look()
+        engine.floors.controlled = frozenset(shifts)
         parsed = engine.config.settings
-        engine.workload.set_prices({shift_name(key, parsed): by for key, by in shifts.items()})
+        floors = {key: policy.quality_floor for key, policy in parsed.agents.items()}
+        engine.workload.set_prices(
+            {
+                f"shift:{key}:{floors.get(key) or parsed.quality_floor}": by
+                for key, by in shifts.items()
+            }
+        )
         held: list[Decision] = []
         while len(made) < count:
             size = 1 if draw.uniform() < 0.6 else int(draw.integers(2, 65))
@@ -582,7 +571,7 @@ def control() -> dict[str, Any]:
     with (
         tempfile.TemporaryDirectory(prefix="gold-") as folder,
         quiet(),
-        WatchedEngine(configured(Path(folder), **settings)) as engine,
+        Engine(configured(Path(folder), **settings), stores=taught) as engine,
     ):
         assert engine.wait_ready(60)
         desk = Reader.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
@@ -607,7 +596,7 @@ def control() -> dict[str, Any]:
             chance = QUESTIONS.chance[question, NAMES.index(decision.model)]
             verdict = float(luck < chance * (0.75 if number < TRACED // 2 else 1.15))
             desk.feedback("last", verdict)
-            alarmed = decision.candidate.policy in engine.router.alarmed
+            alarmed = decision.candidate.worth.policy in engine.floors.alarmed
             made.append([*_row(decision), verdict, alarmed])
             if number % 10 == 9:
                 look(engine)

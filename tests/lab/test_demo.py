@@ -25,7 +25,7 @@ from aios_eccos.lab.commands import demo as command
 from aios_eccos.lab.dataset import pool
 from aios_eccos.lab.demo import strategies, summarize
 from aios_eccos.records import Outcome, Record
-from aios_eccos.values import Answer, CallResult, Candidate, Decision, Lease, Model, Query
+from aios_eccos.values import Answer, CallResult, Candidate, Decision, Lease, Model, Price, Query
 
 ROOT = Path(__file__).parents[2]
 HISTORY = [
@@ -63,9 +63,7 @@ def settled(record: Record, column: int, best: int, floor: float = 0.8) -> CallR
         cost=cost,
         allowed=np.ones(2, dtype=bool),
         novelty=0.0,
-        policy="",
-        floor=floor,
-        price=1.0,
+        worth=Price(floor=floor, value=1.0),
     )
     free = np.zeros(2, dtype=np.int64)
     lease = Lease(record.id, "slot")

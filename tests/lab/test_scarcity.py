@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from aios_eccos.decide.slot_prices import SharedPrices
+from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.lab import scarcity
 
 
@@ -31,8 +31,8 @@ def test_rows_say_what_was_saved_beside_the_bound(problem) -> None:
 
 
 def test_nobody_waits_while_there_are_slots_and_everybody_does_without(problem) -> None:
-    idle = scarcity.run(problem, 1e-3, 1e-3, SharedPrices, 0)
-    crowded = scarcity.run(problem, 1e-3, 1e3, SharedPrices, 0)
+    idle = scarcity.run(problem, 1e-3, 1e-3, SlotPrices, 0)
+    crowded = scarcity.run(problem, 1e-3, 1e3, SlotPrices, 0)
     assert idle[2] == 0
     assert crowded[2] > 1
     line = np.arange(problem.n)

@@ -15,7 +15,7 @@ from aios_eccos.locate import Config, Location
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.records import Outcome, Record
-from aios_eccos.serve.observed_engine import ObservedEngine
+from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, CallResult, Failure, Query
 
 SMALL = ModelEntry(
@@ -47,35 +47,32 @@ class Line:
         return None
 
 
-class ToyEngine(ObservedEngine):
-    """An engine with a history in memory: the small model's success falls with hardness."""
-
-    def _open_history(self) -> None:
-        draw = np.random.default_rng(7)
-        hardness = draw.uniform(0, 1, 240)
-        records = [
-            Record(
-                id=f"q{i:03}",
-                text=f"{h:.6f}",
-                input_tokens=50,
-                outcomes=(
-                    Outcome(SMALL.name, float(draw.uniform() > h), 100),
-                    Outcome(LARGE.name, float(draw.uniform() < 0.95), 100),
-                ),
-                task="sums",
-            )
-            for i, h in enumerate(hardness)
-        ]
-        history = MemoryHistory(dimension=2)
-        self.embedder = Line()  # type: ignore[assignment]
-        history.add(records, self.embedder.try_embed([r.text for r in records]))
-        self.history = history
+def toy_stores(config: Config) -> tuple[MemoryHistory, Line]:
+    """A history in memory: the small model's success falls with hardness."""
+    draw = np.random.default_rng(7)
+    hardness = draw.uniform(0, 1, 240)
+    records = [
+        Record(
+            id=f"q{i:03}",
+            text=f"{h:.6f}",
+            input_tokens=50,
+            outcomes=(
+                Outcome(SMALL.name, float(draw.uniform() > h), 100),
+                Outcome(LARGE.name, float(draw.uniform() < 0.95), 100),
+            ),
+            task="sums",
+        )
+        for i, h in enumerate(hardness)
+    ]
+    history = MemoryHistory(dimension=2)
+    history.add(records, Line().try_embed([r.text for r in records]))
+    return history, Line()
 
 
 class World:
     """The engine, its reader, and a way to have calls served."""
 
-    def __init__(self, engine: ToyEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.reader = Reader.of_engine(engine, self.edge)
         self.answer: Callable[[str], Answer] = lambda model: Answer("fine", 50, 100)
@@ -121,10 +118,10 @@ class World:
 
 def make_engine(
     folder: Path, entries: tuple[ModelEntry, ...] = (SMALL, LARGE), **settings: object
-) -> ToyEngine:
+) -> Engine:
     parsed: Settings = parse_settings({"quality_floor": 0.9, "redis": "memory", **settings})
     location = Location(None, None, folder, "test")
-    return ToyEngine(Config(location, parsed, entries))
+    return Engine(Config(location, parsed, entries), stores=toy_stores)
 
 
 def failing(reason: str = "503", retryable: bool = False) -> Callable[[str], Answer]:

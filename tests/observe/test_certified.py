@@ -24,10 +24,10 @@ from aios_eccos.floor.certify import (
     read_papers,
     success_bound,
 )
+from aios_eccos.floor.configured import certificates
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.explore import explore_batch
 from aios_eccos.floor.learn import learn_from
-from aios_eccos.floor.worth import certificates
 from aios_eccos.forecast.parts import calibration
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Config, Location
@@ -102,8 +102,8 @@ def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None
         (candidate,) = engine.router.forecast([query])
         assert candidate.price == paper.price
         assert candidate.allowed.tolist() == [True, True, False]
-        assert candidate.asked.all(), "exploration may ask it"
-        trial = replace(candidate, draw=0.0)
+        assert candidate.explorable.all(), "exploration may ask it"
+        trial = replace(candidate, lot=0.0)
         judged = {"small: 8b": 999, "large": 999}
         assert explore_batch([trial], np.ones(3, dtype=np.int64), 0.02, judged)[0].column == 2
         (own,) = engine.router.forecast([replace(query, floor=0.7)])

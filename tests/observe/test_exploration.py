@@ -13,14 +13,15 @@ import pytest
 from observe_world import LARGE, SMALL, World, make_engine
 
 from aios_eccos.config import ModelEntry
+from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.floor.explore import chance_of, doubly_robust
 from aios_eccos.metrics import Z
 from aios_eccos.observe import render
 from aios_eccos.observe.trace import read_traces
 from aios_eccos.serve.dry_run import trace_dry
 from aios_eccos.values import EXPLORED, Model, Query
-from aios_eccos.verdicts.counted import read_alarms
-from aios_eccos.workload.periods import names_of
+from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.periods import TOTAL, names_of
 
 NEW = ModelEntry(
     name="new",
@@ -38,19 +39,29 @@ OTHERS = [name for name, draw in DRAWS.items() if draw >= 0.02]
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def unjudged(tmp_path: Path) -> Iterator[World]:
     with make_engine(tmp_path) as engine:
         assert engine.wait_ready(20)
-        engine.recorder._look = lambda: None  # only a test says whether verdicts come
         with_new_model(engine)
         yield World(engine)
 
 
+@pytest.fixture
+def world(unjudged: World) -> World:
+    """Where verdicts come."""
+    verdicts_come(unjudged.engine)
+    return unjudged
+
+
 def with_new_model(engine, pool=POOL) -> None:
-    """A pool with a model of which nothing is known, where verdicts come."""
+    """A pool with a model of which nothing is known."""
     engine.use(engine.config, models=pool)
     engine.learn()
-    engine.router.explores = True
+
+
+def verdicts_come(engine) -> None:
+    engine.ledger.add_sums([PeriodSums(TOTAL, 0.0, {"verdicts": 1.0})])
+    engine.floors.look()
 
 
 def test_draws_are_uniform_and_a_calls_own() -> None:
@@ -74,20 +85,14 @@ def test_a_new_model_gets_its_share_and_the_trace_says_with_what_chance(world: W
     assert world.reader.status().windows[0].limited == 0
 
 
-def test_it_is_off_at_zero_and_until_verdicts_come(world: World) -> None:
-    world.engine.router.explores = False
+def test_it_is_off_until_verdicts_come_and_at_zero(unjudged: World) -> None:
+    world = unjudged
     assert world.call(id=EXPLORERS[1]).decision.model != "new"
+    world.reader.feedback("last", 1.0)
+    assert world.call(id=EXPLORERS[2]).decision.model == "new"
     world.change(exploration=0.0, quality_floor=0.9)
     with_new_model(world.engine)
-    assert world.call(id=EXPLORERS[2]).decision.model != "new"
-
-
-def test_verdicts_that_come_let_it_begin(world: World) -> None:
-    world.engine.router.explores = False
-    world.call(id=OTHERS[1])
-    world.reader.feedback("last", 1.0)
-    type(world.engine.recorder)._look(world.engine.recorder)
-    assert world.engine.router.explores
+    assert world.call(id=EXPLORERS[3]).decision.model != "new"
 
 
 def test_never_above_a_limit_nor_on_a_second_try_nor_against_the_callers_own_floor(
@@ -104,7 +109,7 @@ def test_never_above_a_limit_nor_on_a_second_try_nor_against_the_callers_own_flo
         engine.router.release(decision)
     asked = replace(queries[0], floor=0.9)
     pinned = replace(queries[1], allowed=("large",))
-    assert [p.draw for p in engine.router.forecast([asked, pinned])] == [None, None]
+    assert [p.lot for p in engine.router.forecast([asked, pinned])] == [None, None]
     dry = trace_dry(engine, "0.2")
     assert dry.status != EXPLORED and all(option.chance == 0 for option in dry.options)
 
@@ -123,12 +128,12 @@ def test_a_failed_call_explores_no_further(world: World) -> None:
 
 def test_explored_calls_neither_steer_nor_bet(world: World) -> None:
     engine = world.engine
-    engine.router.controlled = frozenset({""})
+    engine.floors.controlled = frozenset({""})
     world.call(id=EXPLORERS[4])
     world.reader.feedback("last", 0.0)
     assert engine.workload.read_prices() == {}
     assert read_alarms(engine.ledger, time.time()) == []
-    assert world.reader.status().windows[0].verdicts == 1, "it counts as a verdict all the same"
+    assert world.reader.status().windows[0].verdicts == 2, "it counts as a verdict all the same"
 
 
 def test_what_explored_calls_teach_is_a_forecast_of_all_calls(world: World) -> None:
@@ -196,7 +201,7 @@ def test_calls_far_from_all_history_are_counted(world: World) -> None:
 def test_models_with_verdicts_enough_are_not_explored(tmp_path: Path) -> None:
     with make_engine(tmp_path) as engine:
         assert engine.wait_ready(20)
-        engine.router.explores = True
+        verdicts_come(engine)
         known = World(engine)
         for name in EXPLORERS[:5]:
             assert known.call(id=name).decision.status != EXPLORED

@@ -13,6 +13,7 @@ from observe_world import World, make_engine
 from prometheus_client.parser import text_string_to_metric_families
 
 from aios_eccos.config import Floor, ModelEntry, Settings
+from aios_eccos.floor.floors import Floors
 from aios_eccos.observe import command
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
@@ -22,7 +23,7 @@ from aios_eccos.observe.sums import of_call, of_verdict, spending_in
 from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Option, Trace, to_fields
 from aios_eccos.values import Answer, Model
-from aios_eccos.verdicts.counted import count_verdict
+from aios_eccos.verdicts.taken import take_verdict
 from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.periods import DAY_S, HOUR_S, TOTAL, period_sums, total_of
@@ -135,11 +136,12 @@ def counted(store: MemoryWorkload) -> dict[tuple[str, str], float]:
 )
 def test_no_counter_falls_when_a_verdict_is_changed(verdicts: tuple[float, ...]) -> None:
     store = MemoryWorkload()
+    floors = Floors(Settings(), store, store)
     for i in range(100):
-        count_verdict(store, replace(CALL, id=f"{i}-1", at=time.time()), 1.0)
+        take_verdict(store, floors, replace(CALL, id=f"{i}-1", at=time.time()), 1.0)
     before = counted(store)
     for verdict in verdicts:
-        count_verdict(store, replace(CALL, id="5-1", at=time.time()), verdict)
+        take_verdict(store, floors, replace(CALL, id="5-1", at=time.time()), verdict)
         after = counted(store)
         assert {key: after[key] for key in before if after[key] < before[key]} == {}
         before = after
@@ -150,8 +152,9 @@ def test_no_counter_falls_when_a_verdict_is_changed(verdicts: tuple[float, ...])
 
 def test_status_still_counts_a_changed_verdict_once() -> None:
     store = MemoryWorkload()
+    floors = Floors(Settings(), store, store)
     for verdict in (1.0, 0.0):
-        count_verdict(store, replace(CALL, id="5-1", at=time.time()), verdict)
+        take_verdict(store, floors, replace(CALL, id="5-1", at=time.time()), verdict)
     window = read_status(store, Scope(Settings(), POOL)).windows[0]
     assert window.verdicts == 1 and window.realised is not None
     assert window.realised.value == 0

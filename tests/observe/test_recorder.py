@@ -167,7 +167,7 @@ def test_a_history_that_fails_costs_only_the_record(
 
     monkeypatch.setattr(world.engine.history, "add", broken)
     world.call()
-    assert world.engine.recorder.unlearnt == 1
+    assert world.engine.unlearnt == 1
     assert len(world.reader.decisions(5).decisions) == 1
 
 
@@ -198,25 +198,25 @@ def test_a_fault_of_ours_is_logged_without_its_message(
 
 
 def test_a_full_queue_loses_traces_not_time() -> None:
-    recorder = Recorder(queue_most=2)
+    go, seen = threading.Event(), threading.Event()
+
+    def slow(traces):
+        seen.set()
+        go.wait(10)
+        return list(traces)
+
+    recorder = Recorder(lambda result: lambda: result, slow, (), queue_most=2)
     settled = CallResult(Query("x"), Answer(), None, 0, 0.0, 0.0)
     recorder(settled)
     assert recorder.lost == 0  # not started: there is nobody to record for
-
-    class Engine:
-        prices = None
-
-        class config:
-            class settings:
-                mode = "route"
-
-        class router:
-            models = ()
-
-    recorder._engine = Engine()  # type: ignore[assignment]
+    recorder.start()
+    recorder(settled)
+    assert seen.wait(10), "the first is being kept"
     for _ in range(5):
         recorder(settled)
     assert recorder.lost == 3
+    go.set()
+    recorder.close()
 
 
 def test_a_call_does_not_wait_for_the_recorder(
@@ -263,12 +263,12 @@ def test_what_is_queued_at_the_end_is_kept(tmp_path: Path) -> None:
 
 def test_every_change_in_force_is_an_event(world: World) -> None:
     world.call()
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     world.change(quality_floor="90 %", agents={"coder/*": {"quality_floor": 0.5}})
     entries = (replace_entry(SMALL, concurrency=2), replace_entry(LARGE, input_cost_per_token=2e-5))
     world.engine.use(replace(world.engine.config, entries=entries))
     world.engine.set_mode("observe")
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     found = {e.what: (e.before, e.after) for e in world.reader.events(20).events}
     assert found["quality floor"] == ("0.9", "90 % of the strongest")
     assert found["quality floor of agents coder/*"] == (None, "0.5")
@@ -279,7 +279,7 @@ def test_every_change_in_force_is_an_event(world: World) -> None:
     )
     assert found["mode"] == ("route", "observe")
     before = len(world.reader.events(50).events)
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     assert len(world.reader.events(50).events) == before
 
 
@@ -293,11 +293,11 @@ def test_a_new_head_is_an_event(world: World) -> None:
     def use(version: str) -> None:
         head = SimpleNamespace(name="hybrid", version=version, wants_layers=False)
         router.learned = replace(router.learned, predictor=head)
-        world.engine.recorder._look()
+        world.engine.recorder.look()
 
     known = router.learned
     begun = time.time()
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     for version in ("1f00c0de", "1f00c0de", "2badcafe"):
         use(version)
     found = [e for e in world.reader.events(20).events if e.what == "predictor"][:2]
@@ -310,9 +310,9 @@ def test_a_new_head_is_an_event(world: World) -> None:
 
 
 def test_a_model_that_goes_is_an_event(world: World) -> None:
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     world.engine.use(replace(world.engine.config, entries=(SMALL,)))
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     gone = {e.what: e.after for e in world.reader.events(9).events}
     assert gone["limit of large"] is None
 
@@ -329,7 +329,7 @@ def test_one_warning_when_a_model_rests_and_one_when_it_is_back(
         world.call(allowed=("large",))
         world.call(allowed=("large",))
         world.engine.workload.cool_down(world.engine.router.models[0].slot, 0)
-        world.engine.recorder._look()
+        world.engine.recorder.look()
     texts = [record.getMessage() for record in caplog.records]
     assert texts.count(f"model {SMALL.name} rests after an error of its server") == 1
     assert texts.count(f"model {SMALL.name} may be asked again") == 1

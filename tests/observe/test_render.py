@@ -26,7 +26,7 @@ def busy(world: World) -> World:
         if trace.failure is None:
             world.reader.feedback(trace.id, 1.0)
     world.change(quality_floor=0.8)
-    world.engine.recorder._look()
+    world.engine.recorder.look()
     return world
 
 

@@ -16,8 +16,8 @@ from aios_eccos.observe import savings
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.sums import of_call
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
-from aios_eccos.observe.tracing import REASON_MOST, trace_of
 from aios_eccos.records import Signals
+from aios_eccos.serve.tracing import REASON_MOST, trace_of
 from aios_eccos.values import (
     NOT_ALLOWED,
     Answer,
@@ -27,6 +27,7 @@ from aios_eccos.values import (
     Decision,
     Failure,
     Model,
+    Price,
     Query,
 )
 
@@ -50,10 +51,7 @@ def settled(answer=FINE, model="large", price=0.01, **query):
         cost=np.array([2e-5, 1.7e-3]),
         allowed=np.array([True, True]),
         novelty=math.nan,
-        policy="ünï/*",
-        floor=0.8,
-        price=price,
-        optimism=0.1,
+        worth=Price(policy="ünï/*", floor=0.8, value=price, optimism=0.1),
         switch=np.array([0.0, 1e-4]),
     )
     decision = Decision(

@@ -26,6 +26,7 @@ from aios_eccos.values import (
     Failure,
     Lease,
     Model,
+    Price,
     Query,
     Slots,
 )
@@ -64,9 +65,7 @@ class FewSlots:
                 cost=row,
                 allowed=np.array([query.allowed is None or n in query.allowed for n in names]),
                 novelty=0.0,
-                policy="",
-                floor=0.5,
-                price=1.0,
+                worth=Price(floor=0.5, value=1.0),
             )
             for query in queries
         ]
@@ -78,7 +77,7 @@ class FewSlots:
 
     def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
         decisions = tuple(self._decide(candidate) for candidate in candidates)
-        return Assignment(decisions, "optimal", 0.0, 1.0, 0.0, 0.0, ())
+        return Assignment(decisions, "optimal")
 
     def _decide(self, candidate: Candidate, *, model: str | None = None) -> Decision:
         with self._lock:

@@ -67,7 +67,7 @@ def test_an_engine_serves_learns_and_leaves_nothing_running(folder, tmp_path) ->
         rows.write_text(ROWS, encoding="utf-8")
         hand_over([rows], engine.workload)
         engine.take_inbox()
-        assert engine.history.count() == 60
+        assert len(engine.history.compared()) == 60
         engine.learn()
         late = engine.dispatcher.submit(Query("What is 7 plus 8?"), answer).result(30)
         assert late.answer.value == "small"
@@ -89,24 +89,21 @@ def test_what_was_ingested_is_there_at_the_next_start(folder) -> None:
     with open_engine(folder, quality_floor=0.5) as engine:
         assert engine.wait_ready(60)
         assert engine.history is not None
-        assert engine.history.count() == 60
+        assert len(engine.history.compared()) == 60
         settled = engine.dispatcher.submit(Query("What is 3 plus 4?"), answer).result(30)
     assert settled.answer.value == "small"
 
 
 def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("aios_eccos.serve.engine.UPKEEP_S", 0.02)
+    monkeypatch.setattr("aios_eccos.serve.upkeep.UPKEEP_S", 0.02)
 
     told = threading.Event()
 
+    def stores(config: Config) -> tuple[MemoryHistory, None]:
+        return MemoryHistory(dimension=2), None
+
     class Fickle(Engine):
         learnt = 0
-
-        def _open_history(self) -> None:
-            self.history = MemoryHistory(dimension=2)
-
-        def take_inbox(self) -> None:
-            """Nobody hands anything over."""
 
         def learn(self) -> None:
             if not told.is_set():
@@ -114,7 +111,9 @@ def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
             self.learnt += 1
 
     settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    with Fickle(Config(Location(None, None, tmp_path, "test"), settings, ())) as engine:
+    with Fickle(
+        Config(Location(None, None, tmp_path, "test"), settings, ()), stores=stores
+    ) as engine:
         assert engine.wait_ready(10)
         assert "the store is busy" in str(engine.history_error)
         told.set()

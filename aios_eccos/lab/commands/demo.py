@@ -15,7 +15,7 @@ from aios_eccos.cli.output import console, pairs, versions, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-SHIPPED = Path(__file__).parents[1] / "data"
+SHIPPED = Path(__file__).parents[2] / "data"
 SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
 SHIPPED_PRICES = SHIPPED / "demo_prices.json"
 #: Calls in flight for models that --limit does not name.

@@ -10,9 +10,9 @@ import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.decide.assign import LOST_MOST, assigned
-from aios_eccos.decide.slot_prices import WRITTEN_AFTER, SharedPrices, after, losses
+from aios_eccos.decide.slot_prices import WRITTEN_AFTER, SlotPrices, after, losses
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Candidate, Model, Query
+from aios_eccos.values import Candidate, Model, Price, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 CHEAP, DEAR = Model("cheap", limit=2), Model("dear", limit=50)
@@ -34,26 +34,27 @@ def candidate(
         cost=np.array([1e-4, 1e-4 + extra]),
         allowed=np.array(allowed),
         novelty=0.0,
-        policy="",
-        floor=0.7,
-        price=price,
+        worth=Price(floor=0.7, value=price),
     )
 
 
-def serve(shared: SharedPrices, extra: float, free=(2, 50), settings=SETTINGS, **more) -> int:
-    return int(assigned([candidate(extra, **more)], np.array(free), settings, shared).choice[0])
+def serve(shared: SlotPrices, extra: float, free=(2, 50), settings=SETTINGS, **more) -> int:
+    found = assigned([candidate(extra, **more)], np.array(free), settings, shared)
+    if found.lost is not None:
+        shared.learn(found.lost, found.usual)
+    return int(found.solution.choice[0])
 
 
-def scarce(workload=None) -> SharedPrices:
+def scarce(workload=None) -> SlotPrices:
     """After many calls of which some found the cheap model full and would have gained much."""
-    shared = SharedPrices(POOL, workload or MemoryWorkload())
+    shared = SlotPrices(POOL, workload or MemoryWorkload())
     for _ in range(200):
         serve(shared, MUCH, free=(0, 50))
     return shared
 
 
 def test_a_scarce_slot_is_kept_for_who_gains_most() -> None:
-    fresh = SharedPrices(POOL, MemoryWorkload())
+    fresh = SlotPrices(POOL, MemoryWorkload())
     assert serve(fresh, LITTLE, free=(1, 50)) == serve(fresh, MUCH, free=(1, 50)) == 0
     shared = scarce()
     assert 0 < shared.slots[0] * 100 < MUCH
@@ -67,10 +68,11 @@ def test_an_idle_model_is_not_avoided_after_a_busy_spell() -> None:
 
 
 def test_the_worth_of_success_at_the_end_of_its_range_does_not_make_prices_soar() -> None:
-    shared = SharedPrices(POOL, MemoryWorkload())
+    shared = SlotPrices(POOL, MemoryWorkload())
     sure = replace(candidate(0.0, price=1e9), success=np.array([0.9, 0.1]))
     for _ in range(2_000):
-        assigned([sure], np.array([0, 50]), SETTINGS, shared)
+        found = assigned([sure], np.array([0, 50]), SETTINGS, shared)
+        shared.learn(found.lost, found.usual)
     assert shared.slots[0] * 100 == pytest.approx(LOST_MOST * 1e-4, rel=0.01)
 
 
@@ -78,7 +80,7 @@ def test_no_call_waits_for_a_price_and_no_limit_is_broken() -> None:
     shared = scarce()
     assert serve(shared, LITTLE, free=(1, 0)) == 0, "dear or not, the slot is free"
     batch = [candidate(MUCH, number=i) for i in range(5)]
-    choice = assigned(batch, np.array([2, 2]), SETTINGS, shared).choice
+    choice = assigned(batch, np.array([2, 2]), SETTINGS, shared).solution.choice
     assert np.bincount(choice[choice >= 0], minlength=2).tolist() == [2, 2]
 
 
@@ -92,23 +94,22 @@ def test_the_price_falls_to_zero_where_no_limit_binds() -> None:
     for _ in range(2_000):
         serve(shared, MUCH)
     assert not shared.slots.any()
-    again = SharedPrices(POOL, workload)
-    again.read(())
+    again = SlotPrices(POOL, workload)
+    again.take(workload.read_prices())
     assert not again.slots.any()
 
 
 def test_another_kernel_and_the_next_start_see_it() -> None:
     workload = MemoryWorkload()
     first = scarce(workload)
-    workload.set_prices({"shift": 2.0})
-    other = SharedPrices(POOL, workload)
-    assert other.read(["shift", "unknown"]) == {"shift": 2.0}
+    other = SlotPrices(POOL, workload)
+    other.take(workload.read_prices())
     assert other.slots == pytest.approx(first.slots)
 
 
 def test_a_price_is_written_once_for_several_calls() -> None:
     workload = MemoryWorkload()
-    shared = SharedPrices(POOL, workload)
+    shared = SlotPrices(POOL, workload)
     for _ in range(WRITTEN_AFTER - 1):
         serve(shared, MUCH, free=(0, 50))
     assert workload.read_prices() == {}
@@ -124,7 +125,7 @@ def test_all_prices_that_moved_are_written_at_once() -> None:
             sets.append(dict(prices))
             super().set_prices(prices)
 
-    shared = SharedPrices(POOL, Counted())
+    shared = SlotPrices(POOL, Counted())
     for _ in range(WRITTEN_AFTER):
         shared.learn(np.array([[1e-5, 2e-5]]), 1e-6)
     assert [len(prices) for prices in sets] == [2]
@@ -134,7 +135,7 @@ def test_reading_and_learning_at_once_mix_no_prices() -> None:
     shared = scarce()
     got = threading.Event()
     with shared._lock:
-        reader = threading.Thread(target=lambda: (shared.read(()), got.set()))
+        reader = threading.Thread(target=lambda: (shared.take({}), got.set()))
         reader.start()
         assert not got.wait(0.1), "it waits until what is being learned is in"
     reader.join(5)
@@ -150,23 +151,18 @@ def test_reading_and_learning_at_once_mix_no_prices() -> None:
     ],
 )
 def test_who_had_no_choice_teaches_nothing(more) -> None:
-    shared = SharedPrices(POOL, MemoryWorkload())
+    shared = SlotPrices(POOL, MemoryWorkload())
     for _ in range(3 * WRITTEN_AFTER):
         serve(shared, MUCH, free=(0, 50), **more)
     assert not shared.slots.any()
 
 
-def test_a_store_out_of_reach_leaves_the_last_prices(caplog) -> None:
+def test_a_store_out_of_reach_leaves_what_was_learned(caplog) -> None:
     class Gone(MemoryWorkload):
-        def read_prices(self):
-            raise WorkloadError("away")
-
         def set_prices(self, prices):
             raise WorkloadError("away")
 
-    shared = scarce(Gone())
-    assert shared.read(["shift"]) == {}
-    assert shared.slots[0] > 0
+    assert scarce(Gone()).slots[0] > 0
     assert "away" in caplog.text
 
 

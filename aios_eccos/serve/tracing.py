@@ -11,7 +11,16 @@ from aios_eccos.config import Settings
 from aios_eccos.decide import words
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.observe.trace import Option, Trace
-from aios_eccos.values import Answer, Attempt, CallResult, Decision, Model
+from aios_eccos.values import (
+    EXPLORED,
+    Answer,
+    Attempt,
+    CallResult,
+    Control,
+    Decision,
+    Model,
+    Price,
+)
 
 #: Reasons of failures are short words; whatever a library puts there is cut.
 REASON_MOST = 80
@@ -31,18 +40,19 @@ def trace_of(
     model = decision.model if decision is not None else None
     spent, metered = _spent(settled, prices)
     query, candidate = settled.query, decision.candidate if decision is not None else None
+    worth = candidate.worth if candidate is not None else Price()
     return Trace(
         call=query.id,
         at=time.time() - settled.served_s if decision is None else decision.at,
         agent=query.agent[:NAME_MOST],
         mode=settings.mode,
         named=len(query.allowed or ()),
-        policy=candidate.policy if candidate is not None else "",
+        policy=worth.policy,
         status=decision.status if decision is not None else "undecided",
         reason=decision.reason if decision is not None else words.UNDECIDED_REASON,
         model=model,
-        floor=_known(candidate.floor) if candidate is not None else None,
-        success_price_usd=_known(candidate.price) if candidate is not None else None,
+        floor=_known(worth.floor),
+        success_price_usd=_known(worth.value),
         promised=_known(decision.promised) if decision is not None else None,
         novelty=_known(candidate.novelty) if candidate is not None else None,
         batch=decision.batch if decision is not None else 0,
@@ -63,7 +73,19 @@ def trace_of(
             replace(t, failure=t.failure[:REASON_MOST] if t.failure else None)
             for t in settled.tries
         ),
+        control=None if decision is None else _control(decision),
     )
+
+
+def _control(decision: Decision) -> Control | None:
+    """How the call stands to the price that chose its model; None where chance explored."""
+    price = decision.candidate.worth
+    if decision.status == EXPLORED:
+        return None
+    if not price.key or decision.status == words.FALLBACK:
+        return Control("", 1.0, 1.0, price.own)
+    low, high = price.least / price.base, price.greatest / price.base
+    return Control(price.key, low, high, price.own, price.budget)
 
 
 def _spent(settled: CallResult, prices: Prices) -> tuple[float | None, bool]:

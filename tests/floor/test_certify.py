@@ -1,4 +1,4 @@
-"""Control, monitoring and certificates: what they promise must hold, also with bad forecasts."""
+"""Certificates: what they promise must hold, also with bad forecasts."""
 
 import dataclasses
 import json
@@ -17,7 +17,6 @@ from aios_eccos.floor.certify import (
     success_bound,
     verify,
 )
-from aios_eccos.floor.control import ControlledPrice, log_step
 from aios_eccos.floor.curve import price_curve
 from aios_eccos.forecast.pricing import price_table
 
@@ -33,40 +32,6 @@ def grid_of_fitted_rows():
 
 
 GRID = grid_of_fitted_rows()
-
-
-def test_control_brings_the_floor_though_every_forecast_is_too_high():
-    _, truth, cost = world_of(2000, 1)
-    boastful = np.clip(truth + 0.15, 0, 0.99)
-    curve = price_curve(boastful, truth + 0.15, cost)  # believes its own boast
-    stream, truth, cost = world_of(3000, 2)
-    state, had = ControlledPrice.start(curve, 0.65), []
-    start = state.price
-    for i in range(3000):
-        pick = int(
-            choose(cost[i : i + 1], np.clip(truth[i : i + 1] + 0.15, 0, 0.99), state.price)[0]
-        )
-        had.append(stream.correctness[i, pick])
-        state = state.after(log_step(0.65, had[-1], 0.8))
-    assert np.mean(had[:200]) < 0.63
-    bound = np.log(state.greatest / start) / (0.1 * 3000) + 1 / 3000
-    assert abs(np.mean(had) - 0.65) < 0.02 and 0.65 - np.mean(had) <= bound
-    assert state.share_at_end < 0.01 and state.calls == 3000
-    assert 0.65 - np.mean(had) == pytest.approx(np.log(state.price / start) / (0.1 * 3000))
-
-
-def test_unseen_outcomes_count_as_promised():
-    assert log_step(0.7, None, 0.7) == 0.0
-    assert log_step(0.7, 0.0, 0.7) == pytest.approx(0.07)
-    assert log_step(0.7, 1.0, 0.7, eta=0.2) == pytest.approx(-0.06)
-
-
-def test_a_price_stays_between_its_ends_and_counts_when_it_stands_there():
-    state = ControlledPrice(1.0, 0.5, 2.0)
-    for _ in range(10):
-        state = state.after(0.5)
-    assert state.price == 2.0 and state.share_at_end == pytest.approx(0.9)
-    assert ControlledPrice(1.0, 0.5, 2.0).share_at_end == 0.0
 
 
 def test_certified_floors_hold_as_often_as_they_say():

@@ -1,0 +1,85 @@
+"""What history says of the floors of the configuration: out of reach, certified or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from aios_eccos.config import Floor, Settings
+from aios_eccos.floor.certify import Certificate, Certifier, Refusal
+from aios_eccos.floor.curve import PriceBook
+from aios_eccos.floor.modes import mode_of
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A floor of the configuration.
+
+    Attributes:
+        key: the setting; value: absolute; models: those that its agents may use, None = all.
+    """
+
+    key: str
+    floor: Floor
+    value: float
+    models: tuple[str, ...] | None
+
+
+def configured_floors(book: PriceBook, settings: Settings) -> Iterator[Configured]:
+    """The floors that history knows enough of to price."""
+    floors = {"quality_floor": settings.quality_floor} if settings.budget_per_call is None else {}
+    allowed: dict[str, tuple[str, ...] | None] = {}
+    for pattern, policy in settings.agents.items():
+        if policy.quality_floor is not None:
+            floors[f"agents.{pattern}.quality_floor"] = policy.quality_floor
+        allowed[f"agents.{pattern}.quality_floor"] = policy.models
+    for key, floor in floors.items():
+        names = allowed.get(key)
+        strongest = book.strongest(names)
+        if book.curve(names) is not None and strongest is not None:
+            value = floor.value * (strongest[1] if floor.relative else 1.0)
+            yield Configured(key, floor, value, names)
+
+
+def unreachable(book: PriceBook, settings: Settings) -> list[str]:
+    """One sentence for each configured floor that history says cannot be kept."""
+    found = []
+    for asked in configured_floors(book, settings):
+        curve = book.curve(asked.models)
+        if curve is not None and asked.value > curve.reachable + 1e-9:
+            found.append(
+                f"{asked.key} = {asked.floor} ({asked.value:.3f}) is out of reach: history says at "
+                f"most {curve.reachable:.3f}, at {curve.cost_for(1.0):.3g} per call; the best that "
+                "there is will be served"
+            )
+    return found
+
+
+def certificates(
+    certifier: Certifier, book: PriceBook, settings: Settings
+) -> dict[str, Certificate | Refusal]:
+    """The certificate, or its refusal, of each configured floor, by its setting's key."""
+    return {
+        asked.key: certifier.at(asked.value, asked.models)
+        for asked in configured_floors(book, settings)
+        if asked.models is None or len(asked.models) > 1
+    }
+
+
+def certificate_words(key: str, paper: Certificate | Refusal) -> str:
+    """One sentence about a certificate, or its refusal."""
+    sure = f"{1 - paper.delta:.0%} confidence from {paper.n} calibration records"
+    if isinstance(paper, Certificate):
+        return f"{key}: success of at least {paper.floor:.3f} is certified, with {sure}"
+    return (
+        f"{key}: {paper.floor:.3f} cannot be certified; with {sure}, at most {paper.reachable:.3f} "
+        "can; the dearest price is served"
+    )
+
+
+def certificate_void(settings: Settings, bound_by: str) -> str:
+    """A sentence where floors are certified and something else than the price chose; else ""."""
+    spoken_of = bound_by in ("floor", "nothing")
+    if not mode_of(settings).calibrates or spoken_of:
+        return ""
+    return "The floor's certificate does not speak of such a call."
