@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.views import ObservedView, Rate, Usd, View
+from aios_eccos.observe.view import Usd, View
+from aios_eccos.observe.views import ObservedView, Rate
 
 
 class DecisionsView(View):

@@ -30,7 +30,7 @@ from aios_eccos.observe.views import (
 )
 
 if TYPE_CHECKING:
-    from aios_eccos.observe.call_views import DecisionsView, SavedView, SavingsView, WhatIfView
+    from aios_eccos.observe.call_views import DecisionsView
 
 
 UNIT = "no price is known: u is an output token x billions of parameters"
@@ -132,55 +132,53 @@ def observed(view: ObservedView, known: bool) -> str:
 def load_table(models: list[ModelView], known: bool) -> str:
     """Load against limits, and the day, by model."""
     rows = [
-        [
-            m.model,
-            slots(m.in_use, m.limit, m.cooling_s),
-            f"{m.calls:,}",
-            percent(m.share),
-            f"{m.failures:,}",
-            money(m.cost_usd, known),
-            money(m.slot_price_usd, known) if m.slot_price_usd else NONE,
-        ]
+        {
+            "model (day)": m.model,
+            "load": slots(m.in_use, m.limit, m.cooling_s),
+            "calls>": f"{m.calls:,}",
+            "share>": percent(m.share),
+            "failed>": f"{m.failures:,}",
+            "cost>": money(m.cost_usd, known),
+            "slot price>": money(m.slot_price_usd, known) if m.slot_price_usd else NONE,
+        }
         for m in models
     ]
-    heads = ["model (day)", "load", "calls>", "share>", "failed>", "cost>", "slot price>"]
-    return table(heads, rows) if rows else "no models are configured here"
+    return table(rows) if rows else "no models are configured here"
 
 
 def load(view: ModelsView) -> str:
     """Only how busy the models are."""
     rows = [
-        [
-            m.model,
-            slots(m.in_use, m.limit, m.cooling_s, 40),
-        ]
-        for m in view.models
+        {"model": m.model, "load": slots(m.in_use, m.limit, m.cooling_s, 40)} for m in view.models
     ]
-    return table(["model", "load"], rows) if rows else "no models"
+    return table(rows) if rows else "no models"
 
 
 def models(view: ModelsView) -> str:
     """Prices, limits, abilities and what is known of each model's success."""
-    rows = []
-    for m in view.models:
-        cost = "free" if m.price == "free" else f"{price(m.input_price)}/{price(m.output_price)}"
-        rows.append(
-            [
-                m.model,
-                "no price" if m.price == "unknown" else cost,
-                str(m.limit),
-                NONE if m.context_window is None else f"{m.context_window:,}",
-                "?" if m.abilities is None else ",".join(m.abilities) or "none",
-                percent(m.hoped),
-                percent(m.realised.value if m.realised else None),
-                str(m.verdicts),
-            ]
-        )
-    heads = ["model", "$/M in/out>", "limit>", "window>", "abilities"]
-    heads += ["forecast>", "real>", "n>"]
+    rows = [
+        {
+            "model": m.model,
+            "$/M in/out>": _prices(m),
+            "limit>": str(m.limit),
+            "window>": NONE if m.context_window is None else f"{m.context_window:,}",
+            "abilities": "?" if m.abilities is None else ",".join(m.abilities) or "none",
+            "forecast>": percent(m.hoped),
+            "real>": percent(m.realised.value if m.realised else None),
+            "n>": str(m.verdicts),
+        }
+        for m in view.models
+    ]
+    if not rows:
+        return "no models are configured here"
     note = "forecast: if it had served all calls of the day; real: verdicts on its own"
-    lines = [table(heads, rows), note, *(explored(m) for m in view.models if m.explored)]
-    return "\n".join(lines) if rows else "no models are configured here"
+    return "\n".join([table(rows), note, *(explored(m) for m in view.models if m.explored)])
+
+
+def _prices(view: ModelView) -> str:
+    if view.price == "priced":
+        return f"{price(view.input_price)}/{price(view.output_price)}"
+    return "free" if view.price == "free" else "no price"
 
 
 def explored(view: ModelView) -> str:
@@ -198,23 +196,20 @@ def explored(view: ModelView) -> str:
 def last(view: DecisionsView) -> str:
     """Recent decisions, newest first."""
     rows = [
-        [
-            trace.id,
-            moment(trace.at)[11:16],
-            trace.agent,
-            trace.model or NONE,
-            percent(trace.promised),
-            money(trace.cost_usd, trace.money),
-            seconds(trace.waited_s),
-            outcome(trace, verdict),
-        ]
+        {
+            "id": trace.id,
+            "time": moment(trace.at)[11:16],
+            "agent": trace.agent,
+            "model": trace.model or NONE,
+            "promise>": percent(trace.promised),
+            "cost>": money(trace.cost_usd, trace.money),
+            "waited>": seconds(trace.waited_s),
+            "outcome": outcome(trace, verdict),
+        }
         for trace, verdict in zip(view.decisions, view.verdicts, strict=True)
     ]
-    if not rows:
-        return "no decisions yet"
-    heads = ["id", "time", "agent", "model", "promise>", "cost>", "waited>", "outcome"]
     # The id must stay whole: it is what `explain` is asked with.
-    return table(heads, rows, give=(2, 3))
+    return table(rows, give=(2, 3)) if rows else "no decisions yet"
 
 
 def outcome(trace: Trace, verdict: float | None) -> str:
@@ -226,80 +221,10 @@ def outcome(trace: Trace, verdict: float | None) -> str:
     return "right" if verdict >= 1 else "wrong" if verdict <= 0 else f"{verdict:.2f}"
 
 
-def savings(view: SavingsView) -> str:
-    """Spending beside the baseline's forecast."""
-    if not view.windows:
-        return f"savings: {view.note}"
-    lines = [wrap(f"beside {view.baseline} ({view.chosen_as}); {view.note}"), ""]
-    lines.append(
-        table(
-            ["", "answers>", "cost>", "baseline>", "saved>", "95 %>", "share>"],
-            [_saved(row, view.money) for row in view.windows],
-        )
-    )
-    for row in view.windows:
-        lines.append(
-            f"{row.name}: promised {percent(row.promised)}, realised {rate(row.realised)} on "
-            f"{percent(row.verdict_share)} of calls"
-        )
-        lines.append(f"  {view.baseline}: success {rate(row.baseline_success)} (forecast)"[:80])
-    if view.observed is not None and view.observed.calls:
-        lines.append(observed(view.observed, view.money))
-    return "\n".join(lines)
-
-
-def _saved(row: SavedView, known: bool) -> list[str]:
-    saved = row.saved_usd
-    spread = (
-        "too little known"
-        if saved.low is None
-        else f"{money(saved.low, known)} to {money(saved.high, known)}"
-    )
-    return [
-        row.name,
-        f"{row.answers:,}",
-        money(row.cost_usd, known),
-        money(row.baseline_cost_usd.value, known),
-        money(saved.value, known),
-        spread,
-        percent(row.saved_share),
-    ]
-
-
-def what_if(view: WhatIfView | None) -> str:
-    """Another floor, by forecast."""
-    if view is None:
-        return "whatif: no answered calls yet to decide again"
-    lines = [
-        f"forecast over the last {view.calls} calls, decided again without limits",
-        "",
-        table(
-            ["", "cost/call>", "success>"],
-            [
-                ["now", money(view.cost_now_usd, view.money), percent(view.promised_now)],
-                [
-                    f"floor {view.floor:.3f}",
-                    money(view.cost_then_usd, view.money),
-                    percent(view.promised_then),
-                ],
-            ],
-        ),
-        "",
-    ]
-    names = sorted({*view.shares_now, *view.shares_then})
-    rows = [
-        [n, percent(view.shares_now.get(n, 0.0)), percent(view.shares_then.get(n, 0.0))]
-        for n in names
-    ]
-    lines.append(table(["model", "now>", "then>"], rows))
-    if view.floor > view.reachable:
-        lines.append(f"! history says that {percent(view.reachable)} is the most that can be kept")
-    return "\n".join(lines)
-
-
 def events(view: EventsView) -> str:
     """Changes, newest first."""
-    rows = [
-        [moment(e.at), f"{e.what}: {e.before or NONE} -> {e.after or NONE}"] for e in view.events
+    lines = [
+        wrap(f"{moment(e.at)}  {e.what}: {e.before or NONE} -> {e.after or NONE}")
+        for e in view.events
     ]
-    return "\n".join(wrap(f"{at}  {what}") for at, what in rows) or "no changes yet"
+    return "\n".join(lines) or "no changes yet"

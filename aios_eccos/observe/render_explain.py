@@ -73,28 +73,19 @@ def choices(view: ExplainView) -> str:
     """The alternatives and what each would have cost (forecast)."""
     known = view.decision.money
     rows = [
-        [
-            ("> " if c.chosen else "  ") + cut(c.model, 18),
-            percent(c.success),
-            money(c.cost_usd, known),
-            NONE if c.extra_usd is None or c.chosen else money(c.extra_usd, known),
-            f"{c.support:.0f}",
-            str(c.free),
-            money(c.slot_price_usd, known) if c.slot_price_usd else NONE,
-        ]
+        {
+            "  model (forecasts)": ("> " if c.chosen else "  ") + cut(c.model, 18),
+            "success>": percent(c.success),
+            "cost>": money(c.cost_usd, known),
+            "extra>": NONE if c.extra_usd is None or c.chosen else money(c.extra_usd, known),
+            "support>": f"{c.support:.0f}",
+            "free>": str(c.free),
+            "slot price>": money(c.slot_price_usd, known) if c.slot_price_usd else NONE,
+        }
         for c in view.choices
     ]
-    heads = [
-        "  model (forecasts)",
-        "success>",
-        "cost>",
-        "extra>",
-        "support>",
-        "free>",
-        "slot price>",
-    ]
     reasons = [wrap(f"{c.model}: {c.why}", "  ") for c in view.choices if c.why and not c.chosen]
-    return "\n".join([table(heads, rows), *reasons]) if rows else "no forecasts were made"
+    return "\n".join([table(rows), *reasons]) if rows else "no forecasts were made"
 
 
 def neighbors(found: list[NeighborView], note: str | None) -> str:
@@ -102,13 +93,11 @@ def neighbors(found: list[NeighborView], note: str | None) -> str:
     if not found:
         return f"neighbors: {note or 'none'}"
     rows = []
-    for near in found[:NEAREST]:
-        judged = ", ".join(f"{m} {c:.2g}" for m, c in near.correctness.items())
-        rows.append(
-            [f"{1 - near.similarity:.3f}", cut(near.task or NONE, 14), judged or "no verdict"]
-        )
-    lines = ["nearest past calls:", table(["distance>", "task", "outcomes"], rows)]
+    for neighbor in found[:NEAREST]:
+        judged = ", ".join(f"{m} {c:.2g}" for m, c in neighbor.correctness.items())
+        distance, task = f"{1 - neighbor.similarity:.3f}", cut(neighbor.task or NONE, 14)
+        rows.append({"distance>": distance, "task": task, "outcomes": judged or "no verdict"})
     texts = [
         wrap(f"{n.similarity:.3f} {cut(n.text, 150)}", "  ") for n in found[:NEAREST] if n.text
     ]
-    return "\n".join([*lines, *texts, *([note] if note else [])])
+    return "\n".join(["nearest past calls:", table(rows), *texts, *([note] if note else [])])

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.words import Case, why
-from aios_eccos.observe.views import Usd, View
+from aios_eccos.observe.view import Usd, View
 from aios_eccos.values import Decision, Slots
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aios_eccos.metrics import percent
 from aios_eccos.observe.views import Rate
@@ -88,26 +88,25 @@ def wrap(text: str, indent: str = "") -> str:
 
 
 def table(
-    head: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    width: int = WIDTH,
-    give: Sequence[int] = (0, -1),
+    rows: Sequence[Mapping[str, str]], width: int = WIDTH, give: Sequence[int] = (0, -1)
 ) -> str:
-    """Columns two blanks apart: words to the left, numbers (heads that end in `>`) to the right.
+    """Cells by head, two blanks apart: words to the left, numbers (heads with `>`) to the right.
 
     Args:
+        rows: at least one; all have the heads of the first.
         give: columns that give way, down to eight characters, where the table would be too wide.
     """
-    heads = [name.removesuffix(">") for name in head]
-    wide = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
+    heads = [*rows[0]]
+    lines = [[head.removesuffix(">") for head in heads], *([*row.values()] for row in rows)]
+    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for i in give:
         surplus = sum(wide) + 2 * (len(wide) - 1) - width
         wide[i] = max(wide[i] - max(surplus, 0), min(wide[i], 8))
-    lines = []
-    for row in [heads, *rows]:
+    drawn = []
+    for line in lines:
         cells = []
-        for name, cell, size in zip(head, row, wide, strict=True):
+        for head, cell, size in zip(heads, line, wide, strict=True):
             text = cut(cell, size)
-            cells.append(text.rjust(size) if name.endswith(">") else text.ljust(size))
-        lines.append("  ".join(cells).rstrip()[:width])
-    return "\n".join(lines)
+            cells.append(text.rjust(size) if head.endswith(">") else text.ljust(size))
+        drawn.append("  ".join(cells).rstrip()[:width])
+    return "\n".join(drawn)

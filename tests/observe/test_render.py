@@ -176,6 +176,6 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 
 def test_a_table_gives_way_where_it_may() -> None:
-    text = table(["name", "n>"], [["x" * 200, "12345"]], give=(0,))
+    text = table([{"name": "x" * 200, "n>": "12345"}], give=(0,))
     assert fits(text)
     assert text.endswith("12345")

@@ -47,7 +47,7 @@ def whatif(
     from aios_eccos.lab.whatif import what_if
     from aios_eccos.locate import load_config, locate
     from aios_eccos.observe.trace import read_traces
-    from aios_eccos.observe.views import units_apart
+    from aios_eccos.observe.view import units_apart
     from aios_eccos.serve.engine import configured_models
     from aios_eccos.workload.connect import open_workload
 
