@@ -27,7 +27,7 @@ from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Location, load_config, locate
 from aios_eccos.metrics import percent
 from aios_eccos.observe.text import money
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import SlotStore
 
 
 def collect(
@@ -130,7 +130,7 @@ def _run(plan: Plan, location: Location) -> Summary:
 
 
 @contextmanager
-def _workload(location: Location) -> Iterator[WorkloadStore | None]:
+def _workload(location: Location) -> Iterator[SlotStore | None]:
     """What kernels with this configuration share; None if nothing, or if nobody runs its Redis."""
     config = load_config(location)
     if config.strategy != "eccos" or not redis_runs(config):

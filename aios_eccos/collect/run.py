@@ -21,7 +21,7 @@ from aios_eccos.collect.report import ModelReport, report_on
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.collect.slots import Slots
 from aios_eccos.forecast.pricing import state_of
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import SlotStore
 
 #: Requests at once for one model, where neither the plan nor the model's own limit says less.
 DEFAULT_CONCURRENCY = 8
@@ -91,7 +91,7 @@ class Summary:
 def run(
     plan: Plan,
     *,
-    workload: WorkloadStore | None = None,
+    workload: SlotStore | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_interrupt: Callable[[], None] = lambda: None,
 ) -> Summary:
@@ -150,7 +150,7 @@ def _wind_up(collector: Collector) -> Ending:
 
 @contextmanager
 def _opened(
-    plan: Plan, workload: WorkloadStore | None, on_progress: Callable[[Progress], None]
+    plan: Plan, workload: SlotStore | None, on_progress: Callable[[Progress], None]
 ) -> Iterator[tuple[Collector, Budget, RowFile]]:
     stop = threading.Event()
     with ExitStack() as stack:

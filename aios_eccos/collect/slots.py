@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from aios_eccos.values import Lease, Model
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import SlotStore
 
 #: Longest wait for word of a slot that came back; a rest ends, and a kernel dies, without one.
 LOOK_AGAIN_S = 1.0
@@ -22,7 +22,7 @@ class Slots:
         stop: set when the run ends early; waits end then.
     """
 
-    def __init__(self, workload: WorkloadStore, stop: threading.Event) -> None:
+    def __init__(self, workload: SlotStore, stop: threading.Event) -> None:
         self._workload, self._stop = workload, stop
         self._looking: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._changed = threading.Condition()

@@ -21,7 +21,7 @@ import numpy as np
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import BoolArray, FloatArray, IntArray, Model
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import PriceStore
 
 log = logging.getLogger("aios_eccos.serve.router")
 
@@ -45,7 +45,7 @@ class SlotPrices:
     def __init__(
         self,
         models: Sequence[Model],
-        workload: WorkloadStore,
+        workload: PriceStore,
         slots: FloatArray | None = None,
     ) -> None:
         self._names = tuple(f"slot:{model.slot}" for model in models)

@@ -16,7 +16,6 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import WorkloadError
@@ -28,6 +27,7 @@ from aios_eccos.observe.trace import Trace
 from aios_eccos.values import Control, Price, Query
 from aios_eccos.workload.ledger import Ledger
 from aios_eccos.workload.periods import TOTAL, add, period_sums
+from aios_eccos.workload.store import PriceStore
 
 log = logging.getLogger("aios_eccos.floor")
 
@@ -35,16 +35,6 @@ log = logging.getLogger("aios_eccos.floor")
 MIN_SUPPORT = 1.0
 #: Pairs of agent pattern and models that are remembered, so that their curves are made beforehand.
 SERVED_MOST = 64
-
-
-class MovesPrices(Protocol):
-    """As much of a workload store as prices need; see `workload.store`."""
-
-    def read_prices(self) -> dict[str, float]: ...
-
-    def move_price(
-        self, name: str, step: float, start: float, low: float, high: float, once: str = ""
-    ) -> float: ...
 
 
 class Floors:
@@ -60,7 +50,7 @@ class Floors:
         alarmed: policies whose floor is known not to be kept.
     """
 
-    def __init__(self, settings: Settings, prices: MovesPrices, ledger: Ledger) -> None:
+    def __init__(self, settings: Settings, prices: PriceStore, ledger: Ledger) -> None:
         self._settings = settings
         self._prices = prices
         self._ledger = ledger
@@ -237,7 +227,7 @@ class Floors:
     def _move(self, policy: str, control: Control, step: float, moves: int) -> None:
         """Move a factor, and count the moves that left it at an end: no bound holds of them."""
         once, low, high = uuid.uuid4().hex, control.low, control.high
-        factor = self._prices.move_price(control.key, step, 1.0, low, high, once)
+        factor = self._prices.move_price(control.key, step, 1.0, low, high, once=once)
         ended = moves * (factor <= low or factor >= high)
         amounts = {f"moves:{policy}": float(moves), f"ended:{policy}": float(ended)}
         self._ledger.add_sums([period_sums("d", time.time(), amounts)])

@@ -15,6 +15,7 @@ from aios_eccos.history.merge import storable
 from aios_eccos.history.rows import Message, decode_message, encode_records
 from aios_eccos.history.store import Changes, Embeddings, HistoryStore
 from aios_eccos.records import Record
+from aios_eccos.workload.store import Inbox
 
 log = logging.getLogger("aios_eccos.history")
 
@@ -23,22 +24,6 @@ BATCH = 512
 #: Records and bytes in one message of the inbox (a longer record has one for itself), and messages
 #: taken out at a time.
 MESSAGE, MESSAGE_BYTES, TAKEN = 64, 1 << 20, 8
-
-
-class Inbox(Protocol):
-    """As much of a workload store as is needed to hand records to the history's owner."""
-
-    def push_inbox(self, payloads: Sequence[bytes]) -> None:
-        """Append messages for the owner."""
-        ...
-
-    def take_inbox(self, most: int) -> list[bytes]:
-        """Up to `most` messages, oldest first; they stay until `ack_inbox`."""
-        ...
-
-    def ack_inbox(self) -> None:
-        """Drop the messages that were taken last."""
-        ...
 
 
 class Embeds(Protocol):
@@ -170,9 +155,9 @@ def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embeds) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
     A record without text carries verdicts, which wait in the store where they come before their
-    record. A wish to forget an agent is carried out. What cannot be stored is dropped and logged,
-    and keeps nothing else out. What was taken is acknowledged once it is stored, so that nothing
-    is lost in a crash between the two (storing twice changes nothing).
+    record. A wish to forget an agent is carried out. A message that cannot be carried out is set
+    aside and logged, and keeps nothing else out. What was taken is acknowledged once it is stored,
+    so that nothing is lost in a crash between the two (storing twice changes nothing).
 
     Raises:
         HistoryError, EmbedderError: nothing can be stored now; the messages stay.
@@ -180,18 +165,20 @@ def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embeds) -> int:
     changed = 0
     while messages := inbox.take_inbox(TAKEN):
         faults: list[EccosError] = []
+        aside: list[bytes] = []
         for message in messages:
             try:
                 changed += _carry_out(decode_message(message), store, embedder)
-            except DataError as error:
-                log.warning("dropped: %s", error)
-            except HistoryError as error:
-                # Its own fault, if the store takes another one.
+            except (DataError, HistoryError) as error:
+                aside.append(message)
                 faults.append(error)
-        if len(faults) == len(messages):
-            raise faults[0]
+        # A fault of the store is a message's own, if the store takes another one.
+        failed = [fault for fault in faults if isinstance(fault, HistoryError)]
+        if failed and len(faults) == len(messages):
+            raise failed[0]
+        inbox.set_aside(aside)
         for fault in faults:
-            log.warning("dropped: %s", fault)
+            log.warning("a message for the history is set aside: %s", fault)
         inbox.ack_inbox()
     return changed
 

@@ -6,10 +6,10 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from typing import Protocol
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.kernel.sessions")
 
@@ -19,15 +19,6 @@ REMEMBERED_S = 600.0
 MOST = 100_000
 #: What kernels share is kept under this name and the conversation's hash.
 NOTE = "session:"
-
-
-class Shared(Protocol):
-    """As much of a workload store as sessions use."""
-
-    @property
-    def degraded(self) -> bool: ...
-    def swap_note(self, name: str, value: str, keep_s: float = 0.0) -> str | None: ...
-    def notes(self, names: list[str]) -> list[str | None]: ...
 
 
 class Sessions:
@@ -47,7 +38,7 @@ class Sessions:
             while len(self._models) > self._most:
                 self._models.popitem(last=False)
 
-    def share(self, key: str, model: str, shared: Shared) -> None:
+    def share(self, key: str, model: str, shared: WorkloadStore) -> None:
         """Let other kernels know, too."""
         if not _reaches_others(shared):
             return
@@ -56,7 +47,7 @@ class Sessions:
         except WorkloadError as error:
             log.debug("a conversation is known to this kernel alone: %s", error)
 
-    def recall(self, key: str | None, shared: Shared | None = None) -> str | None:
+    def recall(self, key: str | None, shared: WorkloadStore | None = None) -> str | None:
         """The model of the conversation; None if there was none, or too long ago."""
         if key is None:
             return None
@@ -73,5 +64,5 @@ class Sessions:
             return None
 
 
-def _reaches_others(shared: Shared) -> bool:
+def _reaches_others(shared: WorkloadStore) -> bool:
     return not shared.degraded and not isinstance(shared, MemoryWorkload)

@@ -141,6 +141,12 @@ def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]
     begun = time.time()
     skew = workload.clock() - (begun + time.time()) / 2
     yield Check("redis", True, f"answers in {(time.time() - begun) * 1000:.1f} ms")
+    for warning in workload.warnings():
+        yield Check("redis", False, warning)
+    waiting, aside = workload.inbox_sizes()
+    if aside:
+        detail = f"{aside} messages could not be carried out and are set aside for a week; the log"
+        yield Check("inbox", None, f"{detail} of the kernel says why; {waiting} more wait")
     detail = f"Redis' clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
     aligned = abs(skew) <= SKEW_S
     yield Check(

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 from aios_eccos.config import Floor
 from aios_eccos.errors import DataError, EccosError
 from aios_eccos.observe.events import read_events
-from aios_eccos.observe.observer_store import Watched
 from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
 from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
 from aios_eccos.verdicts.notes import read_verdicts
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
+from aios_eccos.workload.store import Observed, PriceStore
 
 if TYPE_CHECKING:
     from aios_eccos.floor.curve import PriceBook
-    from aios_eccos.floor.floors import MovesPrices
     from aios_eccos.observe.call_views import (
         DecisionsView,
         ExplainView,
@@ -56,12 +55,12 @@ class Reader:
 
     def __init__(
         self,
-        workload: Watched,
+        workload: Observed,
         scope: Callable[[], Scope],
         *,
         engine: Engine | None = None,
         edge: Callable[[], EdgeView] | None = None,
-        prices: MovesPrices | None = None,
+        prices: PriceStore | None = None,
     ) -> None:
         self._prices = prices
         self._workload = workload

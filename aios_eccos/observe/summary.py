@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, fields
 from aios_eccos import metrics
 from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import read_alarms
-from aios_eccos.observe.observer_store import Watched
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.observe.views import (
@@ -36,7 +35,7 @@ from aios_eccos.workload.periods import (
     periods,
     window_of,
 )
-from aios_eccos.workload.store import Load
+from aios_eccos.workload.store import Load, Observed
 
 #: Decisions that current slot prices and the success price are read from.
 RECENT = 20
@@ -63,7 +62,7 @@ class Scope:
         return dollars_known(self.models)
 
 
-def read_status(workload: Watched, scope: Scope, edge: EdgeView | None = None) -> StatusView:
+def read_status(workload: Observed, scope: Scope, edge: EdgeView | None = None) -> StatusView:
     """`GET /eccos/status`, read in a few round trips.
 
     Args:
@@ -90,6 +89,7 @@ def read_status(workload: Watched, scope: Scope, edge: EdgeView | None = None) -
         money=scope.money,
         degraded=workload.degraded,
         kernels=workload.kernels,
+        set_aside=workload.inbox_sizes()[1],
         calls_per_s=minute.get("calls", 0.0) / MINUTE_S,
         usd_per_h=minute.get("cost", 0.0) / MINUTE_S * HOUR_S,
         success_price_usd=next((price for price in prices if price is not None), None),
@@ -186,7 +186,7 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
     )
 
 
-def read_series(workload: Watched, money: bool) -> SeriesView:
+def read_series(workload: Observed, money: bool) -> SeriesView:
     """`GET /eccos/series`.
 
     Raises:

@@ -164,6 +164,7 @@ class StatusView(View):
 
     Attributes:
         source: `kernel`, or `redis`: read past the kernel, which did not answer.
+        set_aside: messages for the history that nobody could carry out, of the last week.
         success_price_usd: what one success was worth at the last decision that knew.
         edge: null where no kernel answered.
     """
@@ -177,6 +178,7 @@ class StatusView(View):
     money: bool
     degraded: bool
     kernels: int
+    set_aside: int
     calls_per_s: float
     usd_per_h: Usd
     success_price_usd: float | None

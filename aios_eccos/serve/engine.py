@@ -21,7 +21,6 @@ from aios_eccos.forecast.pricing import price_table, with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config
-from aios_eccos.observe.observer_store import ObserverStore
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.events import in_force, note_alarms
@@ -34,6 +33,7 @@ from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
 from aios_eccos.values import CallResult, Model
 from aios_eccos.verdicts.taken import take_verdict
 from aios_eccos.workload.connect import open_workload
+from aios_eccos.workload.proxies import ObserverStore
 
 log = logging.getLogger("aios_eccos.serve.engine")
 
@@ -78,6 +78,8 @@ class Engine:
             required=False,
             lease_ttl_s=settings.lease_ttl_s,
             heartbeat_s=settings.lease_ttl_s / 3,
+            # A call is given up before; should its thread be lost, its slot comes back.
+            longest_s=2 * settings.call_timeout_s,
         )
         self.ledger = ObserverStore(
             self.workload,

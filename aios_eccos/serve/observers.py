@@ -13,7 +13,6 @@ from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import Embeddings, HistoryStore
-from aios_eccos.observe.observer_store import Watched
 from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.records import Record
@@ -22,6 +21,7 @@ from aios_eccos.serve.recorder import BATCH, Kept, NotKept
 from aios_eccos.serve.to_history import live_record
 from aios_eccos.workload.ledger import Ledger, PeriodSums
 from aios_eccos.workload.periods import SINCE, TOTAL, period_sums, total_of
+from aios_eccos.workload.store import Observed
 
 log = logging.getLogger("aios_eccos.serve.observers")
 
@@ -49,7 +49,7 @@ class _Prompt:
 class KeepsDecisions(_Prompt):
     """Appends each decision to the shared stream, and logs it as one structured line."""
 
-    def __init__(self, ledger: Watched) -> None:
+    def __init__(self, ledger: Observed) -> None:
         self._ledger = ledger
         self._begun = False
 

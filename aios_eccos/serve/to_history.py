@@ -5,18 +5,10 @@ Verdicts go in directly by its owner, through the inbox by everyone else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
-
 from aios_eccos.history.rows import encode_records
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import CallResult
-
-
-class TakesRecords(Protocol):
-    """As much of a workload store as handing over needs; see `workload.store`."""
-
-    def push_inbox(self, payloads: Sequence[bytes]) -> None: ...
+from aios_eccos.workload.store import Inbox
 
 
 def live_record(settled: CallResult) -> Record | None:
@@ -50,7 +42,7 @@ def live_record(settled: CallResult) -> Record | None:
     )
 
 
-def hand_over(inbox: TakesRecords, call: str, model: str, correctness: float) -> None:
+def hand_over(inbox: Inbox, call: str, model: str, correctness: float) -> None:
     """Hand a verdict to the owner of the embedded history.
 
     Raises:

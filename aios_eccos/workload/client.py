@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -19,6 +20,14 @@ from redis.exceptions import (
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.server import Server
+from aios_eccos.workload.store import REMEMBERED_S
+
+#: What Redis says of a write that it will never do, whatever its own state.
+REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an integer")
+
+
+class RefusedWrite(WorkloadError):
+    """Raised when a write does not fit what lies in Redis, so that repeating it is useless."""
 
 
 class RedisClient:
@@ -30,7 +39,6 @@ class RedisClient:
     """
 
     def __init__(self, server: Server, namespace: str) -> None:
-        self.place = server.place
         self._server = server
         self._prefix = f"eccos:{{{namespace}}}:v1:"
         # redis-py types each answer as "awaitable or value", so the client stays untyped.
@@ -52,7 +60,17 @@ class RedisClient:
         Raises:
             WorkloadError: the server cannot be reached or refuses.
         """
-        text, digest = _script(verb)
+        return self._run(verb, _script(verb), keys, args)
+
+    def run_once(self, verb: str, once: str, keys: Sequence[str], args: Sequence[object]) -> Any:
+        """Run a script unless that was done under this name (if any) lately; see `run`."""
+        memory = self.key(f"once:{once or uuid.uuid4().hex}")
+        return self._run(verb, _once_script(verb), [memory, *keys], [REMEMBERED_S, *args])
+
+    def _run(
+        self, verb: str, script: tuple[str, str], keys: Sequence[str], args: Sequence[object]
+    ) -> Any:
+        text, digest = script
         with self.using(verb.replace("_", " ")) as client:
             try:
                 return client.evalsha(digest, len(keys), *keys, *args)
@@ -68,12 +86,22 @@ class RedisClient:
         """
         try:
             yield self._open()
-        except AuthenticationError as error:
-            raise WorkloadError(
-                f"Redis at {self.place} refuses the user or password: {error}"
-            ) from error
         except (RedisError, RedisClusterException, OSError) as error:
-            raise WorkloadError(f"Redis at {self.place} cannot {action}: {error}") from error
+            said = self._server.hide(str(error))
+            if "READONLY" in said:
+                # The server became a replica: a new connection asks anew which is the master.
+                self._renew_client()
+            refused = isinstance(error, AuthenticationError)
+            does = "refuses the user or password" if refused else f"cannot {action}"
+            kind = RefusedWrite if any(each in said for each in REFUSALS) else WorkloadError
+            failed = kind(f"Redis at {self._server.place} {does}: {said}")
+            raise failed from (error if said == str(error) else None)
+
+    def info(self) -> dict[str, Any]:
+        """What the server says of itself; of a Cluster, one node."""
+        with self.using("look at the server") as client:
+            found: dict[str, Any] = client.info()
+            return found
 
     def _open(self) -> Any:
         client = self._client
@@ -84,12 +112,15 @@ class RedisClient:
                 client = self._client = self._client or self._server.client()
         return client
 
+    def _renew_client(self) -> None:
+        with self._lock:
+            # Threads still in a call have the old client, which ends with the last of them.
+            self._client = None
+
     def revive(self) -> None:
         """Make sure that the server runs, as far as that is ours to do, and find it."""
         if self._server.ensure():
-            with self._lock:
-                # Threads still in a call have the old client, which ends with the last of them.
-                self._client = None
+            self._renew_client()
 
     def close(self) -> None:
         """End the connections and the use of the server."""
@@ -104,6 +135,18 @@ class RedisClient:
 @cache
 def _script(verb: str) -> tuple[str, str]:
     """A script's text and SHA-1."""
-    folder = resources.files(__package__) / "lua"
-    text = (folder / "common.lua").read_text() + (folder / f"{verb}.lua").read_text()
+    return _digested(_lua("common") + _lua(verb))
+
+
+@cache
+def _once_script(verb: str) -> tuple[str, str]:
+    body = f"local function verb(KEYS, ARGV)\n{_lua(verb)}end\n"
+    return _digested(_lua("common") + body + _lua("once"))
+
+
+def _lua(name: str) -> str:
+    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text()
+
+
+def _digested(text: str) -> tuple[str, str]:
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import math
 import re
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def open_workload(
     required: bool = True,
     lease_ttl_s: float = 15.0,
     heartbeat_s: float | None = None,
+    longest_s: float = math.inf,
     timeout_s: float | None = None,
 ) -> WorkloadStore:
     """Open the store that `redis` names.
@@ -44,6 +46,7 @@ def open_workload(
         required: False: start on local limits when the server cannot be reached yet.
         lease_ttl_s: seconds after which the leases of a dead kernel come back.
         heartbeat_s: seconds between two renewals; by default a third of `lease_ttl_s`.
+        longest_s: seconds that the longest call takes; a slot that is held longer comes back.
         timeout_s: longest wait for Redis; by default 0.05 s, for a look-up 1 s.
 
     Raises:
@@ -63,7 +66,9 @@ def open_workload(
     if timeout_s is None:
         timeout_s = CALL_TIMEOUT_S if member else LOOK_TIMEOUT_S
     server = _server(redis, state_dir, timeout_s)
-    shared = RedisWorkload(server, namespace=namespace, lease_ttl_s=lease_ttl_s)
+    shared = RedisWorkload(
+        server, namespace=namespace, lease_ttl_s=lease_ttl_s, longest_s=longest_s
+    )
     lost: WorkloadError | None = None
     try:
         shared.check()

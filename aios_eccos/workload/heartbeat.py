@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from contextlib import suppress
 
 from aios_eccos.errors import WorkloadError, raised
 from aios_eccos.workload.redis import RedisWorkload
+
+log = logging.getLogger(__name__)
 
 #: Seconds between two tries of a lost server; doubles up to the second number.
 RETRY_S = (0.1, 2.0)
@@ -38,6 +41,7 @@ class Heartbeat:
         self._period_s = period_s
         self._lost = lost
         self._back = back
+        self._said: set[str] = set()
         self._doubtful = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="eccos-heartbeat", daemon=True)
@@ -64,6 +68,7 @@ class Heartbeat:
                 self._store.revive()
                 with self._store.listen() as heard:
                     self._beat()
+                    self._warn()
                     wait_s = RETRY_S[0]
                     self._attend(heard)
             except Exception as error:  # noqa: BLE001 - without this thread all leases would end
@@ -80,6 +85,14 @@ class Heartbeat:
             if self._doubtful.is_set() or time.monotonic() >= due:
                 self._beat()
                 due = time.monotonic() + self._period_s
+
+    def _warn(self) -> None:
+        """Say what is set wrong in the server, once."""
+        with suppress(WorkloadError):  # a server may refuse to tell of itself
+            for text in self._store.warnings():
+                if text not in self._said:
+                    log.warning("%s", text)
+                    self._said.add(text)
 
     def _beat(self) -> None:
         self._doubtful.clear()

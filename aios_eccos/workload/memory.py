@@ -7,23 +7,37 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
-from aios_eccos.workload.ledger import MemoryLedger
+from aios_eccos.workload.leases import LeaseBook
+from aios_eccos.workload.ledger import DECISIONS_KEPT, EVENTS_KEPT, PeriodSums
 from aios_eccos.workload.notify import Notifier
-from aios_eccos.workload.store import PRICE_RANGE, REMEMBERED_S, Load, check_limits, moved
+from aios_eccos.workload.store import (
+    ASIDE_KEPT,
+    PRICE_RANGE,
+    REMEMBERED_S,
+    TAKEN_BYTES,
+    Load,
+    check_limits,
+    check_move,
+    check_price,
+    check_sizes,
+)
 
-DECISIONS_KEPT = 10_000
+T = TypeVar("T")
+Fields = dict[str, str]
+#: Periods, notes and named writes above which those that have run out are looked for.
+TIDY_ABOVE = 500
 
 
-class MemoryWorkload(MemoryLedger):
-    """Slots, prices, inbox and decisions in plain dictionaries under one lock.
-
-    Leases do not expire: their holder is this process, and they end with it.
+class MemoryWorkload:
+    """Everything in plain dictionaries under one lock; leases end with this process.
 
     Args:
-        notifier: shared with another store, if waiters of both are the same.
+        leases: what this process holds, if another store lends it too.
+        notifier: of whoever waits for slots, if another store has the same waiters.
         decisions_kept: most decisions kept.
     """
 
@@ -31,55 +45,35 @@ class MemoryWorkload(MemoryLedger):
     kernels = 1
 
     def __init__(
-        self, notifier: Notifier | None = None, decisions_kept: int = DECISIONS_KEPT
+        self,
+        leases: LeaseBook | None = None,
+        notifier: Notifier | None = None,
+        decisions_kept: int = DECISIONS_KEPT,
     ) -> None:
-        super().__init__()
         self._lock = threading.Lock()
+        self._closed = False
         self._notifier = notifier or Notifier()
-        self._held: dict[str, set[str]] = {}
+        self._leases = leases or LeaseBook()
         self._cool_until: dict[str, float] = {}
         self._prices: dict[str, float] = {}
-        # Named moves, oldest first: when it was, and the price that it led to.
-        self._moves: dict[tuple[str, str], tuple[float, float]] = {}
         self._inbox: deque[bytes] = deque()
         self._taken: list[bytes] = []
-        self._decisions: deque[tuple[str, dict[str, str]]] = deque(maxlen=decisions_kept)
+        self._aside: deque[bytes] = deque(maxlen=ASIDE_KEPT)
+        self._decisions: deque[tuple[str, Fields]] = deque(maxlen=decisions_kept)
+        self._events: deque[tuple[str, Fields]] = deque(maxlen=EVENTS_KEPT)
         self._last_id = (0, 0)
-        self._closed = False
+        self._sums: _Expiring[dict[str, float]] = _Expiring()
+        self._notes: _Expiring[str] = _Expiring()
+        self._done: _Expiring[Any] = _Expiring()
 
     def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
         check_limits(leases, limits)
         with self._open():
-            return [self._grant(lease, limits[lease.slot]) for lease in leases]
-
-    def _grant(self, lease: Lease, limit: int) -> bool:
-        held = self._held.setdefault(lease.slot, set())
-        if lease.call_id in held:
-            return True
-        if len(held) >= limit:
-            return False
-        held.add(lease.call_id)
-        return True
+            return self._leases.lend(leases, limits)
 
     def release(self, leases: Sequence[Lease]) -> None:
-        if self.forget(leases):
+        if self._leases.drop(leases):
             self._notifier.notify()
-
-    def adopt(self, leases: Sequence[Lease]) -> None:
-        """Count leases that another store granted, whatever the limit."""
-        with self._lock:
-            for lease in leases:
-                self._held.setdefault(lease.slot, set()).add(lease.call_id)
-
-    def forget(self, leases: Sequence[Lease]) -> int:
-        """Stop counting leases without waking anyone; returns how many there were."""
-        found = 0
-        with self._lock:
-            for lease in leases:
-                held = self._held.get(lease.slot, set())
-                found += lease.call_id in held
-                held.discard(lease.call_id)
-        return found
 
     def renew(self) -> None:
         with self._open():
@@ -88,7 +82,7 @@ class MemoryWorkload(MemoryLedger):
     def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
         with self._open():
             return {
-                slot: Load(len(self._held.get(slot, ())), limit, self._cooling_s(slot))
+                slot: Load(self._leases.in_use(slot), limit, self._cooling_s(slot))
                 for slot, limit in limits.items()
             }
 
@@ -116,6 +110,11 @@ class MemoryWorkload(MemoryLedger):
         with self._open():
             self._prices.update(prices)
 
+    def put_prices(self, prices: Mapping[str, float]) -> None:
+        """Have these prices and no others."""
+        with self._open():
+            self._prices = dict(prices)
+
     def move_price(
         self,
         name: str,
@@ -123,69 +122,126 @@ class MemoryWorkload(MemoryLedger):
         start: float,
         low: float = PRICE_RANGE[0],
         high: float = PRICE_RANGE[1],
+        *,
         once: str = "",
     ) -> float:
         check_move(step, start, low, high)
-        with self._open():
-            now = time.monotonic()
-            while self._moves and next(iter(self._moves.values()))[0] < now - REMEMBERED_S:
-                del self._moves[next(iter(self._moves))]
-            if (name, once) in self._moves:
-                return self._moves[name, once][1]
-            price = self._prices[name] = moved(self._prices.get(name, start), step, low, high)
-            if once:
-                self._moves[name, once] = (now, price)
+
+        def move() -> float:
+            price = self._prices.get(name, start)
+            target = price * math.exp(min(step, math.log(PRICE_RANGE[1])))
+            if step > 0 and price < high:
+                price = min(target, high)
+            elif step < 0 and price > low:
+                price = max(target, low)
+            self._prices[name] = price
             return price
 
-    def push_inbox(self, payloads: Sequence[bytes]) -> None:
-        with self._open():
-            self._inbox.extend(payloads)
+        return self._once(once and f"{name}:{once}", move)
+
+    def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
+        check_sizes(payloads)
+        self._once(once, lambda: self._inbox.extend(payloads))
 
     def take_inbox(self, most: int) -> list[bytes]:
         with self._open():
             if not self._taken:
-                count = min(most, len(self._inbox))
-                self._taken = [self._inbox.popleft() for _ in range(count)]
+                left = TAKEN_BYTES
+                while self._inbox and len(self._taken) < most:
+                    left -= len(self._inbox[0])
+                    if self._taken and left < 0:
+                        break
+                    self._taken.append(self._inbox.popleft())
             return list(self._taken)
 
     def ack_inbox(self) -> None:
         with self._open():
             self._taken = []
 
-    def append_decision(self, fields: Mapping[str, str]) -> str:
+    def set_aside(self, payloads: Sequence[bytes]) -> None:
         with self._open():
-            now_ms = int(time.time() * 1000)
-            last_ms, last_n = self._last_id
-            self._last_id = (now_ms, 0) if now_ms > last_ms else (last_ms, last_n + 1)
-            identity = f"{self._last_id[0]}-{self._last_id[1]}"
-            self._decisions.append((identity, dict(fields)))
-            return identity
+            self._aside.extend(payloads)
 
-    def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
+    def inbox_sizes(self) -> tuple[int, int]:
         with self._open():
-            newest = list(self._decisions)[::-1][:n]
-            return [(identity, dict(fields)) for identity, fields in newest]
+            return len(self._inbox) + len(self._taken), len(self._aside)
 
-    def decision(self, identity: str) -> dict[str, str] | None:
+    def append_decision(self, fields: Mapping[str, str], *, once: str = "") -> str:
+        return self._once(once, lambda: self._append(self._decisions, fields))
+
+    def decisions(self, n: int) -> list[tuple[str, Fields]]:
+        return self._newest(self._decisions, n)
+
+    def decision(self, identity: str) -> Fields | None:
         with self._open():
             found = (fields for i, fields in self._decisions if i == identity)
             return next((dict(fields) for fields in found), None)
 
-    def take_decision(self) -> dict[str, str] | None:
-        """Take out the oldest decision, if there is one."""
-        with self._lock:
-            return self._decisions.popleft()[1] if self._decisions else None
+    def append_event(self, fields: Mapping[str, str], *, once: str = "") -> str:
+        return self._once(once, lambda: self._append(self._events, fields))
 
-    def put_back(self, decision: dict[str, str]) -> None:
-        """Undo `take_decision`; if so many came meanwhile that it no longer fits, it is lost."""
+    def events(self, n: int) -> list[tuple[str, Fields]]:
+        return self._newest(self._events, n)
+
+    def _append(self, stream: deque[tuple[str, Fields]], fields: Mapping[str, str]) -> str:
+        now_ms = int(time.time() * 1000)
+        last_ms, last_n = self._last_id
+        self._last_id = (now_ms, 0) if now_ms > last_ms else (last_ms, last_n + 1)
+        identity = f"{self._last_id[0]}-{self._last_id[1]}"
+        stream.append((identity, dict(fields)))
+        return identity
+
+    def _newest(self, stream: deque[tuple[str, Fields]], n: int) -> list[tuple[str, Fields]]:
+        with self._open():
+            return [(i, dict(fields)) for i, fields in list(stream)[::-1][: max(n, 0)]]
+
+    def add_sums(self, additions: Sequence[PeriodSums], *, once: str = "") -> None:
+        def add() -> None:
+            for each in additions:
+                sums = self._sums.get(each.period) or {}
+                for name, amount in each.amounts.items():
+                    sums[name] = sums.get(name, 0.0) + amount
+                self._sums.put(each.period, sums, each.keep_s)
+
+        self._once(once, add)
+
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
+        with self._open():
+            return [dict(self._sums.get(period) or {}) for period in periods]
+
+    def swap_note(
+        self, name: str, value: str, keep_s: float = 0.0, *, once: str = ""
+    ) -> str | None:
+        def swap() -> str | None:
+            before = self._notes.get(name)
+            self._notes.put(name, value, keep_s)
+            return before
+
+        return self._once(once, swap)
+
+    def notes(self, names: Sequence[str]) -> list[str | None]:
+        with self._open():
+            return [self._notes.get(name) for name in names]
+
+    def clock(self) -> float:
+        with self._open():
+            return time.time()
+
+    def warnings(self) -> list[str]:
+        return []
+
+    def forget_ledger(self) -> None:
+        """Drop decisions, sums, events and notes: another store has them now."""
         with self._lock:
-            if len(self._decisions) != self._decisions.maxlen:
-                self._decisions.appendleft(("0-0", decision))
+            self._decisions.clear()
+            self._events.clear()
+            self._sums.clear()
+            self._notes.clear()
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            self._held.clear()
+            self._leases.clear()
         self._notifier.close()
 
     def _open(self) -> threading.Lock:
@@ -193,17 +249,34 @@ class MemoryWorkload(MemoryLedger):
             raise WorkloadError("the workload store is closed")
         return self._lock
 
+    def _once(self, name: str, write: Callable[[], T]) -> T:
+        """Do a write under the lock, unless one of that name was done lately."""
+        with self._open():
+            done = self._done.get(name)
+            answer: T = write() if done is None else done[0]
+            if name:
+                self._done.put(name, (answer,), REMEMBERED_S)
+            return answer
 
-def check_price(value: float) -> None:
-    """Refuse a price that is not a positive number in range."""
-    low, high = PRICE_RANGE
-    if not low <= value <= high:
-        raise ValueError(f"a price must be between {low} and {high}, not {value}")
 
+class _Expiring(Generic[T]):
+    """Values by name, each for a while."""
 
-def check_move(step: float, start: float, low: float, high: float) -> None:
-    """Refuse prices that are none, and a step that is not a finite number."""
-    for price in (start, low, high):
-        check_price(price)
-    if not math.isfinite(step):
-        raise ValueError(f"a price cannot move by {step}")
+    def __init__(self) -> None:
+        self._values: dict[str, tuple[float, T]] = {}
+        self._tidy_above = TIDY_ABOVE
+
+    def get(self, name: str) -> T | None:
+        end, value = self._values.get(name, (-math.inf, None))
+        return value if end > time.monotonic() else None
+
+    def put(self, name: str, value: T, keep_s: float) -> None:
+        """Keep a value for `keep_s` seconds, 0 = for good."""
+        now = time.monotonic()
+        self._values[name] = (now + keep_s if keep_s > 0 else math.inf, value)
+        if len(self._values) > self._tidy_above:
+            self._values = {k: kept for k, kept in self._values.items() if kept[0] > now}
+            self._tidy_above = max(TIDY_ABOVE, 2 * len(self._values))
+
+    def clear(self) -> None:
+        self._values.clear()

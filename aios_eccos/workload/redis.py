@@ -9,11 +9,12 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
-    eccos:{namespace}:v1:once:NAME      string: answer to a write of that name; expires
-    eccos:{namespace}:v1:inbox, taken   lists of records for the owner of the history
+    eccos:{namespace}:v1:inbox, taken, aside   lists of messages for the owner of the history
+    eccos:{namespace}:v1:batch          number of the batch that is taken from the inbox next
     eccos:{namespace}:v1:decisions, events   streams, capped
     eccos:{namespace}:v1:tally:PERIOD   hash        name    -> sum
     eccos:{namespace}:v1:note:NAME      string
+    eccos:{namespace}:v1:once:NAME      answer to the write of that name; expires
     eccos:{namespace}:v1:releases       pub/sub channel: kernel that released
 """
 
@@ -33,11 +34,12 @@ from contextlib import contextmanager
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.memory import DECISIONS_KEPT, check_move, check_price
+from aios_eccos.workload.leases import LeaseBook
+from aios_eccos.workload.ledger import DECISIONS_KEPT
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
-from aios_eccos.workload.store import PRICE_RANGE, REMEMBERED_S, Load, check_limits
+from aios_eccos.workload.store import Load, check_limits
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ _WAKE = b""
 
 
 class RedisWorkload(RedisLedger):
-    """Slots, prices, inbox and decisions on one Redis.
+    """Everything on one Redis.
 
     It starts no thread: `ResilientWorkload` renews the leases and listens for releases.
 
@@ -54,6 +56,7 @@ class RedisWorkload(RedisLedger):
         server: which Redis; `close` ends its use.
         namespace: kernels that share one share slots; letters, digits, `_`, `-` and `.`.
         lease_ttl_s: seconds after which a lease that nobody renews ends.
+        longest_s: seconds that the longest call takes.
         decisions_kept: about how many decisions the stream keeps.
     """
 
@@ -65,21 +68,20 @@ class RedisWorkload(RedisLedger):
         *,
         namespace: str,
         lease_ttl_s: float = LEASE_TTL_S,
+        longest_s: float = math.inf,
         decisions_kept: int = DECISIONS_KEPT,
     ) -> None:
+        super().__init__(RedisClient(server, namespace), decisions_kept)
         self.place = server.place
         self.kernel = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        self.kernels = 1
+        #: Kernels known to Redis at its last answer, and this one's place among them.
+        self.kernels, self.rank = 1, 0
         self.notifier = Notifier()
+        self.leases = LeaseBook(lease_ttl_s, longest_s)
         #: The limits that held at the last acquire, by slot.
         self.limits: dict[str, int] = {}
-        self._redis = RedisClient(server, namespace)
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
-        self._decisions_kept = decisions_kept
         self._lock = threading.Lock()
-        self._held: set[Lease] = set()
-        # What Redis may still count though nobody holds it, with the time when it ends by itself.
-        self._owed: dict[Lease, float] = {}
         self._declared: dict[str, int] = {}
         self._known = False
         self._closed = False
@@ -91,10 +93,10 @@ class RedisWorkload(RedisLedger):
         with self._lock:
             self._known = True
             self._declared.update((slot, limits[slot]) for slot in slots)
-            for lease in leases:
-                self._owed.pop(lease, None)
+        self.leases.settle(leases)
         keys = self._redis.slot_keys(slots, "slots", "limits")
         args = [self._ttl_ms, self.kernel, len(slots), *(limits[slot] for slot in slots)]
+        asked_at = time.monotonic()
         try:
             answer = self._redis.run(
                 "acquire",
@@ -102,64 +104,43 @@ class RedisWorkload(RedisLedger):
                 [*args, *_indexed(leases, slots)],
             )
         except WorkloadError:
-            # It may have been granted on the server, with only the answer lost.
-            self.forget([lease for lease in leases if lease not in self._held])
+            self.leases.doubt(leases)
             raise
         self.kernels = answer[0]
         self.limits.update(zip(slots, answer[1:], strict=False))
         granted = [number == 1 for number in answer[1 + len(slots) :]]
-        self.adopt([lease for lease, ok in zip(leases, granted, strict=True) if ok])
+        self.leases.grant(chosen(leases, granted), asked_at)
         return granted
 
     def release(self, leases: Sequence[Lease]) -> None:
         if self._closed or not leases:
             return
-        self.forget(leases)
+        self.leases.drop(leases, told=True)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
         self._redis.run(
             "release",
             self._redis.slot_keys(slots, "slots"),
             [self._redis.key("releases"), self.kernel, *_indexed(leases, slots)],
         )
-        with self._lock:
-            for lease in leases:
-                self._owed.pop(lease, None)
+        self.leases.settle(leases)
         self.notifier.notify()
 
-    def adopt(self, leases: Iterable[Lease]) -> None:
-        """Hold leases from now on; the next `renew` tells the server."""
-        with self._lock:
-            for lease in leases:
-                self._held.add(lease)
-                self._owed.pop(lease, None)
-
-    def forget(self, leases: Sequence[Lease]) -> None:
-        """Hold leases no longer; the next `renew` tells the server."""
-        end = time.monotonic() + self._ttl_ms / 1000
-        with self._lock:
-            self._held.difference_update(leases)
-            self._owed.update((lease, end) for lease in leases)
-
     def renew(self) -> None:
-        now = time.monotonic()
+        asked_at = time.monotonic()
+        held, owed, lost = self.leases.heartbeat()
+        if lost:
+            log.warning("%d slots were held longer than any call takes: given back", len(lost))
         with self._lock:
             self._known = True
-            self._owed = {lease: end for lease, end in self._owed.items() if end > now}
-            held, owed = set(self._held), set(self._owed)
             declared = dict(self._declared)
         self._renew(held, owed, declared)
-        with self._lock:
-            for lease in owed - self._held:
-                self._owed.pop(lease, None)
-            released, retaken = held - self._held, owed & self._held
+        retaken, released = self.leases.heard(held, owed, asked_at)
         if released or retaken:
-            # Other threads released and acquired while the heartbeat was under way: it must not
-            # have the last word on those.
             self._renew(retaken, released, {})
 
     def _renew(self, held: set[Lease], owed: set[Lease], declared: dict[str, int]) -> None:
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
-        self.kernels = self._redis.run(
+        self.kernels, self.rank = self._redis.run(
             "renew",
             [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
             [self._ttl_ms, self.kernel, self._redis.key("releases"), len(slots)]
@@ -194,60 +175,6 @@ class RedisWorkload(RedisLedger):
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.notifier.add(callback)
-
-    def read_prices(self) -> dict[str, float]:
-        with self._redis.using("read prices") as client:
-            found = client.hgetall(self._redis.key("prices"))
-        prices = {}
-        for name, value in found.items():
-            try:
-                price = prices[name.decode()] = float(value)
-                check_price(price)
-            except ValueError as error:
-                raise WorkloadError(
-                    f"Redis at {self.place} holds a damaged price {name.decode()!r} ({error}): "
-                    f"delete the key {self._redis.key('prices')}"
-                ) from error
-        return prices
-
-    def set_prices(self, prices: Mapping[str, float]) -> None:
-        for value in prices.values():
-            check_price(value)
-        if not prices:
-            return
-        texts = {name: repr(float(value)) for name, value in prices.items()}
-        with self._redis.using("set prices") as client:
-            client.hset(self._redis.key("prices"), mapping=texts)
-
-    def move_price(
-        self,
-        name: str,
-        step: float,
-        start: float,
-        low: float = PRICE_RANGE[0],
-        high: float = PRICE_RANGE[1],
-        once: str = "",
-    ) -> float:
-        check_move(step, start, low, high)
-        args = [name, *(repr(float(number)) for number in (step, start, low, high))]
-        memory = self._redis.key(f"once:{name}:{once or uuid.uuid4().hex}")
-        keys = [self._redis.key("prices"), memory]
-        return float(self._redis.run("move_price", keys, [*args, REMEMBERED_S]))
-
-    def push_inbox(self, payloads: Sequence[bytes]) -> None:
-        if payloads:
-            with self._redis.using("hand over records") as client:
-                client.rpush(self._redis.key("inbox"), *payloads)
-
-    def take_inbox(self, most: int) -> list[bytes]:
-        if most < 1:
-            return []
-        keys = [self._redis.key("inbox"), self._redis.key("taken")]
-        return list(self._redis.run("take_inbox", keys, [most]))
-
-    def ack_inbox(self) -> None:
-        with self._redis.using("drop taken records") as client:
-            client.delete(self._redis.key("taken"))
 
     @contextmanager
     def listen(self) -> Iterator[Callable[[float], bool]]:
@@ -287,14 +214,19 @@ class RedisWorkload(RedisLedger):
         """Return all leases and limits of this kernel, if Redis knows it."""
         if not self._known:
             return
+        held = self.leases.clear()
         with self._lock:
-            held, self._held = self._held, set()
             slots = list(dict.fromkeys([*self._declared, *(lease.slot for lease in held)]))
         self._redis.run(
             "leave",
             [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
             [self.kernel, self._redis.key("releases"), *_indexed(held, slots)],
         )
+
+
+def chosen(leases: Sequence[Lease], granted: Sequence[bool]) -> list[Lease]:
+    """The leases that were granted."""
+    return [lease for lease, ok in zip(leases, granted, strict=True) if ok]
 
 
 def _indexed(leases: Iterable[Lease], slots: Sequence[str]) -> list[object]:

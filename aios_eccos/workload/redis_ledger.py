@@ -1,51 +1,122 @@
-"""Sums, events and notes in Redis, under the keys of `workload.redis`."""
+"""Prices, inbox, decisions, sums, events and notes, under the keys of `workload.redis`."""
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.ledger import EVENTS_KEPT, PeriodSums, check_amounts
+from aios_eccos.workload.ledger import EVENTS_KEPT, PeriodSums
+from aios_eccos.workload.store import (
+    ASIDE_KEPT,
+    ASIDE_S,
+    MESSAGE_BYTES,
+    PRICE_RANGE,
+    TAKEN_BYTES,
+    check_move,
+    check_price,
+    check_sizes,
+)
 
-#: Periods read in one answer: a kernel gives Redis 50 ms, and 10,000 numbers take 5.
+log = logging.getLogger(__name__)
+
+#: Periods in one request: a kernel gives Redis 50 ms, and 10,000 numbers take 5.
 PERIODS_AT_ONCE = 100
+#: Of the memory that a server may use, the part from which it is said to be nearly full.
+NEARLY_FULL = 0.95
 
 STREAM_ID = re.compile(r"\d{1,18}-\d{1,18}")
 
 
 class RedisLedger:
-    """Mixed into `RedisWorkload`, which sets what is declared here."""
+    """What kernels share on a Redis beside slots."""
 
-    _redis: RedisClient
-    _decisions_kept: int
+    def __init__(self, redis: RedisClient, decisions_kept: int) -> None:
+        self._redis = redis
+        self._decisions_kept = decisions_kept
+        # The batch that was taken last, so that a late acknowledgment drops no other.
+        self._batch = 0
 
-    def append_decision(self, fields: Mapping[str, str]) -> str:
-        return self._append("decisions", fields, self._decisions_kept)
+    def read_prices(self) -> dict[str, float]:
+        with self._redis.using("read prices") as client:
+            found = client.hgetall(self._redis.key("prices"))
+        prices = {}
+        for name, value in found.items():
+            try:
+                price = prices[name.decode()] = float(value)
+                check_price(price)
+            except ValueError as error:
+                key = self._redis.key("prices")
+                raise WorkloadError(
+                    f"Redis holds a damaged price {name.decode()!r} ({error}): delete the key {key}"
+                ) from error
+        return prices
+
+    def set_prices(self, prices: Mapping[str, float]) -> None:
+        for value in prices.values():
+            check_price(value)
+        if not prices:
+            return
+        texts = {name: repr(float(value)) for name, value in prices.items()}
+        with self._redis.using("set prices") as client:
+            client.hset(self._redis.key("prices"), mapping=texts)
+
+    def move_price(
+        self,
+        name: str,
+        step: float,
+        start: float,
+        low: float = PRICE_RANGE[0],
+        high: float = PRICE_RANGE[1],
+        *,
+        once: str = "",
+    ) -> float:
+        check_move(step, start, low, high)
+        args = [name, *(repr(float(number)) for number in (step, start, low, high))]
+        keys = [self._redis.key("prices")]
+        return float(self._redis.run_once("move_price", once and f"{name}:{once}", keys, args))
+
+    def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
+        check_sizes(payloads)
+        if payloads:
+            self._redis.run_once("push_inbox", once, [self._redis.key("inbox")], payloads)
+
+    def take_inbox(self, most: int) -> list[bytes]:
+        if most < 1:
+            return []
+        keys = [self._redis.key(name) for name in ("inbox", "taken", "batch", "aside")]
+        args = [most, TAKEN_BYTES, MESSAGE_BYTES, ASIDE_KEPT, ASIDE_S]
+        messages: list[bytes]
+        self._batch, aside, *messages = self._redis.run("take_inbox", keys, args)
+        if aside:
+            log.warning("%d messages of more than %d bytes are set aside", aside, MESSAGE_BYTES)
+        return messages
+
+    def ack_inbox(self) -> None:
+        keys = [self._redis.key("taken"), self._redis.key("batch")]
+        self._redis.run("ack_inbox", keys, [self._batch])
+
+    def set_aside(self, payloads: Sequence[bytes]) -> None:
+        if payloads:
+            args = [ASIDE_KEPT, ASIDE_S, *payloads]
+            self._redis.run("set_aside", [self._redis.key("aside")], args)
+
+    def inbox_sizes(self) -> tuple[int, int]:
+        with self._redis.using("look at the inbox") as client:
+            inbox, taken, aside = (
+                int(client.llen(self._redis.key(name))) for name in ("inbox", "taken", "aside")
+            )
+        return inbox + taken, aside
+
+    def append_decision(self, fields: Mapping[str, str], *, once: str = "") -> str:
+        return self._append("decisions", fields, self._decisions_kept, once)
 
     def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
         return self._newest("decisions", n)
-
-    def add_sums(self, additions: Sequence[PeriodSums]) -> None:
-        check_amounts(additions)
-        full = [each for each in additions if each.amounts]
-        if not full:
-            return
-        args: list[object] = []
-        for each in full:
-            args += [math.ceil(each.keep_s), len(each.amounts)]
-            for name, amount in each.amounts.items():
-                args += [name, repr(float(amount))]
-        self._redis.run("add_sums", [self._sums_key(t.period) for t in full], args)
-
-    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
-        found: list[dict[str, float]] = []
-        for start in range(0, len(periods), PERIODS_AT_ONCE):
-            keys = [self._sums_key(period) for period in periods[start : start + PERIODS_AT_ONCE]]
-            found += [_sums(flat) for flat in self._redis.run("sums", keys, [])]
-        return found
 
     def decision(self, identity: str) -> dict[str, str] | None:
         if not STREAM_ID.fullmatch(identity):
@@ -54,18 +125,16 @@ class RedisLedger:
             entries = client.xrange(self._redis.key("decisions"), identity, identity, count=1)
         return _text(entries[0][1]) if entries else None
 
-    def append_event(self, fields: Mapping[str, str]) -> str:
-        return self._append("events", fields, EVENTS_KEPT)
+    def append_event(self, fields: Mapping[str, str], *, once: str = "") -> str:
+        return self._append("events", fields, EVENTS_KEPT, once)
 
     def events(self, n: int) -> list[tuple[str, dict[str, str]]]:
         return self._newest("events", n)
 
-    def _append(self, stream: str, fields: Mapping[str, str], kept: int) -> str:
-        with self._redis.using(f"add to {stream}") as client:
-            identity: bytes = client.xadd(
-                self._redis.key(stream), dict(fields), maxlen=kept, approximate=True
-            )
-            return identity.decode()
+    def _append(self, stream: str, fields: Mapping[str, str], kept: int, once: str) -> str:
+        flat = [part for pair in fields.items() for part in pair]
+        identity = self._redis.run_once("append", once, [self._redis.key(stream)], [kept, *flat])
+        return str(identity.decode())
 
     def _newest(self, stream: str, n: int) -> list[tuple[str, dict[str, str]]]:
         if n < 1:
@@ -74,11 +143,31 @@ class RedisLedger:
             entries = client.xrevrange(self._redis.key(stream), count=n)
         return [(identity.decode(), _text(fields)) for identity, fields in entries]
 
-    def swap_note(self, name: str, value: str, keep_s: float = 0.0) -> str | None:
-        before = self._redis.run(
-            "swap_note", [self._redis.key(f"note:{name}")], [value, math.ceil(keep_s)]
-        )
-        return None if before is None else before.decode()
+    def add_sums(self, additions: Sequence[PeriodSums], *, once: str = "") -> None:
+        full = [each for each in additions if each.amounts]
+        for start in range(0, len(full), PERIODS_AT_ONCE):
+            part = full[start : start + PERIODS_AT_ONCE]
+            args: list[object] = []
+            for each in part:
+                args += [math.ceil(each.keep_s), len(each.amounts)]
+                for name, amount in each.amounts.items():
+                    args += [name, repr(float(amount))]
+            keys = [self._sums_key(each.period) for each in part]
+            self._redis.run_once("add_sums", once and f"{once}:{start}", keys, args)
+
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
+        found: list[dict[str, float]] = []
+        for start in range(0, len(periods), PERIODS_AT_ONCE):
+            keys = [self._sums_key(period) for period in periods[start : start + PERIODS_AT_ONCE]]
+            found += [_sums(flat) for flat in self._redis.run("sums", keys, [])]
+        return found
+
+    def swap_note(
+        self, name: str, value: str, keep_s: float = 0.0, *, once: str = ""
+    ) -> str | None:
+        keys = [self._redis.key(f"note:{name}")]
+        before = self._redis.run_once("swap_note", once, keys, [value, math.ceil(keep_s)])
+        return None if before is None else str(before.decode())
 
     def notes(self, names: Sequence[str]) -> list[str | None]:
         if not names:
@@ -91,6 +180,27 @@ class RedisLedger:
         with self._redis.using("tell the time") as client:
             seconds, micros = client.time()
             return float(seconds) + float(micros) / 1e6
+
+    def warnings(self) -> list[str]:
+        found = self._redis.info()
+        policy, most = str(found.get("maxmemory_policy", "")), int(found.get("maxmemory", 0))
+        said = []
+        if policy.startswith("allkeys"):
+            said.append(
+                f"Redis evicts any key when its memory is full (maxmemory-policy {policy}), leases "
+                "and prices too: limits would not hold; set maxmemory-policy noeviction"
+            )
+        if most and int(found.get("used_memory", 0)) > NEARLY_FULL * most:
+            said.append(
+                f"Redis has used its memory of {most:,} bytes up: writes are refused and limits "
+                "not shared; raise maxmemory"
+            )
+        if found.get("role") == "slave":
+            said.append(
+                "this Redis is a replica and refuses writes, so limits are not shared: name its "
+                "master, or its Sentinels by redis+sentinel://"
+            )
+        return said
 
     def _sums_key(self, period: str) -> str:
         return self._redis.key(f"tally:{period}")

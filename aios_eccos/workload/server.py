@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -29,6 +29,10 @@ class Server(Protocol):
 
     def client(self) -> Any:
         """A new redis-py client, of whichever kind."""
+        ...
+
+    def hide(self, text: str) -> str:
+        """A text of redis-py or of the server, without this server's passwords."""
         ...
 
     def ensure(self) -> bool:
@@ -57,14 +61,23 @@ class RemoteServer:
 
     def __init__(self, url: str, timeout_s: float) -> None:
         self.place = "?"
+        self._secrets: list[str] = []
         try:
+            self._secrets = _secrets(url)
             self.place = safe_name(url)
             self.client = _client_maker(url, timeout_s)
         except (ValueError, TypeError) as error:
-            if "@" in url:  # what was read as host or port may be part of the password
-                said = "malformed; in a password write / # ? [ ] @ as %2F %23 %3F %5B %5D %40"
-                raise ConfigError(f"redis: the URL is {said}") from None
-            raise ConfigError(f"redis {self.place!r}: {error}") from error
+            # What was read as host or port may be part of a password.
+            if "@" in url or "port" in str(error).lower():
+                said = "a port is a number, and in a password / # ? [ ] @ are written as "
+                said += "%2F %23 %3F %5B %5D %40"
+                raise ConfigError(f"redis: the URL is malformed: {said}") from None
+            raise ConfigError(f"redis {self.place!r}: {self.hide(str(error))}") from None
+
+    def hide(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def ensure(self) -> bool:
         return False
@@ -80,9 +93,22 @@ def safe_name(url: str) -> str:
     return hide(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
 
 
+def _secrets(url: str) -> list[str]:
+    """The passwords of a URL, as they stand there and as they are sent; longest first."""
+    parts = urlsplit(url)
+    said = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+    for option in parts.query.split("&"):
+        name, _, value = option.partition("=")
+        said += [value, value.replace("+", " ")] if "password" in name else []
+    return sorted({form for each in said for form in (each, unquote(each)) if form}, key=len)[::-1]
+
+
 def options(timeout_s: float) -> dict[str, Any]:
     """How every client behaves: one try, and not for long. What fails falls back at once."""
-    return {"socket_timeout": timeout_s, "retry": Retry(NoBackoff(), 0), "protocol": 2}
+    one_try = Retry(NoBackoff(), 0)
+    # Half of a character pair, as in names of another encoding, is no reason to lose a write.
+    odd_text = {"encoding_errors": "replace"}
+    return {"socket_timeout": timeout_s, "retry": one_try, "protocol": 2, **odd_text}
 
 
 def _client_maker(url: str, timeout_s: float) -> Callable[[], Any]:

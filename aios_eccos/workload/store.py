@@ -1,4 +1,10 @@
-"""What every workload store does, whatever is behind it."""
+"""What a workload store does, one protocol a capability; a consumer asks for what it needs.
+
+All methods are safe to call from any thread, and raise `WorkloadError` when the store cannot be
+used. Where a method takes `once`, that names the write: a second write of the same name, within
+`REMEMBERED_S`, changes nothing and returns what the first one returned. So a write whose answer
+came too late can be repeated. Without a name, each write is one of its own.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from aios_eccos.errors import DataError
 from aios_eccos.values import Lease
-from aios_eccos.workload.ledger import Ledger
+from aios_eccos.workload.ledger import Decisions, Ledger
 
-#: Seconds for which the store knows a write by its name, so as not to do it twice.
+#: Seconds for which a store knows a write by its name.
 REMEMBERED_S = 600
 #: A price outside this range could never move back by finite steps.
 PRICE_RANGE = (1e-300, 1e300)
+#: Largest message of the inbox, and bytes of messages that are taken together: a kernel gives
+#: Redis 50 ms.
+MESSAGE_BYTES, TAKEN_BYTES = 16_000_000, 1_000_000
+#: Messages set aside that are kept, and for how long.
+ASIDE_KEPT, ASIDE_S = 100, 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +48,8 @@ class Load:
         return max(0, self.limit - self.in_use)
 
 
-class WorkloadStore(Ledger, Protocol):
-    """Lends slots, and keeps what kernels share: prices, an inbox of records, decisions.
-
-    All methods are safe to call from any thread and raise `WorkloadError` when the store cannot
-    be used. `limits` maps a slot to the limit that this kernel declares for it; of the limits
-    that living kernels declare, the smallest holds.
-    """
+class Loads(Protocol):
+    """How busy models are, and who shares them."""
 
     @property
     def degraded(self) -> bool:
@@ -53,6 +60,18 @@ class WorkloadStore(Ledger, Protocol):
     def kernels(self) -> int:
         """Kernels known to use the store, this one among them; at least 1."""
         ...
+
+    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
+        """The load of each slot in `limits`, in one round trip; declares nothing."""
+        ...
+
+
+class SlotStore(Loads, Protocol):
+    """Lends slots of models to calls, and says which models rest.
+
+    `limits` maps a slot to the limit that this kernel declares for it; of the limits that living
+    kernels declare, the smallest holds.
+    """
 
     def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
         """Take slots for a whole batch in one round trip; the i-th answer is for the i-th lease.
@@ -74,10 +93,6 @@ class WorkloadStore(Ledger, Protocol):
         """Prolong all leases that this process holds, in one round trip; lost ones come back."""
         ...
 
-    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
-        """The load of each slot in `limits`, in one round trip; declares nothing."""
-        ...
-
     def cool_down(self, slot: str, seconds: float) -> None:
         """Tell every kernel that the model rests; the longer of two waits holds, 0 ends it."""
         ...
@@ -89,6 +104,10 @@ class WorkloadStore(Ledger, Protocol):
         must be short and must not raise.
         """
         ...
+
+
+class PriceStore(Protocol):
+    """Prices that all kernels share."""
 
     def read_prices(self) -> dict[str, float]:
         """All shared prices by name."""
@@ -105,6 +124,7 @@ class WorkloadStore(Ledger, Protocol):
         start: float,
         low: float = PRICE_RANGE[0],
         high: float = PRICE_RANGE[1],
+        *,
         once: str = "",
     ) -> float:
         """Multiply a price by exp(step), atomically, and return the price after the move.
@@ -118,34 +138,56 @@ class WorkloadStore(Ledger, Protocol):
             start: the price before its first move.
             low: least price that a step downward leads to.
             high: greatest price that a step upward leads to.
-            once: names this move of this price: a second one of that name, within
-                `REMEMBERED_S`, changes nothing and returns the price that the first one led to.
-                "" = a move of its own.
+            once: names this move of this price, see the module.
         """
         ...
 
-    def push_inbox(self, payloads: Sequence[bytes]) -> None:
-        """Hand records to the process that owns the embedded history."""
+
+class Inbox(Protocol):
+    """Messages for the one process that owns the embedded history."""
+
+    def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
+        """Append messages.
+
+        Raises:
+            DataError: a message is larger than `MESSAGE_BYTES`.
+        """
         ...
 
     def take_inbox(self, most: int) -> list[bytes]:
-        """Up to `most` handed records, oldest first, for the one owner of the history.
+        """Up to `most` messages and `TAKEN_BYTES` bytes, at least one, oldest first.
 
         They stay in the store until `ack_inbox`; until then the same ones are taken again, so a
-        crash between the two loses none.
+        crash between the two loses none. A message larger than `MESSAGE_BYTES` is set aside.
         """
         ...
 
     def ack_inbox(self) -> None:
-        """Drop the records that were taken last."""
+        """Drop the messages that were taken last; a late or second one drops no others."""
         ...
 
-    def append_decision(self, fields: Mapping[str, str]) -> str:
-        """Add a decision to the capped stream of all kernels; returns its id."""
+    def set_aside(self, payloads: Sequence[bytes]) -> None:
+        """Keep messages that nobody could carry out; the last `ASIDE_KEPT`, for `ASIDE_S`."""
         ...
 
-    def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
-        """The last `n` decisions with their ids, newest first."""
+    def inbox_sizes(self) -> tuple[int, int]:
+        """How many messages wait, and how many are set aside."""
+        ...
+
+
+class Observed(Loads, Inbox, Decisions, Ledger, Protocol):
+    """What observers read and write."""
+
+
+class WorkloadStore(SlotStore, PriceStore, Observed, Protocol):
+    """All capabilities, for whoever opens a store and passes parts of it on."""
+
+    def clock(self) -> float:
+        """The store's own time, seconds since the epoch."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What is set wrong in the server, each with its remedy."""
         ...
 
     def close(self) -> None:
@@ -156,14 +198,6 @@ class WorkloadStore(Ledger, Protocol):
         ...
 
 
-def moved(price: float, step: float, low: float, high: float) -> float:
-    """A price after one move, as `WorkloadStore.move_price` and its script say."""
-    target = price * math.exp(min(step, math.log(PRICE_RANGE[1])))
-    if step > 0:
-        return price if price >= high else min(target, high)
-    return price if price <= low else max(target, low)
-
-
 def check_limits(leases: Sequence[Lease], limits: Mapping[str, int]) -> list[str]:
     """The distinct slots of a batch, each of which must have a limit."""
     slots = list(dict.fromkeys(lease.slot for lease in leases))
@@ -171,3 +205,25 @@ def check_limits(leases: Sequence[Lease], limits: Mapping[str, int]) -> list[str
     if missing:
         raise ValueError(f"no limit given for slot {missing[0]!r}")
     return slots
+
+
+def check_price(value: float) -> None:
+    """Refuse a price that is not a positive number in range."""
+    low, high = PRICE_RANGE
+    if not low <= value <= high:
+        raise ValueError(f"a price must be between {low} and {high}, not {value}")
+
+
+def check_move(step: float, *prices: float) -> None:
+    """Refuse a move whose step is not finite, or whose start or ends are no prices."""
+    for price in prices:
+        check_price(price)
+    if not math.isfinite(step):
+        raise ValueError(f"a price cannot move by {step}")
+
+
+def check_sizes(payloads: Sequence[bytes]) -> None:
+    """Refuse messages that are too large for the inbox."""
+    for size in map(len, payloads):
+        if size > MESSAGE_BYTES:
+            raise DataError(f"a message for the history has {size:,} bytes, most {MESSAGE_BYTES:,}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from workload_servers import RedisServer, make_cluster, remove
 
 from aios_eccos.workload.connect import open_workload
@@ -89,6 +90,19 @@ def url(request: pytest.FixtureRequest, kind: str) -> str:
         return server.url.replace("redis://", "redis+cluster://")
     server = request.getfixturevalue("redis_server")
     return server.unix_url if kind == "unix" else server.url
+
+
+@pytest.fixture
+def bare(request: pytest.FixtureRequest, kind: str) -> Iterator[Redis]:
+    """A client of the server behind a shared kind of store."""
+    if kind == "embedded":
+        state = request.getfixturevalue("shared_state")
+        client = Redis(unix_socket_path=(state / "redis" / "socket").read_text(), protocol=2)
+    else:
+        name = "cluster_server" if kind == "cluster" else "redis_server"
+        client = request.getfixturevalue(name).client()
+    yield client
+    client.close()
 
 
 @pytest.fixture

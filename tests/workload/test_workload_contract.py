@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from redis import Redis
 from workload_servers import ears, until
 
 from aios_eccos.errors import WorkloadError
@@ -147,9 +148,11 @@ def test_a_callback_given_twice_is_called_once(store: WorkloadStore) -> None:
 
 
 @every_shared
-def test_a_release_rings_at_the_other_kernels(kernel: Kernel, store: WorkloadStore) -> None:
+def test_a_release_rings_at_the_other_kernels(
+    kernel: Kernel, store: WorkloadStore, bare: Redis, namespace: str
+) -> None:
     other = kernel()
-    until(lambda: ears(other) == 2)
+    until(lambda: ears(bare, namespace) == 2)
     rung = threading.Event()
     other.on_release(rung.set)
     store.acquire(leases(1), {SLOT: 1})

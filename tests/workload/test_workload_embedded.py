@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import socket
@@ -13,9 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+from redis import Redis
 from workload_servers import ears, helpers, lives, living_servers, remove, until
 
 from aios_eccos.errors import WorkloadError
+from aios_eccos.files import locked, private_dir
 from aios_eccos.values import Lease
 from aios_eccos.workload import embedded
 from aios_eccos.workload.connect import open_workload
@@ -39,6 +42,11 @@ def pid_of(state_dir: Path) -> int:
 
 def socket_of(state_dir: Path) -> Path:
     return Path((state_dir / "redis" / "socket").read_text())
+
+
+def ears_of(state_dir: Path) -> int:
+    with Redis(unix_socket_path=str(socket_of(state_dir)), protocol=2) as client:
+        return ears(client)
 
 
 def test_eight_processes_at_once_get_one_server_and_one_set_of_limits(state_dir: Path) -> None:
@@ -131,7 +139,7 @@ def test_a_server_whose_run_folder_was_removed_is_replaced(state_dir: Path, open
     first = opened("embedded", state_dir=state_dir)
     first.set_prices({"floor": 2.0})
     old = pid_of(state_dir)
-    until(lambda: ears(first) == 1)
+    until(lambda: ears_of(state_dir) == 1)
     socket_of(state_dir).unlink()
     second = opened("embedded", state_dir=state_dir)
     assert pid_of(state_dir) != old
@@ -146,7 +154,7 @@ def test_a_state_folder_removed_under_its_server_still_has_one_server(
 ) -> None:
     first = opened("embedded", state_dir=state_dir)
     first.acquire([Lease("a", SLOT)], {SLOT: 5})
-    until(lambda: ears(first) == 1)
+    until(lambda: ears_of(state_dir) == 1)
     old = pid_of(state_dir)
     remove(state_dir)
     second = opened("embedded", state_dir=state_dir)
@@ -183,7 +191,7 @@ def test_closing_never_raises(
 ) -> None:
     store = opened("embedded", state_dir=state_dir)
     monkeypatch.setattr(embedded, "LOAD_S", 0.05)
-    with embedded._starting(state_dir.resolve() / "redis"):
+    with locked(state_dir / "redis" / "start.lock"):
         store.close()
     assert "cannot end the use of Redis" in caplog.text
 
@@ -350,8 +358,9 @@ class TestWhatCannotStart:
         self, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-        run = embedded._run_folder(state_dir.resolve() / "redis")
-        run.chmod(0o755)
+        open_workload("embedded", state_dir=state_dir).close()
+        name = hashlib.sha256(str(state_dir.resolve() / "redis").encode()).hexdigest()[:12]
+        (tmp_path / f"aios-eccos-{name}").mkdir(mode=0o755)
         with pytest.raises(WorkloadError, match="must be a folder that only this user can enter"):
             open_workload("embedded", state_dir=state_dir)
 
@@ -366,7 +375,7 @@ class TestWhatCannotStart:
         self, state_dir: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(embedded, "LOAD_S", 0.1)
-        starting = embedded._starting(state_dir.resolve() / "redis")
+        starting = locked(private_dir(state_dir / "redis") / "start.lock")
         stuck = pytest.raises(WorkloadError, match=r"another process holds .*start\.lock")
         with starting, stuck:
             open_workload("embedded", state_dir=state_dir)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from workload_servers import RedisServer, ears, until
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.fallback import ResilientWorkload
+from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.server import RemoteServer
 from aios_eccos.workload.store import Load, WorkloadStore
@@ -30,6 +32,11 @@ PROMISED_S, ALLOWED_S = 0.05, 0.4
 @pytest.fixture
 def store(own_server: RedisServer, opened: Open) -> WorkloadStore:
     return opened(own_server.url, state_dir=Path("unused"), timeout_s=PROMISED_S)
+
+
+def heard_by(server: RedisServer) -> int:
+    with server.client() as client:
+        return ears(client)
 
 
 def leases(count: int, name: str = "call") -> list[Lease]:
@@ -71,7 +78,7 @@ def test_no_call_waits_long_for_a_redis_that_hangs(
         "move_price": lambda: store.move_price("floor", 0.1, 1.0),
         "append_decision": lambda: store.append_decision({"n": "1"}),
     }
-    until(lambda: ears(store) == 1)
+    until(lambda: heard_by(own_server) == 1)
     own_server.signal(signal.SIGSTOP)
     for _ in range(3):
         start = time.perf_counter()
@@ -120,24 +127,95 @@ def test_an_answer_that_came_too_late_takes_no_slot(
     until(lambda: store.loads({SLOT: 1})[SLOT].in_use == 0, 2)
 
 
-def test_each_kernel_lends_its_share_of_the_smallest_limit(
-    own_server: RedisServer, opened: Open
-) -> None:
-    kernels = [opened(own_server.url, state_dir=Path("unused")) for _ in range(3)]
-    assert kernels[2].acquire([Lease("careful", SLOT)], {SLOT: 7}) == [True]
-    kernels[2].release([Lease("careful", SLOT)])
-    for number, kernel in enumerate(kernels):
-        kernel.acquire([Lease(f"{number}", SLOT)], {SLOT: 30})
-        kernel.release([Lease(f"{number}", SLOT)])
-    assert [kernel.kernels for kernel in kernels] == [3, 3, 3]
-    own_server.kill()
-    for number, kernel in enumerate(kernels):
-        batch = leases(9, f"kernel-{number}")
-        assert sum(kernel.acquire(batch, {SLOT: 7 if number == 2 else 30})) == 2
-        assert (
-            sum(kernel.acquire([Lease(f"{number}-{n}", "x@1") for n in range(3)], {"x@1": 1})) == 1
-        )
-        assert sum(kernel.acquire([Lease("off", "off@1")], {"off@1": 0})) == 0
+class TestOfThreeKernels:
+    """None lends by itself what another one may have: the limit holds, whoever held what."""
+
+    @pytest.fixture
+    def kernels(self, own_server: RedisServer, opened: Open) -> list[WorkloadStore]:
+        """They know of each other."""
+        options = {"state_dir": Path("unused"), "lease_ttl_s": 1.2, "heartbeat_s": 0.2}
+        options["timeout_s"] = PROMISED_S
+        found = [opened(own_server.url, **options) for _ in range(3)]
+        until(lambda: all(one.renew() is None and one.kernels == 3 for one in found))
+        return found
+
+    @staticmethod
+    def lent(kernels: list[WorkloadStore], limit: int, name: str) -> list[int]:
+        """Slots that each kernel gets when all want more than there are."""
+        return [
+            sum(one.acquire(leases(9, f"{name}-{number}"), {SLOT: limit}))
+            for number, one in enumerate(kernels)
+        ]
+
+    def test_at_first_each_has_what_it_held(
+        self, own_server: RedisServer, kernels: list[WorkloadStore]
+    ) -> None:
+        held = leases(5, "held")
+        assert kernels[0].acquire(held, {SLOT: 6}) == [True] * 5
+        assert kernels[1].acquire([Lease("one", SLOT)], {SLOT: 6}) == [True]
+        own_server.signal(signal.SIGSTOP)
+        assert self.lent(kernels, 6, "full") == [0, 0, 0]
+        kernels[0].release(held[:3])
+        assert self.lent(kernels, 6, "next") == [3, 0, 0]
+        own_server.signal(signal.SIGCONT)
+        until(lambda: not any(one.degraded for one in kernels))
+        load = kernels[2].loads({SLOT: 6})[SLOT]
+        assert load == Load(6, 6, 0.0)
+
+    def test_a_release_that_redis_may_have_heard_frees_no_slot_here(
+        self, own_server: RedisServer, kernels: list[WorkloadStore]
+    ) -> None:
+        """Redis will give it to others as soon as it goes on."""
+        held = leases(6, "held")
+        kernels[0].acquire(held, {SLOT: 6})
+        own_server.signal(signal.SIGSTOP)
+        kernels[0].release(held[:2])
+        assert kernels[0].degraded
+        kernels[0].release(held[2:3])
+        assert self.lent(kernels, 6, "next") == [1, 0, 0]
+        own_server.signal(signal.SIGCONT)
+        until(lambda: not any(one.degraded for one in kernels))
+        assert sum(self.lent(kernels, 6, "later")) == 2
+
+    @pytest.mark.parametrize(
+        ("limit", "shares"), [(7, [2, 2, 3]), (6, [2, 2, 2]), (2, [0, 1, 1]), (0, [0, 0, 0])]
+    )
+    def test_when_their_leases_have_ended_each_lends_its_share(
+        self,
+        own_server: RedisServer,
+        kernels: list[WorkloadStore],
+        limit: int,
+        shares: list[int],
+    ) -> None:
+        own_server.kill()
+        assert self.lent(kernels, limit, "soon") == [0, 0, 0]
+        until(lambda: sorted(one.loads({SLOT: limit})[SLOT].limit for one in kernels) == shares)
+        assert sorted(self.lent(kernels, limit, "late")) == shares
+
+    def test_shares_are_of_the_smallest_limit(
+        self, own_server: RedisServer, kernels: list[WorkloadStore]
+    ) -> None:
+        for one, limit in zip([*kernels[::-1], *kernels[:2]], (6, 30, 30, 30, 30), strict=True):
+            one.acquire(leases(1), {SLOT: limit})
+            one.release(leases(1))
+        own_server.kill()
+        until(lambda: sorted(one.loads({SLOT: 30})[SLOT].limit for one in kernels) == [2, 2, 2])
+
+    def test_a_redis_that_forgot_all_lends_nothing_before_each_has_told_what_it_holds(
+        self, own_server: RedisServer, kernels: list[WorkloadStore]
+    ) -> None:
+        kernels[0].acquire(leases(5, "held"), {SLOT: 6})
+        own_server.kill()
+        until(lambda: all(one.loads({SLOT: 6}) and one.degraded for one in kernels))
+        own_server.start()  # empty
+        most = 0
+        while any(one.degraded for one in kernels):
+            most = max(most, *self.lent(kernels[1:], 6, f"{time.monotonic()}"))
+            for one in kernels[1:]:
+                one.release([])
+        assert most <= 1
+        until(lambda: kernels[1].loads({SLOT: 6})[SLOT].in_use >= 5)
+        assert kernels[1].loads({SLOT: 6})[SLOT].in_use <= 6
 
 
 def test_it_is_said_once_that_redis_went_and_once_that_it_came(
@@ -156,7 +234,7 @@ def test_it_is_said_once_that_redis_went_and_once_that_it_came(
         own_server.start()
         until(lambda: not store.degraded)
     gone, back = caplog.messages[:2]
-    assert "lending 1/1 of each limit from memory" in gone
+    assert "lending from memory what no other kernel can have" in gone
     assert "answers again" in back
     assert len([text for text in caplog.messages if "from memory" in text]) == 1, "not each minute"
 
@@ -190,19 +268,117 @@ def test_prices_move_on_and_their_moves_reach_redis(opened: Open) -> None:
         server.close()
 
 
-def test_a_move_that_redis_makes_too_late_is_made_once(
-    own_server: RedisServer, store: WorkloadStore
+#: Writes that add to what is there, and how to see that each was done once.
+WRITES: dict[str, tuple[Callable[[WorkloadStore], object], Callable[[WorkloadStore], object]]] = {
+    "move_price": (
+        lambda store: store.move_price("floor", 0.5, 1.0),
+        lambda store: round(math.log(store.read_prices()["floor"]), 6) == 0.5,
+    ),
+    "move_price by name": (
+        lambda store: store.move_price("floor", 0.5, 1.0, once="named"),
+        lambda store: round(math.log(store.read_prices()["floor"]), 6) == 0.5,
+    ),
+    "add_sums": (
+        lambda store: store.add_sums([PeriodSums("total", 0, {"usd": 0.25})]),
+        lambda store: store.sums(["total"]) == [{"usd": 0.25}],
+    ),
+    "add_sums of many periods": (
+        lambda store: store.add_sums([PeriodSums(f"m{n}", 60, {"n": 1}) for n in range(250)]),
+        lambda store: store.sums([f"m{n}" for n in range(250)]) == [{"n": 1}] * 250,
+    ),
+    "append_decision": (
+        lambda store: store.append_decision({"n": "1"}),
+        lambda store: [fields for _, fields in store.decisions(9)] == [{"n": "1"}],
+    ),
+    "append_event": (
+        lambda store: store.append_event({"n": "1"}),
+        lambda store: [fields for _, fields in store.events(9)] == [{"n": "1"}],
+    ),
+    "swap_note": (
+        lambda store: store.swap_note("verdict", "1"),
+        lambda store: store.swap_note("verdict", "2") == "1",
+    ),
+    "push_inbox": (
+        lambda store: _push(store),
+        lambda store: _push(store) or store.take_inbox(9) == [b"record"],
+    ),
+}
+
+
+def _push(store: WorkloadStore) -> None:
+    """As whoever hands a record over does, and again where it may not have arrived."""
+    with contextlib.suppress(WorkloadError):
+        store.push_inbox([b"record"], once="record-1")
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["script known", "script sent"])
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_that_redis_does_too_late_is_done_once(
+    own_server: RedisServer, opened: Open, write: str, warm: bool
 ) -> None:
-    store.move_price("floor", 0.1, 1.0)
-    until(lambda: ears(store) == 1)
+    do, done = WRITES[write]
+    if warm:
+        other = opened(own_server.url, state_dir=Path("unused"), namespace="other")
+        do(other)
+        other.close()
+    store = opened(own_server.url, state_dir=Path("unused"), timeout_s=PROMISED_S)
+    until(lambda: heard_by(own_server) == 1)
     own_server.signal(signal.SIGSTOP)
-    store.move_price("floor", 0.5, 1.0)
-    store.move_price("floor", 0.25, 1.0, once="named")
-    assert store.degraded
+    do(store)
     own_server.signal(signal.SIGCONT)
     until(lambda: not store.degraded)
-    until(lambda: store.read_prices() == pytest.approx({"floor": math.exp(0.85)}))
-    assert store.move_price("floor", 0.25, 1.0, once="named") == pytest.approx(math.exp(0.85))
+    assert done(store)
+
+
+def test_a_batch_that_redis_drops_too_late_is_no_later_one(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    store.push_inbox([b"1", b"2"])
+    assert store.take_inbox(1) == [b"1"]
+    until(lambda: heard_by(own_server) == 1)
+    own_server.signal(signal.SIGSTOP)
+    store.ack_inbox()
+    own_server.signal(signal.SIGCONT)
+    until(lambda: not store.degraded)
+    store.ack_inbox()
+    assert store.take_inbox(1) == [b"2"]
+    store.ack_inbox()
+    store.ack_inbox()
+    assert store.inbox_sizes() == (0, 0)
+
+
+def test_replayed_writes_are_done_once_though_the_replay_was_cut_off(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    own_server.signal(signal.SIGSTOP)
+    for n in range(200):
+        store.append_decision({"n": str(n)})
+        store.add_sums([PeriodSums("total", 0, {"n": 1})])
+    for _ in range(4):  # each of these answers a part of it
+        own_server.signal(signal.SIGCONT)
+        time.sleep(0.01)
+        own_server.signal(signal.SIGSTOP)
+        time.sleep(0.08)
+    own_server.signal(signal.SIGCONT)
+    until(lambda: not store.degraded)
+    numbers = [int(fields["n"]) for _, fields in store.decisions(999)]
+    assert numbers == [*reversed(range(200))]
+    assert store.sums(["total"]) == [{"n": 200}]
+
+
+def test_a_write_that_does_not_fit_keeps_nothing_else_from_redis(
+    own_server: RedisServer, store: WorkloadStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server.client() as client:
+        client.hset("eccos:{default}:v1:tally:total", "usd", "much")
+        client.set("eccos:{default}:v1:events", "no stream")
+    store.add_sums([PeriodSums("total", 0, {"usd": 1.0})])
+    store.append_event({"what": "x"})
+    store.append_decision({"model": "half a character \udcff"})
+    until(lambda: not store.degraded)
+    store.append_decision({"n": "2"})
+    until(lambda: len(store.decisions(9)) == 2 and not store.degraded)
+    assert "refuses for good" in caplog.text
 
 
 def test_a_price_that_stood_at_its_end_meanwhile_comes_back_as_it_does_here(
@@ -244,7 +420,7 @@ def test_records_are_not_taken_where_nobody_would_find_them(
     store.push_inbox([b"1", b"2"])
     assert store.take_inbox(1) == [b"1"]
     own_server.signal(signal.SIGSTOP)
-    with pytest.raises(WorkloadError, match="cannot hand over records"):
+    with pytest.raises(WorkloadError, match="cannot push inbox"):
         store.push_inbox([b"3"])
     assert store.take_inbox(9) == []
     store.ack_inbox()
@@ -303,24 +479,26 @@ def test_a_decision_that_a_full_redis_refuses_is_kept(
 
 
 def test_what_is_lent_just_before_the_return_reaches_redis(
-    own_server: RedisServer, store: WorkloadStore, opened: Open, monkeypatch: pytest.MonkeyPatch
+    own_server: RedisServer, opened: Open
 ) -> None:
     """After the heartbeat that found Redis again, before calls go there again."""
-    assert isinstance(store, ResilientWorkload)
+
+    class Watched(RedisWorkload):
+        def append_decision(self, fields: Mapping[str, str], *, once: str = "") -> str:
+            store.acquire(leases(1, "late"), {SLOT: 5})
+            return super().append_decision(fields, once=once)
+
+    shared = Watched(RemoteServer(own_server.url, PROMISED_S), namespace="default")
+    shared.check()
+    store = ResilientWorkload(shared, heartbeat_s=60.0)
     own_server.kill()
     store.acquire(leases(1), {SLOT: 5})
-    pay = store._pay
-
-    def lend_and_pay() -> None:
-        if store.degraded:
-            store.acquire(leases(1, "late"), {SLOT: 5})
-        pay()
-
-    monkeypatch.setattr(store, "_pay", lend_and_pay)
+    store.append_decision({"n": "1"})
     own_server.start()
     until(lambda: not store.degraded)
     look = opened(own_server.url, state_dir=Path("unused"), member=False)
     until(lambda: look.loads({SLOT: 5})[SLOT].in_use == 2, 3)
+    store.close()
 
 
 def test_a_kernel_can_close_while_redis_is_away(

@@ -30,6 +30,9 @@ class Odd:
     def renew(self) -> None:
         self.renewed += 1
 
+    def warnings(self) -> list[str]:
+        return []
+
     def wake(self) -> None: ...
 
 

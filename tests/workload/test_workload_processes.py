@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from workload_servers import RedisServer, ears, helpers, until
 
 from aios_eccos.errors import WorkloadError
@@ -72,13 +74,18 @@ def test_a_living_kernel_keeps_its_slot_beyond_the_ttl(
 
 @pytest.mark.parametrize("kind", ["unix", "tcp", "embedded", "cluster"])
 def test_a_release_wakes_a_waiter_of_another_process(
-    kernel: Callable[[], WorkloadStore], url: str, kind: str, namespace: str, shared_state: Path
+    kernel: Callable[[], WorkloadStore],
+    url: str,
+    kind: str,
+    namespace: str,
+    shared_state: Path,
+    bare: Redis,
 ) -> None:
     store, lease = kernel(), Lease("mine", SLOT)
     assert store.acquire([lease], {SLOT: 1}) == [True]
     with helpers(1, "wait", url, str(shared_state), namespace, SLOT, "1", "15") as (waiter,):
         assert [waiter.read(), waiter.read()] == ["open", "waiting"]
-        until(lambda: ears(store) == 2)
+        until(lambda: ears(bare, namespace) == 2)
         released = time.time()
         store.release([lease])
         word, woken, granted = waiter.read().split()
@@ -101,17 +108,44 @@ def test_a_kernel_that_is_told_to_end_returns_its_slots(
     assert looker.kernels == 1
 
 
+class Busy(RemoteServer):
+    """A server on whose way to Redis something else happens first, once."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, 10.0)
+        self.meanwhile: Callable[[], object] | None = None
+        self.asked = 0
+        make = self.client
+
+        def client() -> Redis:
+            found = make()
+            evalsha = found.evalsha
+
+            def ask(*arguments: object) -> object:
+                act, self.meanwhile = self.meanwhile, None
+                if act is not None:
+                    act()
+                self.asked += 1
+                return evalsha(*arguments)
+
+            found.evalsha = ask
+            return found
+
+        self.client = client
+
+
 class TestRenew:
     """The heartbeat against what other threads do meanwhile."""
 
     @pytest.fixture
-    def plain(self, redis_server: RedisServer, namespace: str) -> RedisWorkload:
-        return RedisWorkload(RemoteServer(redis_server.url, 10.0), namespace=namespace)
+    def server(self, redis_server: RedisServer) -> Busy:
+        return Busy(redis_server.url)
 
-    @pytest.fixture(autouse=True)
-    def close(self, plain: RedisWorkload) -> object:
-        yield
-        plain.close()
+    @pytest.fixture
+    def plain(self, server: Busy, namespace: str) -> Iterator[RedisWorkload]:
+        found = RedisWorkload(server, namespace=namespace, longest_s=300.0)
+        yield found
+        found.close()
 
     def test_a_redis_that_was_wiped_heals(
         self, own_server: RedisServer, opened: Open, tmp_path: Path
@@ -127,59 +161,97 @@ class TestRenew:
         assert other.loads({SLOT: 9})[SLOT] == Load(2, 2, 0.0), "the limit it declared, too"
 
     def test_it_has_not_the_last_word_on_a_lease_released_meanwhile(
-        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch
+        self, plain: RedisWorkload, server: Busy
     ) -> None:
         lease = Lease("a", SLOT)
         plain.acquire([lease], {SLOT: 1})
-        self._before_first_run(plain, monkeypatch, lambda: plain.release([lease]))
+        server.meanwhile = lambda: plain.release([lease])
         plain.renew()
         assert plain.loads({SLOT: 1})[SLOT].in_use == 0
 
     def test_it_has_not_the_last_word_on_a_lease_taken_again_meanwhile(
-        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch
+        self, plain: RedisWorkload, server: Busy
     ) -> None:
         lease = Lease("a", SLOT)
-        plain.forget([lease])
-        self._before_first_run(plain, monkeypatch, lambda: plain.acquire([lease], {SLOT: 1}))
+        plain.leases.drop([lease])
+        server.meanwhile = lambda: plain.acquire([lease], {SLOT: 1})
         plain.renew()
         assert plain.loads({SLOT: 1})[SLOT].in_use == 1
 
     def test_a_release_that_redis_missed_is_made_up_for(self, plain: RedisWorkload) -> None:
         lease = Lease("a", SLOT)
         plain.acquire([lease], {SLOT: 1})
-        plain.forget([lease])
+        plain.leases.drop([lease])
         assert plain.loads({SLOT: 1})[SLOT].in_use == 1
         plain.renew()
         assert plain.loads({SLOT: 1})[SLOT].in_use == 0
 
     def test_a_lease_held_after_all_is_not_given_back(
-        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch
+        self, plain: RedisWorkload, server: Busy
     ) -> None:
         """Redis did not answer, memory lent the slot: for Redis it was never free."""
         lease = Lease("a", SLOT)
         plain.acquire([lease], {SLOT: 1})
-        plain.forget([lease])
-        plain.adopt([lease])
-        sent: list[str] = []
-        monkeypatch.setattr(plain._redis, "run", lambda verb, keys, args: sent.append(args) or 1)
+        plain.leases.drop([lease])
+        assert plain.leases.lend([lease], {SLOT: 1}) == [True]
+        before = server.asked
         plain.renew()
-        monkeypatch.undo()
-        (arguments,) = sent
-        assert arguments[-3:] == [1, 1, "a"], "one lease is held, none is owed"
+        assert plain.loads({SLOT: 1})[SLOT].in_use == 1
+        assert server.asked - before == 2, "not given back and taken again: others could take it"
 
-    def _before_first_run(
-        self, plain: RedisWorkload, monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]
+    def test_a_lease_whose_call_was_lost_comes_back(
+        self,
+        plain: RedisWorkload,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Act after the heartbeat looked at what is held, before it reaches Redis."""
-        run, acted = plain._redis.run, threading.Event()
+        plain.acquire([Lease("lost", SLOT)], {SLOT: 2})
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 200)
+        plain.acquire([Lease("living", SLOT)], {SLOT: 2})
+        plain.renew()
+        assert plain.loads({SLOT: 2})[SLOT].in_use == 2
+        monkeypatch.setattr(time, "monotonic", lambda: now + 301)
+        plain.renew()
+        assert plain.loads({SLOT: 2})[SLOT].in_use == 1
+        assert plain.acquire([Lease("next", SLOT)], {SLOT: 2}) == [True]
+        assert "1 slots were held longer than any call takes" in caplog.text
 
-        def run_after_act(verb: str, keys: object, args: object) -> object:
-            if verb == "renew" and not acted.is_set():
-                acted.set()
-                act()
-            return run(verb, keys, args)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(plain._redis, "run", run_after_act)
+class TestOfDeadKernels:
+    """What kernels that were killed leave in the sets of living ones goes."""
+
+    @pytest.fixture
+    def living(self, redis_server: RedisServer, namespace: str) -> Iterator[RedisWorkload]:
+        found = RedisWorkload(RemoteServer(redis_server.url, 10.0), namespace=namespace)
+        for n in range(50):
+            dead = RedisWorkload(
+                RemoteServer(redis_server.url, 10.0), namespace=namespace, lease_ttl_s=0.05
+            )
+            dead.acquire([Lease(f"dead-{n}", SLOT)], {SLOT: 100 if n % 2 else 3})
+            atexit.unregister(dead.close)
+        until(lambda: found.acquire([Lease("mine", SLOT)], {SLOT: 100})[0])
+        yield found
+        found.close()
+
+    @pytest.mark.parametrize("use", ["acquire", "renew"])
+    @pytest.mark.parametrize("kept", ["kernels", f"limits:{SLOT}", f"slots:{SLOT}"])
+    def test_members_go(
+        self,
+        living: RedisWorkload,
+        redis_server: RedisServer,
+        namespace: str,
+        use: str,
+        kept: str,
+    ) -> None:
+        uses = {
+            "acquire": lambda: living.acquire([Lease("mine", SLOT)], {SLOT: 100}),
+            "renew": living.renew,
+        }
+        with redis_server.client() as client:
+            key = f"eccos:{{{namespace}}}:v1:{kept}"
+            until(lambda: uses[use]() is not False and client.zcard(key) == 1)
+        until(lambda: living.loads({SLOT: 100})[SLOT] == Load(1, 100, 0.0))
 
 
 def test_the_store_leaves_nothing_in_redis_but_what_should_last(

@@ -20,8 +20,6 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from aios_eccos.workload.embedded import redis_binary
-from aios_eccos.workload.fallback import ResilientWorkload
-from aios_eccos.workload.store import WorkloadStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -120,13 +118,10 @@ class RedisServer:
         remove(self.folder)
 
 
-def ears(store: WorkloadStore) -> int:
-    """Kernels of the store's namespace that listen for releases."""
-    assert isinstance(store, ResilientWorkload)
-    redis = store._shared._redis
-    with redis.using("count ears") as client:
-        ((_, count),) = client.pubsub_numsub(redis.key("releases"))
-        return int(count)
+def ears(client: Redis, namespace: str = "default") -> int:
+    """Kernels of a namespace that listen for releases."""
+    ((_, count),) = client.pubsub_numsub(f"eccos:{{{namespace}}}:v1:releases")
+    return int(count)
 
 
 def make_cluster(server: RedisServer) -> None:

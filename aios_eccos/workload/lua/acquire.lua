@@ -14,7 +14,7 @@ local room = {}
 for i = 1, slots do
   local leases, limits = KEYS[2 * i], KEYS[2 * i + 1]
   redis.call('ZREMRANGEBYSCORE', leases, '-inf', now)
-  declare(limits, kernel, ARGV[3 + i], ttl)
+  declare(limits, KEYS[1], kernel, ARGV[3 + i], ttl)
   local limit = smallest_limit(limits, KEYS[1], tonumber(ARGV[3 + i]), now)
   answer[#answer + 1] = limit
   room[i] = limit - redis.call('ZCARD', leases)

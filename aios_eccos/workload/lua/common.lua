@@ -18,9 +18,17 @@ local function register(kernels, kernel, now, ttl)
   keep(kernels, ttl)
 end
 
-local function declare(limits, kernel, limit, ttl)
+-- Note a kernel's limit, and drop those of kernels that are gone.
+local function declare(limits, kernels, kernel, limit, ttl)
   redis.call('ZADD', limits, limit, kernel)
   keep(limits, ttl)
+  if redis.call('ZCARD', limits) > redis.call('ZCARD', kernels) then
+    for _, other in ipairs(redis.call('ZRANGE', limits, 0, -1)) do
+      if not redis.call('ZSCORE', kernels, other) then
+        redis.call('ZREM', limits, other)
+      end
+    end
+  end
 end
 
 -- The smallest of one's own limit and those that living kernels declare.

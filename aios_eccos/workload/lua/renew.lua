@@ -3,12 +3,13 @@
 -- ARGV  ttl_ms, kernel, channel, number of slots, declared limit of each slot ('' = none),
 --       number of leases held, then for each of those and then for each one to drop:
 --       1-based index of its slot, call id
--- Returns the number of known kernels.
+-- Returns the number of known kernels, and how many of them have a lesser name.
 local now, ttl, kernel, slots = now_ms(), tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[4])
 register(KEYS[1], kernel, now, ttl)
 for i = 1, slots do
+  redis.call('ZREMRANGEBYSCORE', KEYS[2 * i], '-inf', now)
   if ARGV[4 + i] ~= '' then
-    declare(KEYS[2 * i + 1], kernel, ARGV[4 + i], ttl)
+    declare(KEYS[2 * i + 1], KEYS[1], kernel, ARGV[4 + i], ttl)
   end
 end
 
@@ -27,4 +28,10 @@ end
 if freed > 0 then
   redis.call('PUBLISH', ARGV[3], kernel)
 end
-return redis.call('ZCARD', KEYS[1])
+local known, lesser = redis.call('ZRANGE', KEYS[1], 0, -1), 0
+for _, other in ipairs(known) do
+  if other < kernel then
+    lesser = lesser + 1
+  end
+end
+return { #known, lesser }

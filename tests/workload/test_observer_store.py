@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.observe import observer_store
-from aios_eccos.observe.observer_store import ObserverStore
 from aios_eccos.values import Lease
+from aios_eccos.workload import proxies
 from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.proxies import ObserverStore
 
 
 class Fickle(MemoryWorkload):
@@ -69,7 +69,7 @@ def test_a_connection_that_cannot_be_made_is_done_without(
     def connect():
         raise WorkloadError("refused")
 
-    monkeypatch.setattr(observer_store, "REST_S", 0.0)
+    monkeypatch.setattr(proxies, "REST_S", 0.0)
     store = ObserverStore(MemoryWorkload(), connect)
     assert store.sums(["total"]) == [{}]
     store.close()

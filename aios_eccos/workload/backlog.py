@@ -1,0 +1,94 @@
+"""Writes that Redis has missed, or may have missed, kept until they can be repeated there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.client import RefusedWrite
+from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.store import WorkloadStore
+
+log = logging.getLogger(__name__)
+
+#: Most writes kept; additions to sums do not count, as they are added up.
+WRITES_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One call of a store's method `name`."""
+
+    name: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class Backlog:
+    """Keeps writes in their order, and repeats them under their names, so that none is done twice.
+
+    Additions to sums that Redis was not asked for yet are added up, to be one write.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._writes: deque[Write] = deque()
+        self._sums: dict[str, PeriodSums] = {}
+        self._dropped = 0
+
+    def keep(self, write: Write, *, tried: bool) -> None:
+        """Keep a write.
+
+        Args:
+            tried: Redis was asked for it, and may have done it.
+        """
+        with self._lock:
+            if write.name == "add_sums" and not tried:
+                self._add_up(write.args[0])
+                return
+            self._writes.append(write)
+            if len(self._writes) > WRITES_KEPT:
+                self._writes.popleft()
+                self._dropped += 1
+
+    def _add_up(self, additions: Sequence[PeriodSums]) -> None:
+        for each in additions:
+            known = self._sums.get(each.period)
+            amounts = dict(known.amounts) if known is not None else {}
+            for name, amount in each.amounts.items():
+                amounts[name] = amounts.get(name, 0.0) + amount
+            self._sums[each.period] = PeriodSums(each.period, each.keep_s, amounts)
+
+    def replay(self, store: WorkloadStore) -> None:
+        """Do the writes on a store; what it cannot do now stays, what it refuses is dropped.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        while (write := self._next()) is not None:
+            try:
+                getattr(store, write.name)(*write.args, **write.kwargs)
+            except RefusedWrite as error:
+                log.warning("dropped what Redis refuses for good: %s", error)
+            except WorkloadError:
+                with self._lock:
+                    self._writes.appendleft(write)
+                raise
+        if self._dropped:
+            log.warning("%d writes were dropped while Redis was away", self._dropped)
+            self._dropped = 0
+
+    def _next(self) -> Write | None:
+        with self._lock:
+            if self._writes:
+                return self._writes.popleft()
+            if not self._sums:
+                return None
+            additions, self._sums = [*self._sums.values()], {}
+            return Write("add_sums", (additions,), {"once": uuid.uuid4().hex})

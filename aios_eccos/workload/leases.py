@@ -1,0 +1,130 @@
+"""Which slots this process holds, and which of them Redis counts as its own."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+from aios_eccos.values import Lease
+
+
+class LeaseBook:
+    """The leases of one process.
+
+    *Held* leases are lent to calls. *Owed* ones are held no longer, but Redis may count them until
+    it is told or they expire. *Counted* ones are those that Redis surely counts as this kernel's:
+    as long as Redis cannot be reached, no other kernel can have their slots.
+
+    Args:
+        ttl_s: seconds after which Redis drops a lease that nobody renews.
+        longest_s: seconds that the longest call takes; a lease that is older has lost its call.
+    """
+
+    def __init__(self, ttl_s: float = math.inf, longest_s: float = math.inf) -> None:
+        self.ttl_s = ttl_s
+        self._longest_s = longest_s
+        self._lock = threading.Lock()
+        #: Since when each is held, and until when each may still be counted.
+        self._held: dict[Lease, float] = {}
+        self._owed: dict[Lease, float] = {}
+        self._counted: set[Lease] = set()
+        #: When Redis drops the first of those that it counts.
+        self.counted_until = -math.inf
+
+    def lend(self, leases: Sequence[Lease], caps: Mapping[str, int]) -> list[bool]:
+        """Lend without Redis, as long as a slot's leases are fewer than its cap."""
+        with self._lock:
+            return [self._lend(lease, caps[lease.slot]) for lease in leases]
+
+    def _lend(self, lease: Lease, cap: int) -> bool:
+        if lease not in self._held:
+            if self._in_use(lease.slot) >= cap:
+                return False
+            self._held[lease] = time.monotonic()
+            self._owed.pop(lease, None)
+        return True
+
+    def in_use(self, slot: str) -> int:
+        """How many leases of a slot are held."""
+        with self._lock:
+            return self._in_use(slot)
+
+    def _in_use(self, slot: str) -> int:
+        return sum(lease.slot == slot for lease in self._held)
+
+    def credit(self, slot: str) -> int:
+        """How many leases of a slot no other kernel can have before `counted_until`."""
+        with self._lock:
+            return sum(lease.slot == slot for lease in self._counted)
+
+    def drop(self, leases: Iterable[Lease], *, told: bool = False) -> int:
+        """Hold leases no longer; returns how many were held.
+
+        Args:
+            told: Redis is told now, and may or may not hear it; else nobody tells it yet.
+        """
+        end, found = time.monotonic() + self.ttl_s, 0
+        with self._lock:
+            for lease in leases:
+                found += self._held.pop(lease, None) is not None
+                self._owed[lease] = end
+                if told:
+                    self._counted.discard(lease)
+        return found
+
+    def settle(self, leases: Iterable[Lease]) -> None:
+        """Redis has heard that these are given back."""
+        with self._lock:
+            for lease in leases:
+                self._owed.pop(lease, None)
+
+    def grant(self, leases: Iterable[Lease], asked_at: float) -> None:
+        """Redis has lent these; it was asked at `asked_at`, seconds of the monotonic clock."""
+        with self._lock:
+            for lease in leases:
+                self._held.setdefault(lease, asked_at)
+                self._owed.pop(lease, None)
+                self._counted.add(lease)
+            if self.counted_until == -math.inf:
+                self.counted_until = asked_at + self.ttl_s
+
+    def doubt(self, leases: Iterable[Lease]) -> None:
+        """Redis was asked for these and did not answer: it may have lent those not held already."""
+        end = time.monotonic() + self.ttl_s
+        with self._lock:
+            self._owed.update((lease, end) for lease in leases if lease not in self._held)
+
+    def heartbeat(self) -> tuple[set[Lease], set[Lease], set[Lease]]:
+        """What to tell Redis: leases held, leases owed, and which of the latter lost their call."""
+        now = time.monotonic()
+        with self._lock:
+            lost = {lease for lease, since in self._held.items() if since + self._longest_s < now}
+            for lease in lost:
+                del self._held[lease]
+            self._owed = {lease: end for lease, end in self._owed.items() if end > now}
+            self._owed |= dict.fromkeys(lost, now + self.ttl_s)
+            self._counted &= self._held.keys()
+            return set(self._held), set(self._owed), lost
+
+    def heard(
+        self, held: set[Lease], owed: set[Lease], asked_at: float
+    ) -> tuple[set[Lease], set[Lease]]:
+        """Redis has heard a heartbeat; returns what other threads took and gave back meanwhile.
+
+        The heartbeat must not have the last word on those: Redis is to be told of them.
+        """
+        with self._lock:
+            for lease in owed - self._held.keys():
+                self._owed.pop(lease, None)
+            retaken, released = owed & self._held.keys(), held - self._held.keys()
+            self._counted |= (held | retaken) & self._held.keys()
+            self.counted_until = asked_at + self.ttl_s
+        return retaken, released
+
+    def clear(self) -> set[Lease]:
+        """Hold nothing any more; returns what was held."""
+        with self._lock:
+            held, self._held = set(self._held), {}
+        return held

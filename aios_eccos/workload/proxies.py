@@ -1,0 +1,143 @@
+"""Stores that pass calls on to other stores; their methods are made from the capabilities' own."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from aios_eccos.errors import WorkloadError
+from aios_eccos.workload.ledger import Decisions, Ledger
+from aios_eccos.workload.store import Inbox, Loads, PriceStore, WorkloadStore
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Capability = TypeVar("Capability")
+log = logging.getLogger(__name__)
+
+#: A Redis that did not answer an observer is left alone for so long, seconds.
+REST_S = 5.0
+
+
+def _passed(
+    method: Callable[Concatenate[Capability, P], T],
+) -> Callable[Concatenate[Proxy, P], T]:
+    """A method like the capability's, which `Proxy.ask` carries out; a write gets a name."""
+    name, writes = method.__name__, "once" in inspect.signature(method).parameters
+
+    def call(self: Proxy, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        given: dict[str, Any] = dict(kwargs)
+        if writes:
+            given["once"] = given.get("once") or uuid.uuid4().hex
+        answer: T = self.ask(name, args, given)
+        return answer
+
+    return call
+
+
+class Proxy:
+    """All of a store but its slots, passed on by `ask`."""
+
+    def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call the method `name` of whatever store is in reach; writes bring `once`."""
+        raise NotImplementedError
+
+    loads = _passed(Loads.loads)
+    read_prices = _passed(PriceStore.read_prices)
+    set_prices = _passed(PriceStore.set_prices)
+    move_price = _passed(PriceStore.move_price)
+    push_inbox = _passed(Inbox.push_inbox)
+    take_inbox = _passed(Inbox.take_inbox)
+    ack_inbox = _passed(Inbox.ack_inbox)
+    set_aside = _passed(Inbox.set_aside)
+    inbox_sizes = _passed(Inbox.inbox_sizes)
+    append_decision = _passed(Decisions.append_decision)
+    decisions = _passed(Decisions.decisions)
+    decision = _passed(Decisions.decision)
+    add_sums = _passed(Ledger.add_sums)
+    sums = _passed(Ledger.sums)
+    append_event = _passed(Ledger.append_event)
+    events = _passed(Ledger.events)
+    swap_note = _passed(Ledger.swap_note)
+    notes = _passed(Ledger.notes)
+    clock = _passed(WorkloadStore.clock)
+    warnings = _passed(WorkloadStore.warnings)
+
+
+class ObserverStore(Proxy):
+    """The store as observers use it: looking must never cost a kernel its Redis.
+
+    A kernel gives Redis 50 ms and lends from memory when that is not enough. Observers read more at
+    once and can wait: they have a connection of their own with a second's patience, and use the
+    kernel's store only while that fails.
+
+    Args:
+        own: the kernel's store.
+        connect: opens the other connection, when it is first needed; None: there is none.
+    """
+
+    def __init__(
+        self, own: WorkloadStore, connect: Callable[[], WorkloadStore] | None = None
+    ) -> None:
+        self._own = own
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._other: WorkloadStore | None = None
+        self._rest_until = -math.inf
+        self._closed = False
+
+    @property
+    def degraded(self) -> bool:
+        return self._own.degraded
+
+    @property
+    def kernels(self) -> int:
+        return self._own.kernels
+
+    def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        # Without Redis the kernel lends from memory, and only its own store knows what.
+        alone = name == "loads" and self._own.degraded
+        other = None if alone else self._patient()
+        if other is not None:
+            try:
+                return getattr(other, name)(*args, **kwargs)
+            except WorkloadError as error:
+                self._give_up(error)
+        return getattr(self._own, name)(*args, **kwargs)
+
+    def close(self) -> None:
+        """End the connection of its own; the kernel's store is not touched."""
+        with self._lock:
+            self._closed = True
+            other, self._other = self._other, None
+        if other is not None:
+            other.close()
+
+    def _patient(self) -> WorkloadStore | None:
+        """The connection of its own, opened if it is time to try."""
+        with self._lock:
+            resting = time.monotonic() < self._rest_until
+            if self._closed or self._connect is None or resting:
+                return None
+            if self._other is None:
+                try:
+                    self._other = self._connect()
+                except WorkloadError as error:
+                    self._rest(error)
+            return self._other
+
+    def _give_up(self, error: WorkloadError) -> None:
+        with self._lock:
+            self._rest(error)
+            other, self._other = self._other, None
+        if other is not None:
+            other.close()
+
+    def _rest(self, error: WorkloadError) -> None:
+        log.debug("observing through the kernel's own connection: %s", error)
+        self._rest_until = time.monotonic() + REST_S
