@@ -1,7 +1,7 @@
-"""What serves LLM calls, and what outlives a refresh: one per process.
+"""Serves LLM calls, whatever a refresh replaces.
 
-A refresh of the kernel makes a new adapter and a new scheduler. This stays: it swaps the router
-and the adapter under the calls that wait, so that none is lost and none escapes its limit.
+A refresh of the kernel makes a new adapter and a new scheduler. `Serving` stays: it exchanges the
+router and the adapter while calls wait, so that none is lost and none escapes its limit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """AIOS's MCP tool server: a child process of every kernel, which AIOS leaves running at its end.
 
-Each kernel notes its children in a file of its own in the state folder. A later start reads what
-kernels that are gone have noted and ends only what is, by number, start time, user and command
-line (as a hash), the very process noted. Nothing is ever looked for by its name.
+Each kernel notes its children in a file of its own in the state folder. A later start reads the
+notes of kernels that are gone. It ends a noted process only if number, start time, user and command
+line (as a hash) are still the same. Nothing is ever looked for by its name.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ class ToolServers:
         self._note: Path | None = None
 
     def add(self, state_dir: Path, server: subprocess.Popen[Any]) -> None:
-        """Note a server that has just been started; end what killed kernels have left.
+        """Note a server that has just been started.
 
-        And what refreshes that failed have left: every server of ours that is not in force.
+        Servers that killed kernels or failed refreshes have left are ended.
         """
         clear(state_dir)
         with self._lock:
@@ -57,7 +57,7 @@ class ToolServers:
             _end(each)
 
     def keep(self, server: subprocess.Popen[Any] | None) -> None:
-        """This one is in force now; the one before is AIOS's own clean-up's to end."""
+        """Note the server in force; AIOS's own clean-up ends the one before it."""
         with self._lock:
             self._in_force = server
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from aios_eccos import files
-from aios_eccos.errors import raised
+from aios_eccos.errors import EccosError, raised
 
 log = logging.getLogger("aios_eccos.kernel.workers")
 
+FAILED = "a %s that another worker asked for failed here: %s"
 #: How often a worker looks for messages, seconds.
 LOOK_S = 1.0
 #: The loop's own threads are full of calls when it matters most.
@@ -99,5 +100,7 @@ async def listen(broadcast: Broadcast, act: Callable[[str, str], Awaitable[objec
             try:
                 if broadcast.is_last(kind, value):
                     await act(kind, value)
+            except EccosError as error:
+                log.error(FAILED, kind, error)
             except Exception as error:  # noqa: BLE001 - the next message may do better
-                log.error("a %s that another worker asked for failed here: %s", kind, raised(error))
+                log.error(FAILED, kind, raised(error))

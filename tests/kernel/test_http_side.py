@@ -262,7 +262,7 @@ def test_a_worker_that_is_told_to_refresh_looks_first(
 ) -> None:
     served.path.write_text("llms: [a]")
     Broadcast(state_dir_of(aios_config.aios_home())).send("refresh")
-    assert until(lambda: "a refresh that another worker asked for failed here" in caplog.text)
+    assert until(lambda: "asked for failed here: llms: wanted a mapping" in caplog.text)
     assert served.launch.refreshed == 0
 
 

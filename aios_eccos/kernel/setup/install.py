@@ -94,7 +94,7 @@ def enable(aios_home: Path, python: str = sys.executable, observe: bool = False)
     note = _noted(known, file, text, python, hook)
     if known is None or known.created != file.created:
         _write(state / BEFORE, file.raw)
-    # First, as it may fail: then the note still names the hook of before. Alone it does nothing.
+    # The hook first, as that may fail: the note then still names the hook of before.
     hooked = interpreter.write_hook(hook, manifest().entry_point)
     _write_note(state, note)
     said = [*_write_config(file, text.encode(), state / BEFORE), hooked]
@@ -125,7 +125,7 @@ def _noted(known: Note | None, file: ConfigFile, text: str, python: str, hook: P
     if known is None:
         strategy = edit.strategy_of(file.text)
         return Note(python, str(hook), file.created, strategy, before, after)
-    # Where the operator changed the file since the first time, what was before holds no longer.
+    # If the operator has changed the file since the first time, `disable` must not undo that.
     ours = before in (known.before, known.after)
     return replace(known, python=python, hook=str(hook), after=after if ours else "")
 
