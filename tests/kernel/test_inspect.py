@@ -53,7 +53,7 @@ NESTED = b"HTTP/1.0 200 OK\r\n\r\n" + b"[" * 100_000
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of the stand-in, whose port nobody listens on."""
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(contract, "_cerebrum_homes", lambda: [STANDIN])
+    monkeypatch.setattr(contract, "sdk_homes", lambda: [STANDIN])
     target = tmp_path / "AIOS"
     shutil.copytree(STANDIN, target)
     configure(target, free_port())
@@ -393,7 +393,7 @@ def test_a_point_that_moved_is_named(home: Path, file: str, old: str, new: str, 
 def test_a_part_of_the_sdk_that_is_gone_is_named(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contract, "_cerebrum_homes", lambda: [home])
+    monkeypatch.setattr(contract, "sdk_homes", lambda: [home])
     (home / "cerebrum/tool/apis.py").unlink()
     assert "cerebrum/tool/apis.py: no such file" in checks(home)["contract"].detail
     shutil.rmtree(home / "cerebrum")

@@ -92,7 +92,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     site.mkdir()
     found = {"version": [3, 11], "site": str(site), "lacks": [], "plugin": "here"}
     monkeypatch.setattr(interpreter, "probe", lambda python: found)
-    monkeypatch.setattr(install.contract, "_cerebrum_homes", list)
+    monkeypatch.setattr(install.contract, "sdk_homes", list)
     target = tmp_path / "AIOS"
     shutil.copytree(STANDIN, target)
     (target / "aios/config/config.yaml").write_bytes(CONFIG.encode())

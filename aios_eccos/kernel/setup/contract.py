@@ -92,11 +92,12 @@ def _locate(file: str, aios_home: Path, cerebrum_home: Path | None) -> Path | No
     if not file.startswith("cerebrum/"):
         path = aios_home / file
         return path if path.is_file() else None
-    homes = [cerebrum_home] if cerebrum_home is not None else _cerebrum_homes()
+    homes = [cerebrum_home] if cerebrum_home is not None else sdk_homes()
     return next((home / file for home in homes if (home / file).is_file()), None)
 
 
-def _cerebrum_homes() -> list[Path]:
+def sdk_homes() -> list[Path]:
+    """Folders that hold a package `cerebrum`, on this interpreter's path."""
     spec = importlib.util.find_spec("cerebrum")
     return [Path(place).parent for place in (spec.submodule_search_locations or ())] if spec else []
 
