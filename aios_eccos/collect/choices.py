@@ -30,16 +30,18 @@ _SECOND = re.compile(
     r"[(\[]?(?P<letter>[A-J])[)\]]?(?![A-Za-z0-9'’])(?P<after>\s*\S*)"
 )
 #: The whole of an answer that is a letter, or begins with a label.
-_LABEL = re.compile(r"[^\w\s]*(?:[A-Ja-j][)\]]|[A-J][.:](?=\s)|(?i:option\s)?[A-Ja-j][^\w\s]*$)")
+_LABEL = re.compile(r"[^\w\s]*(?:[A-Ja-j][)\]]|[A-J][.:](?=\s)|(?i:option\s)?\(?[A-Ja-j][^\w\s]*$)")
 _CLAUSE = re.compile(r"[.;,:(—]|\s-\s|\b(?:because|since|as)\b")
 _STANDING = re.compile(
-    r"(?<![A-Za-z0-9])(?<![A-Za-z]['’])(?:[B-HJ]|[AI](?!\s+[a-z])|[AI](?=\s+(?:is|was)\b))"
+    r"(?<![A-Za-z0-9])(?<![A-Za-z]['’])(?:[B-HJ]|[AI](?!\s+[a-z])|A(?=\s+(?:is|was)\b)|I(?=\s+is\b))"
     r"(?![A-Za-z0-9]|['’][A-Za-z])"
 )
 _RIGHT = r"(?:the\s+|an?\s+)?(?:only\s+|most\s+)?(?:correct|right|best|true|accurate)\b"
 _PICKED = re.compile(
-    rf"(?:(?<![A-Za-z])(?i:choose|chose|pick|select|go with|opt for|(?:choice|option|pick) is)"
-    rf"|故?选择?|答案)\s*[:：]?\s*{_NAMED}\(?(?P<picked>[A-J])(?![A-Za-z0-9'’])(?!\s*项?\s*(?:不|错))"
+    r"(?:(?<![A-Za-z])(?i:choose|chose|pick|select|go with|opt for|it(?:'s| is| has to be| must be)"
+    r"|(?:choice|option|pick)(?:\s*:| is))|故?选择?|答案)\s*[:：]?\s*"
+    rf"{_NAMED}\(?(?P<picked>[B-HJ]|[AI](?:(?!\s+[a-z])|(?=\s+(?:because|since|as|over|and|not)\b)))"
+    r"(?![A-Za-z0-9'’])(?!\s*项?\s*(?:不|错))"
     rf"|(?<![A-Za-z0-9]){_NAMED}\(?(?P<right>[A-J])\)?\s*"
     rf"(?:(?i:(?:is|was|must be|would be)\s+{_RIGHT})|是?正确)"
 )

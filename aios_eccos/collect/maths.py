@@ -21,12 +21,13 @@ ROUNDED, EXACT = 1.000001e-6, 1e-30
 
 _MATH = re.compile(r"\$\$(.+?)\$\$|\$([^$\n]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _PROSE = re.compile(r"[A-Za-z'’]{2,}[ ,]+[A-Za-z'’]+[ ,]+[A-Za-z'’]+")
-_REASON = re.compile(r"(?:,? (?:because|since|which|where|so that)\b|\. [A-Z]).*", re.DOTALL)
+_REASON = re.compile(r"(?:,? (?:because|as|since|which|where|so that)\b|\. [A-Z]).*", re.DOTALL)
 _SPACES = re.compile(r"\\[!,;: ]|\\q?quad\b|~|\s")
 _DELIMITERS = re.compile(r"^(?:\\\(|\\\[|\$\$?)|(?:\\\)|\\\]|\$\$?)$")
 _DEGREES = re.compile(r"\^\{?\\circ\}?|°")
 _UNIT = re.compile(
-    r"(?<=[\d})])\s{0,9}\\(?:text|mathrm|textrm|textnormal|textbf|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$"
+    r"(?<=[\d})])(?:\\[,;:! ]|[~\s]){0,9}"
+    r"\\(?:text|mathrm|textrm|textnormal|textbf|mbox)\{[^{}]*\}(?:\^\{?\d\}?)?\.?$"
 )
 _UNIT_WORDS = re.compile(r"(?<=\d)\s(?:[a-z]{2,}\s?)+$")
 _LABEL = re.compile(r"^([A-Za-z](?:_\w|\([a-z]\))?)\s{0,9}(?:=|\\in(?![a-z]))\s{0,9}(?=[^=]*$)")
@@ -89,6 +90,11 @@ def equal(reference: str, answer: str) -> bool:
         return same(numbers[0], numbers[1])
     if max(len(wanted), len(got)) > MAX_SYMBOLIC or re.search(r"\d:\d", wanted + got):
         return False
+    if {reference[:1], answer[:1]} in ({"(", "\\"}, {"[", "\\"}) and "\\{" in (
+        reference[:2],
+        answer[:2],
+    ):
+        return False  # a tuple or an interval, and a set
     return _symbolically_equal(*(_UNIT.sub("", side) for side in (reference, answer)))
 
 
@@ -163,7 +169,8 @@ def _symbolically_equal(reference: str, answer: str) -> bool:
 def _same(one: Any, other: Any) -> bool:
     """Whether two parsed answers are one: numbers exactly, what holds numbers part by part."""
     from math_verify import verify
-    from sympy import FiniteSet, Interval, Tuple
+    from sympy import Eq, FiniteSet, Interval, Tuple
+    from sympy.core.function import AppliedUndef
 
     values = _value(one), _value(other)
     if None not in values:
@@ -181,7 +188,11 @@ def _same(one: Any, other: Any) -> bool:
         return not left
     if isinstance(one, Tuple) and isinstance(other, Tuple):
         return len(one) == len(other) and all(map(_same, one, other))
-    return bool(verify([one], [other], timeout_seconds=None))
+    if isinstance(other, Eq) and not isinstance(one, Eq):
+        # Math-Verify takes the right side of any equation; `2x = 10` is not 10.
+        named = other.lhs.is_Symbol or isinstance(other.lhs, AppliedUndef)
+        return (named or not other.lhs.free_symbols) and _same(one, other.rhs)
+    return bool(verify([one], [other], allow_set_relation_comp=True, timeout_seconds=None))
 
 
 def _value(parsed: Any) -> Any:
