@@ -12,31 +12,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.config import Settings
-from aios_eccos.decide.assign import Assigned, assigned, slots_of
+from aios_eccos.decide.assign import assigned, slots_of
 from aios_eccos.decide.rule import preferred
 from aios_eccos.decide.slot_prices import SlotPrices
-from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON, explored, reason
+from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
 from aios_eccos.errors import EccosError, WorkloadError
-from aios_eccos.floor.explore import Trial, chance_of, explore_batch
+from aios_eccos.floor.explore import chance_of, explore_batch
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.forecast.priors import PriorPredictor
+from aios_eccos.serve.plan import Plan
 from aios_eccos.values import (
-    EXPLORED,
     Assignment,
     BoolArray,
     Candidate,
     Decision,
     FloatArray,
     Forecast,
-    IntArray,
     Lease,
     Model,
     Query,
@@ -45,48 +44,6 @@ from aios_eccos.values import (
 from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.serve.router")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plan:
-    """What a batch's calls are to have, before slots are lent.
-
-    Attributes:
-        candidates: n rows. trials: what each explores. found: the assignment.
-        free: (m,) slots that it counted on.
-        share_s: seconds spent, divided by n.
-    """
-
-    candidates: tuple[Candidate, ...]
-    trials: tuple[Trial, ...]
-    found: Assigned
-    free: IntArray
-    share_s: float
-
-    def decisions(self, held: Mapping[str, Lease]) -> tuple[Decision, ...]:
-        """The decisions, where the calls in `held` (by id) have their slot; the others wait."""
-        solution, now = self.found.solution, time.time()
-        return tuple(
-            Decision(
-                candidate=candidate,
-                model=None if lease is None else candidate.models[column],
-                lease=lease,
-                free=self.free,
-                slot_prices=solution.slot_prices,
-                status=EXPLORED if trial.column is not None else solution.status.value,
-                reason=reason(candidate, int(column), lease, self.free)
-                if lease is None or trial.column is None
-                else explored(candidate.models[trial.column], trial.chance),
-                batch=len(self.candidates),
-                decision_s=candidate.forecast_s + self.share_s,
-                at=now,
-                chances=trial.chances,
-            )
-            for candidate, trial, column in zip(
-                self.candidates, self.trials, solution.choice, strict=True
-            )
-            for lease in [held.get(candidate.query.id)]
-        )
 
 
 class Router:
