@@ -154,13 +154,11 @@ class Reader:
 
         engine = self._living()
         trace = trace_dry(engine, text, agent)
-        history, embedder = engine.history, engine.embedder
-        if history is None or embedder is None:
-            return explain(trace, neighbors_note="the history is not open", dry=True)
-        from aios_eccos.observe.neighbors import neighbors_of_text
-
-        found = neighbors_of_text(history, embedder, text, [m.name for m in engine.router.models])
-        return explain(trace, neighbors=found, dry=True)
+        found, closed = self._neighbors_of(text)
+        view = explain(trace, neighbors=found, neighbors_note=closed, dry=True)
+        note = _note(engine)
+        sentence = f"{view.sentence} {note[0].upper()}{note[1:]}." if note else view.sentence
+        return view.model_copy(update={"sentence": sentence})
 
     def route(self, text: str, agent: str = "", floor: Floor | None = None) -> RouteView:
         """Which model would serve a text now; asks no model and takes no slot.
@@ -259,6 +257,15 @@ class Reader:
             raise DataError("only a living kernel can tell, and none answers")
         return self._engine
 
+    def _neighbors_of(self, text: str) -> tuple[Sequence[NeighborView], str | None]:
+        from aios_eccos.observe.neighbors import neighbors_of_text
+
+        engine = self._living()
+        if engine.history is None or engine.embedder is None:
+            return (), "the history is not open"
+        models = [model.name for model in engine.router.models]
+        return neighbors_of_text(engine.history, engine.embedder, text, models), None
+
     def _near(self, trace: Trace) -> tuple[Sequence[NeighborView], str | None]:
         """The neighbors of a past call; its record holds the vector, not the text."""
         from aios_eccos.observe.neighbors import neighbors_of_record
@@ -282,9 +289,22 @@ def _absolute(book: PriceBook | None, floor: Floor) -> float:
 
 
 def _note(engine: Engine) -> str:
-    """What the reader should know of the engine's forecasts; "" = nothing."""
-    if engine.history is None:
-        return f"forecast on priors: {engine.history_error or 'the history is not open yet'}"
-    if not engine.history.count():
+    """What keeps a decision from resting on all history; "" = nothing."""
+    history, embedder, fault = engine.history, engine.embedder, engine.history_error
+    if history is None or embedder is None:
+        return f"forecast on priors: {fault or 'the history is still being opened'}"
+    count = history.count()
+    if not count:
         return "forecast on priors: no history yet"
-    return "" if engine.history_error is None else str(engine.history_error)
+    if not embedder.ready:
+        loads = "is still loading" if embedder.error is None else f"failed: {embedder.error}"
+        return f"forecast on priors: the embedder {loads}"
+    if fault is not None:
+        return str(fault)
+    book = engine.router.learned.book
+    known = book is not None and book.curve() is not None
+    if engine.learning:
+        until = "what was known before decides" if known else "the strongest model serves"
+        return f"{count:,} records are still being learned from; until then {until}"
+    few = "the history has too few verdicts to say what a success costs: the strongest model serves"
+    return "" if known else few

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from aios_eccos.observe.bound import bound_by
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.reader import Reader, Scope
 from aios_eccos.observe.sums import of_call
+from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, Failure, Lease, Query
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.periods import MINUTE_S
@@ -163,6 +166,42 @@ def test_a_text_is_explained_without_a_call_or_a_slot(world: World) -> None:
     assert len(view.neighbors) == 5
     assert world.reader.decisions().decisions == []
     assert world.reader.models().models[1].in_use == 0
+
+
+def test_what_a_dry_decision_does_not_rest_on_yet_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = threading.Event()
+    monkeypatch.setattr(Engine, "learn", lambda self: go.wait(20))
+    engine = make_engine(tmp_path)
+    reader = World(engine).reader
+
+    def said() -> str:
+        note = reader.route("0.2 what").note
+        assert f"{note[0].upper()}{note[1:]}." in reader.explain_text("0.2 what").sentence
+        return note
+
+    assert said() == "forecast on priors: the history is still being opened"
+    with engine:
+        assert until(lambda: engine.history is not None)
+        assert said() == (
+            "240 records are still being learned from; until then the strongest model serves"
+        )
+        go.set()
+        assert until(lambda: not engine.learning)
+        assert "too few verdicts" in said()
+
+
+def until(met: Callable[[], bool], seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while not met() and time.monotonic() < end:
+        time.sleep(0.01)
+    return met()
+
+
+def test_a_dry_decision_that_rests_on_all_history_says_nothing_more(world: World) -> None:
+    assert until(lambda: not world.engine.learning)
+    assert world.reader.route("0.2 what").note == ""
 
 
 def test_only_a_living_engine_can_decide_or_learn() -> None:
