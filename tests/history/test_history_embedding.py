@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,8 +59,16 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 # Finding.
 
 
-def copy_of_minilm(folder: Path) -> Path:
-    shutil.copytree(find_embedder().path, folder)
+def copy_of_minilm(folder: Path, *, changed: str = "") -> Path:
+    """The model's folder, linked (it is 91 MB) but for the file that the test changes."""
+
+    def place(source: str, target: str) -> None:
+        if source.endswith(changed or "\0"):
+            shutil.copyfile(source, target)
+        else:
+            Path(target).symlink_to(source)
+
+    shutil.copytree(find_embedder().path, folder, copy_function=place)
     return folder
 
 
@@ -161,8 +169,9 @@ def test_vectors_are_those_of_sentence_transformers(minilm: SentenceEmbedder) ->
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(minilm.source.path), device="cpu", local_files_only=True)
-    theirs = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
-    np.testing.assert_allclose(minilm.embed(TEXTS), theirs, atol=1e-5)
+    texts = [text for text in TEXTS if len(text) < 1000]
+    theirs = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(minilm.embed(texts), theirs, atol=1e-5)
 
 
 def test_both_engines_agree(minilm: SentenceEmbedder) -> None:
@@ -217,17 +226,15 @@ def test_threads_may_embed_at_once(minilm: SentenceEmbedder) -> None:
         np.testing.assert_array_equal(result, alone)
 
 
-def test_a_very_long_text_takes_no_longer_than_what_is_read_of_it(
-    minilm: SentenceEmbedder,
-) -> None:
-    begun = time.monotonic()
-    minilm.embed(["word " * 20_000_000])
-    assert time.monotonic() - begun < 2
+@pytest.mark.parametrize(
+    "text", ["word " * 20_000_000, "字" * 100_000, "\n" * 10_000, "? " * 9_000]
+)
+def test_of_a_very_long_text_no_more_is_read_than_of_a_long_one(text: str) -> None:
+    assert len(clean_text(text)) < 1000
 
 
-def test_cleaning_cuts_and_mends() -> None:
+def test_cleaning_mends() -> None:
     assert clean_text("  a\0b\x1b[31m\n\tc\ud800 ") == "a b [31m\n\tc?"
-    assert len(clean_text("é" * 10**6)) == embedding.MAX_CHARACTERS
 
 
 # Models that are not what they should be, or not BERT with a mean.
@@ -239,27 +246,29 @@ def edit(path: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("name", "content"),
     [
-        lambda f: (f / "config.json").unlink(),
-        lambda f: (f / "modules.json").write_text("{"),
-        lambda f: (f / "modules.json").write_text('{"a": 1}'),
-        lambda f: (f / "config.json").write_text("[]"),
-        lambda f: (f / "model.safetensors").write_bytes(b"garbage"),
-        lambda f: (f / "model.safetensors").unlink(),
-        lambda f: (f / "tokenizer.json").write_text("{}"),
+        ("config.json", None),
+        ("modules.json", b"{"),
+        ("modules.json", b'{"a": 1}'),
+        ("config.json", b"[]"),
+        ("model.safetensors", b"garbage"),
+        ("model.safetensors", None),
+        ("tokenizer.json", b"{}"),
     ],
     ids=["no config", "no json", "no list", "no object", "weights", "no weights", "tokenizer"],
 )
-def test_a_damaged_model_is_named(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_model_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     folder = copy_of_minilm(tmp_path / "model")
-    damage(folder)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
     with pytest.raises(EmbedderError, match="model"):
         open_embedder(str(folder)).embed(["a"])
 
 
 def test_other_kinds_of_models_run_by_torch(tmp_path: Path, minilm: SentenceEmbedder) -> None:
-    folder = copy_of_minilm(tmp_path / "model")
+    folder = copy_of_minilm(tmp_path / "model", changed="1_Pooling/config.json")
     edit(
         folder / "1_Pooling" / "config.json",
         pooling_mode_mean_tokens=False,
@@ -516,7 +525,7 @@ def test_the_real_embedder_through_the_cache(tmp_path: Path, minilm: SentenceEmb
 
 
 def test_identity_follows_the_weights(tmp_path: Path, minilm: SentenceEmbedder) -> None:
-    folder = copy_of_minilm(tmp_path / "all-MiniLM-L6-v2")
+    folder = copy_of_minilm(tmp_path / "all-MiniLM-L6-v2", changed="model.safetensors")
     same = SentenceEmbedder(find_embedder(str(folder)))
     assert same.identity == minilm.identity
     with (folder / "model.safetensors").open("r+b") as file:

@@ -2,7 +2,8 @@
 
 Embeddings say what a question is about; how hard it is shows more in its length, its numbers, its
 notation and its words. All of it is counted here without any fitted state, so that a text has the
-same features on every machine: words are hashed with CRC-32, never looked up in a vocabulary.
+same features on every machine: words are hashed with CRC-32, never looked up in a vocabulary. Of a
+long text only its gist counts, as for the embedder.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.history.embed.gist import gist
+
 #: Raised whenever a feature changes; artefacts of another version are refused.
 VERSION = 1
 #: Buckets that words and pairs of words are hashed into.
 WORD_BUCKETS = 1 << 16
-#: Longest text looked at, in characters; the embedder reads less.
-MAX_CHARACTERS = 4000
 
 _WORD = re.compile(r"[A-Za-z]+")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -46,7 +47,7 @@ _PHRASES = (
 
 def count_features(texts: Sequence[str]) -> NDArray[np.float32]:
     """(n, c) counts and shares of a text, mostly as log(1 + count)."""
-    rows = [_counts(text[:MAX_CHARACTERS]) for text in texts]
+    rows = [_counts(gist(text)) for text in texts]
     return np.array(rows, dtype=np.float32).reshape(len(texts), len(_counts("")))
 
 
@@ -83,7 +84,7 @@ def _counts(text: str) -> list[float]:
 
 def hash_words(text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Buckets of a text's words and pairs of words, and 1 + log(count) of each."""
-    tokens = _TOKEN.findall(text[:MAX_CHARACTERS].lower())
+    tokens = _TOKEN.findall(gist(text).lower())
     pairs = [f"{a} {b}" for a, b in itertools.pairwise(tokens)]
     counts = Counter(zlib.crc32(t.encode(errors="replace")) % WORD_BUCKETS for t in tokens + pairs)
     buckets = np.fromiter(counts.keys(), dtype=np.int64, count=len(counts))

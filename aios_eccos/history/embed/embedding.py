@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from aios_eccos.errors import EmbedderError
+from aios_eccos.history.embed.gist import gist
 from aios_eccos.history.store import Embeddings
 
 log = logging.getLogger("aios_eccos.history")
@@ -27,8 +28,6 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors", "1_Pooling/*", "2_Normalize/*",
 LOADED_S = 60.0
 #: Seconds until a model that could not be loaded is tried again, doubled each time, and at most.
 RETRY_S, RETRY_MOST_S = 5.0, 300.0
-#: Longest text that is looked at, in characters; the default model reads 256 tokens, about 1,000.
-MAX_CHARACTERS = 4000
 
 
 class Embedder(Protocol):
@@ -63,9 +62,9 @@ class Embedder(Protocol):
 
 
 def clean_text(text: str) -> str:
-    """What is embedded of a text: no control characters or lone surrogates, cut to its head."""
-    head = text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
-    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in head).strip()
+    """What is embedded of a text: its gist, without control characters and lone surrogates."""
+    whole = gist(text.strip()).encode("utf-8", "replace").decode("utf-8")
+    return "".join(c if c.isprintable() or c in "\n\t" else " " for c in whole).strip()
 
 
 @dataclass(frozen=True, slots=True)

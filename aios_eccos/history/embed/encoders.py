@@ -36,13 +36,15 @@ class Encoder:
 
     Attributes:
         engine: "onnxruntime" or "torch".
-        tokens: the token ids of a text, cut to what the model reads.
+        tokens: the token ids of a text, those included that mark its beginning and its end.
+        most: token ids that the model reads at most.
         forward: safe to call from several threads.
         passes: how many at once use all processors; each uses several of them.
     """
 
     engine: str
     tokens: Callable[[str], list[int]]
+    most: int
     forward: Forward
     passes: int
 
@@ -108,8 +110,8 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
     except Exception as error:
         raise EmbedderError(f"embedder {path} is damaged: tokenizer.json: {error}") from error
     tokenizer.no_padding()
+    tokenizer.no_truncation()
     most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or len(position)
-    tokenizer.enable_truncation(min(int(most), len(position)))
     threads = min(_processors(), PASS_THREADS)
     session = _session(model, threads)
     if session is None:
@@ -127,6 +129,7 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
     return Encoder(
         engine="onnxruntime",
         tokens=lambda text: list(tokenizer.encode(text).ids),
+        most=min(int(most), len(position)),
         forward=forward,
         passes=_processors() // threads,
     )
@@ -173,7 +176,7 @@ def _load_torch(path: Path) -> Encoder:
         raise EmbedderError(f"embedder {path} cannot be loaded: {error}") from error
 
     def tokens(text: str) -> list[int]:
-        return list(tokenizer(text, truncation=True, max_length=model.max_seq_length)["input_ids"])
+        return list(tokenizer(text, verbose=False)["input_ids"])
 
     def forward(
         ids: NDArray[np.int64], mask: NDArray[np.int64]
@@ -189,7 +192,7 @@ def _load_torch(path: Path) -> Encoder:
             states = [out.hidden_states[at] for at in _thirds(len(out.hidden_states) - 1)]
             return features["sentence_embedding"].numpy(), [state.numpy() for state in states]
 
-    return Encoder("torch", tokens, forward, passes=1)
+    return Encoder("torch", tokens, int(model.max_seq_length), forward, passes=1)
 
 
 def _thirds(depth: int) -> tuple[int, int, int]:

@@ -23,6 +23,8 @@ from aios_eccos.history.store import Embeddings
 #: Most tokens, padding included, in one forward pass: enough to use the processors fully; more
 #: would be slower (more padding, and no room in the processors' caches).
 PASS_TOKENS = 512
+#: What is read of a long text: changed whenever other vectors come of the same text.
+READING = "gist 1"
 #: Bytes hashed at either end of the weights: enough to tell two models apart, and quick.
 HASHED = 1 << 20
 
@@ -63,7 +65,7 @@ class SentenceEmbedder:
 
     @property
     def identity(self) -> str:
-        """See `Embedder.identity`: the name and a hash of the weights' ends."""
+        """See `Embedder.identity`: name, hash of the weights' ends, and what is read of texts."""
         digest = hashlib.sha256()
         for path in sorted(self.source.path.glob("*.safetensors")):
             size = path.stat().st_size
@@ -71,7 +73,7 @@ class SentenceEmbedder:
                 digest.update(f"{path.name} {size}".encode() + file.read(HASHED))
                 file.seek(max(size - HASHED, 0))
                 digest.update(file.read())
-        return f"{self.name} {digest.hexdigest()}"
+        return f"{self.name} {digest.hexdigest()} {READING}"
 
     def load(self) -> Encoder:
         """Load the model now, if it is not yet.
@@ -94,7 +96,7 @@ class SentenceEmbedder:
 
     def _run(self, texts: Sequence[str], *, with_layers: bool) -> tuple[Embeddings, Embeddings]:
         encoder = self.load()
-        rows = [encoder.tokens(clean_text(text)) for text in texts]
+        rows = [_ends(encoder.tokens(clean_text(text)), encoder.most) for text in texts]
         embeddings = np.zeros((len(rows), self._dimension), dtype=np.float32)
         height = len(rows) if with_layers else 0
         layers = np.zeros((height, 4 * self._dimension), dtype=np.float32)
@@ -114,6 +116,13 @@ class SentenceEmbedder:
                 one_pass(group)
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
         return embeddings, layers
+
+
+def _ends(tokens: list[int], most: int) -> list[int]:
+    """The tokens, or as many of both ends as the model reads."""
+    if len(tokens) <= most:
+        return tokens
+    return tokens[: most // 2] + tokens[most // 2 - most :]
 
 
 def _passes(lengths: Sequence[int]) -> list[list[int]]:
