@@ -39,6 +39,9 @@ def _short_hash(text: str) -> str:
 
 
 Ability = Literal["tools", "json", "vision"]
+#: What a model's server may refuse that another model can do: a prompt or an answer of that
+#: length, an ability, the content, or something else that it does not support.
+Refused = Literal["context", "output", "tools", "json", "vision", "filter", "other"]
 NOT_ALLOWED = "is not allowed to its agent"
 #: Status of a decision by chance, made to learn about a model: no price chose it.
 EXPLORED = "explored"
@@ -364,11 +367,13 @@ class Failure:
         reason: short, free of prompts and keys ("429", "timeout", "empty answer").
         status_code: HTTP status for the agent.
         retryable: whether another try can help (429, 5xx, timeout, broken answer).
-        retry_after_s: the server's Retry-After, if it sent one.
+        retry_after_s: how long the server asks to wait, if it does.
         rests: False where it is not for the server to recover: a fault of the code that asked, or
             an answer that arrived and cannot be used. Another try then need not wait.
         elsewhere: not retryable, but another model may be tried: this one's server refuses the
-            operator's key, credit or model name.
+            operator's key, credit or model name, or what only this model cannot do.
+        refused: what only this model cannot do, where its server says that.
+        window: the context window that the server names, tokens.
     """
 
     reason: str
@@ -377,6 +382,8 @@ class Failure:
     retry_after_s: float | None = None
     rests: bool = True
     elsewhere: bool = False
+    refused: Refused | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,10 +392,10 @@ class Answer:
 
     Attributes:
         value: the answer in the caller's own form; the plugin does not look inside.
-        input_tokens, output_tokens: from the provider's usage, None where not given; what cannot
-            be used is paid for too.
+        input_tokens, output_tokens: None where unknown; what cannot be used is paid for too.
         failure: None for a good answer.
         signals: what whoever asked could see of it.
+        metered: whether the provider counted the tokens; else they were counted here.
     """
 
     value: Any = None
@@ -396,6 +403,7 @@ class Answer:
     output_tokens: int | None = None
     failure: Failure | None = None
     signals: Signals = field(default_factory=Signals)
+    metered: bool = True
 
 
 @dataclass(frozen=True, slots=True)

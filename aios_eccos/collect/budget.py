@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from aios_eccos.collect.endpoints import Endpoint
-from aios_eccos.collect.reply import CHARACTERS_PER_TOKEN, Reply
+from aios_eccos.collect.reply import Reply
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import Prices, price_table
+from aios_eccos.providers.tokens import estimated
 
 #: A prompt's tokens are overestimated this much before they are counted.
 SAFETY = 2
@@ -66,7 +67,7 @@ class Budget:
     def most(self, model: str, prompt: str) -> float:
         """What one request may cost at most."""
         read, write, _ = self._rates[model]
-        tokens = SAFETY * len(prompt) / CHARACTERS_PER_TOKEN + 64
+        tokens = SAFETY * estimated(prompt) + 64
         return tokens * read + self.max_tokens * write
 
     def start(self, model: str, most: float) -> bool:

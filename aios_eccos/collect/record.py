@@ -15,8 +15,9 @@ from typing import Any
 
 from aios_eccos import files
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.reply import CHARACTERS_PER_TOKEN, Reply
+from aios_eccos.collect.reply import Reply
 from aios_eccos.errors import DataError
+from aios_eccos.providers.tokens import estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,13 @@ class GradedReply:
 def row_of(question: Question, replies: Mapping[str, GradedReply]) -> dict[str, Any]:
     """The QAServe row; models in the order of `replies`."""
     lengths = [g.reply.input_tokens for g in replies.values() if g.reply.input_tokens]
-    guess = -(-len(question.query) // CHARACTERS_PER_TOKEN)
     return {
         "query_id": question.id,
         "task": question.task,
         "query": question.query,
-        "input_token_length": statistics.median_low(lengths) if lengths else guess,
+        "input_token_length": (
+            statistics.median_low(lengths) if lengths else estimated(question.query)
+        ),
         "outputs": [_output(name, graded) for name, graded in replies.items()],
     }
 

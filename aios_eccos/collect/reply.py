@@ -7,24 +7,28 @@ answer at all. Neither of the last two is ever wrong.
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aios_eccos.collect.extract import split_thinking
-from aios_eccos.errors import EmbedderError
-from aios_eccos.history.embed.embedding import find_embedder
-
-log = logging.getLogger("aios_eccos.collect.reply")
+from aios_eccos.providers.completion import read
+from aios_eccos.providers.failures import INVALID, Broken
+from aios_eccos.providers.tokens import Counter
+from aios_eccos.providers.usage import Usage
+from aios_eccos.values import Failure
 
 Status = Literal["ok", "truncated", "error"]
 #: Where token counts come from; "characters" is a quarter of the text's length.
 Counted = Literal["usage", "tokenizer", "characters", ""]
 #: Characters of an answer that are kept; no answer worth grading is longer.
 MAX_CONTENT = 2_000_000
-CHARACTERS_PER_TOKEN = 4
+#: Reasons that a record gives in other words.
+WORDS = {
+    "no connection": "connection",
+    "invalid answer": "malformed",
+    "empty choices": "malformed",
+    "content filter": "content_filter",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,76 +61,37 @@ def read_reply(body: object, prompt: str) -> Reply:
     """Read a completion's body.
 
     Raises:
-        ValueError: it is no completion: no choice, or no text and no thoughts.
+        Broken: it is no completion: no choice, or no text and no thoughts.
+        StatusError: it carries a server's error.
     """
-    if not isinstance(body, Mapping):
-        raise ValueError("no JSON object")
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
-        raise ValueError("no choices")
-    message = choices[0].get("message")
-    message = message if isinstance(message, Mapping) else {}
-    finish = choices[0].get("finish_reason")
-    text = message.get("content")
-    thoughts = message.get("reasoning_content") or message.get("reasoning") or ""
-    inline, content = split_thinking(text[:MAX_CONTENT] if isinstance(text, str) else "")
-    thoughts = f"{thoughts}{inline}"
-    used = _usage(body.get("usage"), prompt, thoughts + content)
-    thought = bool(thoughts) or used["reasoning_tokens"] > 0
-    if finish == "content_filter":
-        return Reply("error", content, "content_filter", **used)
-    if finish == "length" or (thought and not content.strip()):
+    found = read(body)
+    inline, content = split_thinking((found.text or "")[:MAX_CONTENT])
+    thoughts = f"{found.thoughts}{inline}"
+    used = _tokens(*found.tokens(prompt))
+    thought = bool(thoughts) or found.usage.reasoning > 0
+    if found.truncated or (thought and not content.strip()):
         return Reply("truncated", content, "truncated", **used)
-    if not isinstance(text, str):
-        raise ValueError("no content")
+    if found.text is None:
+        raise Broken(INVALID, found.usage)
     return Reply("ok", content, **used)
 
 
-def _usage(usage: object, prompt: str, written: str) -> dict[str, Any]:
-    """Token counts from the provider's usage, else counted here."""
-    if not isinstance(usage, Mapping) or not _whole(usage.get("prompt_tokens")):
-        count, by = counter()
-        return {
-            "input_tokens": count(prompt),
-            "output_tokens": count(written),
-            "tokens_from": by,
-        } | {
-            "reasoning_tokens": 0,
-            "cached_tokens": 0,
-        }
-    output, prompted = usage.get("completion_tokens_details"), usage.get("prompt_tokens_details")
+def failed_reply(failure: Failure, error: BaseException, attempts: int) -> Reply:
+    """What is kept of a request that brought no answer; its tokens where it cost some all the same.
+
+    Only what a filter holds back is told of so: whatever else is broken will be asked again.
+    """
+    reason = WORDS.get(failure.reason, failure.reason)
+    usage = error.usage if isinstance(error, Broken) and failure.refused else None
+    used = {} if usage is None or usage.output is None else _tokens(usage, None)
+    return Reply("error", error=reason, attempts=attempts, **used)
+
+
+def _tokens(usage: Usage, counted_by: Counter | None) -> dict[str, Any]:
     return {
-        "input_tokens": _whole(usage.get("prompt_tokens")),
-        "output_tokens": _whole(usage.get("completion_tokens")),
-        "reasoning_tokens": _part(output, "reasoning_tokens"),
-        "cached_tokens": _part(prompted, "cached_tokens"),
-        "tokens_from": "usage",
+        "input_tokens": usage.input or 0,
+        "output_tokens": usage.output or 0,
+        "reasoning_tokens": usage.reasoning,
+        "cached_tokens": usage.cached,
+        "tokens_from": counted_by or "usage",
     }
-
-
-def _part(details: object, name: str) -> int:
-    return _whole(details.get(name)) if isinstance(details, Mapping) else 0
-
-
-def _whole(value: object) -> int:
-    return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-@functools.lru_cache(maxsize=1)
-def counter() -> tuple[Callable[[str], int], Counted]:
-    """Counts tokens where a provider does not: by the embedder's tokenizer, else by length."""
-    from tokenizers import Tokenizer
-
-    try:
-        file = find_embedder().path / "tokenizer.json"
-        tokenizer = Tokenizer.from_file(str(file)) if file.is_file() else None
-    except EmbedderError:
-        tokenizer = None
-    if tokenizer is None:
-        log.warning(
-            "no tokenizer on this machine; tokens without usage are a quarter of the length"
-        )
-        return lambda text: -(-len(text) // CHARACTERS_PER_TOKEN), "characters"
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids), "tokenizer"

@@ -11,10 +11,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from aios_eccos.errors import ConfigError
 from aios_eccos.kernel import answers
 from aios_eccos.kernel.aios_types import StockAdapter, Syscall
 from aios_eccos.kernel.signals import signals_of
 from aios_eccos.locate import Config
+from aios_eccos.providers.failures import MALFORMED, Broken
+from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Provider
 from aios_eccos.values import Answer, Failure, Query
 
 if TYPE_CHECKING:
@@ -24,10 +27,10 @@ else:
 
 log = logging.getLogger("aios_eccos.kernel.adapter")
 
-#: A server that does not take a connection within this is down, seconds.
-CONNECT_S = 10.0
-#: Hosted providers through LiteLLM would otherwise repeat a request on their own.
-NO_RETRIES = {"num_retries": 0, "max_retries": 0}
+#: AIOS's word for servers that speak OpenAI's protocol; it asks all others through LiteLLM.
+OPENAI_COMPATIBLE = ("vllm", "sglang")
+#: What AIOS sends as a key where none is configured.
+NO_KEY = "sk-placeholder"
 
 
 class EccosAdapter(_Stock):
@@ -37,11 +40,10 @@ class EccosAdapter(_Stock):
     eccos_config: Config
     #: Sets it, or raises ConfigError when it is not valid; set by `hook`.
     eccos_check: Callable[[list[dict[str, Any]]], None]
-    #: Cerebrum's LLMResponse and the OpenAI client's class; set by `hook`.
+    #: Cerebrum's LLMResponse, `ended`; set by `hook`.
     eccos_response: Callable[..., Any]
     #: Makes the router that AIOS would follow without us, None for its `sequential`; set by `hook`.
     eccos_own_router: Callable[[list[Any]], Any]
-    eccos_client: type
 
     def __init__(
         self,
@@ -55,12 +57,25 @@ class EccosAdapter(_Stock):
         # Without the context manager, whatever the setting: it loses the endpoint and lacks the
         # method for tools, and calls are never interrupted here.
         super().__init__(llm_configs, api_key, log_mode, False, routing_strategy)
-        self._eccos_clients: dict[int, Any] = {}
+        self._eccos_hosted: dict[str, Provider] = {}
         self._eccos_lock = threading.Lock()
         self._eccos_following = threading.Lock()
         self._eccos_follows = False
         self._eccos_asking = 0
         self._eccos_retired = False
+
+    def _initialize_single_llm(self, config: Any) -> Any:
+        """AIOS's, with a client of ours where a server speaks OpenAI's protocol.
+
+        AIOS's would stop at a proxy that it cannot use, also before a server on this machine.
+        """
+        if config.backend not in OPENAI_COMPATIBLE or not config.hostname:
+            return super()._initialize_single_llm(config)
+        try:
+            return HttpProvider(config.hostname, config.api_key or NO_KEY)
+        except ConfigError as error:
+            log.error("model %s cannot be asked: %s", config.name, error)
+            return None
 
     def ask(self, name: str, syscall: Syscall, timeout_s: float) -> Answer | None:
         """One request to one model; never raises, never repeats.
@@ -85,8 +100,6 @@ class EccosAdapter(_Stock):
                 return self._failed(failure, name, None)
             index = self.available_llm_names.index(name)
             return self._ask(index, name, syscall.query, timeout_s)
-        except ValueError as error:  # a malformed tool or text: the agent's fault, for any model
-            return self._failed(Failure("malformed call", 400, False), name, error)
         except Exception as error:  # noqa: BLE001 - whatever a client raises is an answer to the agent
             return self._failed(answers.failure_of(error), name, error)
         finally:
@@ -97,11 +110,9 @@ class EccosAdapter(_Stock):
     def warm_up(self) -> None:
         """Import what the first calls would, which costs about a second."""
         importlib.import_module("scipy.optimize")
-        for model in list(self.llms):
-            if isinstance(model, self.eccos_client):
-                getattr(getattr(model, "chat", None), "completions", None)
-            elif isinstance(model, str):
-                importlib.import_module("litellm")
+        importlib.import_module("httpx")
+        if any(isinstance(model, str) for model in self.llms):
+            importlib.import_module("litellm")
 
     def retire(self) -> None:
         """Another adapter is in force: close the connections once the last call has its answer."""
@@ -114,7 +125,7 @@ class EccosAdapter(_Stock):
             unused = self._eccos_retired and self._eccos_asking == 0
             clients = list(self.llms) if unused else []
         for client in clients:
-            if isinstance(client, self.eccos_client) and hasattr(client, "close"):
+            if isinstance(client, Provider):
                 client.close()
 
     def follow(self) -> None:
@@ -144,17 +155,18 @@ class EccosAdapter(_Stock):
         return chosen if chosen in names else names[0]
 
     def _ask(self, index: int, name: str, query: Any, timeout_s: float) -> Answer:
-        import httpx
-
+        try:
+            tools, names = answers.wire_tools(query.tools) if query.tools else (None, None)
+        except ValueError as error:  # the agent's fault, for any model
+            raise Broken(MALFORMED) from error
         model = self.llms[index]
-        tools, names = answers.wire_tools(query.tools) if query.tools else (None, None)
-        if not isinstance(model, str | self.eccos_client):
+        if not isinstance(model, str | Provider):
             return self._ask_local(model, name, query, tools, names)
         request: dict[str, Any] = {
+            "model": name,
             "messages": query.messages,
             "temperature": query.temperature,
             "max_tokens": query.max_new_tokens,
-            "timeout": httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S)),
         }
         if tools:
             request |= {"tools": tools, "tool_choice": "auto"}
@@ -162,39 +174,32 @@ class EccosAdapter(_Stock):
             request["response_format"] = query.response_format
         elif query.message_return_type == "json":
             request["response_format"] = {"type": "json_object"}
-        try:
-            completion = answers.read(self._complete(index, model, name, request), names)
-        except UnicodeEncodeError:  # half of a surrogate pair: no server could be sent it
-            raise
-        except ValueError as error:  # the client could not parse what the server sent
-            failure = Failure("invalid answer", 502, rests=False)
-            return self._failed(failure, name, error)
+        body = self._provider(model, index).complete(request, timeout_s)
+        completion = answers.read(body, names)
+        text, calls = completion.text, completion.tool_calls
         response = self.eccos_response(
-            response_message=completion.text,
-            tool_calls=completion.tool_calls,
+            response_message=text,
+            tool_calls=calls,
             finished=True,
             status_code=200,
+            finish_reason=completion.finish,
         )
-        seen = signals_of(
-            query,
-            answers.offered(tools, names),
-            completion.text,
-            completion.tool_calls,
-            completion.truncated,
+        seen = signals_of(query, answers.offered(tools, names), text, calls, completion.truncated)
+        return Answer(
+            response,
+            completion.input_tokens,
+            completion.output_tokens,
+            signals=seen,
+            metered=completion.metered,
         )
-        return Answer(response, completion.input_tokens, completion.output_tokens, signals=seen)
 
-    def _complete(self, index: int, model: Any, name: str, request: dict[str, Any]) -> Any:
-        if isinstance(model, str):
-            import litellm
-
-            hostname = self.llm_configs[index].hostname
-            place = {"api_base": hostname} if hostname else {}
-            return litellm.completion(model=model, **request, **place, **NO_RETRIES)
-        client = self._eccos_clients.get(index)
-        if client is None:
-            client = self._eccos_clients[index] = model.with_options(max_retries=0)
-        return client.chat.completions.create(model=name, **request)
+    def _provider(self, model: str | Provider, index: int) -> Provider:
+        if not isinstance(model, str):
+            return model
+        if model not in self._eccos_hosted:
+            place = {"api_base": self.llm_configs[index].hostname}
+            self._eccos_hosted[model] = LiteLLMProvider(model, place)
+        return self._eccos_hosted[model]
 
     def _ask_local(
         self,
@@ -230,8 +235,9 @@ class EccosAdapter(_Stock):
     def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
         log.warning("a request to model %s failed: %s", name, failure.reason)
         response = self.error_response(failure, name, error)
-        if isinstance(error, answers.Broken):
-            return Answer(response, *error.usage, failure=failure, signals=error.signals)
+        if isinstance(error, Broken):
+            used, seen = error.usage, error.signals
+            return Answer(response, used.input, used.output, failure=failure, signals=seen)
         return Answer(response, failure=failure)
 
     def error_response(
@@ -244,3 +250,9 @@ class EccosAdapter(_Stock):
             finished=True,
             status_code=failure.status_code,
         )
+
+
+def ended(stock: Any) -> Any:
+    """Cerebrum's LLMResponse with a field more: how the answer ended, `length` = cut off."""
+    fields = {"__module__": stock.__module__, "__annotations__": {"finish_reason": str | None}}
+    return type(stock)(stock.__name__, (stock,), fields | {"finish_reason": None})

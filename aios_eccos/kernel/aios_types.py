@@ -39,6 +39,7 @@ class StockAdapter:
     ) -> None: ...
 
     _dynamic_register_ollama_model: Callable[[str], bool]
+    _initialize_single_llm: Callable[[Any], Any]
     _get_model_response: Callable[..., tuple[Any, bool]]
     _process_response: Callable[..., Any]
 

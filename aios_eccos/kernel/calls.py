@@ -16,16 +16,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from aios_eccos.providers.tokens import images, prompt_tokens, text_of
+from aios_eccos.providers.usage import MOST_TOKENS
 from aios_eccos.values import Ability, Query
 
 #: AIOS's own words to an agent whose models do not exist.
 UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
-#: Characters per token where no tokenizer is at hand (English prose, byte-pair encodings).
-CHARACTERS_PER_TOKEN = 4
-#: What an image costs a prompt, tokens; providers charge 85 to about 1,500.
-IMAGE_TOKENS = 800
-#: Longest answer that anybody may ask for, tokens.
-MOST_TOKENS = 10_000_000
 
 
 class Refused(Exception):
@@ -108,7 +104,7 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         text=last_user_text(messages),
         agent=agent,
         session=conversation(agent, messages),
-        input_tokens=_tokens(messages, query.tools),
+        input_tokens=prompt_tokens(messages, query.tools),
         max_output_tokens=_output_tokens(query.max_new_tokens),
         allowed=allowed or None,
         needs=_needs(query),
@@ -117,16 +113,6 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         deadline=None if deadline_s is None else now + deadline_s,
         arrived=now,
     )
-
-
-def text_of(content: object) -> str:
-    """The text in a message's content: a string, a list of parts, or nothing."""
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        parts = (part.get("text") for part in content if isinstance(part, Mapping))
-        return "\n".join(part for part in parts if isinstance(part, str))
-    return ""
 
 
 def last_user_text(messages: Sequence[Any]) -> str:
@@ -172,23 +158,9 @@ def _needs(query: Any) -> frozenset[Ability]:
         needs.add("tools")
     if query.message_return_type == "json" or query.response_format:
         needs.add("json")
-    if any(_images(message) for message in query.messages):
+    if any(images(message) for message in query.messages):
         needs.add("vision")
     return frozenset(needs)
-
-
-def _images(message: object) -> int:
-    content = message.get("content") if isinstance(message, Mapping) else None
-    parts = content if isinstance(content, list) else []
-    return sum(isinstance(part, Mapping) and part.get("type") == "image_url" for part in parts)
-
-
-def _tokens(messages: Sequence[Any], tools: object) -> int:
-    """A prompt's length without a tokenizer; it has to rank models, not to bill."""
-    texts = sum(len(text_of(m.get("content"))) for m in messages if isinstance(m, Mapping))
-    offered = len(json.dumps(tools, default=str)) if tools else 0
-    images = sum(_images(message) for message in messages)
-    return math.ceil((texts + offered) / CHARACTERS_PER_TOKEN) + images * IMAGE_TOKENS
 
 
 def _output_tokens(asked: object) -> int | None:

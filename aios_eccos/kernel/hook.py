@@ -71,7 +71,7 @@ def process() -> Process:
 
 
 def _patch_adapter(module: Any) -> None:
-    from aios_eccos.kernel.adapter import EccosAdapter
+    from aios_eccos.kernel.adapter import EccosAdapter, ended
 
     stock = module.LLMAdapter
 
@@ -90,8 +90,7 @@ def _patch_adapter(module: Any) -> None:
             "__module__": EccosAdapter.__module__,
             "eccos_check": check,
             "eccos_own_router": staticmethod(own_router),
-            "eccos_response": staticmethod(module.LLMResponse),
-            "eccos_client": module.OpenAI,
+            "eccos_response": staticmethod(ended(module.LLMResponse)),
         },
     )
 

@@ -10,15 +10,16 @@ import types
 import httpx
 import pytest
 
-from aios_eccos.collect import client as module
-from aios_eccos.collect.client import CallFailed, Client, Patience
+from aios_eccos.collect.client import Client, Patience, open_provider
 from aios_eccos.collect.endpoints import Endpoint, load_endpoints
-from aios_eccos.collect.litellm_backend import LiteLLMBackend
-from aios_eccos.collect.reply import counter, read_reply
+from aios_eccos.collect.reply import read_reply
 from aios_eccos.errors import ConfigError, EmbedderError
 from aios_eccos.lab.replay_server import ReplayServers
 from aios_eccos.locate import Location
-from aios_eccos.values import Model
+from aios_eccos.providers.failures import StatusError
+from aios_eccos.providers.tokens import tokenizer
+from aios_eccos.providers.transport import Script
+from aios_eccos.values import Failure, Model
 
 QUICK = Patience(base_s=0.01, cap_s=0.05, timeout_s=0.3)
 NOWHERE = Endpoint(Model("m"), "vllm", "http://127.0.0.1:9/v1", "m")
@@ -30,34 +31,16 @@ def body(content="7", finish="stop", usage=True, **message):
     return {"choices": [choice]} | ({"usage": tokens} if usage else {})
 
 
-class Script:
-    """A backend that plays one answer or failure after the other, the last one for ever."""
-
-    def __init__(self, *steps):
-        self.steps = list(steps)
-        self.requests = []
-
-    def send(self, request, timeout_s):
-        self.requests.append(request)
-        step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        if isinstance(step, Exception):
-            raise step
-        return step
-
-    def close(self):
-        pass
-
-
 def ask(*steps, patience=QUICK, stop=None):
-    backend = Script(*steps)
+    provider = Script(*steps)
     asked = Client(
-        NOWHERE, max_tokens=99, patience=patience, stop=stop or threading.Event(), backend=backend
+        NOWHERE, max_tokens=99, patience=patience, stop=stop or threading.Event(), provider=provider
     )
-    return asked.ask("what?"), backend
+    return asked.ask("what?"), provider
 
 
-def status(code, **extra):
-    return module.failed(code, "said no", extra.get("retry_after"))
+def status(code, text="said no", **headers):
+    return StatusError(code, text, {name.replace("_", "-"): told for name, told in headers.items()})
 
 
 def test_a_request_is_zero_shot_and_deterministic():
@@ -96,21 +79,18 @@ def test_a_malformed_answer_is_tried_again_and_then_an_error(malformed):
 
 
 def test_a_timeout_is_tried_again_once():
-    reply, backend = ask(CallFailed("timeout"))
+    reply, backend = ask(httpx.ReadTimeout("late"))
     assert (reply.error, len(backend.requests)) == ("timeout", 2)
 
 
 def test_waits_double_with_jitter_up_to_a_cap_unless_the_server_says_how_long():
     asked = Client(
-        NOWHERE, max_tokens=9, patience=Patience(), stop=threading.Event(), backend=Script(body())
+        NOWHERE, max_tokens=9, patience=Patience(), stop=threading.Event(), provider=Script(body())
     )
     for attempt, most in enumerate([0.5, 1, 2, 4, 8, 16, 30, 30], start=1):
-        waits = [asked._pause(attempt, CallFailed("500")) for _ in range(50)]
+        waits = [asked._pause(attempt, Failure("500")) for _ in range(50)]
         assert most / 2 <= min(waits) < max(waits) <= most
-    assert asked._pause(1, status(429, retry_after="7")) == 7
-    assert asked._pause(1, status(429, retry_after="9999")) == Patience().retry_after_s
-    assert asked._pause(1, status(429, retry_after="-1")) == 0
-    assert asked._pause(1, status(429, retry_after="Wed, 21 Oct 2026 07:28:00 GMT")) <= 0.5
+    assert asked._pause(1, Failure("429", 429, retry_after_s=7.0)) == 7
 
 
 def test_a_stop_ends_a_wait():
@@ -124,10 +104,10 @@ def test_a_stop_ends_a_wait():
 
 
 def test_a_refused_parameter_is_replaced_or_left_out():
-    no_max = status(400)
-    no_max.detail = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-    no_heat = status(400)
-    no_heat.detail = "'temperature' does not support 0 with this model."
+    no_max = status(
+        400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+    )
+    no_heat = status(400, "'temperature' does not support 0 with this model.")
     reply, backend = ask(no_max, no_heat, body())
     assert (reply.status, reply.attempts) == ("ok", 1)
     last = backend.requests[-1]
@@ -136,7 +116,7 @@ def test_a_refused_parameter_is_replaced_or_left_out():
     assert "temperature" not in last
     # A complaint that stays is an error, not a loop.
     reply, backend = ask(no_max)
-    assert (reply.error, len(backend.requests)) == ("400", 2)
+    assert (reply.error, len(backend.requests)) == ("not supported", 2)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +132,6 @@ def test_a_refused_parameter_is_replaced_or_left_out():
         (body("<think>hm</think>\n"), ("truncated", "\n", "truncated")),
         (body("<think>hm</think>7"), ("ok", "7", "")),
         (body("7", reasoning_content="hm"), ("ok", "7", "")),
-        (body("", finish="content_filter"), ("error", "", "content_filter")),
     ],
 )
 def test_what_a_reply_is(answer, wanted):
@@ -174,6 +153,12 @@ def test_reasoning_and_cached_tokens_are_kept_apart():
     assert read_reply(answer, "what?").status == "truncated"
 
 
+def test_what_a_filter_holds_back_is_no_outcome_but_costs_its_tokens():
+    reply, provider = ask(body("", finish="content_filter"))
+    assert (reply.status, reply.error, reply.output_tokens) == ("error", "content_filter", 5)
+    assert len(provider.requests) == 1
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, "much"])
 def test_tokens_without_usage_are_counted_and_marked(usage):
     reply = read_reply(
@@ -188,10 +173,10 @@ def test_without_a_tokenizer_length_counts(monkeypatch):
     def missing():
         raise EmbedderError("not here")
 
-    monkeypatch.setattr("aios_eccos.collect.reply.find_embedder", missing)
-    counter.cache_clear()
+    monkeypatch.setattr("aios_eccos.providers.tokens.find_embedder", missing)
+    tokenizer.cache_clear()
     reply = read_reply(body("x" * 40, usage=False), "y" * 9)
-    counter.cache_clear()
+    tokenizer.cache_clear()
     assert (reply.tokens_from, reply.output_tokens, reply.input_tokens) == ("characters", 10, 3)
 
 
@@ -230,60 +215,34 @@ def test_the_key_goes_into_the_header_and_is_not_shown(monkeypatch):
     assert "sk-secret" not in repr(asked.endpoint)
 
 
-class LiteLLMError(Exception):
-    def __init__(self, message, status_code=None, headers=None):
-        super().__init__(message)
-        self.status_code = status_code
-        self.response = types.SimpleNamespace(headers=headers or {})
-
-
-class LiteLLMTimeout(LiteLLMError):
-    pass
-
-
 @pytest.fixture
 def litellm(monkeypatch):
     """As much of LiteLLM as is used; its import goes to the network and takes seconds."""
     fake = types.ModuleType("litellm")
-    fake.exceptions = types.SimpleNamespace(
-        Timeout=LiteLLMTimeout, LITELLM_EXCEPTION_TYPES=[LiteLLMError]
-    )
     monkeypatch.setitem(sys.modules, "litellm", fake)
     return fake
 
 
-def test_litellm_answers_and_its_errors_are_translated(litellm):
+def test_litellm_is_asked_once_at_the_models_place(litellm):
     endpoint = Endpoint(Model("flash"), "google", "", "gemini/flash", "http://proxy:1")
     calls = []
 
     def completion(**options):
         calls.append(options)
-        return types.SimpleNamespace(model_dump=body)
+        return types.SimpleNamespace(model_dump=lambda warnings: body())
 
     litellm.completion = completion
     asked = Client(endpoint, max_tokens=9, patience=QUICK, stop=threading.Event())
     assert asked.ask("what?").content == "7"
+    asked.close()
     assert (calls[0]["model"], calls[0]["api_base"]) == ("gemini/flash", "http://proxy:1")
     assert (calls[0]["num_retries"], calls[0]["max_retries"]) == (0, 0)
-    for error, reason in [
-        (LiteLLMError("slow down", 429, {"retry-after": "0"}), "429"),
-        (LiteLLMTimeout("late"), "timeout"),
-        (LiteLLMError("gone"), "connection"),
-        (LiteLLMError("who are you", 401), "401"),
-    ]:
-
-        def failing(error=error, **options):
-            raise error
-
-        litellm.completion = failing
-        assert asked.ask("what?").error == reason
-    asked.close()
 
 
 def test_a_missing_litellm_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "litellm", None)
-    with pytest.raises(ConfigError, match=r"aios-eccos\[collect\]"):
-        LiteLLMBackend(Endpoint(Model("flash"), "google", "", "gemini/flash"))
+    with pytest.raises(ConfigError, match=r"flash.*aios-eccos\[collect\]"):
+        open_provider(Endpoint(Model("flash"), "google", "", "gemini/flash"))
 
 
 MODELS = """

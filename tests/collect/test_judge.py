@@ -27,12 +27,12 @@ USAGE = {"prompt_tokens": 10, "completion_tokens": 1, "total_tokens": 11}
 
 
 class Says:
-    """A backend that says what a function of the prompt gives."""
+    """A provider that says what a function of the prompt gives."""
 
     def __init__(self, say):
         self.say, self.prompts = say, []
 
-    def send(self, request, timeout_s):
+    def complete(self, request, timeout_s):
         self.prompts.append(request["messages"][0]["content"])
         message = {"content": self.say(self.prompts[-1])}
         return {"choices": [{"message": message, "finish_reason": "stop"}], "usage": USAGE}
@@ -48,7 +48,7 @@ def client(name, say):
         max_tokens=9,
         patience=Patience(attempts=1),
         stop=threading.Event(),
-        backend=Says(say),
+        provider=Says(say),
     )
 
 
@@ -95,7 +95,7 @@ def test_a_judge_gives_verdicts_that_cost(tmp_path):
     with Journal(tmp_path / "j") as journal:
         again, budget = collect(journal, [good, bad], judge)
     assert again.graded.keys() == collector.graded.keys()
-    assert len(judge._backend.prompts) == 2
+    assert len(judge._provider.prompts) == 2
     assert budget.spent == 4.0
 
 
@@ -127,7 +127,7 @@ def test_a_missing_verdict_is_asked_for_on_a_resumed_run(tmp_path):
     with Journal(tmp_path / "j") as journal:
         collector, _ = collect(journal, [asked], client("judge", judging))
     assert collector.graded["q", "m"].correct is True
-    assert len(asked._backend.prompts) == 1
+    assert len(asked._provider.prompts) == 1
 
 
 def test_without_a_judge_such_questions_are_refused(tmp_path):
@@ -209,7 +209,8 @@ def test_a_broken_worker_is_no_finished_run(tmp_path, monkeypatch):
     def broken(prompt):
         raise ZeroDivisionError
 
-    judge = client("judge", judging)
+    judge, asked = client("judge", judging), client("m", broken)
+    monkeypatch.setattr(asked, "ask", broken)
     with Journal(tmp_path / "j") as journal, pytest.raises(EccosError, match="worker broke"):
-        collect(journal, [client("m", broken)], judge)
+        collect(journal, [asked], judge)
     assert seen == [ZeroDivisionError]

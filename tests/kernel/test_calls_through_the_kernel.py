@@ -20,6 +20,7 @@ from aios_eccos.kernel import operations, status
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
 from aios_eccos.observe.trace import of_fields
+from aios_eccos.providers.transport import HttpProvider
 from aios_eccos.values import EXPLORED
 
 SMALL_S = 0.1
@@ -106,14 +107,14 @@ def test_a_message_that_is_no_json_is_answered(fresh: Any) -> None:
 def test_a_client_that_raises_anything_is_an_answer(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter, complete = fresh.serving.adapter, fresh.serving.adapter._complete
+    complete = HttpProvider.complete
 
-    def broken(index: int, model: Any, name: str, request: Any) -> Any:
+    def broken(provider: Any, request: Any, timeout_s: float) -> object:
         if request["messages"][0]["content"] == "break":
             raise KeyError("a bug")
-        return complete(index, model, name, request)
+        return complete(provider, request, timeout_s)
 
-    monkeypatch.setattr(adapter, "_complete", broken)
+    monkeypatch.setattr(HttpProvider, "complete", broken)
     beside = fresh.spawn(fresh.ask)
     response = fresh.ask("break")
     assert response.status_code == 500
@@ -298,12 +299,16 @@ def _litellm(fresh: Any) -> Any:
     """In LiteLLM's place where AIOS is not installed: it asks thrice unless told otherwise."""
 
     def completion(
-        model: str, api_base: str, num_retries: int, max_retries: int, **asked: Any
+        model: str, api_base: str, num_retries: int, max_retries: int, timeout: Any, **asked: Any
     ) -> Any:
-        client = type(fresh.serving.adapter.llms[1])(base_url=api_base, api_key="x")
-        for _ in range(2 * max(num_retries, max_retries)):
-            client.chat.completions.create(model=model, **asked)
-        return client.chat.completions.create(model=model.split("/")[1], **asked)
+        request = {"model": model.split("/")[1], **asked}
+        server = HttpProvider(api_base)
+        try:
+            for _ in range(2 * max(num_retries, max_retries)):
+                server.complete(request, timeout.read)
+            return server.complete(request, timeout.read)
+        finally:
+            server.close()
 
     return SimpleNamespace(completion=completion)
 
@@ -424,13 +429,9 @@ def test_limits_hold(fresh: Any) -> None:
 
 def test_ollama_models_join_at_run_time(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = fresh.serving.adapter
-    if (
-        "pulled" not in adapter._query_ollama_available_models.__doc__
-        if hasattr(adapter, "_query_ollama_available_models")
-        else False
-    ):
+    if hasattr(adapter, "_query_ollama_available_models"):
         monkeypatch.setattr(adapter, "_query_ollama_available_models", lambda: {"pulled-1b"})
-        monkeypatch.setattr(adapter, "_initialize_single_llm", lambda config: adapter.llms[0])
+    monkeypatch.setattr(adapter, "_initialize_single_llm", lambda config: adapter.llms[0])
     response = fresh.ask(llms=[{"name": "pulled-1b", "backend": "ollama"}])
     assert response.status_code == 200
     assert "pulled-1b" in fresh.serving.adapter.available_llm_names

@@ -9,6 +9,7 @@ import pytest
 
 from aios_eccos.kernel import answers
 from aios_eccos.kernel.signals import fits, signals_of
+from aios_eccos.providers.failures import Broken
 from aios_eccos.records import Signals
 
 SCHEMA = {
@@ -92,15 +93,12 @@ def test_tool_calls_are_well_formed_if_all_are() -> None:
 
 def test_what_is_broken_is_told_too() -> None:
     def read(names: dict[str, str] | None = None, finish: str = "length", **message: Any) -> Any:
-        choice = SimpleNamespace(
-            message=SimpleNamespace(**{"content": None, "tool_calls": None, **message}),
-            finish_reason=finish,
-        )
-        with pytest.raises(answers.Broken) as broken:
-            answers.read(SimpleNamespace(choices=[choice], usage=None), names)
+        choice = {"message": {"content": None, **message}, "finish_reason": finish}
+        with pytest.raises(Broken) as broken:
+            answers.read({"choices": [choice]}, names)
         return broken.value.signals
 
     assert read() == Signals(truncated=True, empty=True)
-    cut = SimpleNamespace(function=SimpleNamespace(name="f", arguments='{"a'), id=None)
+    cut = {"function": {"name": "f", "arguments": '{"a'}}
     told = read({"f": "f"}, tool_calls=[cut])
     assert told == Signals(tool_calls=False, truncated=True, empty=False)

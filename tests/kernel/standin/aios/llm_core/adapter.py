@@ -39,8 +39,11 @@ class LLMAdapter:
 
     def _add(self, model: LLMConfig) -> None:
         self.llm_configs.append(model)
-        self.llms.append(OpenAI(base_url=model.hostname, api_key="x"))
+        self.llms.append(self._initialize_single_llm(model))
         self.available_llm_names.append(model.name)
+
+    def _initialize_single_llm(self, config: LLMConfig) -> Any:
+        return OpenAI(base_url=config.hostname, api_key="x")
 
     def _dynamic_register_ollama_model(self, model_name: str) -> bool:
         with self._dynamic_registration_lock:

@@ -1,0 +1,1 @@
+"""What speaks to model servers: requests out, answers, token counts and failures in."""

@@ -1,0 +1,231 @@
+"""Token counts by every name, and those that cannot be."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from aios_eccos.providers.completion import read
+from aios_eccos.providers.usage import MOST_TOKENS, Usage, read_usage, whole
+
+WORDS = "It is so, and that is all."
+
+
+@pytest.mark.parametrize(
+    ("claim", "count"),
+    [
+        (100, 100),
+        ("100", 100),
+        (100.0, 100),
+        (0, 0),
+        (MOST_TOKENS, MOST_TOKENS),
+        (None, None),
+        (-5, None),
+        (10**30, None),
+        (1e30, None),
+        (1.5, None),
+        (math.nan, None),
+        (math.inf, None),
+        ("n/a", None),
+        ("", None),
+        (True, None),
+        ({"text": 12}, None),
+        ([12], None),
+    ],
+)
+def test_a_count_is_a_whole_number_in_range(claim: object, count: int | None) -> None:
+    assert whole(claim) == count
+
+
+def details(kind: str, **counts: int) -> dict[str, Any]:
+    return {f"{kind}_tokens_details": counts}
+
+
+#: Name of a server, its answer's body, and the tokens that it bills.
+BILLED: list[tuple[str, dict[str, Any], Usage]] = [
+    # platform.openai.com/docs/api-reference/chat/object
+    (
+        "OpenAI: both parts are within",
+        {
+            "prompt_tokens": 15000,
+            "completion_tokens": 350,
+            "total_tokens": 15350,
+            **details("prompt", cached_tokens=12000),
+            **details("completion", reasoning_tokens=300),
+        },
+        Usage(15000, 350, 12000, 300),
+    ),
+    # platform.openai.com/docs/api-reference/responses/object
+    (
+        "OpenAI's Responses",
+        {
+            "input_tokens": 36,
+            "output_tokens": 87,
+            "total_tokens": 123,
+            **details("input", cached_tokens=30),
+            **details("output", reasoning_tokens=80),
+        },
+        Usage(36, 87, 30, 80),
+    ),
+    # docs.x.ai/docs/key-information/consumption-and-rate-limits: thoughts beside the completion
+    (
+        "xAI: thoughts are beside",
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            "total_tokens": 135,
+            **details("completion", reasoning_tokens=94),
+        },
+        Usage(32, 103, 0, 94),
+    ),
+    (
+        "thoughts beside, and no total",
+        {
+            "prompt_tokens": 32,
+            "completion_tokens": 9,
+            **details("completion", reasoning_tokens=94),
+        },
+        Usage(32, 103, 0, 94),
+    ),
+    # ai.google.dev/gemini-api/docs/openai: thoughts stand in the total alone
+    (
+        "Gemini's OpenAI interface",
+        {"prompt_tokens": 10, "completion_tokens": 20, "total_tokens": 530},
+        Usage(10, 520),
+    ),
+    # ai.google.dev/api/generate-content#UsageMetadata
+    (
+        "Gemini",
+        {
+            "promptTokenCount": 10,
+            "cachedContentTokenCount": 4,
+            "candidatesTokenCount": 20,
+            "thoughtsTokenCount": 500,
+            "totalTokenCount": 530,
+        },
+        Usage(10, 520, 4, 500),
+    ),
+    # docs.anthropic.com/en/docs/build-with-claude/prompt-caching#tracking-cache-performance
+    (
+        "Anthropic: cached tokens are beside",
+        {
+            "input_tokens": 3,
+            "cache_read_input_tokens": 12000,
+            "cache_creation_input_tokens": 100,
+            "output_tokens": 50,
+        },
+        Usage(12103, 50, 12000),
+    ),
+    # docs.litellm.ai/docs/completion/prompt_caching: the prompt's count holds them there
+    (
+        "LiteLLM for Anthropic",
+        {
+            "prompt_tokens": 12103,
+            "completion_tokens": 50,
+            "total_tokens": 12153,
+            "cache_read_input_tokens": 12000,
+            **details("prompt", cached_tokens=12000),
+        },
+        Usage(12103, 50, 12000),
+    ),
+    # docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html
+    (
+        "Bedrock",
+        {"inputTokens": 3, "cacheReadInputTokens": 900, "outputTokens": 50, "totalTokens": 953},
+        Usage(903, 50, 900),
+    ),
+    # api-docs.deepseek.com/guides/kv_cache
+    (
+        "DeepSeek",
+        {
+            "prompt_tokens": 1000,
+            "prompt_cache_hit_tokens": 900,
+            "prompt_cache_miss_tokens": 100,
+            "completion_tokens": 60,
+            "total_tokens": 1060,
+            **details("completion", reasoning_tokens=40),
+        },
+        Usage(1000, 60, 900, 40),
+    ),
+    # console.groq.com/docs/api-reference#chat-create
+    (
+        "Groq",
+        {"queue_time": 0.01, "prompt_tokens": 18, "completion_tokens": 556, "total_tokens": 574},
+        Usage(18, 556),
+    ),
+    # docs.cohere.com/reference/chat
+    (
+        "Cohere",
+        {"billed_units": {"input_tokens": 5, "output_tokens": 7}},
+        Usage(5, 7),
+    ),
+    (
+        "cached tokens beside OpenAI's count",
+        {
+            "prompt_tokens": 3,
+            "completion_tokens": 50,
+            "total_tokens": 53,
+            **details("prompt", cached_tokens=12000),
+        },
+        Usage(12003, 50, 12000),
+    ),
+    ("text", {"prompt_tokens": "100", "completion_tokens": "50"}, Usage(100, 50)),
+    ("floats", {"prompt_tokens": 100.0, "completion_tokens": 50.0}, Usage(100, 50)),
+    (
+        "the second name where the first cannot be",
+        {"prompt_tokens": None, "input_tokens": 7, "completion_tokens": -1, "output_tokens": 9},
+        Usage(7, 9),
+    ),
+    ("zero", {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, Usage()),
+    ("negative", {"prompt_tokens": -5, "completion_tokens": -5}, Usage()),
+    ("huge", {"prompt_tokens": 10**30, "completion_tokens": 1e30}, Usage()),
+    ("no numbers", {"prompt_tokens": math.nan, "completion_tokens": math.inf}, Usage()),
+    ("objects", {"prompt_tokens": {"text": 1}, "completion_tokens": [2]}, Usage()),
+    ("half of it", {"prompt_tokens": 100, "completion_tokens": None}, Usage(100, None)),
+    ("odd details", {"prompt_tokens": 9, "prompt_tokens_details": "none"}, Usage(9)),
+    ("nothing", {}, Usage()),
+]
+
+
+@pytest.mark.parametrize(("counted", "wanted"), [b[1:] for b in BILLED], ids=[b[0] for b in BILLED])
+def test_tokens_are_those_that_are_billed(counted: dict[str, Any], wanted: Usage) -> None:
+    assert read_usage({"usage": counted}) == wanted
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # github.com/ollama/ollama/blob/main/docs/api.md: in the answer itself
+        {"prompt_eval_count": 26, "eval_count": 298, "done_reason": "stop"},
+        {"usageMetadata": {"promptTokenCount": 26, "candidatesTokenCount": 298}},
+        {"x_groq": {"usage": {"prompt_tokens": 26, "completion_tokens": 298}}},
+        {"usage": None, "meta": {"billed_units": {"input_tokens": 26, "output_tokens": 298}}},
+    ],
+)
+def test_counts_are_found_where_servers_put_them(body: dict[str, Any]) -> None:
+    assert read_usage(body) == Usage(26, 298)
+
+
+@pytest.mark.parametrize("usage", [None, {}, "much", {"prompt_tokens": None}, 7, [1]])
+def test_what_a_server_does_not_count_is_counted_here_and_marked(usage: object) -> None:
+    choice = {"message": {"content": WORDS}, "finish_reason": "stop"}
+    used, by = read({"choices": [choice], "usage": usage}).tokens("Is it so?")
+    assert by == "tokenizer"
+    assert used.output is not None and 7 <= used.output <= 12
+    assert used.input is not None and 3 <= used.input <= 5
+
+
+def test_tool_calls_and_thoughts_are_counted_too() -> None:
+    call = {"function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
+    message = {"content": None, "reasoning_content": WORDS, "tool_calls": [call]}
+    used, by = read({"choices": [{"message": message}]}).tokens(None)
+    assert by is not None and used.input is None
+    assert used.output is not None and used.output > 15
+
+
+def test_a_servers_own_count_is_not_marked() -> None:
+    choice = {"message": {"content": WORDS}, "finish_reason": "stop"}
+    body = {"choices": [choice], "usage": {"prompt_tokens": 4, "completion_tokens": 8}}
+    assert read(body).tokens("Is it so?") == (Usage(4, 8), None)
