@@ -281,12 +281,13 @@ class Slots:
     Attributes:
         free: slots left by model name, 0 or more.
         limits: slots in all by model name.
-        cooling: names of models that rest after an error; used only where nothing else may serve.
+        cooling: seconds that models still rest after an error, by name; they are used only where
+            nothing else may serve.
     """
 
     free: Mapping[str, int]
     limits: Mapping[str, int]
-    cooling: frozenset[str] = frozenset()
+    cooling: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,6 +437,8 @@ class CallResult:
         waited_s: arrival to first start, seconds.
         served_s: first start to end, seconds; 0 if it never started.
         tries: the requests made, in order.
+        closed: why models were closed to it at the last decision, in words that follow their
+            names; models that could never serve it are not among them.
     """
 
     query: Query
@@ -445,3 +448,4 @@ class CallResult:
     waited_s: float
     served_s: float
     tries: tuple[Attempt, ...] = ()
+    closed: Mapping[str, str] = field(default_factory=dict)

@@ -114,5 +114,5 @@ def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
     return Slots(
         free={name: load.free for name, load in found.items()},
         limits={name: load.limit for name, load in found.items()},
-        cooling=frozenset(name for name, load in found.items() if load.cooling_s > 0),
+        cooling={name: load.cooling_s for name, load in found.items() if load.cooling_s > 0},
     )

@@ -89,7 +89,7 @@ class Operation:
     def _work(self) -> None:
         try:
             response = self._execute(self._syscall)
-        except Exception as error:  # noqa: BLE001 - the agent must hear of it
+        except BaseException as error:  # noqa: BLE001 - of a tool's sys.exit(), too
             log.warning("a %s call failed: %s", self._kind, type(error).__name__)
             self._fail(f"{type(error).__name__}: {error}", 500)
             return

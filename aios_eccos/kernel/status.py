@@ -40,6 +40,7 @@ def kernel_status(process: Process) -> dict[str, Any]:
         "executor": executor(),
         "last": list(serving.last),
         "undecided": engine.router.failures if engine is not None else 0,
+        "refusals": engine.dispatcher.refusals.told() if engine is not None else [],
         "observed": observed(serving).model_dump(),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from aios_eccos.values import (
     CallResult,
     Candidate,
     Decision,
+    Failure,
     Query,
     Slots,
 )
@@ -48,7 +50,21 @@ class Routes(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What is known of one call until it is settled; the dispatcher alone changes it."""
+    """What is known of one call until it is settled; the dispatcher alone changes it.
+
+    Attributes:
+        expires: `time.monotonic()` at which it is given up.
+        router: the one that its candidate is of.
+        candidate: None before there is one, and where none can be made.
+        answer: of the last request.
+        failed_on: models that failed on it.
+        refused: models that refused it, and what, in words that follow their names.
+        avoided: the same of models that have refused calls like it.
+        attempts, failures: requests made, and those of them that failed and were no refusals.
+        not_before: `time.monotonic()` before which it is not tried again.
+        asking_since: when the request under way began; None between requests.
+        closed_by: why models were closed at the last decision, in words that follow their names.
+    """
 
     query: Query
     run: Run
@@ -58,13 +74,17 @@ class Call:
     router: Routes | None = None
     candidate: Candidate | None = None
     decision: Decision | None = None
+    answer: Answer | None = None
     failed_on: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
+    avoided: dict[str, str] = field(default_factory=dict)
     attempts: int = 0
+    failures: int = 0
     started: float | None = None
     not_before: float = 0.0
     tries: list[Attempt] = field(default_factory=list)
-    #: When the request under way began; None between requests.
     asking_since: float | None = None
+    closed_by: dict[str, str] = field(default_factory=dict)
     _best: tuple[Candidate, list[str], list[str]] | None = None
 
     def tried(self, answer: Answer, ended: float) -> None:
@@ -73,53 +93,90 @@ class Call:
         model = self.decision.model if self.decision is not None else None
         if begun is None or model is None:
             return
-        reason = answer.failure.reason if answer.failure is not None else None
+        self.answer = answer
         self.tries.append(
             Attempt(
                 model=model,
                 seconds=max(ended - begun, 0.0),
                 output_tokens=answer.output_tokens,
-                failure=reason,
+                failure=answer.failure.reason if answer.failure is not None else None,
                 signals=answer.signals,
                 input_tokens=answer.input_tokens,
             )
         )
 
-    def allowed(self) -> list[str]:
-        """Models that may serve it at all, by its candidate."""
+    def result(self, answer: Answer) -> CallResult:
+        """What is told of the call once it is over."""
+        now = time.monotonic()
+        self.tried(answer, now)
+        return CallResult(
+            query=self.query,
+            answer=answer,
+            decision=self.decision,
+            attempts=self.attempts,
+            waited_s=(self.started or now) - self.query.arrived,
+            served_s=now - self.started if self.started is not None else 0.0,
+            tries=tuple(self.tries),
+            closed=self.closed_by,
+        )
+
+    def refused_by(self, model: str, failure: Failure) -> None:
+        """Its server refuses it; if for its length, that is now known to be more than forecast."""
+        self.refused[model] = f"refused it: {failure.reason}"
+        if failure.refused == "context" and failure.window is not None:
+            least = failure.window + 1 - (self.query.max_output_tokens or 0)
+            if least > self.query.input_tokens:
+                self.query = replace(self.query, input_tokens=least)
+                self.router = None  # it is forecast anew
+
+    def able(self) -> list[str]:
+        """Models that may serve it and have not refused it."""
         candidate = self.candidate
         if candidate is None:
             return []
-        return [name for name, ok in zip(candidate.models, candidate.allowed, strict=True) if ok]
+        allowed = zip(candidate.models, candidate.allowed, strict=True)
+        return [name for name, ok in allowed if ok and name not in self.refused]
 
-    def usable(self, cooling: frozenset[str] = frozenset()) -> list[str]:
-        """Models that may serve it now; those it failed on, or that rest, if there is no other."""
-        names = self.allowed()
-        fresh = [name for name in names if name not in self.failed_on] or names
-        return [name for name in fresh if name not in cooling] or fresh
+    def usable(self, slots: Slots | None = None) -> list[str]:
+        """Models that may serve it now.
 
-    def best(self, cooling: frozenset[str], router: Routes) -> list[str]:
+        Those that have refused calls like it, that have failed on it, or that rest are left out
+        while there are others; of models that all rest, the one that has rested most remains.
+        """
+        able = self.able()
+        keen = [name for name in able if name not in self.avoided] or able
+        fresh = [name for name in keen if name not in self.failed_on] or keen
+        if slots is None or not fresh:
+            return fresh
+        awake = [name for name in fresh if name not in slots.cooling]
+        free = [name for name in fresh if slots.free[name] > 0] or fresh
+        return awake or [min(free, key=slots.cooling.__getitem__)]
+
+    def best(self, slots: Slots, router: Routes) -> list[str]:
         """The model that it waits for under `router`, if any may serve it now."""
-        usable, known = self.usable(cooling), self._best
+        usable, known = self.usable(slots), self._best
         if self.candidate is not None and (
             known is None or known[0] is not self.candidate or known[1] != usable
         ):
-            name = router.preferred(self.closed(cooling)) if usable else None
+            name = router.preferred(self.closed(slots)) if usable else None
             known = self._best = (self.candidate, usable, [] if name is None else [name])
         return known[2] if known is not None else []
 
-    def closed(self, cooling: frozenset[str]) -> Candidate:
-        """Its candidate, closed to models that it has failed on or that rest."""
+    def closed(self, slots: Slots) -> Candidate:
+        """Its candidate, closed to models that are left out now; notes why."""
         candidate = self.candidate
         if candidate is None:
             raise RuntimeError("a call reached assignment without a forecast")
-        usable = set(self.usable(cooling))
+        usable = set(self.usable(slots))
+        why = dict.fromkeys(slots.cooling, "rests after an error")
+        why |= dict.fromkeys(self.failed_on, "has just failed on it") | self.avoided | self.refused
+        self.closed_by = {name: words for name, words in why.items() if name not in usable}
         explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
-        awake = np.array([name not in cooling for name in candidate.models])
+        willing = np.array([name not in self.closed_by for name in candidate.models])
         return replace(
             candidate,
             allowed=np.array([name in usable for name in candidate.models]),
-            explorable=explorable & awake,
+            explorable=explorable & willing,
             # A call whose first try has failed is no place to try more.
             lot=None if self.attempts else candidate.lot,
         )

@@ -103,7 +103,7 @@ class Engine:
                     self.ledger,
                     self._in_force,
                     self.floors.look,
-                    lambda: self.router.slots().cooling,
+                    lambda: frozenset(self.router.slots().cooling),
                 ),
             ),
         )

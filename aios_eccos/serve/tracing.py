@@ -95,7 +95,8 @@ def _spent(settled: CallResult, prices: Prices) -> tuple[float | None, bool]:
         return None, False
     if answer.output_tokens is None or decision.model not in prices.models:
         return _known(decision.of_choice(decision.candidate.cost)), False
-    return _price(prices, decision.model, settled.query.input_tokens, answer), True
+    price = _price(prices, decision.model, settled.query.input_tokens, answer)
+    return price, answer.metered
 
 
 def _wasted(settled: CallResult, prices: Prices) -> dict[str, float]:
@@ -123,6 +124,7 @@ def _options(
     own = settings.policy(settled.query.agent)[1].models
     failed = {tried.model for tried in settled.tries[:-1] if tried.failure}
     closed = {m.name: words.closed(settled.query, m, own, m.name in failed) for m in models}
+    closed |= settled.closed
     return tuple(
         Option(
             model=name,

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from aios_eccos.config import Settings
 from aios_eccos.forecast.pricing import price_table
-from aios_eccos.serve.call import Call, Routes
-from aios_eccos.serve.dispatch import Dispatcher, wait_all
+from aios_eccos.records import Signals
+from aios_eccos.serve.attempt import Attempts
+from aios_eccos.serve.call import Call
+from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.router import Router
 from aios_eccos.values import (
@@ -73,7 +78,8 @@ class FewSlots:
     def slots(self) -> Slots:
         with self._lock:
             free = {n: self.limits[n] - self.in_use[n] for n in self.limits}
-            return Slots(free=free, limits=self.limits, cooling=frozenset(self.resting))
+            cooling = dict.fromkeys(self.resting, 1.0)
+            return Slots(free=free, limits=self.limits, cooling=cooling)
 
     def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
         decisions = tuple(self._decide(candidate) for candidate in candidates)
@@ -124,6 +130,11 @@ def answers(seconds: float) -> Callable[[str, float], Answer]:
         return Answer(value=model, output_tokens=100)
 
     return run
+
+
+def wait_all(futures: Iterable[Future[CallResult]], timeout_s: float) -> list[CallResult]:
+    end = time.monotonic() + timeout_s
+    return [future.result(max(end - time.monotonic(), 0.0)) for future in futures]
 
 
 @contextmanager
@@ -184,20 +195,14 @@ def test_one_agents_crowd_delays_anothers_lone_call_by_at_most_one_service_time(
     service_s = 0.03
     router = FewSlots({"a": 2})
     with dispatching(router) as dispatcher:
-        crowd = [
-            dispatcher.submit(Query("", agent="crowd"), answers(service_s)) for _ in range(500)
-        ]
+        queries = [Query("", agent="crowd") for _ in range(500)]
+        crowd = [dispatcher.submit(query, answers(service_s)) for query in queries]
         time.sleep(3 * service_s)
         lone = dispatcher.submit(Query("", agent="lone"), answers(service_s)).result(10)
         assert not crowd[-1].done()
         assert lone.waited_s <= service_s + 0.05
-        for call in crowd:
-            dispatcher.drop(call_id(call, dispatcher))
-
-
-def call_id(future: object, dispatcher: Dispatcher) -> str:
-    calls = [*dispatcher._waiting, *dispatcher._arrived]
-    return next((c.query.id for c in calls if c.future is future), "")
+        for query in queries:
+            dispatcher.drop(query.id)
 
 
 def test_two_busy_agents_share_evenly() -> None:
@@ -287,9 +292,9 @@ def test_a_model_that_refuses_us_rests_and_another_serves() -> None:
     with dispatching(router) as dispatcher:
         settled = dispatcher.submit(Query(""), failing_on("a", failure=REFUSED)).result(5)
         pinned = dispatcher.submit(Query("", allowed=("a",)), failing_on("a", failure=REFUSED))
+        assert pinned.result(5).attempts == 1, "its answer would be the same"
     assert (settled.answer.value, settled.attempts) == ("b", 2)
     assert router.resting == {"a"}
-    assert pinned.result(5).attempts == 1, "its answer would be the same"
 
 
 def test_a_pinned_call_is_retried_on_its_model_after_what_the_server_asks() -> None:
@@ -541,20 +546,19 @@ def test_slots_of_decisions_that_were_not_carried_out_come_back(
 ) -> None:
     router = FewSlots({"a": 3})
     dispatcher = Dispatcher(router, seed=0)
-    launch = dispatcher._launch
-    failures = [RuntimeError("out of order")]
+    start, failures = threading.Thread.start, [OSError("out of order")]
 
-    def fail_once(call: Call, decision: Decision, routes: Routes) -> bool:
-        if failures:
+    def fail_once(thread: threading.Thread) -> None:
+        if failures and thread.name.startswith("eccos-call"):
             raise failures.pop()
-        return launch(call, decision, routes)
+        start(thread)
 
-    monkeypatch.setattr(dispatcher, "_launch", fail_once)
+    monkeypatch.setattr(threading.Thread, "start", fail_once)
     futures = [dispatcher.submit(Query(""), answers(0.0)) for _ in range(3)]
     with dispatcher:
-        results = wait_all(futures, 5)
-    assert [settled.answer.value for settled in results] == ["a"] * 3
-    assert router.in_use == {"a": 0}
+        results = wait_all(futures[1:], 5)
+        assert [settled.answer.value for settled in results] == ["a"] * 2
+        assert router.in_use == {"a": 0}
 
 
 def test_a_time_limit_longer_than_a_thread_can_wait_is_no_error() -> None:
@@ -587,10 +591,8 @@ def test_a_store_that_cannot_let_a_model_rest_keeps_no_slot() -> None:
     assert router.in_use == {"a": 0, "b": 0}
 
 
-@pytest.mark.parametrize(
-    "failure", [Failure("empty answer", 502, rests=False), Failure("408", 408)]
-)
-def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing(failure: Failure) -> None:
+def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing() -> None:
+    failure = Failure("empty answer", 502, rests=False)
     router = FewSlots({"a": 1, "b": 1})
     with dispatching(router) as dispatcher:
         settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
@@ -598,20 +600,260 @@ def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing(failure:
     assert router.resting == set()
 
 
-def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    dispatcher = Dispatcher(FewSlots({"a": 1, "b": 1}))
+def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled() -> None:
+    class Stops(FewSlots):
+        def release(self, decision: Decision) -> None:
+            super().release(decision)
+            dispatcher.stop()
 
-    def stopped_meanwhile(*_: object) -> bool:
-        dispatcher.stop()
-        return True
-
-    monkeypatch.setattr(dispatcher, "_again", stopped_meanwhile)
+    dispatcher = Dispatcher(Stops({"a": 1, "b": 1}))
     dispatcher.start()
     failure = Failure("503", 503)
     settled = dispatcher.submit(Query(""), failing_on("a", failure=failure)).result(5)
     assert settled.answer.failure == failure
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [SystemExit(1), KeyboardInterrupt(), GeneratorExit(), CancelledError(), MemoryError()],
+    ids=lambda raised: type(raised).__name__,
+)
+def test_a_request_that_raises_whatever_it_may_ends_and_gives_its_slot_back(
+    raised: BaseException,
+) -> None:
+    def dies(model: str, left: float) -> Answer:
+        raise raised
+
+    router = FewSlots({"a": 1})
+    with dispatching(router, call_timeout_s=30.0) as dispatcher:
+        died = dispatcher.submit(Query("", allowed=("a",)), dies).result(5)
+        served = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    assert died.answer.failure is not None
+    assert died.answer.failure.reason == type(raised).__name__
+    assert served.answer.value == "a"
+    assert router.in_use == {"a": 0}
+
+
+@pytest.mark.parametrize("odd", ["12", {"text": 2}, float("nan"), float("inf"), -3, 1e30, True, []])
+def test_a_count_that_cannot_be_hurts_no_call_and_is_unknown(odd: Any) -> None:
+    router, seen = FewSlots({"a": 1}), []
+    with Dispatcher(router, on_settled=seen.append) as dispatcher:
+        call = dispatcher.submit(Query(""), lambda model, left: Answer("fine", odd, odd))
+        settled = call.result(5)
+        assert dispatcher.submit(Query(""), answers(0.0)).result(5).answer.value == "a"
+    expected = 12 if odd == "12" else None
+    assert settled.answer == Answer("fine", expected, expected)
+    assert settled.tries[0].output_tokens == expected
+    assert router.in_use == {"a": 0}
+
+
+def test_an_answer_that_is_none_is_a_failure() -> None:
+    nothing: Any = lambda model, left: None  # noqa: E731
+    with dispatching(FewSlots({"a": 1})) as dispatcher:
+        settled = dispatcher.submit(Query(""), nothing).result(5)
+    assert settled.answer.failure is not None
+
+
+def test_an_observer_that_ends_its_thread_keeps_no_agent_waiting() -> None:
+    def leave(settled: CallResult) -> None:
+        raise SystemExit
+
+    with Dispatcher(FewSlots({"a": 1}), on_settled=leave) as dispatcher:
+        assert dispatcher.submit(Query(""), answers(0.0)).result(5).answer.value == "a"
+
+
+TIMEOUT = Failure("timeout", 504)
+
+
+def until_late(model: str, left: float) -> Answer:
+    """As a client whose time is what the call has left."""
+    time.sleep(max(left, 0.0))
+    return Answer(failure=TIMEOUT)
+
+
+def test_an_agents_own_short_deadline_rests_no_model() -> None:
+    router = FewSlots({"a": 2, "b": 2})
+    with dispatching(router, call_timeout_s=30.0) as dispatcher:
+        hasty = Query("", allowed=("a",), deadline=time.monotonic() + 0.1)
+        settled = dispatcher.submit(hasty, until_late).result(5)
+        waited = dispatcher.submit(Query("", allowed=("a",)), answers(0.1)).result(5)
+    assert settled.answer.failure is not None and settled.answer.failure.status_code == 504
+    assert waited.answer.value == "a"
+    assert router.resting == set()
+
+
+@pytest.mark.parametrize(
+    ("failure", "rests"),
+    [(TIMEOUT, True), (Failure("503", 503), True), (Failure("no connection", 503), True)],
+)
+def test_a_server_that_fails_before_the_deadline_rests(failure: Failure, rests: bool) -> None:
+    router = FewSlots({"a": 2, "b": 2})
+    with dispatching(router, call_timeout_s=30.0) as dispatcher:
+        query = Query("", allowed=("a",), deadline=time.monotonic() + 5)
+        call = dispatcher.submit(query, failing_on("a", failure=failure))
+        while not router.resting:
+            time.sleep(0.005)
+        assert not call.done()
+        dispatcher.drop(query.id)
+    assert (router.resting == {"a"}) is rests
+
+
+def test_a_server_that_used_all_that_a_call_gets_rests() -> None:
+    router = FewSlots({"a": 1})
+    with dispatching(router, call_timeout_s=0.2) as dispatcher:
+        dispatcher.submit(Query(""), until_late).result(5)
+        end = time.monotonic() + 5
+        while not router.resting and time.monotonic() < end:
+            time.sleep(0.005)
+    assert router.resting == {"a"}
+
+
+def refusal(kind: Any, window: int | None = None, status: int = 400) -> Failure:
+    return Failure(
+        kind, status, retryable=False, rests=False, elsewhere=True, refused=kind, window=window
+    )
+
+
+def test_what_models_refuse_is_offered_to_each_and_none_rests() -> None:
+    router = FewSlots({"a": 1, "b": 1, "c": 1, "d": 1})
+    with dispatching(router) as dispatcher:
+        run = failing_on("a", "b", "c", failure=refusal("filter"))
+        settled = dispatcher.submit(Query(""), run).result(5)
+        nobody = failing_on(*"abcd", failure=refusal("filter", status=422))
+        refused = dispatcher.submit(Query(""), nobody).result(5)
+    assert [t.model for t in settled.tries] == ["a", "b", "c", "d"]
+    assert (settled.answer.value, refused.attempts) == ("d", 4)
+    assert settled.closed["a"] == "refused it: filter"
+    assert refused.answer.failure == refusal("filter", status=422), "the last refusal's own"
+    assert router.resting == set()
+
+
+def test_a_pinned_call_gets_the_refusal_itself_at_once() -> None:
+    with dispatching(FewSlots({"a": 1, "b": 1})) as dispatcher:
+        query = Query("", allowed=("a",))
+        run = failing_on("a", failure=refusal("vision"))
+        settled = dispatcher.submit(query, run).result(5)
+    assert (settled.answer.failure, settled.attempts) == (refusal("vision"), 1)
+
+
+def test_a_refusal_after_a_failure_goes_back_to_the_model_that_failed() -> None:
+    first = iter([Answer(failure=Failure("503", 503)), Answer("a in the end")])
+
+    def run(model: str, left: float) -> Answer:
+        return next(first) if model == "a" else Answer(failure=refusal("tools"))
+
+    with dispatching(FewSlots({"a": 1, "b": 1})) as dispatcher:
+        settled = dispatcher.submit(Query(""), run).result(5)
+    assert [t.model for t in settled.tries] == ["a", "b", "a"]
+    assert settled.answer.value == "a in the end"
+
+
+@pytest.mark.parametrize(
+    ("failure", "alike", "other"),
+    [
+        (refusal("context", 4096), Query("", input_tokens=4000), Query("", input_tokens=3000)),
+        (refusal("context"), Query("", input_tokens=6000), Query("", input_tokens=4000)),
+        (refusal("output"), Query("", max_output_tokens=900), Query("", max_output_tokens=100)),
+        (refusal("tools"), Query("", needs=frozenset({"tools"})), Query("")),
+        (refusal("vision"), Query("", needs=frozenset({"vision"})), Query("")),
+        (refusal("json"), Query("", needs=frozenset({"json", "tools"})), Query("")),
+    ],
+)
+def test_calls_like_one_that_was_refused_are_not_sent_there(
+    failure: Failure, alike: Query, other: Query
+) -> None:
+    first = replace(
+        alike,
+        id="first",
+        input_tokens=5000 if failure.refused == "context" else 0,
+        max_output_tokens=500 if failure.refused in ("context", "output") else None,
+    )
+    alike = replace(alike, max_output_tokens=alike.max_output_tokens or first.max_output_tokens)
+    router = FewSlots({"a": 9, "b": 9})
+    with dispatching(router) as dispatcher:
+        dispatcher.submit(first, failing_on("a", failure=failure)).result(5)
+        settled = dispatcher.submit(alike, answers(0.0)).result(5)
+        assert (settled.answer.value, settled.attempts) == ("b", 1)
+        assert settled.closed["a"].startswith("has refused")
+        assert dispatcher.submit(other, answers(0.0)).result(5).answer.value == "a"
+        pinned = replace(alike, id="pinned", allowed=("a",))
+        assert dispatcher.submit(pinned, answers(0.0)).result(5).answer.value == "a"
+        (told,) = dispatcher.refusals.told()
+        assert told["model"] == "a" and told["refuses"] == settled.closed["a"]
+        dispatcher.use(router)
+        again = dispatcher.submit(replace(alike, id="again"), answers(0.0)).result(5)
+        assert again.answer.value == "a", "after a refresh it may be another model"
+
+
+@pytest.mark.parametrize("kind", ["filter", "other", "vision", "context"])
+def test_a_refusal_that_no_other_call_is_like_is_not_remembered(kind: Any) -> None:
+    router = FewSlots({"a": 9, "b": 9})
+    with dispatching(router) as dispatcher:
+        query = Query("", input_tokens=10, max_output_tokens=1000)
+        dispatcher.submit(query, failing_on("a", failure=refusal(kind))).result(5)
+        again = dispatcher.submit(replace(query, id="again"), answers(0.0)).result(5)
+        assert again.answer.value == "a"
+        assert dispatcher.refusals.told() == []
+
+
+def test_a_prompt_longer_than_was_thought_is_sent_to_no_model_with_as_small_a_window() -> None:
+    pool = [Model("best", strength=0.9), Model("small", context_window=3000), Model("wide")]
+    store = MemoryWorkload()
+    router = Router(pool, Settings(), price_table(pool), store)
+    with Dispatcher(router) as dispatcher:
+        query, run = (
+            Query("", input_tokens=500),
+            failing_on("best", failure=refusal("context", 4096)),
+        )
+        settled = dispatcher.submit(query, run).result(5)
+        named = Query("", input_tokens=500, allowed=("best", "small"))
+        refused = dispatcher.submit(named, run).result(5)
+    store.close()
+    assert [t.model for t in settled.tries] == ["best", "wide"]
+    assert settled.query.input_tokens == 4097
+    assert refused.answer.failure == refusal("context", 4096), "its own words, not ours"
+
+
+def test_of_models_that_all_rest_the_one_that_has_rested_most_is_asked() -> None:
+    pool, store = [Model("best", strength=0.9), Model("other", strength=0.1)], MemoryWorkload()
+    router = Router(pool, Settings(), price_table(pool), store)
+    router.rest("best", 60.0)
+    router.rest("other", 20.0)
+    with Dispatcher(router) as dispatcher:
+        settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
+    store.close()
+    assert settled.answer.value == "other"
+    assert settled.closed == {"best": "rests after an error"}
+
+
+def test_a_cooldown_of_nothing_rests_nothing() -> None:
+    pool, store = [Model("a", strength=0.9), Model("b")], MemoryWorkload()
+    router = Router(pool, Settings(cooldown_s=0.0), price_table(pool), store)
+    with Dispatcher(router) as dispatcher:
+        run = failing_on("a", failure=Failure("503", 503))
+        assert dispatcher.submit(Query(""), run).result(5).answer.value == "b"
+        assert router.slots().cooling == {}
+    store.close()
+
+
+def test_an_answer_that_was_cut_off_tells_nothing_of_a_models_pace() -> None:
+    attempts, decision = Attempts(), FewSlots({"a": 1})._decide(candidate_of("a"))
+
+    def make(**signals: bool) -> None:
+        answer = Answer("x", output_tokens=1, signals=Signals(**signals))
+        call = Call(Query(""), lambda model, left: answer, Future(), (0, 0.0, 0), math.inf)
+        attempts.make(call, decision, "a", FewSlots({"a": 1}), 1.0)
+
+    usual = attempts.pace.slot_seconds(decision.candidate, ["a"])
+    make(truncated=True)
+    assert attempts.pace.slot_seconds(decision.candidate, ["a"]) == usual
+    make(truncated=False)
+    assert attempts.pace.slot_seconds(decision.candidate, ["a"]) < usual
+
+
+def candidate_of(model: str) -> Candidate:
+    (candidate,) = FewSlots({model: 1}).forecast([Query("")])
+    return candidate
 
 
 class Patient(FewSlots):
@@ -646,14 +888,14 @@ def test_who_waits_for_a_full_model_does_not_block_who_wants_an_idle_one() -> No
 def test_a_cooldown_does_not_hold_up_calls_that_have_no_other_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aios_eccos.serve.dispatch.PINNED_BACKOFF_S", (0.02, 0.02))
+    monkeypatch.setattr("aios_eccos.serve.attempt.PINNED_BACKOFF_S", (0.02, 0.02))
     pool, store = [Model("only", limit=1)], MemoryWorkload()
     router = Router(pool, Settings(cooldown_s=60.0), price_table(pool), store)
     results = iter([Answer(failure=Failure("503", 503)), Answer(value="second")])
     with Dispatcher(router, seed=0) as dispatcher:
         first = dispatcher.submit(Query("", agent="x"), lambda model, left: next(results))
         settled = first.result(2)
-        assert router.slots().cooling == {"only"}
+        assert router.slots().cooling.keys() == {"only"}
         other = dispatcher.submit(Query("", agent="y"), answers(0.0)).result(2)
     store.close()
     assert (settled.answer.value, settled.attempts) == ("second", 2)

@@ -119,6 +119,9 @@ def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     lost = sorted({entry.name for entry in config.entries} - set(living["models"]))
     detail = f"AIOS could not set up {', '.join(lost)}; its log says why" if lost else "all set up"
     yield Check("kernel: models", not lost, detail)
+    for found in living.get("refusals", ()):
+        detail = f"{found['refuses']}: {found['remedy']}, else each kernel finds it out anew"
+        yield Check(f"model {found['model']}", None, detail)
 
 
 def _check_models(config: Config) -> Iterator[Check]:

@@ -1,0 +1,88 @@
+"""Decisions for waiting calls, whatever happens to the router.
+
+Calls are decided together. Where that fails, each is decided alone, as one may have spoiled it for
+all; where that fails too, AIOS's own choice serves.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+from aios_eccos.errors import raised
+from aios_eccos.serve.call import Call, Routes
+from aios_eccos.values import Candidate, Decision, Slots
+
+log = logging.getLogger("aios_eccos.serve.decisions")
+
+Found = TypeVar("Found")
+#: A call with its decision; None = not even AIOS's own choice could be made.
+Decided: TypeAlias = tuple[Call, Decision | None]
+
+#: Seconds in which a lasting fault is logged once.
+COMPLAINT_S = 60.0
+
+
+class Decisions:
+    """Asks one router after the other; remembers what it has complained of."""
+
+    def __init__(self) -> None:
+        self._complaint = "", 0.0
+
+    def forecast(self, calls: list[Call], router: Routes) -> list[Call]:
+        """Give calls their candidates; returns those of which none can be made."""
+
+        def forecast(group: list[Call]) -> list[Candidate | None]:
+            return [*router.forecast([call.query for call in group])]
+
+        found = self._together(forecast, calls, lambda call: None)
+        for call, candidate in zip(calls, found, strict=True):
+            call.candidate = candidate
+            call.router = None if candidate is None else router
+        return [call for call in calls if call.candidate is None]
+
+    def assign(self, calls: list[Call], slots: Slots, router: Routes) -> list[Decided]:
+        """A decision for each call; what it lends is the caller's to give back."""
+
+        def assign(group: list[Call]) -> list[Decision | None]:
+            return [*router.assign([call.closed(slots) for call in group], slots).decisions]
+
+        found = self._together(assign, calls, lambda call: self._fallback(call, router))
+        return [*zip(calls, found, strict=True)]
+
+    def fallback(self, calls: list[Call], router: Routes) -> list[Decided]:
+        """AIOS's own choice for calls that cannot be decided."""
+        return [(call, self._fallback(call, router)) for call in calls]
+
+    def complain(self, error: Exception) -> None:
+        """Say that nothing could be decided, but not with every look at the calls that wait."""
+        fault, (before, until) = raised(error), self._complaint
+        if fault != before or time.monotonic() > until:
+            log.error("no decision (%s); waiting calls go to the first model they allow", fault)
+            self._complaint = fault, time.monotonic() + COMPLAINT_S
+
+    def _together(
+        self,
+        work: Callable[[list[Call]], list[Found]],
+        calls: list[Call],
+        instead: Callable[[Call], Found],
+    ) -> list[Found]:
+        """The work's results for all calls, or for each alone, or what stands in for one."""
+        if not calls:
+            return []
+        try:
+            return work(calls)
+        except Exception as error:  # noqa: BLE001 - the calls must be served all the same
+            self.complain(error)
+        if len(calls) == 1:
+            return [instead(calls[0])]
+        return [found for call in calls for found in self._together(work, [call], instead)]
+
+    def _fallback(self, call: Call, router: Routes) -> Decision | None:
+        try:
+            return router.fallback(call.query, call.failed_on | call.refused.keys())
+        except Exception as error:  # noqa: BLE001 - the other calls must be served
+            log.error("the fallback failed too: %s", raised(error))
+            return None
