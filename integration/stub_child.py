@@ -5,6 +5,7 @@ Run by path with a JSON line on standard input, `{"models": {name: seconds per a
 
     [[delay 2.0]]  [[status 500]]  [[close]]  [[hang]]  [[empty]]  [[null]]  [[badjson]]
     [[tool NAME {"a": 1}]]  [[say TEXT]]  [[first DIRECTIVE]] (for the first request of that text)
+    [[raw STATUS BODY]]
 
 Everything else is answered with the model's name and the prompt's last words. `/stats` counts,
 `/requests` returns the last bodies, `/faults` injects directives at random shares.
@@ -116,6 +117,10 @@ class Server:
             await answer_time(reader, 3600.0 if kind == "hang" else seconds)
             if kind == "close":
                 return False
+            if kind == "raw":
+                code, _, raw = argument.partition(" ")
+                await send(writer, int(code), raw.encode())
+                return True
             if kind == "status":
                 code = int(argument.split()[0])
                 await send(writer, code, b'{"error": {"message": "the stub was told to fail"}}')

@@ -295,6 +295,88 @@ def test_a_failed_call_is_answered_by_another_model(fresh: Any, directive: str) 
     assert response.response_message.startswith("small: ")
 
 
+def refusing(*models: str, fresh: Any, status: int, words: str) -> None:
+    """Let models' servers refuse every call in these words."""
+    error = json.dumps({"error": {"message": words}})
+    for model in models:
+        fresh.stubs.faults(model, {f"raw {status} {error}": 1.0})
+
+
+#: A status and a server's words when only its own model cannot serve a call.
+REFUSALS = [
+    (400, "This model's maximum context length is 4096 tokens. However, you requested 9000."),
+    (413, "Request too large"),
+    (405, "Model does not accept image input"),
+    (404, "No endpoints found that support tool use."),
+    (400, "The response was filtered due to the content management policy"),
+    (500, "tools param requires --jinja flag"),
+]
+
+
+@pytest.mark.parametrize(("status", "words"), REFUSALS)
+def test_what_one_model_refuses_another_answers(fresh: Any, status: int, words: str) -> None:
+    refusing("large", fresh=fresh, status=status, words=words)
+    response = fresh.ask()
+    assert response.response_message.startswith("small: ")
+    assert not fresh.serving.engine.router.slots().cooling
+    pinned = fresh.ask(llms=["large"])
+    assert pinned.status_code == status
+    assert words[:20] in pinned.error
+
+
+def test_a_window_that_a_server_names_is_kept_to_and_told(fresh: Any) -> None:
+    words = "The input (9000 tokens) is longer than the model's context length (4096 tokens)."
+    refusing("large", fresh=fresh, status=400, words=words)
+    long = "a word and another " * 1050
+    fresh.refresh()
+    fresh.ask(long)
+    fresh.stubs.faults("large", {})
+    fresh.stubs.reset()
+    assert fresh.ask(f"another {long}").response_message.startswith("small: ")
+    assert fresh.stubs.stats("large")["requests"] == 0
+    (told,) = status.kernel_status(fresh.process)["refusals"]
+    assert (told["model"], told["refuses"]) == ("large", "has refused more than 4096 tokens")
+    engine = fresh.serving.engine
+    assert engine.recorder.flush()
+    ((identity, flat),) = engine.ledger.decisions(1)
+    closed = {option.model: option.closed for option in of_fields(identity, flat).options}
+    assert closed["large"] == "has refused more than 4096 tokens"
+    fresh.refresh()
+
+
+CUT = {"message": {"content": "half of"}, "finish_reason": "MAX_TOKENS"}
+
+
+def test_a_cut_off_answer_is_told_as_such(fresh: Any) -> None:
+    response = fresh.ask(f"[[raw 200 {json.dumps({'choices': [CUT]})}]]", llms=["small"])
+    assert (response.response_message, response.finish_reason) == ("half of", "length")
+    assert (response.status_code, response.error) == (200, None)
+    assert fresh.ask("[[say whole]]", llms=["small"]).finish_reason == "stop"
+    nothing = {"choices": [CUT | {"message": {"content": ""}}]}
+    response = fresh.ask(f"[[raw 200 {json.dumps(nothing)}]]", llms=["small"])
+    assert response.status_code == 502 and "truncated" in response.error
+
+
+def test_what_a_server_does_not_count_is_counted_and_not_metered(fresh: Any) -> None:
+    choice = {"message": {"content": "It is so."}, "finish_reason": "stop"}
+    for usage in ({"prompt_tokens": -5, "completion_tokens": -5}, {"completion_tokens": 1e30}):
+        body = json.dumps({"choices": [choice], "usage": usage})
+        assert fresh.ask(f"[[raw 200 {body}]]", llms=["small"]).status_code == 200
+        engine = fresh.serving.engine
+        assert engine.recorder.flush()
+        ((identity, flat),) = engine.ledger.decisions(1)
+        trace = of_fields(identity, flat)
+        assert (trace.output_tokens, trace.metered) == (4, False)
+        assert trace.cost_usd is not None and 0 < trace.cost_usd < 1e-4
+
+
+def test_halves_of_characters_break_neither_question_nor_answer(fresh: Any) -> None:
+    half = json.dumps({"choices": [{"message": {"content": "half \ud83d"}}]})
+    response = fresh.ask(f"[[raw 200 {half}]] \ud83d", llms=["small"])
+    assert response.response_message == "half \ufffd"
+    assert fresh.stubs.requests("small")[-1]["messages"][0]["content"].endswith(" \ufffd")
+
+
 def _litellm(fresh: Any) -> Any:
     """In LiteLLM's place where AIOS is not installed: it asks thrice unless told otherwise."""
 
@@ -488,6 +570,39 @@ def test_a_failing_manager_answers_with_an_error(
     monkeypatch.setattr(fresh.scheduler, f"{kind}_manager", Failing())
     response = fresh.execute(other_query(kind))
     assert "the disk is full" in response.error
+
+
+class Leaving:
+    """A manager whose operation ends its thread, as a tool that calls sys.exit() does."""
+
+    def address_request(self, syscall: Any) -> Any:
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("kind", ["memory", "storage", "tool"])
+def test_an_operation_that_ends_its_thread_answers_with_an_error(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(fresh.scheduler, f"{kind}_manager", Leaving())
+    begun = time.monotonic()
+    response = fresh.execute(other_query(kind))
+    assert "SystemExit" in response.error
+    assert time.monotonic() - begun < 3
+
+
+def test_a_client_that_ends_its_thread_is_an_answer_and_keeps_no_slot(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave(provider: Any, request: Any, timeout_s: float) -> object:
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HttpProvider, "complete", leave)
+        response = fresh.ask(llms=["small"])
+    assert response.status_code == 500 and "SystemExit" in response.error
+    slots = fresh.serving.engine.router.slots()
+    assert slots.free == slots.limits
+    assert fresh.ask(llms=["small"]).status_code == 200
 
 
 class Fails:
