@@ -118,8 +118,8 @@ class Server:
             if kind == "close":
                 return False
             if kind == "raw":
-                code, _, raw = argument.partition(" ")
-                await send(writer, int(code), raw.encode())
+                status, _, raw = argument.partition(" ")
+                await send(writer, int(status), raw.encode())
                 return True
             if kind == "status":
                 code = int(argument.split()[0])
