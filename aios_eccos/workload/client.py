@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ from aios_eccos.workload.store import REMEMBERED_S
 
 #: What Redis says of a write that it will never do, whatever its own state.
 REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an integer")
+
+
+class RefusedPassword(WorkloadError):
+    """Raised when the server takes neither user nor password."""
 
 
 class RefusedWrite(WorkloadError):
@@ -91,11 +96,14 @@ class RedisClient:
             if "READONLY" in said:
                 # The server became a replica: a new connection asks anew which is the master.
                 self._renew_client()
-            refused = isinstance(error, AuthenticationError)
-            does = "refuses the user or password" if refused else f"cannot {action}"
-            kind = RefusedWrite if any(each in said for each in REFUSALS) else WorkloadError
+            kind, does = WorkloadError, f"cannot {action}"
+            if isinstance(error, AuthenticationError):
+                kind, does = RefusedPassword, "refuses the user or password"
+            elif any(each in said for each in REFUSALS):
+                kind = RefusedWrite
             failed = kind(f"Redis at {self._server.place} {does}: {said}")
-            raise failed from (error if said == str(error) else None)
+            chain = "".join(traceback.format_exception(error))
+            raise failed from (error if self._server.hide(chain) == chain else None)
 
     def info(self) -> dict[str, Any]:
         """What the server says of itself; of a Cluster, one node."""

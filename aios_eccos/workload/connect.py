@@ -58,8 +58,7 @@ def open_workload(
     if redis == "memory":
         return MemoryWorkload()
     # Only what is used is imported: redis-py takes 0.15 s, and fcntl does not exist on Windows.
-    from redis.exceptions import AuthenticationError
-
+    from aios_eccos.workload.client import RefusedPassword
     from aios_eccos.workload.fallback import ResilientWorkload
     from aios_eccos.workload.redis import RedisWorkload
 
@@ -73,7 +72,7 @@ def open_workload(
     try:
         shared.check()
     except WorkloadError as error:
-        if required or isinstance(error.__cause__, AuthenticationError):
+        if required or isinstance(error, RefusedPassword):
             shared.close()
             raise
         lost = error

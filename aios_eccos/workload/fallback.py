@@ -221,6 +221,8 @@ class ResilientWorkload(Proxy):
             self._degraded = False
         # What was lent and written here since the heartbeat and the replay.
         self._shared.renew()
+        for slot, seconds in self._local.cooling().items():
+            self._shared.cool_down(slot, seconds)
         self._backlog.replay(self._shared)
         self._local.forget_ledger()
         self._shared.notifier.notify()

@@ -24,6 +24,7 @@ from aios_eccos.workload.store import (
     check_move,
     check_price,
     check_sizes,
+    rest_of,
 )
 
 T = TypeVar("T")
@@ -91,8 +92,14 @@ class MemoryWorkload:
             if seconds <= 0:
                 self._cool_until.pop(slot, None)
                 return
-            until = time.monotonic() + seconds
+            until = time.monotonic() + rest_of(seconds)
             self._cool_until[slot] = max(until, self._cool_until.get(slot, until))
+
+    def cooling(self) -> dict[str, float]:
+        """The slots that rest, and for how many seconds more."""
+        with self._open():
+            rests = {slot: self._cooling_s(slot) for slot in self._cool_until}
+            return {slot: seconds for slot, seconds in rests.items() if seconds}
 
     def _cooling_s(self, slot: str) -> float:
         return max(0.0, self._cool_until.get(slot, 0.0) - time.monotonic())

@@ -39,7 +39,7 @@ from aios_eccos.workload.ledger import DECISIONS_KEPT
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
-from aios_eccos.workload.store import Load, check_limits
+from aios_eccos.workload.store import Load, check_limits, rest_of
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class RedisWorkload(RedisLedger):
 
     def cool_down(self, slot: str, seconds: float) -> None:
         keys = self._redis.slot_keys([slot], "cooling")
-        self._redis.run("cool_down", keys, [math.ceil(seconds * 1000)])
+        self._redis.run("cool_down", keys, [math.ceil(rest_of(seconds) * 1000)])
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.notifier.add(callback)

@@ -21,6 +21,8 @@ from aios_eccos.workload.ledger import Decisions, Ledger
 REMEMBERED_S = 600
 #: A price outside this range could never move back by finite steps.
 PRICE_RANGE = (1e-300, 1e300)
+#: Longest rest of a model, seconds.
+REST_MOST_S = 86_400.0
 #: Largest message of the inbox, and bytes of messages that are taken together: a kernel gives
 #: Redis 50 ms.
 MESSAGE_BYTES, TAKEN_BYTES = 16_000_000, 1_000_000
@@ -205,6 +207,13 @@ def check_limits(leases: Sequence[Lease], limits: Mapping[str, int]) -> list[str
     if missing:
         raise ValueError(f"no limit given for slot {missing[0]!r}")
     return slots
+
+
+def rest_of(seconds: float) -> float:
+    """A rest in its range, 0 to `REST_MOST_S`."""
+    if math.isnan(seconds):
+        raise ValueError("a model cannot rest for nan seconds")
+    return min(max(seconds, 0.0), REST_MOST_S)
 
 
 def check_price(value: float) -> None:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from workload_servers import RedisServer, answers, free_port, until
 
 from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.connect import open_workload
+from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.server import RemoteServer, safe_name
 from aios_eccos.workload.store import Load, WorkloadStore
 
@@ -117,6 +124,135 @@ def test_a_malformed_namespace_is_refused(tmp_path: Path, namespace: str) -> Non
 )
 def test_messages_show_no_secret(url: str, shown: str) -> None:
     assert safe_name(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:P4ss",
+        "redis://:P4ss",
+        "redis://host:P4ss/0",
+        "redis://me:P4/ss@host",
+        "redis+cluster://me:P4ss",
+        "redis+sentinel://me:P4ss/main",
+        "redis://localhost?password=P4ss&no_such_option=1",
+        "redis://localhost?socket_timeout=P4ss",
+        "unix:///run/redis.sock?password=P4ss&db=x&no_such_option=1",
+    ],
+)
+def test_a_malformed_url_shows_no_secret(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ConfigError) as it:
+        open_workload(url, state_dir=tmp_path)
+    assert "P4" not in "".join(traceback.format_exception(it.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://me:{}@127.0.0.1:{}",
+        "redis://:{}@127.0.0.1:{}",
+        "redis://127.0.0.1:{1}?username=me&password={0}",
+        "redis+cluster://me:{}@127.0.0.1:{}",
+    ],
+)
+def test_a_server_that_repeats_the_password_shows_none(tmp_path: Path, url: str) -> None:
+    """As old servers and those with renamed commands do."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        threading.Thread(target=_repeat, args=(listener,), daemon=True).start()
+        with pytest.raises(WorkloadError) as it:
+            open_workload(url.format(QUOTED, port), state_dir=tmp_path, timeout_s=2.0)
+    told = "".join(traceback.format_exception(it.value))
+    assert not [form for form in (SECRET, QUOTED) if form in told]
+    assert "cluster" in url or "***" in str(it.value)
+
+
+def _repeat(listener: socket.socket) -> None:
+    """Answer each request by an error that holds it."""
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                said = connection.recv(10_000).replace(b"\r\n", b" ")
+                connection.sendall(b"-ERR unknown command, beginning with: " + said + b"\r\n")
+
+
+@pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-lfu", "allkeys-random"])
+def test_a_redis_that_evicts_is_told(
+    own_server: RedisServer,
+    opened: Open,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    policy: str,
+) -> None:
+    with own_server.client() as client:
+        client.config_set("maxmemory-policy", policy)
+    opened(own_server.url, state_dir=tmp_path)
+    until(lambda: policy in caplog.text)
+    look = opened(own_server.url, state_dir=tmp_path, member=False)
+    (said,) = look.warnings()
+    assert policy in said
+    assert "set maxmemory-policy noeviction" in said
+
+
+def test_a_redis_that_keeps_what_has_no_expiry_is_fine(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    look = opened(own_server.url, state_dir=tmp_path, member=False)
+    for policy in ("noeviction", "volatile-lru", "volatile-ttl", "volatile-random"):
+        with own_server.client() as client:
+            client.config_set("maxmemory-policy", policy)
+        assert look.warnings() == []
+
+
+def test_a_full_redis_and_a_replica_are_told(
+    own_server: RedisServer, redis_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    look = opened(own_server.url, state_dir=tmp_path, member=False)
+    with own_server.client() as client:
+        client.config_set("maxmemory", "100")
+        assert "raise maxmemory" in look.warnings()[0]
+        client.config_set("maxmemory", "0")
+        client.replicaof("127.0.0.1", str(redis_server.port))
+        assert "is a replica" in look.warnings()[0]
+
+
+def test_a_server_that_tells_nothing_of_itself_is_used(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    with own_server.client() as client:
+        rights = ["on", ">pw", "~*", "&*", "+@all", "-info"]
+        client.execute_command("ACL", "SETUSER", "poor", *rights)
+    store = opened(f"redis://poor:pw@127.0.0.1:{own_server.port}", state_dir=tmp_path)
+    store.renew()
+    assert store.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True]
+    assert not store.degraded
+
+
+def test_a_server_that_became_a_replica_is_asked_for_anew(
+    own_server: RedisServer, redis_server: RedisServer
+) -> None:
+    """Its name may mean another server by now; an open connection would never find that out."""
+    made: list[RedisServer] = []
+
+    class Renamed(RemoteServer):
+        def __init__(self) -> None:
+            super().__init__(own_server.url, 5.0)
+            self.client = self.choose
+
+        def choose(self) -> Redis:
+            made.append(redis_server if made else own_server)
+            return made[-1].client()
+
+    store = RedisWorkload(Renamed(), namespace=uuid.uuid4().hex)
+    store.append_decision({"n": "1"})
+    with own_server.client() as client:
+        client.replicaof("127.0.0.1", str(redis_server.port))
+    with pytest.raises(WorkloadError, match="replica"):
+        store.append_decision({"n": "2"})
+    store.append_decision({"n": "3"})
+    assert made == [own_server, redis_server]
+    store.close()
 
 
 def test_a_url_can_ask_for_more_patience() -> None:

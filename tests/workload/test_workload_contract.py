@@ -11,8 +11,9 @@ import pytest
 from redis import Redis
 from workload_servers import ears, until
 
-from aios_eccos.errors import WorkloadError
+from aios_eccos.errors import DataError, WorkloadError
 from aios_eccos.values import Lease, Model
+from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.store import Load, WorkloadStore
 
 Kernel = Callable[[], WorkloadStore]
@@ -112,6 +113,31 @@ def test_a_cooldown_ends_by_itself(store: WorkloadStore) -> None:
     store.cool_down(SLOT, 0.05)
     assert store.loads({SLOT: 1})[SLOT].cooling_s > 0
     until(lambda: store.loads({SLOT: 1})[SLOT].cooling_s == 0)
+
+
+@every_kind
+@pytest.mark.parametrize(
+    ("rests", "left"),
+    [
+        ([1.0, 60.0], 60.0),
+        ([60.0, 1.0], 60.0),
+        ([60.0, 1e-9], 60.0),
+        ([0.0], 0.0),
+        ([60.0, 0.0], 0.0),
+        ([60.0, -1.0], 0.0),
+        ([60.0, 0.0, 5.0], 5.0),
+        ([1e30], 86_400.0),
+        ([math.inf, 5.0], 86_400.0),
+    ],
+)
+def test_the_longer_rest_holds_and_none_ends_it(
+    kernel: Kernel, store: WorkloadStore, rests: list[float], left: float
+) -> None:
+    for number, seconds in enumerate(rests):
+        (kernel() if number else store).cool_down(SLOT, seconds)
+    assert store.loads({SLOT: 1})[SLOT].cooling_s == pytest.approx(left, abs=2.0)
+    with pytest.raises(ValueError, match="cannot rest"):
+        store.cool_down(SLOT, math.nan)
 
 
 @every_kind
@@ -283,6 +309,87 @@ def test_the_inbox_gives_records_in_order_until_they_are_acknowledged(
     store.ack_inbox()
     store.ack_inbox()
     assert store.take_inbox(9) == []
+
+
+@every_kind
+def test_messages_are_taken_up_to_a_number_of_bytes(kernel: Kernel, store: WorkloadStore) -> None:
+    sizes = [600_000, 300_000, 200_000, 3_000_000, 10, 10]
+    for number, size in enumerate(sizes):
+        store.push_inbox([bytes([number]) * size])
+    taken = []
+    while messages := store.take_inbox(8):
+        taken.append([message[0] for message in messages])
+        store.ack_inbox()
+    assert taken == [[0, 1], [2], [3], [4, 5]]
+    assert store.inbox_sizes() == (0, 0)
+
+
+@every_kind
+def test_a_message_beyond_measure_is_refused_and_others_are_kept(store: WorkloadStore) -> None:
+    with pytest.raises(DataError, match=r"16,000,001 bytes, most 16,000,000"):
+        store.push_inbox([b"good", b"x" * 16_000_001])
+    store.push_inbox([b"good"])
+    assert store.take_inbox(8) == [b"good"]
+
+
+@every_kind
+def test_what_nobody_can_carry_out_is_counted_and_the_last_of_it_kept(
+    kernel: Kernel, store: WorkloadStore
+) -> None:
+    store.push_inbox([b"1", b"2", b"3"])
+    store.take_inbox(1)
+    assert kernel().inbox_sizes() == (3, 0)
+    store.set_aside([])
+    store.set_aside([b"1"])
+    store.set_aside([b"2", b"3"])
+    assert kernel().inbox_sizes() == (3, 3)
+    for number in range(120):
+        store.set_aside([b"%d" % number])
+    assert kernel().inbox_sizes() == (3, 100)
+
+
+#: Writes with the name that they are given, and what they must have done once.
+NAMED: list[tuple[Callable[[WorkloadStore], object], Callable[[WorkloadStore], object], object]] = [
+    (
+        lambda store: store.append_decision({"n": "1"}, once="w"),
+        lambda store: [fields for _, fields in store.decisions(9)],
+        [{"n": "1"}],
+    ),
+    (
+        lambda store: store.append_event({"n": "1"}, once="w"),
+        lambda store: [fields for _, fields in store.events(9)],
+        [{"n": "1"}],
+    ),
+    (
+        lambda store: store.add_sums([PeriodSums("total", 0, {"n": 1})], once="w"),
+        lambda store: store.sums(["total"]),
+        [{"n": 1}],
+    ),
+    (
+        lambda store: store.swap_note("note", "1", once="w"),
+        lambda store: store.notes(["note"]),
+        ["1"],
+    ),
+    (
+        lambda store: store.push_inbox([b"1"], once="w"),
+        lambda store: store.take_inbox(9),
+        [b"1"],
+    ),
+]
+
+
+@every_kind
+@pytest.mark.parametrize(("write", "read", "wanted"), NAMED)
+def test_a_named_write_is_done_once_and_answers_alike(
+    kernel: Kernel,
+    store: WorkloadStore,
+    write: Callable[[WorkloadStore], object],
+    read: Callable[[WorkloadStore], object],
+    wanted: object,
+) -> None:
+    first = write(store)
+    assert write(kernel()) == first
+    assert read(store) == wanted
 
 
 @every_kind

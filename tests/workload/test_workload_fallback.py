@@ -445,6 +445,18 @@ def test_cooling_and_wakening_work_without_redis(
     assert rung.wait(2)
 
 
+def test_a_rest_that_began_without_redis_reaches_it(
+    own_server: RedisServer, store: WorkloadStore, opened: Open
+) -> None:
+    own_server.kill()
+    store.cool_down(SLOT, 60.0)
+    assert store.degraded
+    own_server.start()
+    until(lambda: not store.degraded)
+    look = opened(own_server.url, state_dir=Path("unused"), member=False)
+    until(lambda: look.loads({SLOT: 5})[SLOT].cooling_s > 50)
+
+
 def test_what_a_full_redis_refuses_is_kept_until_it_fits(
     own_server: RedisServer, store: WorkloadStore, caplog: pytest.LogCaptureFixture
 ) -> None:
