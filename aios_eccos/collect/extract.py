@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 
@@ -218,6 +219,32 @@ def _line(text: str, place: int) -> Statement:
     end = display.end() if display else place + len(line)
     said = line.strip().strip("*_` ").removesuffix(".").removesuffix("。").strip("*_` ")
     return Statement(said, not text[end:].strip(" \t\n*_`$"))
+
+
+def final_text(text: str) -> str | None:
+    """What an answer states, as text; None if it states nothing, or breaks off."""
+    statement = next(statements(text), None)
+    return statement.text if statement else None
+
+
+def final_json(text: str) -> Any:
+    """The value of the JSON that an answer is, else of its last fenced block that is JSON.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    text = text.replace("\ufeff", "")
+    for candidate in (text.strip(), *reversed(fenced_blocks(text))):
+        try:
+            return json.loads(candidate, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            continue
+    raise ValueError("no JSON")
+
+
+def _no_constant(name: str) -> NoReturn:
+    """Python reads NaN and Infinity, JSON has neither."""
+    raise ValueError(f"{name} is not JSON")
 
 
 def fenced_blocks(text: str) -> list[str]:

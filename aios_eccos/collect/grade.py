@@ -6,29 +6,23 @@ bounds both.
 
 from __future__ import annotations
 
-import json
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NoReturn
 
 from aios_eccos.collect import maths
 from aios_eccos.collect.choices import final_choice, words_of
-from aios_eccos.collect.extract import TAIL, WRAPPED, fenced_blocks, final_part, statements
-from aios_eccos.collect.numbers import (
-    Number,
-    SeveralAnswers,
-    numbers_in,
-    parse_whole,
-    plain,
-    read_number,
-    same,
+from aios_eccos.collect.extract import (
+    TAIL,
+    WRAPPED,
+    final_json,
+    final_part,
+    final_text,
 )
+from aios_eccos.collect.numbers import final_number, is_expression, parse_whole, same
 from aios_eccos.collect.questions import Question
 
 #: Longer answers are no JSON that anybody asked for.
 MAX_JSON = 1_000_000
-#: Characters at the end that may hold the last number of an answer without a final phrase.
-LAST_NUMBER = 2_000
 
 
 def grade(question: Question, content: str) -> bool:
@@ -41,26 +35,11 @@ def _choice(question: Question, text: str) -> bool:
 
 
 def _numeric(question: Question, text: str) -> bool:
-    wanted = parse_whole(question.answer)
-    if wanted is None:
-        return False
-    for statement in statements(text):
-        if statement.text is None:
-            return False
-        try:
-            got = read_number(statement.text, last=statement.last)
-        except SeveralAnswers:
-            return False
-        if got is not None:
-            return same(wanted, got, question.tolerance)
-        if maths.is_expression(statement.text):
-            return maths.equal(question.answer, statement.text)
-    got = _last_number(text)
-    return got is not None and same(wanted, got, question.tolerance)
-
-
-def _last_number(text: str) -> Number | None:
-    return next(iter(deque(numbers_in(plain(text[-LAST_NUMBER:])), maxlen=1)), None)
+    wanted, got = parse_whole(question.answer), final_number(text)
+    if wanted is not None and got is not None:
+        return same(wanted, got, question.tolerance)
+    formula = final_text(text) or ""
+    return is_expression(formula) and maths.equal(question.answer, formula)
 
 
 def _math(question: Question, text: str) -> bool:
@@ -70,8 +49,7 @@ def _math(question: Question, text: str) -> bool:
 
 def _exact(question: Question, text: str) -> bool:
     wanted = {words_of(answer) for answer in (question.answer, *question.aliases)}
-    stated = next(statements(text), None)
-    given = [text if len(text) <= TAIL else "", (stated and stated.text) or ""]
+    given = [text if len(text) <= TAIL else "", final_text(text) or ""]
     given = [WRAPPED.sub(r"\1", answer) for answer in given]
     return any(words_of(answer) in wanted for answer in given if answer.strip())
 
@@ -80,28 +58,12 @@ def _json(question: Question, text: str) -> bool:
     import jsonschema
     import referencing
 
-    if len(text) > MAX_JSON:
-        return False
     # An empty registry keeps every reference from the network.
     check = jsonschema.Draft202012Validator(question.schema, registry=referencing.Registry())
-    for candidate in _json_texts(text):
-        try:
-            return bool(check.is_valid(json.loads(candidate, parse_constant=_no_constant)))
-        except (ValueError, RecursionError):
-            continue
-    return False
-
-
-def _json_texts(text: str) -> Iterator[str]:
-    """The whole text, else the last fenced block that holds JSON: what a caller can use."""
-    text = text.replace("\ufeff", "")
-    yield text.strip()
-    yield from reversed(fenced_blocks(text))
-
-
-def _no_constant(name: str) -> NoReturn:
-    """Python reads NaN and Infinity, JSON has neither."""
-    raise ValueError(f"{name} is not JSON")
+    try:
+        return len(text) <= MAX_JSON and bool(check.is_valid(final_json(text)))
+    except (ValueError, RecursionError):
+        return False
 
 
 def _judge(question: Question, text: str) -> NoReturn:

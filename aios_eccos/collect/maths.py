@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -69,12 +70,6 @@ def final_math(text: str) -> str | None:
     lines = text[-TAIL:].strip().splitlines()[-3:]
     spans = list(_MATH.finditer("\n".join(lines)))
     return _span(spans[-1]) if spans else "".join(lines[-1:])
-
-
-def is_expression(text: str) -> bool:
-    """Whether a final answer is a formula without variables, which Math-Verify can work out."""
-    words = re.sub(rf"\\[A-Za-z]+|{_NAMES}|exp", "", text)
-    return bool(re.search(r"\d", text)) and not re.search(r"[A-Za-z]{1,}", words)
 
 
 def equal(reference: str, answer: str) -> bool:
@@ -175,24 +170,38 @@ def _same(one: Any, other: Any) -> bool:
     values = _value(one), _value(other)
     if None not in values:
         return _same_value(*values)
-    if isinstance(one, Interval) and isinstance(other, Interval):
-        brackets = one.left_open == other.left_open and one.right_open == other.right_open
-        return brackets and _same(one.start, other.start) and _same(one.end, other.end)
     if isinstance(one, FiniteSet) and isinstance(other, FiniteSet):
-        left = list(other.args)
-        for part in one.args:
-            found = next((member for member in left if _same(part, member)), None)
-            if found is None:
-                return False
-            left.remove(found)
-        return not left
-    if isinstance(one, Tuple) and isinstance(other, Tuple):
-        return len(one) == len(other) and all(map(_same, one, other))
+        return _same_members(one.args, other.args)
+    if isinstance(one, (FiniteSet, Interval, Tuple)) and isinstance(
+        other, (FiniteSet, Interval, Tuple)
+    ):
+        sides = _parts(one), _parts(other)
+        return len(sides[0]) == len(sides[1]) and all(map(_same, *sides))
     if isinstance(other, Eq) and not isinstance(one, Eq):
         # Math-Verify takes the right side of any equation; `2x = 10` is not 10.
         named = other.lhs.is_Symbol or isinstance(other.lhs, AppliedUndef)
         return (named or not other.lhs.free_symbols) and _same(one, other.rhs)
     return bool(verify([one], [other], allow_set_relation_comp=True, timeout_seconds=None))
+
+
+def _same_members(wanted: Sequence[Any], got: Sequence[Any]) -> bool:
+    left = list(got)
+    for part in wanted:
+        found = next((member for member in left if _same(part, member)), None)
+        if found is None:
+            return False
+        left.remove(found)
+    return not left
+
+
+def _parts(holder: Any) -> list[Any]:
+    """The parts of a tuple, a set or an interval in their order, and which ends are open."""
+    from sympy import Interval
+
+    if isinstance(holder, Interval):
+        ends = [] if holder.is_open else [holder.left_open, holder.right_open]
+        return [holder.start, holder.end, *ends]
+    return list(getattr(holder, "_unsorted_args", holder.args))
 
 
 def _value(parsed: Any) -> Any:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
-from aios_eccos.collect.extract import WRAPPED
+from aios_eccos.collect.extract import WORDS, WRAPPED, statements
 
 #: Relative and absolute difference that a rounded decimal may have; integers must be equal.
 CLOSE = Fraction(1, 1_000_000)
+#: Characters at the end that may hold the last number of an answer that states none.
+LAST_NUMBER = 2_000
 
 #: Powers of ten.
 _MAGNITUDE = {"thousand": 3, "k": 3, "lakh": 5, "million": 6, "mio": 6, "m": 6, "crore": 7}
@@ -123,6 +126,29 @@ def parse_whole(text: str) -> Number | None:
     """The number that the whole text is, but for blanks; None if it is anything else."""
     found = _NUMBER.fullmatch(_SIGN_APART.sub(r"\1\2-", plain(text).strip()))
     return _value(found) if found else None
+
+
+def final_number(text: str) -> Number | None:
+    """The number that an answer states, else its last one.
+
+    None if there is none, if the answer breaks off or states several, or a formula.
+    """
+    for statement in statements(text):
+        try:
+            number = statement.text and read_number(statement.text, last=statement.last)
+        except SeveralAnswers:
+            return None
+        if number or not statement.text or is_expression(statement.text):
+            return number or None
+    return next(iter(deque(numbers_in(plain(text[-LAST_NUMBER:])), maxlen=1)), None)
+
+
+def is_expression(text: str) -> bool:
+    """Whether a final answer is a formula without variables, which Math-Verify can work out."""
+    names = "|".join(WORDS["functions"])
+    return bool(re.search(r"\d", text)) and not re.search(
+        r"[A-Za-z]", re.sub(rf"\\[A-Za-z]+|{names}|exp", "", text)
+    )
 
 
 def read_number(text: str, *, last: bool = True) -> Number | None:
