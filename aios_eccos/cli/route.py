@@ -15,6 +15,7 @@ from aios_eccos.cli.output import console, draw_table, write_json
 from aios_eccos.config import Floor, parse_settings
 from aios_eccos.decide.assign import slots_of
 from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
+from aios_eccos.floor.configured import keepable
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.pricing import price_table
@@ -25,13 +26,11 @@ from aios_eccos.locate import Config
 from aios_eccos.metrics import percent
 from aios_eccos.observe.route import RouteView, route_view
 from aios_eccos.observe.text import money
+from aios_eccos.serve.dry_run import decide_dry
 from aios_eccos.serve.engine import configured_models
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Model, Query, Slots
+from aios_eccos.values import Model, Slots
 from aios_eccos.workload.memory import MemoryWorkload
-
-#: Characters a token, where no tokenizer of the model is at hand.
-CHARACTERS_PER_TOKEN = 4
 
 
 def route(
@@ -63,18 +62,15 @@ def _decided_here(
     config: Config, text: str, agent: str, floor: Floor | None, prices: Path | None
 ) -> RouteView:
     """The decision without a kernel."""
-    settings = config.settings
-    if floor is not None:
-        settings = settings.model_copy(update={"quality_floor": floor})
-    query = Query(text=text, agent=agent, input_tokens=len(text) // CHARACTERS_PER_TOKEN + 1)
     with ExitStack() as opened:
         models, learned, note = _learned(config, prices, opened)
-        known = price_table(models)
+        settings = keepable(config.settings, models)
+        if floor is not None:
+            settings = settings.model_copy(update={"quality_floor": floor})
+        known, slots = price_table(models), _slots(config, models)
         router = Router(models, settings, known, MemoryWorkload(), learned)
-        (candidate,) = router.forecast([query])
-        slots = _slots(config, models)
-        (decision,) = router.assign([candidate], slots).decisions
-    return route_view(decision, slots, note, known.money)
+        trace = decide_dry(router, known, slots, text, agent)
+    return route_view(trace, slots.limits, note)
 
 
 def _learned(

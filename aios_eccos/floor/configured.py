@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.floor.certify import Certificate, Certifier, Refusal
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.modes import mode_of
+from aios_eccos.values import Model, dollars_known
+
+log = logging.getLogger("aios_eccos.floor.configured")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,27 @@ def unreachable(book: PriceBook, settings: Settings) -> list[str]:
                 "there is will be served"
             )
     return found
+
+
+def unkept_budget(settings: Settings, models: Sequence[Model]) -> str | None:
+    """Why a budget, which is dollars, cannot be kept: no price of the pool is known."""
+    if settings.budget_per_call is None or not models or dollars_known(models):
+        return None
+    return (
+        f"budget_per_call: ${settings.budget_per_call:g} is not kept, since no price is known of "
+        f"{', '.join(model.name for model in models)}; quality_floor {settings.quality_floor} "
+        "holds instead: set input_cost_per_token and output_cost_per_token of a model (0 = free), "
+        "or take budget_per_call out"
+    )
+
+
+def keepable(settings: Settings, models: Sequence[Model]) -> Settings:
+    """The settings, without a budget that cannot be kept."""
+    unkept = unkept_budget(settings, models)
+    if unkept is None:
+        return settings
+    log.warning("%s", unkept)
+    return settings.model_copy(update={"budget_per_call": None})
 
 
 def certificates(

@@ -17,6 +17,7 @@ from aios_eccos.kernel.process import Process
 from aios_eccos.kernel.scheduler import EccosScheduler
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
+from aios_eccos.observe.engine_state import state_of
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView, ObservedView
 from aios_eccos.serve.engine import Engine
@@ -107,7 +108,6 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
     history, embedder = engine.history, engine.embedder
     waiting, running = engine.dispatcher.depth()
     book = engine.router.learned.book
-    note = str(engine.history_error) if engine.history_error is not None else None
     return EdgeView(
         mode=serving.mode,
         waiting=waiting,
@@ -116,7 +116,7 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         lost_traces=engine.recorder.lost,
         unlearnt=engine.unlearnt,
         history=history.count() if history is not None else None,
-        history_note=note,
+        history_note=state_of(engine) or None,
         embedder=None if embedder is None else embedder.state,
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
         observed=observed(serving),

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, HistoryOwned
+from aios_eccos.floor.configured import unkept_budget
 from aios_eccos.locate import Config
-from aios_eccos.values import Model, dollars_known
+from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
 
 #: Clocks that differ by more make times in reports misleading; limits go by the server's clock.
@@ -39,7 +41,7 @@ def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
         models: the configured pool with its prices filled in.
     """
     yield check_prices(models)
-    yield from check_budget(config.settings.budget_per_call, models)
+    yield from check_budget(config.settings, models)
     yield from check_history(config)
     yield from check_workload(config, models)
 
@@ -68,21 +70,11 @@ def check_prices(models: Sequence[Model]) -> Check:
     )
 
 
-def check_budget(budget: float | None, models: Sequence[Model]) -> Iterator[Check]:
-    """Whether a budget, which is dollars, can be kept: some price of the pool must be known."""
-    if budget is None or not models:
-        return
-    named = f"budget_per_call: ${budget:g}"
-    if dollars_known(models):
-        yield Check("budget", True, named)
-    else:
-        yield Check(
-            "budget",
-            False,
-            f"{named} is not kept, since no price is known of {', '.join(m.name for m in models)}: "
-            "set input_cost_per_token and output_cost_per_token of a model (0 = free), or take "
-            "budget_per_call out and set quality_floor",
-        )
+def check_budget(settings: Settings, models: Sequence[Model]) -> Iterator[Check]:
+    """Whether the budget, if there is one, can be kept."""
+    unkept = unkept_budget(settings, models)
+    if unkept is not None or settings.budget_per_call is not None:
+        yield Check("budget", unkept is None, unkept or "its models have prices")
 
 
 def check_history(config: Config) -> Iterator[Check]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor
 from aios_eccos.errors import DataError, EccosError
+from aios_eccos.observe.engine_state import state_of
 from aios_eccos.observe.events import read_events
 from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     )
     from aios_eccos.observe.route import RouteView
     from aios_eccos.serve.engine import Engine
+    from aios_eccos.values import Slots
 
 #: Decisions searched for a call's id; the stream's own ids are found directly.
 SEARCHED = 1_000
@@ -150,13 +152,11 @@ class Reader:
             DataError: no engine lives here.
         """
         from aios_eccos.observe.explain import explain
-        from aios_eccos.serve.dry_run import trace_dry
 
-        engine = self._living()
-        trace = trace_dry(engine, text, agent)
+        trace, _ = self._decide_dry(text, agent)
         found, closed = self._neighbors_of(text)
         view = explain(trace, neighbors=found, neighbors_note=closed, dry=True)
-        note = _note(engine)
+        note = state_of(self._living())
         sentence = f"{view.sentence} {note[0].upper()}{note[1:]}." if note else view.sentence
         return view.model_copy(update={"sentence": sentence})
 
@@ -170,12 +170,19 @@ class Reader:
             DataError: no engine lives here.
         """
         from aios_eccos.observe.route import route_view
+
+        trace, slots = self._decide_dry(text, agent, floor)
+        return route_view(trace, slots.limits, state_of(self._living()))
+
+    def _decide_dry(self, text: str, agent: str, floor: Floor | None = None) -> tuple[Trace, Slots]:
+        """What would be decided now, and the load of now."""
         from aios_eccos.serve.dry_run import decide_dry
 
         engine = self._living()
-        asked = None if floor is None else _absolute(engine.router.learned.book, floor)
-        decision, slots = decide_dry(engine, text, agent, asked)
-        return route_view(decision, slots, _note(engine), engine.prices.money)
+        router = engine.router
+        asked = None if floor is None else _absolute(router.learned.book, floor)
+        slots = router.slots()
+        return decide_dry(router, engine.prices, slots, text, agent, asked), slots
 
     def savings(self, baseline: str | None = None) -> SavingsView:
         """Spending beside a named baseline's forecast, since the start, in a week and in a day."""
@@ -286,25 +293,3 @@ def _absolute(book: PriceBook | None, floor: Floor) -> float:
     """The success that a floor asks for; a share is one of 100 % while no model's is known."""
     value = book.absolute_floor(floor.value) if floor.relative and book is not None else None
     return floor.value if value is None else value
-
-
-def _note(engine: Engine) -> str:
-    """What keeps a decision from resting on all history; "" = nothing."""
-    history, embedder, fault = engine.history, engine.embedder, engine.history_error
-    if history is None or embedder is None:
-        return f"forecast on priors: {fault or 'the history is still being opened'}"
-    count = history.count()
-    if not count:
-        return "forecast on priors: no history yet"
-    if not embedder.ready:
-        loads = "is still loading" if embedder.error is None else f"failed: {embedder.error}"
-        return f"forecast on priors: the embedder {loads}"
-    if fault is not None:
-        return str(fault)
-    book = engine.router.learned.book
-    known = book is not None and book.curve() is not None
-    if engine.learning:
-        until = "what was known before decides" if known else "the strongest model serves"
-        return f"{count:,} records are still being learned from; until then {until}"
-    few = "the history has too few verdicts to say what a success costs: the strongest model serves"
-    return "" if known else few

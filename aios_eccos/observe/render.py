@@ -109,8 +109,9 @@ def edge_lines(edge: EdgeView, known: bool) -> list[str]:
     if edge.history is None:
         history = edge.history_note or "not open yet"
     else:
-        history = f"{edge.history:,} records; prices of success from {edge.floors_from}"
-    lines = [cut(f"history  {history}", 80), *(wrap(f"floor    {c}") for c in edge.certificates)]
+        state = edge.history_note or f"prices of success from {edge.floors_from}"
+        history = f"{edge.history:,} records; {state}"
+    lines = [wrap(f"history  {history}"), *(wrap(f"floor    {c}") for c in edge.certificates)]
     if edge.undecided or edge.lost_traces:
         lines.append(
             f"! {edge.undecided} decisions without forecasts, {edge.lost_traces} traces lost"

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from aios_eccos.config import Floor, parse_floor
-from aios_eccos.decide.rule import net_cost
-from aios_eccos.decide.words import Case, why
+from aios_eccos.observe.bound import case_of
+from aios_eccos.observe.explain import choices
+from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.view import Usd, View
-from aios_eccos.values import Decision, Slots
 
 
 class RouteRequest(BaseModel):
@@ -86,45 +84,35 @@ class RouteView(View):
     models: list[RouteRow]
 
 
-def route_view(decision: Decision, slots: Slots, note: str, money: bool) -> RouteView:
+def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> RouteView:
     """The decision as it is shown.
 
     Args:
-        slots: the load that it was made under.
-        money: whether costs are dollars.
+        limits: of the models, under which it was made.
+        note: as in `RouteView`.
     """
-    candidate = decision.candidate
     return RouteView(
-        model=decision.model,
-        reason=decision.reason,
+        model=trace.model,
+        reason=trace.reason,
         note=note,
-        floor=None if math.isnan(candidate.worth.floor) else round(candidate.worth.floor, 4),
-        money=money,
-        success_price_usd=candidate.price if math.isfinite(candidate.price) else None,
-        novelty=None if math.isnan(candidate.novelty) else round(candidate.novelty, 3),
-        decision_s=float(f"{decision.decision_s:.4g}"),
-        models=_rows(decision, slots),
+        floor=None if trace.floor is None else round(trace.floor, 4),
+        money=trace.money,
+        success_price_usd=trace.success_price_usd,
+        novelty=None if trace.novelty is None else round(trace.novelty, 3),
+        decision_s=float(f"{trace.decision_s:.4g}"),
+        models=[
+            RouteRow(
+                model=row.model,
+                chosen=row.chosen,
+                success=round(row.success, 4),
+                output_tokens=row.output_tokens,
+                cost_usd=row.cost_usd,
+                net_cost_usd=None if row.net_usd is None else float(f"{row.net_usd:.6g}"),
+                support=round(row.support, 2),
+                in_use=limits[row.model] - row.free,
+                limit=limits[row.model],
+                why=row.why,
+            )
+            for row in choices(trace, case_of(trace))
+        ],
     )
-
-
-def _rows(decision: Decision, slots: Slots) -> list[RouteRow]:
-    p = decision.candidate
-    resting = np.array([name in slots.cooling for name in p.models])
-    column = p.models.index(decision.model) if decision.model is not None else None
-    case = replace(Case.of(p, column, decision.free), allowed=p.allowed & ~resting)
-    net = net_cost(p.total_cost[None], p.success[None], p.price)[0]
-    return [
-        RouteRow(
-            model=name,
-            chosen=name == decision.model,
-            success=round(float(p.success[j]), 4),
-            output_tokens=round(float(p.output_tokens[j]), 1),
-            cost_usd=float(f"{p.cost[j]:.6g}"),
-            net_cost_usd=float(f"{net[j]:.6g}") if math.isfinite(p.price) else None,
-            support=round(float(p.support[j]), 2),
-            in_use=slots.limits[name] - slots.free[name],
-            limit=slots.limits[name],
-            why=why(case, j, "rests after an error" if resting[j] else ""),
-        )
-        for j, name in sorted(enumerate(p.models), key=lambda at: (p.cost[at[0]], at[1]))
-    ]

@@ -140,7 +140,7 @@ class EdgeView(View):
         undecided: decisions that had to do without forecasts, or fell back to AIOS's choice.
         lost_traces: settled calls that could not be kept.
         history: records in the history, null while it is not open.
-        history_note: why it is not open.
+        history_note: what keeps calls from being forecast, or success from being priced, by it.
         floors_from: `verdicts` once the history has enough of them, else `priors`.
         certificates: where floors are certified, a sentence about each.
     """

@@ -13,7 +13,7 @@ from dataclasses import replace
 from aios_eccos import files
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.certify import Refusal, write_papers
-from aios_eccos.floor.configured import certificate_words, certificates, unreachable
+from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.floor.learned import Learned
@@ -67,9 +67,10 @@ class Engine:
         models: Sequence[Model] | None = None,
         stores: OpenStores = open_stores,
     ) -> None:
-        settings, state_dir = config.settings, files.private_dir(config.location.state_dir)
-        self.config = config
         pool = models if models is not None else configured_models(config)
+        settings = keepable(config.settings, pool)
+        state_dir = files.private_dir(config.location.state_dir)
+        self.config = config
         self.prices = price_table(pool)
         self.workload = open_workload(
             settings.redis,
@@ -140,8 +141,8 @@ class Engine:
 
     def use(self, config: Config, models: Sequence[Model] | None = None) -> None:
         """Swap settings, models, limits and prices; stores, history and calls under way stay."""
-        settings = config.settings
         pool = models if models is not None else configured_models(config)
+        settings = keepable(config.settings, pool)
         self.config = config
         self.prices = price_table(pool)
         self.floors.use(settings)

@@ -220,8 +220,11 @@ def test_savings_of_a_day_and_a_week_are_of_whole_days(minute: float) -> None:
 
 LOCAL = (
     ModelEntry(name="small: 8b", backend="ollama", hostname="http://small", concurrency=64),
-    ModelEntry(name="large", backend="ollama", hostname="http://large", concurrency=64),
+    ModelEntry(name="large", backend="ollama", hostname="http://large", concurrency=64, size_b=70),
 )
+
+
+PRICE = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
 
 
 @pytest.fixture
@@ -263,9 +266,22 @@ def test_what_was_forecast_and_what_was_spent_are_in_one_unit(unpriced: World) -
     assert "u is an output token x billions of parameters" in text
 
 
-def test_a_budget_that_no_price_can_keep_is_said_so(tmp_path: Path) -> None:
+def test_a_budget_that_no_price_can_keep_is_said_so_and_the_floor_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In units a budget of $0.01 would buy nothing but the smallest model."""
     with make_engine(tmp_path, entries=LOCAL, budget_per_call=0.01) as engine:
-        assert "a budget in dollars is not kept" in command.answer(World(engine).reader, "status")
+        assert engine.wait_ready(20)
+        world = World(engine)
+        served = {world.call(f"{hardness}").decision.model for hardness in (0.02, 0.5, 0.97)}
+        assert "large" in served
+        assert "a budget in dollars is not kept" in command.answer(world.reader, "status")
+        priced = tuple(entry.model_copy(update=PRICE) for entry in LOCAL)
+        engine.use(replace(engine.config, entries=priced))
+        assert engine.router.settings.budget_per_call == 0.01
+    (said,) = [r.message for r in caplog.records if "budget_per_call: $0.01" in r.message]
+    for word in ("small: 8b, large", "input_cost_per_token", "quality_floor 0.9"):
+        assert word in said
 
 
 def views(reader: Reader) -> list[object]:

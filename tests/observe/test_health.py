@@ -45,7 +45,7 @@ FREE = Model("free", input_price=0.0, output_price=0.0)
     ],
 )
 def test_a_budget_in_dollars_needs_prices(pool: list[Model], kept: bool) -> None:
-    (found,) = health.check_budget(0.01, pool)
+    (found,) = health.check_budget(parse_settings({"budget_per_call": 0.01}), pool)
     assert found.ok is kept
     if not kept:
         for said in (
@@ -55,7 +55,7 @@ def test_a_budget_in_dollars_needs_prices(pool: list[Model], kept: bool) -> None
             "quality_floor",
         ):
             assert said in found.detail
-    assert [*health.check_budget(None, pool)] == []
+    assert [*health.check_budget(parse_settings({}), pool)] == []
 
 
 def test_a_sound_installation(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
@@ -16,6 +17,7 @@ from aios_eccos.config import Floor, parse_floor
 from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.errors import DataError
 from aios_eccos.observe.bound import bound_by
+from aios_eccos.observe.engine_state import state_of
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.reader import Reader, Scope
 from aios_eccos.observe.sums import of_call
@@ -365,3 +367,53 @@ def test_a_retried_call_says_so(world: World) -> None:
     view = world.reader.explain("last")
     assert (view.decision.attempts, view.decision.model) == (2, LARGE.name)
     assert "just failed on it" in view.sentence
+
+
+# What goes on is said, rather than guessed at.
+
+
+def stand_in(**told: object) -> SimpleNamespace:
+    """An engine as far as its state is asked for."""
+    history = SimpleNamespace(count=lambda: told.get("records", 2000))
+    return SimpleNamespace(
+        history=history if told.get("open", True) else None,
+        history_error=told.get("error"),
+        embedder=SimpleNamespace(ready="embedder" not in told, error=told.get("embedder")),
+        learning=told.get("learning", False),
+        router=SimpleNamespace(learned=SimpleNamespace(book=told.get("book"))),
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"open": False}, "forecast on priors: the history is still being opened"),
+        ({"open": False, "error": DataError("process 7 has it")}, "process 7 has it"),
+        ({"embedder": None}, "the embedder is still loading"),
+        ({"embedder": "no such folder"}, "the embedder failed: no such folder"),
+        ({"records": 0}, "no history yet"),
+        ({"learning": True}, "2,000 records are still being learned from"),
+        ({}, "too few verdicts"),
+    ],
+)
+def test_the_state_of_an_engine_is_said(told: dict[str, object], said: str) -> None:
+    assert said in state_of(stand_in(**told))  # type: ignore[arg-type]
+
+
+def test_an_engine_that_has_all_it_needs_says_nothing(world: World) -> None:
+    assert state_of(world.engine) == ""
+
+
+def test_a_dry_decision_takes_no_model_that_rests(world: World) -> None:
+    """As no call would; with all of them at rest, it takes what a call would then."""
+    small, large = world.engine.router.models
+    assert world.reader.explain_text("0.05").decision.model == small.name
+    world.engine.workload.cool_down(small.slot, 20)
+    view = world.reader.explain_text("0.05")
+    assert view.decision.model == large.name
+    (closed,) = [choice for choice in view.choices if not choice.allowed]
+    assert (closed.model, closed.why) == (small.name, "rests after an error")
+    (row,) = [row for row in world.reader.route("0.05").models if row.model == small.name]
+    assert row.why == "rests after an error"
+    world.engine.workload.cool_down(large.slot, 20)
+    assert world.reader.route("0.05").model == small.name
