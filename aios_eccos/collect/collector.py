@@ -1,4 +1,4 @@
-"""Collector: asks every model every question, journals, grades, and makes the records.
+"""Asks every model every question, journals and grades the answers, and makes the records.
 
 Each model has its own queue and its own threads, so that a slow model holds up no other. One lock
 guards what they share; nobody holds it while a model answers or an answer is graded.
@@ -6,6 +6,7 @@ guards what they share; nobody holds it while a model answers or an answer is gr
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -112,19 +113,13 @@ class Collector:
                 held[answer.question, answer.model] = answer
         for question in self.questions:
             for name in self.models:
-                job = self._job(question, name)
-                answer_held = held.get((question.id, name))
-                if answer_held is None or answer_held.prompt != self._hash(job.prompt):
+                job, earlier = self._job(question, name), held.get((question.id, name))
+                if earlier and earlier.prompt == self._hash(job.prompt):
+                    job = dataclasses.replace(job, reply=earlier.reply)
+                if job.reply is None or self._lacks_verdict(job, name, job.reply):
                     self._queues[name].append(job)
-                    continue
-                reply = answer_held.reply
-                if (
-                    self._needs_judge(question, reply)
-                    and self._held_verdict(job, name, reply) is None
-                ):
-                    self._queues[name].append(Job(question, job.prompt, job.most_usd, reply))
                 else:
-                    self.graded[question.id, name], _ = self._grade(job, name, reply)
+                    self.graded[question.id, name], _ = self._grade(job, name, job.reply)
             self._report(question)
         return len(self.graded)
 
@@ -225,38 +220,34 @@ class Collector:
         """The reply with its grade, and what a judge cost."""
         if reply.status != "ok":
             return GradedReply(reply), 0.0
-        if not self._needs_judge(job.question, reply):
+        if job.question.grader != "judge":
             return GradedReply(reply, self._sandbox.grade(job.question, reply.content)), 0.0
-        verdict = self._held_verdict(job, name, reply)
-        if verdict is not None:
+        if not self._lacks_verdict(job, name, reply):
+            verdict = self._verdicts[job.question.id, name].reply
             return GradedReply(reply, read_verdict(verdict.content)), 0.0
         assert self._judge is not None
         prompt = judge_prompt(job.question, reply.content)
         with self._judging:
-            verdict = self._judge.ask(prompt)
-        if verdict is None or verdict.status != "ok":
+            given = self._judge.ask(prompt)
+        if given is None or given.status != "ok":
             return GradedReply(reply), 0.0
-        cost = self._note(job, self._judge.endpoint.name, prompt, verdict, judged=name)
-        return GradedReply(reply, read_verdict(verdict.content)), cost
+        cost = self._note(job, self._judge.endpoint.name, prompt, given, judged=name)
+        return GradedReply(reply, read_verdict(given.content)), cost
 
-    def _needs_judge(self, question: Question, reply: Reply) -> bool:
-        return question.grader == "judge" and reply.status == "ok"
-
-    def _held_verdict(self, job: Job, name: str, reply: Reply) -> Reply | None:
+    def _lacks_verdict(self, job: Job, name: str, reply: Reply) -> bool:
+        """Whether a judge has yet to be asked about this very answer."""
+        if job.question.grader != "judge" or reply.status != "ok":
+            return False
         held = self._verdicts.get((job.question.id, name))
         prompt = judge_prompt(job.question, reply.content)
-        return held.reply if held and held.prompt == self._hash(prompt) else None
+        return held is None or held.prompt != self._hash(prompt)
 
     def _note(self, job: Job, model: str, prompt: str, reply: Reply, judged: str = "") -> float:
         """Journal a reply; returns its cost."""
         cost = self._budget.cost(model, reply)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        digest = self._hash(prompt)
-        self._journal.append(
-            Answer(
-                job.question.id, model, digest, reply, judged=judged, cost_usd=cost, asked_at=now
-            )
-        )
+        question, digest = job.question.id, self._hash(prompt)
+        self._journal.append(Answer(question, model, digest, reply, judged, cost, now))
         with self._changed:
             self.cost_by_model[model] = self.cost_by_model.get(model, 0.0) + (cost or 0.0)
         return cost or 0.0

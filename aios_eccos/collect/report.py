@@ -1,4 +1,4 @@
-"""Report: what each model did in a run, for the table at the end and for JSON."""
+"""What each model did in a run, for the table at the end and for JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from aios_eccos.collect.questions import Question
 from aios_eccos.collect.record import GradedReply
 from aios_eccos.forecast.pricing import PriceState
-from aios_eccos.metrics import mean_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +53,34 @@ def report_on(
     """Sum up one model's answers."""
     mine = {q: graded[q.id, name] for q in questions if (q.id, name) in graded}
     replies = [g.reply for g in mine.values()]
-    whole = [r for r in replies if r.status == "ok"]
     paid = [r for r in replies if r.tokens_from]
-    times = [r.latency_s for r in whole]
-    tasks: dict[str, list[bool]] = defaultdict(list)
+    times = sorted(r.latency_s for r in replies if r.status == "ok")
+    grades: dict[str, list[bool]] = defaultdict(list)
     for question, g in mine.items():
         if g.correct is not None:
-            tasks[question.task].append(g.correct)
+            grades[question.task].append(g.correct)
     return ModelReport(
         name=name,
-        answers=len(whole),
-        success=mean_of([right for rights in tasks.values() for right in rights]),
+        answers=len(times),
+        success=_mean([right for task in grades.values() for right in task]),
         truncated=sum(r.status == "truncated" for r in replies),
         errors=sum(r.status == "error" for r in replies),
         input_tokens=sum(r.input_tokens for r in paid),
-        output_tokens=mean_of([r.output_tokens for r in paid]),
+        output_tokens=_mean([r.output_tokens for r in paid]),
         reasoning_tokens=sum(r.reasoning_tokens for r in paid),
         cached_tokens=sum(r.cached_tokens for r in paid),
         counted=sum(r.tokens_from != "usage" for r in paid),
-        latency_p50_s=quantile(times, 0.5),
-        latency_p95_s=quantile(times, 0.95),
+        latency_p50_s=_quantile(times, 0.5),
+        latency_p95_s=_quantile(times, 0.95),
         cost_usd=cost_usd,
         price_state=price_state,
-        by_task={task: sum(rights) / len(rights) for task, rights in tasks.items()},
+        by_task={task: sum(right) / len(right) for task, right in grades.items()},
     )
 
 
-def quantile(values: Sequence[float], share: float) -> float | None:
-    """The value that about `share` of the values do not exceed; None of none."""
-    ordered = sorted(values)
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

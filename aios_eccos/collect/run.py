@@ -1,4 +1,4 @@
-"""Run: everything that one `aios-eccos collect` opens, from the plan to the finished data set."""
+"""One run of `aios-eccos collect`: what it opens, from the plan to the finished data set."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from aios_eccos.collect.budget import Budget
 from aios_eccos.collect.client import Client, Patience
@@ -95,7 +96,7 @@ def run(
     on_progress: Callable[[Progress], None] = lambda progress: None,
     on_interrupt: Callable[[], None] = lambda: None,
 ) -> Summary:
-    """Collect until all is asked, the money is spent or Ctrl-C; what there is is then written.
+    """Collect until everything is asked, the money is spent or Ctrl-C; then write the records.
 
     The first Ctrl-C waits for the answers on their way, the second does not.
 
@@ -156,17 +157,11 @@ def _opened(
     with ExitStack() as stack:
         budget = Budget(plan.asked, plan.max_cost, plan.max_tokens)
         slots = None if workload is None else Slots(workload, stop)
-        clients = {}
-        for endpoint in plan.asked:
-            client = Client(
-                endpoint,
-                max_tokens=plan.max_tokens,
-                patience=plan.patience,
-                stop=stop,
-                slots=slots,
-            )
-            stack.callback(client.close)
-            clients[endpoint.name] = client
+        how: dict[str, Any] = {"patience": plan.patience, "stop": stop, "slots": slots}
+        clients = {
+            e.name: stack.enter_context(closing(Client(e, max_tokens=plan.max_tokens, **how)))
+            for e in plan.asked
+        }
         journal = stack.enter_context(Journal(plan.journal))
         sandbox = stack.enter_context(Sandbox())
         rows = RowFile(plan.out)
@@ -177,16 +172,15 @@ def _opened(
             journal=journal,
             sandbox=sandbox,
             stop=stop,
-            concurrency={e.name: _threads(plan, e) for e in plan.asked},
+            concurrency={
+                e.name: plan.concurrency or min(DEFAULT_CONCURRENCY, e.model.limit)
+                for e in plan.asked
+            },
             judge=clients[plan.judge.name] if plan.judge else None,
             on_row=rows.append,
             on_progress=on_progress,
         )
         yield collector, budget, rows
-
-
-def _threads(plan: Plan, endpoint: Endpoint) -> int:
-    return plan.concurrency or min(DEFAULT_CONCURRENCY, endpoint.model.limit)
 
 
 def as_json(summary: Summary) -> dict[str, object]:
