@@ -7,6 +7,7 @@ installed by pip; on a copy of AIOS whose files are listed with their sha256 bef
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def typed(
     config: dict[str, Any],
 ) -> None:
     """Enable to observe, start, an agent through the SDK, `mode route`, the agent again, `status`,
-    `last`, disable.
+    `last`, `route`, `explain`, disable.
 
     Args:
         folder: for everything that is made beside the copy.
@@ -129,6 +130,8 @@ def typed(
         said = shell.type(*ask, CEREBRUM_KERNEL_URL=url)
         status = shell.type("aios-eccos", "status", "--aios-home", str(home))
         last = shell.type("aios-eccos", "last", "--aios-home", str(home))
+        route = shell.type("aios-eccos", "route", "17 x 23?", "--json", "--aios-home", str(home))
+        explained = shell.type("aios-eccos", "explain", "17 x 23?", "--aios-home", str(home))
         running = changed(before, listing(home))
     shell.type("aios-eccos", "disable", "--aios-home", str(home))
     disabled = changed(before, listing(home))
@@ -146,6 +149,12 @@ def typed(
     )
     report.check("typed: aios-eccos status shows its calls", "4 calls, 0 failed" in status)
     report.check("typed: aios-eccos last shows its decisions", last.count("example/") == 4)
+    decided = json.loads(route)
+    report.check(
+        "typed: aios-eccos route and explain ask the kernel, which has the history",
+        decided["model"] == other and other in explained and "owns" not in route + explained,
+        decided["note"],
+    )
     only = ["aios/config/config.yaml"]
     report.check(
         "typed: only config.yaml differs, and nothing after disable",

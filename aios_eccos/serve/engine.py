@@ -160,8 +160,9 @@ class Engine:
 
     def set_mode(self, mode: str) -> None:
         """Note the mode that the kernel serves in, until the next `use`."""
-        settings = self.config.settings.model_copy(update={"mode": mode})
-        self.config = replace(self.config, settings=settings)
+        update = {"mode": mode}
+        self.router.settings = self.router.settings.model_copy(update=update)
+        self.config = replace(self.config, settings=self.config.settings.model_copy(update=update))
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Wait until the history has been opened and learned from, or that has failed."""

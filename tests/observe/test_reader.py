@@ -206,6 +206,12 @@ def test_a_dry_decision_that_rests_on_all_history_says_nothing_more(world: World
     assert world.reader.route("0.2 what").note == ""
 
 
+def test_a_dry_decision_is_of_the_mode_that_is_in_force(world: World) -> None:
+    for mode, observes in (("observe", True), ("route", False)):
+        world.engine.set_mode(mode)
+        assert ("only observes" in world.reader.explain_text("0.2 what").sentence) is observes
+
+
 def test_only_a_living_engine_can_decide_or_learn() -> None:
     workload = MemoryWorkload()
     scope = Scope(World.__init__.__globals__["parse_settings"]({}), (SMALL.model(),))
