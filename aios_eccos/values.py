@@ -317,6 +317,7 @@ class Decision:
         status: the optimizer's status for the batch; `EXPLORED` for a choice made by chance.
         reason: one sentence in plain words.
         batch: how many queries were assigned together.
+        whole: whether they were assigned as one, under their floors; else each by its own price.
         decision_s: seconds spent on forecast and assignment (the batch's, divided by its size).
         at: seconds since the epoch, UTC.
         chances: (m,) with which each model would have been explored; None: it could not.
@@ -333,6 +334,7 @@ class Decision:
     decision_s: float
     at: float
     chances: FloatArray | None = None
+    whole: bool = False
 
     @property
     def promised(self) -> float:

@@ -58,7 +58,8 @@ def report(problem: AssignmentProblem, found: Found) -> Solution:
     out_of_reach = missed & (floor_success < floors - FLOOR_TOLERANCE)
     least = NEGLIGIBLE * cost / max(len(rows), 1)
     # A slot saves nothing where one is free, whatever rounding leaves of its price.
-    used_up = problem.capacity <= np.bincount(taken, minlength=problem.m)
+    used = np.bincount(taken, minlength=problem.m)
+    used_up = (problem.capacity <= used) & (problem.capacity < problem.n)
     slot_prices = np.where(used_up & (found.slot_prices > least), found.slot_prices, 0.0)
     full = np.zeros(problem.m, dtype=bool) if found.full is None else found.full
     binding = [f"floor:{k}" for k in np.flatnonzero(found.floor_prices > least)]

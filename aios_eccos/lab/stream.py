@@ -3,8 +3,8 @@
 Two rules are replayed in order of arrival, batch by batch: `floor` puts the (selection-aware) floor
 on every batch by itself, `price` takes the argmin at the price at which history realises the floor.
 Both are compared with the one-batch assignment of the same forecasts at equal realised success, so
-that a rule cannot look cheap by missing the floor. `assigning.WHOLE_BATCH` was chosen by the same
-replay on history alone (one half prices, the other is replayed).
+that a rule cannot look cheap by missing the floor. `decide.assign.WHOLE_BATCH` was chosen by the
+same replay on history alone (one half prices, the other is replayed).
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ import math
 import numpy as np
 
 from aios_eccos.decide import words
-from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.observe.trace import Trace
 
 
@@ -16,7 +15,6 @@ def case_of(trace: Trace) -> words.Case:
     options = trace.options
     price = trace.success_price_usd
     names = tuple(option.model for option in options)
-    whole = trace.batch >= WHOLE_BATCH and price is not None
     return words.Case(
         models=names,
         cost=np.array([option.cost_usd for option in options]),
@@ -28,7 +26,7 @@ def case_of(trace: Trace) -> words.Case:
         price=math.inf if price is None else price,
         column=names.index(trace.model) if trace.model in names else None,
         status=trace.status,
-        whole=trace.batch if whole else 0,
+        whole=trace.batch if trace.whole else 0,
     )
 
 

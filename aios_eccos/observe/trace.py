@@ -55,6 +55,7 @@ class Trace:
         status: the optimizer's, `explored` for a choice by chance, `fallback`, or `undecided` for a
             call that never got a model.
         reason: one sentence in plain words.
+        whole: whether the batch was assigned as one, under its floors.
         floor: absolute success asked for on average.
         success_price_usd: what one success was worth at that floor; None: no history to tell.
         promised: success to be expected of the choice, corrected for optimism.
@@ -96,6 +97,7 @@ class Trace:
     tries: tuple[Attempt, ...] = ()
     wasted_usd: Mapping[str, float] = field(default_factory=dict)
     control: Control | None = None
+    whole: bool = False
     id: str = ""
 
     @property

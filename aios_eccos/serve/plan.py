@@ -31,6 +31,7 @@ class Plan:
     def decisions(self, held: Mapping[str, Lease]) -> tuple[Decision, ...]:
         """The decisions, where the calls in `held` (by id) have their slot; the others wait."""
         solution, now = self.found.solution, time.time()
+        whole = len(self.candidates) if self.found.whole else 0
         return tuple(
             Decision(
                 candidate=candidate,
@@ -39,10 +40,11 @@ class Plan:
                 free=self.free,
                 slot_prices=solution.slot_prices,
                 status=EXPLORED if trial.column is not None else solution.status.value,
-                reason=reason(candidate, int(column), lease, self.free)
+                reason=reason(candidate, int(column), lease, self.free, whole)
                 if lease is None or trial.column is None
                 else explored(candidate.models[trial.column], trial.chance),
                 batch=len(self.candidates),
+                whole=self.found.whole,
                 decision_s=candidate.forecast_s + self.share_s,
                 at=now,
                 chances=trial.chances,

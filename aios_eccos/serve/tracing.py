@@ -56,6 +56,7 @@ def trace_of(
         promised=_known(decision.promised) if decision is not None else None,
         novelty=_known(candidate.novelty) if candidate is not None else None,
         batch=decision.batch if decision is not None else 0,
+        whole=decision is not None and decision.whole,
         attempts=settled.attempts,
         decision_s=decision.decision_s if decision is not None else 0.0,
         waited_s=max(settled.waited_s, 0.0),

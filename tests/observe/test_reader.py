@@ -14,7 +14,6 @@ import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.config import Floor, parse_floor
-from aios_eccos.decide.assign import WHOLE_BATCH
 from aios_eccos.errors import DataError
 from aios_eccos.observe.bound import bound_by
 from aios_eccos.observe.engine_state import state_of
@@ -123,12 +122,12 @@ def test_in_a_batch_solved_whole_no_limit_is_blamed(world: World) -> None:
     world.call("0.97")
     trace = world.reader.explain("last").decision
     # Its own price of success would have taken the small model: the batch's took the other.
-    alone = replace(trace, success_price_usd=1e-9, batch=WHOLE_BATCH - 1)
+    alone = replace(trace, success_price_usd=1e-9, batch=600)
     assert bound_by(alone).startswith("limit of ") and of_call(alone)["limited"] == 1
-    whole = replace(alone, batch=WHOLE_BATCH)
+    whole = replace(alone, whole=True)
     assert "limited" not in of_call(whole)
     view = explain(whole)
-    assert view.bound_by == "whole batch" and f"{WHOLE_BATCH} calls" in view.sentence
+    assert view.bound_by == "whole batch" and "600 calls" in view.sentence
     assert {c.why for c in view.choices} == {"chosen", "the batch as a whole gains more"}
 
 
