@@ -115,7 +115,9 @@ def _asked(call: Call, model: str, seconds: float) -> Answer:
         return replace(answer, input_tokens=tokens[0], output_tokens=tokens[1])
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: the thread ends anyway
         log.error("the model call to %s raised %s", model, raised(error))
-        return Answer(failure=Failure(type(error).__name__, 500, rests=False))
+        # What is no `Exception` was meant to end something: it is not tried again.
+        again = isinstance(error, Exception)
+        return Answer(failure=Failure(type(error).__name__, 500, again, rests=False))
 
 
 def _rests(failure: Failure) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
+from asyncio import CancelledError
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -630,6 +631,7 @@ def test_a_request_that_raises_whatever_it_may_ends_and_gives_its_slot_back(
         served = dispatcher.submit(Query(""), answers(0.0)).result(5)
     assert died.answer.failure is not None
     assert died.answer.failure.reason == type(raised).__name__
+    assert died.attempts == 1 or isinstance(raised, Exception)
     assert served.answer.value == "a"
     assert router.in_use == {"a": 0}
 
