@@ -108,7 +108,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 @pytest.fixture
 def serving(slow: threading.Event) -> Serving:
     kept = SimpleNamespace(settings=SimpleNamespace(session_affinity=False))
-    engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept)
+    engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept, set_mode=lambda mode: None)
     found = Serving(lambda config: engine)
     found.use(Adapter(), settings())
     return found
