@@ -9,8 +9,9 @@ baseline was configured counts on neither.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
 
 from aios_eccos import metrics
 from aios_eccos.observe.call_views import SavedView, SavingsView
@@ -58,20 +59,20 @@ def savings(
 
 
 def strongest(sums: Sums, pool: Collection[str] = ()) -> str | None:
-    """The model that is surest to be strong: of the highest lower bound of its mean success.
+    """The model that is surely strongest, of `pool` or of all; ties by name.
 
-    Forecasts of the calls that it was compared on, corrected by its verdicts; ties by name.
+    By the success forecast on the calls that each was compared on, corrected by its verdicts.
     """
-
-    def bound(name: str) -> float:
-        found = _success(sums, name)
-        if found is None:
-            return -math.inf
-        spread = metrics.Z * math.sqrt(sums.get(f"doubt:{name}", 0.0)) / sums[f"hopes:{name}"]
-        return found.value - spread if found.low is None else found.low
-
     names = [name for name in names_of("hopes", sums) if not pool or name in pool]
-    return min(names, key=lambda name: (-bound(name), name)) if names else None
+    if not names:
+        return None
+    from aios_eccos.floor.curve import strongest_of
+
+    found = [_success(sums, name) for name in names]
+    calls = np.array([sums[f"hopes:{name}"] for name in names])
+    share = np.array([0.0 if rate is None else rate.value for rate in found])
+    best = strongest_of(share * calls, calls, names)
+    return None if best is None else names[best]
 
 
 def _saved(title: str, since: float | None, sums: Sums, name: str) -> SavedView:

@@ -42,8 +42,10 @@ class KeptCalls:
 
 
 def answered(traces: Sequence[Trace]) -> list[Trace]:
-    """The calls that can be decided again: what did not fail, and was decided with forecasts."""
-    return [trace for trace in traces if trace.chosen is not None and trace.failure is None]
+    """The calls that can be decided again: answered, decided with forecasts, in the unit of now."""
+    found = [trace for trace in traces if trace.chosen is not None and trace.failure is None]
+    money = max(found, key=lambda trace: trace.at).money if found else True
+    return [trace for trace in found if trace.money == money]
 
 
 def kept_calls(

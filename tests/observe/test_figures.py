@@ -22,6 +22,7 @@ from aios_eccos.observe.summary import Scope, read_status
 from aios_eccos.observe.sums import of_call, of_verdict, spending_in
 from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Option, Trace, to_fields
+from aios_eccos.observe.whatif import answered
 from aios_eccos.values import Answer, Model
 from aios_eccos.verdicts.taken import take_verdict
 from aios_eccos.workload.ledger import PeriodSums
@@ -282,6 +283,13 @@ def test_a_budget_that_no_price_can_keep_is_said_so_and_the_floor_holds(
     (said,) = [r.message for r in caplog.records if "budget_per_call: $0.01" in r.message]
     for word in ("small: 8b, large", "input_cost_per_token", "quality_floor 0.9"):
         assert word in said
+
+
+def test_calls_from_before_prices_were_known_are_not_decided_again_in_dollars() -> None:
+    local = replace(CALL, at=1.0, money=False, options=(option("small", 0.5, 560.0),))
+    assert answered([CALL, local, CALL]) == [CALL, CALL]
+    assert answered([replace(local, at=2e9), CALL]) == [replace(local, at=2e9)]
+    assert answered([]) == []
 
 
 def views(reader: Reader) -> list[object]:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-from aios_eccos.cli.output import console, pairs, token_prices, versions, write_json
+from aios_eccos.cli.ask import Asker
+from aios_eccos.cli.opened import workload_of
+from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
+from aios_eccos.cli.output import console, draw_table, pairs, token_prices, versions, write_json
+from aios_eccos.config import parse_floor
+from aios_eccos.errors import ConfigError
+from aios_eccos.lab.whatif import Change, Course, WhatIf, what_if
 from aios_eccos.metrics import percent
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from aios_eccos.lab.whatif import Change, Course, WhatIf
+from aios_eccos.observe.call_views import DecisionsView
+from aios_eccos.observe.trace import read_traces
+from aios_eccos.observe.view import units_apart
+from aios_eccos.serve.engine import configured_models
 
 
 def whatif(
@@ -32,40 +39,25 @@ def whatif(
         typer.Option(help="NAME=IN,OUT: dollars per million tokens; may repeat."),
     ] = None,
     last: Annotated[int, typer.Option(min=1, help="Calls of the log, newest first.")] = 1000,
-    config: Annotated[Path | None, typer.Option(help="A config.yaml of AIOS.")] = None,
-    aios_home: Annotated[Path | None, typer.Option(help="AIOS's checkout.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: ConfigFile = None,
+    aios_home: AiosHome = None,
+    as_json: AsJson = False,
 ) -> None:
     """Decide the kernel's recent calls again, without asking any model.
 
     What happened stands beside the same calls simulated as they were and with the change. Figures
     about models that were not asked are forecasts.
     """
-    from dataclasses import asdict
-
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.lab.whatif import what_if
-    from aios_eccos.locate import load_config, locate
-    from aios_eccos.observe.trace import read_traces
-    from aios_eccos.observe.view import units_apart
-    from aios_eccos.serve.engine import configured_models
-    from aios_eccos.workload.connect import open_workload
-
     change = _change(floor, limit, drop, price)
-    found = load_config(locate(config, aios_home))
-    settings = found.settings
-    if settings.redis == "memory":
-        raise ConfigError("with `redis: memory` only the kernel itself has the decision log")
-    workload = open_workload(
-        settings.redis,
-        state_dir=found.location.state_dir,
-        namespace=settings.namespace,
-        member=False,
-    )
-    try:
-        traces = read_traces(workload.decisions(last))
-    finally:
-        workload.close()
+    with Asker(config, aios_home) as asker:
+        found = asker.config
+        if found.settings.redis == "memory":
+            path = f"/eccos/decisions?n={last}"
+            view = asker.get(path, DecisionsView, lambda reader: reader.decisions(last))
+            traces = view.decisions
+        else:  # Redis has more of them than a kernel shows at once
+            with workload_of(found) as workload:
+                traces = read_traces(workload.decisions(last))
     limits = {model.name: model.limit for model in configured_models(found)}
     result = what_if(traces, change, limits)
     if as_json:
@@ -78,10 +70,6 @@ def whatif(
 def _change(
     floor: str | None, limit: list[str] | None, drop: list[str] | None, price: list[str] | None
 ) -> Change:
-    from aios_eccos.config import parse_floor
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.lab.whatif import Change
-
     try:
         asked = None if floor is None else parse_floor(floor)
         limits = {name: int(value) for name, value in pairs("limit", limit).items()}
@@ -96,28 +84,27 @@ def _change(
 
 
 def _show(screen: Console, result: WhatIf) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for head in ("", "happened", "simulated", "changed"):
-        table.add_column(head, justify="right" if head else "left")
-    courses = (result.happened, result.simulated, result.changed)
+    courses = {
+        "happened": result.happened, "simulated": result.simulated, "changed": result.changed
+    }  # fmt: skip
     unit = "$ / 1000 calls" if result.money else "cost units / call"
     scale = 1e3 if result.money else 1.0
-
-    def add(name: str, cells: list[str]) -> None:
-        table.add_row(name, *cells)
-
-    add("calls", [_count(course) for course in courses])
-    add(unit, [f"{course.cost_usd * scale:.4g}" for course in courses])
-    add("success promised", [percent(course.promised) for course in courses])
-    add("waited", [percent(course.waited) for course in courses])
-    add("wait, mean s", [f"{course.wait_mean_s:.3f}" for course in courses])
-    add("wait, p95 s", [f"{course.wait_p95_s:.3f}" for course in courses])
-    for name in sorted({name for course in courses for name in course.share}):
-        add(name, [percent(course.share.get(name, 0.0)) for course in courses])
-    screen.print(table)
+    cells: dict[str, Callable[[Course], str]] = {
+        "calls": _count,
+        unit: lambda course: f"{course.cost_usd * scale:.4g}",
+        "success promised": lambda course: percent(course.promised),
+        "waited": lambda course: percent(course.waited),
+        "wait, mean s": lambda course: f"{course.wait_mean_s:.3f}",
+        "wait, p95 s": lambda course: f"{course.wait_p95_s:.3f}",
+    }
+    rows = [
+        {"": head, **{name: cell(course) for name, course in courses.items()}}
+        for head, cell in cells.items()
+    ]
+    for model in sorted({name for course in courses.values() for name in course.share}):
+        used = {name: percent(course.share.get(model, 0.0)) for name, course in courses.items()}
+        rows.append({"": model, **used})
+    screen.print(draw_table(rows))
     if result.floor is not None:
         worth = f", a success worth ${result.price_usd:.3g}" if result.money else ""
         screen.print(f"Decided at a floor of {percent(result.floor)}{worth}.")
