@@ -63,8 +63,8 @@ class Settings(_Strict):
     )
     budget_per_call: Annotated[float, Field(gt=0, le=1e6)] | None = _setting(
         None,
-        "dollars per call on average; when set, the most success within it is bought and "
-        "`quality_floor` is not used",
+        "dollars per call on average; when set, and some price is known, the most success within "
+        "it is bought and `quality_floor` is not used",
     )
     floor_mode: Literal["controlled", "expected", "certified"] = _setting(
         "controlled",
