@@ -8,6 +8,8 @@ import pytest
 
 from aios_eccos.errors import ConfigError, EccosError, HistoryError, hide
 from aios_eccos.history.client import open_server
+from aios_eccos.kernel.answers import explain
+from aios_eccos.values import Failure
 from aios_eccos.workload.connect import open_workload
 
 SECRET = "hunter2"
@@ -81,3 +83,17 @@ def test_a_redis_that_cannot_be_used_is_named_without_its_password(
     assert SECRET not in str(failed.value)
     if isinstance(failed.value, ConfigError):
         assert SECRET not in str(failed.value.__cause__ or "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "400 for url https://gemini.example/v1/models/x:generate?key=hunter2",
+        "proxy http://u:hunter2@proxy.example:3128 refused",
+        "bad header Authorization: Bearer hunter2hunter2",
+    ],
+)
+def test_what_an_agent_hears_of_a_failed_request_holds_no_secret(words: str) -> None:
+    said = explain(Failure("400", 400), "m", RuntimeError(words))
+    assert SECRET not in said
+    assert "(hidden)" in said

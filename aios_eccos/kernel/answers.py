@@ -7,6 +7,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
+from aios_eccos.errors import hide
 from aios_eccos.providers.completion import Finish
 from aios_eccos.providers.completion import read as read_completion
 from aios_eccos.providers.failures import INVALID, Broken, failure_of
@@ -117,4 +118,4 @@ def explain(failure: Failure, model: str | None, error: BaseException | None = N
     if error is None or not told:
         return text
     words = str(error.__cause__ or "") if isinstance(error, Broken) else str(error)
-    return f"{text}: {clean(words)[:QUOTE]}" if words else text
+    return f"{text}: {hide(clean(words))[:QUOTE]}" if words else text

@@ -7,33 +7,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from aios_eccos.kernel.ticket import Ticket
+from aios_eccos.observe.views import ObservedView
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import CallResult, Query
 
 log = logging.getLogger("aios_eccos.kernel.observe_mode")
 
 
-@dataclass(slots=True)
-class Shadow:
-    """Forecast sums over the calls observed.
+class Observed:
+    """Forecast sums over the calls observed."""
 
-    Attributes:
-        calls: calls compared.
-        same: of these, where the router would have chosen as AIOS did.
-        cost_served, cost_routed: forecast dollars of AIOS's choices and of the router's.
-        success_served, success_routed: forecast successes of both.
-    """
-
-    calls: int = 0
-    same: int = 0
-    cost_served: float = 0.0
-    cost_routed: float = 0.0
-    success_served: float = 0.0
-    success_routed: float = 0.0
+    def __init__(self) -> None:
+        self.sums = ObservedView()
+        self._lock = threading.Lock()
 
     def compare(self, router: Any, ticket: Ticket, settled: CallResult) -> None:
         """Decide a served call once more, as if every model had been free for it."""
@@ -45,17 +35,18 @@ class Shadow:
         if routed is None:
             return
         served_at, routed_at = (candidate.models.index(name) for name in (decision.model, routed))
-        with _LOCK:
-            self.calls += 1
-            self.same += routed == decision.model
-            self.cost_served += float(candidate.cost[served_at])
-            self.cost_routed += float(candidate.cost[routed_at])
-            self.success_served += float(candidate.success[served_at])
-            self.success_routed += float(candidate.success[routed_at])
+        cost, success = candidate.cost.tolist(), candidate.success.tolist()
+        with self._lock:
+            seen = self.sums
+            self.sums = ObservedView(
+                calls=seen.calls + 1,
+                same_choice=seen.same_choice + (routed == decision.model),
+                forecast_cost_served_usd=seen.forecast_cost_served_usd + cost[served_at],
+                forecast_cost_routed_usd=seen.forecast_cost_routed_usd + cost[routed_at],
+                forecast_successes_served=seen.forecast_successes_served + success[served_at],
+                forecast_successes_routed=seen.forecast_successes_routed + success[routed_at],
+            )
         log.debug("observed: served by %s, the router would take %s", decision.model, routed)
-
-
-_LOCK = threading.Lock()
 
 
 def for_model(query: Query, name: str, engine: Engine) -> Query:

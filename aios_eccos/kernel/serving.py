@@ -22,7 +22,7 @@ from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.kernel.calls import Caller, Refused, read_query
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
-from aios_eccos.kernel.observe_mode import Shadow, for_model
+from aios_eccos.kernel.observe_mode import Observed, for_model
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.kernel.ticket import Ticket, settle, summary
 from aios_eccos.locate import Config
@@ -67,7 +67,7 @@ class Serving:
         self.mode = "route"
         self.sessions = Sessions()
         self.templates = TemplateFilter()
-        self.shadow = Shadow()
+        self.observed = Observed()
         self.settled = 0
         self.failed = 0
         self.ends_at = math.inf
@@ -264,7 +264,7 @@ class Serving:
             if model is not None:
                 self.sessions.share(ticket.turn, model, engine.workload)
             if self.mode == "observe":
-                self.shadow.compare(engine.router, ticket, settled)
+                self.observed.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer
             log.error("a settled call could not be recorded: %s", raised(error))
 

@@ -19,7 +19,7 @@ from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
 from aios_eccos.observe.engine_state import state_of
 from aios_eccos.observe.reader import Reader
-from aios_eccos.observe.views import EdgeView, ObservedView
+from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.engine import Engine
 
 
@@ -42,21 +42,8 @@ def kernel_status(process: Process) -> dict[str, Any]:
         "last": list(serving.last),
         "undecided": engine.router.failures if engine is not None else 0,
         "refusals": engine.dispatcher.refusals.told() if engine is not None else [],
-        "observed": observed(serving).model_dump(),
+        "observed": serving.observed.sums.model_dump(),
     }
-
-
-def observed(serving: Serving) -> ObservedView:
-    """What mode `observe` has compared so far."""
-    shadow = serving.shadow
-    return ObservedView(
-        calls=shadow.calls,
-        same_choice=shadow.same,
-        forecast_cost_served_usd=shadow.cost_served,
-        forecast_cost_routed_usd=shadow.cost_routed,
-        forecast_successes_served=shadow.success_served,
-        forecast_successes_routed=shadow.success_routed,
-    )
 
 
 def threads() -> dict[str, int]:
@@ -119,7 +106,7 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         history_note=state_of(engine) or None,
         embedder=None if embedder is None else embedder.state,
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
-        observed=observed(serving),
+        observed=serving.observed.sums,
         certificates=engine.certificates,
     )
 

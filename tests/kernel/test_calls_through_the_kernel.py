@@ -839,13 +839,13 @@ def test_a_waiting_call_whose_client_has_gone_is_dropped(fresh: Any) -> None:
 
 def test_observe_serves_the_choice_of_aios_and_counts_what_routing_would_do(fresh: Any) -> None:
     fresh.refresh(mode="observe")
-    calls_before = fresh.serving.shadow.calls
+    calls_before = fresh.serving.observed.sums.calls
     assert fresh.ask().response_message.startswith("small: ")
     deadline = time.monotonic() + 2
-    while fresh.serving.shadow.calls == calls_before and time.monotonic() < deadline:
+    while fresh.serving.observed.sums.calls == calls_before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert fresh.serving.shadow.calls == calls_before + 1
-    assert fresh.serving.shadow.same == 0
+    assert fresh.serving.observed.sums.calls == calls_before + 1
+    assert fresh.serving.observed.sums.same_choice == 0
     assert fresh.ask(llms=["large", "small"]).response_message.startswith("large: ")
 
 

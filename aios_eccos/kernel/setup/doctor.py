@@ -7,8 +7,9 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ValidationError
 
 from aios_eccos.errors import EccosError, hide
 from aios_eccos.kernel import client
@@ -82,46 +83,68 @@ def _check_sdk() -> Check:
     return Check("SDK", None, f"{sys.executable} has no cerebrum")
 
 
+class LearnedRefusal(BaseModel):
+    """What a living kernel has learned that a model refuses; see `serve.refusals`."""
+
+    model: str
+    refuses: str
+    remedy: str
+
+
+class LivingKernel(BaseModel):
+    """What `doctor` reads of the answer to `GET /eccos/kernel`, which an older plugin may give."""
+
+    mode: str
+    models: list[str]
+    seams: dict[str, bool]
+    executor: int | None = None
+    refusals: list[LearnedRefusal] = []
+
+
 def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     try:
-        living: Any = client.get(config, "/eccos/kernel")
-        stock = living is None and client.get(config, "/status") is not None
+        answer = client.get(config, "/eccos/kernel")
+        stock = answer is None and client.get(config, "/status") is not None
+        url = client.url_of(config)
     except EccosError as error:
         yield Check("kernel", False, str(error))
         return
-    url = client.url_of(config)
     if stock:
-        detail = f"a kernel lives at {url} without the plugin"
-        if config.strategy != manifest().aios.strategy:
-            yield Check("kernel", None, detail)
-            return
-        note = install.note_of(home)
-        python = note.python if note is not None else "python"
-        again = f"restart it, e.g. `{python} -m runtime.launch`; if it stays so, its log says why"
-        yield Check("kernel", False, f"{detail}: {again}")
+        yield _check_stock(f"a kernel lives at {url} without the plugin", config, home)
         return
-    if living is None:
+    if answer is None:
         yield Check("kernel", None, f"none answers at {url}")
         return
-    if not isinstance(living, dict) or not {"mode", "seams", "models"} <= living.keys():
+    try:
+        living = LivingKernel.model_validate(answer)
+    except ValidationError:
         yield Check("kernel", False, f"what answers at {url} is no kernel: look at server.port")
         return
-    yield Check("kernel", True, f"{url}, mode {living['mode']}")
-    for seam, ok in living["seams"].items():
+    yield Check("kernel", True, f"{url}, mode {living.mode}")
+    for seam, ok in living.seams.items():
         yield Check(f"kernel: {seam}", ok, "the plugin's" if ok else "not the plugin's: restart it")
-    threads, asked = living.get("executor"), config.settings.http_threads
+    threads, asked = living.executor, config.settings.http_threads
     if threads is None:
         yield Check("kernel: threads", None, "it does not say: an older aios-eccos runs there")
     else:
         enough = threads >= asked
         detail = f"{threads}, http_threads: {asked}" + ("" if enough else "; restart it")
         yield Check("kernel: threads", enough, detail)
-    lost = sorted({entry.name for entry in config.entries} - set(living["models"]))
+    lost = sorted({entry.name for entry in config.entries} - set(living.models))
     detail = f"AIOS could not set up {', '.join(lost)}; its log says why" if lost else "all set up"
     yield Check("kernel: models", not lost, detail)
-    for found in living.get("refusals", ()):
-        detail = f"{found['refuses']}: {found['remedy']}, else each kernel finds it out anew"
-        yield Check(f"model {found['model']}", None, detail)
+    for found in living.refusals:
+        detail = f"{found.refuses}: {found.remedy}, else each kernel finds it out anew"
+        yield Check(f"model {found.model}", None, detail)
+
+
+def _check_stock(detail: str, config: Config, home: Path) -> Check:
+    if config.strategy != manifest().aios.strategy:
+        return Check("kernel", None, detail)
+    note = install.note_of(home)
+    python = note.python if note is not None else "python"
+    again = f"restart it, e.g. `{python} -m runtime.launch`; if it stays so, its log says why"
+    return Check("kernel", False, f"{detail}: {again}")
 
 
 def _check_models(config: Config) -> Iterator[Check]:
