@@ -91,8 +91,8 @@ def lock(path: Path, *, shared: bool = False, wait_s: float = 0.0) -> int | None
 
 
 @contextmanager
-def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
-    """Hold a lock file while the body runs.
+def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[int]:
+    """Hold a lock file while the body runs; yields its handle.
 
     Raises:
         TimeoutError: another process holds it all the time.
@@ -101,7 +101,7 @@ def locked(path: Path, *, wait_s: float = 60.0) -> Iterator[None]:
     if handle is None:
         raise TimeoutError(f"another process holds {path}")
     try:
-        yield
+        yield handle
     finally:
         os.close(handle)
 

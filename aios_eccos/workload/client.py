@@ -59,23 +59,22 @@ class RedisClient:
         """For each slot its key of each kind."""
         return [f"{self._prefix}{kind}:{slot}" for slot in slots for kind in kinds]
 
-    def run(self, verb: str, keys: Sequence[str], args: Sequence[object]) -> Any:
+    def run(
+        self, verb: str, keys: Sequence[str], args: Sequence[object], once: str | None = None
+    ) -> Any:
         """Run the script `lua/VERB.lua`.
+
+        Args:
+            once: not if it was run under this name lately; "": a name of its own. Without it the
+                script may be run twice, as it changes nothing then.
 
         Raises:
             WorkloadError: the server cannot be reached or refuses.
         """
-        return self._run(verb, _script(verb), keys, args)
-
-    def run_once(self, verb: str, once: str, keys: Sequence[str], args: Sequence[object]) -> Any:
-        """Run a script unless that was done under this name (if any) lately; see `run`."""
-        memory = self.key(f"once:{once or uuid.uuid4().hex}")
-        return self._run(verb, _once_script(verb), [memory, *keys], [REMEMBERED_S, *args])
-
-    def _run(
-        self, verb: str, script: tuple[str, str], keys: Sequence[str], args: Sequence[object]
-    ) -> Any:
-        text, digest = script
+        if once is not None:
+            keys = [self.key(f"once:{once or uuid.uuid4().hex}"), *keys]
+            args = [REMEMBERED_S, *args]
+        text, digest = _script(verb, once is not None)
         with self.using(verb.replace("_", " ")) as client:
             try:
                 return client.evalsha(digest, len(keys), *keys, *args)
@@ -141,20 +140,11 @@ class RedisClient:
 
 
 @cache
-def _script(verb: str) -> tuple[str, str]:
+def _script(verb: str, once: bool) -> tuple[str, str]:
     """A script's text and SHA-1."""
-    return _digested(_lua("common") + _lua(verb))
-
-
-@cache
-def _once_script(verb: str) -> tuple[str, str]:
-    body = f"local function verb(KEYS, ARGV)\n{_lua(verb)}end\n"
-    return _digested(_lua("common") + body + _lua("once"))
-
-
-def _lua(name: str) -> str:
-    return (resources.files(__package__) / "lua" / f"{name}.lua").read_text()
-
-
-def _digested(text: str) -> tuple[str, str]:
+    folder = resources.files(__package__) / "lua"
+    common, body = ((folder / f"{name}.lua").read_text() for name in ("common", verb))
+    if once:
+        body = f"local function verb(KEYS, ARGV)\n{body}end\n{(folder / 'once.lua').read_text()}"
+    text = common + body
     return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

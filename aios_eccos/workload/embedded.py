@@ -32,7 +32,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.files import is_free, lock, locked, private_dir
+from aios_eccos.files import LOOK_S, is_free, lock, locked, private_dir
 from aios_eccos.workload.server import options
 
 #: A server that says nothing for so long is taken for dead.
@@ -42,7 +42,6 @@ LOAD_S = 60.0
 STOP_S = 5.0
 #: One try of an answer.
 ANSWER_S = 1.0
-LOOK_S = 0.005
 #: The limit is 108 bytes on Linux and 104 on macOS.
 SOCKET_PATH_MOST = 100
 
@@ -84,7 +83,7 @@ class EmbeddedServer:
         with self._lock:
             if self._ended:
                 raise WorkloadError("the workload store is closed")
-            with _usable(self._folder), _starting(self._folder):
+            with _starting(self._folder):
                 # Held anew each time: the folder may have been removed since.
                 before = self._user
                 self._user = lock(self._folder / "users.lock", shared=True)
@@ -100,13 +99,11 @@ class EmbeddedServer:
             self._ended = True
             if self._user is None:
                 return
-            with _usable(self._folder), _starting(self._folder):
+            with _starting(self._folder):
                 os.close(self._user)
                 self._user = None
-                if not is_free(self._folder / "users.lock"):
-                    return
-                if not _stop(self._folder) and self._socket is not None:
-                    _shut_down(Path(self._socket))
+                if is_free(self._folder / "users.lock") and not _stop(self._folder):
+                    _shut_down(self._socket)
 
 
 def stop_embedded(state_dir: Path) -> bool:
@@ -114,7 +111,7 @@ def stop_embedded(state_dir: Path) -> bool:
     folder = _folder(state_dir)
     if not folder.exists():
         return False
-    with _usable(folder), _starting(folder):
+    with _starting(folder):
         return _stop(folder)
 
 
@@ -123,7 +120,7 @@ def embedded_runs(state_dir: Path) -> bool:
     folder = _folder(state_dir)
     if not folder.exists():
         return False
-    with _usable(folder), _starting(folder):
+    with _starting(folder):
         return not is_free(folder / "server.lock")
 
 
@@ -152,19 +149,13 @@ def _folder(state_dir: Path) -> Path:
 
 
 @contextmanager
-def _usable(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WorkloadError(f"cannot use the folder {folder}: {error}") from error
-
-
-@contextmanager
 def _starting(folder: Path) -> Iterator[None]:
     """Hold `start.lock`."""
-    private_dir(folder)
-    with locked(folder / "start.lock", wait_s=LOAD_S):
-        yield
+    try:
+        with locked(private_dir(folder) / "start.lock", wait_s=LOAD_S):
+            yield
+    except OSError as error:
+        raise WorkloadError(f"cannot use the folder {folder}: {error}") from error
 
 
 def _running(folder: Path) -> str | None:
@@ -202,7 +193,7 @@ def _start(folder: Path) -> str:
     path = str(_run_folder(folder) / "redis.sock")
     # First, so that in a folder that is being removed nothing else is done.
     (folder / "socket").write_text(path)
-    _shut_down(Path(path))  # the server of a folder that was removed under it
+    _shut_down(path)  # the server of a folder that was removed under it
     for stale in (folder / "redis.pid", folder / "redis.log", Path(path)):
         stale.unlink(missing_ok=True)
     command = [redis_binary(), "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
@@ -211,15 +202,11 @@ def _start(folder: Path) -> str:
     command += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
     command += ["--auto-aof-rewrite-min-size", "8mb", "--databases", "1", "--daemonize", "yes"]
     # The server inherits the lock and so holds it until it ends.
-    held = lock(folder / "server.lock")
-    if held is None:
-        raise WorkloadError(f"another process holds {folder / 'server.lock'}")
-    try:
-        done = subprocess.run(command, pass_fds=(held,), capture_output=True, text=True)
-    except OSError as error:
-        raise WorkloadError(f"cannot run {command[0]}: {error}") from error
-    finally:
-        os.close(held)
+    with locked(folder / "server.lock", wait_s=0) as held:
+        try:
+            done = subprocess.run(command, pass_fds=(held,), capture_output=True, text=True)
+        except OSError as error:
+            raise WorkloadError(f"cannot run {command[0]}: {error}") from error
     if done.returncode == 0 and _answers(folder, path):
         return path
     log = folder / "redis.log"
@@ -231,47 +218,39 @@ def _start(folder: Path) -> str:
     )
 
 
-def _shut_down(path: Path) -> None:
+def _shut_down(path: str | None) -> None:
     """Ask the server to write its file and end, which it does at once; a signal takes it 0.1 s."""
-    if not path.exists():
-        return
-    with (
-        suppress(RedisError),
-        Redis(unix_socket_path=str(path), **options(ANSWER_S)) as client,
-    ):
-        client.shutdown(nosave=True)
+    # Without a path redis-py would speak to whatever runs on this machine.
+    if path is not None and Path(path).exists():
+        with suppress(RedisError), Redis(unix_socket_path=path, **options(ANSWER_S)) as client:
+            client.shutdown(nosave=True)
 
 
 def _stop(folder: Path) -> bool:
     """End the server, kindly first; False if none ran."""
     held, record = folder / "server.lock", folder / "socket"
+    path = record.read_text() if record.exists() else None
     ran = not is_free(held)
-    if ran and record.exists():
-        _shut_down(Path(record.read_text()))
+    if ran:
+        _shut_down(path)
     for number in (signal.SIGTERM, signal.SIGKILL):
         if is_free(held):
             break
-        _signal(folder, number)
+        # The id is the living server's: each start removes the one before, and the lock is held.
+        # A file that is empty names nobody; the lock then tells that the server lives on.
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):
+            os.kill(int((folder / "redis.pid").read_text()), number)
         until = time.monotonic() + STOP_S
         while time.monotonic() < until and not is_free(held):
             time.sleep(LOOK_S)
     if not is_free(held):
         raise WorkloadError(f"the Redis in {folder} does not end")
-    if record.exists():
-        path = Path(record.read_text())
+    if path is not None:
         with suppress(OSError):
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
+            Path(path).unlink(missing_ok=True)
+            Path(path).parent.rmdir()
         record.unlink()
     return ran
-
-
-def _signal(folder: Path, number: signal.Signals) -> None:
-    # The id is the living server's: each start removes the one before, and the lock is held.
-    pid = folder / "redis.pid"
-    # A file that is empty names nobody; the lock then tells that the server lives on.
-    with suppress(FileNotFoundError, ProcessLookupError, ValueError):
-        os.kill(int(pid.read_text()), number)
 
 
 def _run_folder(folder: Path) -> Path:

@@ -78,12 +78,12 @@ class RedisLedger:
         check_move(step, start, low, high)
         args = [name, *(repr(float(number)) for number in (step, start, low, high))]
         keys = [self._redis.key("prices")]
-        return float(self._redis.run_once("move_price", once and f"{name}:{once}", keys, args))
+        return float(self._redis.run("move_price", keys, args, once and f"{name}:{once}"))
 
     def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
         check_sizes(payloads)
         if payloads:
-            self._redis.run_once("push_inbox", once, [self._redis.key("inbox")], payloads)
+            self._redis.run("push_inbox", [self._redis.key("inbox")], payloads, once)
 
     def take_inbox(self, most: int) -> list[bytes]:
         if most < 1:
@@ -133,7 +133,7 @@ class RedisLedger:
 
     def _append(self, stream: str, fields: Mapping[str, str], kept: int, once: str) -> str:
         flat = [part for pair in fields.items() for part in pair]
-        identity = self._redis.run_once("append", once, [self._redis.key(stream)], [kept, *flat])
+        identity = self._redis.run("append", [self._redis.key(stream)], [kept, *flat], once)
         return str(identity.decode())
 
     def _newest(self, stream: str, n: int) -> list[tuple[str, dict[str, str]]]:
@@ -153,7 +153,7 @@ class RedisLedger:
                 for name, amount in each.amounts.items():
                     args += [name, repr(float(amount))]
             keys = [self._sums_key(each.period) for each in part]
-            self._redis.run_once("add_sums", once and f"{once}:{start}", keys, args)
+            self._redis.run("add_sums", keys, args, once and f"{once}:{start}")
 
     def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
         found: list[dict[str, float]] = []
@@ -166,7 +166,7 @@ class RedisLedger:
         self, name: str, value: str, keep_s: float = 0.0, *, once: str = ""
     ) -> str | None:
         keys = [self._redis.key(f"note:{name}")]
-        before = self._redis.run_once("swap_note", once, keys, [value, math.ceil(keep_s)])
+        before = self._redis.run("swap_note", keys, [value, math.ceil(keep_s)], once)
         return None if before is None else str(before.decode())
 
     def notes(self, names: Sequence[str]) -> list[str | None]:

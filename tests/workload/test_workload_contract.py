@@ -324,6 +324,16 @@ def test_messages_are_taken_up_to_a_number_of_bytes(kernel: Kernel, store: Workl
     assert store.inbox_sizes() == (0, 0)
 
 
+@every_shared
+def test_a_late_acknowledgment_drops_no_later_batch(kernel: Kernel, store: WorkloadStore) -> None:
+    store.push_inbox([b"1", b"2"])
+    store.take_inbox(1)
+    store.ack_inbox()
+    assert kernel().take_inbox(1) == [b"2"]
+    store.ack_inbox()
+    assert kernel().take_inbox(1) == [b"2"]
+
+
 @every_kind
 def test_a_message_beyond_measure_is_refused_and_others_are_kept(store: WorkloadStore) -> None:
     with pytest.raises(DataError, match=r"16,000,001 bytes, most 16,000,000"):

@@ -178,12 +178,12 @@ def test_a_user_that_never_had_a_server_ends_no_other(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a socket redis-py would speak to whatever runs on this machine."""
-    ended: list[Path] = []
-    monkeypatch.setattr(embedded, "_shut_down", ended.append)
+    asked: list[object] = []
+    monkeypatch.setattr(embedded, "Redis", lambda **where: asked.append(where))
     monkeypatch.setattr(embedded, "redis_binary", lambda: "/bin/false")
     with pytest.raises(WorkloadError, match="does not start"):
         open_workload("embedded", state_dir=state_dir)
-    assert [path.name for path in ended] == ["redis.sock"]
+    assert not asked
 
 
 def test_closing_never_raises(

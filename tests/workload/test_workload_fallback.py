@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from workload_servers import RedisServer, ears, until
+from workload_servers import RedisServer, ears, helpers, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
@@ -201,21 +201,43 @@ class TestOfThreeKernels:
         own_server.kill()
         until(lambda: sorted(one.loads({SLOT: 30})[SLOT].limit for one in kernels) == [2, 2, 2])
 
-    def test_a_redis_that_forgot_all_lends_nothing_before_each_has_told_what_it_holds(
+    def test_what_redis_was_told_back_is_no_longer_lent_without_it(
         self, own_server: RedisServer, kernels: list[WorkloadStore]
     ) -> None:
-        kernels[0].acquire(leases(5, "held"), {SLOT: 6})
+        held = leases(3, "held")
+        kernels[0].acquire(held, {SLOT: 6})
+        own_server.signal(signal.SIGSTOP)
+        assert kernels[0].acquire([Lease("full", SLOT)], {SLOT: 6}) == [False]
+        kernels[0].release(held)
+        own_server.signal(signal.SIGCONT)
+        until(lambda: not any(one.degraded for one in kernels))
+        assert kernels[1].acquire(leases(6, "all"), {SLOT: 6}) == [True] * 6
+        own_server.signal(signal.SIGSTOP)
+        assert self.lent(kernels, 6, "more") == [0, 0, 0]
+        own_server.signal(signal.SIGCONT)
+
+
+def test_a_redis_that_forgot_all_lends_nothing_before_each_has_told_what_it_holds(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    url, limits = own_server.url, {SLOT: 1}
+    store = opened(url, state_dir=tmp_path, lease_ttl_s=6.0, heartbeat_s=0.1)
+    with helpers(1, "hold", url, str(tmp_path), "default", SLOT, "1", "6") as (holder,):
+        assert [holder.read(), holder.read()] == ["open", "held 1"]
+        until(lambda: store.loads(limits) and store.kernels == 2)
         own_server.kill()
-        until(lambda: all(one.loads({SLOT: 6}) and one.degraded for one in kernels))
+        holder.signal(signal.SIGSTOP)
+        until(lambda: store.degraded)
         own_server.start()  # empty
-        most = 0
-        while any(one.degraded for one in kernels):
-            most = max(most, *self.lent(kernels[1:], 6, f"{time.monotonic()}"))
-            for one in kernels[1:]:
-                one.release([])
-        assert most <= 1
-        until(lambda: kernels[1].loads({SLOT: 6})[SLOT].in_use >= 5)
-        assert kernels[1].loads({SLOT: 6})[SLOT].in_use <= 6
+        until(lambda: heard_by(own_server) == 1)
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            assert store.acquire([Lease("mine", SLOT)], limits) == [False]
+        holder.signal(signal.SIGCONT)
+        until(lambda: not store.degraded)
+        assert store.acquire([Lease("mine", SLOT)], limits) == [False]
+        holder.write("end")
+        until(lambda: store.acquire([Lease("mine", SLOT)], limits) == [True])
 
 
 def test_it_is_said_once_that_redis_went_and_once_that_it_came(
