@@ -110,9 +110,10 @@ def split_thinking(content: str) -> tuple[str, str]:
     inside = ended = False
     end = len(content.rstrip())
     for mark in _MARK.finditer(content):
-        opens, before = bool(mark["open"]), content[place : mark.start()]
+        opens = bool(mark["open"])
         if inside and opens:
             continue
+        before = content[place : mark.start()]
         if inside:
             thoughts += before
         elif not (opens or ended) and mark.end() < end:

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from aios_eccos.collect.extract import split_thinking
 from aios_eccos.collect.questions import Question, parse_question
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.errors import EccosError
@@ -128,3 +129,15 @@ def test_a_child_that_cannot_start_is_an_error_and_no_wrong_answer(monkeypatch):
     monkeypatch.setattr("aios_eccos.collect.sandbox._RUN", "raise SystemExit(3)")
     with Sandbox() as sandbox, pytest.raises(EccosError, match=r"does not start \(3\)"):
         sandbox.grade(NUMERIC, "7")
+
+
+MARKS = ["<think>", "</think>", "[THINK]", "<think></think>", "Here is my thought process:", "</a>"]
+MARKS += ["<|channel|>final<|message|>", "<|channel|>analysis<|message|>", "`<think>"]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_thoughts_are_split_off_in_time_that_grows_with_the_text(mark):
+    """Outside of the sandbox: a reply is read before it is graded."""
+    started = time.process_time()
+    split_thinking(mark * (2_000_000 // len(mark)))
+    assert time.process_time() - started < 2.0
