@@ -127,7 +127,9 @@ class Router:
         share = self.floors.exploration if self.learned.judged is not None else 0.0
         trials = explore_batch(candidates, free, share, self.learned.judged or {})
         opened = [trial.limited(c) for trial, c in zip(trials, candidates, strict=True)]
-        whole = self.floors.mode.whole_batches
+        # A budget is kept by its price: a batch has no floor that would spend just as much.
+        budgeted = any(candidate.worth.budget is not None for candidate in candidates)
+        whole = self.floors.mode.whole_batches and not budgeted
         found = assigned(opened, free, self.settings, self.slot_prices, whole_batches=whole)
         share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
         return Plan(tuple(candidates), tuple(trials), found, free, share_s)
