@@ -4,28 +4,23 @@
 in a fraction of a second whatever the package imports. It reads one JSON line from stdin (see
 `ReplayServers._job`), writes one JSON line `{"ports": {model: port}}`, and ends when stdin does:
 the kernel closes that pipe also when the parent is killed.
-
-A protocol with timers, not a thread per connection: a thousand answers may be waiting at once and
-each is due at its own time. asyncio sets TCP_NODELAY by itself.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
+import os
 import random
+import select
 import signal
+import socket
 import sys
-from collections.abc import Callable
-from functools import partial
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-HEADER_END = b"\r\n\r\n"
 #: Larger requests are refused, so that a runaway client cannot fill the memory.
 MAX_REQUEST_BYTES = 64 * 1024 * 1024
-REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 411: "Length Required"}
-REASONS |= {413: "Content Too Large", 429: "Too Many Requests"}
-REASONS |= {500: "Internal Server Error", 503: "Service Unavailable"}
 
 
 class Replay:
@@ -44,42 +39,49 @@ class Replay:
         self.retry_after_s: float | None = job["retry_after_s"]
         self.faults: dict[str, float] = job["faults"]
         self.random = random.Random(f"{job['seed']}:{name}")
+        self.lock = threading.Lock()
         self.in_flight = 0
         self.reset()
 
     def reset(self) -> None:
         """Start counting anew; calls in flight stay in flight."""
-        self.requests = self.answered = self.unknown = self.repeated = self.abandoned = 0
-        self.peak_in_flight = self.in_flight
-        self.injected: dict[str, int] = {}
-        self.seen: set[str] = set()
+        with self.lock:
+            self.requests = self.answered = self.unknown = self.repeated = self.abandoned = 0
+            self.peak_in_flight = self.in_flight
+            self.injected: dict[str, int] = {}
+            self.seen: set[str] = set()
 
     def stats(self) -> dict[str, Any]:
         names = ("requests", "answered", "unknown", "repeated", "abandoned", "in_flight")
-        return {n: getattr(self, n) for n in (*names, "peak_in_flight")} | {
-            "faults": dict(self.injected)
-        }
+        with self.lock:
+            return {n: getattr(self, n) for n in (*names, "peak_in_flight")} | {
+                "faults": dict(self.injected)
+            }
 
-    def enter(self, text: str) -> dict[str, Any]:
-        """Count a request in and return its recorded answer."""
-        self.requests += 1
-        self.in_flight += 1
-        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        self.repeated += text in self.seen
-        self.seen.add(text)
-        answer = self.answers.get(text)
-        self.unknown += answer is None
-        return answer or self.default
+    def enter(self, text: str) -> tuple[int, dict[str, Any], str | None]:
+        """Count a request in; its number, its recorded answer, and its fault if it gets one."""
+        with self.lock:
+            self.requests += 1
+            self.in_flight += 1
+            self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+            self.repeated += text in self.seen
+            self.seen.add(text)
+            answer = self.answers.get(text)
+            self.unknown += answer is None
+            point = self.random.random()
+            for kind, share in self.faults.items():
+                if point < share:
+                    self.injected[kind] = self.injected.get(kind, 0) + 1
+                    return self.requests, answer or self.default, kind
+                point -= share
+            return self.requests, answer or self.default, None
 
-    def draw_fault(self) -> str | None:
-        """The fault of this request, if it gets one; draws once, in order of arrival."""
-        point = self.random.random()
-        for kind, share in self.faults.items():
-            if point < share:
-                self.injected[kind] = self.injected.get(kind, 0) + 1
-                return kind
-            point -= share
-        return None
+    def leave(self, *, answered: bool, abandoned: bool) -> None:
+        """Count a request out, before its answer is sent: who has an answer sees it counted."""
+        with self.lock:
+            self.in_flight -= 1
+            self.answered += answered
+            self.abandoned += abandoned
 
 
 def question_of(body: dict[str, Any]) -> str:
@@ -93,85 +95,84 @@ def question_of(body: dict[str, Any]) -> str:
     return ""
 
 
-def completion(model: str, number: int, answer: dict[str, Any]) -> dict[str, Any]:
-    """The body of a chat completion."""
-    message = {"role": "assistant", "content": answer["content"]}
+def completion(model: str, number: int, answer: dict[str, Any], fault: str | None) -> bytes:
+    """The body of a chat completion, spoiled by the fault if there is one."""
+    if fault == "invalid_json":
+        return b'{"id": "replay", "choices": [{'
+    content = None if fault == "null_content" else answer["content"]
+    message = {"role": "assistant", "content": content}
     finish = "length" if answer["truncated"] else "stop"
     used = {"prompt_tokens": answer["input_tokens"], "completion_tokens": answer["output_tokens"]}
-    return {
+    choices = [{"index": 0, "message": message, "finish_reason": finish}]
+    body = {
         "id": f"replay-{model}-{number}",
         "object": "chat.completion",
         "created": 0,
         "model": model,
-        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        "choices": [] if fault == "empty_choices" else choices,
         "usage": used | {"total_tokens": sum(used.values())},
     }
+    return json.dumps(body).encode()
 
 
-class Connection(asyncio.Protocol):
-    """One client connection, kept alive; one request at a time (no pipelining)."""
+class Server(ThreadingHTTPServer):
+    """One model's server; `all` are the models' replays by name."""
 
-    def __init__(self, replay: Replay, all_replays: dict[str, Replay]) -> None:
-        self.replay = replay
-        self.all = all_replays
-        self.buffer = bytearray()
-        self.timer: asyncio.TimerHandle | None = None
-        self.busy = False
+    request_queue_size = 1024
+    daemon_threads = True
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+    def __init__(self, replay: Replay, everyone: dict[str, Replay]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.replay, self.all = replay, everyone
 
-    def connection_lost(self, error: Exception | None) -> None:
-        """A client that hangs up gives its slot back, as a real server's would."""
-        if self.timer is not None:
-            self.timer.cancel()
-        if self.busy:
-            self.busy = False
-            self.replay.in_flight -= 1
-            self.replay.abandoned += 1
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        if not self.busy:
-            self.next_request()
 
-    def next_request(self) -> None:
-        """Serve the next request, if the buffer holds a whole one."""
-        end = self.buffer.find(HEADER_END)
-        if end < 0:
-            return
-        first, *lines = self.buffer[:end].decode("latin-1").split("\r\n")
-        headers = {k.strip().lower(): v.strip() for k, _, v in (li.partition(":") for li in lines)}
-        length = headers.get("content-length", "0")
-        if "transfer-encoding" in headers or not length.isdigit():
-            self.send(411, {"error": {"message": "send Content-Length"}}, close=True)
-        elif int(length) > MAX_REQUEST_BYTES:
-            self.send(413, {"error": {"message": "request too large"}}, close=True)
-        elif len(self.buffer) >= end + len(HEADER_END) + int(length):
-            start = end + len(HEADER_END)
-            body = bytes(self.buffer[start : start + int(length)])
-            del self.buffer[: start + int(length)]
-            method, _, rest = first.partition(" ")
-            self.serve(method, rest.partition(" ")[0], body)
+class Handler(BaseHTTPRequestHandler):
+    """One client connection, kept alive."""
 
-    def serve(self, method: str, path: str, body: bytes) -> None:
-        if (method, path) == ("POST", "/v1/chat/completions"):
-            self.complete(body)
-        elif (method, path) == ("GET", "/v1/models"):
-            model = {"id": self.replay.name, "object": "model", "owned_by": "aios-eccos"}
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: Server
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep standard error for what goes wrong."""
+
+    def do_GET(self) -> None:
+        """Models and counters."""
+        if self.path == "/v1/models":
+            model = {"id": self.server.replay.name, "object": "model", "owned_by": "aios-eccos"}
             self.send(200, {"object": "list", "data": [model]})
-        elif (method, path) == ("GET", "/stats"):
-            self.send(200, {"models": {n: r.stats() for n, r in self.all.items()}})
-        elif (method, path) == ("POST", "/reset"):
-            for replay in self.all.values():
+        elif self.path == "/stats":
+            self.send(200, {"models": {n: r.stats() for n, r in self.server.all.items()}})
+        else:
+            self.send(404, {"error": {"message": f"no such path: GET {self.path}"}})
+
+    def do_POST(self) -> None:
+        """Answers, and what the parent orders."""
+        length = self.headers.get("Content-Length", "")
+        self.close_connection = True
+        if "Transfer-Encoding" in self.headers or not length.isdigit():
+            return self.send(411, {"error": {"message": "send Content-Length"}})
+        if int(length) > MAX_REQUEST_BYTES:
+            return self.send(413, {"error": {"message": "request too large"}})
+        self.close_connection = False
+        body = self.rfile.read(int(length))
+        if self.path == "/v1/chat/completions":
+            self.complete(body)
+        elif self.path == "/reset":
+            for replay in self.server.all.values():
                 replay.reset()
             self.send(200, {})
-        elif (method, path) == ("POST", "/faults"):
-            self.replay.faults = json.loads(body)
+        elif self.path == "/faults":
+            self.server.replay.faults = json.loads(body)
             self.send(200, {})
         else:
-            self.send(404, {"error": {"message": f"no such path: {method} {path}"}})
+            self.send(404, {"error": {"message": f"no such path: POST {self.path}"}})
+        return None
 
     def complete(self, body: bytes) -> None:
         """Answer a chat completion after its recorded time, or with the fault drawn for it."""
@@ -179,85 +180,61 @@ class Connection(asyncio.Protocol):
             request = json.loads(body)
             text, streams = question_of(request), request.get("stream")
         except (ValueError, AttributeError, TypeError):
-            self.send(400, {"error": {"message": "the body is not a chat completion request"}})
-            return
+            return self.send(400, {"error": {"message": "the body is no chat completion request"}})
         if streams:
-            self.send(400, {"error": {"message": "the replay server does not stream"}})
-            return
-        answer = self.replay.enter(text)
-        self.busy = True
-        fault = self.replay.draw_fault()
-        delay = answer["output_tokens"] * self.replay.seconds_per_token
-        if fault in ("429", "500", "503"):
-            self.finish(lambda: self.refuse(int(fault)))
-        elif fault == "close":
-            self.finish(self.transport.abort)
-        elif fault != "hang":  # a hanging call ends when its client gives up
-            number = self.replay.requests
-            self.timer = asyncio.get_running_loop().call_later(
-                delay, self.finish, lambda: self.answer(number, answer, fault)
-            )
-
-    def finish(self, send: Callable[[], None]) -> None:
-        """Count the request out, then send; so a client that has its answer sees it counted."""
-        self.timer = None
-        self.busy = False
-        self.replay.in_flight -= 1
-        send()
-        if self.buffer and not self.transport.is_closing():
-            self.next_request()
-
-    def refuse(self, status: int) -> None:
-        wait = self.replay.retry_after_s
-        extra = {"Retry-After": f"{wait:g}"} if status == 429 and wait is not None else {}
-        self.send(status, {"error": {"message": "injected fault", "code": status}}, extra)
-
-    def answer(self, number: int, answer: dict[str, Any], fault: str | None) -> None:
-        self.replay.answered += fault is None
-        body = completion(self.replay.name, number, answer)
-        if fault == "empty_choices":
-            body["choices"] = []
-        elif fault == "null_content":
-            body["choices"][0]["message"]["content"] = None
-        if fault == "invalid_json":
-            self.send_bytes(200, b'{"id": "replay", "choices": [{')
+            return self.send(400, {"error": {"message": "the replay server does not stream"}})
+        replay = self.server.replay
+        number, answer, fault = replay.enter(text)
+        gone = False
+        if fault == "hang":  # it ends when its client gives up
+            gone = self.hangs_up(None)
+        elif fault not in ("429", "500", "503", "close"):
+            gone = self.hangs_up(answer["output_tokens"] * replay.seconds_per_token)
+        replay.leave(answered=fault is None and not gone, abandoned=gone)
+        if gone or fault == "close":
+            self.close_connection = True
+        elif fault in ("429", "500", "503"):
+            wait = replay.retry_after_s if fault == "429" else None
+            extra = {} if wait is None else {"Retry-After": f"{wait:g}"}
+            error = {"message": "injected fault", "code": int(fault)}
+            self.send(int(fault), {"error": error}, extra)
         else:
-            self.send(200, body)
+            self.send_bytes(200, completion(replay.name, number, answer, fault))
+        return None
 
-    def send(
-        self,
-        status: int,
-        body: dict[str, Any],
-        extra: dict[str, str] | None = None,
-        *,
-        close: bool = False,
-    ) -> None:
+    def hangs_up(self, seconds: float | None) -> bool:
+        """Let time pass (None: without end); True as soon as the client has hung up."""
+        poll = select.poll()
+        poll.register(self.connection, select.POLLIN)
+        if not poll.poll(None if seconds is None else seconds * 1000):
+            return False
+        return not self.connection.recv(1, socket.MSG_PEEK)
+
+    def send(self, status: int, body: dict[str, Any], extra: dict[str, str] | None = None) -> None:
         self.send_bytes(status, json.dumps(body).encode(), extra)
-        if close:
-            self.transport.close()
 
     def send_bytes(self, status: int, body: bytes, extra: dict[str, str] | None = None) -> None:
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
-        lines = [f"HTTP/1.1 {status} {REASONS[status]}"]
-        lines += [f"{name}: {value}" for name, value in (headers | (extra or {})).items()]
-        self.transport.write("\r\n".join(lines).encode("latin-1") + HEADER_END + body)
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (extra or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
 
 
-async def serve(job: dict[str, Any]) -> None:
+def serve(job: dict[str, Any]) -> None:
     """Serve until stdin ends."""
-    loop = asyncio.get_running_loop()
     replays = {name: Replay(name, job) for name in job["models"]}
-    ports = {}
-    for name, replay in replays.items():
-        server = await loop.create_server(
-            partial(Connection, replay, replays), "127.0.0.1", 0, backlog=1024
-        )
-        ports[name] = server.sockets[0].getsockname()[1]
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
+    servers = {name: Server(replay, replays) for name, replay in replays.items()}
+    for server in servers.values():
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    ports = {name: server.server_address[1] for name, server in servers.items()}
     sys.stdout.write(json.dumps({"ports": ports}) + "\n")
     sys.stdout.flush()
-    await ended.wait()
+    sys.stdin.buffer.read()
+    # Answers that still wait are given up.
+    os._exit(0)
 
 
 if __name__ == "__main__":
@@ -265,4 +242,4 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A parent that is ended half-way closes stdin before the line is whole: then nobody asks.
     if (job := sys.stdin.buffer.readline()).endswith(b"\n"):
-        asyncio.run(serve(json.loads(job)))
+        serve(json.loads(job))
