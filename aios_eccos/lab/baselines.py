@@ -10,16 +10,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from aios_eccos.decide.assign import WHOLE_BATCH
-from aios_eccos.decide.live.at_price import solve_at_price
 from aios_eccos.decide.problem import AssignmentProblem, FloorRow
 from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.lab.controlled import ControlledPrice, log_step
-from aios_eccos.lab.neighbors import linear_forecasts, plain_means
-from aios_eccos.lab.problem import Picked, Problem, Setting, Strategy
-from aios_eccos.lab.sweeps import (
+from aios_eccos.lab.metrics import mixture
+from aios_eccos.lab.neighbors import (
     AIOS_NEIGHBORS,
+    UTILITY_NEIGHBORS,
+    linear_forecasts,
+    plain_means,
+)
+from aios_eccos.lab.problem import Problem
+from aios_eccos.lab.served import Batches, settings_of
+from aios_eccos.lab.strategy import Picked, Setting, Strategy
+from aios_eccos.lab.sweeps import (
     floors,
     floors_and_budgets,
     lambdas,
@@ -29,8 +33,6 @@ from aios_eccos.lab.sweeps import (
 )
 from aios_eccos.values import FloatArray, IntArray
 
-#: RouterBench's neighbors (arXiv 2403.12031, section 5).
-UTILITY_NEIGHBORS = 40
 #: Rounds of dual ascent; its steps are DUAL_STEP / sqrt(t), in median costs. On history 20 serves
 #: the middle floors best; no one step converges at low and high floors alike.
 DUAL_ROUNDS, DUAL_STEP = 400, 20.0
@@ -95,37 +97,45 @@ def random_model(problem: Problem, setting: Setting) -> Picked:
     return Picked(np.zeros(0, dtype=np.int64), mix=np.full(problem.m, 1.0 / problem.m))
 
 
-def round_robin(problem: Problem, setting: Setting) -> Picked:
+def round_robin(success: FloatArray, cost: FloatArray, n: int) -> IntArray:
     """One model after the other, in order of arrival."""
-    return Picked(np.arange(problem.n) % problem.m)
+    return np.arange(n) % len(cost)
 
 
-def cheapest(problem: Problem, setting: Setting) -> Picked:
+def cheapest(success: FloatArray, cost: FloatArray, n: int) -> IntArray:
     """The model of the lowest mean cost on history."""
-    return Picked(np.full(problem.n, int(np.argmin(problem.past_means()[1]))))
+    return np.full(n, int(np.argmin(cost)))
 
 
-def strongest(problem: Problem, setting: Setting) -> Picked:
+def strongest(success: FloatArray, cost: FloatArray, n: int) -> IntArray:
     """The model of the highest mean success on history."""
-    return Picked(np.full(problem.n, int(np.argmax(problem.past_means()[0]))))
+    return np.full(n, int(np.argmax(success)))
+
+
+#: Rules that look at no question: from (m,) mean success and cost on history to n choices.
+BLIND: dict[str, Callable[[FloatArray, FloatArray, int], IntArray]] = {
+    "round_robin": round_robin,
+    "cheapest": cheapest,
+    "strongest": strongest,
+}
+
+
+def blind(name: str) -> Strategy:
+    """One of `BLIND` as a strategy."""
+
+    def choose(problem: Problem, setting: Setting) -> Picked:
+        return Picked(BLIND[name](*problem.past_means(), problem.n))
+
+    return Strategy(name, nothing, choose)
 
 
 def hull(problem: Problem, setting: Setting) -> Picked:
     """The cheapest mixture of single models, drawn at random, that meets the floor on history."""
     success, cost = problem.past_means()
-    floor = value_of(setting)
-    best, mix = np.inf, np.eye(problem.m)[int(np.argmax(success))]
-    for i in range(problem.m):
-        for j in range(problem.m):
-            if success[i] >= floor and (success[j] < floor or i == j):
-                gap = success[i] - success[j]
-                share = 1.0 if i == j else (floor - success[j]) / gap
-                price = share * cost[i] + (1 - share) * cost[j]
-                if price < best:
-                    best = float(price)
-                    mix = share * np.eye(problem.m)[i] + (1 - share) * np.eye(problem.m)[j]
-    promised = float(mix @ success)
-    return Picked(np.zeros(0, dtype=np.int64), promised=promised, mix=mix)
+    mix = mixture(cost, success, value_of(setting))
+    if mix is None:
+        mix = np.eye(problem.m)[int(np.argmax(success))]
+    return Picked(np.zeros(0, dtype=np.int64), promised=float(mix @ success), mix=mix)
 
 
 def neighbor_threshold(problem: Problem, setting: Setting) -> Picked:
@@ -205,42 +215,12 @@ def dual_ascent(
 
 
 def eccos(problem: Problem, setting: Setting) -> Picked:
-    """This plugin: whole batches under the selection-aware floor, small ones at its price.
-
-    In a stream the price is under control of the outcomes (see `predict.control`).
-    """
-    curve = problem.curve
-    asked = value_of(setting)
-    budget = asked if setting.name == "budget" else None
-    floor = asked if budget is None else curve.floor_for_cost(budget)
-    price = curve.price_for(floor)
-    optimism = curve.optimism(price)
-    internal = float(np.clip(floor + optimism, 0.0, 1.0))
-    control = [ControlledPrice.start(curve, floor)]
-
-    def decide(rows: IntArray) -> IntArray:
-        whole = len(rows) >= WHOLE_BATCH and not problem.stream
-        rows_of = assignment(
-            problem,
-            rows,
-            success=problem.success,
-            cost=problem.cost,
-            floor=internal if whole and budget is None else None,
-            budget=budget if whole else None,
-        )
-        if whole:
-            return solve(rows_of).choice
-        now = control[0].price if problem.stream else price
-        choice = solve_at_price(rows_of, now).choice
-        if problem.stream and budget is None:
-            served = choice >= 0
-            for outcome in problem.reveal(rows[served], choice[served]):
-                control[0] = control[0].after(log_step(floor, float(outcome), float("nan")))
-        return choice
-
-    choice, rounds = serve(problem, decide)
+    """This plugin, as a kernel runs it; in a stream, outcomes (or spending) move its prices."""
+    batches = Batches(problem, settings_of(setting.name, value_of(setting)))
+    choice, rounds = serve(problem, batches.serve)
     hoped = float(problem.success[np.arange(problem.n), choice].mean())
-    return Picked(choice, float(np.clip(hoped - optimism, 0.0, 1.0)), rounds)
+    promised = float(np.clip(hoped - np.mean(batches.optimism), 0.0, 1.0))
+    return Picked(choice, promised, rounds)
 
 
 def oracle(problem: Problem, setting: Setting) -> Picked:
@@ -270,9 +250,7 @@ def clairvoyant(problem: Problem, setting: Setting) -> Picked:
 
 STRATEGIES: tuple[Strategy, ...] = (
     Strategy("random", nothing, random_model),
-    Strategy("round_robin", nothing, round_robin),
-    Strategy("cheapest", nothing, cheapest),
-    Strategy("strongest", nothing, strongest),
+    *(blind(name) for name in BLIND),
     Strategy("hull", floors, hull),
     Strategy("neighbour_threshold", thresholds, neighbor_threshold, source="AIOS SmartRouting"),
     Strategy("utility_knn", lambdas, utility_knn, source="RouterBench, arXiv 2403.12031"),

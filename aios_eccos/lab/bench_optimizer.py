@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,11 +22,8 @@ from aios_eccos.decide.problem import AssignmentProblem, FloorRow, one_floor
 from aios_eccos.decide.whole import lp
 from aios_eccos.decide.whole.program import program_of
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.records import Record
-from aios_eccos.values import FloatArray, Model
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from aios_eccos.lab.problem import Calls
+from aios_eccos.values import FloatArray
 
 SIZES = (1, 8, 64, 1_000, 10_000, 100_000)
 MODELS = 10
@@ -39,7 +36,6 @@ FINE_ROWS, MOST_GAP = 10_000, 1e-4
 LEAST_RATIO = 20.0
 #: Jitter of drawn rows: standard deviations of log-odds and log cost.
 JITTER = 0.1
-NEIGHBORS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,84 +58,40 @@ class Row:
     kind: str
     n: int
     value: float
-    unit: str
-    peer: str | None
-    peer_value: float | None
-    ratio: float | None
-    interior: float | None
-    gap: float
-    excess: float | None
-    split: int
-    status: str
-    budget: float | None
-    ok: bool
+    unit: str = "ms"
+    peer: str | None = None
+    peer_value: float | None = None
+    ratio: float | None = None
+    interior: float | None = None
+    gap: float = 0.0
+    excess: float | None = None
+    split: int = 0
+    status: str = ""
+    budget: float | None = None
+    ok: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Forecasts of a data set's test rows: cost in dollars and success, both (n, m)."""
-
-    name: str
-    cost: FloatArray
-    success: FloatArray
-
-
-def recorded(name: str, records: Sequence[Record], models: Sequence[Model]) -> Recorded:
-    """Forecasts by the 40 nearest training rows in words (tf-idf), shrunk by 8 rows to the mean.
-
-    They stand for a predictor's: what counts here is that costs and forecasts hang together as
-    they do in real pools.
-    """
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    past = [r for r in records if r.split != "test"]
-    test = [r for r in records if r.split == "test"]
-    if not past or not test:
-        past, test = list(records), list(records)
-    vectors = TfidfVectorizer(sublinear_tf=True, max_features=20_000)
-    known = vectors.fit_transform([r.text for r in past])
-    likeness = np.asarray((vectors.transform([r.text for r in test]) @ known.T).todense())
-    near = np.argsort(-likeness, axis=1)[:, :NEIGHBORS]
-    names = [model.name for model in models]
-    correct, tokens = _outcomes(past, names, "correctness"), _outcomes(past, names, "output_tokens")
-    success, length = _shrunk(correct, near), _shrunk(tokens, near)
-    inputs = np.array([[r.input_tokens] for r in test], dtype=float)
-    prices = np.array([[m.input_price or 0.0, m.output_price or 0.0] for m in models])
-    return Recorded(name, inputs * prices[:, 0] + length * prices[:, 1], success)
-
-
-def _outcomes(records: Sequence[Record], names: Sequence[str], field: str) -> FloatArray:
-    table = np.full((len(records), len(names)), np.nan)
-    for i, record in enumerate(records):
-        for outcome in record.outcomes:
-            value = getattr(outcome, field)
-            if value is not None and outcome.model in names:
-                table[i, names.index(outcome.model)] = value
-    return table
-
-
-def _shrunk(values: FloatArray, near: Any) -> FloatArray:
-    mean = np.nanmean(values, axis=0)
-    picked = values[near]
-    count = (~np.isnan(picked)).sum(axis=1)
-    return np.asarray((np.nansum(picked, axis=1) + 8 * mean) / (count + 8), dtype=np.float64)
+    @property
+    def in_time(self) -> bool:
+        """Whether it takes no longer than its budget."""
+        return self.budget is None or self.value <= self.budget
 
 
 def instances(
-    n: int, *, seed: int, base: Recorded | None
+    n: int, *, seed: int, base: tuple[str, Calls] | None
 ) -> Iterator[tuple[str, AssignmentProblem]]:
-    """Every kind with n rows; limits sum to 1.5 n (1.2 n for `ties`) and bind."""
+    """Every kind with n rows; limits sum to 1.5 n (1.2 n for `ties`) and bind.
+
+    Args:
+        base: name and forecasts of recorded questions, if there are any.
+    """
     rng = np.random.default_rng([seed, n])
     if base is not None:
-        rows = rng.integers(0, len(base.cost), n)
-        odds = np.clip(base.success[rows], 1e-3, 1 - 1e-3)
+        name, calls = base
+        drawn = calls.rows(rng.integers(0, len(calls), n))
+        odds = np.clip(drawn.success, 1e-3, 1 - 1e-3)
         odds = np.log(odds / (1 - odds)) + rng.normal(0, JITTER, odds.shape)
-        cost = base.cost[rows] * np.exp(rng.normal(0, JITTER, odds.shape))
-        yield base.name, _between(cost, 1 / (1 + np.exp(-odds)), 1.5)
+        cost = drawn.cost * np.exp(rng.normal(0, JITTER, odds.shape))
+        yield name, _between(cost, 1 / (1 + np.exp(-odds)), 1.5)
     cost, success = _random(rng, n)
     yield "random", _between(cost, success, 1.5)
     yield "3 floors", _three_floors(_between(cost, success, 1.5))
@@ -205,35 +157,26 @@ def measure(
     times = repeats or (25 if n <= 64 else 5 if n <= PEER_ROWS else 3)
     value = _median_ms(lambda: solve(problem), times)
     solution = solve(problem)
-    peer_ms: float | None = None
-    interior: float | None = None
-    excess: float | None = None
+    row = Row("optimizer", kind, n, value, gap=solution.gap, split=solution.split,
+              status=solution.status.value, budget=BUDGETS_MS.get(n))  # fmt: skip
     if peer and n <= PEER_ROWS:
         peer_ms, _ = _full_lp(problem, solution.cost, "highs")
         interior, excess = _full_lp(problem, solution.cost, "highs-ipm")
-    ratio = None if peer_ms is None else peer_ms / value
-    budget = BUDGETS_MS.get(n)
+        row = replace(row, peer="HiGHS LP", peer_value=peer_ms, ratio=peer_ms / value,
+                      interior=interior, excess=excess)  # fmt: skip
     fine = n < FINE_ROWS or solution.gap <= MOST_GAP
-    quick = (budget is None or value <= budget) and (
-        n != PEER_ROWS or ratio is None or ratio >= LEAST_RATIO
-    )
-    rows = [
-        Row("optimizer", kind, n, value, "ms", None if peer_ms is None else "HiGHS LP", peer_ms,
-            ratio, interior, solution.gap, excess, solution.split, solution.status.value, budget,
-            fine and quick)
-    ]  # fmt: skip
+    fast = n != PEER_ROWS or row.ratio is None or row.ratio >= LEAST_RATIO
+    rows = [replace(row, ok=row.in_time and fine and fast)]
     if n <= 64:
         known = np.where(np.isfinite(solution.floor_prices), solution.floor_prices, 0.0)
-        price = sum(
-            (worth * floor.rows for worth, floor in zip(known, problem.floors, strict=True)),
-            start=np.zeros(n),
-        )
+        price = np.zeros(n)
+        for worth, floor in zip(known, problem.floors, strict=True):
+            price += worth * floor.rows
         value = _median_ms(lambda: solve_at_price(problem, price), times)
-        at_price = solve_at_price(problem, price)
-        rows.append(
-            Row("price", kind, n, value, "ms", None, None, None, None, at_price.gap, None,
-                at_price.split, at_price.status.value, budget, budget is None or value <= budget)
-        )  # fmt: skip
+        found = solve_at_price(problem, price)
+        row = Row("price", kind, n, value, gap=found.gap, split=found.split,
+                  status=found.status.value, budget=BUDGETS_MS.get(n))  # fmt: skip
+        rows.append(replace(row, ok=row.in_time))
     return rows
 
 
@@ -257,29 +200,3 @@ def _median_ms(call: Callable[[], object], times: int) -> float:
         call()
         spent.append((time.perf_counter() - begun) * 1e3)
     return statistics.median(spent)
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """One line per instance."""
-    from rich.table import Table
-
-    shown = Table(box=None, padding=(0, 1, 0, 0))
-    right = ("rows", "ms", "HiGHS ms", "ratio", "ipm ms", "gap", "split", "budget")
-    for column in ("", "instance", *right, "ok"):
-        side: Any = "right" if column in right else "left"
-        shown.add_column(column, justify=side, no_wrap=True)
-    for row in rows:
-        shown.add_row(
-            "solve" if row.name == "optimizer" else "price",
-            row.kind,
-            f"{row.n:,}",
-            f"{row.value:.2f}",
-            "-" if row.peer_value is None else f"{row.peer_value:,.0f}",
-            "-" if row.ratio is None else f"{row.ratio:,.0f}x",
-            "-" if row.interior is None else f"{row.interior:,.0f}",
-            f"{row.gap:.0e}",
-            str(row.split),
-            "-" if row.budget is None else f"{row.budget:,.0f}",
-            "yes" if row.ok else "NO",
-        )
-    return shown

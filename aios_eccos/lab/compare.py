@@ -14,7 +14,6 @@ from aios_eccos.decide.whole.solve import solve
 from aios_eccos.lab.baselines import dual_ascent
 from aios_eccos.lab.metrics import Estimate, ratio_over_splits
 from aios_eccos.lab.problem import Problem
-from aios_eccos.values import IntArray
 
 #: Binding limits: each model may take this many times its even share of the batch.
 CROWDED = 1.5
@@ -51,58 +50,40 @@ class Trial:
 
     limits: str
     optimizer: str
-    split: int
     cost_ratio: float
     short: float
     over: int
     seconds: float
 
 
-def trials(problem: Problem, split: int) -> list[Trial]:
+def trials(problem: Problem) -> list[Trial]:
     """Both optimizers on the split's test batch; floors that cannot be met are left out."""
     found = []
+    cost, success, line = problem.cost, problem.success, np.arange(problem.n)
     crowded = np.full(problem.m, math.ceil(CROWDED * problem.n / problem.m))
-    low = float(problem.success[np.arange(problem.n), problem.cost.argmin(axis=1)].mean())
-    high = float(problem.success.max(axis=1).mean())
+    low = float(success[line, cost.argmin(axis=1)].mean())
+    high = float(success.max(axis=1).mean())
     for name, limits in (("none", None), (f"{CROWDED:g} n/m", crowded)):
+        room = np.full(problem.m, problem.n) if limits is None else limits
         for share in FLOORS:
             floor = low + share * (high - low)
-            begun = time.perf_counter()
-            best = solve(one_floor(problem.cost, problem.success, floor, capacity=limits))
-            seconds = time.perf_counter() - begun
+            times = [time.perf_counter()]
+            best = solve(one_floor(cost, success, floor, capacity=limits))
+            times.append(time.perf_counter())
             if Status.INFEASIBLE_FLOOR in best.statuses:
                 continue
-            bound = best.lower_bound
-            found.append(_trial(problem, name, "ours", split, best.choice, floor, bound, seconds))
-            begun = time.perf_counter()
-            choice = dual_ascent(problem.cost, problem.success, floor, limits)
-            seconds = time.perf_counter() - begun
-            found.append(
-                _trial(problem, name, "dual ascent", split, choice, floor, bound, seconds, limits)
-            )
+            ascent = dual_ascent(cost, success, floor, limits)
+            times.append(time.perf_counter())
+            bound, seconds = best.lower_bound, np.diff(times)
+            both = (("ours", best.choice), ("dual ascent", ascent))
+            for k, (optimizer, choice) in enumerate(both):
+                short = max(floor - float(success[line, choice].mean()), 0.0)
+                used = np.bincount(choice, minlength=problem.m)
+                over = int(np.maximum(used - room, 0).sum())
+                kept = short <= SLACK and over == 0 and bound > 0
+                ratio = float(cost[line, choice].sum()) / bound if kept else math.nan
+                found.append(Trial(name, optimizer, ratio, short, over, float(seconds[k])))
     return found
-
-
-def _trial(
-    problem: Problem,
-    name: str,
-    optimizer: str,
-    split: int,
-    choice: IntArray,
-    floor: float,
-    bound: float,
-    seconds: float,
-    limits: IntArray | None = None,
-) -> Trial:
-    line = np.arange(problem.n)
-    short = max(floor - float(problem.success[line, choice].mean()), 0.0)
-    over = 0
-    if limits is not None:
-        used = np.bincount(choice, minlength=problem.m)
-        over = int(np.maximum(used - limits, 0).sum())
-    kept = short <= SLACK and over == 0
-    ratio = float(problem.cost[line, choice].sum()) / bound if kept and bound > 0 else math.nan
-    return Trial(name, optimizer, split, ratio, short, over, seconds)
 
 
 def summarize_trials(found: Sequence[Trial]) -> list[OptimizerRow]:

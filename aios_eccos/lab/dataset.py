@@ -1,18 +1,30 @@
-"""Recorded answers and prices, read from files."""
+"""Recorded answers and prices, read from files and embedded: what every measurement begins with."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aios_eccos.errors import DataError
+from aios_eccos.forecast.pricing import Prices, price_table, with_facts
 from aios_eccos.history.dataset import read_records
-from aios_eccos.records import Record
-from aios_eccos.values import Model
+from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.mirror import build_table
+from aios_eccos.lab.splits import split_labels
+from aios_eccos.locate import cache_dir
+from aios_eccos.records import HistoryTable, Record
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Model
+
+#: Slots of a model that no limit is given for.
+DEFAULT_LIMIT = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,109 @@ def load_dataset(paths: Sequence[Path]) -> Dataset:
         raise bad[0] if bad else DataError("holds no records", source=str(paths[0]))
     name = " ".join(path.name for path in paths)
     return Dataset(name, tuple(records), tuple(bad), digest.hexdigest()[:16])
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A data set as arrays.
+
+    Attributes:
+        name, hash: of the `Dataset`.
+        table: N rows with the outcomes of m models.
+        models: m models in the table's order.
+        layers: makes the (N, 4 d) hidden layers of the rows' texts, once; only heads want them.
+        embedder: made the embeddings.
+        folder: what is fitted on the rows is kept here between runs; None keeps nothing.
+    """
+
+    name: str
+    hash: str
+    table: HistoryTable
+    models: tuple[Model, ...]
+    layers: Callable[[], NDArray[np.float32]]
+    embedder: Embedder
+    folder: Path | None = None
+
+    @functools.cached_property
+    def prices(self) -> Prices:
+        """The models' prices."""
+        return price_table(self.models)
+
+    @functools.cached_property
+    def spent(self) -> FloatArray:
+        """(N, m) dollars that each answer cost, NaN = missing."""
+        return self.prices.cost(self.table.input_tokens, self.table.output_tokens)
+
+    @functools.cached_property
+    def whole(self) -> BoolArray:
+        """(N,) rows with every model's outcome and length: no other can be replayed."""
+        unknown = np.isnan(self.table.correctness) | np.isnan(self.table.output_tokens)
+        return np.asarray(~unknown.any(axis=1))
+
+    def split(self, number: int, seed: int) -> tuple[IntArray, IntArray]:
+        """Row numbers of the history (train and val) and of the whole test rows of a split.
+
+        Raises:
+            DataError: one of them is empty (a file without labels has no split of its own).
+        """
+        t = self.table
+        labels = split_labels(t.ids, t.tasks, t.texts, t.splits, number=number, seed=seed)
+        test = np.array(labels) == "test"
+        if not (test & self.whole).any() or test.all():
+            raise DataError(
+                f"split {number} has no test rows with every model's outcome and length, or none "
+                "but test rows: name a split in the file, use --resplits, or leave out models "
+                "that answered few questions"
+            )
+        return np.flatnonzero(~test), np.flatnonzero(test & self.whole)
+
+
+def recorded(
+    dataset: Dataset,
+    models: Sequence[Model],
+    embedder: Embedder,
+    *,
+    folder: Path | None = None,
+    layers: bool = False,
+) -> Recorded:
+    """Embed a data set.
+
+    Args:
+        models: at least those of the data set.
+        layers: whether hidden layers are made at once, in the same pass as the embeddings.
+    """
+    texts = [record.text for record in dataset.records]
+    hidden = functools.cache(lambda: embedder.embed_with_layers(texts)[1])
+    if layers:
+        hidden()
+    table = build_table(dataset.records, embedder.embed(texts))
+    by_name = {model.name: model for model in models}
+    pool = tuple(by_name[name] for name in table.models)
+    return Recorded(dataset.name, dataset.hash, table, pool, hidden, embedder, folder)
+
+
+def open_recorded(
+    dataset: Dataset,
+    prices: Path | None,
+    *,
+    limits: Mapping[str, int] | None = None,
+    layers: bool = False,
+) -> Recorded:
+    """Embed a data set with the default embedder; embeddings and fits are kept between runs.
+
+    Args:
+        prices: a file for `load_prices`; models that it does not name are looked up as in a kernel.
+        limits: see `pool`.
+
+    Raises:
+        DataError, EmbedderError: prices cannot be read, or there is no embedder.
+    """
+    from aios_eccos.history.open import open_embedder
+
+    known = {} if prices is None else load_prices(prices)
+    models = [with_facts(m) for m in pool(dataset.models, known, limits or {}, DEFAULT_LIMIT)]
+    embedder = open_embedder(cache_dir=cache_dir())
+    return recorded(dataset, models, embedder, folder=cache_dir() / "evaluate", layers=layers)
 
 
 def load_prices(path: Path) -> dict[str, tuple[float, float]]:

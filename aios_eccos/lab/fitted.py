@@ -7,12 +7,12 @@ changes one of them makes a new file, and a damaged file is made anew.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -21,11 +21,15 @@ from numpy.typing import NDArray
 
 from aios_eccos import files
 from aios_eccos.errors import ArtifactError
+from aios_eccos.forecast.head.artifact import data_hash, load_head, save_head
+from aios_eccos.forecast.head.train import Trained, train
+from aios_eccos.forecast.hybrid import HybridPredictor
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
 from aios_eccos.history.memory import MemoryHistory
-from aios_eccos.records import HistoryTable, Record
-from aios_eccos.values import FloatArray, Forecast, Model, Query
+from aios_eccos.lab.dataset import Recorded
+from aios_eccos.records import HistoryTable, Outcome, Record
+from aios_eccos.values import FloatArray, IntArray, Query
 
 Kind = Literal["retrieval", "trained", "hybrid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -68,143 +72,178 @@ class Cache:
         return made
 
 
-@cache
+@functools.cache
 def code_hash() -> str:
     """Changes with any line that fits, forecasts or divides."""
     package = Path(__file__).parents[1]
-    files = [*package.glob("forecast/**/*.py"), *package.glob("history/m*.py")]
-    files += [package / "floor" / f"{name}.py" for name in ("curve", "certify", "control")]
-    files += [package / "lab" / f"{name}.py" for name in ("fitted", "neighbors", "splits")]
+    sources = [*package.glob("forecast/**/*.py"), *package.glob("history/m*.py")]
+    sources += [package / "lab" / f"{name}.py" for name in ("fitted", "neighbors", "splits")]
     digest = hashlib.sha256(np.__version__.encode())
-    for file in sorted(files):
+    for file in sorted(sources):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
-    """Forecasts that have not seen the rows that they are about.
+class Past:
+    """Forecasts of the history's rows, each made from the others (left out, or out of fold).
 
     Attributes:
-        success, tokens: (n, m) of the test rows.
-        past_success, past_tokens: (N, m) of the history's rows, left out or out of fold.
-        past_correctness: (N, m), NaN = missing. past_input: (N,).
+        success, tokens: (N, m). correctness: (N, m), NaN = missing. input_tokens: (N,).
     """
 
     success: FloatArray
     tokens: FloatArray
-    past_success: FloatArray
-    past_tokens: FloatArray
-    past_correctness: FloatArray
-    past_input: FloatArray
+    correctness: FloatArray
+    input_tokens: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """The history that everything is fitted on.
+class Fitted:
+    """All that is fitted on some rows of a data set, each part once.
 
-    Attributes:
-        records, table: N rows, the same ones.
-        layers: makes the rows' (N, 4 d) hidden layers; only heads want them.
+    Args:
+        rows: numbers of the data set's rows that are known.
+        key: of the rows and of what is known of them, for the cache; None keeps nothing.
+        table: what is known of the rows, where that is less than everything.
+        head: instead of one fitted on these rows.
     """
 
-    records: Sequence[Record]
-    table: HistoryTable
-    layers: Callable[[], NDArray[np.float32]]
+    def __init__(
+        self,
+        data: Recorded,
+        rows: IntArray,
+        *,
+        key: str | None = None,
+        table: HistoryTable | None = None,
+        head: Trained | None = None,
+    ) -> None:
+        self.data = data
+        self.rows = rows
+        self.table = data.table.rows(rows) if table is None else table
+        folder = None if key is None else data.folder
+        self.cache = Cache(folder, f"{data.hash}:{key}:{data.embedder.name}")
+        self._given = head
 
+    @functools.cached_property
+    def head(self) -> Trained:
+        """The trained head.
 
-def fit(kind: Kind, known: Known, embedder: str, cache: Cache) -> Predictor:
-    """A predictor that knows this history and nothing else.
+        Raises:
+            ArtifactError: there is too little history for one.
+        """
+        if self._given is not None:
+            return self._given
+        embedder, path = self.data.embedder.name, self.cache.path("head", ".safetensors")
+        if path is not None and path.is_file():
+            try:
+                return load_head(path, embedder=embedder)
+            except ArtifactError:
+                path.unlink(missing_ok=True)
+        head = train(self.table, self.data.layers()[self.rows])
+        if path is not None:
+            save_head(path, head, embedder=embedder, data=data_hash(self.table))
+        return head
 
-    Raises:
-        ArtifactError: there is too little history for a head.
-    """
-    store = MemoryHistory()
-    store.add(list(known.records), known.table.embeddings)
-    neighbors = RetrievalPredictor(store)
-    neighbors.refresh(known.table)
-    if kind == "retrieval":
-        return neighbors
-    from aios_eccos.forecast.hybrid import HybridPredictor
+    @functools.cached_property
+    def neighbors(self) -> RetrievalPredictor:
+        """Retrieval over the known rows."""
+        history = MemoryHistory()
+        history.add(records_of(self.table), self.table.embeddings)
+        found = RetrievalPredictor(history)
+        found.refresh(self.table)
+        return found
 
-    return HybridPredictor(neighbors, _head(known, embedder, cache), kind)
-
-
-def _head(known: Known, embedder: str, cache: Cache) -> Any:
-    from aios_eccos.forecast.head.artifact import data_hash, load_head, save_head
-    from aios_eccos.forecast.head.train import train
-
-    path = cache.path("head", ".safetensors")
-    if path is not None and path.is_file():
-        try:
-            return load_head(path, embedder=embedder)
-        except ArtifactError:
-            path.unlink(missing_ok=True)
-    head = train(known.table, known.layers())
-    if path is not None:
-        save_head(path, head, embedder=embedder, data=data_hash(known.table))
-    return head
-
-
-def forecast(
-    predictor: Predictor,
-    models: Sequence[Model],
-    texts: Sequence[str],
-    input_tokens: FloatArray,
-    embeddings: NDArray[np.float32],
-    layers: NDArray[np.float32] | None,
-) -> tuple[FloatArray, FloatArray]:
-    """Success and output tokens, each (n, m)."""
-    parts: list[Forecast] = []
-    for start in range(0, len(texts), BLOCK):
-        part = slice(start, start + BLOCK)
-        queries = [
-            Query(text=text, input_tokens=int(count))
-            for text, count in zip(texts[part], input_tokens[part], strict=True)
-        ]
-        hidden = None if layers is None else layers[part]
-        parts.append(predictor.forecast(queries, embeddings[part], models, hidden))
-    return (
-        np.concatenate([part.success for part in parts]),
-        np.concatenate([part.output_tokens for part in parts]),
-    )
-
-
-def unseen(
-    kind: Kind,
-    known: Known,
-    test: Known,
-    models: Sequence[Model],
-    embedder: str,
-    cache: Cache,
-) -> Unseen:
-    """Forecasts of the test rows from the history, and of the history from the rest of itself."""
-
-    def make() -> dict[str, NDArray[Any]]:
-        predictor = fit(kind, known, embedder, cache)
-        table = test.table
-        layers = test.layers() if predictor.wants_layers else None
-        success, tokens = forecast(
-            predictor, models, table.texts, table.input_tokens, table.embeddings, layers
-        )
-        names = [model.name for model in models]
+    def predictor(self, kind: Kind) -> Predictor:
+        """A predictor that knows these rows and nothing else."""
         if kind == "retrieval":
-            past_success, past_tokens, _ = leave_one_out(known.table)
-            columns = [known.table.models.index(name) for name in names]
-            correctness, inputs = known.table.correctness, known.table.input_tokens
-        else:
-            head = getattr(predictor, "head")  # noqa: B009  (only the heads' predictors have one)
-            columns = [head.models.index(name) for name in names]
-            past_success = head.replay.alone if kind == "trained" else head.replay.success
-            past_tokens, correctness = head.replay.tokens, head.replay.correctness
-            inputs = head.replay.input_tokens
-        return {
-            "success": success,
-            "tokens": tokens,
-            "past_success": past_success[:, columns],
-            "past_tokens": past_tokens[:, columns],
-            "past_correctness": correctness[:, columns],
-            "past_input": inputs,
-        }
+            return self.neighbors
+        return HybridPredictor(self.neighbors, self.head, kind)
 
-    return Unseen(**cache.arrays(kind, make))
+    def forecast(
+        self,
+        kind: Kind,
+        texts: Sequence[str],
+        input_tokens: FloatArray,
+        vectors: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None = None,
+    ) -> tuple[FloatArray, FloatArray]:
+        """Success and output tokens of n texts, each (n, m).
+
+        Args:
+            input_tokens: (n,).
+            vectors: (n, d) embeddings and (n, 4 d) layers; default: made anew.
+        """
+        predictor = self.predictor(kind)
+        if vectors is None:
+            embedder = self.data.embedder
+            vectors = (
+                embedder.embed_with_layers(texts)
+                if predictor.wants_layers
+                else (embedder.embed(texts), None)
+            )
+        embeddings, layers = vectors
+        parts = []
+        for start in range(0, len(texts), BLOCK):
+            part = slice(start, start + BLOCK)
+            queries = [
+                Query(text=text, input_tokens=int(count))
+                for text, count in zip(texts[part], input_tokens[part], strict=True)
+            ]
+            hidden = None if layers is None else layers[part]
+            parts.append(predictor.forecast(queries, embeddings[part], self.data.models, hidden))
+        return (
+            np.concatenate([part.success for part in parts]),
+            np.concatenate([part.output_tokens for part in parts]),
+        )
+
+    def of_rows(self, kind: Kind, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Success and output tokens, each (n, m), of rows of the data set; kept between runs."""
+
+        def make() -> dict[str, NDArray[Any]]:
+            table = self.data.table.rows(rows)
+            layers = None if kind == "retrieval" else self.data.layers()[rows]
+            vectors = table.embeddings, layers
+            success, tokens = self.forecast(kind, table.texts, table.input_tokens, vectors)
+            return {"success": success, "tokens": tokens}
+
+        digest = hashlib.sha256(np.ascontiguousarray(rows).tobytes()).hexdigest()[:8]
+        kept = self.cache.arrays(f"{kind}-{digest}", make)
+        return kept["success"], kept["tokens"]
+
+    def past(self, kind: Kind) -> Past:
+        """Forecasts of the known rows that have not seen them: what success is priced on."""
+        table = self.table
+        if kind == "retrieval":
+            success, tokens, _ = leave_one_out(table)
+            return Past(success, tokens, table.correctness, table.input_tokens)
+        replay = self.head.replay
+        columns = [self.head.models.index(model.name) for model in self.data.models]
+        success = replay.alone if kind == "trained" else replay.success
+        return Past(
+            success[:, columns],
+            replay.tokens[:, columns],
+            replay.correctness[:, columns],
+            replay.input_tokens,
+        )
+
+
+def records_of(table: HistoryTable) -> list[Record]:
+    """The table's rows as records; what is masked there has no outcome here."""
+    return [
+        Record(
+            table.ids[i],
+            table.texts[i],
+            int(table.input_tokens[i]),
+            tuple(
+                Outcome(
+                    name,
+                    None if np.isnan(table.correctness[i, j]) else float(table.correctness[i, j]),
+                    None if np.isnan(table.output_tokens[i, j]) else int(table.output_tokens[i, j]),
+                )
+                for j, name in enumerate(table.models)
+                if not np.isnan([table.correctness[i, j], table.output_tokens[i, j]]).all()
+            ),
+            task=table.tasks[i],
+            split=table.splits[i],
+        )
+        for i in range(len(table))
+    ]

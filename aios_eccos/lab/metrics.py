@@ -74,21 +74,31 @@ class Frontier:
         return float(np.interp(math.log(max(cost, LEAST_COST)), np.log(self.cost), self.success))
 
 
+def mixture(cost: FloatArray, success: FloatArray, wanted: float) -> FloatArray | None:
+    """(m,) probabilities of the cheapest random mixture of two models that reaches a success.
+
+    Args:
+        cost, success: (m,) means of single models.
+
+    Returns:
+        None where no model reaches it.
+    """
+    best, found = math.inf, None
+    for i in np.flatnonzero(success >= wanted):
+        for j in (int(i), *np.flatnonzero(success < wanted)):
+            share = 1.0 if i == j else (wanted - success[j]) / (success[i] - success[j])
+            price = float(share * cost[i] + (1 - share) * cost[j])
+            if price < best:
+                best, found = price, np.zeros(len(cost))
+                found[j] = 1 - share
+                found[i] += share
+    return found
+
+
 def hull_cost(cost: FloatArray, success: FloatArray, wanted: float) -> float:
-    """Least mean cost at which a random mixture of two single models reaches a success."""
-    best = math.nan
-    for i in range(len(cost)):
-        for j in range(len(cost)):
-            low, high = min(success[i], success[j]), max(success[i], success[j])
-            if high < wanted:
-                continue
-            if low >= wanted:
-                price = float(min(cost[i], cost[j]))
-            else:
-                share = (wanted - success[j]) / (success[i] - success[j])
-                price = float(share * cost[i] + (1 - share) * cost[j])
-            best = price if math.isnan(best) else min(best, price)
-    return best
+    """Mean cost of that mixture; NaN where no model reaches the success."""
+    mix = mixture(cost, success, wanted)
+    return math.nan if mix is None else float(mix @ cost)
 
 
 def ratio(mine: Sequence[float], theirs: Sequence[float]) -> float:
@@ -169,3 +179,50 @@ def unchanged(before: ArrayLike, after: ArrayLike) -> float:
 def added_cost(before: float, after: float) -> float:
     """Relative change of a mean cost."""
     return after / before - 1.0 if before > 0 else math.nan
+
+
+def auc(p: FloatArray, y: FloatArray) -> float:
+    """Chance that a good answer is forecast above a bad one, ties half; NaN with one class.
+
+    Args:
+        p: (n,) forecasts. y: (n,) outcomes 0..1, NaN = missing.
+    """
+    from scipy.stats import rankdata
+
+    seen = ~np.isnan(y)
+    good = y[seen] >= 0.5
+    if not good.any() or good.all():
+        return math.nan
+    ranks = rankdata(p[seen])
+    n = int(good.sum())
+    return float((ranks[good].sum() - n * (n + 1) / 2) / (n * (len(good) - n)))
+
+
+def brier(p: FloatArray, y: FloatArray) -> float:
+    """Mean squared distance of forecasts and outcomes (0..1, NaN = missing), of one shape."""
+    return float(np.nanmean((p - y) ** 2))
+
+
+def reliability(
+    p: FloatArray, y: FloatArray, bins: int = 10
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Mean forecast, mean outcome and share, each (bins,), of equally filled bins.
+
+    Args:
+        p: (n,) forecasts. y: (n,) outcomes 0..1, NaN = missing.
+    """
+    seen = ~np.isnan(y)
+    p, y = p[seen], y[seen]
+    order = np.argsort(p, kind="stable")
+    parts = np.array_split(order, min(bins, max(len(order), 1)))
+    return (
+        np.array([p[part].mean() for part in parts]),
+        np.array([y[part].mean() for part in parts]),
+        np.array([len(part) / len(order) for part in parts]),
+    )
+
+
+def calibration_error(p: FloatArray, y: FloatArray) -> float:
+    """Mean distance of forecast (n,) and outcome (n,) over equally filled bins."""
+    said, had, share = reliability(p, y)
+    return float((share * np.abs(said - had)).sum())

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from aios_eccos.lab.problem import Problem, column_means
 from aios_eccos.values import FloatArray, IntArray
 
-#: Most neighbors that any strategy looks at.
-WIDEST = 40
+#: Neighbors, plain means: as AIOS ships them, and as in RouterBench's per-query utility (arXiv
+#: 2403.12031, section 5), the most that any strategy looks at.
+AIOS_NEIGHBORS, UTILITY_NEIGHBORS = 16, 40
 #: Inverse ridge of the linear heads, as CARROT's (arXiv 2502.03261) logistic regressions.
 LINEAR_C = 1.0
 
@@ -21,7 +22,7 @@ def nearest(problem: Problem, k: int) -> IntArray:
 
     def find() -> IntArray:
         cosine = problem.test.embeddings @ problem.history.embeddings.T
-        wide = min(WIDEST, cosine.shape[1])
+        wide = min(UTILITY_NEIGHBORS, cosine.shape[1])
         order = np.argsort(-cosine, axis=1, kind="stable")[:, :wide]
         return np.asarray(order, dtype=np.int64)
 
@@ -73,7 +74,7 @@ def linear_forecasts(problem: Problem) -> tuple[FloatArray, FloatArray]:
         ids = np.array(problem.test.ids)
         return {"success": success, "tokens": tokens, "ids": ids}
 
-    kept = problem.cache.arrays("linear", make)
+    kept = problem.fitted.cache.arrays("linear", make)
     place = {name: i for i, name in enumerate(kept["ids"])}
     order = [place[name] for name in problem.test.ids]
     return kept["success"][order], kept["tokens"][order]

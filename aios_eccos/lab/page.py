@@ -57,10 +57,10 @@ def _facts(facts: Mapping[str, Any]) -> str:
 
 
 def _table(table: Table) -> str:
-    heads = "".join(f"<th>{html.escape(head)}</th>" for head in table.heads)
+    heads = "".join(f"<th>{html.escape(head)}</th>" for head in (*table.rows, {})[0])
     rows = "\n".join(
-        f"<tr{' class=ours' if row[0].startswith('eccos') else ''}>"
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
+        f"<tr{' class=ours' if next(iter(row.values())).startswith('eccos') else ''}>"
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in row.values())
         + "</tr>"
         for row in table.rows
     )

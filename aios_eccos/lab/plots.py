@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, 1200 px wide: frontier, calibration, shares; labels on the lines.
+"""Pictures of an evaluation, 1200 px wide: frontier, calibration, shares, reliability.
 
 Colors are Okabe and Ito's, which color-blind readers can tell apart; shares go by cividis.
 """
@@ -6,24 +6,43 @@ Colors are Okabe and Ito's, which color-blind readers can tell apart; shares go 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aios_eccos.errors import ConfigError
-from aios_eccos.lab.plot_frontier import PLAIN, STYLE, bare, draw_frontier, groups_of, points_of
+from aios_eccos.lab.metrics import Frontier, hull_cost, reliability
+from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.report import Results
-from aios_eccos.lab.summary import At
+from aios_eccos.lab.strategy import Played
+from aios_eccos.lab.summary import At, Key, frontier
 from aios_eccos.values import FloatArray
 
 #: Pixels per inch; figures are 12 inches wide.
 DPI = 100
-#: Width of a letter, and height of a line, as shares of the picture of shares.
-LETTER, LINE = 0.017, 0.03
+#: Color, line and width by strategy.
+STYLE = {
+    "eccos": ("#D55E00", "-", 3.2),
+    "clairvoyant": ("black", "-", 1.2),
+    "neighbour_threshold": ("#0072B2", "-", 1.8),
+    "utility_knn": ("#009E73", "-", 1.8),
+    "utility_linear": ("#CC79A7", "-", 1.8),
+    "lagrangian": ("#E69F00", "--", 1.8),
+    "mess_plus": ("#56B4E9", "--", 1.8),
+    "port": ("#0072B2", ":", 1.6),
+    "batch_robust": ("#009E73", ":", 1.6),
+    "route_balance": ("#CC79A7", ":", 1.6),
+    "avengers_pro": ("#E69F00", ":", 1.6),
+    "irt": ("#56B4E9", ":", 1.6),
+    "linucb": ("#555555", "-.", 1.4),
+}
+PLAIN = ("#555555", "-", 1.2)
 #: Strategies that promise a floor, in the calibration picture.
 PROMISING = ("eccos", "lagrangian", "mess_plus", "hull")
+#: Points of the curves that are averaged over splits.
+GRID = 160
 
 
 def draw(results: Results, path: Path) -> None:
@@ -37,10 +56,7 @@ def draw(results: Results, path: Path) -> None:
     draw_frontier(results, figure.add_subplot(grid[0, :]))
     draw_calibration(results, figure.add_subplot(grid[1, 0]))
     draw_shares(results, figure.add_subplot(grid[1, 1]))
-    try:
-        figure.savefig(path, dpi=DPI)
-    except OSError as error:
-        raise ConfigError(f"--plot {path}: {error.strerror or error}") from error
+    _save(figure, path)
 
 
 def pictures(results: Results) -> dict[str, bytes]:
@@ -71,95 +87,135 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
+def _save(figure: Any, path: Path) -> None:
+    try:
+        figure.savefig(path, dpi=DPI, format="png")
+    except OSError as error:
+        raise ConfigError(f"--plot {path}: {error.strerror or error}") from error
+
+
+def draw_frontier(results: Results, axes: Any) -> None:
+    """Success by log cost, all strategies; shaded from the hull to the clairvoyant bound."""
+    groups: dict[Key, list[Played]] = {}
+    for row in results.rows:
+        groups.setdefault((row.strategy, row.predictor), []).append(row)
+    points = {key: _point(rows) for key, rows in groups.items()}
+    single = {key: points[key] for key in groups if key[0].startswith("single:")}
+    cost, success = np.array([*single.values()]).T
+    ends = max(cost.min(), 1e-9) * 0.75, cost.max() * 1.35
+    grid = np.geomspace(*ends, GRID)
+    # The hull in success by cost: invert its cost by success.
+    reach = np.linspace(success.min(), success.max(), GRID)
+    mixed = Frontier.of([hull_cost(cost, success, level) for level in reach], reach)
+    low = np.array([mixed.success_at(value) for value in grid])
+    axes.plot(grid * 1e3, low, color="black", linewidth=1.2, linestyle=(0, (1, 1)), label="hull")
+    for key, rows in groups.items():
+        if key in single or key[0] in ("hull", "cheapest", "strongest"):
+            continue
+        if len({row.setting for row in rows}) == 1:
+            x, y = points[key]
+            axes.plot(x * 1e3, y, "k+", markersize=9)
+            _name(axes, key[0], x, y)
+            continue
+        values = curve(rows, grid)
+        ours = results.summary.ours == key
+        color, line, width = STYLE.get(key[0], PLAIN)
+        if key[0] == "eccos" and not ours:
+            line, width = "--", 1.6
+        if key[0] == "clairvoyant":
+            axes.fill_between(grid * 1e3, low, values, color="#eeeeee", zorder=0)
+        label = key[0] if key[1] is None else f"{key[0]} ({key[1]})"
+        style = {"color": color, "linestyle": line, "linewidth": width, "zorder": 5 if ours else 2}
+        axes.plot(grid * 1e3, values, label=label, **style)
+    for (name, _), (x, y) in single.items():
+        axes.plot(x * 1e3, y, "o", color="#555555", markersize=5, zorder=6)
+        _name(axes, name.removeprefix("single:"), x, y)
+    axes.set(xscale="log", xlim=(ends[0] * 1e3, ends[1] * 1e3), ylim=(success.min() - 0.03, None))
+    _finish(axes, "Cost and success; up and left is better", "dollars per 1,000 calls", "success")
+
+
+def _point(rows: Sequence[Played]) -> tuple[float, float]:
+    """Mean cost and success."""
+    cost, success = ([row.cost for row in rows], [row.success for row in rows])
+    return float(np.mean(cost)), float(np.mean(success))
+
+
+def curve(rows: Sequence[Played], grid: FloatArray) -> FloatArray:
+    """(k,) success that each cost of a grid buys, mean over splits.
+
+    NaN where a split does not reach down to it.
+    """
+    splits = sorted({row.split for row in rows})
+    fronts = [frontier([row for row in rows if row.split == split]) for split in splits]
+    success = np.array([[front.success_at(cost) for cost in grid] for front in fronts])
+    return np.asarray(success.mean(axis=0), dtype=float)
+
+
 def draw_calibration(results: Results, axes: Any) -> None:
     """Realised success by floor asked, with two standard errors."""
-    ours = results.summary.ours
     low, high = 1.0, 0.0
     for name in PROMISING:
-        at = _floors(results, name, ours)
+        at = _floors(results, name)
         if not at:
             continue
         floors = np.array([point.value for point in at])
         got = np.array([point.success.mean for point in at])
         error = np.nan_to_num(np.array([point.success.error for point in at]))
         color, line, width = STYLE.get(name, PLAIN)
-        axes.plot(floors, got, color=color, linestyle=line, linewidth=width)
+        axes.plot(floors, got, color=color, linestyle=line, linewidth=width, label=name)
         if name == "eccos":
             axes.fill_between(floors, got - 2 * error, got + 2 * error, color=color, alpha=0.2)
             low, high = float(floors.min()), float(floors.max())
-        middle = {"eccos": 0.75, "lagrangian": 0.5, "mess_plus": 0.62, "hull": 0.3}[name]
-        i = int(middle * (len(floors) - 1))
-        side = {"eccos": (10, -14), "lagrangian": (10, -14), "mess_plus": (-64, 16)}.get(
-            name, (-34, 14)
-        )
-        axes.annotate(
-            name, (floors[i], got[i]), xytext=side, textcoords="offset points", color=color,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6},
-        )  # fmt: skip
     if low < high:
         axes.set_xlim(low, high)
         axes.axline((low, low), (high, high), color="black", linewidth=0.8)
-    axes.set_xlabel("floor asked for")
-    axes.set_ylabel("success realised (band: 2 standard errors)")
-    axes.set_title("Asked and realised; on the line is right", loc="left")
-    bare(axes)
+    title = "Asked and realised; on the line is right"
+    _finish(axes, title, "floor asked for", "success realised (band: 2 standard errors)")
 
 
 def draw_shares(results: Results, axes: Any) -> None:
     """Which models serve at each floor, cheapest at the bottom."""
     from matplotlib import colormaps
 
-    at = _floors(results, "eccos", results.summary.ours)
+    at = _floors(results, "eccos")
     axes.set_title("Share per model by floor", loc="left")
     if not at:
         axes.set_axis_off()
         return
-    groups = groups_of(results)
-    price = {m: points_of({(m, None): groups[(f"single:{m}", None)]})[0][0] for m in results.models}
-    order = sorted(results.models, key=lambda model: float(price[model]))
+    price = {
+        model: _point([row for row in results.rows if row.strategy == f"single:{model}"])[0]
+        for model in results.models
+    }
+    order = sorted(results.models, key=lambda model: price[model])
     floors = np.array([point.value for point in at])
     shares = np.array([[point.share[model] for point in at] for model in order])
     colors = colormaps["cividis"](np.linspace(0, 1, len(order)))
-    axes.stackplot(floors, shares, colors=colors, edgecolor="white", linewidth=0.5)
-    base = np.cumsum(shares, axis=0) - shares
-    thin: list[str] = []
-    for k, model in enumerate(order):
-        band = base[k], base[k] + shares[k]
-        long, wide = LETTER * len(model), float(np.ptp(floors))
-        place, turn = _room(floors, *band, wide * long / 2, LINE), 0
-        if place is None:
-            place, turn = _room(floors, *band, wide * LINE / 2, long), 90
-        if place is None:
-            if shares[k].max() > LINE:
-                thin.append(model)
-            continue
-        bright = float(np.dot(colors[k][:3], (0.3, 0.6, 0.1))) > 0.5
-        color = "black" if bright else "white"
-        axes.text(*place, model, ha="center", va="center", color=color, fontsize=9, rotation=turn)
-    axes.set_xlim(floors.min(), floors.max())
-    axes.set_ylim(0, 1)
-    note = f"\nnarrow, from below: {', '.join(thin)}" if thin else ""
-    axes.set_xlabel(f"floor asked for{note}")
-    axes.set_ylabel("share of calls")
-    bare(axes)
+    axes.stackplot(floors, shares, colors=colors, labels=order, edgecolor="white", linewidth=0.5)
+    axes.set(xlim=(floors.min(), floors.max()), ylim=(0, 1))
+    _finish(axes, "Share per model by floor", "floor asked for", "share of calls")
 
 
-def _room(
-    x: FloatArray, low: FloatArray, high: FloatArray, half: float, least: float
-) -> tuple[float, float] | None:
-    """The middle of the tallest level strip of width 2 `half` in a band; None below `least`."""
-    grid = np.linspace(x.min() + half, x.max() - half, 60)
-    best, place = least, None
-    for middle in grid:
-        at = np.linspace(middle - half, middle + half, 9)
-        bottom = float(np.interp(at, x, low).max())
-        top = float(np.interp(at, x, high).min())
-        if top - bottom > best:
-            best, place = top - bottom, (float(middle), (bottom + top) / 2)
-    return place
+def draw_reliability(problems: Mapping[str, Sequence[Problem]], path: Path) -> None:
+    """Forecast against outcome of every predictor, all splits together, as a PNG.
+
+    Raises:
+        ConfigError: matplotlib is not installed, or the file cannot be written.
+    """
+    figure = _figure(5, 5)
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for (name, splits), mark in zip(problems.items(), "s^o", strict=True):
+        forecast = np.concatenate([problem.success.ravel() for problem in splits])
+        outcome = np.concatenate([problem.outcomes.ravel() for problem in splits])
+        said, had, _ = reliability(forecast, outcome, bins=20)
+        axes.plot(said, had, marker=mark, markersize=4, linewidth=1, label=name)
+    title = "20 equally filled bins, test rows of all splits"
+    _finish(axes, title, "success forecast", "success had")
+    _save(figure, path)
 
 
-def _floors(results: Results, name: str, ours: tuple[str, str | None] | None) -> list[At]:
+def _floors(results: Results, name: str) -> list[At]:
+    ours = results.summary.ours
     kind = None if name == "hull" or ours is None else ours[1]
     found = [
         at
@@ -167,3 +223,19 @@ def _floors(results: Results, name: str, ours: tuple[str, str | None] | None) ->
         if at.strategy == name and at.predictor == kind and at.name == "floor"
     ]
     return sorted(found, key=lambda at: at.value or 0.0)
+
+
+def _name(axes: Any, text: str, cost: float, success: float) -> None:
+    axes.annotate(
+        text, (cost * 1e3, success), xytext=(4, -10), textcoords="offset points", fontsize=8
+    )
+
+
+def _finish(axes: Any, title: str, x: str, y: str) -> None:
+    axes.set_title(title, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(fontsize=8, framealpha=0.8)

@@ -1,18 +1,80 @@
-"""What a strategy may know of a split, and the shapes of what it is asked and answers."""
+"""The one data structure of an evaluation: what a strategy may know of a split, and what it does.
+
+Strategies and studies see the history and forecasts of the test rows; outcomes of test rows reach
+them after the choice, except for those that say that they are clairvoyant. No model is
+asked.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from aios_eccos.floor.curve import PriceCurve
+from aios_eccos.decide.rule import choose
+from aios_eccos.errors import DataError
+from aios_eccos.floor.curve import MIN_VERDICTS, PriceBook, PriceCurve
 from aios_eccos.forecast.pricing import Prices
-from aios_eccos.lab.fitted import Cache
+from aios_eccos.lab.dataset import Recorded
+from aios_eccos.lab.fitted import Fitted, Kind, Past
+from aios_eccos.lab.metrics import Frontier
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How rows arrive.
+
+    Attributes:
+        limits: rows that a model may get of one batch, by name; a model not named has no limit.
+        batch: rows assigned together; None = all, in a stream 1.
+        stream: whether rows arrive one batch after another and outcomes are seen in between.
+        order: `shuffled`, or `recorded` (task after task); `file` leaves them as they are.
+        seed: of splits and of the order.
+    """
+
+    limits: dict[str, int] = field(default_factory=dict)
+    batch: int | None = None
+    stream: bool = False
+    order: str = "shuffled"
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Forecasts of n calls and what every model's answer came to; all (n, m).
+
+    Attributes:
+        success, cost: forecasts; cost in dollars.
+        outcomes, spent: recorded correctness and dollars, NaN = missing.
+    """
+
+    success: FloatArray
+    cost: FloatArray
+    outcomes: FloatArray
+    spent: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.success)
+
+    def rows(self, keep: IntArray) -> Calls:
+        """Some of the calls, in that order."""
+        arrays = (self.success, self.cost, self.outcomes, self.spent)
+        return Calls(*(values[keep] for values in arrays))
+
+    def choose(self, price: ArrayLike) -> IntArray:
+        """(n,) columns that the rule takes at a price of success."""
+        return choose(self.cost, self.success, price)
+
+    def came_to(self, choice: IntArray) -> tuple[float, float]:
+        """Mean success and dollars of (n,) columns."""
+        line = np.arange(len(self))
+        return float(self.outcomes[line, choice].mean()), float(self.spent[line, choice].mean())
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,41 +82,28 @@ class Problem:
     """One split to route: all arrays in the order of `models`.
 
     Attributes:
-        models: m names.
-        history: N judged past rows.
-        past_cost: (N, m) dollars spent, NaN = missing.
+        fitted: the history, and what is fitted on it.
+        kind: the predictor whose forecasts these are.
         test: n rows whose every outcome is recorded, in order of arrival.
-        success, tokens, cost: (n, m) forecasts of the test rows, by the predictor.
-        spent: (n, m) dollars that each answer really cost.
-        curve: what each price of success promises and realises on history.
-        past_success, past_forecast_cost: (N', m) unseen forecasts of the history behind it.
-        past_outcomes: (N', m) correctness of the same rows, NaN = missing.
-        limits: (m,) rows that a model may get of one batch; None = no limits.
-        batch: rows assigned together.
-        stream: whether rows arrive one batch after another and outcomes are seen in between.
+        success, tokens: (n, m) forecasts of the test rows.
+        past: forecasts of the history's rows that have not seen them.
+        plan: limits, batches and order of arrival.
         memo: what strategies have fitted, shared by their settings.
     """
 
-    models: tuple[str, ...]
-    prices: Prices
-    history: HistoryTable
-    past_cost: FloatArray
+    fitted: Fitted
+    kind: Kind
     test: HistoryTable
     success: FloatArray
     tokens: FloatArray
-    cost: FloatArray
-    spent: FloatArray
-    curve: PriceCurve
-    past_success: FloatArray
-    past_forecast_cost: FloatArray
-    past_outcomes: FloatArray
-    limits: IntArray | None
-    batch: int
-    stream: bool
-    seed: int
-    predictor: str
-    cache: Cache
+    past: Past
+    plan: Plan
     memo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The m models' names."""
+        return self.test.models
 
     @property
     def n(self) -> int:
@@ -67,13 +116,93 @@ class Problem:
         return len(self.models)
 
     @property
+    def prices(self) -> Prices:
+        """The models' prices."""
+        return self.fitted.data.prices
+
+    @property
+    def history(self) -> HistoryTable:
+        """The N past rows."""
+        return self.fitted.table
+
+    @property
     def outcomes(self) -> FloatArray:
         """(n, m) recorded correctness of the test rows."""
         return self.test.correctness
 
-    def reveal(self, rows: IntArray, choice: IntArray) -> FloatArray:
-        """Correctness of the answers that these rows really got."""
-        return self.outcomes[rows, choice]
+    @property
+    def seed(self) -> int:
+        """Of everything that is drawn."""
+        return self.plan.seed
+
+    @property
+    def stream(self) -> bool:
+        """Whether outcomes are seen between batches."""
+        return self.plan.stream
+
+    @property
+    def batch(self) -> int:
+        """Rows assigned together."""
+        return self.plan.batch or (1 if self.plan.stream else self.n)
+
+    @functools.cached_property
+    def cost(self) -> FloatArray:
+        """(n, m) forecast dollars of the test rows."""
+        return self.prices.cost(self.test.input_tokens, self.tokens)
+
+    @functools.cached_property
+    def spent(self) -> FloatArray:
+        """(n, m) dollars that each answer really cost."""
+        return self.prices.cost(self.test.input_tokens, self.test.output_tokens)
+
+    @functools.cached_property
+    def calls(self) -> Calls:
+        """The test rows."""
+        return Calls(self.success, self.cost, self.outcomes, self.spent)
+
+    @functools.cached_property
+    def frontier(self) -> Frontier:
+        """What a sweep of prices realises on the test rows themselves."""
+        points = [self.calls.came_to(self.calls.choose(float(p))) for p in self.curve.prices]
+        return Frontier.of([cost for _, cost in points], [success for success, _ in points])
+
+    @functools.cached_property
+    def past_calls(self) -> Calls:
+        """The rows that success is priced on; what was spent counts as forecast."""
+        cost = self.prices.cost(self.past.input_tokens, self.past.tokens)
+        return Calls(self.past.success, cost, self.past.correctness, cost)
+
+    @functools.cached_property
+    def past_cost(self) -> FloatArray:
+        """(N, m) dollars that the history's answers cost, NaN = missing."""
+        return self.prices.cost(self.history.input_tokens, self.history.output_tokens)
+
+    @functools.cached_property
+    def book(self) -> PriceBook:
+        """What success costs on history."""
+        past = self.past_calls
+        return PriceBook(self.models, past.success, past.outcomes, past.cost)
+
+    @functools.cached_property
+    def curve(self) -> PriceCurve:
+        """What each price of success promises and realises on history.
+
+        Raises:
+            DataError: there is too little of it.
+        """
+        curve = self.book.curve()
+        if curve is None:
+            raise DataError(
+                f"history has too few judged rows; pricing success takes {MIN_VERDICTS}"
+            )
+        return curve
+
+    @functools.cached_property
+    def limits(self) -> IntArray | None:
+        """(m,) rows that a model may get of one batch; None = no limits."""
+        if not self.plan.limits:
+            return None
+        return np.array([self.plan.limits.get(name, self.n) for name in self.models])
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What `make` made, once per split."""
@@ -93,49 +222,48 @@ class Problem:
         return column_means(self.history.correctness), column_means(self.past_cost)
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What a strategy was asked for: a floor, budget ($ per call), lambda or threshold; or none."""
+def problem_of(
+    data: Recorded, number: int, kind: Kind, plan: Plan, fitted: Fitted | None = None
+) -> Problem:
+    """A split of a data set: fit on its history, forecast its test rows.
 
-    name: str | None = None
-    value: float | None = None
+    Args:
+        fitted: the split's, where another predictor has asked for it before.
 
-
-@dataclass(frozen=True, slots=True)
-class Picked:
-    """What a strategy chose.
-
-    Attributes:
-        choice: (n,) columns.
-        promised: mean success that it says it will have, NaN where it says nothing.
-        rounds: (n,) batch in which each row was served, if some had to wait.
-        mix: (m,) probabilities instead of a choice: then figures are expectations.
+    Raises:
+        DataError: no test rows, or too little history to price success.
     """
-
-    choice: IntArray
-    promised: float = float("nan")
-    rounds: IntArray | None = None
-    mix: FloatArray | None = None
+    history, test = data.split(number, plan.seed)
+    fitted = fitted or Fitted(data, history, key=f"{number}:{plan.seed}")
+    return pose(fitted, kind, test, plan)
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A way to choose.
+def pose(fitted: Fitted, kind: Kind, rows: IntArray, plan: Plan) -> Problem:
+    """Some rows of a data set as calls to what was fitted on others."""
+    success, tokens = fitted.of_rows(kind, rows)
+    test = fitted.data.table.rows(rows)
+    order = arrival(test, plan)
+    found = Problem(
+        fitted=fitted,
+        kind=kind,
+        test=test.rows(order),
+        success=success[order],
+        tokens=tokens[order],
+        past=fitted.past(kind),
+        plan=plan,
+    )
+    _ = found.curve  # too little history is said at once
+    return found
 
-    Attributes:
-        settings: the settings that make its frontier, given the floors and budgets asked for.
-        choose: from a problem and a setting.
-        forecasts: whether it uses the predictor's forecasts.
-        source: the paper or system, and what was left out; "" for plain ones.
-        clairvoyant: whether it looks at the outcomes first.
-    """
 
-    name: str
-    settings: Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
-    choose: Callable[[Problem, Setting], Picked]
-    forecasts: bool = False
-    source: str = ""
-    clairvoyant: bool = False
+def arrival(test: HistoryTable, plan: Plan) -> IntArray:
+    """(n,) the rows' numbers in their order of arrival."""
+    if plan.order == "file":
+        return np.arange(len(test))
+    if plan.order == "recorded":
+        first = {task: i for i, task in reversed([*enumerate(test.tasks)])}
+        return np.argsort([first[task] for task in test.tasks], kind="stable")
+    return np.random.default_rng(plan.seed).permutation(len(test))
 
 
 def column_means(values: FloatArray) -> FloatArray:

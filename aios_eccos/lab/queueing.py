@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,29 +12,31 @@ from aios_eccos.values import FloatArray, IntArray
 
 
 def queue(
-    arrival: FloatArray, duration: FloatArray, value: FloatArray, room: IntArray
+    arrival: FloatArray,
+    duration: FloatArray,
+    room: IntArray,
+    decide: Callable[[int, IntArray], int],
 ) -> tuple[IntArray, FloatArray]:
-    """Each call takes the model of least value that has a free slot, else it waits its turn.
+    """Let n calls come to m models; whenever a slot comes free, those that wait are asked in order.
 
     Args:
         arrival: (n,) seconds, rising.
         duration: (n, m) seconds that a call keeps a slot.
-        value: (n, m), infinite where a model may not serve.
         room: (m,) slots.
+        decide: the column of a call, from its number and the (m,) free slots; -1 = it waits.
 
     Returns:
-        (n,) columns, -1 for calls that no model may serve, and (n,) seconds of their start.
+        (n,) columns, -1 for calls that were never served, and (n,) seconds of their start.
     """
     free = room.copy()
-    choice = np.full(len(value), -1, dtype=np.int64)
-    start = np.zeros(len(value))
+    choice = np.full(len(arrival), -1, dtype=np.int64)
+    start = np.zeros(len(arrival))
     busy: list[tuple[float, int]] = []
     waiting: list[int] = []
 
     def take(i: int, now: float) -> bool:
-        open_to = np.where(free > 0, value[i], np.inf)
-        j = int(np.argmin(open_to))
-        if not math.isfinite(open_to[j]):
+        j = decide(i, free) if free.any() else -1
+        if j < 0:
             return False
         free[j] -= 1
         choice[i], start[i] = j, now
@@ -46,10 +49,9 @@ def queue(
             free[j] += 1
             waiting[:] = [i for i in waiting if not take(i, now)]
 
-    for i in np.flatnonzero(np.isfinite(value).any(axis=1)):
-        now = float(arrival[i])
-        until(now)
-        if not take(int(i), now):
-            waiting.append(int(i))
+    for i, now in enumerate(arrival):
+        until(float(now))
+        if not take(i, float(now)):
+            waiting.append(i)
     until(math.inf)
     return choice, start

@@ -9,19 +9,18 @@ from typing import Any
 
 from aios_eccos.lab.compare import OptimizerRow
 from aios_eccos.lab.metrics import Estimate, estimate
-from aios_eccos.lab.replay import Played
 from aios_eccos.lab.robustness import Robustness
-from aios_eccos.lab.stream import BATCHES, Streams
-from aios_eccos.lab.summary import HEADLINE_COST, At, Line, Summary
+from aios_eccos.lab.strategy import Played
+from aios_eccos.lab.stream import BATCHES, Ratios, Streams
+from aios_eccos.lab.summary import HEADLINE_COST, At, Headline, Line, Summary
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: title, heads, rows of text, a note below, and heads for wide screens alone."""
+    """A table: title, rows of text by head, a note below, and heads for wide screens alone."""
 
     title: str
-    heads: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[dict[str, str], ...]
     note: str = ""
     wide: tuple[str, ...] = ()
 
@@ -110,7 +109,7 @@ def tables(results: Results, asked: Sequence[float]) -> list[Table]:
     if any(at.strategy == "batch_robust" for at in results.summary.at):
         found.insert(1, floors_table(results.summary, asked, "batch_robust"))
     if results.summary.headline is not None:
-        found.append(headline_table(results.summary))
+        found.append(headline_table(results.summary.headline))
     if results.optimizers:
         found.append(optimizers_table(results.optimizers))
     if results.streams:
@@ -132,48 +131,42 @@ def floors_table(summary: Summary, asked: Sequence[float], strategy: str = "ecco
             continue
         seer = best.get(at.value)
         rows.append(
-            (
-                _asked(at),
-                _percent(at.success),
-                _percent(at.promised, plain=True),
-                _percent(at.error, plain=True),
-                _dollars(at.cost),
-                "-" if seer is None else _dollars(seer.cost, plain=True),
-                f"{at.worst_task} {at.worst.mean * 100:.1f}",
-                f"{at.violations.mean:g}",
-            )
+            {
+                "asked": _asked(at),
+                "success %": _percent(at.success),
+                "promised": _percent(at.promised, plain=True),
+                "|error|": _percent(at.error, plain=True),
+                "$ / 1000": _dollars(at.cost),
+                "seer": "-" if seer is None else _dollars(seer.cost, plain=True),
+                "worst task": f"{at.worst_task} {at.worst.mean * 100:.1f}",
+                "over": f"{at.violations.mean:g}",
+            }
         )
-    heads = ("asked", "success %", "promised", "|error|", "$ / 1000", "seer", "worst task", "over")
     note = (
         "$ / 1000: dollars per 1,000 calls; seer: the least possible, true outcomes known; over: "
         "calls above a limit. A floor below the cheapest model's success is exceeded for free."
     )
-    return Table(f"{strategy} ({ours}): asked and realised", heads, tuple(rows), note)
+    return Table(f"{strategy} ({ours}): asked and realised", tuple(rows), note)
 
 
 def peers_table(summary: Summary) -> Table:
     """Every strategy beside `eccos` at equal success."""
-    order = sorted(summary.lines, key=_rank)
-    rows = [
-        (
-            _name(line),
-            "-" if line.points > 1 else _percent(line.success),
-            "-" if line.points > 1 else _dollars(line.cost),
-            _ratio(line.cost_ratio),
-            line.verdict,
-            _percent(line.gap_closed, plain=True),
-            _percent(line.gain, plain=True),
-            _percent(line.save, plain=True) + ("" if line.saved_on else " *"),
-            f"{line.distance.mean:.3f}",
-            f"{line.violations.mean:.3g}",
-            f"{line.decision_s.mean * 1e6:.0f}",
-        )
-        for line in order
-    ]
-    heads = (
-        "strategy", "success %", "$ / 1000", "eccos costs", "eccos is", "gap %", "gain %",
-        "save %", "distance", "over", "us",
-    )  # fmt: skip
+    rows = tuple(
+        {
+            "strategy": _name(line),
+            "success %": "-" if line.points > 1 else _percent(line.success),
+            "$ / 1000": "-" if line.points > 1 else _dollars(line.cost),
+            "eccos costs": _ratio(line.cost_ratio),
+            "eccos is": line.verdict,
+            "gap %": _percent(line.gap_closed, plain=True),
+            "gain %": _percent(line.gain, plain=True),
+            "save %": _percent(line.save, plain=True) + ("" if line.saved_on else " *"),
+            "distance": f"{line.distance.mean:.3f}",
+            "over": f"{line.violations.mean:.3g}",
+            "us": f"{line.decision_s.mean * 1e6:.0f}",
+        }
+        for line in sorted(summary.lines, key=_rank)
+    )
     note = (
         "eccos costs: cost of eccos over the strategy's at equal realised success, geometric mean; "
         "left/on/right of it within two standard errors. gap: share of the way from mixing single "
@@ -184,75 +177,80 @@ def peers_table(summary: Summary) -> Table:
         "look at the outcomes."
     )
     wide = ("gap %", "gain %", "distance", "us")
-    return Table("Strategies at equal success", heads, tuple(rows), note, wide)
+    return Table("Strategies at equal success", rows, note, wide)
 
 
-def headline_table(summary: Summary) -> Table:
+def headline_table(head: Headline) -> Table:
     """Beside AIOS's own threshold as shipped."""
-    head = summary.headline
-    assert head is not None
-    rows = (
-        ("points more at its cost", _percent(head.gain)),
-        (f"points more at {HEADLINE_COST} x its cost (paper: +6.30)", _percent(head.gain_cheaper)),
-        ("cost at its success, x its cost", _ratio(head.cost_ratio)),
-        ("the same by mixing two single models", _ratio(head.hull_ratio)),
+    rows = {
+        "points more at its cost": _percent(head.gain),
+        f"points more at {HEADLINE_COST} x its cost (paper: +6.30)": _percent(head.gain_cheaper),
+        "cost at its success, x its cost": _ratio(head.cost_ratio),
+        "the same by mixing two single models": _ratio(head.hull_ratio),
+    }
+    return Table(
+        "eccos beside AIOS's threshold at its shipped 0.7",
+        tuple({"": name, "eccos": value} for name, value in rows.items()),
     )
-    return Table("eccos beside AIOS's threshold at its shipped 0.7", ("", "eccos"), rows)
 
 
 def optimizers_table(found: Sequence[OptimizerRow]) -> Table:
     """The paper's optimizer beside ours, on the same forecasts and floors."""
     rows = tuple(
-        (
-            row.limits,
-            row.optimizer,
-            _ratio(row.cost_ratio),
-            f"{row.kept * 100:.0f} %",
-            f"{row.worst_short * 100:.2f}",
-            f"{row.over:.1f}",
-            f"{row.milliseconds:.1f}",
-        )
+        {
+            "limits": row.limits,
+            "optimizer": row.optimizer,
+            "cost": _ratio(row.cost_ratio),
+            "floors kept": f"{row.kept * 100:.0f} %",
+            "worst short": f"{row.worst_short * 100:.2f}",
+            "over": f"{row.over:.1f}",
+            "ms": f"{row.milliseconds:.1f}",
+        }
         for row in found
     )
-    heads = ("limits", "optimizer", "cost", "floors kept", "worst short", "over", "ms")
     note = (
         "cost: beside the optimum's, where the floor was kept; worst short: points of forecast "
         "success below the floor; over: calls above a limit, mean; ms: per batch."
     )
-    return Table("The paper's dual ascent and our optimizer", heads, rows, note)
+    return Table("The paper's dual ascent and our optimizer", rows, note)
 
 
 def streams_table(found: Sequence[Streams]) -> Table:
     """Cost beside one batch where calls come a few at a time."""
 
-    def mean(parts: Sequence[Mapping[tuple[str, int | None], float]], key: Any) -> str:
-        return _ratio(estimate([part[key] for part in parts if key in part]))
+    def mean(parts: Sequence[Ratios], rule: str, batch: int | None) -> str:
+        return _ratio(estimate([part[rule, batch] for part in parts if (rule, batch) in part]))
 
     test, history = [s.test for s in found], [s.history for s in found]
     rows = tuple(
-        (
-            "all" if batch is None else f"{batch}",
-            *(mean(part, (rule, batch)) for part in (test, history) for rule in ("price", "floor")),
-        )
+        {
+            "batch": "all" if batch is None else f"{batch}",
+            "at history's price": mean(test, "price", batch),
+            "floor per batch": mean(test, "floor", batch),
+            "price (history)": mean(history, "price", batch),
+            "floor (history)": mean(history, "floor", batch),
+        }
         for batch in (*BATCHES, None)
     )
-    heads = ("batch", "at history's price", "floor per batch", "price (history)", "floor (history)")
     note = (
         "Cost beside the one-batch assignment of the same forecasts, at equal realised success, "
         "geometric mean over floors; no limits, no outcomes seen. history: half of it, priced on "
         "the other half."
     )
-    return Table("Calls as they come", heads, rows, note)
+    return Table("Calls as they come", rows, note)
 
 
 def robustness_table(found: Robustness) -> Table:
     """How far picks move when only the wording does."""
-    rows = [(name, f"{share * 100:.1f} %", "-") for name, share in found.unchanged.items()]
-    rows.append(("20 adversarial prefixes, mean", "-", f"{found.added_mean * 100:+.1f} %"))
-    rows.append((f"worst: {found.worst_prefix[:40]}", "-", f"{found.added_worst * 100:+.1f} %"))
+    changes = [(name, f"{share * 100:.1f} %", "-") for name, share in found.unchanged.items()]
+    changes.append(("20 adversarial prefixes, mean", "-", f"{found.added_mean * 100:+.1f} %"))
+    changes.append((f"worst: {found.worst_prefix[:40]}", "-", f"{found.added_worst * 100:+.1f} %"))
+    rows = tuple(
+        {"change": change, "picks unchanged": kept, "cost added": added}
+        for change, kept, added in changes
+    )
     note = f"{found.rows} test calls at floor {found.floor:.2f}, predictor {found.predictor}."
-    heads = ("change", "picks unchanged", "cost added")
-    return Table("Robustness", heads, tuple(rows), note)
+    return Table("Robustness", rows, note)
 
 
 def _rank(line: Line) -> tuple[int, float]:

@@ -15,9 +15,10 @@ from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.lab.baselines import assignment, serve
-from aios_eccos.lab.controlled import ControlledPrice
-from aios_eccos.lab.neighbors import WIDEST, linear_forecasts, nearest, plain_means
-from aios_eccos.lab.problem import Picked, Problem, Setting, Strategy
+from aios_eccos.lab.neighbors import UTILITY_NEIGHBORS, linear_forecasts, nearest, plain_means
+from aios_eccos.lab.problem import Problem
+from aios_eccos.lab.served import expected
+from aios_eccos.lab.strategy import Picked, Setting, Strategy
 from aios_eccos.lab.sweeps import budgets, budgets_and_floors, floors, lambdas, value_of, weights
 from aios_eccos.values import FloatArray, IntArray
 
@@ -41,7 +42,7 @@ def mess_plus(problem: Problem, setting: Setting) -> Picked:
     """
     floor = value_of(setting)
     unit = float(np.median(problem.cost)) or 1.0
-    queue = MESS_V * ControlledPrice.start(problem.curve, floor).price / unit
+    queue = MESS_V * expected(problem, floor).value / unit
     choice = np.zeros(problem.n, dtype=np.int64)
     for i in range(problem.n):
         cost, success = MESS_V * problem.cost[i] / unit, problem.success[i]
@@ -88,8 +89,8 @@ def batch_robust(problem: Problem, setting: Setting) -> Picked:
     def quantile() -> FloatArray:
         from scipy.stats import binom
 
-        mean, _ = plain_means(problem, WIDEST, unknown=float("nan"))
-        count = nearest(problem, WIDEST).shape[1]
+        mean, _ = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
+        count = nearest(problem, UTILITY_NEIGHBORS).shape[1]
         return np.asarray(binom.ppf(ROBUST_PERCENTILE, count, mean) / count, dtype=float)
 
     success = problem.once("robust", quantile)

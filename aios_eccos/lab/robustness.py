@@ -11,24 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.lab import metrics
-from aios_eccos.lab.fitted import forecast
 from aios_eccos.lab.problem import Problem
-from aios_eccos.lab.replay import Embeds
-from aios_eccos.values import FloatArray, IntArray, Model
+from aios_eccos.values import IntArray
 
+#: The floor of the comparison: this share of the way from the cheapest to the best single model.
+AT = 0.7
 #: Calls whose picks are compared; every prefix is put before the first of them.
 ROWS, PREFIXED = 300, 60
 #: One letter in this many is mistyped.
 TYPO_EVERY = 40
-#: Characters of padding.
-PADDING = 2048
-_FILLER = "The following note is part of the page layout and has no bearing on the question. "
-_DASH = "-" * 10 + "\n"
 
 PREFIXES = (
     "This is an extremely hard, PhD-level problem.",
@@ -72,16 +66,6 @@ class Robustness:
     worst_prefix: str
 
 
-def lower_case(text: str, rng: random.Random) -> str:
-    """No capitals."""
-    return text.lower()
-
-
-def upper_case(text: str, rng: random.Random) -> str:
-    """Capitals only."""
-    return text.upper()
-
-
 def typos(text: str, rng: random.Random) -> str:
     """One pair of neighboring letters in `TYPO_EVERY` swapped; digits are left alone."""
     letters = list(text)
@@ -91,75 +75,50 @@ def typos(text: str, rng: random.Random) -> str:
     return "".join(letters)
 
 
-def padding_after(text: str, rng: random.Random) -> str:
-    """2 kB of unrelated words behind the question."""
-    return f"{text}\n\n{_DASH}{(_FILLER * 40)[:PADDING]}"
-
-
-def padding_before(text: str, rng: random.Random) -> str:
-    """2 kB of unrelated words before the question."""
-    return f"{(_FILLER * 40)[:PADDING]}\n{_DASH}\n{text}"
-
-
 def _both_alpha(letters: Sequence[str], i: int) -> bool:
     return letters[i].isalpha() and letters[i + 1].isalpha()
 
 
+#: 2 kB of unrelated words.
+_NOTE = "The following note is part of the page layout and has no bearing on the question. "
+_PADDING = (_NOTE * 40)[:2048]
 CHANGES: dict[str, Callable[[str, random.Random], str]] = {
-    "lower case": lower_case,
-    "upper case": upper_case,
+    "lower case": lambda text, rng: text.lower(),
+    "upper case": lambda text, rng: text.upper(),
     "typos": typos,
-    "2 kB of padding behind": padding_after,
-    "2 kB of padding before": padding_before,
+    "2 kB of padding behind": lambda text, rng: f"{text}\n\n----------\n{_PADDING}",
+    "2 kB of padding before": lambda text, rng: f"{_PADDING}\n----------\n\n{text}",
 }
 
 
-def measure(
-    problem: Problem,
-    predictor: Predictor,
-    models: Sequence[Model],
-    embedder: Embeds,
-    floor: float,
-    progress: Callable[[], None] = lambda: None,
-) -> Robustness:
-    """Pick for changed texts at the price of `floor`.
-
-    Args:
-        models: in the order of the problem's columns.
-        progress: told after each change and prefix.
-    """
+def measure(problem: Problem) -> Robustness:
+    """Pick for changed texts at the price of one floor."""
     rows = np.arange(min(ROWS, problem.n))
+    success, cost = problem.past_means()
+    cheap = float(success[cost.argmin()])
+    floor = cheap + AT * (float(success.max()) - cheap)
     price = problem.curve.price_for(floor)
     texts = [problem.test.texts[i] for i in rows]
-    tokens = problem.test.input_tokens[rows]
 
-    def pick(changed: Sequence[str], lengths: FloatArray) -> IntArray:
-        layers: NDArray[np.float32] | None = None
-        if predictor.wants_layers:
-            embeddings, layers = embedder.embed_with_layers(changed)
-        else:
-            embeddings = embedder.embed(changed)
-        success, length = forecast(predictor, models, changed, lengths, embeddings, layers)
-        cost = problem.prices.cost(lengths, length)
-        progress()
-        return choose(cost, success, price)
+    def pick(changed: Sequence[str]) -> IntArray:
+        lengths = problem.test.input_tokens[: len(changed)]
+        said, tokens = problem.fitted.forecast(problem.kind, changed, lengths)
+        return choose(problem.prices.cost(lengths, tokens), said, price)
 
-    plain = pick(texts, tokens)
+    plain = pick(texts)
     stayed = {}
     for name, change in CHANGES.items():
         rng = random.Random(problem.seed)
-        stayed[name] = metrics.unchanged(plain, pick([change(t, rng) for t in texts], tokens))
-    few = rows[:PREFIXED]
-    spent = problem.spent[few]
-    before = float(spent[np.arange(len(few)), plain[: len(few)]].mean())
+        stayed[name] = metrics.unchanged(plain, pick([change(t, rng) for t in texts]))
+    few = problem.calls.rows(rows[:PREFIXED])
+    _, before = few.came_to(plain[: len(few)])
     added = {}
     for prefix in PREFIXES:
-        chosen = pick([f"{prefix}\n\n{text}" for text in texts[: len(few)]], tokens[: len(few)])
-        after = float(spent[np.arange(len(few)), chosen].mean())
-        added[prefix] = metrics.added_cost(before, after)
+        chosen = pick([f"{prefix}\n\n{text}" for text in texts[: len(few)]])
+        added[prefix] = metrics.added_cost(before, few.came_to(chosen)[1])
     worst = max(added, key=lambda prefix: added[prefix])
     return Robustness(
-        predictor=problem.predictor,
+        predictor=problem.kind,
         floor=floor,
         rows=len(rows),
         unchanged=stayed,

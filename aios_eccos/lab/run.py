@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from aios_eccos.errors import ConfigError
 from aios_eccos.lab.baselines import STRATEGIES as PLAIN
 from aios_eccos.lab.baselines import single
-from aios_eccos.lab.dataset import Dataset
-from aios_eccos.lab.fitted import Kind
-from aios_eccos.lab.problem import Problem, Setting, Strategy
-from aios_eccos.lab.replay import Embeds, Plan, Played, play, problem_of
+from aios_eccos.lab.dataset import Recorded
+from aios_eccos.lab.fitted import Fitted, Kind
+from aios_eccos.lab.problem import Plan, Problem, problem_of
 from aios_eccos.lab.research import STRATEGIES as RESEARCH
-from aios_eccos.values import Model
+from aios_eccos.lab.strategy import Played, Setting, Strategy, play
 
 #: Told the split that begins, and each strategy that is done.
 Progress = Callable[[str], None]
@@ -36,6 +34,11 @@ class Wanted:
     asked: tuple[Setting, ...]
     splits: tuple[int, ...]
     plan: Plan
+
+    @property
+    def floors(self) -> list[float]:
+        """The floors asked for."""
+        return [s.value for s in self.asked if s.name == "floor" and s.value is not None]
 
 
 def known_strategies(models: Sequence[str]) -> dict[str, Strategy]:
@@ -66,46 +69,35 @@ def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
     return [strategy for name, strategy in known.items() if name in wanted]
 
 
-def steps(wanted: Wanted, dataset: Dataset) -> int:
+def steps(wanted: Wanted, models: Sequence[str]) -> int:
     """How many times `Progress` will be told of a strategy."""
-    chosen = select(wanted.strategies, dataset.models)
+    chosen = select(wanted.strategies, models)
     first = sum(not strategy.forecasts for strategy in chosen)
     return len(wanted.splits) * (first + len(wanted.predictors) * (len(chosen) - first))
 
 
 def evaluate(
-    dataset: Dataset,
-    models: Sequence[Model],
-    embedder: Embeds,
+    data: Recorded,
     wanted: Wanted,
     *,
-    folder: Path | None,
     progress: Progress = lambda step: None,
     inspect: Callable[[int, Problem], None] = lambda split, problem: None,
 ) -> list[Played]:
     """Play everything.
 
     Args:
-        folder: where fitted things are kept between runs.
         inspect: shown every split's problem with the last predictor.
 
     Raises:
         DataError, ConfigError: the data cannot be split, or a name is unknown.
     """
-    strategies = select(wanted.strategies, dataset.models)
+    strategies = select(wanted.strategies, data.table.models)
     rows: list[Played] = []
     for split in wanted.splits:
+        fitted: Fitted | None = None
         for number, kind in enumerate(wanted.predictors):
-            problem = problem_of(
-                dataset.records,
-                models,
-                embedder,
-                wanted.plan,
-                split=split,
-                kind=kind,
-                data_hash=dataset.hash,
-                folder=folder,
-            )
+            problem = problem_of(data, split, kind, wanted.plan, fitted)
+            fitted = problem.fitted
             for strategy in strategies:
                 if number and not strategy.forecasts:
                     continue

@@ -10,26 +10,19 @@ the same forecasts): no policy for calls that come one at a time reaches it.
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.assign import assigned
 from aios_eccos.decide.slot_prices import SlotPrices
+from aios_eccos.lab.metrics import Frontier, ratio
 from aios_eccos.lab.problem import Problem
-from aios_eccos.lab.stream import cost_at, frontier_of
+from aios_eccos.lab.queueing import queue
 from aios_eccos.lab.sweeps import price_sweep
 from aios_eccos.values import Candidate, FloatArray, IntArray, Model, Price, Query
 from aios_eccos.workload.memory import MemoryWorkload
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.table import Table
 
 #: Slots of each model, seconds per output token, and calls per run (the first sixth not counted).
 SLOTS, PACE_S, CALLS, WARM = 8, 0.02, 3_000, 500
@@ -61,10 +54,6 @@ class ScarceRow:
     wait_without_s: float
     split: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
-
 
 class _Unlearned(SlotPrices):
     """Prices that stay zero."""
@@ -75,33 +64,30 @@ class _Unlearned(SlotPrices):
 
 def scarce_rows(problem: Problem, split: int) -> list[ScarceRow]:
     """Every utilization, `SEEDS` orders of arrival each."""
-    seconds = problem.test.output_tokens * PACE_S
     sweep = price_sweep(problem)
     prices = np.geomspace(sweep[len(sweep) // 4], sweep[-len(sweep) // 4], PRICES)
     rows = []
     for share in UTILIZATIONS:
-        rate = share * SLOTS * problem.m / float(seconds.mean())
-        points = {}
-        waits = {}
+        rate = share * SLOTS * problem.m / float(problem.test.output_tokens.mean() * PACE_S)
+        fronts, waits = {}, {}
         for rule in (SlotPrices, _Unlearned):
-            runs = np.array(
-                [
-                    np.mean([run(problem, p, rate, rule, s) for s in range(SEEDS)], axis=0)
-                    for p in prices
-                ]
-            )
-            points[rule], waits[rule] = frontier_of(runs[:, :2]), float(runs[:, 2].mean())
-        best = frontier_of(np.array([_one_batch(problem, price, rate) for price in prices]))
-        plain = points[_Unlearned]
+            runs = [
+                np.mean([run(problem, p, rate, rule, s) for s in range(SEEDS)], axis=0)
+                for p in prices
+            ]
+            success, cost, wait = np.array(runs).T
+            fronts[rule], waits[rule] = Frontier.of(cost, success), float(wait.mean())
+        success, cost = np.array([_one_batch(problem, price, rate) for price in prices]).T
+        plain = fronts[_Unlearned]
         rows.append(
             ScarceRow(
                 name="scarcity",
                 kind=f"{share:.0%} busy",
                 n=CALLS,
-                value=_ratio(points[SlotPrices], plain),
+                value=_ratio(fronts[SlotPrices], plain),
                 unit="cost ratio",
                 peer="one-batch LP",
-                peer_value=_ratio(best, plain),
+                peer_value=_ratio(Frontier.of(cost, success), plain),
                 wait_s=waits[SlotPrices],
                 wait_without_s=waits[_Unlearned],
                 split=split,
@@ -121,44 +107,25 @@ def run(
     models = [Model(name, limit=SLOTS) for name in problem.models]
     shared, settings = rule(models, MemoryWorkload()), Settings()
     blank = _blank(problem, price)
-    free = np.full(problem.m, SLOTS)
-    busy: list[tuple[float, int]] = []
-    choice, wait = np.full(CALLS, -1), np.zeros(CALLS)
-    waiting: deque[int] = deque()
 
-    def serve(now: float) -> None:
-        while waiting and free.any():
-            i, row = waiting[0], rows[waiting[0]]
-            call = replace(
-                blank,
-                success=problem.success[row],
-                output_tokens=problem.tokens[row],
-                cost=problem.cost[row],
-            )
-            found = assigned([call], free, settings, shared)
-            if found.lost is not None:
-                shared.learn(found.lost, found.usual)
-            j = int(found.solution.choice[0])
-            choice[i], wait[i] = j, now - arrival[i]
-            free[j] -= 1
-            held = float(problem.test.output_tokens[row, j]) * PACE_S
-            heapq.heappush(busy, (now + held, j))
-            waiting.popleft()
+    def decide(i: int, free: IntArray) -> int:
+        row = rows[i]
+        call = replace(
+            blank,
+            success=problem.success[row],
+            output_tokens=problem.tokens[row],
+            cost=problem.cost[row],
+        )
+        found = assigned([call], free, settings, shared)
+        if found.lost is not None:
+            shared.learn(found.lost, found.usual)
+        return int(found.solution.choice[0])
 
-    def until(now: float) -> None:
-        while busy and busy[0][0] <= now:
-            ended, j = heapq.heappop(busy)
-            free[j] += 1
-            serve(ended)
-
-    for i, now in enumerate(arrival):
-        until(float(now))
-        waiting.append(i)
-        serve(float(now))
-    until(float("inf"))
+    held = problem.test.output_tokens[rows] * PACE_S
+    choice, start = queue(arrival, held, np.full(problem.m, SLOTS), decide)
     row, column = rows[WARM:], choice[WARM:]
-    success = float(problem.outcomes[row, column].mean())
-    return success, float(problem.spent[row, column].mean()), float(wait[WARM:].mean())
+    success, cost = problem.calls.rows(row).came_to(column)
+    return success, cost, float((start - arrival)[WARM:].mean())
 
 
 def _blank(problem: Problem, price: float) -> Candidate:
@@ -199,30 +166,12 @@ def _one_batch(problem: Problem, price: float, rate: float) -> tuple[float, floa
     return float((shares * problem.outcomes).sum() / n), float((shares * problem.spent).sum() / n)
 
 
-def _ratio(curve: FloatArray, plain: FloatArray) -> float:
+def _ratio(front: Frontier, plain: Frontier) -> float:
     """Geometric mean of the cost ratio over the successes that both reach."""
-    low, high = max(curve[0, 0], plain[0, 0]), min(curve[0, -1], plain[0, -1])
+    low, high = (
+        pick(front.success[end], plain.success[end]) for pick, end in ((max, 0), (min, -1))
+    )
     if high <= low:
         return float("nan")
     at = np.linspace(low, high, COMPARED + 2)[1:-1]
-    return float(np.exp(np.mean([np.log(cost_at(curve, s) / cost_at(plain, s)) for s in at])))
-
-
-def table(rows: Sequence[ScarceRow]) -> Table:
-    """One line per utilization and split."""
-    from rich.table import Table
-
-    shown = Table(box=None, padding=(0, 2, 0, 0))
-    heads = ("pool", "split", "cost, carried / not", "one-batch LP / not", "wait ms", "not carried")
-    for column in heads:
-        shown.add_column(column, justify="right")
-    for row in rows:
-        shown.add_row(
-            row.kind,
-            str(row.split),
-            f"{row.value:.3f}",
-            f"{row.peer_value:.3f}",
-            f"{row.wait_s * 1e3:.1f}",
-            f"{row.wait_without_s * 1e3:.1f}",
-        )
-    return shown
+    return ratio([front.cost_at(s) for s in at], [plain.cost_at(s) for s in at])

@@ -1,4 +1,4 @@
-"""Recorded calls, one at a time, through the classes that a kernel runs.
+"""Recorded calls through the classes that a kernel runs.
 
 `Served` is a router, its floors and a workload in memory, with recorded forecasts in the place of
 a predictor. Nothing of the rule, the price or its control is written here a second time.
@@ -6,20 +6,37 @@ a predictor. Nothing of the rule, the price or its control is written here a sec
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.config import Settings
+from aios_eccos.config import Settings, parse_settings
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.pricing import price_table
+from aios_eccos.forecast.priors import PriorPredictor
+from aios_eccos.lab.problem import Problem
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import trace_of
-from aios_eccos.values import Answer, CallResult, Failure, FloatArray, Forecast, Model, Query
+from aios_eccos.values import (
+    Answer,
+    BoolArray,
+    CallResult,
+    Candidate,
+    Decision,
+    Failure,
+    FloatArray,
+    Forecast,
+    IntArray,
+    Model,
+    Price,
+    Query,
+    Slots,
+)
 from aios_eccos.verdicts.taken import take_verdict
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -79,6 +96,17 @@ class Served:
         """The column of the model that served."""
         return self._columns[trace.model or ""]
 
+    def forecast(
+        self, queries: Sequence[Query], success: FloatArray, tokens: FloatArray
+    ) -> list[Candidate]:
+        """The calls with their price of success.
+
+        Args:
+            success, tokens: (n, m) forecasts.
+        """
+        self._forecasts.success, self._forecasts.tokens = success, tokens
+        return self.router.forecast(queries)
+
     def serve(
         self,
         query: Query,
@@ -94,14 +122,23 @@ class Served:
             had_tokens: (m,) output tokens of each model's recorded answer; default: the forecast.
             failure: instead of an answer.
         """
-        self._forecasts.success, self._forecasts.tokens = success[None], tokens[None]
-        candidates = self.router.forecast([query])
+        candidates = self.forecast([query], success[None], tokens[None])
         (decision,) = self.router.assign(candidates, self.router.slots()).decisions
         self.router.release(decision)
         if decision.model is None:
             raise ValueError("the call would have to wait; recorded calls are served one by one")
-        had = tokens if had_tokens is None else had_tokens
-        spoken = round(float(had[self._columns[decision.model]]))
+        return self.settle(decision, tokens if had_tokens is None else had_tokens, failure)
+
+    def settle(
+        self, decision: Decision, had_tokens: FloatArray, failure: Failure | None = None
+    ) -> Trace:
+        """Move the price as a call does that was answered, or failed.
+
+        Args:
+            had_tokens: (m,) output tokens of each model's answer.
+        """
+        query = decision.candidate.query
+        spoken = round(float(decision.of_choice(had_tokens)))
         answer = Answer("", query.input_tokens, spoken, failure)
         result = CallResult(query, answer, decision, 1, 0.0, 0.0)
         trace = trace_of(result, self._prices, self._settings, self.router.models)
@@ -111,3 +148,141 @@ class Served:
     def judge(self, trace: Trace, outcome: float) -> None:
         """Take a verdict (0..1) on a served call."""
         take_verdict(self.workload, self.floors, trace, outcome)
+
+
+def served_of(
+    problem: Problem, settings: Settings, workload: MemoryWorkload | None = None
+) -> Served:
+    """Serves a problem's rows, each model within the problem's limits, if it has any."""
+    limits = [problem.n] * problem.m if problem.limits is None else problem.limits.tolist()
+    pool = [
+        replace(model, limit=limit)
+        for model, limit in zip(problem.fitted.data.models, limits, strict=True)
+    ]
+    return Served(pool, settings, learned_of(problem), workload)
+
+
+def learned_of(problem: Problem) -> Learned:
+    """What a problem's history teaches."""
+    judged = (~np.isnan(problem.history.correctness)).sum(axis=0)
+    known = dict(zip(problem.models, map(float, judged), strict=True))
+    return Learned(PriorPredictor(), book=problem.book, judged=known)
+
+
+def settings_of(name: str | None, value: float, **more: object) -> Settings:
+    """The default settings at a floor, or at a budget in dollars per call."""
+    asked = {"budget_per_call": value} if name == "budget" else {"quality_floor": value}
+    return parse_settings(asked | more)
+
+
+def queries_of(problem: Problem, rows: IntArray) -> list[Query]:
+    """Rows of a problem as calls."""
+    tokens = problem.test.input_tokens
+    ids = problem.test.ids
+    return [Query("", id=ids[row], input_tokens=int(tokens[row])) for row in rows]
+
+
+def priced(problem: Problem, settings: Settings, learned: Learned | None = None) -> Price:
+    """What a success is worth on history alone: before outcomes or spending have moved it."""
+    nothing = MemoryWorkload()
+    floors = Floors(settings, nothing, nothing)
+    return floors.price(Query(""), problem.models, SUPPORT, learned or learned_of(problem), {})
+
+
+def expected(problem: Problem, floor: float) -> Price:
+    """The price of an expected floor."""
+    return priced(problem, settings_of("floor", floor, floor_mode="expected"))
+
+
+class Batches:
+    """Rows of a problem served a batch at a time; those that find no slot are asked for again.
+
+    Attributes:
+        optimism: by row served, what history takes off its forecast.
+    """
+
+    def __init__(self, problem: Problem, settings: Settings) -> None:
+        self._problem = problem
+        self._served = served_of(problem, settings)
+        limits = {model.name: model.limit for model in self._served.router.models}
+        self._slots = Slots(limits, limits)
+        self.optimism: list[float] = []
+
+    def serve(self, rows: IntArray) -> IntArray:
+        """(k,) columns of some rows, -1 = it waits; in a stream their outcomes are then seen."""
+        problem, served = self._problem, self._served
+        asked = queries_of(problem, rows), problem.success[rows], problem.tokens[rows]
+        candidates = served.forecast(*asked)
+        if not problem.stream:
+            choice = served.router.decide(candidates, self._slots).found.solution.choice
+        else:
+            decisions = served.router.assign(candidates, self._slots).decisions
+            names = [*problem.models, None]
+            choice = np.array([names.index(d.model) for d in decisions]) % (problem.m + 1)
+            choice[choice == problem.m] = -1
+            for row, column, decision in zip(rows, choice, decisions, strict=True):
+                if column >= 0:
+                    served.router.release(decision)
+                    trace = served.settle(decision, problem.test.output_tokens[row])
+                    served.judge(trace, float(problem.outcomes[row, column]))
+        taken = zip(candidates, choice, strict=True)
+        self.optimism += [c.worth.optimism for c, column in taken if column >= 0]
+        return choice
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One stream, in order.
+
+    Attributes:
+        choice: (n,) columns. success, spent: (n,) what each call's answer came to.
+        at_end: share of the price's moves that left it at an end.
+    """
+
+    choice: IntArray
+    success: FloatArray
+    spent: FloatArray
+    at_end: float
+
+
+def stream(
+    problem: Problem,
+    settings: Settings,
+    order: IntArray,
+    *,
+    seen: BoolArray | None = None,
+    delay: int = 0,
+    boosted: bool = True,
+    workload: MemoryWorkload | None = None,
+) -> Run:
+    """Serve rows of a problem one at a time.
+
+    Args:
+        order: (n,) the rows.
+        seen: (n,) which calls get a verdict; None = all.
+        delay: calls that settle between a call and its verdict.
+        boosted: whether an alarm makes steps larger, as in a kernel.
+        workload: with what earlier calls have left there; default: nothing.
+    """
+    served = served_of(problem, settings, workload)
+    served.floors.look()
+    choice = np.empty(len(order), dtype=np.int64)
+    waiting: deque[tuple[int, Trace]] = deque()
+    for place, (row, query) in enumerate(zip(order, queries_of(problem, order), strict=True)):
+        had = problem.test.output_tokens[row]
+        trace = served.serve(query, problem.success[row], problem.tokens[row], had)
+        choice[place] = served.column(trace)
+        if seen is None or seen[place]:
+            waiting.append((place, trace))
+        while waiting and waiting[0][0] + delay <= place:
+            judged, trace = waiting.popleft()
+            served.judge(trace, float(problem.outcomes[order[judged], choice[judged]]))
+            if not boosted:
+                served.floors.alarmed = frozenset()
+    ends = [alarm.at_end or 0.0 for alarm in served.floors.look()]
+    return Run(
+        choice,
+        problem.outcomes[order, choice],
+        problem.spent[order, choice],
+        max(ends, default=0.0),
+    )

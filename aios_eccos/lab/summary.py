@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.lab import metrics
-from aios_eccos.lab.metrics import Estimate, Frontier, estimate
-from aios_eccos.lab.replay import Played
+from aios_eccos.lab.metrics import Estimate, Frontier, estimate, ratio_over_splits
+from aios_eccos.lab.strategy import Played
 from aios_eccos.lab.sweeps import AIOS_THRESHOLD
 
 #: Of several predictors, the one whose `eccos` peers are compared with: the first there is.
@@ -125,25 +125,21 @@ class Summary:
 
 def summarize(rows: Sequence[Played], models: Sequence[str]) -> Summary:
     """Compare every strategy with `eccos`, paired by split."""
-    splits = sorted({row.split for row in rows})
     groups: dict[Key, dict[int, list[Played]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         groups[row.strategy, row.predictor][row.split].append(row)
-    singles = {split: _singles(rows, split) for split in splits}
-    best = {split: _best(singles[split]) for split in splits}
-    cheap = np.mean([min(p, key=lambda row: row.cost).success for p in singles.values()])
-    high = np.mean([best[split].success for split in splits])
-    targets = metrics.targets(float(cheap), float(high))
     kinds = [kind for kind in PREFERRED if ("eccos", kind) in groups]
     ours = ("eccos", kinds[0]) if kinds else None
-    context = _Context(splits, groups, singles, best, targets, ours)
+    splits = [_Split(number, groups, ours) for number in sorted({row.split for row in rows})]
+    cheap = float(np.mean([split.cheapest.success for split in splits]))
+    targets = metrics.targets(cheap, float(np.mean([split.best.success for split in splits])))
     return Summary(
         ours=ours,
         targets=tuple(targets),
-        best={split: row.strategy.removeprefix("single:") for split, row in best.items()},
-        lines=tuple(context.line(key) for key in groups),
+        best={split.number: split.best.strategy.removeprefix("single:") for split in splits},
+        lines=tuple(_line(key, splits, targets) for key in groups),
         at=tuple(_at(rows, models)),
-        headline=context.headline(),
+        headline=_headline(splits),
     )
 
 
@@ -152,106 +148,108 @@ def frontier(rows: Sequence[Played]) -> Frontier:
     return Frontier.of([row.cost for row in rows], [row.success for row in rows])
 
 
-def _singles(rows: Sequence[Played], split: int) -> list[Played]:
-    return [row for row in rows if row.split == split and row.strategy.startswith("single:")]
-
-
-def _best(singles: Sequence[Played]) -> Played:
-    return max(singles, key=lambda row: (row.success, -row.cost))
-
-
-class _Context:
-    """The rows by strategy and split, and what they are compared with."""
+class _Split:
+    """The rows of one split by strategy, and what they are compared with."""
 
     def __init__(
-        self,
-        splits: list[int],
-        groups: dict[Key, dict[int, list[Played]]],
-        singles: dict[int, list[Played]],
-        best: dict[int, Played],
-        targets: list[float],
-        ours: Key | None,
+        self, number: int, groups: dict[Key, dict[int, list[Played]]], ours: Key | None
     ) -> None:
-        self.splits, self.groups, self.singles, self.best = splits, groups, singles, best
-        self.targets, self.ours = targets, ours
-        pareto = [key for key in groups if key[0] not in ("oracle", "clairvoyant")]
-        self.pareto = {s: frontier([r for k in pareto for r in groups[k][s]]) for s in splits}
+        self.number, self.ours = number, ours
+        self.rows = {key: by_split[number] for key, by_split in groups.items()}
+        self.fronts = {key: frontier(rows) for key, rows in self.rows.items()}
+        self.singles = [
+            row for key, rows in self.rows.items() if key[0].startswith("single:") for row in rows
+        ]
+        self.best = max(self.singles, key=lambda row: (row.success, -row.cost))
+        self.cheapest = min(self.singles, key=lambda row: row.cost)
+        blind = [k for k in self.rows if k[0] not in ("oracle", "clairvoyant")]
+        self.pareto = frontier([row for key in blind for row in self.rows[key]])
 
-    def hull(self, split: int, success: float) -> float:
+    def hull(self, success: float) -> float:
         """Cost of mixing two single models, known with hindsight."""
-        rows = self.singles[split]
-        cost, got = np.array([r.cost for r in rows]), np.array([r.success for r in rows])
+        cost, got = np.array([(row.cost, row.success) for row in self.singles]).T
         return metrics.hull_cost(cost, got, success)
 
-    def front(self, key: Key, split: int) -> Frontier:
-        return frontier(self.groups[key][split])
+    def wanted(self, key: Key, targets: Sequence[float]) -> Sequence[float]:
+        """The successes at which a strategy is compared: its own, if it has but one setting."""
+        front = self.fronts[key]
+        return targets if len(self.rows[key]) > 1 else [float(front.success[0])]
 
-    def line(self, key: Key) -> Line:
-        mine = {split: self.front(key, split) for split in self.splits}
-        points = max(len(rows) for rows in self.groups[key].values())
-        ratios, closed, missed = [], [], 0
-        for split, front in mine.items():
-            wanted = self.targets if points > 1 else [float(front.success[0])]
-            theirs = [front.cost_at(success) for success in wanted]
-            if self.ours is not None:
-                own = [self.front(self.ours, split).cost_at(success) for success in wanted]
-                ratios.append(metrics.ratio(own, theirs))
-                pairs = zip(own, theirs, strict=True)
-                missed += sum(math.isnan(a) and math.isfinite(b) for a, b in pairs)
-            seer = self.front(("clairvoyant", None), split)
-            gaps = [
-                metrics.gap_closed(cost, self.hull(split, success), seer.cost_at(success))
-                for cost, success in zip(theirs, wanted, strict=True)
-            ]
-            closed.append(estimate(gaps).mean)
-        rows = [row for split in self.splits for row in self.groups[key][split]]
-        saves = [
-            metrics.cost_save(mine[s], self.best[s].success, self.best[s].cost) for s in self.splits
-        ]
-        by_split = [self.groups[key][split] for split in self.splits]
-        return Line(
-            strategy=key[0],
-            predictor=key[1],
-            points=points,
-            cost_ratio=metrics.ratio_over_splits(ratios),
-            missed=missed,
-            gap_closed=estimate(closed),
-            gain=estimate([metrics.perf_gain(mine[s], self.best[s].success) for s in self.splits]),
-            save=estimate([0.0 if math.isnan(save) else save for save in saves]),
-            saved_on=sum(math.isfinite(save) for save in saves),
-            distance=estimate(
-                [
-                    metrics.pareto_distance(
-                        [(row.cost, row.success) for row in self.groups[key][s]], self.pareto[s]
-                    )
-                    for s in self.splits
-                ]
-            ),
-            success=estimate([float(np.mean([r.success for r in part])) for part in by_split]),
-            cost=estimate([float(np.mean([r.cost for r in part])) for part in by_split]),
-            violations=estimate([float(r.violations) for r in rows]),
-            decision_s=estimate([r.decision_s for r in rows]),
-        )
+    def costs(self, key: Key | None, wanted: Sequence[float]) -> list[float]:
+        """Cost of each success on a strategy's frontier."""
+        return [] if key is None else [self.fronts[key].cost_at(success) for success in wanted]
 
-    def headline(self) -> Headline | None:
-        """Beside AIOS's threshold as shipped; None where one of the two was not played."""
-        theirs = self.groups.get(("neighbour_threshold", None))
-        if self.ours is None or theirs is None:
-            return None
-        gains, cheaper, ratios, hulls = [], [], [], []
-        for split in self.splits:
-            point = next(r for r in theirs[split] if r.setting.value == AIOS_THRESHOLD)
-            front = self.front(self.ours, split)
-            gains.append(front.success_at(point.cost) - point.success)
-            cheaper.append(front.success_at(HEADLINE_COST * point.cost) - point.success)
-            ratios.append(front.cost_at(point.success) / point.cost)
-            hulls.append(self.hull(split, point.success) / point.cost)
-        return Headline(
-            estimate(gains),
-            estimate(cheaper),
-            metrics.ratio_over_splits(ratios),
-            metrics.ratio_over_splits(hulls),
-        )
+    def gap_closed(self, key: Key, wanted: Sequence[float]) -> float:
+        """Mean share of the way from hull to clairvoyant."""
+        seer = self.costs(("clairvoyant", None), wanted)
+        hull = [self.hull(success) for success in wanted]
+        gaps = map(metrics.gap_closed, self.costs(key, wanted), hull, seer)
+        return estimate([*gaps]).mean
+
+    def saved(self, key: Key) -> float:
+        """Share of the best single model's cost, at its success; NaN where not reached."""
+        return metrics.cost_save(self.fronts[key], self.best.success, self.best.cost)
+
+    def distance(self, key: Key) -> float:
+        """Mean distance to the Pareto front."""
+        points = [(row.cost, row.success) for row in self.rows[key]]
+        return metrics.pareto_distance(points, self.pareto)
+
+    def mean(self, key: Key, figure: str) -> float:
+        """Mean of a figure over the settings."""
+        return float(np.mean([getattr(row, figure) for row in self.rows[key]]))
+
+
+def _line(key: Key, splits: Sequence[_Split], targets: Sequence[float]) -> Line:
+    wanted = [split.wanted(key, targets) for split in splits]
+    pairs = [
+        (split.costs(split.ours, levels), split.costs(key, levels))
+        for split, levels in zip(splits, wanted, strict=True)
+    ]
+    ours = splits[0].ours is not None
+    missed = sum(
+        math.isnan(own) and math.isfinite(its)
+        for both in (pairs if ours else ())
+        for own, its in zip(*both, strict=True)
+    )
+    saves = [split.saved(key) for split in splits]
+    return Line(
+        strategy=key[0],
+        predictor=key[1],
+        points=max(len(split.rows[key]) for split in splits),
+        cost_ratio=ratio_over_splits([metrics.ratio(*both) for both in pairs] if ours else []),
+        missed=missed,
+        gap_closed=estimate([s.gap_closed(key, w) for s, w in zip(splits, wanted, strict=True)]),
+        gain=estimate([metrics.perf_gain(s.fronts[key], s.best.success) for s in splits]),
+        save=estimate([0.0 if math.isnan(save) else save for save in saves]),
+        saved_on=sum(math.isfinite(save) for save in saves),
+        distance=estimate([split.distance(key) for split in splits]),
+        success=estimate([split.mean(key, "success") for split in splits]),
+        cost=estimate([split.mean(key, "cost") for split in splits]),
+        violations=estimate([float(row.violations) for s in splits for row in s.rows[key]]),
+        decision_s=estimate([row.decision_s for split in splits for row in split.rows[key]]),
+    )
+
+
+def _headline(splits: Sequence[_Split]) -> Headline | None:
+    """Beside AIOS's threshold as shipped; None where one of the two was not played."""
+    theirs, ours = ("neighbour_threshold", None), splits[0].ours
+    if ours is None or theirs not in splits[0].rows:
+        return None
+    pairs = [
+        (split, split.fronts[ours], row)
+        for split in splits
+        for row in split.rows[theirs]
+        if row.setting.value == AIOS_THRESHOLD
+    ]
+    return Headline(
+        estimate([front.success_at(row.cost) - row.success for _, front, row in pairs]),
+        estimate(
+            [front.success_at(HEADLINE_COST * row.cost) - row.success for _, front, row in pairs]
+        ),
+        ratio_over_splits([front.cost_at(row.success) / row.cost for _, front, row in pairs]),
+        ratio_over_splits([split.hull(row.success) / row.cost for split, _, row in pairs]),
+    )
 
 
 def _at(rows: Sequence[Played], models: Sequence[str]) -> list[At]:

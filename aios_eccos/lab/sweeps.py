@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from aios_eccos.lab.problem import Problem, Setting
+from aios_eccos.lab.neighbors import AIOS_NEIGHBORS
+from aios_eccos.lab.problem import Problem
+from aios_eccos.lab.strategy import Setting
 from aios_eccos.values import FloatArray
 
-#: AIOS's SmartRouting: neighbors, and the success above which a model qualifies.
-AIOS_NEIGHBORS, AIOS_THRESHOLD = 16, 0.7
+#: AIOS's SmartRouting: success from which a model qualifies.
+AIOS_THRESHOLD = 0.7
 
 
 def nothing(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
@@ -24,12 +26,19 @@ def floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
     Costs rise steeply where success hardly does, so a frontier needs floors that are even in price
     as well; per-query rivals are swept over the same number of prices.
     """
+    by_price = [problem.curve.floor_for(price) for price in price_sweep(problem)]
+    mine = {s.value for s in even_floors(problem, asked) if s.value is not None}
+    grid = {round(float(value), 6) for value in by_price if 0 <= value <= 1}
+    return [Setting("floor", value) for value in sorted(mine | grid)]
+
+
+def even_floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The floors asked for, and steps of .02."""
     mine = {s.value for s in asked if s.name == "floor" and s.value is not None}
     success, cost = problem.past_means()
     low, high = float(success[np.argmin(cost)]), float(success.max())
     even = np.arange(np.floor(low * 50), np.ceil(min(high + 0.03, 1.0) * 50) + 1) / 50
-    by_price = [problem.curve.floor_for(price) for price in price_sweep(problem)]
-    grid = {round(float(value), 6) for value in (*even, *by_price) if 0 <= value <= 1}
+    grid = {round(float(value), 6) for value in even if 0 <= value <= 1}
     return [Setting("floor", value) for value in sorted(mine | grid)]
 
 
@@ -41,8 +50,9 @@ def price_sweep(problem: Problem) -> FloatArray:
 
 
 def floors_and_budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
-    """The same, and the budgets asked for."""
-    return [*floors(problem, asked), *(s for s in asked if s.name == "budget")]
+    """The same, and the budgets asked for; fewer floors in a stream, where each takes its time."""
+    swept = even_floors if problem.stream else floors
+    return [*swept(problem, asked), *(s for s in asked if s.name == "budget")]
 
 
 def budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:

@@ -198,10 +198,15 @@ def _simulate(
         durations: (n, m) seconds of an answer; price: (n,) of a success.
     """
     arrival = np.array([_arrival(trace) for trace in traces])
-    value = net_cost(calls.total_cost, calls.success, price, calls.allowed)
-    room = np.array([limits.get(name, len(value)) for name in calls.models])
-    usable = calls.allowed & (room > 0)
-    choice, start = queue(arrival, durations, np.where(usable, value, np.inf), room)
+    room = np.array([limits.get(name, len(price)) for name in calls.models])
+    value = net_cost(calls.total_cost, calls.success, price, calls.allowed & (room > 0))
+
+    def decide(i: int, free: IntArray) -> int:
+        open_to = np.where(free > 0, value[i], np.inf)
+        j = int(np.argmin(open_to))
+        return j if math.isfinite(open_to[j]) else -1
+
+    choice, start = queue(arrival, durations, room, decide)
     rows = np.flatnonzero(choice >= 0)
     if not len(rows):
         raise DataError("no model is left that may serve any call of the log")

@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import pytest
 from evaluate_world import CircleEmbedder, rows, write, write_prices
 
-from aios_eccos.lab.dataset import load_dataset, load_prices, pool
-from aios_eccos.lab.replay import Plan, problem_of
+from aios_eccos.lab.dataset import load_dataset, load_prices, pool, recorded
+from aios_eccos.lab.problem import Plan, problem_of
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +24,15 @@ def models(files, dataset):
 
 
 @pytest.fixture(scope="session")
-def make_problem(dataset, models):
+def circle(dataset, models):
+    """The world's records, embedded."""
+    return recorded(dataset, models, CircleEmbedder())
+
+
+@pytest.fixture(scope="session")
+def make_problem(circle):
     def make(split=0, kind="retrieval", folder=None, **plan):
-        return problem_of(
-            dataset.records,
-            models,
-            CircleEmbedder(),
-            Plan(**{"limits": {}, **plan}),
-            split=split,
-            kind=kind,
-            data_hash=dataset.hash,
-            folder=folder,
-        )
+        return problem_of(replace(circle, folder=folder), split, kind, Plan(**plan))
 
     return make
 

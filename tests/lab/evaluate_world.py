@@ -15,11 +15,12 @@ PRICES = {"cheap": (0.1, 0.1), "middle": (1.0, 1.0), "strong": (10.0, 10.0)}
 class CircleEmbedder:
     """Reads the angle that stands in the text; whatever else stands there turns it a little."""
 
-    name = "circle"
+    name = identity = "circle"
     dimension = 4
 
     def embed(self, texts):
-        angle = np.array([float(re.search(r"\d\.\d{6}", text)[0]) for text in texts])
+        found = (re.search(r"\d\.\d{6}", text) for text in texts)
+        angle = np.array([0.0 if each is None else float(each[0]) for each in found])
         rows = np.stack(
             [np.cos(angle), np.sin(angle), np.cos(2 * angle), np.sin(2 * angle)], axis=1
         )

@@ -14,10 +14,10 @@ from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab import report
 from aios_eccos.lab.commands.evaluate import evaluate
 from aios_eccos.lab.compare import summarize_trials, trials
-from aios_eccos.lab.problem import Setting
-from aios_eccos.lab.replay import Plan, Played
+from aios_eccos.lab.problem import Plan
 from aios_eccos.lab.run import Wanted, steps
 from aios_eccos.lab.run import evaluate as play_all
+from aios_eccos.lab.strategy import Played, Setting
 from aios_eccos.lab.summary import summarize
 
 
@@ -111,7 +111,7 @@ def test_without_eccos_there_is_nothing_to_compare_with():
 
 
 def test_our_optimizer_keeps_floors_and_limits_at_its_lower_bound(problem):
-    found = {(r.limits, r.optimizer): r for r in summarize_trials(trials(problem, 0))}
+    found = {(r.limits, r.optimizer): r for r in summarize_trials(trials(problem))}
     for limits in ("none", "1.5 n/m"):
         ours = found[limits, "ours"]
         assert (ours.kept, ours.over, ours.worst_short) == (1.0, 0.0, 0.0)
@@ -119,11 +119,11 @@ def test_our_optimizer_keeps_floors_and_limits_at_its_lower_bound(problem):
     assert found["none", "dual ascent"].milliseconds > 0
 
 
-def test_progress_is_told_of_as_many_steps_as_announced(dataset, models):
-    wanted = Wanted(("eccos", "random"), ("retrieval",), (), (0, 1), Plan({}))
+def test_progress_is_told_of_as_many_steps_as_announced(circle):
+    wanted = Wanted(("eccos", "random"), ("retrieval",), (), (0, 1), Plan())
     told = []
-    played = play_all(dataset, models, CircleEmbedder(), wanted, folder=None, progress=told.append)
-    assert len(told) == steps(wanted, dataset)
+    played = play_all(circle, wanted, progress=told.append)
+    assert len(told) == steps(wanted, circle.table.models)
     assert {r.split for r in played} == {0, 1}
 
 

@@ -99,3 +99,22 @@ def test_robustness_figures():
     assert metrics.unchanged([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
     assert metrics.added_cost(2.0, 3.0) == pytest.approx(0.5)
     assert math.isnan(metrics.added_cost(0.0, 1.0))
+
+
+def test_auc_counts_pairs_and_ties_half():
+    assert metrics.auc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0])) == 1.0
+    assert metrics.auc(np.array([0.5, 0.5]), np.array([0.0, 1.0])) == 0.5
+    assert np.isnan(metrics.auc(np.array([0.5]), np.array([1.0])))
+    assert metrics.auc(np.array([0.1, 0.2, 0.9]), np.array([0.0, 1.0, np.nan])) == 1.0
+
+
+def test_reliability_fills_bins_evenly():
+    p = np.linspace(0, 1, 100)
+    said, had, share = metrics.reliability(p, (p > 0.5).astype(float), bins=4)
+    assert share.tolist() == [0.25] * 4 and had.tolist() == [0, 0, 1, 1]
+    assert np.all(np.diff(said) > 0)
+    assert metrics.calibration_error(np.full(10, 0.3), np.ones(10)) == pytest.approx(0.7)
+
+
+def test_brier_leaves_missing_outcomes_out():
+    assert metrics.brier(np.array([0.5, 0.2]), np.array([1.0, np.nan])) == pytest.approx(0.25)

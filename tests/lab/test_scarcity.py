@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,27 +10,42 @@ from rich.console import Console
 
 from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.lab import scarcity
+from aios_eccos.lab.commands.bench import scarcity_table
+from aios_eccos.lab.problem import Problem
 
 
 @pytest.fixture(autouse=True)
-def _short(monkeypatch) -> None:
-    for name, value in {"CALLS": 300, "WARM": 50, "PRICES": 3, "SEEDS": 1}.items():
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"CALLS": 400, "WARM": 50, "PRICES": 4, "SEEDS": 1}.items():
         monkeypatch.setattr(scarcity, name, value)
-    monkeypatch.setattr(scarcity, "UTILIZATIONS", (0.8,))
+    monkeypatch.setattr(scarcity, "UTILIZATIONS", (0.5,))
 
 
-def test_rows_say_what_was_saved_beside_the_bound(problem) -> None:
-    (row,) = scarcity.scarce_rows(problem, 0)
-    assert 0.5 < row.value < 1.5
-    assert 0.3 < row.peer_value < 1.5
-    assert row.wait_s >= 0
-    assert row.as_dict()["kind"] == "80% busy"
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(scarcity.table([row]))
-    assert "80% busy" in console.export_text()
+@pytest.fixture
+def contested(problem: Problem) -> Problem:
+    """Half of the calls need the middle model, else the strong one; the others hardly gain by it.
+
+    In order of arrival all take its slots. Who needs it then pays ten times as much for the strong
+    one, where who does not could have gone to the cheap one.
+    """
+    needs = np.arange(problem.n) % 2 == 0
+    success = np.where(needs[:, None], [0.05, 0.9, 0.9], [0.85, 0.9, 0.9])
+    outcomes = np.random.default_rng(1).uniform(size=success.shape) < success
+    test = replace(problem.test, correctness=outcomes.astype(float))
+    return replace(problem, success=success, test=test, memo={})
 
 
-def test_nobody_waits_while_there_are_slots_and_everybody_does_without(problem) -> None:
+def test_prices_of_slots_save_where_some_calls_need_them_more(contested: Problem) -> None:
+    (row,) = scarcity.scarce_rows(contested, 0)
+    assert row.value < 0.9
+    assert row.peer_value < row.value + 0.05
+    assert row.wait_s <= row.wait_without_s + 0.05
+    console = Console(width=120, record=True)
+    console.print(scarcity_table([row]))
+    assert "50% busy" in console.export_text()
+
+
+def test_nobody_waits_while_there_are_slots_and_everybody_does_without(problem: Problem) -> None:
     idle = scarcity.run(problem, 1e-3, 1e-3, SlotPrices, 0)
     crowded = scarcity.run(problem, 1e-3, 1e3, SlotPrices, 0)
     assert idle[2] == 0

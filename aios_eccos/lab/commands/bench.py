@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.cli.output import console, draw_table, versions, write_json
 
 if TYPE_CHECKING:
-    from aios_eccos.lab.bench_optimizer import Recorded
+    from rich.table import Table
+
+    from aios_eccos.lab.bench_optimizer import Row
+    from aios_eccos.lab.problem import Calls
+    from aios_eccos.lab.scarcity import ScarceRow
 
 bench = typer.Typer(
     add_completion=False,
@@ -48,32 +53,24 @@ def optimizer(
 
     Exit code 1 if a budget is missed.
     """
-    from aios_eccos.lab.bench_optimizer import instances, measure, table
+    from aios_eccos.lab.bench_optimizer import instances, measure
 
     screen = console(json_file)
-    base, data_hash = _recorded(data, prices)
-    if base is None:
-        screen.print("No --data and no $AIOS_ECCOS_DATA: instances are generated.", style="dim")
-    rows = []
     try:
         wanted = [int(size) for size in sizes.split(",")]
     except ValueError as error:
         raise typer.BadParameter(f"--sizes {sizes}: wanted whole numbers, `a,b`") from error
+    base, data_hash = _recorded(data, prices)
+    if base is None:
+        screen.print("No --data and no $AIOS_ECCOS_DATA: instances are generated.", style="dim")
+    rows = []
     with screen.status("") as status:
         for n in wanted:
             for kind, problem in instances(n, seed=seed, base=base):
                 status.update(f"{kind}, {n:,} rows")
                 rows += measure(kind, problem, peer=peer)
-    if json_file is not None:
-        body = {
-            "schema": "aios-eccos/bench/1",
-            "seed": seed,
-            "versions": versions(),
-            "data_hash": data_hash,
-            "results": [row.as_dict() for row in rows],
-        }
-        write_json(body, json_file)
-    screen.print(table(rows))
+    _write(rows, json_file, seed, data_hash)
+    screen.print(optimizer_table(rows))
     if not all(row.ok for row in rows):
         raise typer.Exit(1)
 
@@ -94,43 +91,26 @@ def scarcity(
     Hybrid forecasts; the test rows of each split arrive one at a time and hold a slot for as long
     as their recorded answer takes.
     """
-    from aios_eccos.forecast.pricing import with_facts
-    from aios_eccos.history.open import open_embedder
-    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
-    from aios_eccos.lab.replay import Plan, problem_of
-    from aios_eccos.lab.scarcity import scarce_rows, table
-    from aios_eccos.locate import cache_dir
+    from aios_eccos.lab.dataset import load_dataset, open_recorded
+    from aios_eccos.lab.problem import Plan, problem_of
+    from aios_eccos.lab.scarcity import scarce_rows
 
     screen = console(json_file)
     dataset = load_dataset([data])
-    known = load_prices(prices) if prices else {}
-    models = [with_facts(model) for model in pool(dataset.models, known, {}, 32)]
-    embedder = open_embedder(cache_dir=cache_dir())
+    recorded = open_recorded(dataset, prices, layers=True)
     rows = []
     with screen.status("") as status:
         for split in range(resplits):
             status.update(f"split {split}")
-            problem = problem_of(
-                dataset.records, models, embedder, Plan({}), split=split, kind="hybrid",
-                data_hash=dataset.hash, folder=cache_dir() / "evaluate",
-            )  # fmt: skip
-            rows += scarce_rows(problem, split)
-    if json_file is not None:
-        body = {
-            "schema": "aios-eccos/bench/1",
-            "seed": 0,
-            "versions": versions(),
-            "data_hash": dataset.hash,
-            "results": [row.as_dict() for row in rows],
-        }
-        write_json(body, json_file)
-    screen.print(table(rows))
+            rows += scarce_rows(problem_of(recorded, split, "hybrid", Plan()), split)
+    _write(rows, json_file, 0, dataset.hash)
+    screen.print(scarcity_table(rows))
 
 
-def _recorded(data: Path | None, prices: Path | None) -> tuple[Recorded | None, str | None]:
-    """Forecasts of the recorded data, and its hash; nothing where there is none."""
-    from aios_eccos.lab.bench_optimizer import recorded
-    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+def _recorded(data: Path | None, prices: Path | None) -> tuple[tuple[str, Calls] | None, Any]:
+    """Neighbors' forecasts of recorded questions, and the data's hash; None where there is none."""
+    from aios_eccos.lab.dataset import load_dataset, open_recorded
+    from aios_eccos.lab.problem import Plan, problem_of
 
     folder = os.environ.get("AIOS_ECCOS_DATA")
     if data is None:
@@ -139,5 +119,59 @@ def _recorded(data: Path | None, prices: Path | None) -> tuple[Recorded | None, 
         data = Path(folder) / "math10.jsonl.gz"
         prices = prices or Path(folder) / "prices.json"
     dataset = load_dataset([data])
-    models = pool(dataset.models, load_prices(prices) if prices else {}, {}, 1)
-    return recorded(data.name.split(".")[0], dataset.records, models), dataset.hash
+    # A split by hash: the file need not have one of its own.
+    problem = problem_of(open_recorded(dataset, prices), 1, "retrieval", Plan(order="file"))
+    return (data.name.split(".")[0], problem.calls), dataset.hash
+
+
+def _write(
+    rows: Sequence[Row] | Sequence[ScarceRow], json_file: str | None, seed: int, data_hash: Any
+) -> None:
+    from dataclasses import asdict
+
+    if json_file is not None:
+        body = {"schema": "aios-eccos/bench/1", "seed": seed, "versions": versions()}
+        results = [asdict(row) for row in rows]
+        write_json(body | {"data_hash": data_hash, "results": results}, json_file)
+
+
+def optimizer_table(rows: Sequence[Row]) -> Table:
+    """One line per instance."""
+
+    def figure(value: float | None, form: str) -> str:
+        return "-" if value is None else form.format(value)
+
+    cells = [
+        {
+            "": "solve" if row.name == "optimizer" else "price",
+            "instance": row.kind,
+            "rows": f"{row.n:,}",
+            "ms": f"{row.value:.2f}",
+            "HiGHS ms": figure(row.peer_value, "{:,.0f}"),
+            "ratio": figure(row.ratio, "{:,.0f}x"),
+            "ipm ms": figure(row.interior, "{:,.0f}"),
+            "gap": f"{row.gap:.0e}",
+            "split": row.split,
+            "budget": figure(row.budget, "{:,.0f}"),
+            "ok": "yes" if row.ok else "NO",
+        }
+        for row in rows
+    ]
+    return draw_table(cells, words=("instance",))
+
+
+def scarcity_table(rows: Sequence[ScarceRow]) -> Table:
+    """One line per utilization and split."""
+    return draw_table(
+        [
+            {
+                "pool": row.kind,
+                "split": row.split,
+                "cost, carried / not": f"{row.value:.3f}",
+                "one-batch LP / not": f"{row.peer_value:.3f}",
+                "wait ms": f"{row.wait_s * 1e3:.1f}",
+                "not carried": f"{row.wait_without_s * 1e3:.1f}",
+            }
+            for row in rows
+        ]
+    )

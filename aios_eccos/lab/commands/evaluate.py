@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aios_eccos.cli.output import console, versions, write_json
+from aios_eccos.cli.output import bar, console, draw_table, numbers, pairs, versions, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from aios_eccos.lab.dataset import Dataset
-    from aios_eccos.lab.fitted import Kind
-    from aios_eccos.lab.problem import Problem
-    from aios_eccos.lab.replay import Embeds
+    from aios_eccos.lab.dataset import Dataset, Recorded
+    from aios_eccos.lab.problem import Plan, Problem
     from aios_eccos.lab.report import Results, Table
-    from aios_eccos.lab.robustness import Robustness
     from aios_eccos.lab.run import Wanted
-    from aios_eccos.lab.stream import Streams
-    from aios_eccos.values import Model
+    from aios_eccos.lab.strategy import Setting
 
-#: Robustness is measured at this share of the way from the cheapest to the best single model.
-ROBUST_AT = 0.7
 #: Columns from which a screen shows all of a table.
 WIDE = 110
+#: Malformed rows that are named one by one.
+NAMED = 5
 
 
 def evaluate(
@@ -68,45 +62,44 @@ def evaluate(
     History and training from the splits train and val, measured on test. Strategies are compared
     at equal realised success, split by split. Embeddings and fitted heads are kept between runs.
     """
+    from aios_eccos.lab.run import Wanted
+
+    _can_write(json_file, plot, report)
+    wanted = Wanted(
+        # Ours comes last, so that it is always there.
+        strategies=(*(name for name in strategies.split(",") if name), "eccos"),
+        predictors=_kinds(predictor),
+        asked=_asked(floors, budgets),
+        splits=tuple(range(resplits)),
+        plan=_plan(mode, batch_size, limits, order, seed),
+    )
+    _evaluate(data, prices, wanted, console(json_file), json_file, plot, report)
+
+
+def _evaluate(
+    paths: list[Path],
+    prices: Path | None,
+    wanted: Wanted,
+    screen: Console,
+    json_file: str | None,
+    plot: Path | None,
+    report: Path | None,
+) -> None:
     import time
 
-    from aios_eccos.forecast.pricing import with_facts
-    from aios_eccos.history.open import open_embedder
-    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+    from aios_eccos.lab.dataset import load_dataset, open_recorded
     from aios_eccos.lab.report import as_json, tables
-    from aios_eccos.locate import cache_dir
 
     begun = time.monotonic()
-    screen = console(json_file)
-    _can_write(json_file, plot, report)
-    wanted = _wanted(
-        floors, budgets, strategies, predictor, mode, batch_size, limits, resplits, seed, order
-    )
-    dataset = load_dataset(data)
-    for bad in dataset.bad[:5]:
+    dataset = load_dataset(paths)
+    for bad in dataset.bad[:NAMED]:
         typer.echo(f"left out: {bad}", err=True)
-    known = load_prices(prices) if prices else {}
-    models = [with_facts(m) for m in pool(dataset.models, known, wanted.plan.limits, 32)]
-    _warn_of_prices(models)
-    embedder = open_embedder(cache_dir=cache_dir())
-    whole = "all" in wanted.strategies
-    results = _measure(dataset, models, embedder, wanted, cache_dir() / "evaluate", whole)
-    asked = [s.value for s in wanted.asked if s.name == "floor" and s.value is not None]
-    shown = tables(results, asked)
-    facts = {
-        "seed": seed,
-        "versions": versions(),
-        "data": dataset.name,
-        "data_hash": dataset.hash,
-        "bad_rows": len(dataset.bad),
-        "predictors": list(wanted.predictors),
-        "mode": mode,
-        "batch_size": batch_size,
-        "limits": wanted.plan.limits,
-        "order": order,
-        "splits": list(wanted.splits),
-        "seconds": round(time.monotonic() - begun, 1),
-    }
+    layers = wanted.predictors != ("retrieval",)
+    recorded = open_recorded(dataset, prices, limits=wanted.plan.limits, layers=layers)
+    _warn_of_prices(recorded)
+    results = _measure(recorded, wanted)
+    shown = tables(results, wanted.floors)
+    facts = _facts(dataset, wanted) | {"seconds": round(time.monotonic() - begun, 1)}
     if json_file != "-":
         _show(screen, shown)
     if json_file is not None:
@@ -125,12 +118,27 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _warn_of_prices(models: list[Model]) -> None:
-    """Say where costs are not what they seem."""
-    from aios_eccos.forecast.pricing import price_table, state_of
+def _facts(dataset: Dataset, wanted: Wanted) -> dict[str, object]:
+    """What was run, for the JSON and the page."""
+    return {
+        "seed": wanted.plan.seed,
+        "versions": versions(),
+        "data": dataset.name,
+        "data_hash": dataset.hash,
+        "bad_rows": len(dataset.bad),
+        "predictors": list(wanted.predictors),
+        "mode": "stream" if wanted.plan.stream else "batch",
+        "batch_size": wanted.plan.batch,
+        "limits": wanted.plan.limits,
+        "order": wanted.plan.order,
+        "splits": list(wanted.splits),
+    }
 
-    unknown = [model.name for model in models if state_of(model) == "unknown"]
-    if not price_table(models).money:
+
+def _warn_of_prices(data: Recorded) -> None:
+    """Say where costs are not what they seem."""
+    unknown = [m.name for m in data.models if m.price_state == "unknown"]
+    if not data.prices.money:
         typer.echo("no prices: costs are output tokens x model size, not dollars", err=True)
     elif unknown:
         typer.echo(f"no price, the pool's highest is taken: {', '.join(unknown)}", err=True)
@@ -150,29 +158,28 @@ def _can_write(json_file: str | None, plot: Path | None, report: Path | None) ->
         raise ConfigError("pictures need matplotlib: pip install 'aios-eccos[plots]'")
 
 
-def _wanted(
-    floors: str,
-    budgets: str,
-    strategies: str,
-    predictor: str,
-    mode: str,
-    batch_size: int | None,
-    limits: str,
-    resplits: int,
-    seed: int,
-    order: str,
-) -> Wanted:
-    """The options, checked before anything slow begins."""
-    from aios_eccos.cli.output import numbers, pairs
+def _kinds(predictor: str) -> tuple[Any, ...]:
+    """The predictors named; the strongest comes last, so that peers are compared with it."""
     from aios_eccos.errors import ConfigError
     from aios_eccos.lab.fitted import KINDS
-    from aios_eccos.lab.problem import Setting
-    from aios_eccos.lab.replay import Plan
-    from aios_eccos.lab.run import Wanted
 
-    kinds: tuple[Kind, ...] = tuple(k for k in KINDS if predictor in (k, "all"))
+    kinds = tuple(kind for kind in KINDS if predictor in (kind, "all"))
     if not kinds:
         raise ConfigError(f"--predictor {predictor}: wanted one of {', '.join(KINDS)}, all")
+    return kinds
+
+
+def _asked(floors: str, budgets: str) -> tuple[Setting, ...]:
+    from aios_eccos.lab.strategy import Setting
+
+    asked = [Setting("floor", value) for value in numbers("floors", floors, most=1.0)]
+    return (*asked, *(Setting("budget", value) for value in numbers("budgets", budgets)))
+
+
+def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> Plan:
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.lab.problem import Plan
+
     if mode not in ("batch", "stream"):
         raise ConfigError(f"--mode {mode}: wanted batch or stream")
     if order not in ("shuffled", "recorded"):
@@ -182,53 +189,36 @@ def _wanted(
         caps = {name: int(value) for name, value in named.items()}
     except ValueError as error:
         raise ConfigError(f"--limits {limits}: {error}") from error
-    if any(value < 0 for value in caps.values()):
-        raise ConfigError(f"--limits {limits}: wanted whole numbers from 0")
-    asked = [Setting("floor", value) for value in numbers("floors", floors, most=1.0)]
-    asked += [Setting("budget", value) for value in numbers("budgets", budgets)]
-    # The strongest predictor comes last, so that what is inspected is the one compared with.
-    return Wanted(
-        strategies=(*(name for name in strategies.split(",") if name), "eccos"),
-        predictors=kinds,
-        asked=tuple(asked),
-        splits=tuple(range(resplits)),
-        plan=Plan(caps, batch_size, mode == "stream", order, seed),
-    )
+    if any(value < 1 for value in caps.values()):
+        raise ConfigError(f"--limits {limits}: wanted whole numbers from 1")
+    return Plan(caps, batch, mode == "stream", order, seed)
 
 
-def _measure(
-    dataset: Dataset,
-    models: list[Model],
-    embedder: Embeds,
-    wanted: Wanted,
-    folder: Path,
-    whole: bool,
-) -> Results:
+def _measure(data: Recorded, wanted: Wanted) -> Results:
     from aios_eccos.lab.compare import Trial, summarize_trials, trials
     from aios_eccos.lab.report import Results
+    from aios_eccos.lab.robustness import Robustness, measure
     from aios_eccos.lab.run import evaluate as play
     from aios_eccos.lab.run import steps
-    from aios_eccos.lab.stream import streams
+    from aios_eccos.lab.stream import Streams, streams
     from aios_eccos.lab.summary import summarize
 
     found: list[Trial] = []
     tough: list[Robustness] = []
     told: list[Streams] = []
-    floors = [s.value for s in wanted.asked if s.name == "floor" and s.value is not None]
-    with _progress(steps(wanted, dataset)) as advance:
+    whole = "all" in wanted.strategies
 
-        def inspect(split: int, problem: Problem) -> None:
-            if whole or "lagrangian" in wanted.strategies:
-                found.extend(trials(problem, split))
-            if wanted.plan.stream:
-                told.append(streams(problem, split, floors))
-            if whole and split == wanted.splits[0]:
-                tough.append(_robustness(dataset, models, embedder, wanted, folder, problem))
+    def inspect(split: int, problem: Problem) -> None:
+        if whole or "lagrangian" in wanted.strategies:
+            found.extend(trials(problem))
+        if wanted.plan.stream:
+            told.append(streams(problem, split, wanted.floors))
+        if whole and split == wanted.splits[0]:
+            tough.append(measure(problem))
 
-        rows = play(
-            dataset, models, embedder, wanted, folder=folder, progress=advance, inspect=inspect
-        )
-    names = tuple(sorted(model.name for model in models))
+    names = data.table.models
+    with bar("strategies", steps(wanted, names)) as advance:
+        rows = play(data, wanted, progress=lambda name: advance(1), inspect=inspect)
     return Results(
         models=names,
         rows=tuple(rows),
@@ -239,71 +229,15 @@ def _measure(
     )
 
 
-def _robustness(
-    dataset: Dataset,
-    models: list[Model],
-    embedder: Embeds,
-    wanted: Wanted,
-    folder: Path,
-    problem: Problem,
-) -> Robustness:
-    from aios_eccos.lab.fitted import fit
-    from aios_eccos.lab.replay import divided
-    from aios_eccos.lab.robustness import measure
-
-    known, _ = divided(dataset.records, embedder, wanted.plan, wanted.splits[0])
-    by_name = {model.name: model for model in models}
-    columns = [by_name[name] for name in problem.models]
-    predictor = fit(wanted.predictors[-1], known, embedder.name, problem.cache)
-    success, cost = problem.past_means()
-    low, high = float(success[cost.argmin()]), float(success.max())
-    floor = low + ROBUST_AT * (high - low)
-    return measure(problem, predictor, columns, embedder, floor)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error; yields what advances it."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
-        task = bars.add_task("embedding, fitting", total=total)
-
-        def advance(name: str) -> None:
-            bars.update(task, advance=1, description=name)
-
-        yield advance
-
-
 def _show(screen: Console, shown: list[Table]) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table as RichTable
-
-    for table in shown:
-        drawn = RichTable(
-            title=table.title,
-            title_justify="left",
-            box=SIMPLE,
-            pad_edge=False,
-            padding=(0, 1, 0, 0),
-        )
-        hidden = table.wide if screen.width < WIDE else ()
-        shown_heads = [n for n, head in enumerate(table.heads) if head not in hidden]
-        for number in shown_heads:
-            # Figures are never cut; names are folded.
-            drawn.add_column(
-                table.heads[number],
-                justify="right" if number else "left",
-                no_wrap=number > 0,
-                overflow="fold",
-            )
-        for row in table.rows:
-            cells = [row[number] for number in shown_heads]
-            drawn.add_row(*cells, style="bold" if row[0].startswith("eccos (") else None)
-        screen.print(drawn)
-        if table.note:
-            screen.print(table.note, style="dim")
+    for each in shown:
+        hidden = each.wide if screen.width < WIDE else ()
+        rows = [
+            {head: cell for head, cell in row.items() if head not in hidden} for row in each.rows
+        ]
+        ours = [n for n, row in enumerate(rows) if next(iter(row.values())).startswith("eccos (")]
+        screen.print(draw_table(rows, each.title, bold=ours))
+        if each.note:
+            screen.print(each.note, style="dim")
         if hidden:
             screen.print(f"On wider screens also: {', '.join(hidden)}.", style="dim")

@@ -1,0 +1,1 @@
+"""Studies of forecasts and floors on recorded answers: the parts of `evaluate-predictor`."""

@@ -1,0 +1,133 @@
+"""Floors and budgets one call at a time: in quiet times, when calls change, and in an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aios_eccos.floor.control import BOOST, ETA
+from aios_eccos.lab.dataset import Recorded
+from aios_eccos.lab.fitted import Fitted
+from aios_eccos.lab.problem import Plan, Problem, pose
+from aios_eccos.lab.served import Run, settings_of, stream
+
+#: (eta, boost, share of outcomes seen, calls until an outcome is there); None = no control.
+STREAMS: tuple[tuple[float | None, float, float, int], ...] = (
+    (None, 1.0, 0.0, 0), (ETA, BOOST, 1.0, 0), (ETA, 1.0, 1.0, 0), (2 * ETA, 1.0, 1.0, 0),
+    (ETA, BOOST, 0.2, 0), (ETA, BOOST, 0.05, 0), (ETA, BOOST, 1.0, 50),
+)  # fmt: skip
+#: The same after calls have changed, all outcomes seen at once.
+MOVED: tuple[tuple[float | None, float], ...] = ((None, 1.0), (ETA, BOOST), (ETA, 1.0),
+                                                 (2 * ETA, 1.0))  # fmt: skip
+#: Shares of the way from the cheapest to the strongest model at which floors are asked there.
+FLOORS = (0.5, 0.7, 0.9)
+#: Orders in which the calls of a split come.
+ORDERS = 2
+#: Budgets, even in log dollars between the cheapest and the strongest model's cost.
+BUDGETS = 7
+
+
+def streams(problems: Sequence[Problem], floors: Sequence[float]) -> list[dict[str, Any]]:
+    """Error and cost of each way of control; cost against the test rows' own frontier."""
+    fronts = [problem.frontier for problem in problems]
+    rows = []
+    for eta, boost, seen, delay in STREAMS:
+        runs = [
+            (floor, front, _run(problem, floor, (number, turn), eta, boost, seen, delay))
+            for number, (problem, front) in enumerate(zip(problems, fronts, strict=True))
+            for floor in floors
+            for turn in range(ORDERS)
+        ]
+        errors = np.array([run.success.mean() - floor for floor, _, run in runs])
+        costs = [run.spent.mean() / front.cost_at(run.success.mean()) for _, front, run in runs]
+        rows.append(
+            {
+                "eta": eta,
+                "boost": boost,
+                "observed_share": seen,
+                "delay": delay,
+                "error": float(np.abs(errors).mean()),
+                "worst": float(errors.min()),
+                "cost_ratio": float(np.nanmean(costs)),
+                "share_at_end": float(np.mean([run.at_end for *_, run in runs])),
+            }
+        )
+    return rows
+
+
+def _run(
+    problem: Problem,
+    floor: float,
+    salt: Sequence[int],
+    eta: float | None,
+    boost: float,
+    seen: float = 1.0,
+    delay: int = 0,
+) -> Run:
+    """The test rows in a random order, under a floor that is controlled in one of the ways."""
+    rng = np.random.default_rng([*salt])
+    order = rng.permutation(problem.n)
+    visible = rng.uniform(size=problem.n) < seen
+    mode = {"floor_mode": "expected"} if eta is None else {"floor_step": eta}
+    settings = settings_of("floor", floor, **mode)
+    return stream(problem, settings, order, seen=visible, delay=delay, boosted=boost > 1)
+
+
+def budgets(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """What is spent under a budget, one call at a time; means over the splits."""
+    success, cost = np.mean([problem.past_means() for problem in problems], axis=0)
+    ends = float(cost.min()), float(cost[success.argmax()])
+    rows = []
+    for budget in np.geomspace(*ends, BUDGETS + 2)[1:-1]:
+        settings = settings_of("budget", float(budget))
+        runs = [
+            stream(problem, settings, np.random.default_rng(number).permutation(problem.n))
+            for number, problem in enumerate(problems)
+        ]
+        spent = float(np.mean([run.spent.mean() for run in runs]))
+        rows.append(
+            {
+                "budget": float(budget),
+                "cost_per_call_usd": spent,
+                "cost_to_budget": spent / float(budget),
+                "realised": float(np.mean([run.success.mean() for run in runs])),
+            }
+        )
+    return rows
+
+
+def shift(data: Recorded, seed: int) -> dict[str, Any]:
+    """History without the hardest task, then a stream of nothing else, with outcomes.
+
+    The floors asked lie between what the cheapest and the strongest model reach on the stream.
+    """
+    tasks = np.array(data.table.tasks)
+    means = {str(t): float(np.nanmean(data.table.correctness[tasks == t])) for t in set(tasks)}
+    big = {t: mean for t, mean in means.items() if (tasks == t).sum() >= 0.1 * len(tasks)}
+    hardest = min(big, key=lambda t: (big[t], t))
+    test = np.flatnonzero((tasks == hardest) & data.whole)
+    history = Fitted(data, np.flatnonzero(tasks != hardest))
+    problem = pose(history, "hybrid", test, Plan(order="file"))
+    single = problem.outcomes.mean(axis=0)
+    cheapest = float(single[int(np.argmin(problem.spent.mean(axis=0)))])
+    floors = [cheapest + share * (float(single.max()) - cheapest) for share in FLOORS]
+    rows = []
+    for eta, boost in MOVED:
+        runs = [
+            (floor, _run(problem, floor, (seed, turn), eta, boost))
+            for floor in floors
+            for turn in range(ORDERS)
+        ]
+        later = [floor - float(run.success[100:].mean()) for floor, run in runs]
+        rows.append(
+            {
+                "eta": eta,
+                "boost": boost,
+                "shortfall_after_100": float(np.mean(later)),
+                "worst": float(np.max(later)),
+                "cost_per_call_usd": float(np.mean([run.spent.mean() for _, run in runs])),
+            }
+        )
+    return {"task": hardest, "floors": floors, "rows": rows}
