@@ -10,7 +10,6 @@ import math
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +17,18 @@ import numpy as np
 
 from aios_eccos import metrics
 from aios_eccos.config import Floor, Settings
-from aios_eccos.forecast.pricing import Prices, price_table
+from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.mirror import build_table
+from aios_eccos.lab.baselines import BLIND
+from aios_eccos.lab.problem import column_means
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
 from aios_eccos.locate import Config, Location
 from aios_eccos.records import Record
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.router import Router
+from aios_eccos.serve.tracing import trace_of
 from aios_eccos.values import Answer, CallResult, Failure, Model, Query
 
 #: A replayed answer that takes longer is lost.
@@ -91,45 +94,45 @@ def run_demo(
         with ReplayServers(calls, names, pace) as servers:
             return [
                 run_strategy(
-                    strategy,
+                    name,
+                    plan,
                     engine.router,
                     servers,
                     calls,
                     agents=agents,
-                    on_answer=lambda name=strategy.name: progress(name, 1),  # type: ignore[misc]
+                    on_answer=lambda name=name: progress(name, 1),  # type: ignore[misc]
                 )
-                for strategy in strategies(models, history)
+                for name, plan in plans(models, history, len(calls)).items()
             ]
 
 
-@dataclass(frozen=True, slots=True)
-class Strategy:
-    """A way to choose: `pin` names the model of the i-th call, None lets the router decide."""
+def plans(
+    models: Sequence[Model], history: Sequence[Record], count: int
+) -> dict[str, list[str | None]]:
+    """The model of each of `count` calls by strategy; None lets the router decide.
 
-    name: str
-    pin: Callable[[int], str | None]
-
-
-def strategies(models: Sequence[Model], history: Sequence[Record]) -> list[Strategy]:
-    """ECCOS and its three plain rivals, judged on history only.
-
-    Strongest = highest mean correctness, cheapest = lowest mean cost (of a model without a price:
-    see `Prices`); ties by name.
+    The plain rivals are judged on history only; models of equal figures go by name.
     """
-    names = [model.name for model in models]
-    prices = price_table(models)
-    cheapest = min(names, key=lambda name: (_mean_cost(history, prices, name), name))
-    strongest = min(names, key=lambda name: (-_mean_success(history, name), name))
-    return [
-        Strategy("eccos", lambda i: None),
-        Strategy("round_robin", lambda i: names[i % len(names)]),
-        Strategy("cheapest", lambda i: cheapest),
-        Strategy("strongest", lambda i: strongest),
-    ]
+    table = build_table(history, np.zeros((len(history), 1), dtype=np.float32))
+    names = sorted(model.name for model in models)
+    shape = (len(table), len(names))
+    success, tokens = np.full(shape, np.nan), np.full(shape, np.nan)
+    for j, name in enumerate(names):
+        if name in table.models:
+            column = table.models.index(name)
+            success[:, j] = table.correctness[:, column]
+            tokens[:, j] = table.output_tokens[:, column]
+    cost = price_table(models).select(names).cost(table.input_tokens, tokens)
+    means = column_means(success), column_means(cost)
+    found: dict[str, list[str | None]] = {"eccos": [None] * count}
+    for rule, choose in BLIND.items():
+        found[rule] = [names[column] for column in choose(*means, count)]
+    return found
 
 
 def run_strategy(
-    strategy: Strategy,
+    name: str,
+    plan: Sequence[str | None],
     router: Router,
     servers: ReplayServers,
     calls: Sequence[Record],
@@ -139,27 +142,33 @@ def run_strategy(
 ) -> dict[str, Any]:
     """Let `agents` agents send the calls, each its own share one after another.
 
+    Args:
+        plan: the model of each call; None lets the router decide.
+
     Returns:
         One entry of the demo's JSON (see `summarize`).
     """
+    import httpx
+
     servers.reset()
     settled: list[CallResult | None] = [None] * len(calls)
+    pool = httpx.Limits(max_connections=None)
     with (
-        _Client(servers) as client,
+        httpx.Client(timeout=HTTP_TIMEOUT_S, trust_env=False, limits=pool) as http,
         Dispatcher(router, window_s=router.settings.window_ms / 1000) as dispatcher,
     ):
 
         def agent(number: int) -> None:
             for i in range(number, len(calls), agents):
-                pinned = strategy.pin(i)
+                pinned = plan[i]
                 query = Query(
                     text=calls[i].text,
                     agent=f"agent-{number:02d}",
                     input_tokens=calls[i].input_tokens,
                     allowed=(pinned,) if pinned is not None else None,
                 )
-                future = dispatcher.submit(query, client.runner(calls[i].text))
-                settled[i] = future.result()
+                ask = _asking(http, servers, calls[i].text)
+                settled[i] = dispatcher.submit(query, ask).result()
                 on_answer()
 
         threads = [threading.Thread(target=agent, args=(n,), daemon=True) for n in range(agents)]
@@ -170,12 +179,12 @@ def run_strategy(
     stats = servers.stats()
     over = [call for call in settled if call is not None]
     peaks = {model.name: stats[model.name].peak_in_flight for model in router.models}
-    return summarize(strategy.name, calls, over, router.models, peaks)
+    return summarize(name, len(calls), over, router.models, peaks)
 
 
 def summarize(
     name: str,
-    calls: Sequence[Record],
+    calls: int,
     settled: Sequence[CallResult],
     models: Sequence[Model],
     peaks: dict[str, int],
@@ -187,107 +196,49 @@ def summarize(
     Both, like the promise, are None where calls were pinned.
     """
     prices = price_table(models)
-    records = {record.text: record for record in calls}
-    answered = [s for s in settled if s.answer.failure is None and s.decision is not None]
-    cost = math.fsum(
-        _cost(prices, s.decision.model or "", records[s.query.text], s.answer.output_tokens)
-        for s in answered
-        if s.decision is not None
-    )
+    answered = [s for s in settled if s.answer.failure is None]
+    traces = [trace_of(result, prices) for result in answered]
     success = [float(s.answer.value) for s in answered if s.answer.value is not None]
     # A pinned call is not forecast, so nothing was promised of it.
-    free = [
-        s.decision
-        for s in answered
-        if s.decision is not None and s.decision.candidate.allowed.sum() > 1
-    ]
-    limited = [decision.reason.startswith(BEST_LEFT) for decision in free]
-    decisions = [s.decision.decision_s for s in answered if s.decision is not None]
-    waits = [s.waited_s for s in answered]
-    latencies = [s.waited_s + s.served_s for s in answered]
+    free = [trace for trace in traces if not trace.named]
+    cost = math.fsum(trace.cost_usd or 0.0 for trace in traces)
     return {
         "name": name,
-        "calls": len(calls),
+        "calls": calls,
         "answers": len(answered),
         "success": _mean(success),
-        "promised_success": _mean([decision.promised for decision in free]),
-        "floor": _mean([decision.candidate.worth.floor for decision in free]),
-        "limited": _mean(limited),
+        "promised_success": _mean([t.promised for t in free if t.promised is not None]),
+        "floor": _mean([t.floor for t in free if t.floor is not None]),
+        "limited": _mean([t.reason.startswith(BEST_LEFT) for t in free]),
         "cost_usd": _rounded(cost) if prices.money else None,
-        **_percentiles("wait", waits, (50, 95)),
-        **_percentiles("latency", latencies, (50, 95)),
-        **_percentiles("decision", decisions, (50, 99)),
+        **_percentiles("wait", [t.waited_s for t in traces], (50, 95)),
+        **_percentiles("latency", [t.waited_s + t.served_s for t in traces], (50, 95)),
+        **_percentiles("decision", [t.decision_s for t in traces], (50, 99)),
         "peak_in_flight": peaks,
         "limits": {model.name: model.limit for model in models},
     }
 
 
-class _Client:
-    """Asks the replay servers over HTTP, one kept-alive connection a thread of the pool."""
+def _asking(http: Any, servers: ReplayServers, text: str) -> Callable[[str, float], Answer]:
+    """What the dispatcher runs: one chat completion, whose value is the recorded grade."""
+    import httpx
 
-    def __init__(self, servers: ReplayServers) -> None:
-        import httpx
-
-        self._http = httpx.Client(
-            timeout=HTTP_TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_connections=None)
+    def ask(model: str, left: float) -> Answer:
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        try:
+            response = http.post(servers.url(model) + "/chat/completions", json=body)
+        except httpx.HTTPError as error:
+            return Answer(failure=Failure(type(error).__name__, 502))
+        if response.status_code != 200:
+            return Answer(failure=Failure(str(response.status_code), response.status_code))
+        answer = response.json()
+        return Answer(
+            value=graded(answer["choices"][0]["message"]["content"]),
+            input_tokens=answer["usage"]["prompt_tokens"],
+            output_tokens=answer["usage"]["completion_tokens"],
         )
-        self._errors = httpx.HTTPError
-        self._servers = servers
 
-    def __enter__(self) -> _Client:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._http.close()
-
-    def runner(self, text: str) -> Callable[[str, float], Answer]:
-        """What the dispatcher runs: one chat completion, whose value is the recorded grade."""
-
-        def run(model: str, left: float) -> Answer:
-            body = {"model": model, "messages": [{"role": "user", "content": text}]}
-            url = self._servers.url(model) + "/chat/completions"
-            try:
-                response = self._http.post(url, json=body)
-            except self._errors as error:
-                return Answer(failure=Failure(type(error).__name__, 502))
-            if response.status_code != 200:
-                return Answer(failure=Failure(str(response.status_code), response.status_code))
-            answer = response.json()
-            return Answer(
-                value=graded(answer["choices"][0]["message"]["content"]),
-                input_tokens=answer["usage"]["prompt_tokens"],
-                output_tokens=answer["usage"]["completion_tokens"],
-            )
-
-        return run
-
-
-def _cost(prices: Prices, model: str, record: Record, output_tokens: int | None) -> float:
-    column = prices.models.index(model)
-    spent_in = record.input_tokens * prices.input[column]
-    return float(spent_in + (output_tokens or 0) * prices.output[column])
-
-
-def _mean_cost(history: Sequence[Record], prices: Prices, name: str) -> float:
-    """Of a model that the history does not know: infinite."""
-    costs = [
-        _cost(prices, name, record, outcome.output_tokens)
-        for record in history
-        for outcome in record.outcomes
-        if outcome.model == name and outcome.output_tokens is not None
-    ]
-    return float(np.mean(costs)) if costs else math.inf
-
-
-def _mean_success(history: Sequence[Record], name: str) -> float:
-    """Of a model that the history does not know: 0."""
-    success = [
-        outcome.correctness
-        for record in history
-        for outcome in record.outcomes
-        if outcome.model == name and outcome.correctness is not None
-    ]
-    return float(np.mean(success)) if success else 0.0
+    return ask
 
 
 def _mean(values: Sequence[float]) -> float | None:

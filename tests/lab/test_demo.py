@@ -19,11 +19,12 @@ import pytest
 from rich.console import Console
 
 from aios_eccos.cli.main import main
+from aios_eccos.config import Floor
 from aios_eccos.decide.words import reason
 from aios_eccos.errors import DataError
 from aios_eccos.lab.commands import demo as command
 from aios_eccos.lab.dataset import pool
-from aios_eccos.lab.demo import strategies, summarize
+from aios_eccos.lab.demo import plans, summarize
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import Answer, CallResult, Candidate, Decision, Lease, Model, Price, Query
 
@@ -75,8 +76,7 @@ def settled(record: Record, column: int, best: int, floor: float = 0.8) -> CallR
 
 
 def cheapest(pool: list[Model]) -> str | None:
-    found = {strategy.name: strategy for strategy in strategies(pool, HISTORY)}
-    return found["cheapest"].pin(0)
+    return plans(pool, HISTORY, 1)["cheapest"][0]
 
 
 def test_the_cheapest_is_judged_by_price_and_never_by_name() -> None:
@@ -96,15 +96,15 @@ def test_without_any_price_size_and_length_order_the_models() -> None:
 
 def test_without_any_price_no_cost_is_told() -> None:
     calls = [settled(HISTORY[0], 0, 0)]
-    assert summarize("eccos", HISTORY, calls, models(), {})["cost_usd"] is None
-    priced = summarize("eccos", HISTORY, calls, models(b=0.1), {})
+    assert summarize("eccos", len(HISTORY), calls, models(), {})["cost_usd"] is None
+    priced = summarize("eccos", len(HISTORY), calls, models(b=0.1), {})
     # a-70b at b-8b's price: 10 tokens in, 20 out.
     assert priced["cost_usd"] == pytest.approx(3.0)
 
 
 def test_floor_and_bound_limits_are_told() -> None:
     calls = [settled(HISTORY[i], column, 0) for i, column in enumerate((0, 1, 1, 0))]
-    row = summarize("eccos", HISTORY, calls, models(), {})
+    row = summarize("eccos", len(HISTORY), calls, models(), {})
     assert row["floor"] == pytest.approx(0.8)
     assert row["limited"] == pytest.approx(0.5)
     assert row["promised_success"] == pytest.approx(0.5)
@@ -159,10 +159,13 @@ def rows(**ours: Any) -> list[dict[str, Any]]:
     return [first, *(row(name) for name in ("round_robin", "cheapest", "strongest"))]
 
 
-def shown(found: list[dict[str, Any]]) -> str:
+RELATIVE = Floor(0.95, relative=True)
+
+
+def shown(found: list[dict[str, Any]], floor: Floor = RELATIVE) -> str:
     """As in a pipe, or a terminal, of 80 columns."""
     screen = Console(file=io.StringIO(), width=80)
-    command._show(screen, found, "95 % of the strongest")
+    command._show(screen, found, floor)
     text: str = screen.file.getvalue()  # type: ignore[attr-defined]
     assert max(len(line) for line in text.splitlines()) <= 80
     return text
@@ -179,14 +182,19 @@ def test_the_table_fits_80_columns() -> None:
     )
 
 
-def test_floor_promise_and_what_came_stand_side_by_side() -> None:
-    text = " ".join(shown(rows(success=0.73)).split())
-    # 1.96 sqrt(0.73 x 0.27 / 200) = 0.0615
-    assert "asked 71.3 %, promised 74.2 %, realised 73.0 % ± 6.2 (95 % interval" in text
-    assert "sampling error of 200 calls" in text
+def test_the_floor_is_set_beside_the_strongest_model_on_the_same_calls() -> None:
+    found = rows(success=0.70)
+    found[-1]["success"] = 0.80
+    text = " ".join(shown(found).split())
+    # 1.96 sqrt((0.7 x 0.3 + 0.8 x 0.2) / 200) / 0.8 = 0.1054
+    assert (
+        "On the same calls the strongest model succeeded in 80.0 %, eccos in 70.0 %: 87.5 % of "
+        "that, where 95.0 % was asked (± 10.5, the sampling error of 200 calls)." in text
+    )
+    absolute = " ".join(shown(found, Floor(0.6, relative=False)).split())
+    assert "87.5 % of that, where 75.0 % was asked" in absolute
     assert "Limits bound: 12.5 % of eccos's calls took another model" in text
     assert "Limits bound" not in shown(rows(limited=0.0))
-    assert "asked" not in shown(rows(floor=None))
 
 
 def test_without_prices_the_table_says_so() -> None:
@@ -206,10 +214,10 @@ def test_small_costs_are_not_zero() -> None:
 
 
 def test_a_strategy_without_an_answer_shows_dashes() -> None:
-    none = summarize("eccos", HISTORY, [], models(a=1.0, b=1.0), {"a-70b": 0, "b-8b": 0})
+    none = summarize("eccos", len(HISTORY), [], models(a=1.0, b=1.0), {"a-70b": 0, "b-8b": 0})
     text = shown([none, *rows()[1:]])
     assert text.splitlines()[2].split()[:3] == ["eccos", "-", "-"]
-    assert "realised" not in text
+    assert "On the same calls" not in text
 
 
 # Real runs.

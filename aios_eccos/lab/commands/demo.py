@@ -15,6 +15,8 @@ from aios_eccos.cli.output import console, pairs, versions, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from aios_eccos.config import Floor
+
 SHIPPED = Path(__file__).parents[2] / "data"
 SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
 SHIPPED_PRICES = SHIPPED / "demo_prices.json"
@@ -94,7 +96,7 @@ def demo(
             progress=advance,
         )
     if json_file != "-":
-        _show(screen, rows, str(asked))
+        _show(screen, rows, asked)
     if json_file is not None:
         write_json(
             {
@@ -169,7 +171,7 @@ def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
         yield advance
 
 
-def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
+def _show(screen: Console, rows: list[dict[str, Any]], floor: Floor) -> None:
     from rich.table import Table
 
     title = f"Quality floor: {floor}"
@@ -193,20 +195,22 @@ def _show(screen: Console, rows: list[dict[str, Any]], floor: str) -> None:
         "of the model nearest to its limit.",
         style="dim",
     )
-    for sentence in _sentences({row["name"]: row for row in rows}):
+    for sentence in _sentences({row["name"]: row for row in rows}, floor):
         screen.print(sentence, highlight=False)
 
 
-def _sentences(by_name: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """What the figures say of the floor, of limits and against the strongest model."""
+def _sentences(by_name: dict[str, dict[str, Any]], floor: Floor) -> Iterator[str]:
+    """What the figures say of the floor, of limits and of cost beside the strongest model's."""
     ours, strongest = by_name["eccos"], by_name["strongest"]
-    if ours["success"] is not None and ours["promised_success"] is not None:
-        p, n = ours["success"], ours["answers"]
-        asked = "" if ours["floor"] is None else f"asked {_percent(ours['floor'])}, "
-        error = 1.96 * math.sqrt(p * (1 - p) / n)
+    if ours["success"] is not None and strongest["success"]:
+        p, best, n = ours["success"], strongest["success"], ours["answers"]
+        asked = floor.value if floor.relative else floor.value / best
+        # Of both successes, as if they were independent: at most this.
+        error = 1.96 * math.sqrt((p * (1 - p) + best * (1 - best)) / n) / best
         yield (
-            f"eccos: {asked}promised {_percent(ours['promised_success'])}, realised {_percent(p)} "
-            f"± {error * 100:.1f} (95 % interval: the sampling error of {n} calls)."
+            f"On the same calls the strongest model succeeded in {_percent(best)}, eccos in "
+            f"{_percent(p)}: {_percent(p / best)} of that, where {_percent(asked)} was asked "
+            f"(± {error * 100:.1f}, the sampling error of {n} calls)."
         )
     if ours["limited"]:
         yield (
@@ -214,10 +218,7 @@ def _sentences(by_name: dict[str, dict[str, Any]]) -> Iterator[str]:
             "because theirs was at its limit."
         )
     if ours["cost_usd"] is not None and strongest["cost_usd"]:
-        yield (
-            f"eccos cost {ours['cost_usd'] / strongest['cost_usd']:.2f} x the strongest model, "
-            f"which reached {_percent(strongest['success'])}."
-        )
+        yield (f"eccos cost {ours['cost_usd'] / strongest['cost_usd']:.2f} x the strongest model.")
     if ours["cost_usd"] is None:
         yield "No price is known: bigger models and longer answers counted as dearer (--prices)."
 
