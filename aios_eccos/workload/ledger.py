@@ -36,15 +36,12 @@ class Decisions(Protocol):
 
     def append_decision(self, fields: Mapping[str, str], *, once: str = "") -> str:
         """Add a decision; returns its id."""
-        ...
 
     def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
         """The last `n` decisions with their ids, newest first."""
-        ...
 
     def decision(self, identity: str) -> dict[str, str] | None:
         """One decision by its id; None if it is not, or no longer, kept."""
-        ...
 
 
 class Ledger(Protocol):
@@ -52,26 +49,20 @@ class Ledger(Protocol):
 
     def add_sums(self, additions: Sequence[PeriodSums], *, once: str = "") -> None:
         """Add to the sums of several periods, atomically and in one round trip."""
-        ...
 
     def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
         """The sums of each period, empty where there are none."""
-        ...
 
     def append_event(self, fields: Mapping[str, str], *, once: str = "") -> str:
         """Add an event; returns its id."""
-        ...
 
     def events(self, n: int) -> list[tuple[str, dict[str, str]]]:
         """The last `n` events with their ids, newest first."""
-        ...
 
     def swap_note(
         self, name: str, value: str, keep_s: float = 0.0, *, once: str = ""
     ) -> str | None:
         """Set a note for `keep_s` seconds (0 = for good) and return what stood there before."""
-        ...
 
     def notes(self, names: Sequence[str]) -> list[str | None]:
         """The notes of these names, None where there is none."""
-        ...

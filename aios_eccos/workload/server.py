@@ -25,15 +25,12 @@ class Server(Protocol):
     @property
     def place(self) -> str:
         """Its name for messages, without user and password."""
-        ...
 
     def client(self) -> Any:
         """A new redis-py client, of whichever kind."""
-        ...
 
     def hide(self, text: str) -> str:
         """A text of redis-py or of the server, without this server's passwords."""
-        ...
 
     def ensure(self) -> bool:
         """Make sure that it runs, if that is ours to do; True: clients must be made anew.
@@ -41,11 +38,9 @@ class Server(Protocol):
         Raises:
             WorkloadError: it cannot be started.
         """
-        ...
 
     def end(self) -> None:
         """This process no longer uses it; idempotent."""
-        ...
 
 
 class RemoteServer:

@@ -56,16 +56,13 @@ class Loads(Protocol):
     @property
     def degraded(self) -> bool:
         """True while the shared store is unreachable and local limits stand in for it."""
-        ...
 
     @property
     def kernels(self) -> int:
         """Kernels known to use the store, this one among them; at least 1."""
-        ...
 
     def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
         """The load of each slot in `limits`, in one round trip; declares nothing."""
-        ...
 
 
 class SlotStore(Loads, Protocol):
@@ -85,19 +82,15 @@ class SlotStore(Loads, Protocol):
         Raises:
             ValueError: a lease's slot has no limit.
         """
-        ...
 
     def release(self, leases: Sequence[Lease]) -> None:
         """Give slots back and wake who waits for one; what is not held is ignored."""
-        ...
 
     def renew(self) -> None:
         """Prolong all leases that this process holds, in one round trip; lost ones come back."""
-        ...
 
     def cool_down(self, slot: str, seconds: float) -> None:
         """Tell every kernel that the model rests; the longer of two waits holds, 0 ends it."""
-        ...
 
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back, from a background thread, after releases by any kernel, this one included.
@@ -105,7 +98,6 @@ class SlotStore(Loads, Protocol):
         Several releases may be told by one call, and a callback given twice is called once. It
         must be short and must not raise.
         """
-        ...
 
 
 class PriceStore(Protocol):
@@ -113,11 +105,9 @@ class PriceStore(Protocol):
 
     def read_prices(self) -> dict[str, float]:
         """All shared prices by name."""
-        ...
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Set shared prices (> 0), all in one request."""
-        ...
 
     def move_price(
         self,
@@ -142,7 +132,6 @@ class PriceStore(Protocol):
             high: greatest price that a step upward leads to.
             once: names this move of this price, see the module.
         """
-        ...
 
 
 class Inbox(Protocol):
@@ -154,7 +143,6 @@ class Inbox(Protocol):
         Raises:
             DataError: a message is larger than `MESSAGE_BYTES`.
         """
-        ...
 
     def take_inbox(self, most: int) -> list[bytes]:
         """Up to `most` messages and `TAKEN_BYTES` bytes, at least one, oldest first.
@@ -162,19 +150,15 @@ class Inbox(Protocol):
         They stay in the store until `ack_inbox`; until then the same ones are taken again, so a
         crash between the two loses none. A message larger than `MESSAGE_BYTES` is set aside.
         """
-        ...
 
     def ack_inbox(self) -> None:
         """Drop the messages that were taken last; a late or second one drops no others."""
-        ...
 
     def set_aside(self, payloads: Sequence[bytes]) -> None:
         """Keep messages that nobody could carry out; the last `ASIDE_KEPT`, for `ASIDE_S`."""
-        ...
 
     def inbox_sizes(self) -> tuple[int, int]:
         """How many messages wait, and how many are set aside."""
-        ...
 
 
 class Observed(Loads, Inbox, Decisions, Ledger, Protocol):
@@ -186,18 +170,15 @@ class WorkloadStore(SlotStore, PriceStore, Observed, Protocol):
 
     def clock(self) -> float:
         """The store's own time, seconds since the epoch."""
-        ...
 
     def warnings(self) -> list[str]:
         """What is set wrong in the server, each with its remedy."""
-        ...
 
     def close(self) -> None:
         """Return what this process holds, end its threads and connections; idempotent.
 
         Afterwards `release` does nothing and everything else raises `WorkloadError`.
         """
-        ...
 
 
 def check_limits(leases: Sequence[Lease], limits: Mapping[str, int]) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from observe_world import LARGE, SMALL
+from redis import Redis
 
 from aios_eccos.config import parse_settings
 from aios_eccos.locate import Config, Location
@@ -95,3 +96,18 @@ def test_kernels_that_disagree_and_clocks_that_do(
     other.close()
     assert found["limits"].ok is False and "large 3 instead of 64" in found["limits"].detail
     assert found["clock"].ok is False and "behind" in found["clock"].detail
+
+
+def test_a_redis_that_evicts_and_messages_that_are_set_aside(tmp_path: Path) -> None:
+    other = open_workload("embedded", state_dir=tmp_path, timeout_s=5.0)
+    path = (tmp_path / "redis" / "socket").read_text()
+    with Redis(unix_socket_path=path, protocol=2) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    other.push_inbox([b"1", b"2", b"3"])
+    other.set_aside([b"4", b"5"])
+    found = [*health.check_workload(config(tmp_path), POOL)]
+    other.close()
+    assert [f.ok for f in found if f.name == "redis"] == [True, False]
+    assert "set maxmemory-policy noeviction" in found[1].detail
+    (inbox,) = (f for f in found if f.name == "inbox")
+    assert inbox.ok is None and "2 messages" in inbox.detail and "3 more wait" in inbox.detail
