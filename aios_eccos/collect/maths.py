@@ -95,7 +95,7 @@ def equal(reference: str, answer: str) -> bool:
 
 def latex(expression: str) -> str:
     """The expression in LaTeX, whatever mix of LaTeX, plain and typographic notation it is in."""
-    text = re.sub(r"(?<!\.)\.$", "", expression.strip()).strip()
+    text = re.sub(r"(?<!\.)\.$", "", expression.strip("*_` \n")).strip("*_` ")
     text = _DELIMITERS.sub("", text).strip()
     text = re.sub(r"[⁰¹²³⁴-⁹⁻⁺]+", lambda m: "^{" + unicodedata.normalize("NFKC", m[0]) + "}", text)
     text = re.sub(r"(\d?)([¼-¾⅐-⅞])", _vulgar, text)
