@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from aios_eccos import files
+from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
@@ -82,39 +84,18 @@ class Engine:
             # A call is given up before; should its thread be lost, its slot comes back.
             longest_s=2 * settings.call_timeout_s,
         )
-        self.ledger = ObserverStore(
-            self.workload,
-            None
-            if settings.redis == "memory"
-            else lambda: open_workload(
-                settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
-            ),
+        patient = lambda: open_workload(  # noqa: E731 - opened when it is first asked
+            settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
         )
+        self.ledger = ObserverStore(self.workload, None if settings.redis == "memory" else patient)
         self.floors = Floors(settings, self.workload, self.ledger)
         self.router = Router(pool, settings, self.prices, self.workload, floors=self.floors)
         self._teaches = TeachesHistory(lambda: (self.history, self.embedder))
-        self.recorder = Recorder(
-            self._trace,
-            self.floors.settled,
-            (
-                KeepsDecisions(self.ledger),
-                KeepsSums(self.ledger),
-                self._teaches,
-                NotesEvents(
-                    self.ledger,
-                    self._in_force,
-                    self.floors.look,
-                    lambda: frozenset(self.router.slots().cooling),
-                ),
-            ),
-        )
+        events = NotesEvents(self.ledger, self._in_force, self.floors.look, self._resting)
+        observers = KeepsDecisions(self.ledger), KeepsSums(self.ledger), self._teaches, events
+        self.recorder = Recorder(self._trace, self.floors.settled, observers)
         self.dispatcher = Dispatcher(
-            self.router,
-            window_s=settings.window_ms / 1000,
-            max_batch=settings.max_batch,
-            max_workers=settings.max_workers,
-            call_timeout_s=settings.call_timeout_s,
-            on_settled=self.recorder,
+            self.router, on_settled=self.recorder, **_dispatch_limits(settings)
         )
         self._upkeep = Upkeep(
             lambda: self.config, lambda: self.router.models, self.workload, self.learn, stores
@@ -149,13 +130,7 @@ class Engine:
         self.router = Router(
             pool, settings, self.prices, self.workload, self.router.learned, self.floors
         )
-        self.dispatcher.use(
-            self.router,
-            window_s=settings.window_ms / 1000,
-            max_batch=settings.max_batch,
-            max_workers=settings.max_workers,
-            call_timeout_s=settings.call_timeout_s,
-        )
+        self.dispatcher.use(self.router, **_dispatch_limits(settings))
         self._upkeep.renew()
 
     def set_mode(self, mode: str) -> None:
@@ -276,11 +251,23 @@ class Engine:
         prices, settings, models = self.prices, self.config.settings, self.router.models
         return lambda: trace_of(result, prices, settings, models)
 
+    def _resting(self) -> frozenset[str]:
+        return frozenset(self.router.slots().cooling)
+
     def _in_force(self) -> dict[str, str]:
         predictor = self.router.learned.predictor
         head = getattr(predictor, "version", None)
         name = f"{predictor.name} {head}" if head else predictor.name
         return in_force(self.config.settings, self.router.models, name)
+
+
+def _dispatch_limits(settings: Settings) -> dict[str, Any]:
+    return {
+        "window_s": settings.window_ms / 1000,
+        "max_batch": settings.max_batch,
+        "max_workers": settings.max_workers,
+        "call_timeout_s": settings.call_timeout_s,
+    }
 
 
 def configured_models(config: Config) -> list[Model]:

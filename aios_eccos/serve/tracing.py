@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from aios_eccos.config import Settings
 from aios_eccos.decide import words
@@ -35,30 +36,18 @@ def trace_of(
 ) -> Trace:
     """What is kept of a settled call, at today's prices and under the settings in force."""
     settings = settings or Settings()
-    decision, answer = settled.decision, settled.answer
-    failure = answer.failure
-    model = decision.model if decision is not None else None
+    query, answer, failure = settled.query, settled.answer, settled.answer.failure
     spent, metered = _spent(settled, prices)
-    query, candidate = settled.query, decision.candidate if decision is not None else None
-    worth = candidate.worth if candidate is not None else Price()
+    tries = (
+        replace(tried, failure=tried.failure[:REASON_MOST] if tried.failure else None)
+        for tried in settled.tries
+    )
     return Trace(
         call=query.id,
-        at=time.time() - settled.served_s if decision is None else decision.at,
         agent=query.agent[:NAME_MOST],
         mode=settings.mode,
         named=len(query.allowed or ()),
-        policy=worth.policy,
-        status=decision.status if decision is not None else "undecided",
-        reason=decision.reason if decision is not None else words.UNDECIDED_REASON,
-        model=model,
-        floor=_known(worth.floor),
-        success_price_usd=_known(worth.value),
-        promised=_known(decision.promised) if decision is not None else None,
-        novelty=_known(candidate.novelty) if candidate is not None else None,
-        batch=decision.batch if decision is not None else 0,
-        whole=decision is not None and decision.whole,
         attempts=settled.attempts,
-        decision_s=decision.decision_s if decision is not None else 0.0,
         waited_s=max(settled.waited_s, 0.0),
         served_s=settled.served_s,
         input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
@@ -69,13 +58,44 @@ def trace_of(
         money=prices.money,
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
-        options=_options(settled, decision, settings, models) if decision is not None else (),
-        tries=tuple(
-            replace(t, failure=t.failure[:REASON_MOST] if t.failure else None)
-            for t in settled.tries
-        ),
-        control=None if decision is None else _control(decision),
+        tries=tuple(tries),
+        **_decided(settled, settings, models),
     )
+
+
+def _decided(settled: CallResult, settings: Settings, models: Sequence[Model]) -> dict[str, Any]:
+    """What is kept of the decision, as fields of `Trace`; of a call that never got one, too."""
+    decision = settled.decision
+    worth = Price() if decision is None else decision.candidate.worth
+    fields: dict[str, Any] = {
+        "at": time.time() - settled.served_s,
+        "policy": worth.policy,
+        "status": "undecided",
+        "reason": words.UNDECIDED_REASON,
+        "model": None,
+        "floor": _known(worth.floor),
+        "success_price_usd": _known(worth.value),
+        "promised": None,
+        "novelty": None,
+        "batch": 0,
+        "decision_s": 0.0,
+        "options": (),
+    }
+    if decision is None:
+        return fields
+    return fields | {
+        "at": decision.at,
+        "status": decision.status,
+        "reason": decision.reason,
+        "model": decision.model,
+        "promised": _known(decision.promised),
+        "novelty": _known(decision.candidate.novelty),
+        "batch": decision.batch,
+        "whole": decision.whole,
+        "decision_s": decision.decision_s,
+        "options": _options(settled, decision, settings, models),
+        "control": _control(decision),
+    }
 
 
 def _control(decision: Decision) -> Control | None:
