@@ -62,8 +62,10 @@ def test_floors_hold_as_well_as_a_calibrated_forecasters(report):
 
 def test_held_is_signed_realised_less_asked():
     errors, sd = np.array([[-0.02, -0.04]]), np.full((1, 2), 0.02)
-    found = held(errors, sd, 0)
+    found = held(errors, sd, np.array([-0.03]), 0)
     assert found["bias"] == pytest.approx(-0.03)
+    # These rows are as much harder than the history for every model.
+    assert found["bias_at_equal_ease"] == pytest.approx(0.0)
     assert (found["worst"], found["worst_in_sd"]) == (pytest.approx(-0.04), pytest.approx(-2.0))
     # The mean of |N(0, sd)| is sd sqrt(2 / pi).
     assert found["calibrated_mean_abs_error"] == pytest.approx(0.02 * np.sqrt(2 / np.pi), rel=0.05)

@@ -14,6 +14,7 @@ from aios_eccos.lab.metrics import (
     auc,
     brier,
     calibration_error,
+    estimate,
     hull_cost,
     ratio,
     ratio_over_splits,
@@ -79,20 +80,30 @@ def sampling_sd(problem: Problem, floor: float) -> float:
     return float(np.sqrt((p * (1 - p)).mean() * (1 / problem.n + 1 / len(problem.history))))
 
 
-def held(errors: Any, sd: Any, seed: int) -> dict[str, float]:
+def ease(problem: Problem) -> float:
+    """By how much easier the test rows are than the history: mean success of all models."""
+    return float(problem.outcomes.mean() - column_means(problem.history.correctness).mean())
+
+
+def held(errors: Any, sd: Any, eases: Any, seed: int) -> dict[str, float]:
     """How expected floors hold, against an exactly calibrated forecaster.
 
     The latter's errors are drawn in the same run from normal distributions of the stated sd.
+    Most of a split's error is the luck of its draw: test rows harder or easier than the history
+    for every model alike. `bias_at_equal_ease` is the bias without that, so far more exact.
 
     Args:
         errors: (splits, floors) realised less asked success. sd: of the same shape.
+        eases: (splits,) as `ease` gives them.
     """
     drawn = np.random.default_rng(seed).normal(size=(DRAWS, *sd.shape)) * sd
-    by_split = errors.mean(axis=1)
-    spread = by_split.std(ddof=1) / np.sqrt(len(by_split)) if len(by_split) > 1 else 0.0
+    luckless = estimate(errors.mean(axis=1) - eases)
+    bias = estimate(errors.mean(axis=1))
     return {
-        "bias": float(errors.mean()),
-        "bias_standard_error": float(spread),
+        "bias": bias.mean,
+        "bias_standard_error": bias.error if bias.count > 1 else 0.0,
+        "bias_at_equal_ease": luckless.mean,
+        "bias_at_equal_ease_standard_error": luckless.error if luckless.count > 1 else 0.0,
         "mean_abs_error": float(np.abs(errors).mean()),
         "calibrated_mean_abs_error": float(np.abs(drawn).mean()),
         "worst": float(errors.min()),

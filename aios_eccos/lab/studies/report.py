@@ -16,6 +16,7 @@ from aios_eccos.lab.studies.certified import certified
 from aios_eccos.lab.studies.end_to_end import end_to_end
 from aios_eccos.lab.studies.little import FEW, SPLITS, few_records, middle_model, new_model
 from aios_eccos.lab.studies.quality import (
+    ease,
     floor_rows,
     held,
     peer_costs,
@@ -184,7 +185,8 @@ def evaluate_predictor(
     hybrid = [row["floors"] for row in rows if row["predictor"] == "hybrid"]
     errors = np.array([[f["realised"] - f["asked"] for f in split] for split in hybrid])
     sd = np.array([[sampling_sd(p, floor) for floor in floors] for p in problems["hybrid"]])
-    body: dict[str, Any] = {"rows": rows, "floors_held": held(errors, sd, seed)}
+    eases = np.array([ease(problem) for problem in problems["hybrid"]])
+    body: dict[str, Any] = {"rows": rows, "floors_held": held(errors, sd, eases, seed)}
     body |= {"ratios": [], "stream": [], "certified": []}
     for part in PARTS:
         if part in parts and (found := STUDIES[part](asked, problems["hybrid"])) is not None:
