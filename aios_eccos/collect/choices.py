@@ -11,6 +11,8 @@ from aios_eccos.collect.extract import TAIL, WRAPPED, statements
 from aios_eccos.collect.numbers import SeveralAnswers, parse_whole, same
 
 LETTERS = "ABCDEFGHIJ"
+#: Lines at the end of an answer in which a letter alone is the answer, if nothing states it.
+LAST_LINES = 3
 
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 #: What makes another number of a number; as private characters they outlast `words_of`.
@@ -65,7 +67,7 @@ def final_choice(text: str, choices: Sequence[str]) -> str | None:
         bare = len(lines) == 1 and (_LABEL.match(text) or words_of(text) in map(words_of, choices))
         letter = _stated(text, choices) if bare else None
         letter = letter or _picked(text, known) or _opening(lines, choices)
-        letter = letter or _last_letter(text, known)
+        letter = letter or _last_letter("\n".join(lines[-LAST_LINES:]), known)
     except SeveralAnswers:
         return None
     ends = [statement.text or "" for statement in stated if statement.last] or [lines[-1]]
