@@ -53,23 +53,21 @@ class HttpProvider:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         # As many connections as there are calls: slots are what limits them.
         limits = httpx.Limits(max_connections=None)
+        proxy = None
         try:
-            # Given a transport, httpx looks for no proxy.
-            direct = httpx.HTTPTransport(limits=limits) if _direct(base_url) else None
+            # Left to itself httpx would stop at any proxy of the environment that it cannot use.
+            proxy = _proxy(base_url)
             self._client = httpx.Client(
                 base_url=base_url,
                 headers=headers,
                 limits=limits,
-                transport=direct,
+                proxy=proxy,
+                transport=None if proxy else httpx.HTTPTransport(limits=limits),
                 follow_redirects=True,
             )
-        except ImportError as error:
-            raise ConfigError(
-                f"{base_url}: {_proxy_named(base_url)} cannot be used: pip install 'httpx[socks]', "
-                "or name the host in NO_PROXY"
-            ) from error
-        except (httpx.InvalidURL, ValueError) as error:
-            raise ConfigError(f"{base_url}: {error}") from error
+        except (ImportError, httpx.InvalidURL, ValueError) as error:
+            by = f", by the proxy {_shown(proxy)}" if proxy else ""
+            raise ConfigError(f"{_shown(base_url)}{by}: {error}") from error
 
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
         try:
@@ -160,24 +158,30 @@ def _limit(timeout_s: float) -> Any:
     return httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
 
 
-def _direct(url: str) -> bool:
-    """Whether a server is asked without a proxy: it is on this machine, or excepted."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
+def _proxy(url: str) -> str | None:
+    """The environment's proxy for a server; None for this machine and for what is excepted.
+
+    Raises:
+        ValueError: the address is none.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
     try:
         address = ipaddress.ip_address(host)
+        near = address.is_loopback or address.is_unspecified
     except ValueError:
-        return bool(proxy_bypass(host))
-    return address.is_loopback or address.is_unspecified or bool(proxy_bypass(host))
+        near = host == "localhost" or host.endswith(".localhost")
+    if near or proxy_bypass(host):
+        return None
+    found = getproxies()
+    proxy = found.get(parts.scheme) or found.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
-def _proxy_named(url: str) -> str:
-    """The proxy that stands before a server, without its user and password."""
-    scheme = urlsplit(url).scheme
-    found = getproxies().get(scheme) or getproxies().get("all", "")
-    parts = urlsplit(found)
-    return f"the proxy {parts.scheme}://{parts.hostname}:{parts.port}"
+def _shown(url: str) -> str:
+    """An address without its user and password."""
+    scheme, mark, rest = url.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 def _loopback_goes_without_proxy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -87,18 +88,27 @@ def test_this_machine_is_asked_without_a_proxy(
     assert ask(server, '200 {"a": 1}', host) == {"a": 1}
 
 
+@pytest.mark.parametrize("proxy", ["socks5://user:secret@p.example:7897", "nonsense://p.example"])
 def test_a_proxy_that_cannot_be_used_is_one_line_without_its_password(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    def no_socks(*args: object, **options: object) -> None:
-        raise ImportError("socksio")
-
-    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@proxy.example:7897")
-    monkeypatch.setattr(httpx, "Client", no_socks)
-    with pytest.raises(ConfigError, match=r"socks5://proxy.example:7897.*httpx\[socks\]") as error:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ConfigError, match=r"models.example.*p.example") as error:
         HttpProvider("http://models.example/v1")
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_proxy_for_others_stands_in_nobodys_way(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("HTTP_PROXY", f"127.0.0.1:{server.server_port}")
+    provider = HttpProvider("http://models.example/v1")
+    request = {"messages": [{"role": "user", "content": '200 {"by": "the proxy"}'}]}
+    assert provider.complete(request, 5.0) == {"by": "the proxy"}
+    provider.close()
 
 
 def test_a_host_that_is_excepted_is_asked_without_a_proxy(
@@ -118,7 +128,7 @@ def test_an_address_that_is_none_is_named(url: str) -> None:
 def test_libraries_that_look_for_proxies_themselves_leave_this_machine_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "litellm", httpx)
+    monkeypatch.setitem(sys.modules, "litellm", httpx)
     monkeypatch.setattr(httpx, "completion", None, raising=False)
     monkeypatch.setenv("NO_PROXY", "models.example,localhost")
     monkeypatch.setenv("no_proxy", "")
