@@ -64,10 +64,10 @@ def read_reply(body: object, prompt: str) -> Reply:
         Broken: it is no completion: no choice, or no text and no thoughts.
         StatusError: it carries a server's error.
     """
-    found = read(body)
+    found = read(body).counted(prompt)
     inline, content = split_thinking((found.text or "")[:MAX_CONTENT])
     thoughts = f"{found.thoughts}{inline}"
-    used = _tokens(*found.tokens(prompt))
+    used = _tokens(found.usage, found.counted_by)
     thought = bool(thoughts) or found.usage.reasoning > 0
     if found.truncated or (thought and not content.strip()):
         return Reply("truncated", content, "truncated", **used)

@@ -9,6 +9,7 @@ import importlib
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aios_eccos.errors import ConfigError
@@ -175,22 +176,22 @@ class EccosAdapter(_Stock):
         elif query.message_return_type == "json":
             request["response_format"] = {"type": "json_object"}
         body = self._provider(model, index).complete(request, timeout_s)
-        completion = answers.read(body, names)
-        text, calls = completion.text, completion.tool_calls
+        found = answers.read(body, names)
+        calls = None if names is None else [asdict(call) for call in found.calls or ()]
         response = self.eccos_response(
-            response_message=text,
+            response_message=found.text,
             tool_calls=calls,
             finished=True,
             status_code=200,
-            finish_reason=completion.finish,
+            finish_reason=found.finish,
         )
-        seen = signals_of(query, answers.offered(tools, names), text, calls, completion.truncated)
+        schemas = answers.offered(tools, names)
         return Answer(
             response,
-            completion.input_tokens,
-            completion.output_tokens,
-            signals=seen,
-            metered=completion.metered,
+            found.input_tokens,
+            found.output_tokens,
+            signals=signals_of(query, schemas, found.text, calls, found.truncated),
+            metered=found.counted_by is None,
         )
 
     def _provider(self, model: str | Provider, index: int) -> Provider:

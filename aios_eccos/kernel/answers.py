@@ -4,44 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from aios_eccos.errors import hide
-from aios_eccos.providers.completion import Finish
+from aios_eccos.providers.completion import Completion
 from aios_eccos.providers.completion import read as read_completion
 from aios_eccos.providers.failures import INVALID, Broken, failure_of
 from aios_eccos.providers.wire import clean
 from aios_eccos.records import Signals
 from aios_eccos.values import Failure
 
-__all__ = ["Completion", "explain", "failure_of", "offered", "read", "wire_tools"]
+__all__ = ["explain", "failure_of", "offered", "read", "wire_tools"]
 
 #: Longest piece of a provider's own words that goes to the agent, characters.
 QUOTE = 300
 #: Statuses whose text may name the key.
 _SECRET = (401, 403)
 TRUNCATED = Failure("truncated", 502, retryable=False, rests=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A usable answer: text, tool calls, or both.
-
-    Attributes:
-        tool_calls: AIOS's form, `{"name", "parameters", "id"}`; None where no tools were offered.
-        input_tokens: None where the server does not count them.
-        metered: whether the server counted the answer's tokens.
-        truncated, finish: None where the server does not say.
-    """
-
-    text: str | None
-    tool_calls: list[dict[str, Any]] | None
-    input_tokens: int | None
-    output_tokens: int | None
-    metered: bool
-    truncated: bool | None
-    finish: Finish | None
 
 
 def wire_tools(tools: list[Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -74,7 +54,7 @@ def offered(
 
 
 def read(response: Any, names: Mapping[str, str] | None) -> Completion:
-    """The first choice's text and tool calls.
+    """The first choice's text and tool calls, these by the agent's names; its tokens are counted.
 
     Args:
         names: names of the offered tools, as `wire_tools` gives them; None = none were offered.
@@ -85,27 +65,21 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
     """
     found = read_completion(response)
     truncated = found.truncated
-    if names is not None and found.calls is None:
+    if names is None:
+        found = replace(found, calls=())
+    if found.calls is None:
         seen = Signals(tool_calls=False, truncated=truncated, empty=False)
         raise Broken(replace(INVALID, reason="invalid tool call"), found.usage, seen)
-    calls = None
-    if names is not None and found.calls is not None:
-        calls = [
-            {
-                "name": names.get(call.name, call.name.replace("__", "/")),
-                "parameters": call.parameters,
-                "id": call.id,
-            }
-            for call in found.calls
-        ]
-    if not found.text and not calls:
+    if not found.text and not found.calls:
         # A reasoning model that used its whole allowance would do so again.
         nothing = TRUNCATED if truncated else replace(INVALID, reason="empty answer")
         raise Broken(nothing, found.usage, Signals(truncated=truncated, empty=True))
-    usage, by = found.tokens(None)
-    return Completion(
-        found.text or None, calls, usage.input, usage.output, by is None, truncated, found.finish
+    known = names or {}
+    calls = (
+        replace(call, name=known.get(call.name, call.name.replace("__", "/")))
+        for call in found.calls
     )
+    return replace(found, text=found.text or None, calls=tuple(calls)).counted(None)
 
 
 def explain(failure: Failure, model: str | None, error: BaseException | None = None) -> str:

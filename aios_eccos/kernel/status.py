@@ -41,7 +41,10 @@ def kernel_status(process: Process) -> dict[str, Any]:
         "executor": executor(),
         "last": list(serving.last),
         "undecided": engine.router.failures if engine is not None else 0,
-        "refusals": engine.dispatcher.refusals.told() if engine is not None else [],
+        "refusals": [
+            {"model": refusal.model, "refuses": refusal.words}
+            for refusal in (engine.dispatcher.refusals.known() if engine is not None else ())
+        ],
         "observed": serving.observed.sums.model_dump(),
     }
 

@@ -58,6 +58,7 @@ class Completion:
         calls: None where one of them cannot be read.
         finish: None where the server does not say.
         usage: as the server counts.
+        counted_by: who counted what the server did not; None = it counts all that is known.
     """
 
     text: str | None
@@ -65,19 +66,26 @@ class Completion:
     calls: tuple[ToolCall, ...] | None
     finish: Finish | None
     usage: Usage
+    counted_by: Counter | None = None
 
     @property
     def truncated(self) -> bool | None:
         """Whether it was cut off at its token limit."""
         return None if self.finish is None else self.finish == "length"
 
-    def tokens(self, prompt: str | None) -> tuple[Usage, Counter | None]:
-        """Its tokens, and who counted where the server did not.
+    @property
+    def input_tokens(self) -> int | None:
+        """Tokens of the prompt."""
+        return self.usage.input
 
-        Args:
-            prompt: None leaves the prompt's tokens unknown where the server does not count them.
-        """
-        usage, by = self.usage, None
+    @property
+    def output_tokens(self) -> int | None:
+        """Tokens of the answer, thoughts included."""
+        return self.usage.output
+
+    def counted(self, prompt: str | None) -> Completion:
+        """The same with the tokens that the server does not count; `prompt` None = not its own."""
+        usage, by = self.usage, self.counted_by
         if usage.output is None:
             calls = "".join(c.name + json.dumps(c.parameters) for c in self.calls or ())
             output, by = counted(f"{self.thoughts}{self.text or ''}{calls}")
@@ -85,7 +93,7 @@ class Completion:
         if usage.input is None and prompt is not None:
             tokens, by = counted(prompt)
             usage = replace(usage, input=tokens)
-        return usage, by
+        return replace(self, usage=usage, counted_by=by)
 
 
 def read(body: object) -> Completion:

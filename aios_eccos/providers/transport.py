@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import time
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -19,6 +20,8 @@ from aios_eccos.providers.wire import cleaned
 
 #: A server that does not take a connection within this is down, seconds.
 CONNECT_S = 10.0
+#: Longest body of an answer; a million tokens are less.
+MOST_BYTES = 64_000_000
 #: Names of this machine, for lists of what goes without a proxy.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -74,14 +77,16 @@ class HttpProvider:
             content = json.dumps(cleaned(request), ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError) as error:
             raise Broken(MALFORMED) from error
-        response = self._client.post(
+        with self._client.stream(
+            "POST",
             "chat/completions",
             content=content,
             headers={"Content-Type": "application/json"},
             timeout=_limit(timeout_s),
-        )
+        ) as response:
+            raw = _whole(response, time.monotonic() + timeout_s)
         try:
-            body: object = response.json()
+            body: object = json.loads(raw)
         except (ValueError, RecursionError):
             body = None
         if response.is_success and body is not None:
@@ -90,7 +95,8 @@ class HttpProvider:
             raise Broken(INVALID)
         # Google's errors come as a list of one.
         told = body[0] if isinstance(body, list) and body else body
-        raise StatusError(response.status_code, response.text, response.headers, told)
+        text = raw.decode("utf-8", "replace")
+        raise StatusError(response.status_code, text, response.headers, told)
 
     def close(self) -> None:
         self._client.close()
@@ -150,6 +156,25 @@ class Script:
 
     def close(self) -> None:
         pass
+
+
+def _whole(response: Any, until: float) -> bytes:
+    """The answer's body.
+
+    Raises:
+        httpx.ReadTimeout: it is still coming at `until`; httpx limits each of its pieces alone.
+        Broken: it has no end.
+    """
+    import httpx
+
+    raw = bytearray()
+    for piece in response.iter_bytes():
+        raw += piece
+        if len(raw) > MOST_BYTES:
+            raise Broken(INVALID)
+        if time.monotonic() > until:
+            raise httpx.ReadTimeout("the answer comes too slowly")
+    return bytes(raw)
 
 
 def _limit(timeout_s: float) -> Any:

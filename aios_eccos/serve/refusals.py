@@ -17,22 +17,7 @@ BELIEVED_S = 3600.0
 #: Shortest prompt whose refusal tells of its length where the server names no window, tokens: no
 #: model's window is smaller, so that a shorter one was refused for something else.
 LONG_TOKENS = 2048
-#: What is refused, in words that follow the model's name; those that no other call is like, too.
-WORDS: dict[Refused, str] = {
-    "context": "has refused more than {} tokens",
-    "output": "has refused answers of {} tokens",
-    "tools": "has refused tools",
-    "json": "has refused JSON",
-    "vision": "has refused images",
-    "filter": "has refused its content",
-    "other": "has refused something in it",
-}
-#: What an operator may declare of a model, so that no request has to find it out.
-REMEDIES: dict[Refused, str] = {
-    "context": "set its context_window",
-    "output": "ask it for shorter answers (max_new_tokens)",
-    **dict.fromkeys(("tools", "json", "vision"), "set its abilities"),
-}
+_LENGTHS = {"context": "more than {} tokens", "output": "answers of {} tokens"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +37,7 @@ class Refusal:
     @property
     def words(self) -> str:
         """What is refused, in words that follow the model's name."""
-        return WORDS[self.kind].format(self.tokens)
+        return f"has refused {_LENGTHS.get(self.kind, self.kind).format(self.tokens)}"
 
     def concerns(self, query: Query) -> bool:
         """Whether the model would refuse this call, too."""
@@ -90,13 +75,6 @@ class Refusals:
         oldest = time.monotonic() - BELIEVED_S
         with self._lock:
             return [each for each in self._known.values() if each.since > oldest]
-
-    def told(self) -> list[dict[str, str]]:
-        """The same for operators: which model, what it refuses, and what to declare of it."""
-        return [
-            {"model": each.model, "refuses": each.words, "remedy": REMEDIES[each.kind]}
-            for each in self.known()
-        ]
 
     def forget(self) -> None:
         """The models may be other ones now."""

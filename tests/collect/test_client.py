@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 import types
+from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -203,11 +204,12 @@ def test_the_key_goes_into_the_header_and_is_not_shown(monkeypatch):
 
     seen = []
 
-    def post(self, url, **options):
+    @contextmanager
+    def stream(self, method, url, **options):
         seen.append(self.headers["authorization"])
-        return httpx.Response(200, json=body())
+        yield httpx.Response(200, json=body())
 
-    monkeypatch.setattr(httpx.Client, "post", post)
+    monkeypatch.setattr(httpx.Client, "stream", stream)
     asked = http("http://127.0.0.1:9/v1", api_key=SecretStr("sk-secret"))
     assert asked.ask("what?").status == "ok"
     asked.close()

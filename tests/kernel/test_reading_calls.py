@@ -185,10 +185,11 @@ def test_an_answer_that_was_cut_off_is_handed_on_and_told_so() -> None:
 
 def test_an_answer_that_its_server_did_not_count_is_counted_and_marked() -> None:
     found = answers.read(completion("It is so.", usage={"completion_tokens": None}), None)
-    assert (found.output_tokens, found.metered, found.input_tokens) == (4, False, None)
+    assert (found.output_tokens, found.input_tokens) == (4, None)
+    assert found.counted_by == "tokenizer"
     counted = {"prompt_tokens": 9, "completion_tokens": 5}
     found = answers.read(completion("It is so.", usage=counted), None)
-    assert (found.output_tokens, found.metered, found.input_tokens) == (5, True, 9)
+    assert (found.output_tokens, found.input_tokens, found.counted_by) == (5, 9, None)
 
 
 def test_tool_names_go_out_and_come_back_exactly() -> None:
@@ -199,9 +200,8 @@ def test_tool_names_go_out_and_come_back_exactly() -> None:
     back = answers.read(
         completion("", [tool_call(name=n) for n in ("a__b", "under__score", "x__y")]), names
     )
-    assert back.tool_calls is not None
-    assert [call["name"] for call in back.tool_calls] == ["a/b", "under__score", "x/y"]
-    assert all(call["id"] for call in back.tool_calls)
+    assert [call.name for call in back.calls or ()] == ["a/b", "under__score", "x/y"]
+    assert all(call.id for call in back.calls or ())
 
 
 def test_a_tool_call_that_is_no_json_is_broken() -> None:

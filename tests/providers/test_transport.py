@@ -6,7 +6,9 @@ import json
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -14,6 +16,7 @@ import httpx
 import pytest
 
 from aios_eccos.errors import ConfigError
+from aios_eccos.providers import transport
 from aios_eccos.providers.completion import read
 from aios_eccos.providers.failures import Broken, StatusError, failure_of
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Script
@@ -39,6 +42,13 @@ class Answering(BaseHTTPRequestHandler):
         self.asked.append(body)
         status, _, text = body["messages"][0]["content"].partition(" ")
         raw = text.encode()
+        if status == "drip":
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while True:
+                    self.wfile.write(b" ")
+                    time.sleep(0.02)
         self.send_response(int(status))
         self.send_header("Content-Length", str(len(raw)))
         self.send_header("Retry-After", "7")
@@ -144,6 +154,23 @@ def test_a_servers_error_carries_its_words_and_its_wait(server: HTTPServer) -> N
     with pytest.raises(StatusError) as error:  # Google's come as a list
         ask(server, '400 [{"error": {"message": "it does not support tools"}}]')
     assert failure_of(error.value).refused == "tools"
+
+
+def test_an_answer_that_never_ends_is_given_up_in_time(server: HTTPServer) -> None:
+    provider = HttpProvider(f"http://127.0.0.1:{server.server_port}/v1")
+    begun = time.monotonic()
+    with pytest.raises(httpx.ReadTimeout):
+        provider.complete({"messages": [{"role": "user", "content": "drip"}]}, 0.3)
+    assert time.monotonic() - begun < 2
+    provider.close()
+
+
+def test_an_answer_without_bounds_is_broken(
+    server: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MOST_BYTES", 100)
+    with pytest.raises(Broken, match="invalid answer"):
+        ask(server, f'200 {{"a": "{"x" * 200}"}}')
 
 
 @pytest.mark.parametrize("text", ["200 <html>", "200 ", '200 {"choices": [{"mess'])

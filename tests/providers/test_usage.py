@@ -211,21 +211,22 @@ def test_counts_are_found_where_servers_put_them(body: dict[str, Any]) -> None:
 @pytest.mark.parametrize("usage", [None, {}, "much", {"prompt_tokens": None}, 7, [1]])
 def test_what_a_server_does_not_count_is_counted_here_and_marked(usage: object) -> None:
     choice = {"message": {"content": WORDS}, "finish_reason": "stop"}
-    used, by = read({"choices": [choice], "usage": usage}).tokens("Is it so?")
-    assert by == "tokenizer"
-    assert used.output is not None and 7 <= used.output <= 12
-    assert used.input is not None and 3 <= used.input <= 5
+    found = read({"choices": [choice], "usage": usage}).counted("Is it so?")
+    assert found.counted_by == "tokenizer"
+    assert found.output_tokens is not None and 7 <= found.output_tokens <= 12
+    assert found.input_tokens is not None and 3 <= found.input_tokens <= 5
 
 
 def test_tool_calls_and_thoughts_are_counted_too() -> None:
     call = {"function": {"name": "add", "arguments": '{"a": 1, "b": 2}'}}
     message = {"content": None, "reasoning_content": WORDS, "tool_calls": [call]}
-    used, by = read({"choices": [{"message": message}]}).tokens(None)
-    assert by is not None and used.input is None
-    assert used.output is not None and used.output > 15
+    found = read({"choices": [{"message": message}]}).counted(None)
+    assert found.counted_by is not None and found.input_tokens is None
+    assert found.output_tokens is not None and found.output_tokens > 15
 
 
 def test_a_servers_own_count_is_not_marked() -> None:
     choice = {"message": {"content": WORDS}, "finish_reason": "stop"}
     body = {"choices": [choice], "usage": {"prompt_tokens": 4, "completion_tokens": 8}}
-    assert read(body).tokens("Is it so?") == (Usage(4, 8), None)
+    found = read(body).counted("Is it so?")
+    assert (found.usage, found.counted_by) == (Usage(4, 8), None)
