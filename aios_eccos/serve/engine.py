@@ -80,7 +80,6 @@ class Engine:
             namespace=settings.namespace,
             required=False,
             lease_ttl_s=settings.lease_ttl_s,
-            heartbeat_s=settings.lease_ttl_s / 3,
             # A call is given up before; should its thread be lost, its slot comes back.
             longest_s=2 * settings.call_timeout_s,
         )

@@ -45,7 +45,6 @@ class ResilientWorkload(Proxy):
 
     Args:
         shared: the store to lean on.
-        kernels: kernels to share the limits with until the first answer tells how many there are.
         lost: why Redis cannot be reached yet, if so.
         heartbeat_s: seconds between two renewals; a third of the leases' lifetime or less.
     """
@@ -53,13 +52,11 @@ class ResilientWorkload(Proxy):
     def __init__(
         self,
         shared: RedisWorkload,
-        kernels: int = 1,
         *,
         lost: WorkloadError | None = None,
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._shared = shared
-        self._shared.kernels = max(1, kernels)
         self._local = MemoryWorkload(leases=shared.leases, notifier=shared.notifier)
         self._backlog = Backlog()
         # Guards `_degraded` together with what is lent locally; never held while Redis is asked.

@@ -39,7 +39,6 @@ class MemoryWorkload:
     Args:
         leases: what this process holds, if another store lends it too.
         notifier: of whoever waits for slots, if another store has the same waiters.
-        decisions_kept: most decisions kept.
     """
 
     degraded = False
@@ -49,7 +48,6 @@ class MemoryWorkload:
         self,
         leases: LeaseBook | None = None,
         notifier: Notifier | None = None,
-        decisions_kept: int = DECISIONS_KEPT,
     ) -> None:
         self._lock = threading.Lock()
         self._closed = False
@@ -60,7 +58,7 @@ class MemoryWorkload:
         self._inbox: deque[bytes] = deque()
         self._taken: list[bytes] = []
         self._aside: deque[bytes] = deque(maxlen=ASIDE_KEPT)
-        self._decisions: deque[tuple[str, Fields]] = deque(maxlen=decisions_kept)
+        self._decisions: deque[tuple[str, Fields]] = deque(maxlen=DECISIONS_KEPT)
         self._events: deque[tuple[str, Fields]] = deque(maxlen=EVENTS_KEPT)
         self._last_id = (0, 0)
         self._sums: _Expiring[dict[str, float]] = _Expiring()

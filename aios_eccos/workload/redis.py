@@ -35,7 +35,6 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.leases import LeaseBook
-from aios_eccos.workload.ledger import DECISIONS_KEPT
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.server import Server
@@ -57,7 +56,6 @@ class RedisWorkload(RedisLedger):
         namespace: kernels that share one share slots; letters, digits, `_`, `-` and `.`.
         lease_ttl_s: seconds after which a lease that nobody renews ends.
         longest_s: seconds that the longest call takes.
-        decisions_kept: about how many decisions the stream keeps.
     """
 
     degraded = False
@@ -69,9 +67,8 @@ class RedisWorkload(RedisLedger):
         namespace: str,
         lease_ttl_s: float = LEASE_TTL_S,
         longest_s: float = math.inf,
-        decisions_kept: int = DECISIONS_KEPT,
     ) -> None:
-        super().__init__(RedisClient(server, namespace), decisions_kept)
+        super().__init__(RedisClient(server, namespace))
         self.place = server.place
         self.kernel = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         #: Kernels known to Redis at its last answer, and this one's place among them.

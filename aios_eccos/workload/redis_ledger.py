@@ -10,7 +10,7 @@ from typing import Any
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.ledger import EVENTS_KEPT, PeriodSums
+from aios_eccos.workload.ledger import DECISIONS_KEPT, EVENTS_KEPT, PeriodSums
 from aios_eccos.workload.store import (
     ASIDE_KEPT,
     ASIDE_S,
@@ -35,9 +35,8 @@ STREAM_ID = re.compile(r"\d{1,18}-\d{1,18}")
 class RedisLedger:
     """What kernels share on a Redis beside slots."""
 
-    def __init__(self, redis: RedisClient, decisions_kept: int) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._decisions_kept = decisions_kept
         # The batch that was taken last, so that a late acknowledgment drops no other.
         self._batch = 0
 
@@ -113,7 +112,7 @@ class RedisLedger:
         return inbox + taken, aside
 
     def append_decision(self, fields: Mapping[str, str], *, once: str = "") -> str:
-        return self._append("decisions", fields, self._decisions_kept, once)
+        return self._append("decisions", fields, DECISIONS_KEPT, once)
 
     def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
         return self._newest("decisions", n)

@@ -557,14 +557,6 @@ def test_it_can_start_before_redis(own_server: RedisServer, opened: Open) -> Non
     assert look.loads({SLOT: 2})[SLOT].in_use == 2
 
 
-def test_the_known_kernels_before_the_first_answer_are_the_given(own_server: RedisServer) -> None:
-    own_server.kill()
-    shared = RedisWorkload(RemoteServer(own_server.url, PROMISED_S), namespace="default")
-    store = ResilientWorkload(shared, kernels=4)
-    assert sum(store.acquire(leases(9), {SLOT: 8})) == 2
-    store.close()
-
-
 def test_lending_goes_on_through_many_outages(
     own_server: RedisServer, store: WorkloadStore
 ) -> None:

@@ -15,6 +15,7 @@ from workload_servers import RedisServer, ears, helpers, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
+from aios_eccos.workload import redis_ledger
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.server import RemoteServer
@@ -270,10 +271,9 @@ def test_the_store_leaves_nothing_in_redis_but_what_should_last(
         }
 
 
-def test_decisions_are_capped(own_server: RedisServer) -> None:
-    plain = RedisWorkload(
-        RemoteServer(own_server.url, 10.0), namespace="default", decisions_kept=100
-    )
+def test_decisions_are_capped(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_ledger, "DECISIONS_KEPT", 100)
+    plain = RedisWorkload(RemoteServer(own_server.url, 10.0), namespace="default")
     for n in range(400):
         plain.append_decision({"n": str(n)})
     kept = plain.decisions(999)
