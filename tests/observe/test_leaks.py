@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from typer.testing import CliRunner
 
 from aios_eccos.cli.main import app
@@ -94,9 +95,10 @@ def shown(engine: Engine) -> str:
 
 def in_redis(engine: Engine) -> bytes:
     """Every key and value that Redis holds."""
-    workload = engine.workload._shared  # type: ignore[attr-defined]
-    found = []
-    with workload._redis.using("look at everything") as client:
+    state_dir = engine.config.location.state_dir
+    socket = (state_dir / "redis" / "socket").read_text(encoding="utf-8")
+    found: list[bytes] = []
+    with Redis(unix_socket_path=socket) as client:
         for key in client.scan_iter():
             found += [key, repr(client.dump(key)).encode()]
             kind = client.type(key)

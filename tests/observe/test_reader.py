@@ -305,9 +305,7 @@ def test_a_verdict_on_a_server_waits_for_its_record(tmp_path: Path) -> None:
     world = World(engine)
     query = Query("0.2", input_tokens=50)
     engine.dispatcher.submit(query, lambda m, left: Answer("x", 5, 5)).result(20)
-    end = time.monotonic() + 5
-    while not world.reader.decisions(1).decisions and time.monotonic() < end:
-        time.sleep(0.005)
+    assert until(lambda: bool(world.reader.decisions(1).decisions))
     assert world.reader.feedback("last", 1.0).learnt
     assert engine.history is not None
     ((record, _),) = engine.history.recall([query.id]).values()
