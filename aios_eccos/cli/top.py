@@ -7,30 +7,25 @@ import select
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import zip_longest
 from typing import Annotated
 
 import typer
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
-from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from aios_eccos.cli.ask import Asker
 from aios_eccos.cli.options import AiosHome, ConfigFile
-from aios_eccos.metrics import percent
+from aios_eccos.observe import render
 from aios_eccos.observe.call_views import DecisionsView
-from aios_eccos.observe.render import headline, outcome
-from aios_eccos.observe.text import cut, load, moment, money, seconds
-from aios_eccos.observe.views import StatusView
+from aios_eccos.observe.text import table
+from aios_eccos.observe.views import ModelView, StatusView
 
 #: Decisions asked for; as many are shown as the screen has lines for.
 LAST = 60
 #: Columns of the table of models beside its bars.
-BESIDE_BARS = 62
-#: Columns of the table of decisions beside the names of agent and model.
-BESIDE_NAMES = 62
-LEAST_NAME, MOST_NAME = 8, 24
+BESIDE_BARS = 74
 #: From this width on there is room for the reason of each decision.
 WIDE = 130
 
@@ -119,70 +114,36 @@ class Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The screen, cut to its lines."""
         width, height = options.max_width, options.max_height
-        head = _head(self.status)
-        used = len(head) + len(self.status.models) + 5
-        parts: list[RenderableType] = [*head, "", _models(self.status, width), ""]
-        parts.append(_last(self.last, max(height - used, 0), width))
-        lines = console.render_lines(Group(*parts), options.update(height=None), pad=False)
-        for number, line in enumerate(lines[:height]):
-            yield from line
-            if number < min(len(lines), height) - 1:
-                yield Segment.line()
+        lines = [*self._lines(width)][:height]
+        for line in lines:
+            line.truncate(width, overflow="ellipsis")
+        yield Text("\n").join(lines)
+
+    def _lines(self, width: int) -> Iterator[Text]:
+        for number, line in enumerate("\n".join(render.headline(self.status)).splitlines()):
+            warned = line.startswith("!") or "! BROKEN" in line
+            yield Text(line, style="bold red" if warned else "bold" if number == 0 else "")
+        yield Text()
+        bars = min(max(width - BESIDE_BARS, 8), 60)
+        rows = render.load_rows(self.status.models, self.status.money, bars)
+        styles = [_color(model) for model in self.status.models]
+        yield from _styled(table(rows, width), styles) if rows else ()
+        yield Text()
+        wide = width >= WIDE
+        rows = render.decision_rows(self.last, reason=wide)
+        give = (len(rows[0]) - 1, 2, 3) if wide and rows else (2, 3)
+        yield from _styled(table(rows, width, give), []) if rows else ()
 
 
-def _head(view: StatusView) -> list[Text]:
-    found = []
-    for line in "\n".join(headline(view)).splitlines():
-        style = "bold red" if line.startswith("!") or "! BROKEN" in line else ""
-        found.append(Text(line, style=style, no_wrap=True, overflow="ellipsis"))
-    found[0].stylize("bold")
-    return found
+def _styled(text: str, styles: list[str]) -> Iterator[Text]:
+    """The lines of a table, its heads bold, the first rows in these styles."""
+    for line, style in zip_longest(text.splitlines(), ["bold", *styles], fillvalue=""):
+        yield Text(line, style=style)
 
 
-def _models(view: StatusView, width: int) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
-    table.add_column("model", no_wrap=True, overflow="ellipsis", max_width=max(width // 4, 12))
-    table.add_column("load", no_wrap=True)
-    for name in ("calls/day", "share", "failed", "cost", "slot price"):
-        table.add_column(name, justify="right", no_wrap=True)
-    bars = min(max(width - BESIDE_BARS - 12, 8), 60)
-    for m in view.models:
-        share = m.in_use / m.limit if m.limit else 1.0
-        color = "red" if m.cooling_s > 0 or share >= 1 else "yellow" if share >= 0.8 else "green"
-        table.add_row(
-            Text(m.model),
-            Text(load(m.in_use, m.limit, m.cooling_s, bars), style=color),
-            f"{m.calls:,}",
-            percent(m.share),
-            f"{m.failures:,}",
-            money(m.cost_usd, view.money),
-            money(m.slot_price_usd, view.money) if m.slot_price_usd else "-",
-        )
-    return table
-
-
-def _last(view: DecisionsView, rows: int, width: int) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
-    agent = min(max((width - BESIDE_NAMES) // 2, LEAST_NAME), MOST_NAME)
-    model = min(max(width - BESIDE_NAMES - agent, LEAST_NAME), MOST_NAME)
-    reason = width - BESIDE_NAMES - agent - model
-    for name in ("time", "id", "agent", "model"):
-        table.add_column(name, no_wrap=True)
-    for name in ("promise", "cost", "waited"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("outcome", no_wrap=True)
-    if width >= WIDE:
-        table.add_column("reason", no_wrap=True)
-    for trace, verdict in list(zip(view.decisions, view.verdicts, strict=True))[:rows]:
-        cells: list[RenderableType] = [
-            moment(trace.at)[11:],
-            trace.id,
-            Text(cut(trace.agent, agent)),
-            Text(cut(trace.model or "-", model)),
-            percent(trace.promised),
-            money(trace.cost_usd, trace.money),
-            seconds(trace.waited_s),
-            Text(cut(outcome(trace, verdict), 8)),
-        ]
-        table.add_row(*cells, *([Text(cut(trace.reason, reason))] if width >= WIDE else []))
-    return table
+def _color(model: ModelView) -> str:
+    """Of a model's load: nothing free or at rest, nearly full, or free."""
+    share = model.in_use / model.limit if model.limit else 1.0
+    if model.cooling_s > 0 or share >= 1:
+        return "red"
+    return "yellow" if share >= 0.8 else "green"

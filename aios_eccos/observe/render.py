@@ -38,7 +38,9 @@ UNIT = "no price is known: u is an output token x billions of parameters"
 
 def status(view: StatusView) -> str:
     """The whole state in one screen."""
-    return "\n".join([*headline(view), "", load_table(view.models, view.money)])
+    rows = load_rows(view.models, view.money)
+    known = table(rows) if rows else "no models are configured here"
+    return "\n".join([*headline(view), "", known])
 
 
 def headline(view: StatusView) -> list[str]:
@@ -132,12 +134,12 @@ def observed(view: ObservedView, known: bool) -> str:
     )
 
 
-def load_table(models: list[ModelView], known: bool) -> str:
-    """Load against limits, and the day, by model."""
-    rows = [
+def load_rows(models: list[ModelView], known: bool, bars: int = 10) -> list[dict[str, str]]:
+    """Load against limits, drawn in so many columns, and the day, by model."""
+    return [
         {
             "model (day)": m.model,
-            "load": slots(m.in_use, m.limit, m.cooling_s),
+            "load": slots(m.in_use, m.limit, m.cooling_s, bars),
             "calls>": f"{m.calls:,}",
             "share>": percent(m.share),
             "failed>": f"{m.failures:,}",
@@ -146,7 +148,6 @@ def load_table(models: list[ModelView], known: bool) -> str:
         }
         for m in models
     ]
-    return table(rows) if rows else "no models are configured here"
 
 
 def load(view: ModelsView) -> str:
@@ -198,7 +199,14 @@ def explored(view: ModelView) -> str:
 
 def last(view: DecisionsView) -> str:
     """Recent decisions, newest first."""
-    rows = [
+    rows = decision_rows(view)
+    # The id must stay whole: it is what `explain` is asked with.
+    return table(rows, give=(2, 3)) if rows else "no decisions yet"
+
+
+def decision_rows(view: DecisionsView, reason: bool = False) -> list[dict[str, str]]:
+    """A row a decision."""
+    return [
         {
             "id": trace.id,
             "time": moment(trace.at)[11:16],
@@ -208,11 +216,10 @@ def last(view: DecisionsView) -> str:
             "cost>": money(trace.cost_usd, trace.money),
             "waited>": seconds(trace.waited_s),
             "outcome": outcome(trace, verdict),
+            **({"reason": trace.reason} if reason else {}),
         }
         for trace, verdict in zip(view.decisions, view.verdicts, strict=True)
     ]
-    # The id must stay whole: it is what `explain` is asked with.
-    return table(rows, give=(2, 3)) if rows else "no decisions yet"
 
 
 def outcome(trace: Trace, verdict: float | None) -> str:
