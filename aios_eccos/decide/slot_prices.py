@@ -1,14 +1,17 @@
 """What a slot of each model is worth, shared by all kernels.
 
-Where a model is full for long, whoever comes first would take its slots, not who gains most. So
-each model's slots have a price that is carried from call to call: the mean, over the calls that
-want the model at that price, of what they lost by finding it full, per output token (a slot is
-held for a time, and tokens stand for it). That is the worth of a slot in a loss network (F. P.
-Kelly, "Routing in circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); the
-call's second best is weighed with its own slot's price. Where no call finds a model full its price
-falls to zero, and while more than half of a model's slots are free none is charged: prices fall
-with calls, and the first calls after a busy spell must not avoid a model that idles. The price only
-says which free model serves: no call waits for it, and limits stay the store's.
+Where a model is full for long, whoever comes first would take its slots, not who gains most. So a
+slot has a price that is carried from call to call. A call that would have chosen the model at that
+price, and found it full, lost something: the difference to what it got instead. The price is the
+mean of these losses (0 for calls that found a slot), per output token: a slot is held for a time,
+and tokens stand for it. That is the worth of a slot in a loss network (F. P. Kelly, "Routing in
+circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); what a call got instead is
+weighed with its own slot's price.
+
+Where no call finds a model full its price falls to zero. While more than half of a model's slots
+are free none is charged: prices fall with calls, and the first calls after a busy spell must not
+avoid a model that idles. The price only says which free model serves: no call waits for it, and
+limits stay the store's.
 """
 
 from __future__ import annotations
@@ -51,7 +54,7 @@ class SlotPrices:
         self._names = tuple(f"slot:{model.slot}" for model in models)
         self._limits = np.array([model.limit for model in models])
         self._workload = workload
-        self._slots = np.zeros(len(models)) if slots is None else slots
+        self._slots = np.zeros(len(models))
         self._lost: list[FloatArray] = []
         self._lock = threading.Lock()
 
@@ -70,12 +73,12 @@ class SlotPrices:
         with self._lock:
             self._slots = np.where(slots > ZERO, slots, 0.0)
 
-    def learn(self, lost: FloatArray, usual: float) -> None:
-        """Take in calls that were served.
+    def note_losses(self, lost: FloatArray, usual: float) -> None:
+        """Move the prices by what served calls lost.
 
         Args:
             lost: (b, m) as `losses` gives it.
-            usual: cost per output token, against which a price is large or small.
+            usual: dollars per output token, against which a price is large or small.
         """
         with self._lock:
             self._lost.extend(lost)
@@ -101,18 +104,18 @@ def losses(
     full: BoolArray,
     most: float,
 ) -> FloatArray:
-    """(n, m) what each call that wants a model lost, per token, by finding it full.
+    """(n, m) dollars per output token that each call lost by finding a model full.
 
-    Zero where it found a slot, NaN where it does not want the model: a full one at the price that
-    its slots are charged at, one with room at no charge.
+    Zero where it found a slot. NaN where it would not have chosen the model: a full one at the
+    price that its slots are charged at, one with room at no charge.
 
     Args:
-        value: (n, m) cost less the worth of success, infinite where not allowed.
-        carried: (n, m) what the slots were charged at.
+        value: (n, m) dollars, cost less the worth of success, infinite where not allowed.
+        carried: (n, m) dollars that the slots were charged at.
         tokens: (n, m) output tokens forecast.
         choice: (n,) columns that served.
         full: (m,) models without a free slot.
-        most: dollars that one call can lose; control at its end makes success worth any money.
+        most: dollars that one call can lose; a price of success at its end is worth any money.
     """
     line = np.arange(len(choice))
     lost = (value + carried)[line, choice][:, None] - value
@@ -123,7 +126,7 @@ def losses(
 
 
 def after(prices: FloatArray, lost: FloatArray) -> FloatArray:
-    """(m,) the prices after the losses (n, m) of some calls."""
+    """(m,) dollars per token: the prices (m,) moved by the losses (n, m) of some calls."""
     calls = (~np.isnan(lost)).sum(axis=0)
     mean = np.nansum(lost, axis=0) / np.maximum(calls, 1)
     return np.asarray(prices + (1 - (1 - GAIN) ** calls) * (mean - prices))

@@ -16,6 +16,7 @@ import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.assign import assigned
+from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.lab.metrics import Frontier, ratio
 from aios_eccos.lab.problem import Problem
@@ -58,7 +59,7 @@ class ScarceRow:
 class _Unlearned(SlotPrices):
     """Prices that stay zero."""
 
-    def learn(self, lost: FloatArray, usual: float) -> None:
+    def note_losses(self, lost: FloatArray, usual: float) -> None:
         pass
 
 
@@ -118,7 +119,7 @@ def run(
         )
         found = assigned([call], free, settings, shared)
         if found.lost is not None:
-            shared.learn(found.lost, found.usual)
+            shared.note_losses(found.lost, found.usual)
         return int(found.solution.choice[0])
 
     held = problem.test.output_tokens[rows] * PACE_S
@@ -149,7 +150,7 @@ def _one_batch(problem: Problem, price: float, rate: float) -> tuple[float, floa
     from scipy.sparse import csr_array
 
     n, m = problem.cost.shape
-    value = problem.cost - price * problem.success
+    value = net_cost(problem.cost, problem.success, price)
     unit = float(np.abs(value).mean())
     index: IntArray = np.arange(n * m)
     seconds = csr_array(((problem.tokens * PACE_S).ravel(), (index % m, index)), shape=(m, n * m))

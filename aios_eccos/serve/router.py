@@ -149,7 +149,7 @@ class Router:
         held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
         try:
             if plan.found.lost is not None:
-                self.slot_prices.learn(plan.found.lost, plan.found.usual)
+                self.slot_prices.note_losses(plan.found.lost, plan.found.usual)
             return Assignment(plan.decisions(held), plan.found.solution.status.value)
         except BaseException:
             self._workload.release([*held.values()])

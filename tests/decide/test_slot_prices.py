@@ -41,7 +41,7 @@ def candidate(
 def serve(shared: SlotPrices, extra: float, free=(2, 50), settings=SETTINGS, **more) -> int:
     found = assigned([candidate(extra, **more)], np.array(free), settings, shared)
     if found.lost is not None:
-        shared.learn(found.lost, found.usual)
+        shared.note_losses(found.lost, found.usual)
     return int(found.solution.choice[0])
 
 
@@ -72,7 +72,7 @@ def test_the_worth_of_success_at_the_end_of_its_range_does_not_make_prices_soar(
     sure = replace(candidate(0.0, price=1e9), success=np.array([0.9, 0.1]))
     for _ in range(2_000):
         found = assigned([sure], np.array([0, 50]), SETTINGS, shared)
-        shared.learn(found.lost, found.usual)
+        shared.note_losses(found.lost, found.usual)
     assert shared.slots[0] * 100 == pytest.approx(LOST_MOST * 1e-4, rel=0.01)
 
 
@@ -127,7 +127,7 @@ def test_all_prices_that_moved_are_written_at_once() -> None:
 
     shared = SlotPrices(POOL, Counted())
     for _ in range(WRITTEN_AFTER):
-        shared.learn(np.array([[1e-5, 2e-5]]), 1e-6)
+        shared.note_losses(np.array([[1e-5, 2e-5]]), 1e-6)
     assert [len(prices) for prices in sets] == [2]
 
 
