@@ -21,7 +21,7 @@ from aios_eccos.decide.whole.smooth import Soft, anneal, dealt
 from aios_eccos.values import FloatArray, IntArray
 
 SMALL = 120
-"""Rows up to which a program is solved outright: the assignment of rows to slots takes n^3."""
+"""Rows up to which a program is solved outright: smoothing takes longer."""
 
 CORES = (120, 600)
 """Rows of the core; the second size if the first did not do."""
@@ -30,7 +30,8 @@ EXCHANGED = 2_000
 """Rows among which whole rows are exchanged after rounding."""
 
 WIDTH = 3.0
-"""Columns farther from their row's best than this many times the core's widest margin are out."""
+"""A column is left out of the core where its reduced cost exceeds the row's least by more than this
+many times the core's widest margin."""
 
 STEEP = 1e3
 """Price of a need, in the largest objective, beyond which it is at its edge or out of reach."""
@@ -45,9 +46,7 @@ def relax(program: Program) -> Relaxed:
     if (program.free(choice) >= 0).all() and program.meets(choice):
         return Relaxed(choice, program.no_prices(), np.zeros(len(program.need)))
     if program.n <= SMALL:
-        found = outright(program)
-        better = exchange(program.lowered(found.short), found.choice, found.prices)
-        return replace(found, choice=better)
+        return outright(program)
     found = _large(program)
     return _at_the_edge(program, found) if found.misses(program.n) else found
 

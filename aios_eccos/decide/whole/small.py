@@ -110,12 +110,16 @@ def _at(program: Program, price: float) -> _Point:
 def _between(
     program: Program, low: _Point, high: _Point, price: float, short: FloatArray
 ) -> Relaxed:
-    """The assignment above the need, with the price at which both cost the same."""
+    """The assignment above the need, made cheaper, and the price at which both cost the same."""
     prices = Prices(np.full(len(short), price), np.zeros(program.m))
     slots = slot_prices(program.reduced(prices), low.choice)
+    prices = replace(prices, slots=slots)
+    if high is low:
+        return Relaxed(high.choice, prices, short)
+    choice = exchange(program.lowered(short), high.choice, prices)
     exact = price == 0 or high.gain <= program.need[0] - short[0] + TOLERANCE * program.n
     split = 0 if exact else int((low.choice != high.choice).sum())
-    return Relaxed(high.choice, Prices(prices.rows, slots), short, split=split)
+    return Relaxed(choice, prices, short, split)
 
 
 def _by_lp(program: Program, ceiling: float) -> Relaxed:
