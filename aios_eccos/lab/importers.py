@@ -25,14 +25,13 @@ from aios_eccos.errors import DataError
 from aios_eccos.files import replacing
 from aios_eccos.history.dataset import parse_row
 from aios_eccos.lab.tables import read_json, read_table
+from aios_eccos.providers.tokens import CHARACTERS_PER_TOKEN
 
 Row: TypeAlias = dict[str, Any]
 #: Called with each file, and with the first row of a file, that is left out.
 OnLeftOut: TypeAlias = Callable[[DataError], None]
 _Value = TypeVar("_Value")
 
-#: Characters a token, where no count is recorded.
-CHARACTERS_PER_TOKEN = 4
 #: Shares of right answers outside of which something was misread, and answers that can show it.
 PLAUSIBLE, ENOUGH = (0.05, 0.99), 100
 #: RouterBench's columns that are no model's.

@@ -68,7 +68,6 @@ _REASONS: Mapping[Refused, str] = {
 EXCEPTIONS: Mapping[str, Failure] = {
     "httpx.TimeoutException": TIMEOUT,
     "httpx.ConnectTimeout": NO_CONNECTION,
-    "httpx.TransportError": NO_CONNECTION,
     "httpx.UnsupportedProtocol": NOT_SET_UP,
     "httpx.LocalProtocolError": NOT_SET_UP,
     "httpx.InvalidURL": NOT_SET_UP,
@@ -81,8 +80,6 @@ EXCEPTIONS: Mapping[str, Failure] = {
     "openai.APIConnectionError": NO_CONNECTION,
     "openai.APIResponseValidationError": INVALID,
     "openai.APIError": INVALID,
-    "openai.LengthFinishReasonError": INVALID,
-    "openai.ContentFilterFinishReasonError": FILTERED,
     "openai.OpenAIError": NOT_SET_UP,
     "litellm.Timeout": TIMEOUT,
     "litellm.APIConnectionError": NO_CONNECTION,

@@ -9,12 +9,10 @@ import numpy as np
 
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.observe.trace import Trace
+from aios_eccos.providers.tokens import CHARACTERS_PER_TOKEN
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.values import Answer, CallResult, Lease, Query, Slots
-
-#: Characters a token, where no tokenizer of the model is at hand.
-CHARACTERS_PER_TOKEN = 4
 
 
 def decide_dry(
