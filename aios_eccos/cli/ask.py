@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from aios_eccos.cli.opened import located, workload_of
 from aios_eccos.errors import KernelError, WorkloadError
 from aios_eccos.kernel import client
 from aios_eccos.locate import Config
+from aios_eccos.observe.opened import located, workload_of
 
 if TYPE_CHECKING:
     from aios_eccos.observe.reader import Reader

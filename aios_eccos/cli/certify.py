@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from aios_eccos.cli.opened import history_of, located
 from aios_eccos.cli.options import AiosHome, ConfigFile
 from aios_eccos.cli.output import console, versions, write_json
 from aios_eccos.config import Settings, parse_settings
@@ -20,6 +19,7 @@ from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history import open as opening
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.locate import Config
+from aios_eccos.observe.opened import history_of, located
 from aios_eccos.serve.engine import CERTIFICATES, configured_models
 from aios_eccos.values import Model
 

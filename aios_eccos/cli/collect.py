@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from aios_eccos.cli.ingest import ingest as add_records
-from aios_eccos.cli.opened import redis_runs, workload_of
 from aios_eccos.cli.options import AiosHome
 from aios_eccos.cli.output import console, draw_table, token_prices, versions, write_json
 from aios_eccos.collect.client import Patience
@@ -26,6 +25,7 @@ from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Location, load_config, locate
 from aios_eccos.metrics import percent
+from aios_eccos.observe.opened import redis_runs, workload_of
 from aios_eccos.observe.text import money
 from aios_eccos.workload.store import SlotStore
 

@@ -8,7 +8,6 @@ from urllib.parse import quote
 import typer
 
 from aios_eccos.cli.ask import Asker, show
-from aios_eccos.cli.opened import history_of
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.errors import DataError, EccosError, HistoryOwned
 from aios_eccos.locate import Config
@@ -16,6 +15,7 @@ from aios_eccos.observe import render_explain
 from aios_eccos.observe.call_views import ExplainView
 from aios_eccos.observe.command import looks_like_id
 from aios_eccos.observe.neighbors import neighbors_of_record
+from aios_eccos.observe.opened import history_of
 
 
 def explain(

@@ -7,11 +7,11 @@ from typing import Annotated
 import typer
 
 from aios_eccos.cli.ingest import owners_inbox
-from aios_eccos.cli.opened import history_of, located
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.cli.output import write_json
 from aios_eccos.errors import HistoryOwned
 from aios_eccos.history.rows import encode_forget
+from aios_eccos.observe.opened import history_of, located
 
 
 def forget(

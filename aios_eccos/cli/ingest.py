@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import typer
 
-from aios_eccos.cli.opened import history_of, located, workload_of
 from aios_eccos.cli.options import AiosHome, ConfigFile
 from aios_eccos.cli.output import bar, write_json
 from aios_eccos.errors import ConfigError, HistoryOwned, WorkloadError
@@ -24,6 +23,7 @@ from aios_eccos.history.open import EMBEDDED, open_embedder
 from aios_eccos.history.rebuild import RebuildReport
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config, cache_dir
+from aios_eccos.observe.opened import history_of, located, workload_of
 from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.cli.ingest")

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from aios_eccos.cli.ask import Asker
-from aios_eccos.cli.opened import history_of, redis_runs, workload_of
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile, PriceFile
 from aios_eccos.cli.output import console, draw_table, write_json
 from aios_eccos.config import Floor, parse_settings
@@ -24,6 +23,7 @@ from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.dataset import load_prices, pool
 from aios_eccos.locate import Config
 from aios_eccos.metrics import percent
+from aios_eccos.observe.opened import history_of, redis_runs, workload_of
 from aios_eccos.observe.route import RouteView, route_view
 from aios_eccos.observe.text import money
 from aios_eccos.serve.dry_run import decide_dry

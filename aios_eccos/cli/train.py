@@ -12,7 +12,6 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from aios_eccos.cli.opened import history_of, located
 from aios_eccos.cli.options import AiosHome, ConfigFile
 from aios_eccos.cli.output import console, draw_table, versions, write_json
 from aios_eccos.errors import ConfigError
@@ -30,6 +29,7 @@ from aios_eccos.lab.dataset import load_dataset
 from aios_eccos.lab.metrics import auc, calibration_error
 from aios_eccos.lab.splits import split_labels
 from aios_eccos.locate import Config, cache_dir
+from aios_eccos.observe.opened import history_of, located
 from aios_eccos.records import HistoryTable
 
 SCHEMA = "aios-eccos/train/1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from aios_eccos.decide import words
 from aios_eccos.decide.rule import net_cost
@@ -47,19 +48,14 @@ def choices(trace: Trace, case: words.Case) -> list[ChoiceView]:
     row = case.total_cost[None], case.success[None]
     net = net_cost(*row, case.price)[0] if trace.options else row[0][0]
     rows = [
-        ChoiceView(
-            model=option.model,
-            chosen=option.model == trace.model,
-            allowed=option.allowed,
-            success=option.success,
-            output_tokens=option.output_tokens,
-            cost_usd=option.cost_usd,
-            extra_usd=None if chosen is None else option.cost_usd - chosen.cost_usd,
-            net_usd=float(net[column]) if case.known else None,
-            support=option.support,
-            free=option.free,
-            slot_price_usd=option.slot_price_usd,
-            why=words.why(case, column, option.closed),
+        ChoiceView.model_validate(
+            asdict(option)
+            | {
+                "chosen": option.model == trace.model,
+                "extra_usd": None if chosen is None else option.cost_usd - chosen.cost_usd,
+                "net_usd": float(net[column]) if case.known else None,
+                "why": words.why(case, column, option.closed),
+            }
         )
         for column, option in enumerate(trace.options)
     ]

@@ -10,6 +10,7 @@ from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, HistoryOwned
 from aios_eccos.floor.configured import unkept_budget
 from aios_eccos.locate import Config
+from aios_eccos.observe.opened import history_of, workload_of
 from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
 
@@ -80,53 +81,28 @@ def check_budget(settings: Settings, models: Sequence[Model]) -> Iterator[Check]
 def check_history(config: Config) -> Iterator[Check]:
     """Whether the embedder is found, and the history opens with it."""
     from aios_eccos.history.embed.embedding import find_embedder
-    from aios_eccos.history.open import open_embedder, open_history
 
-    settings = config.settings
     try:
-        source = find_embedder(settings.embedder)
+        source = find_embedder(config.settings.embedder)
         yield Check("embedder", True, f"{source.name} ({source.found_in})")
-        history = open_history(
-            settings.history, config.location.state_dir, open_embedder(settings.embedder)
-        )
+        with history_of(config) as history:
+            yield Check("history", True, f"{history.count():,} records, of this embedder")
     except HistoryOwned:
         yield Check("history", None, "open in a living kernel, whose `status` shows its size")
-        return
     except EccosError as error:
         yield Check("history", False, str(error))
-        return
-    try:
-        yield Check("history", True, f"{history.count():,} records, of this embedder")
-    except EccosError as error:
-        yield Check("history", False, str(error))
-    finally:
-        history.close()
 
 
 def check_workload(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     """Whether Redis answers, its clock is ours, and the kernels on it agree on limits."""
-    from aios_eccos.workload.connect import open_workload
-
-    settings = config.settings
-    if settings.redis == "memory":
+    if config.settings.redis == "memory":
         yield Check("redis", None, "redis: memory: limits hold in one process, nothing is kept")
         return
     try:
-        workload = open_workload(
-            settings.redis,
-            state_dir=config.location.state_dir,
-            namespace=settings.namespace,
-            member=False,
-        )
+        with workload_of(config) as workload:
+            yield from _living(workload, models)
     except EccosError as error:
         yield Check("redis", False, f"{error}; check the setting redis")
-        return
-    try:
-        yield from _living(workload, models)
-    except EccosError as error:
-        yield Check("redis", False, str(error))
-    finally:
-        workload.close()
 
 
 def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]:

@@ -11,7 +11,6 @@ import typer
 from rich.console import Console
 
 from aios_eccos.cli.ask import Asker
-from aios_eccos.cli.opened import workload_of
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.cli.output import console, draw_table, pairs, token_prices, versions, write_json
 from aios_eccos.config import parse_floor
@@ -19,6 +18,7 @@ from aios_eccos.errors import ConfigError
 from aios_eccos.lab.whatif import Change, Course, WhatIf, what_if
 from aios_eccos.metrics import percent
 from aios_eccos.observe.call_views import DecisionsView
+from aios_eccos.observe.opened import workload_of
 from aios_eccos.observe.trace import read_traces
 from aios_eccos.observe.view import units_apart
 from aios_eccos.serve.engine import configured_models

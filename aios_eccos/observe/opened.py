@@ -1,4 +1,4 @@
-"""What commands open, and close again: the configuration, the history, the workload store."""
+"""What look-ups open, and close again: the configuration, the history, the workload store."""
 
 from __future__ import annotations
 
