@@ -56,15 +56,12 @@ class EmbeddedServer:
 
     def __init__(self, state_dir: Path, timeout_s: float) -> None:
         self._folder = _folder(state_dir)
+        self.place = str(self._folder)
         self._timeout_s = timeout_s
         self._socket: str | None = None
         self._user: int | None = None
         self._ended = False
         self._lock = threading.Lock()
-
-    @property
-    def place(self) -> str:
-        return str(self._folder)
 
     def client(self) -> Any:
         if self._socket is None:

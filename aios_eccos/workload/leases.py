@@ -25,7 +25,7 @@ class LeaseBook:
     def __init__(self, ttl_s: float = math.inf, longest_s: float = math.inf) -> None:
         self.ttl_s = ttl_s
         self._longest_s = longest_s
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         #: Since when each is held, and until when each may still be counted.
         self._held: dict[Lease, float] = {}
         self._owed: dict[Lease, float] = {}
@@ -36,23 +36,16 @@ class LeaseBook:
     def lend(self, leases: Sequence[Lease], caps: Mapping[str, int]) -> list[bool]:
         """Lend without Redis, as long as a slot's leases are fewer than its cap."""
         with self._lock:
-            return [self._lend(lease, caps[lease.slot]) for lease in leases]
-
-    def _lend(self, lease: Lease, cap: int) -> bool:
-        if lease not in self._held:
-            if self._in_use(lease.slot) >= cap:
-                return False
-            self._held[lease] = time.monotonic()
-            self._owed.pop(lease, None)
-        return True
+            for lease in leases:
+                if lease not in self._held and self.in_use(lease.slot) < caps[lease.slot]:
+                    self._held[lease] = time.monotonic()
+                    self._owed.pop(lease, None)
+            return [lease in self._held for lease in leases]
 
     def in_use(self, slot: str) -> int:
         """How many leases of a slot are held."""
         with self._lock:
-            return self._in_use(slot)
-
-    def _in_use(self, slot: str) -> int:
-        return sum(lease.slot == slot for lease in self._held)
+            return sum(lease.slot == slot for lease in self._held)
 
     def credit(self, slot: str) -> int:
         """How many leases of a slot no other kernel can have before `counted_until`."""

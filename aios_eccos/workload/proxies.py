@@ -107,13 +107,19 @@ class ObserverStore(Proxy):
             try:
                 return getattr(other, name)(*args, **kwargs)
             except WorkloadError as error:
-                self._give_up(error)
+                log.debug("observing through the kernel's own connection: %s", error)
+                self._drop()
         return getattr(self._own, name)(*args, **kwargs)
 
     def close(self) -> None:
         """End the connection of its own; the kernel's store is not touched."""
+        self._closed = True
+        self._drop()
+
+    def _drop(self) -> None:
+        """Leave the other Redis alone for a while."""
         with self._lock:
-            self._closed = True
+            self._rest_until = time.monotonic() + REST_S
             other, self._other = self._other, None
         if other is not None:
             other.close()
@@ -127,17 +133,6 @@ class ObserverStore(Proxy):
             if self._other is None:
                 try:
                     self._other = self._connect()
-                except WorkloadError as error:
-                    self._rest(error)
+                except WorkloadError:
+                    self._rest_until = time.monotonic() + REST_S
             return self._other
-
-    def _give_up(self, error: WorkloadError) -> None:
-        with self._lock:
-            self._rest(error)
-            other, self._other = self._other, None
-        if other is not None:
-            other.close()
-
-    def _rest(self, error: WorkloadError) -> None:
-        log.debug("observing through the kernel's own connection: %s", error)
-        self._rest_until = time.monotonic() + REST_S
