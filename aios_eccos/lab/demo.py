@@ -10,6 +10,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from aios_eccos.values import Answer, CallResult, Failure, Model, Query
 
 #: A replayed answer that takes longer is lost.
 HTTP_TIMEOUT_S = 120.0
+STRATEGIES = ("eccos", *BLIND)
 #: Records embedded and stored between two looks at the progress bar.
 BATCH = 64
 #: Without a speed-up of the caller's, the mean recorded answer takes this long, seconds.
@@ -52,15 +54,27 @@ def draw_calls(records: Sequence[Record], count: int, seed: int) -> list[Record]
     return calls[:count]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is run.
+
+    Attributes:
+        history: what the router may learn from; calls: what `agents` agents send.
+        speedup: against `USUAL_TOKENS_PER_S`; None: the mean answer takes `MEAN_ANSWER_S`.
+    """
+
+    models: Sequence[Model]
+    history: Sequence[Record]
+    calls: Sequence[Record]
+    floor: Floor
+    agents: int
+    speedup: float | None
+
+
 def run_demo(
-    models: Sequence[Model],
-    history: Sequence[Record],
-    calls: Sequence[Record],
+    asked: Asked,
     *,
     cache: EmbeddingCache,
-    floor: Floor,
-    agents: int,
-    speedup: float | None,
     state_dir: Path,
     progress: Callable[[str, int], None],
 ) -> list[dict[str, Any]]:
@@ -74,35 +88,26 @@ def run_demo(
         The `strategies` of the demo's JSON.
     """
     location = Location(None, None, state_dir, "demo")
-    settings = Settings(quality_floor=floor, predictor="retrieval")
-    names = [model.name for model in models]
-    if speedup is None:
-        pace = seconds_per_token(calls, names, MEAN_ANSWER_S)
+    settings = Settings(quality_floor=asked.floor, predictor="retrieval")
+    names = [model.name for model in asked.models]
+    if asked.speedup is None:
+        pace = seconds_per_token(asked.calls, names, MEAN_ANSWER_S)
     else:
-        pace = 1 / (USUAL_TOKENS_PER_S * speedup)
-    with Engine(Config(location, settings, ()), models=models) as engine:
+        pace = 1 / (USUAL_TOKENS_PER_S * asked.speedup)
+    with Engine(Config(location, settings, ()), models=asked.models) as engine:
         engine.wait_ready()
         if engine.history is None or engine.embedder is None:
             raise engine.history_error or RuntimeError("the history did not open")
-        live = engine.embedder.wait()
-        embedder = CachedEmbedder(live, cache)
-        for start in range(0, len(history), BATCH):
-            part = history[start : start + BATCH]
+        embedder = CachedEmbedder(engine.embedder.wait(), cache)
+        for start in range(0, len(asked.history), BATCH):
+            part = asked.history[start : start + BATCH]
             engine.history.add(part, embedder.embed([record.text for record in part]))
             progress("history", len(part))
         engine.learn()
-        with ReplayServers(calls, names, pace) as servers:
+        with ReplayServers(asked.calls, names, pace) as servers:
             return [
-                run_strategy(
-                    name,
-                    plan,
-                    engine.router,
-                    servers,
-                    calls,
-                    agents=agents,
-                    on_answer=lambda name=name: progress(name, 1),  # type: ignore[misc]
-                )
-                for name, plan in plans(models, history, len(calls)).items()
+                run_strategy(name, plan, asked, engine.router, servers, progress)
+                for name, plan in plans(asked.models, asked.history, len(asked.calls)).items()
             ]
 
 
@@ -133,14 +138,12 @@ def plans(
 def run_strategy(
     name: str,
     plan: Sequence[str | None],
+    asked: Asked,
     router: Router,
     servers: ReplayServers,
-    calls: Sequence[Record],
-    *,
-    agents: int,
-    on_answer: Callable[[], None] = lambda: None,
+    progress: Callable[[str, int], None],
 ) -> dict[str, Any]:
-    """Let `agents` agents send the calls, each its own share one after another.
+    """Let the agents send the calls, each its own share one after another.
 
     Args:
         plan: the model of each call; None lets the router decide.
@@ -151,6 +154,7 @@ def run_strategy(
     import httpx
 
     servers.reset()
+    calls = asked.calls
     settled: list[CallResult | None] = [None] * len(calls)
     pool = httpx.Limits(max_connections=None)
     with (
@@ -159,7 +163,7 @@ def run_strategy(
     ):
 
         def agent(number: int) -> None:
-            for i in range(number, len(calls), agents):
+            for i in range(number, len(calls), asked.agents):
                 pinned = plan[i]
                 query = Query(
                     text=calls[i].text,
@@ -169,9 +173,10 @@ def run_strategy(
                 )
                 ask = _asking(http, servers, calls[i].text)
                 settled[i] = dispatcher.submit(query, ask).result()
-                on_answer()
+                progress(name, 1)
 
-        threads = [threading.Thread(target=agent, args=(n,), daemon=True) for n in range(agents)]
+        numbers = range(asked.agents)
+        threads = [threading.Thread(target=agent, args=(n,), daemon=True) for n in numbers]
         for thread in threads:
             thread.start()
         for thread in threads:

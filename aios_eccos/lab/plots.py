@@ -53,24 +53,17 @@ def draw(results: Results, path: Path) -> None:
     """
     figure = _figure(12, 14)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.3, 1))
-    draw_frontier(results, figure.add_subplot(grid[0, :]))
-    draw_calibration(results, figure.add_subplot(grid[1, 0]))
-    draw_shares(results, figure.add_subplot(grid[1, 1]))
+    for drawer, place in zip(PICTURES.values(), (grid[0, :], grid[1, 0], grid[1, 1]), strict=True):
+        drawer(results, figure.add_subplot(place))
     _save(figure, path)
 
 
 def pictures(results: Results) -> dict[str, bytes]:
     """Each picture as PNG, by title."""
     drawn = {}
-    drawers: dict[str, tuple[float, Callable[[Results, Any], None]]] = {
-        "Cost and success": (7.5, draw_frontier),
-        "Asked and realised": (6.5, draw_calibration),
-        "Share per model": (6.5, draw_shares),
-    }
-    for title, (height, drawer) in drawers.items():
-        figure = _figure(12, height)
+    for title, drawer in PICTURES.items():
+        figure, buffer = _figure(12, 7), io.BytesIO()
         drawer(results, figure.add_subplot())
-        buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=DPI)
         drawn[title] = buffer.getvalue()
     return drawn
@@ -193,6 +186,13 @@ def draw_shares(results: Results, axes: Any) -> None:
     axes.stackplot(floors, shares, colors=colors, labels=order, edgecolor="white", linewidth=0.5)
     axes.set(xlim=(floors.min(), floors.max()), ylim=(0, 1))
     _finish(axes, "Share per model by floor", "floor asked for", "share of calls")
+
+
+PICTURES: dict[str, Callable[[Results, Any], None]] = {
+    "Cost and success": draw_frontier,
+    "Asked and realised": draw_calibration,
+    "Share per model": draw_shares,
+}
 
 
 def draw_reliability(problems: Mapping[str, Sequence[Problem]], path: Path) -> None:

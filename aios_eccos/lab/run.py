@@ -76,7 +76,7 @@ def steps(wanted: Wanted, models: Sequence[str]) -> int:
     return len(wanted.splits) * (first + len(wanted.predictors) * (len(chosen) - first))
 
 
-def evaluate(
+def play_all(
     data: Recorded,
     wanted: Wanted,
     *,

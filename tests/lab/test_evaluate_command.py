@@ -15,8 +15,7 @@ from aios_eccos.lab import report
 from aios_eccos.lab.commands.evaluate import evaluate
 from aios_eccos.lab.compare import summarize_trials, trials
 from aios_eccos.lab.problem import Plan
-from aios_eccos.lab.run import Wanted, steps
-from aios_eccos.lab.run import evaluate as play_all
+from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Played, Setting
 from aios_eccos.lab.summary import summarize
 

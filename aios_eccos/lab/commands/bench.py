@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.table import Table
 
+from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import console, draw_table, versions, write_json
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from aios_eccos.lab.bench_optimizer import Row
-    from aios_eccos.lab.problem import Calls
-    from aios_eccos.lab.scarcity import ScarceRow
+from aios_eccos.lab.bench_optimizer import Row, instances, measure
+from aios_eccos.lab.dataset import load_dataset, open_recorded
+from aios_eccos.lab.problem import Calls, Plan, problem_of
+from aios_eccos.lab.scarcity import ScarceRow, scarce_rows
 
 bench = typer.Typer(
     add_completion=False,
@@ -41,20 +41,14 @@ def optimizer(
         Path | None,
         typer.Option(help="Recorded answers; default: $AIOS_ECCOS_DATA/math10.jsonl.gz, if set."),
     ] = None,
-    prices: Annotated[
-        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
-    ] = None,
+    prices: PriceFile = None,
     seed: Annotated[int, typer.Option(help="Of the instances.")] = 0,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Time, certified gap and split rows of the assignment, against the full LP in HiGHS.
 
     Exit code 1 if a budget is missed.
     """
-    from aios_eccos.lab.bench_optimizer import instances, measure
-
     screen = console(json_file)
     try:
         wanted = [int(size) for size in sizes.split(",")]
@@ -78,23 +72,15 @@ def optimizer(
 @bench.command()
 def scarcity(
     data: Annotated[Path, typer.Option(help="QAServe records.")],
-    prices: Annotated[
-        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
-    ] = None,
+    prices: PriceFile = None,
     resplits: Annotated[int, typer.Option(min=1, help="Splits; 0 is the file's own.")] = 2,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """What carried slot prices save where limits bind for long, in simulated arrivals (minutes).
 
     Hybrid forecasts; the test rows of each split arrive one at a time and hold a slot for as long
     as their recorded answer takes.
     """
-    from aios_eccos.lab.dataset import load_dataset, open_recorded
-    from aios_eccos.lab.problem import Plan, problem_of
-    from aios_eccos.lab.scarcity import scarce_rows
-
     screen = console(json_file)
     dataset = load_dataset([data])
     recorded = open_recorded(dataset, prices, layers=True)
@@ -107,11 +93,12 @@ def scarcity(
     screen.print(scarcity_table(rows))
 
 
-def _recorded(data: Path | None, prices: Path | None) -> tuple[tuple[str, Calls] | None, Any]:
-    """Neighbors' forecasts of recorded questions, and the data's hash; None where there is none."""
-    from aios_eccos.lab.dataset import load_dataset, open_recorded
-    from aios_eccos.lab.problem import Plan, problem_of
+#: A name, and forecasts of recorded questions.
+Base = tuple[str, Calls]
 
+
+def _recorded(data: Path | None, prices: Path | None) -> tuple[Base | None, str | None]:
+    """Neighbors' forecasts of recorded questions, and the data's hash; None where there is none."""
     folder = os.environ.get("AIOS_ECCOS_DATA")
     if data is None:
         if not folder:
@@ -125,10 +112,8 @@ def _recorded(data: Path | None, prices: Path | None) -> tuple[tuple[str, Calls]
 
 
 def _write(
-    rows: Sequence[Row] | Sequence[ScarceRow], json_file: str | None, seed: int, data_hash: Any
+    rows: Sequence[Row | ScarceRow], json_file: str | None, seed: int, data_hash: str | None
 ) -> None:
-    from dataclasses import asdict
-
     if json_file is not None:
         body = {"schema": "aios-eccos/bench/1", "seed": seed, "versions": versions()}
         results = [asdict(row) for row in rows]

@@ -3,37 +3,42 @@
 from __future__ import annotations
 
 import math
+import shutil
+import signal
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
+from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import console, pairs, versions, write_json
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from aios_eccos.config import Floor
+from aios_eccos.config import Floor, parse_floor
+from aios_eccos.errors import ConfigError
+from aios_eccos.history.embed.cache import EmbeddingCache
+from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+from aios_eccos.lab.demo import STRATEGIES, Asked, draw_calls, run_demo
+from aios_eccos.locate import cache_dir
+from aios_eccos.metrics import percent
 
 SHIPPED = Path(__file__).parents[2] / "data"
 SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
 SHIPPED_PRICES = SHIPPED / "demo_prices.json"
 #: Calls in flight for models that --limit does not name.
 DEFAULT_LIMIT = 4
-#: Short enough that the table fits 80 columns.
-HEADS = ("strategy", "success", "promised", "cost $", "wait s", "latency s", "decide ms", "busiest")
-STRATEGIES = ("eccos", "round_robin", "cheapest", "strongest")
 
 
 def demo(
     data: Annotated[
         Path | None, typer.Option(help="QAServe records (.jsonl, .json, .gz); default: synthetic.")
     ] = None,
-    prices: Annotated[
-        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
-    ] = None,
+    prices: PriceFile = None,
     floor: Annotated[
         str, typer.Option(help="Success asked for: 0.75, or 95% of the strongest model's.")
     ] = "95%",
@@ -46,22 +51,13 @@ def demo(
         float | None, typer.Option(help="Against 100 tokens/s; default: mean answer in 0.15 s.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draw of calls.")] = 0,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Route recorded answers over real HTTP and compare strategies.
 
     Starts embedded Redis, embedded Chroma and one replay server per model; leaves nothing running
     and nothing on disk but the embedding cache (and the file that --json names).
     """
-    from aios_eccos.config import parse_floor
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.history.embed.cache import EmbeddingCache
-    from aios_eccos.lab.dataset import load_dataset, load_prices, pool
-    from aios_eccos.lab.demo import draw_calls, run_demo
-    from aios_eccos.locate import cache_dir
-
     screen = console(json_file)
     try:
         asked = parse_floor(floor)
@@ -79,38 +75,17 @@ def demo(
     if data is None:
         screen.print("Synthetic data (CC0): invented models on made-up questions.", style="dim")
     cache = EmbeddingCache(cache_dir() / "embeddings.sqlite")
-    with (
-        _terminable(),
-        _folder() as folder,
-        _progress({"history": len(history), **dict.fromkeys(STRATEGIES, calls)}) as advance,
-    ):
-        rows = run_demo(
-            models,
-            history,
-            draw_calls(test, calls, seed),
-            cache=cache,
-            floor=asked,
-            agents=agents,
-            speedup=speedup,
-            state_dir=folder,
-            progress=advance,
-        )
+    totals = {"history": len(history), **dict.fromkeys(STRATEGIES, calls)}
+    run = Asked(models, history, draw_calls(test, calls, seed), asked, agents, speedup)
+    with _terminable(), _folder() as folder, _progress(totals) as advance:
+        rows = run_demo(run, cache=cache, state_dir=folder, progress=advance)
     if json_file != "-":
         _show(screen, rows, asked)
     if json_file is not None:
-        write_json(
-            {
-                "schema": "aios-eccos/demo/1",
-                "seed": seed,
-                "versions": versions(),
-                "data": "synthetic (shipped)" if data is None else dataset.name,
-                "data_hash": dataset.hash,
-                "floor": str(asked),
-                "agents": agents,
-                "strategies": rows,
-            },
-            json_file,
-        )
+        named = "synthetic (shipped)" if data is None else dataset.name
+        body = {"schema": "aios-eccos/demo/1", "seed": seed, "versions": versions(), "data": named}
+        body |= {"data_hash": dataset.hash, "floor": str(asked), "agents": agents}
+        write_json(body | {"strategies": rows}, json_file)
     if any(row["answers"] < row["calls"] for row in rows):
         raise typer.Exit(1)
 
@@ -118,7 +93,6 @@ def demo(
 @contextmanager
 def _terminable() -> Iterator[None]:
     """Let SIGTERM unwind like Ctrl-C does, so that servers end and folders go."""
-    import signal
 
     def end(number: int, frame: object) -> None:
         # Once is enough: a second signal would interrupt the cleaning up.
@@ -135,10 +109,6 @@ def _terminable() -> Iterator[None]:
 @contextmanager
 def _folder() -> Iterator[Path]:
     """A folder for the run. A Redis whose start was interrupted has no user to end it."""
-    import shutil
-    import sys
-    import tempfile
-
     place = tempfile.TemporaryDirectory(prefix="eccos-", ignore_cleanup_errors=True)
     try:
         with place as name:
@@ -157,9 +127,6 @@ def _folder() -> Iterator[Path]:
 @contextmanager
 def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
     """Bars on standard error, one a step; yields what advances them."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
     columns = (TextColumn("{task.description:>12}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
         steps = {name: bars.add_task(name, total=n, start=False) for name, n in totals.items()}
@@ -172,23 +139,13 @@ def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
 
 
 def _show(screen: Console, rows: list[dict[str, Any]], floor: Floor) -> None:
-    from rich.table import Table
-
     title = f"Quality floor: {floor}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for head in HEADS:
+    cells = [_cells(row) for row in rows]
+    for head in cells[0]:
         table.add_column(head, justify="left" if head == "strategy" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            row["name"],
-            _percent(row["success"]),
-            _percent(row["promised_success"]),
-            _dollars(row["cost_usd"]),
-            _pair(row["wait_p50_s"], row["wait_p95_s"], 2),
-            _pair(row["latency_p50_s"], row["latency_p95_s"], 2),
-            _pair(row["decision_p50_s"], row["decision_p99_s"], 1, 1e3),
-            _busiest(row),
-        )
+    for row in cells:
+        table.add_row(*row.values())
     screen.print(table)
     screen.print(
         "wait and latency: p50/p95; decide: p50/p99; busiest: most calls at once in the server "
@@ -197,6 +154,20 @@ def _show(screen: Console, rows: list[dict[str, Any]], floor: Floor) -> None:
     )
     for sentence in _sentences({row["name"]: row for row in rows}, floor):
         screen.print(sentence, highlight=False)
+
+
+def _cells(row: dict[str, Any]) -> dict[str, str]:
+    """A strategy's figures by head; short enough that the table fits 80 columns."""
+    return {
+        "strategy": row["name"],
+        "success": percent(row["success"]),
+        "promised": percent(row["promised_success"]),
+        "cost $": _dollars(row["cost_usd"]),
+        "wait s": _pair(row["wait_p50_s"], row["wait_p95_s"], 2),
+        "latency s": _pair(row["latency_p50_s"], row["latency_p95_s"], 2),
+        "decide ms": _pair(row["decision_p50_s"], row["decision_p99_s"], 1, 1e3),
+        "busiest": _busiest(row),
+    }
 
 
 def _sentences(by_name: dict[str, dict[str, Any]], floor: Floor) -> Iterator[str]:
@@ -208,13 +179,13 @@ def _sentences(by_name: dict[str, dict[str, Any]], floor: Floor) -> Iterator[str
         # Of both successes, as if they were independent: at most this.
         error = 1.96 * math.sqrt((p * (1 - p) + best * (1 - best)) / n) / best
         yield (
-            f"On the same calls the strongest model succeeded in {_percent(best)}, eccos in "
-            f"{_percent(p)}: {_percent(p / best)} of that, where {_percent(asked)} was asked "
+            f"On the same calls the strongest model succeeded in {percent(best)}, eccos in "
+            f"{percent(p)}: {percent(p / best)} of that, where {percent(asked)} was asked "
             f"(± {error * 100:.1f}, the sampling error of {n} calls)."
         )
     if ours["limited"]:
         yield (
-            f"Limits bound: {_percent(ours['limited'])} of eccos's calls took another model "
+            f"Limits bound: {percent(ours['limited'])} of eccos's calls took another model "
             "because theirs was at its limit."
         )
     if ours["cost_usd"] is not None and strongest["cost_usd"]:
@@ -227,10 +198,6 @@ def _busiest(row: dict[str, Any]) -> str:
     share = {name: peak / row["limits"][name] for name, peak in row["peak_in_flight"].items()}
     name = max(share, key=lambda name: share[name])
     return f"{row['peak_in_flight'][name]} of {row['limits'][name]}"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share * 100:.1f} %"
 
 
 def _dollars(cost: float | None) -> str:

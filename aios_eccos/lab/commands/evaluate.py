@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import importlib.util
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
+from rich.console import Console
 
+from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import bar, console, draw_table, numbers, pairs, versions, write_json
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from aios_eccos.lab.dataset import Dataset, Recorded
-    from aios_eccos.lab.problem import Plan, Problem
-    from aios_eccos.lab.report import Results, Table
-    from aios_eccos.lab.run import Wanted
-    from aios_eccos.lab.strategy import Setting
+from aios_eccos.errors import ConfigError
+from aios_eccos.lab.compare import Trial, summarize_trials, trials
+from aios_eccos.lab.dataset import Dataset, Recorded, load_dataset, open_recorded
+from aios_eccos.lab.fitted import KINDS, Kind
+from aios_eccos.lab.page import write_page
+from aios_eccos.lab.plots import draw, pictures
+from aios_eccos.lab.problem import Plan, Problem
+from aios_eccos.lab.report import Results, Table, as_json, tables
+from aios_eccos.lab.robustness import Robustness, measure
+from aios_eccos.lab.run import Wanted, play_all, steps
+from aios_eccos.lab.strategy import Setting
+from aios_eccos.lab.stream import Streams, streams
+from aios_eccos.lab.summary import summarize
 
 #: Columns from which a screen shows all of a table.
 WIDE = 110
@@ -26,9 +34,7 @@ NAMED = 5
 
 def evaluate(
     data: Annotated[list[Path], typer.Option(help="QAServe records; repeat for several files.")],
-    prices: Annotated[
-        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
-    ] = None,
+    prices: PriceFile = None,
     floors: Annotated[
         str, typer.Option(help="Success asked for: a,b or start:stop:step.")
     ] = "0.5:0.9:0.05",
@@ -51,9 +57,7 @@ def evaluate(
     order: Annotated[
         str, typer.Option(help="shuffled, or recorded: task after task.")
     ] = "shuffled",
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the results here; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Write the pictures here (PNG).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one HTML page here.")] = None,
 ) -> None:
@@ -62,8 +66,6 @@ def evaluate(
     History and training from the splits train and val, measured on test. Strategies are compared
     at equal realised success, split by split. Embeddings and fitted heads are kept between runs.
     """
-    from aios_eccos.lab.run import Wanted
-
     _can_write(json_file, plot, report)
     wanted = Wanted(
         # Ours comes last, so that it is always there.
@@ -85,11 +87,6 @@ def _evaluate(
     plot: Path | None,
     report: Path | None,
 ) -> None:
-    import time
-
-    from aios_eccos.lab.dataset import load_dataset, open_recorded
-    from aios_eccos.lab.report import as_json, tables
-
     begun = time.monotonic()
     dataset = load_dataset(paths)
     for bad in dataset.bad[:NAMED]:
@@ -105,13 +102,8 @@ def _evaluate(
     if json_file is not None:
         write_json(as_json(results, facts), json_file)
     if plot is not None:
-        from aios_eccos.lab.plots import draw
-
         draw(results, plot)
     if report is not None:
-        from aios_eccos.lab.page import write_page
-        from aios_eccos.lab.plots import pictures
-
         write_page(report, f"aios-eccos on {dataset.name}", facts, pictures(results), shown)
     if dataset.bad:
         typer.echo(f"{len(dataset.bad)} malformed rows were left out", err=True)
@@ -146,10 +138,6 @@ def _warn_of_prices(data: Recorded) -> None:
 
 def _can_write(json_file: str | None, plot: Path | None, report: Path | None) -> None:
     """Refuse at once what would only fail after minutes of work."""
-    import importlib.util
-
-    from aios_eccos.errors import ConfigError
-
     target = None if json_file in (None, "-") else Path(str(json_file))
     for option, path in (("json", target), ("plot", plot), ("report", report)):
         if path is not None and not path.absolute().parent.is_dir():
@@ -158,11 +146,8 @@ def _can_write(json_file: str | None, plot: Path | None, report: Path | None) ->
         raise ConfigError("pictures need matplotlib: pip install 'aios-eccos[plots]'")
 
 
-def _kinds(predictor: str) -> tuple[Any, ...]:
+def _kinds(predictor: str) -> tuple[Kind, ...]:
     """The predictors named; the strongest comes last, so that peers are compared with it."""
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.lab.fitted import KINDS
-
     kinds = tuple(kind for kind in KINDS if predictor in (kind, "all"))
     if not kinds:
         raise ConfigError(f"--predictor {predictor}: wanted one of {', '.join(KINDS)}, all")
@@ -170,16 +155,11 @@ def _kinds(predictor: str) -> tuple[Any, ...]:
 
 
 def _asked(floors: str, budgets: str) -> tuple[Setting, ...]:
-    from aios_eccos.lab.strategy import Setting
-
     asked = [Setting("floor", value) for value in numbers("floors", floors, most=1.0)]
     return (*asked, *(Setting("budget", value) for value in numbers("budgets", budgets)))
 
 
 def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> Plan:
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.lab.problem import Plan
-
     if mode not in ("batch", "stream"):
         raise ConfigError(f"--mode {mode}: wanted batch or stream")
     if order not in ("shuffled", "recorded"):
@@ -195,14 +175,6 @@ def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> P
 
 
 def _measure(data: Recorded, wanted: Wanted) -> Results:
-    from aios_eccos.lab.compare import Trial, summarize_trials, trials
-    from aios_eccos.lab.report import Results
-    from aios_eccos.lab.robustness import Robustness, measure
-    from aios_eccos.lab.run import evaluate as play
-    from aios_eccos.lab.run import steps
-    from aios_eccos.lab.stream import Streams, streams
-    from aios_eccos.lab.summary import summarize
-
     found: list[Trial] = []
     tough: list[Robustness] = []
     told: list[Streams] = []
@@ -218,7 +190,7 @@ def _measure(data: Recorded, wanted: Wanted) -> Results:
 
     names = data.table.models
     with bar("strategies", steps(wanted, names)) as advance:
-        rows = play(data, wanted, progress=lambda name: advance(1), inspect=inspect)
+        rows = play_all(data, wanted, progress=lambda name: advance(1), inspect=inspect)
     return Results(
         models=names,
         rows=tuple(rows),

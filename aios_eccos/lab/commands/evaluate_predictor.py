@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import console, draw_table, numbers, versions, write_json
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from aios_eccos.errors import ConfigError
+from aios_eccos.lab.dataset import load_dataset, open_recorded
+from aios_eccos.lab.plots import draw_reliability
+from aios_eccos.lab.studies.checks import certificates, checks
+from aios_eccos.lab.studies.quality import default_floors
+from aios_eccos.lab.studies.report import PARTS, SCHEMA
+from aios_eccos.lab.studies.report import evaluate_predictor as measure
+from aios_eccos.lab.studies.rounds import mean_rounds
 
 #: Columns of the predictors' table.
 COLUMNS = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
@@ -22,9 +30,7 @@ PLAIN = ("stream", "budgets", "engine", "ratios", "new_model", "few_records", "t
 
 def evaluate_predictor(
     data: Annotated[Path, typer.Option(help="Recorded answers (QAServe).")],
-    prices: Annotated[
-        Path | None, typer.Option(help="Dollars per million tokens by model (JSON).")
-    ] = None,
+    prices: PriceFile = None,
     floors: Annotated[str, typer.Option(help="`a,b` or `start:stop:step`; default: 5.")] = "",
     targets: Annotated[
         str, typer.Option(help="Success levels at which costs are compared; default: the floors.")
@@ -37,29 +43,12 @@ def evaluate_predictor(
     new_model: Annotated[
         str | None, typer.Option(help="Whose outcomes are hidden; default one of middle strength.")
     ] = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write JSON here; `-` is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Reliability diagram (PNG).")] = None,
 ) -> None:
     """Measure retrieval, trained and hybrid on recorded answers, split by split."""
-    from aios_eccos.errors import ConfigError
-    from aios_eccos.lab.dataset import load_dataset, open_recorded
-    from aios_eccos.lab.plots import draw_reliability
-    from aios_eccos.lab.studies.checks import checks
-    from aios_eccos.lab.studies.quality import default_floors
-    from aios_eccos.lab.studies.report import PARTS, SCHEMA
-    from aios_eccos.lab.studies.report import evaluate_predictor as measure
-
     screen = console(json_file)
-    chosen = PARTS if parts is None else tuple(p for p in parts.split(",") if p != "none")
-    if unknown := set(chosen) - set(PARTS):
-        raise typer.BadParameter(f"--parts {', '.join(unknown)}: allowed {', '.join(PARTS)}, none")
-    try:
-        asked = numbers("floors", floors, most=1.0)
-        levels = numbers("targets", targets, most=1.0)
-    except ConfigError as error:
-        raise typer.BadParameter(str(error)) from error
+    chosen, asked, levels = _asked(parts, floors, targets)
     dataset = load_dataset([data])
     for bad in dataset.bad:
         screen.print(f"left out: {bad}", style="yellow")
@@ -77,10 +66,7 @@ def evaluate_predictor(
             progress=status.update,
         )
     head = {"schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": dataset.hash}
-    accepted = [
-        {"name": c.name, "value": c.value, "limit": c.limit, "at_least": c.at_least, "ok": c.ok}
-        for c in checks(data.name.split(".")[0], report.body)
-    ]
+    accepted = [asdict(c) | {"ok": c.ok} for c in checks(data.name.split(".")[0], report.body)]
     body = head | {"data": data.name, "floors": asked} | report.body | {"checks": accepted}
     if json_file is not None:
         write_json(body, json_file)
@@ -89,10 +75,20 @@ def evaluate_predictor(
         draw_reliability(report.problems, plot)
 
 
-def _show(body: dict[str, Any], screen: Console) -> None:
-    from aios_eccos.lab.studies.checks import certificates
-    from aios_eccos.lab.studies.rounds import mean_rounds
+def _asked(
+    parts: str | None, floors: str, targets: str
+) -> tuple[tuple[str, ...], list[float], list[float]]:
+    """Parts, floors and targets."""
+    chosen = PARTS if parts is None else tuple(p for p in parts.split(",") if p != "none")
+    if unknown := set(chosen) - set(PARTS):
+        raise typer.BadParameter(f"--parts {', '.join(unknown)}: allowed {', '.join(PARTS)}, none")
+    try:
+        return chosen, numbers("floors", floors, most=1.0), numbers("targets", targets, most=1.0)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error)) from error
 
+
+def _show(body: dict[str, Any], screen: Console) -> None:
     means = []
     for name in dict.fromkeys(row["predictor"] for row in body["rows"]):
         rows = [row for row in body["rows"] if row["predictor"] == name]
