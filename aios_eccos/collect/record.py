@@ -90,11 +90,8 @@ class RowFile:
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Put these rows, and no others, into the file at one stroke."""
         try:
-            with (
-                files.replacing(self.path, synced=True) as part,
-                part.open("w", encoding="utf-8") as file,
-            ):
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            files.write(self.path, lines, mode=0o644, synced=True)
         except OSError as error:
             raise self._failed(error) from error
 

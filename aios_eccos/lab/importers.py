@@ -95,6 +95,8 @@ def good_rows(
     refused, good = list[DataError](), False
     for number, item in enumerate(items, start=1):
         try:
+            if isinstance(item, DataError):
+                raise item
             found = read(item)
         except DataError as error:
             refused.append(DataError(error.reason, source=name, line=number))
@@ -126,7 +128,9 @@ def _qaserve(row: object) -> Row:
     return checked(found)
 
 
-def _routerbench(row: Mapping[str, Any]) -> Row:
+def _routerbench(row: object) -> Row:
+    if not isinstance(row, Mapping):
+        raise DataError("wanted one object a row")
     if not {"prompt", "eval_name"} <= set(row):
         raise DataError(
             "no RouterBench table: wanted the columns sample_id, prompt, eval_name and one a "

@@ -15,7 +15,7 @@ from aios_eccos.errors import DataError
 _CSV_FIELD = 16 * 1024 * 1024
 
 
-def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
+def read_table(path: Path) -> Iterator[object]:
     """Rows of a CSV, JSON, JSON-lines or parquet table, plain or gzipped; never of a pickle.
 
     Raises:
@@ -33,10 +33,7 @@ def read_table(path: Path) -> Iterator[Mapping[str, Any]]:
     elif suffix == "parquet":
         yield from _parquet_rows(path)
     elif suffix in ("json", "jsonl"):
-        for number, row in enumerate(read_json(path), start=1):
-            if not isinstance(row, Mapping):
-                raise DataError("wanted one object a row", source=path.name, line=number)
-            yield row
+        yield from read_json(path)
     else:
         raise DataError("wanted .csv, .json, .jsonl or .parquet", source=path.name)
 
@@ -65,7 +62,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def read_json(path: Path) -> Iterator[object]:
-    """The elements of a JSON list, or (.jsonl) one JSON value a line.
+    """The elements of a JSON list, or (.jsonl) one JSON value a line, or the line's error.
 
     Raises:
         DataError: not readable, no JSON, or no list.
@@ -73,7 +70,7 @@ def read_json(path: Path) -> Iterator[object]:
     try:
         with _open(path) as file:
             if ".jsonl" in path.suffixes:
-                yield from (json.loads(line) for line in file if line.strip())
+                yield from map(_parsed, filter(str.strip, file))
                 return
             whole = json.load(file)
     except (OSError, EOFError, ValueError, RecursionError) as error:
@@ -81,6 +78,14 @@ def read_json(path: Path) -> Iterator[object]:
     if not isinstance(whole, list):
         raise DataError(f"wanted a JSON list, found {type(whole).__name__}", source=path.name)
     yield from whole
+
+
+def _parsed(line: str) -> object:
+    """The value of a line; an error that stands for a line that is no JSON."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return DataError(f"no JSON: {error}")
 
 
 def _open(path: Path) -> Any:

@@ -373,3 +373,11 @@ def test_a_folder_of_files_is_read_and_what_is_none_of_them_is_named(tmp_path):
     (tmp_path / "b.csv").unlink()
     with pytest.raises(DataError):
         list(read_routerbench(tmp_path))
+
+
+def test_a_line_that_is_no_json_is_left_out(tmp_path):
+    good = json.dumps(QASERVE[0])
+    (tmp_path / "q.jsonl").write_text(f'{good}\n{{"query": "to\n\n{good}\n')
+    odd = []
+    assert len(list(read_qaserve(tmp_path / "q.jsonl", odd.append))) == 2
+    assert [(error.source, error.line) for error in odd] == [("q.jsonl", 2)]
