@@ -19,23 +19,25 @@ from numpy.typing import ArrayLike
 
 from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray
 
-#: Least and highest worth of a success, in the dearest cost of its row. The least is not zero, so
-#: that of columns that cost the same the better serves. At the highest the strongest column serves,
-#: as it must where no price is known (infinite), and sums of such values still carry costs.
+#: Least worth of a success, in the dearest cost of its row: not zero, so that of columns that cost
+#: the same the better serves. Highest, in the dearest cost of all rows: there the strongest column
+#: serves, as it must where no price is known (infinite); a success then weighs the same in every
+#: row, and sums of such values still carry costs.
 LEAST, STRONGEST = 1e-9, 1e6
 #: Relative difference of two values that counts as none.
 ROUNDING = 1e-12
 
 
-def success_weight(price: ArrayLike, dearest: ArrayLike) -> FloatArray:
-    """What a success weighs against cost: its price, within what arithmetic bears.
+def success_weight(price: ArrayLike, dearest: FloatArray) -> FloatArray:
+    """(n,) what a success weighs against cost: its price, within what arithmetic bears.
 
     Args:
-        price: dollars per success, >= 0; infinite = the strongest column at any cost.
-        dearest: dollars, the highest cost in the row; 0 where all are free. Of the price's shape.
+        price: dollars per success, >= 0, one or (n,); infinite = the strongest at any cost.
+        dearest: (n,) dollars, the highest cost in each row; 0 where all are free.
     """
-    unit = np.where(np.asarray(dearest) > 0, dearest, 1.0)
-    return np.asarray(np.clip(price, LEAST * unit, STRONGEST * unit), dtype=np.float64)
+    least = LEAST * np.where(dearest > 0, dearest, 1.0)
+    most = STRONGEST * (float(dearest.max()) or 1.0)
+    return np.asarray(np.clip(price, np.minimum(least, most), most), dtype=np.float64)
 
 
 def net_cost(
@@ -58,7 +60,7 @@ def net_cost(
     if allowed is not None:
         able &= allowed
     dearest = np.where(able, cost, 0.0).max(axis=1)
-    worth = success_weight(np.broadcast_to(price, dearest.shape), dearest)
+    worth = success_weight(price, dearest) if len(dearest) else dearest
     value: FloatArray = np.full(cost.shape, np.inf)
     np.subtract(cost + slot_prices, worth[:, None] * success, out=value, where=able)
     return value
