@@ -5,6 +5,7 @@ All values are frozen. A missing outcome is None in a record and NaN in a table,
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
 def text_key(text: str) -> str:
     """What two spellings of one question share: everything but the blanks between words."""
     return " ".join(text.split())
+
+
+def question_key(text: str, record_id: str) -> str:
+    """What records of one question share, whatever their ids: 16 hex digits of its hash.
+
+    Blanks and capitals make no other question. Where no text is kept, the record's id has to do.
+    """
+    same = text_key(text).casefold() or f"\0{record_id}"
+    return hashlib.blake2b(same.encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,11 @@ class HistoryTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """N `question_key`s, equal where rows hold one question."""
+        return tuple(map(question_key, self.texts, self.ids))
 
     def rows(self, keep: NDArray[Any] | Sequence[int]) -> HistoryTable:
         """The table of the rows that `keep` (indices or a mask) selects, in that order."""

@@ -148,8 +148,8 @@ def _calibrating(
     among: Collection[str] | None = None,
 ) -> HistoryTable:
     """The newest rows that certificates may rest on, however many others are newer."""
-    ids = history.compared()
-    drawn = zip(ids, calibration(ids), strict=True)
+    compared = history.compared()
+    drawn = zip(compared, calibration(compared.values()), strict=True)
     ids = [name for name, mine in drawn if mine and (among is None or name in among)][:MOST]
     found = history.recall(ids)
     rows = [found[name] for name in ids if name in found]

@@ -1,13 +1,13 @@
 """Which records a head is fitted on, which compare heads, and which a certificate rests on.
 
-By hash of their ids, so that a record stays on its side whatever comes after it: in `train`, in
-every re-fit, and among the neighbors while floors are certified.
+By hash of their question, so that it stays on its side whatever comes after it and under whatever
+ids: in `train`, in every re-fit, and among the neighbors while floors are certified.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +25,14 @@ CALIBRATE = 4
 MOST = 5_000
 
 
-def held_back(ids: Sequence[str]) -> BoolArray:
-    """(n,) records that compare heads."""
-    return _drawn("held", ids, HELD_BACK)
+def held_back(keys: Iterable[str]) -> BoolArray:
+    """(n,) of n `question_key`s, those that compare heads."""
+    return _drawn("held", keys, HELD_BACK)
 
 
-def calibration(ids: Sequence[str]) -> BoolArray:
-    """(n,) records that certificates rest on."""
-    return _drawn("calibrate", ids, CALIBRATE)
+def calibration(keys: Iterable[str]) -> BoolArray:
+    """(n,) of n `question_key`s, those that certificates rest on."""
+    return _drawn("calibrate", keys, CALIBRATE)
 
 
 def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> BoolArray:
@@ -45,11 +45,11 @@ def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> Boo
     """
     columns = [j for j, name in enumerate(table.models) if models is None or name in models]
     compared: BoolArray = (~np.isnan(table.correctness[:, columns])).sum(axis=1) > 1
-    return calibration(table.ids) & compared
+    return calibration(table.keys) & compared
 
 
-def _drawn(salt: str, ids: Sequence[str], one_in: int) -> BoolArray:
-    digests = (hashlib.sha256(f"{salt}:{name}".encode()).digest() for name in ids)
+def _drawn(salt: str, keys: Iterable[str], one_in: int) -> BoolArray:
+    digests = (hashlib.sha256(f"{salt}:{key}".encode()).digest() for key in keys)
     drawn = [int.from_bytes(digest[:4], "big") % one_in == 0 for digest in digests]
     return np.array(drawn, dtype=bool)
 
@@ -83,7 +83,7 @@ def parts_of(
     fine[judged.any(axis=1) & np.array([bool(text) for text in table.texts], dtype=bool)] = True
     test = np.array([label == "test" for label in labels or table.splits], dtype=bool)
     apart = calibrating(table) & calibrate
-    held = held_back(table.ids) & ~apart
+    held = held_back(table.keys) & ~apart
     rows = np.flatnonzero(fine & ~test & ~apart & ~held)
     return Parts(
         fitted=rows[usable_rows(table.rows(rows), seed)],

@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.priors import (
-    PRIOR_TOKENS,
-    PRIOR_WEIGHT,
-    PriorPredictor,
-    cap_tokens,
-    prior_success,
-)
+from aios_eccos.forecast.means import Means, own_means
+from aios_eccos.forecast.priors import PriorPredictor, cap_tokens
 from aios_eccos.history.store import Embeddings, HistoryStore, Neighbors
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import BoolArray, FloatArray, Forecast, Model, Query
+from aios_eccos.values import BoolArray, FloatArray, Forecast, IntArray, Model, Query
 
 #: Records looked at per query; more only add distant ones of negligible weight.
 NEIGHBORS = 32
@@ -32,41 +27,8 @@ NEIGHBORS = 32
 TEMPERATURE = 0.1
 #: Effective records that a model's own mean weighs as much as.
 SHRINK = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What is known of each model whatever the query.
-
-    Attributes:
-        models: M names.
-        correctness, output_tokens: (M,) means, NaN where nothing was seen.
-        judged: (M,) outcomes with a verdict.
-        spacing: sorted distances (1 - cosine) from records to their nearest other record.
-    """
-
-    models: tuple[str, ...]
-    correctness: FloatArray
-    output_tokens: FloatArray
-    judged: FloatArray
-    spacing: FloatArray
-
-    @classmethod
-    def of(cls, table: HistoryTable, sample: int = 2000) -> Means:
-        """Summarize a table; distances are measured on a fixed sample of at most `sample` rows."""
-        judged = np.sum(~np.isnan(table.correctness), axis=0).astype(float)
-        return cls(
-            models=table.models,
-            correctness=_mean_of_present(table.correctness),
-            output_tokens=_mean_of_present(table.output_tokens),
-            judged=judged,
-            # Among judged rows, as only they are neighbors.
-            spacing=_spacing(table.embeddings[~np.isnan(table.correctness).all(axis=1)], sample),
-        )
-
-    def column(self, name: str) -> int | None:
-        """The model's column, None if history never saw it."""
-        return self.models.index(name) if name in self.models else None
+#: Cosine beyond which a record is the query itself, under another id.
+ITSELF = 1 - 1e-6
 
 
 def weigh(
@@ -95,33 +57,81 @@ def shrink(mean: FloatArray, support: FloatArray, toward: FloatArray) -> FloatAr
     return (np.nan_to_num(mean) * support + SHRINK * toward) / (support + SHRINK)
 
 
-def leave_one_out(
-    table: HistoryTable, k: int = NEIGHBORS, block: int = 512
+def _settle(
+    similarity: NDArray[np.floating],
+    correctness: FloatArray,
+    output_tokens: FloatArray,
+    own: tuple[FloatArray, FloatArray],
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """What retrieval would have forecast of each record had it not been there.
+    """Success, answer length and support, each (n, m), of k neighbors and the models' own means.
+
+    Args:
+        similarity: (n, k), not finite where there is no neighbor.
+        correctness, output_tokens: (n, k, m), NaN = missing.
+        own: see `own_means`, each (m,) or (n, m).
+    """
+    rate, support = weigh(similarity, correctness)
+    length, heard = weigh(similarity, output_tokens)
+    success = np.clip(shrink(rate, support, own[0]), 0.0, 1.0)
+    return success, shrink(length, heard, own[1]), support
+
+
+def leave_one_out(
+    table: HistoryTable,
+    k: int = NEIGHBORS,
+    block: int = 512,
+    *,
+    models: Sequence[Model] = (),
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """What retrieval would have forecast of each record had its question not been there.
+
+    Neither as a neighbor, under whatever id, nor in the models' own means.
+
+    Args:
+        models: what is declared of the table's models; of one that is not named, nothing is.
 
     Returns:
-        success, output tokens and support, each (N, M); equal texts count as the record itself.
+        success, output tokens and support, each (N, M).
     """
-    n = len(table)
+    declared = {model.name: model for model in models}
+    columns = [declared.get(name, Model(name)) for name in table.models]
+    _, question = np.unique(np.array(table.keys, dtype=str), return_inverse=True)
+    rate, judged = _means_without(table.correctness, question)
+    length, _ = _means_without(table.output_tokens, question)
+    without = Means(table.models, rate, length, judged, spacing=np.empty(0))
+    rates, lengths = own_means(without, columns)
+    n, shape = len(table), table.correctness.shape
     width = min(k, max(n - 1, 0))
-    means = Means.of(table, sample=0)
-    shape = (n, len(table.models))
     success, tokens, support = np.empty(shape), np.empty(shape), np.empty(shape)
     for start in range(0, n, block):
         rows = slice(start, min(start + block, n))
-        cosine = (table.embeddings[rows] @ table.embeddings.T).astype(float)
-        cosine[cosine > 1 - 1e-6] = -np.inf
-        near = np.argpartition(-cosine, width - 1, axis=1)[:, :width] if width else None
-        if near is None:
-            success[rows], tokens[rows], support[rows] = means.correctness, means.output_tokens, 0.0
-            continue
-        similarity = np.take_along_axis(cosine, near, axis=1)
-        rate, support[rows] = weigh(similarity, table.correctness[near])
-        length, length_support = weigh(similarity, table.output_tokens[near])
-        success[rows] = shrink(rate, support[rows], means.correctness)
-        tokens[rows] = shrink(length, length_support, means.output_tokens)
+        cosine = table.embeddings[rows] @ table.embeddings.T
+        cosine[(question[rows, None] == question) | (cosine > ITSELF)] = -np.inf
+        near = np.argpartition(-cosine, width - 1, axis=1)[:, :width]
+        success[rows], tokens[rows], support[rows] = _settle(
+            np.take_along_axis(cosine, near, axis=1),
+            table.correctness[near],
+            table.output_tokens[near],
+            (rates[rows], lengths[rows]),
+        )
     return success, tokens, support
+
+
+def _means_without(values: FloatArray, question: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Each model's mean and count of what is present, without a row's own question: both (N, M).
+
+    Args:
+        values: (N, M), NaN = missing.
+        question: (N,) numbers, equal where rows hold one question.
+    """
+    present = ~np.isnan(values)
+    sums, counts = np.zeros((2, question.max(initial=-1) + 1, values.shape[1]))
+    np.add.at(sums, question, np.nan_to_num(values))
+    np.add.at(counts, question, present)
+    count = counts.sum(axis=0) - counts[question]
+    mean = np.full(values.shape, np.nan)
+    np.divide(sums.sum(axis=0) - sums[question], count, out=mean, where=count > 0)
+    return mean, count
 
 
 class RetrievalPredictor:
@@ -131,8 +141,8 @@ class RetrievalPredictor:
     (the caller refreshes when the history has grown by a few percent; neighbors are always live).
 
     Args:
-        without: (n,) of n ids, records that are no neighbors where more than one model was judged
-            on them: those certificates rest on.
+        without: (n,) of n `question_key`s: those whose records are no neighbors where more than
+            one model was judged on them, since certificates rest on these.
     """
 
     name = "retrieval"
@@ -183,12 +193,13 @@ class RetrievalPredictor:
             tokens = cap_tokens(flat + length, queries)
             return Forecast(names, flat + toward, tokens, flat, np.full(n, np.nan))
         found = self._nearest(embeddings, names)
-        rate, support = weigh(found.similarity, found.correctness)
-        tokens, heard = weigh(found.similarity, found.output_tokens)
+        success, tokens, support = _settle(
+            found.similarity, found.correctness, found.output_tokens, (toward, length)
+        )
         return Forecast(
             models=names,
-            success=np.clip(shrink(rate, support, toward), 0.0, 1.0),
-            output_tokens=cap_tokens(shrink(tokens, heard, length), queries),
+            success=success,
+            output_tokens=cap_tokens(tokens, queries),
             support=support,
             novelty=novelty(found.similarity, means.spacing),
         )
@@ -200,37 +211,10 @@ class RetrievalPredictor:
         found = self._history.nearest(embeddings, names, 2 * self._k)
         seen = np.isfinite(found.similarity)
         compared = (~np.isnan(found.correctness)).sum(axis=2) > 1
-        for row, ids in enumerate(found.ids):
-            seen[row, : len(ids)] &= ~(self._without(ids) & compared[row, : len(ids)])
+        for row, keys in enumerate(found.keys or found.ids):
+            seen[row, : len(keys)] &= ~(self._without(keys) & compared[row, : len(keys)])
         seen &= seen.cumsum(axis=1) <= self._k
         return replace(found, similarity=np.where(seen, found.similarity, np.nan))
-
-
-def own_means(means: Means, models: Sequence[Model]) -> tuple[FloatArray, FloatArray]:
-    """(m,) success and output length of each model whatever the query.
-
-    A model with few verdicts is drawn to its prior: its declared strength, else the pool's mean
-    (among models of known success price says little), else its price's rank.
-    """
-    columns = [means.column(model.name) for model in models]
-    pool = means.correctness[means.judged > 0]
-    prior = prior_success(models)
-    if len(pool):
-        declared = [model.strength is not None for model in models]
-        prior = np.where(declared, prior, float(pool.mean()))
-    spoken = means.output_tokens[~np.isnan(means.output_tokens)]
-    usual = float(spoken.mean()) if len(spoken) else PRIOR_TOKENS
-    rate, length = prior.copy(), np.full(len(models), usual)
-    for j, column in enumerate(columns):
-        if column is None:
-            continue
-        count = means.judged[column]
-        if count:
-            total = count * means.correctness[column] + PRIOR_WEIGHT * prior[j]
-            rate[j] = total / (count + PRIOR_WEIGHT)
-        if not np.isnan(means.output_tokens[column]):
-            length[j] = means.output_tokens[column]
-    return rate, length
 
 
 def novelty(similarity: NDArray[np.floating], spacing: FloatArray) -> FloatArray:
@@ -240,21 +224,3 @@ def novelty(similarity: NDArray[np.floating], spacing: FloatArray) -> FloatArray
     nearest = np.max(np.where(np.isfinite(similarity), similarity, -1.0), axis=1)
     rank = np.searchsorted(spacing, 1.0 - nearest, side="right")
     return np.asarray(rank / len(spacing), dtype=float)
-
-
-def _mean_of_present(values: FloatArray) -> FloatArray:
-    present = ~np.isnan(values)
-    count = present.sum(axis=0)
-    mean = np.full(values.shape[1], np.nan)
-    np.divide(np.nan_to_num(values).sum(axis=0), count, out=mean, where=count > 0)
-    return mean
-
-
-def _spacing(embeddings: NDArray[np.float32], sample: int) -> FloatArray:
-    n = len(embeddings)
-    if n < 2 or sample < 1:
-        return np.empty(0)
-    rows = np.linspace(0, n - 1, min(n, sample)).astype(int)
-    cosine = embeddings[rows] @ embeddings.T
-    cosine[np.arange(len(rows)), rows] = -1.0
-    return np.sort(1.0 - cosine.max(axis=1).astype(float))

@@ -192,7 +192,7 @@ class History:
             [record for record, _ in kept], matrix.reshape(len(kept), self._dimension or 0)
         )
 
-    def compared(self) -> list[str]:
+    def compared(self) -> dict[str, str]:
         """See `HistoryStore.compared`."""
         return self._read_mirror().compared()
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aios_eccos.history.merge import is_judged, rank
 from aios_eccos.history.store import Embeddings, Neighbors
-from aios_eccos.records import HistoryTable, Outcome, Record
+from aios_eccos.records import HistoryTable, Outcome, Record, question_key
 from aios_eccos.values import FloatArray
 
 
@@ -20,6 +20,7 @@ class _Label(NamedTuple):
     created: float
     split: str
     task: str
+    key: str
 
 
 class Mirror:
@@ -65,6 +66,7 @@ class Mirror:
                 record.created,
                 record.split,
                 record.task,
+                question_key(record.text, record.id),
             )
 
     def drop(self, record_id: str) -> None:
@@ -108,14 +110,15 @@ class Mirror:
         for at, row in enumerate(kept):
             similarity[at, : len(row)] = [cosine for _, cosine in row]
         values = self.values(ids, models, k)
-        labels = self._labels
-        gone = _Label(False, False, 0.0, "", "")
+        gone = _Label(False, False, 0.0, "", "", "")
+        labels = [[self._labels.get(record_id, gone) for record_id in row] for row in ids]
         return Neighbors(
             ids=ids,
             similarity=similarity,
             correctness=values[..., 0],
             output_tokens=values[..., 1],
-            tasks=tuple(tuple(labels.get(i, gone).task for i in row) for row in ids),
+            tasks=tuple(tuple(label.task for label in row) for row in labels),
+            keys=tuple(tuple(label.key for label in row) for row in labels),
         )
 
     def newest(self, splits: Collection[str] | None = None) -> list[str]:
@@ -128,13 +131,18 @@ class Mirror:
             )
         return [record_id for *_, record_id in order]
 
-    def compared(self) -> list[str]:
-        """The ids of records on which more than one model was judged, in the order of `rank`."""
+    def compared(self) -> dict[str, str]:
+        """See `HistoryStore.compared`."""
         order = self.newest()
         with self._lock:
-            rows = [self._rows.get(record_id, 0) for record_id in order]
+            order = [record_id for record_id in order if record_id in self._rows]
+            rows = [self._rows[record_id] for record_id in order]
             verdicts = (~np.isnan(self._values[rows, :, 0])).sum(axis=1)
-        return [record_id for record_id, n in zip(order, verdicts, strict=True) if n > 1]
+            return {
+                record_id: self._labels[record_id].key
+                for record_id, n in zip(order, verdicts, strict=True)
+                if n > 1
+            }
 
     def surplus(self, most: int) -> list[str]:
         """The ids to give up so that `most` records stay: live ones first, the oldest first."""

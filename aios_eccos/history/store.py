@@ -33,6 +33,7 @@ class Neighbors:
         correctness: (n, k, m) 0..1, NaN = missing; m in the order of the models asked for.
         output_tokens: (n, k, m), NaN = missing.
         tasks: n tuples of task labels, like `ids`.
+        keys: n tuples of `question_key`s, like `ids`; empty: the ids.
     """
 
     ids: tuple[tuple[str, ...], ...]
@@ -40,6 +41,7 @@ class Neighbors:
     correctness: FloatArray
     output_tokens: FloatArray
     tasks: tuple[tuple[str, ...], ...]
+    keys: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,11 @@ class HistoryStore(Protocol):
         """
         ...
 
-    def compared(self) -> list[str]:
-        """The ids of records on which more than one model was judged, in the order of `table`."""
+    def compared(self) -> dict[str, str]:
+        """The records on which more than one model was judged, in the order of `table`.
+
+        By id, each one's `question_key`.
+        """
         ...
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:

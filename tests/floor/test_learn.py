@@ -12,7 +12,7 @@ from aios_eccos.floor.learn import learn_from
 from aios_eccos.forecast.parts import calibration
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.memory import MemoryHistory
-from aios_eccos.records import Outcome, Record
+from aios_eccos.records import Outcome, Record, question_key
 from aios_eccos.values import Model
 
 POOL = (
@@ -105,7 +105,7 @@ def test_live_verdicts_neither_push_calibration_records_out_nor_are_withheld(mon
     monkeypatch.setattr(learn, "BOOK_ROWS", 100)
     history = judged_history()
     n = learn_from(history, None, CERTIFIED, PRICES, models=POOL).certifier.at(0.5).n
-    assert n == int(calibration(history.table().ids).sum()) > 30
+    assert n == int(calibration(history.table().keys).sum()) > 30
     rows = [
         Record(f"v{i}", "", 50, (Outcome("large", 1.0, 20),), source="live", created=9e8)
         for i in range(400)
@@ -114,7 +114,7 @@ def test_live_verdicts_neither_push_calibration_records_out_nor_are_withheld(mon
     known = learn_from(history, None, CERTIFIED, PRICES, models=POOL)
     assert known.certifier.at(0.5).n == n
     assert known.judged["large"] == 100
-    ids = [row.id for row in rows if calibration([row.id])[0]]
+    ids = [row.id for row in rows if calibration([question_key(row.text, row.id)])[0]]
     spot = history.recall(ids[:1])[ids[0]][1][None]
     found = known.predictor._nearest(spot, ["small", "large"])
     assert found.ids[0][0] == ids[0] and found.similarity[0, 0] > 0.999

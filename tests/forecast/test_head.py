@@ -21,6 +21,7 @@ from aios_eccos.forecast.head.train import FOLDS, MAX_ROWS, folds, train, usable
 from aios_eccos.forecast.hybrid import HybridPredictor
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.forecast.retrieval import RetrievalPredictor
+from aios_eccos.records import question_key
 from aios_eccos.values import Model, Query
 
 ODD = ["", "1.2.3 4,5. 6, 10,000.5 \ud800 \x00 é", "a" * 100_000, "9" * 400, "½ ٣٤ x²", "\n\n"]
@@ -121,12 +122,14 @@ def test_out_of_fold_forecasts_have_not_seen_their_record():
     assert np.abs(before - after).max() < 0.02  # only the levels, by way of the mixer, move
 
 
-def test_equal_texts_share_a_fold():
-    part = folds(["a", "b", "a", "c"] * 10, [str(i) for i in range(40)], 0)
-    assert len({int(part[i]) for i in range(0, 40, 2) if i % 4 == 0}) == 1
-    assert set(folds([str(i) for i in range(40)], [str(i) for i in range(40)], 0)) == set(
-        range(FOLDS)
-    )
+def test_records_of_one_question_share_a_fold_and_folds_are_even():
+    table, _ = make_table(40)
+    copies = [table.texts[0], f"  {table.texts[1]}\n", table.texts[2].upper()]
+    texts = (*table.texts, *copies)
+    keys = [question_key(text, str(i)) for i, text in enumerate(texts)]
+    part = folds(keys, 0)
+    assert part[:3].tolist() == part[40:].tolist()
+    assert np.bincount(part[:40]).tolist() == [8] * FOLDS
 
 
 def test_few_records_are_refused_with_what_to_do():

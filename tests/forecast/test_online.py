@@ -91,7 +91,7 @@ def test_a_refit_replaces_the_head_and_keeps_the_old_one(tmp_path):
     path = tmp_path / "head.safetensors"
     first = refit(table, make_layers(table), path, embedder="mini")
     assert first.taken and first.old is None and first.new < 0.25
-    assert first.records == int((~held_back(table.ids)).sum()) < len(table)
+    assert first.records == int((~held_back(table.keys)).sum()) < len(table)
     again = refit(table, make_layers(table), path, embedder="mini")
     assert again.taken and again.old == pytest.approx(again.new, abs=1e-3)
     assert path.with_suffix(".previous").exists()
@@ -100,10 +100,10 @@ def test_a_refit_replaces_the_head_and_keeps_the_old_one(tmp_path):
 def test_a_worse_head_is_turned_down(tmp_path):
     table, _ = make_table(300, seed=6)
     layers, path = make_layers(table), tmp_path / "head.safetensors"
-    save_head(path, train(table.rows(~held_back(table.ids)), layers[~held_back(table.ids)]),
+    save_head(path, train(table.rows(~held_back(table.keys)), layers[~held_back(table.keys)]),
               embedder="mini", data="good")  # fmt: skip
     before = path.read_bytes()
-    lies = np.where(held_back(table.ids)[:, None], table.correctness, 1 - table.correctness)
+    lies = np.where(held_back(table.keys)[:, None], table.correctness, 1 - table.correctness)
     result = refit(dataclasses.replace(table, correctness=lies), layers, path, embedder="mini")
     assert not result.taken and result.new > result.old and path.read_bytes() == before
 
@@ -121,7 +121,7 @@ def test_rows_stay_on_their_side():
     assert 7 not in set.union(*sides) and all(i >= 40 for i in sides[2])
     assert all(splits[i] != "test" for i in sides[0] | sides[1])
     assert 70 <= len(sides[2]) <= 110, "one in four of 360"
-    assert set(parts.apart.tolist()) <= set(np.flatnonzero(calibration(table.ids)).tolist())
+    assert set(parts.apart.tolist()) <= set(np.flatnonzero(calibration(table.keys)).tolist())
     whole = parts_of(table, calibrate=False)
     assert len(whole.apart) == 0 and sides[0] < set(whole.fitted.tolist())
     small, there = parts.only(table)
@@ -133,14 +133,15 @@ def test_what_calibrates_is_not_fitted_on_but_kept_with_the_head(tmp_path):
     path, layers = tmp_path / "head.safetensors", make_layers(table)
     assert refit(table, layers, path, embedder="mini", asked=Asked(calibrate=True)).taken
     apart = load_apart(path)
-    assert set(apart.ids) == set(np.array(table.ids)[calibration(table.ids)].tolist())
+    assert set(apart.ids) == set(np.array(table.ids)[calibration(table.keys)].tolist())
     rows = table.rows([table.ids.index(i) for i in apart.ids])
     again = load_head(path, embedder="mini").machine(
         layers[[table.ids.index(i) for i in apart.ids]], rows.texts
     )
     np.testing.assert_allclose(apart.outputs, again, atol=2e-3)
-    refit(table, layers, path, embedder="mini")
-    assert load_apart(path) is None
+    plain = tmp_path / "plain.safetensors"
+    refit(table, layers, plain, embedder="mini")
+    assert load_apart(plain) is None
 
 
 def test_too_little_to_fit_is_said(tmp_path):

@@ -51,7 +51,7 @@ def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
         paper = certificates(knows.certifier, knows.book, engine.config.settings)["quality_floor"]
         assert isinstance(paper, Certificate)
         rows = engine.history.table()
-        assert paper.n == int(calibration(rows.ids).sum()) > 40
+        assert paper.n == int(calibration(rows.keys).sum()) > 40
         world = World(engine)
         assert world.call("0.3").decision.candidate.price == paper.price
         (trace,) = world.reader.decisions(1).decisions
@@ -179,7 +179,7 @@ def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:
         rows = history.table()
         lies = [
             Record(name, "", 0, tuple(Outcome(m.name, 0.0) for m in POOL))
-            for name, held in zip(rows.ids, calibration(rows.ids), strict=True)
+            for name, held in zip(rows.ids, calibration(rows.keys), strict=True)
             if held
         ]
         history.add(lies)

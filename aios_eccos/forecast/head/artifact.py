@@ -21,7 +21,7 @@ from aios_eccos.forecast.head import features
 from aios_eccos.forecast.head.features_space import Floats, Machine, Rows, Whitening
 from aios_eccos.forecast.head.fit import Mixer
 from aios_eccos.forecast.head.train import Replay, Trained
-from aios_eccos.forecast.retrieval import Means
+from aios_eccos.forecast.means import Means
 from aios_eccos.records import HistoryTable
 
 #: Name of the head's file in the state folder.

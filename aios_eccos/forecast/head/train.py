@@ -21,9 +21,10 @@ from aios_eccos.forecast.head.fit import (
     log_odds,
     sigmoid,
 )
-from aios_eccos.forecast.retrieval import Means, leave_one_out
+from aios_eccos.forecast.means import Means
+from aios_eccos.forecast.retrieval import leave_one_out
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import FloatArray
+from aios_eccos.values import FloatArray, IntArray, Model
 
 #: Parts that out-of-fold forecasts are made in.
 FOLDS = 5
@@ -116,8 +117,9 @@ def train(
     rows = whitening.rows(layers, counts, table.texts)
     level = prior_levels(table, strengths or {})
     say("neighbors")
-    near, _, _ = leave_one_out(table)
-    m, fold = len(table.models), folds(table.texts, table.ids, seed)
+    declared = [Model(name, strength=strength) for name, strength in (strengths or {}).items()]
+    near, _, _ = leave_one_out(table, models=declared)
+    m, fold = len(table.models), folds(table.keys, seed)
     head, length = np.empty(table.correctness.shape), np.empty(table.correctness.shape)
     for part in range(FOLDS):
         say(f"fold {part + 1} of {FOLDS}")
@@ -126,7 +128,7 @@ def train(
         head[out], length[out] = values[:, :m], values[:, m:]
     say("head")
     machine = _fit(whitening, rows, table, np.arange(len(rows.texts)), level, seed)[0]
-    near_odds = log_odds(np.where(np.isnan(near), sigmoid(level), near))
+    near_odds = log_odds(near)
     mixer = Mixer.fit(head, near_odds, table.correctness)
     alone = Mixer.head_alone(head)
     means = Means.of(table)
@@ -170,10 +172,10 @@ def _fit(
     whitening: Whitening,
     rows: Rows,
     table: HistoryTable,
-    index: np.ndarray[tuple[int], np.dtype[np.int64]],
+    index: IntArray,
     level: FloatArray,
     seed: int,
-) -> tuple[Machine, Callable[[np.ndarray[tuple[int], np.dtype[np.int64]]], FloatArray]]:
+) -> tuple[Machine, Callable[[IntArray], FloatArray]]:
     """The machine fitted on the rows of `index`, and its outputs on other rows of the table."""
     chosen = rows.take(index)
     space = Space.fit(whitening, chosen, seed)
@@ -184,31 +186,28 @@ def _fit(
     slope = np.concatenate([slopes, lengths], axis=1)
     constant = np.concatenate([offset, length_offset])
 
-    def apply(out: np.ndarray[tuple[int], np.dtype[np.int64]]) -> FloatArray:
+    def apply(out: IntArray) -> FloatArray:
         return np.asarray(space.coordinates(rows.take(out)) @ slope + constant, dtype=float)
 
     return space.machine(slope, constant), apply
 
 
-def usable_rows(table: HistoryTable, seed: int = 0) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """Rows with text and an outcome, at most `MAX_ROWS` of them, drawn by hash of their ids."""
+def usable_rows(table: HistoryTable, seed: int = 0) -> IntArray:
+    """Rows with text and an outcome, at most `MAX_ROWS`, drawn by hash of their question."""
     fine = ~np.isnan(table.correctness).all(axis=1) & np.array([bool(t) for t in table.texts])
     keep = np.flatnonzero(fine)
     if len(keep) > MAX_ROWS:
-        order = sorted(keep, key=lambda i: _digest(seed, table.ids[i]))
+        keys = table.keys
+        order = sorted(keep, key=lambda i: _digest(seed, keys[i]))
         keep = np.sort(np.array(order[:MAX_ROWS], dtype=np.int64))
     return keep
 
 
-def folds(
-    texts: Sequence[str], ids: Sequence[str], seed: int
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """(n,) part of each row, even in size; equal texts share one."""
-    first: dict[str, int] = {}
-    order = sorted(range(len(ids)), key=lambda i: _digest(seed, ids[i]))
-    for place, row in enumerate(order):
-        first.setdefault(texts[row], place % FOLDS)
-    return np.array([first[text] for text in texts], dtype=np.int64)
+def folds(keys: Sequence[str], seed: int) -> IntArray:
+    """(n,) part of each row, about even in size; rows of one `question_key` share one."""
+    order = sorted(set(keys), key=lambda key: _digest(seed, key))
+    part = {key: place % FOLDS for place, key in enumerate(order)}
+    return np.array([part[key] for key in keys], dtype=np.int64)
 
 
 def _digest(seed: int, name: str) -> str:

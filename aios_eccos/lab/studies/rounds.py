@@ -95,7 +95,7 @@ def _fitted(data: Recorded, known: BoolArray, head: Trained) -> Fitted:
 def _parts(data: Recorded, known: BoolArray) -> tuple[IntArray, IntArray]:
     """Rows to fit on, and rows held back to compare heads on."""
     rows = np.flatnonzero(known.any(axis=1))
-    held = held_back(tuple(data.table.ids[i] for i in rows))
+    held = held_back(data.table.rows(rows).keys)
     return rows[~held], rows[held]
 
 
