@@ -33,7 +33,7 @@ from redis.exceptions import BusyLoadingError, RedisError
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.files import LOOK_S, is_free, lock, locked, private_dir
-from aios_eccos.workload.server import options
+from aios_eccos.workload.server import Server, options
 
 #: A server that says nothing for so long is taken for dead.
 START_S = 5.0
@@ -46,7 +46,7 @@ ANSWER_S = 1.0
 SOCKET_PATH_MOST = 100
 
 
-class EmbeddedServer:
+class EmbeddedServer(Server):
     """The state folder's own server, as one of its users.
 
     Args:
@@ -67,9 +67,6 @@ class EmbeddedServer:
         if self._socket is None:
             raise WorkloadError(f"the Redis in {self._folder} was not started")
         return Redis(unix_socket_path=self._socket, **options(self._timeout_s))
-
-    def hide(self, text: str) -> str:
-        return text
 
     def ensure(self) -> bool:
         """Become a user, and start the server unless it runs; True if its socket moved.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from redis import Redis
@@ -19,18 +19,22 @@ _SENTINEL_PORT = 26379
 _CLUSTER_PORT = 6379
 
 
-class Server(Protocol):
-    """A Redis to connect to."""
+class Server:
+    """A Redis to connect to.
 
-    @property
-    def place(self) -> str:
-        """Its name for messages, without user and password."""
+    Attributes:
+        place: its name for messages, without user and password.
+    """
+
+    place: str
 
     def client(self) -> Any:
         """A new redis-py client, of whichever kind."""
+        raise NotImplementedError
 
     def hide(self, text: str) -> str:
         """A text of redis-py or of the server, without this server's passwords."""
+        return text
 
     def ensure(self) -> bool:
         """Make sure that it runs, if that is ours to do; True: clients must be made anew.
@@ -38,12 +42,13 @@ class Server(Protocol):
         Raises:
             WorkloadError: it cannot be started.
         """
+        return False
 
     def end(self) -> None:
         """This process no longer uses it; idempotent."""
 
 
-class RemoteServer:
+class RemoteServer(Server):
     """A server that others run, named by a URL.
 
     Args:
@@ -60,7 +65,7 @@ class RemoteServer:
         try:
             self._secrets = _secrets(url)
             self.place = safe_name(url)
-            self.client = _client_maker(url, timeout_s)
+            self._make = _client_maker(url, timeout_s)
         except (ValueError, TypeError) as error:
             # What was read as host or port may be part of a password.
             if "@" in url or "port" in str(error).lower():
@@ -69,16 +74,13 @@ class RemoteServer:
                 raise ConfigError(f"redis: the URL is malformed: {said}") from None
             raise ConfigError(f"redis {self.place!r}: {self.hide(str(error))}") from None
 
+    def client(self) -> Any:
+        return self._make()
+
     def hide(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
-
-    def ensure(self) -> bool:
-        return False
-
-    def end(self) -> None:
-        pass
 
 
 def safe_name(url: str) -> str:
