@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,15 @@ from aios_eccos.lab.baselines import BLIND
 from aios_eccos.lab.problem import column_means
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
 from aios_eccos.locate import Config, Location
+from aios_eccos.providers.completion import read
+from aios_eccos.providers.failures import failure_of
+from aios_eccos.providers.transport import HttpProvider, Provider
 from aios_eccos.records import Record
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import trace_of
-from aios_eccos.values import Answer, CallResult, Failure, Model, Query
+from aios_eccos.values import Answer, CallResult, Model, Query
 
 #: A replayed answer that takes longer is lost.
 HTTP_TIMEOUT_S = 120.0
@@ -151,16 +155,16 @@ def run_strategy(
     Returns:
         One entry of the demo's JSON (see `summarize`).
     """
-    import httpx
-
     servers.reset()
     calls = asked.calls
     settled: list[CallResult | None] = [None] * len(calls)
-    pool = httpx.Limits(max_connections=None)
     with (
-        httpx.Client(timeout=HTTP_TIMEOUT_S, trust_env=False, limits=pool) as http,
+        ExitStack() as stack,
         Dispatcher(router, window_s=router.settings.window_ms / 1000) as dispatcher,
     ):
+        providers = {model.name: HttpProvider(servers.url(model.name)) for model in router.models}
+        for provider in providers.values():
+            stack.callback(provider.close)
 
         def agent(number: int) -> None:
             for i in range(number, len(calls), asked.agents):
@@ -171,7 +175,7 @@ def run_strategy(
                     input_tokens=calls[i].input_tokens,
                     allowed=(pinned,) if pinned is not None else None,
                 )
-                ask = _asking(http, servers, calls[i].text)
+                ask = _asking(providers, calls[i].text)
                 settled[i] = dispatcher.submit(query, ask).result()
                 progress(name, 1)
 
@@ -224,24 +228,16 @@ def summarize(
     }
 
 
-def _asking(http: Any, servers: ReplayServers, text: str) -> Callable[[str, float], Answer]:
+def _asking(providers: Mapping[str, Provider], text: str) -> Callable[[str, float], Answer]:
     """What the dispatcher runs: one chat completion, whose value is the recorded grade."""
-    import httpx
 
     def ask(model: str, left: float) -> Answer:
-        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        request = {"model": model, "messages": [{"role": "user", "content": text}]}
         try:
-            response = http.post(servers.url(model) + "/chat/completions", json=body)
-        except httpx.HTTPError as error:
-            return Answer(failure=Failure(type(error).__name__, 502))
-        if response.status_code != 200:
-            return Answer(failure=Failure(str(response.status_code), response.status_code))
-        answer = response.json()
-        return Answer(
-            value=graded(answer["choices"][0]["message"]["content"]),
-            input_tokens=answer["usage"]["prompt_tokens"],
-            output_tokens=answer["usage"]["completion_tokens"],
-        )
+            found = read(providers[model].complete(request, min(left, HTTP_TIMEOUT_S)))
+        except Exception as error:  # noqa: BLE001 - a client may raise anything
+            return Answer(failure=failure_of(error))
+        return Answer(graded(found.text or ""), found.input_tokens, found.output_tokens)
 
     return ask
 
