@@ -64,9 +64,8 @@ def train(
     strengths = {e.name: e.strength for e in (x.model() for x in found.entries)
                  if e.strength is not None}  # fmt: skip
     certified = mode_of(found.settings).calibrates
-    with screen.status("") as line:
+    with screen.status("reading") as line:
         say = line.update
-        say("reading")
         table, labels = _table(found, embedder, data or [], seed)
         judged = judged_rows(table)
         parts = parts_of(table, labels=labels, calibrate=certified, seed=seed)

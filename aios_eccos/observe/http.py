@@ -42,11 +42,67 @@ class Route:
     kind: Literal["json", "metrics", "page"] = "json"
 
 
+class Endpoints:
+    """What the routes do.
+
+    Args:
+        reader: the reader of now; raises an `EccosError` while there is none.
+    """
+
+    def __init__(self, reader: Callable[[], Reader]) -> None:
+        self._reader = reader
+
+    def status(self) -> StatusView:
+        """Load, queue, calls, spending, success and whether the floor holds."""
+        return self._reader().status()
+
+    def models(self) -> ModelsView:
+        """Prices, limits, load, forecast and real success of each model."""
+        return self._reader().models()
+
+    def decisions(self, n: int = 20) -> DecisionsView:
+        """The last decisions, newest first."""
+        return self._reader().decisions(n)
+
+    def decision(self, id: str) -> ExplainView:
+        """One decision (`last`, or its id): why, and what the others would have cost."""
+        return self._reader().explain(id)
+
+    def explain(self, body: ExplainRequest) -> ExplainView:
+        """What would be decided for a text now: asks no model, takes no slot."""
+        return self._reader().explain_text(body.text, body.agent)
+
+    def route(self, body: RouteRequest) -> RouteView:
+        """Which model would serve a text now: asks no model, takes no slot."""
+        return self._reader().route(body.text, body.agent, body.asked)
+
+    def savings(self, baseline: str | None = None) -> SavingsView:
+        """Spending beside one model for every call, by forecast."""
+        return self._reader().savings(baseline)
+
+    def series(self) -> SeriesView:
+        """The last hour by minute and the last day by hour."""
+        return self._reader().series()
+
+    def events(self, n: int = 20) -> EventsView:
+        """Changes of floors, limits, prices and models, newest first."""
+        return self._reader().events(n)
+
+    def feedback(self, body: FeedbackRequest) -> FeedbackView:
+        """A verdict on the answer of one decision."""
+        return self._reader().feedback(body.id, body.correctness)
+
+    def metrics(self) -> str:
+        """Prometheus metrics."""
+        now = self._reader()
+        return metrics_text(now.status(), now.total())
+
+
 def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]) -> list[Route]:
     """The routes.
 
     Args:
-        reader: the reader of now; raises an `EccosError` while there is none.
+        reader: as of `Endpoints`.
         refuse: makes the framework's exception from a status and a reason.
     """
 
@@ -62,63 +118,19 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
 
         return wrapped
 
-    def status() -> StatusView:
-        """Load, queue, calls, spending, success and whether the floor holds."""
-        return reader().status()
-
-    def models() -> ModelsView:
-        """Prices, limits, load, forecast and real success of each model."""
-        return reader().models()
-
-    def decisions(n: int = 20) -> DecisionsView:
-        """The last decisions, newest first."""
-        return reader().decisions(n)
-
-    def decision(id: str) -> ExplainView:
-        """One decision (`last`, or its id): why, and what the others would have cost."""
-        return reader().explain(id)
-
-    def explain(body: ExplainRequest) -> ExplainView:
-        """What would be decided for a text now: asks no model, takes no slot."""
-        return reader().explain_text(body.text, body.agent)
-
-    def route(body: RouteRequest) -> RouteView:
-        """Which model would serve a text now: asks no model, takes no slot."""
-        return reader().route(body.text, body.agent, body.asked)
-
-    def savings(baseline: str | None = None) -> SavingsView:
-        """Spending beside one model for every call, by forecast."""
-        return reader().savings(baseline)
-
-    def series() -> SeriesView:
-        """The last hour by minute and the last day by hour."""
-        return reader().series()
-
-    def events(n: int = 20) -> EventsView:
-        """Changes of floors, limits, prices and models, newest first."""
-        return reader().events(n)
-
-    def feedback(body: FeedbackRequest) -> FeedbackView:
-        """A verdict on the answer of one decision."""
-        return reader().feedback(body.id, body.correctness)
-
-    def metrics() -> str:
-        """Prometheus metrics."""
-        now = reader()
-        return metrics_text(now.status(), now.total())
-
+    found = Endpoints(reader)
     return [
-        Route("/eccos/status", "GET", guarded(status), StatusView),
-        Route("/eccos/models", "GET", guarded(models), ModelsView),
-        Route("/eccos/decisions", "GET", guarded(decisions), DecisionsView),
-        Route("/eccos/decisions/{id}", "GET", guarded(decision), ExplainView),
-        Route("/eccos/explain", "POST", guarded(explain), ExplainView),
-        Route("/eccos/route", "POST", guarded(route), RouteView),
-        Route("/eccos/savings", "GET", guarded(savings), SavingsView),
-        Route("/eccos/series", "GET", guarded(series), SeriesView),
-        Route("/eccos/events", "GET", guarded(events), EventsView),
-        Route("/eccos/feedback", "POST", guarded(feedback), FeedbackView),
-        Route("/eccos/metrics", "GET", guarded(metrics), None, "metrics"),
+        Route("/eccos/status", "GET", guarded(found.status), StatusView),
+        Route("/eccos/models", "GET", guarded(found.models), ModelsView),
+        Route("/eccos/decisions", "GET", guarded(found.decisions), DecisionsView),
+        Route("/eccos/decisions/{id}", "GET", guarded(found.decision), ExplainView),
+        Route("/eccos/explain", "POST", guarded(found.explain), ExplainView),
+        Route("/eccos/route", "POST", guarded(found.route), RouteView),
+        Route("/eccos/savings", "GET", guarded(found.savings), SavingsView),
+        Route("/eccos/series", "GET", guarded(found.series), SeriesView),
+        Route("/eccos/events", "GET", guarded(found.events), EventsView),
+        Route("/eccos/feedback", "POST", guarded(found.feedback), FeedbackView),
+        Route("/eccos/metrics", "GET", guarded(found.metrics), None, "metrics"),
         Route("/eccos/", "GET", page, None, "page"),
     ]
 

@@ -9,17 +9,16 @@ baseline was configured counts on neither.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from aios_eccos import metrics
 from aios_eccos.observe.call_views import SavedView, SavingsView
-from aios_eccos.observe.summary import rate_of
+from aios_eccos.observe.summary import Sums, rate_of
 from aios_eccos.observe.views import ObservedView, Rate
 from aios_eccos.workload.periods import names_of
 
-Sums = Mapping[str, float]
 NOTE = "a forecast wherever the baseline was not asked; 95 % intervals"
 
 

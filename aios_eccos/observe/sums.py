@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 
-from aios_eccos.observe.trace import Trace
+from aios_eccos.observe.trace import Option, Trace
 from aios_eccos.values import EXPLORED
 
 #: Kinds of sums whose unit is that of costs: dollars, or size units with `UNITS` before the kind.
@@ -93,25 +93,30 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
         }
     for option in trace.options:
         # A model that may not serve this call would not have had it under another policy either.
-        other = option if option.allowed else chosen
-        name = option.model
-        if other.model == trace.model:
-            amounts[f"same_cost:{name}"] = spent
-        else:
-            amounts |= {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
-        # The pool may change: what is compared with a model is only what could have asked it.
-        amounts |= {f"compared:{name}": 1.0, f"spent:{name}": spent, f"hopes:{name}": 1.0}
-        amounts[f"hope:{name}"] = other.success
-        amounts[f"doubt:{name}"] = other.success * (1 - other.success)
+        amounts |= _beside(option.model, option if option.allowed else chosen, trace.model, spent)
         if option.chance > 0:
-            amounts |= _explorable(
-                name, n=1.0, forecast=option.success, forecast2=option.success**2
-            )
+            forecast = option.success
+            amounts |= _explorable(option.model, n=1.0, forecast=forecast, forecast2=forecast**2)
     return amounts
 
 
+def _beside(name: str, other: Option, served: str | None, spent: float) -> dict[str, float]:
+    """What compares an answer with a model that stood to choice: the pool may change.
+
+    Args:
+        other: the model's own forecast, or that of the choice where it may not serve.
+        served: the model that answered; spent: what that cost.
+    """
+    amounts = {f"compared:{name}": 1.0, f"spent:{name}": spent, f"hopes:{name}": 1.0}
+    amounts[f"hope:{name}"] = other.success
+    amounts[f"doubt:{name}"] = other.success * (1 - other.success)
+    if other.model == served:
+        return amounts | {f"same_cost:{name}": spent}
+    return amounts | {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
+
+
 def _explorable(model: str, **sums: float) -> dict[str, float]:
-    """What adds to a model's `predict.explore.Sums`, field by field."""
+    """What adds to a model's `floor.explore.Sums`, field by field."""
     return {f"explore_{name}:{model}": amount for name, amount in sums.items()}
 
 
