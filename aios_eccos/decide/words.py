@@ -198,20 +198,19 @@ def why(case: Case, column: int, closed: str = "") -> str:
 def sentence(
     case: Case,
     bound: str,
+    reason: str,
     *,
     promised: float | None,
     floor: float | None,
     only: str,
-    reason: str,
     money: Callable[[float], str],
 ) -> str:
     """Why the model that serves does so, in full.
 
     Args:
-        bound: as `bound_by` gives it.
+        bound: as `bound_by` gives it; reason: what was said at the decision.
         promised: success to be expected of the choice; floor: that is asked for; None = unknown.
         only: why no other model could be chosen.
-        reason: what was said at the decision.
         money: shows a cost.
     """
     if case.column is None:
@@ -219,22 +218,11 @@ def sentence(
     text = f"{case.models[case.column]} was chosen"
     if promised is not None:
         text += f" for {percent(promised)} success at {money(float(case.cost[case.column]))}"
-    if bound.startswith(LIMIT):
-        full = case.free[case.best()] <= 0
-        lack = "it was at its limit" if full else "its slots gain more elsewhere"
-        return f"{text}; {bound.removeprefix(LIMIT)} would be better, but {lack}."
+    if bound == OBSERVED:
+        return f"{text}, by AIOS itself: the plugin only observes."
     if bound == FLOOR:
         return text + _floor(case, case.column, floor, money)
-    endings = {
-        OBSERVED: ", by AIOS itself: the plugin only observes.",
-        UNDECIDED: f": {reason}.",
-        EXPLORATION: ", by chance, to learn about it: so far it has few verdicts.",
-        PINNED: f": {only}.",
-        NO_HISTORY: f", the strongest: {_no_price(case)}.",
-        WHOLE: f": {case.whole} calls were assigned as one, under the floors and all limits.",
-        NOTHING: ": it is the cheapest, and good enough for the floor.",
-    }
-    return text + endings[bound]
+    return f"{text}: {only if bound == PINNED else reason}."
 
 
 def only(case: Case, closed: list[str], named: int) -> str:

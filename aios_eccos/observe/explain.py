@@ -66,9 +66,9 @@ def _sentence(trace: Trace, case: words.Case, bound: str) -> str:
     return words.sentence(
         case,
         bound,
+        trace.failure or trace.reason if trace.chosen is None else trace.reason,
         promised=trace.promised,
         floor=trace.floor,
         only=words.only(case, [option.closed for option in trace.options], trace.named),
-        reason=trace.failure or trace.reason if trace.chosen is None else trace.reason,
         money=lambda value: money(value, trace.money),
     )

@@ -81,7 +81,7 @@ def test_a_new_model_gets_its_share_and_the_trace_says_with_what_chance(world: W
         chances = {option.model: option.chance for option in traces[name].options}
         assert chances == {"small: 8b": 0.0, "large": 0.0, "new": pytest.approx(0.02)}
     view = world.reader.explain(traces[EXPLORERS[0]].id)
-    assert view.bound_by == "exploration" and "by chance" in view.sentence
+    assert view.bound_by == "exploration" and "few verdicts" in view.sentence
     assert world.reader.status().windows[0].limited == 0
 
 
