@@ -58,7 +58,6 @@ class EccosAdapter(_Stock):
         # Without the context manager, whatever the setting: it loses the endpoint and lacks the
         # method for tools, and calls are never interrupted here.
         super().__init__(llm_configs, api_key, log_mode, False, routing_strategy)
-        self._eccos_hosted: dict[str, Provider] = {}
         self._eccos_lock = threading.Lock()
         self._eccos_following = threading.Lock()
         self._eccos_follows = False
@@ -66,14 +65,16 @@ class EccosAdapter(_Stock):
         self._eccos_retired = False
 
     def _initialize_single_llm(self, config: Any) -> Any:
-        """AIOS's, with a client of ours where a server speaks OpenAI's protocol.
+        """AIOS's, with a provider of ours in the place of its client or of LiteLLM's model name.
 
-        AIOS's would stop at a proxy that it cannot use, also before a server on this machine.
+        Its client would stop at a proxy that it cannot use, also before a server on this machine.
         """
-        if config.backend not in OPENAI_COMPATIBLE or not config.hostname:
-            return super()._initialize_single_llm(config)
         try:
-            return HttpProvider(config.hostname, config.api_key or NO_KEY)
+            if config.backend in OPENAI_COMPATIBLE and config.hostname:
+                return HttpProvider(config.hostname, config.api_key or NO_KEY)
+            made = super()._initialize_single_llm(config)
+            hosted = isinstance(made, str)
+            return LiteLLMProvider(made, {"api_base": config.hostname}) if hosted else made
         except ConfigError as error:
             log.error("model %s cannot be asked: %s", config.name, error)
             return None
@@ -112,8 +113,6 @@ class EccosAdapter(_Stock):
         """Import what the first calls would, which costs about a second."""
         importlib.import_module("scipy.optimize")
         importlib.import_module("httpx")
-        if any(isinstance(model, str) for model in self.llms):
-            importlib.import_module("litellm")
 
     def retire(self) -> None:
         """Another adapter is in force: close the connections once the last call has its answer."""
@@ -161,7 +160,7 @@ class EccosAdapter(_Stock):
         except ValueError as error:  # the agent's fault, for any model
             raise Broken(MALFORMED) from error
         model = self.llms[index]
-        if not isinstance(model, str | Provider):
+        if not isinstance(model, Provider):
             return self._ask_local(model, name, query, tools, names)
         request: dict[str, Any] = {
             "model": name,
@@ -175,7 +174,7 @@ class EccosAdapter(_Stock):
             request["response_format"] = query.response_format
         elif query.message_return_type == "json":
             request["response_format"] = {"type": "json_object"}
-        body = self._provider(model, index).complete(request, timeout_s)
+        body = model.complete(request, timeout_s)
         found = answers.read(body, names)
         calls = None if names is None else [asdict(call) for call in found.calls or ()]
         response = self.eccos_response(
@@ -193,14 +192,6 @@ class EccosAdapter(_Stock):
             signals=signals_of(query, schemas, found.text, calls, found.truncated),
             metered=found.counted_by is None,
         )
-
-    def _provider(self, model: str | Provider, index: int) -> Provider:
-        if not isinstance(model, str):
-            return model
-        if model not in self._eccos_hosted:
-            place = {"api_base": self.llm_configs[index].hostname}
-            self._eccos_hosted[model] = LiteLLMProvider(model, place)
-        return self._eccos_hosted[model]
 
     def _ask_local(
         self,

@@ -43,7 +43,9 @@ def kernel_status(process: Process) -> dict[str, Any]:
         "undecided": engine.router.failures if engine is not None else 0,
         "refusals": [
             {"model": refusal.model, "refuses": refusal.words}
-            for refusal in (engine.dispatcher.refusals.known() if engine is not None else ())
+            for refusal in (
+                engine.dispatcher.attempts.refusals.known() if engine is not None else ()
+            )
         ],
         "observed": serving.observed.sums.model_dump(),
     }

@@ -69,7 +69,8 @@ class Attempts:
                 self.pace.note(model, taken, answer.output_tokens)
             return made
         hasty = given < FAIR_SHARE * timeout_s and taken >= CUT_OFF * given
-        if _rests(failure) and not hasty:  # else it is the call's own time that has run out
+        ill = failure.rests and (failure.retryable or failure.elsewhere)
+        if ill and not hasty:  # else it is the call's own time that has run out
             wait = failure.retry_after_s
             guarded(f"letting {model} rest", lambda: router.rest(model, wait))
         self.refusals.note(model, call.query, failure)
@@ -118,8 +119,3 @@ def _asked(call: Call, model: str, seconds: float) -> Answer:
         # What is no `Exception` was meant to end something: it is not tried again.
         again = isinstance(error, Exception)
         return Answer(failure=Failure(type(error).__name__, 500, again, rests=False))
-
-
-def _rests(failure: Failure) -> bool:
-    """Whether the model is to rest: its server is busy, ill or not for us."""
-    return failure.rests and (failure.retryable or failure.elsewhere)

@@ -23,7 +23,6 @@ from aios_eccos.serve.candidates import startable
 from aios_eccos.serve.decisions import Decided, Decisions
 from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.queue import CallQueue
-from aios_eccos.serve.refusals import Refusals
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
@@ -47,6 +46,9 @@ class Dispatcher:
         max_workers: most calls in flight here.
         call_timeout_s: seconds from arrival until a call is given up (deadlines may be sooner).
         on_settled: called once per call from its thread, before its future is done.
+
+    Attributes:
+        attempts: makes the requests; knows what models' servers have refused lately.
     """
 
     def __init__(
@@ -67,17 +69,12 @@ class Dispatcher:
         self._on_settled = on_settled
         self._queue = CallQueue()
         self._decisions = Decisions()
-        self._attempts = Attempts(seed)
+        self.attempts = Attempts(seed)
         self._fair = FairShare()
         self._count = itertools.count()
         self._thread: threading.Thread | None = None
         self._router = router
         router.on_release(self._queue.wake)
-
-    @property
-    def refusals(self) -> Refusals:
-        """What models' servers have refused lately."""
-        return self._attempts.refusals
 
     def __enter__(self) -> Dispatcher:
         self.start()
@@ -116,7 +113,7 @@ class Dispatcher:
         Waiting calls are forecast anew, calls in flight are not touched.
         """
         router.on_release(self._queue.wake)
-        self.refusals.forget()
+        self.attempts.refusals.forget()
         self._router = router
         self._window_s = self._window_s if window_s is None else window_s
         self._max_batch = max_batch or self._max_batch
@@ -180,12 +177,12 @@ class Dispatcher:
         unknown = [call for call in waiting if call.router is not router]
         odd = _due(self._decisions.forecast(unknown, router), room)
         for call in unknown:
-            call.avoided = self.refusals.of(call.query)
+            call.avoided = self.attempts.refusals.of(call.query)
             if call.candidate is not None and not call.able():
                 self._give_up(call, NOWHERE)
         slots = router.slots()
         able, most = [call for call in waiting if call.able()], min(room, self._max_batch)
-        calls = startable(able, slots, most, router, self._fair, self._attempts.pace)
+        calls = startable(able, slots, most, router, self._fair, self.attempts.pace)
         decided = self._decisions.assign(calls, slots, router)
         decided += self._decisions.fallback(odd, router)
         return 0 < self._start(decided, router) < len(waiting)
@@ -219,7 +216,7 @@ class Dispatcher:
         call.asking_since = time.monotonic()
         call.started = call.started or call.asking_since
         # Not the call's own candidate, which may be an earlier router's.
-        cost = self._attempts.pace.slot_seconds(decision.candidate, [model])
+        cost = self.attempts.pace.slot_seconds(decision.candidate, [model])
         self._fair.charge(call.query.agent, cost)
         thread = threading.Thread(
             target=self._serve,
@@ -246,7 +243,7 @@ class Dispatcher:
         """A call's own thread: one request."""
         made = Made(Answer(failure=BROKEN), time.monotonic())
         try:
-            made = self._attempts.make(call, decision, model, router, self._call_timeout_s)
+            made = self.attempts.make(call, decision, model, router, self._call_timeout_s)
         finally:
             if self._queue.over(call, made.answer, made.ended, made.again):
                 self._settle(call, made.answer)

@@ -20,7 +20,7 @@ from aios_eccos.kernel import operations, status
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
 from aios_eccos.observe.trace import of_fields
-from aios_eccos.providers.transport import HttpProvider
+from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider
 from aios_eccos.values import EXPLORED
 
 SMALL_S = 0.1
@@ -399,10 +399,12 @@ def _litellm(fresh: Any) -> Any:
 def hosted(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The kernel, whose model `small` is asked through LiteLLM."""
     monkeypatch.setenv("OPENAI_API_KEY", "x")
-    llms = fresh.serving.adapter.llms
-    monkeypatch.setattr(fresh.serving.adapter, "llms", ["openai/small", *llms[1:]])
     if importlib.util.find_spec("litellm") is None:
         monkeypatch.setitem(sys.modules, "litellm", _litellm(fresh))
+    adapter = fresh.serving.adapter
+    place = {"api_base": adapter.llm_configs[0].hostname}
+    small = LiteLLMProvider("openai/small", place)
+    monkeypatch.setattr(adapter, "llms", [small, *adapter.llms[1:]])
     return fresh
 
 

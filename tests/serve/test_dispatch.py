@@ -780,7 +780,7 @@ def test_calls_like_one_that_was_refused_are_not_sent_there(
         assert dispatcher.submit(other, answers(0.0)).result(5).answer.value == "a"
         pinned = replace(alike, id="pinned", allowed=("a",))
         assert dispatcher.submit(pinned, answers(0.0)).result(5).answer.value == "a"
-        (known,) = dispatcher.refusals.known()
+        (known,) = dispatcher.attempts.refusals.known()
         assert (known.model, known.words) == ("a", settled.closed["a"])
         dispatcher.use(router)
         again = dispatcher.submit(replace(alike, id="again"), answers(0.0)).result(5)
@@ -795,7 +795,7 @@ def test_a_refusal_that_no_other_call_is_like_is_not_remembered(kind: Any) -> No
         dispatcher.submit(query, failing_on("a", failure=refusal(kind))).result(5)
         again = dispatcher.submit(replace(query, id="again"), answers(0.0)).result(5)
         assert again.answer.value == "a"
-        assert dispatcher.refusals.known() == []
+        assert dispatcher.attempts.refusals.known() == []
 
 
 def test_a_prompt_longer_than_was_thought_is_sent_to_no_model_with_as_small_a_window() -> None:
