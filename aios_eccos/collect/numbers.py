@@ -62,6 +62,8 @@ _POWER_OF_TEN = re.compile(
 )
 _VULGAR = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 _RAISED = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+")
+#: Typographic signs, and the decimal and thousands marks of Arabic, as ASCII.
+_PLAIN = str.maketrans("\u2212\u2013\u2010\u2011\u2044\u2019\u066b\u066c", "----/'.,")
 _UNIT_POWER = re.compile(r"(?<=[A-Za-z])\^\{?-?\d\}?")
 _SIGN_APART = re.compile(
     r"(^|=)([^\w\d=]*?)(?:[-]\s+|(?:minus|negative)\s+)(?=[\d.\w])", re.IGNORECASE
@@ -93,20 +95,6 @@ def plain(text: str) -> str:
     text = _FRACTION.sub(lambda m: f"{m[1] or m[2]}/{m[3] or m[4]}", text)
     text = _POWER_OF_TEN.sub(_exponent, text)
     return re.sub(r"[ \t]{2,}", " ", _UNIT_POWER.sub("", text))
-
-
-_PLAIN = str.maketrans(
-    {
-        "\u2212": "-",
-        "\u2013": "-",
-        "\u2010": "-",
-        "\u2011": "-",
-        "\u2044": "/",
-        "’": "'",
-        "٫": ".",
-        "٬": ",",
-    }
-)
 
 
 def _exponent(found: re.Match[str]) -> str:
