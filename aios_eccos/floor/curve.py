@@ -6,7 +6,7 @@ Therefore the very decision is replayed over the history with forecasts that hav
 record (leave-one-out, out of fold), for a grid of lambdas; promised and realised success are laid
 side by side; their gap, smoothed, corrects every later look-up. Small batches are served at
 `PriceCurve.price_for(floor)`, moved by control; large ones, solved whole, must promise what that
-price promises on history, `floor_for(price) + optimism(price)` (`policy.success_worth`).
+price promises on history, `floor_for(price) + optimism(price)` (`Floors.price`).
 """
 
 from __future__ import annotations
