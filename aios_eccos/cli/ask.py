@@ -62,7 +62,7 @@ class Asker:
             if not self._told:
                 self._told = True
                 reason = str(error).splitlines()[0]
-                sys.stderr.write(f"aios-eccos: {reason}; reading Redis instead\n")
+                sys.stderr.write(f"aios-eccos: {reason}; answering without it\n")
             return None
 
     def reader(self) -> Reader:

@@ -14,8 +14,8 @@ from aios_eccos.locate import Config, mapping_of, read_yaml
 
 #: No answer of a kernel is longer.
 MOST_BYTES = 50_000_000
-#: A kernel on this machine answers at once, or not at all.
-TIMEOUT_S = 2.0
+#: A kernel on this machine answers at once, or not at all; what it decides embeds a text first.
+TIMEOUT_S, DECISION_S = 2.0, 10.0
 
 
 def url_of(config: Config) -> str | None:
@@ -63,7 +63,7 @@ def _ask(config: Config, path: str, data: bytes | None) -> Any:
     request = urllib.request.Request(url + path, data, headers)
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
     try:
-        with opener.open(request, timeout=TIMEOUT_S) as response:
+        with opener.open(request, timeout=TIMEOUT_S if data is None else DECISION_S) as response:
             return json.loads(response.read(MOST_BYTES))
     except urllib.error.HTTPError as error:
         if error.code == 404:
