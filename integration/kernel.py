@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -31,7 +33,25 @@ ONCE = Path(__file__).parents[1] / "aios_eccos/kernel/preload"
 def homes() -> tuple[Path, Path] | None:
     """`AIOS_HOME` and `CEREBRUM_HOME`, if both are set."""
     aios, cerebrum = os.environ.get("AIOS_HOME"), os.environ.get("CEREBRUM_HOME")
-    return (Path(aios), Path(cerebrum)) if aios and cerebrum else None
+    return (Path(aios), regular(Path(cerebrum))) if aios and cerebrum else None
+
+
+@cache
+def regular(cerebrum: Path) -> Path:
+    """A folder whose package `cerebrum` is found before that of an installed SDK.
+
+    The checkout's has no `__init__.py`, so Python would prefer the one from PyPI.
+    """
+    package = cerebrum.resolve() / "cerebrum"
+    if (package / "__init__.py").exists() or not package.is_dir():
+        return cerebrum
+    folder = Path(tempfile.mkdtemp(prefix="eccos-sdk-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    (folder / "cerebrum").mkdir()
+    (folder / "cerebrum/__init__.py").touch()
+    for part in package.iterdir():
+        (folder / "cerebrum" / part.name).symlink_to(part)
+    return folder
 
 
 def free_port() -> int:
@@ -111,7 +131,7 @@ class Kernel:
         self._port = port
         self._python = python
         self._command = command
-        path = [first, str(cerebrum)] if first else [str(cerebrum)]
+        path = [*([first] if first else ()), str(regular(cerebrum))]
         if hook:
             path[:0] = [str(ONCE), str(ONCE.parents[2])]
         self._env = {

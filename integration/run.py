@@ -372,7 +372,9 @@ class Parts:
     def _wanted(self, name: str) -> bool:
         if self.selected:
             own = {case for case, _ in timed(False) + untimed(False)}
-            return name in self.selected or (name == "ours" and bool(own & self.selected))
+            # Ours is compared, too.
+            wants_ours = name == "ours" and bool((own | {"compare"}) & self.selected)
+            return name in self.selected or wants_ours
         return not (self.quick and name in LONG)
 
     def _kernels(self, running: contextlib.ExitStack, stubs: Stubs) -> dict[str, Kernel]:
