@@ -52,7 +52,6 @@ class HybridPredictor:
         models: Sequence[Model],
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
-        """See `Predictor.forecast`."""
         if layers is None or not len(queries):
             return self._neighbors.forecast(queries, embeddings, models)
         outputs = self.head.machine(layers, [query.text for query in queries])

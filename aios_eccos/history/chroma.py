@@ -91,13 +91,11 @@ class ChromaRows:
 
     @translated()
     def counts(self) -> tuple[int, int]:
-        """See `Rows.counts`."""
         judged = int(self._judged.count())
         return judged, judged + int(self._unjudged.count())
 
     @translated()
     def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
-        """See `Rows.ids`."""
         parts = [{name: value} for name, value in (where or {}).items()]
         condition = {"$and": parts} if len(parts) > 1 else next(iter(parts), None)
         both = (self._unjudged, self._judged)
@@ -106,7 +104,6 @@ class ChromaRows:
 
     @translated()
     def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
-        """See `Rows.read`."""
         found: dict[str, Row] = {}
         for start in range(0, len(ids), PAGE):
             part = list(ids[start : start + PAGE])
@@ -117,7 +114,6 @@ class ChromaRows:
 
     @translated()
     def write(self, rows: Mapping[str, Row]) -> None:
-        """See `Rows.write`."""
         for judged, place, other in (
             (True, self._judged, self._unjudged),
             (False, self._unjudged, self._judged),
@@ -134,7 +130,6 @@ class ChromaRows:
 
     @translated()
     def delete(self, ids: Sequence[str]) -> None:
-        """See `Rows.delete`."""
         for start in range(0, len(ids), self.batch):
             for rows in (self._judged, self._unjudged):
                 _delete(rows, list(ids[start : start + self.batch]))
@@ -143,7 +138,6 @@ class ChromaRows:
     def find(
         self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        """See `Rows.find`."""
         include = ["distances", "metadatas"] if records else ["distances"]
         got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
         near = [
@@ -160,13 +154,11 @@ class ChromaRows:
 
     @translated()
     def stamp(self) -> str:
-        """See `Rows.stamp`."""
         metadata = self._client.get_collection(NAME, embedding_function=None).metadata
         return str((metadata or {}).get("stamp", ""))
 
     @translated()
     def restamp(self) -> str:
-        """See `Rows.restamp`."""
         stamp = uuid.uuid4().hex
         self._judged.modify(metadata={**self._identity, "stamp": stamp})
         return stamp

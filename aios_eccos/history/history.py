@@ -97,7 +97,6 @@ class History:
         return self._version
 
     def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> Changes:
-        """See `HistoryStore.add`."""
         if embeddings is not None:
             if self._dimension is None:
                 self._dimension = int(np.asarray(embeddings).shape[-1])
@@ -183,7 +182,6 @@ class History:
     def table(
         self, *, limit: int | None = None, splits: Collection[str] | None = None
     ) -> HistoryTable:
-        """See `HistoryStore.table`."""
         order = self._read_mirror().newest(splits)[:limit]
         rows = self._rows.read(order)
         kept = [rows[record_id] for record_id in order if record_id in rows]
@@ -193,11 +191,9 @@ class History:
         )
 
     def compared(self) -> dict[str, str]:
-        """See `HistoryStore.compared`."""
         return self._read_mirror().compared()
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
-        """See `HistoryStore.judge`."""
         given = verdict(record_id, model, correctness)
         faults: list[EccosError] = []
         with self._lock:
@@ -214,22 +210,18 @@ class History:
         return next(iter(self._early.values()))[0]
 
     def recall(self, ids: Sequence[str]) -> dict[str, Row]:
-        """See `HistoryStore.recall`."""
         return self._rows.read(list(dict.fromkeys(ids)))
 
     def count(self) -> int:
-        """See `HistoryStore.count`."""
         return self._rows.counts()[1] if self._rows.shared else self._count
 
     def forget(self, *, agent: str) -> int:
-        """See `HistoryStore.forget`."""
         with self._lock:
             gone = self._rows.ids({"agent": mend(agent)})
             self._delete(gone)
             return len(gone)
 
     def close(self) -> None:
-        """See `HistoryStore.close`."""
         with self._lock:
             on_close, self._on_close = self._on_close, None
         if on_close is not None:

@@ -164,29 +164,30 @@ def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embeds) -> int:
     """
     changed = 0
     while messages := inbox.take_inbox(TAKEN):
-        faults: list[EccosError] = []
-        aside: list[bytes] = []
-        for message in messages:
+        bad: list[tuple[bytes, EccosError]] = []
+        faults: list[tuple[bytes, EccosError]] = []
+        for raw in messages:
             try:
-                changed += _carry_out(decode_message(message), store, embedder)
-            except (DataError, HistoryError) as error:
-                aside.append(message)
-                faults.append(error)
-        # A fault of the store is a message's own, if the store takes another one.
-        failed = [fault for fault in faults if isinstance(fault, HistoryError)]
-        if failed and len(faults) == len(messages):
-            raise failed[0]
-        inbox.set_aside(aside)
-        for fault in faults:
-            log.warning("a message for the history is set aside: %s", fault)
+                message = decode_message(raw)
+                bad += message.refused
+                changed += _carry_out(message, store, embedder)
+            except DataError as error:
+                bad.append((raw, error))
+            except HistoryError as error:
+                # Its own fault, if the store takes another one.
+                faults.append((raw, error))
+        if len(faults) == len(messages):
+            raise faults[0][1]
+        for _, fault in bad + faults:
+            log.warning("set aside: %s", fault)
+        if bad or faults:
+            inbox.set_aside([raw for raw, _ in bad + faults])
         inbox.ack_inbox()
     return changed
 
 
 def _carry_out(message: Message, store: HistoryStore, embedder: Embeds) -> int:
     """Returns how many records changed."""
-    for _, error in message.refused:
-        log.warning("dropped: %s", error)
     if message.forget is not None:
         return store.forget(agent=message.forget)
     whole = [record for record in message.records if record.text]

@@ -39,7 +39,6 @@ class MemoryRows:
         self._lock = threading.Lock()
 
     def counts(self) -> tuple[int, int]:
-        """See `Rows.counts`."""
         with self._lock:
             return len(self._judged), len(self._rows)
 
@@ -54,12 +53,10 @@ class MemoryRows:
             ]
 
     def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
-        """See `Rows.read`."""
         with self._lock:
             return {i: self._rows[i] for i in ids if i in self._rows}
 
     def write(self, rows: Mapping[str, Row]) -> None:
-        """See `Rows.write`."""
         with self._lock:
             self._rows.update(rows)
             judged = {record_id for record_id, (record, _) in rows.items() if is_judged(record)}
@@ -67,7 +64,6 @@ class MemoryRows:
             self._stacked = None
 
     def delete(self, ids: Sequence[str]) -> None:
-        """See `Rows.delete`."""
         with self._lock:
             for record_id in ids:
                 self._rows.pop(record_id, None)
@@ -90,7 +86,6 @@ class MemoryRows:
         return near, []
 
     def stamp(self) -> str:
-        """See `Rows.stamp`."""
         return ""
 
     restamp = stamp

@@ -132,7 +132,6 @@ class Mirror:
         return [record_id for *_, record_id in order]
 
     def compared(self) -> dict[str, str]:
-        """See `HistoryStore.compared`."""
         order = self.newest()
         with self._lock:
             order = [record_id for record_id in order if record_id in self._rows]

@@ -33,11 +33,15 @@ def pack(outcomes: Sequence[Outcome]) -> str:
 
 def unpack(packed: str) -> tuple[Outcome, ...]:
     """Inverse of `pack`."""
+    return tuple(_outcome(row) for row in json.loads(packed))
+
+
+def _outcome(row: list[Any]) -> Outcome:
     own = len(FIELDS)
-    rows = json.loads(packed)
-    return tuple(
-        dataclasses.replace(Outcome(*row[:own]), signals=Signals(*row[own:])) for row in rows
-    )
+    if len(row) <= own:
+        return Outcome(*row)
+    columns = [*row[:own], Signals(*row[own:])]
+    return Outcome(*columns)
 
 
 def to_metadata(record: Record) -> dict[str, str | int | float]:

@@ -231,6 +231,7 @@ def test_one_bad_record_keeps_none_of_its_message_out() -> None:
     (bad,) = json.loads(handed(input_tokens=-1))
     inbox.push_inbox([json.dumps([*good[:2], bad, good[2]]).encode()])
     assert drain_inbox(inbox, store, ToyEmbedder()) == 3
+    assert [json.loads(message) for message in inbox.aside] == [[bad]]
 
 
 class Failing(ToyEmbedder):

@@ -123,25 +123,20 @@ class CachedEmbedder:
 
     @property
     def name(self) -> str:
-        """See `Embedder.name`."""
         return self._embedder.name
 
     @property
     def dimension(self) -> int:
-        """See `Embedder.dimension`."""
         return self._embedder.dimension
 
     @property
     def identity(self) -> str:
-        """See `Embedder.identity`."""
         return self._identity
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """See `Embedder.embed`."""
         return self._look_up(texts, ("embedding",), lambda part: (self._embedder.embed(part),))[0]
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
-        """See `Embedder.embed_with_layers`."""
         kinds = ("embedding", "layers")
         embeddings, layers = self._look_up(texts, kinds, self._embedder.embed_with_layers)
         return embeddings, layers

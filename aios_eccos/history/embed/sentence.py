@@ -55,12 +55,10 @@ class SentenceEmbedder:
 
     @property
     def name(self) -> str:
-        """See `Embedder.name`."""
         return self.source.name
 
     @property
     def dimension(self) -> int:
-        """See `Embedder.dimension`."""
         return self._dimension
 
     @property
@@ -87,11 +85,9 @@ class SentenceEmbedder:
             return self._encoder
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """See `Embedder.embed`."""
         return self._run(texts, with_layers=False)[0]
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
-        """See `Embedder.embed_with_layers`."""
         return self._run(texts, with_layers=True)
 
     def _run(self, texts: Sequence[str], *, with_layers: bool) -> tuple[Embeddings, Embeddings]:
