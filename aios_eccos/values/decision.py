@@ -1,0 +1,234 @@
+"""What is decided: forecasts, prices, slots, and which model serves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aios_eccos.values.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from aios_eccos.values.query import Query
+
+#: Status of a decision by chance, made to learn about a model: no price chose it.
+EXPLORED = "explored"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What each of m models would do on each of n queries.
+
+    Attributes:
+        models: the m model names, naming the columns.
+        success: (n, m) probability of a good answer, 0..1.
+        output_tokens: (n, m) expected output length.
+        support: (n, m) effective number of records behind each number; 0 = prior only.
+        novelty: (n,) quantile (0..1) of the query's distance from history among the history's own
+            distances; 1 = farther than everything known. NaN where unknown.
+    """
+
+    models: tuple[str, ...]
+    success: FloatArray
+    output_tokens: FloatArray
+    support: FloatArray
+    novelty: FloatArray
+
+    def __post_init__(self) -> None:
+        shape = (len(self.success), len(self.models))
+        for name in ("success", "output_tokens", "support"):
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} has shape {getattr(self, name).shape}, wanted {shape}")
+        if self.novelty.shape != shape[:1]:
+            raise ValueError(f"novelty has shape {self.novelty.shape}, wanted {shape[:1]}")
+
+    def __len__(self) -> int:
+        return len(self.success)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a success of one call is worth, and what may move that.
+
+    Attributes:
+        policy: the agent pattern whose floor applies, "" for the general one.
+        floor: success asked for, absolute 0..1; NaN under a budget, and where nothing is asked.
+        value: dollars that one whole success is worth (the dual price of the floor, lambda); inf
+            where nothing is known yet: then the strongest is taken.
+        base: the value on history alone, before outcomes or spending moved it.
+        least, greatest: ends of the value, in dollars.
+        key: name of the stored factor on `base` that outcomes (or spending) move; "" = none does.
+        own: whether the call brought the floor itself.
+        budget: dollars per call that the price is to spend, instead of a floor.
+        batch_floor: success that the forecasts of a batch must promise for the floor to be had.
+        optimism: by how much the forecasts of what is chosen at this value exceeded the success
+            had, on history (the winner's curse); promises are made without it.
+        models: the models that the value may choose; None = all that may serve.
+    """
+
+    policy: str = ""
+    floor: float = math.nan
+    value: float = math.inf
+    base: float = math.inf
+    least: float = 0.0
+    greatest: float = math.inf
+    key: str = ""
+    own: bool = False
+    budget: float | None = None
+    batch_floor: float = math.nan
+    optimism: float = 0.0
+    models: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """How one settled call stands to the price that chose its model; kept with its decision.
+
+    Attributes:
+        key: name of the stored factor that its outcome moves; "" = it moves none.
+        low, high: ends of the factor, for the models that the call might use.
+        own: whether the call brought its floor itself: then it says nothing about its policy's.
+        budget: dollars per call that spending is held against; None under a floor.
+        step: what the call has added to the log of the factor before anybody judged it.
+    """
+
+    key: str
+    low: float
+    high: float
+    own: bool = False
+    budget: float | None = None
+    step: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One query with what every model would do for it and what a success is worth: a row to assign.
+
+    Attributes:
+        query: the query.
+        models: the m model names; all arrays are (m,) in their order.
+        success, output_tokens, support: the query's row of the `Forecast`.
+        cost: forecast dollars (or the price-free stand-in, see `forecast.pricing`).
+        allowed: which models may serve this query at all.
+        novelty: as in `Forecast`.
+        worth: what a success is worth here.
+        forecast_s: seconds spent on the forecast (the batch's, divided by its size).
+        switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
+            where there is none. It counts in choosing, not in what a call is said to cost.
+        embedding: (d,) float32 of the text, where the forecast needed one: the history learns
+            the call under it without embedding the text a second time.
+        lot: uniform in 0..1, by which the call explores a model or does not; None: it must not.
+        explorable: models that may be explored, beyond `allowed` where a certificate closes some
+            to the price's choice; None: `allowed`.
+    """
+
+    query: Query
+    models: tuple[str, ...]
+    success: FloatArray
+    output_tokens: FloatArray
+    support: FloatArray
+    cost: FloatArray
+    allowed: BoolArray
+    novelty: float
+    worth: Price
+    forecast_s: float = 0.0
+    switch: FloatArray | None = None
+    embedding: Float32Array | None = field(default=None, repr=False)
+    lot: float | None = None
+    explorable: BoolArray | None = None
+
+    @property
+    def price(self) -> float:
+        """Dollars that one whole success is worth."""
+        return self.worth.value
+
+    @property
+    def total_cost(self) -> FloatArray:
+        """(m,) what a choice is weighed by: cost, and that of a switch."""
+        return self.cost if self.switch is None else self.cost + self.switch
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The models' load at one moment, over all kernels.
+
+    Attributes:
+        free: slots left by model name, 0 or more.
+        limits: slots in all by model name.
+        cooling: seconds that models still rest after an error, by name; they are used only where
+            nothing else may serve.
+    """
+
+    free: Mapping[str, int]
+    limits: Mapping[str, int]
+    cooling: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One slot of one model, lent to one call until it is released or expires.
+
+    Attributes:
+        call_id: the query's id. An attempt gives its slot back before the next one borrows, so
+            that no two attempts of a call hold a slot of one model.
+        slot: `Model.slot` of the lender.
+    """
+
+    call_id: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decision:
+    """Which model serves a query, and everything needed to say why.
+
+    Attributes:
+        candidate: the forecasts that were used.
+        model: the chosen model's name, None while the query has to wait.
+        lease: the slot that was lent; None while waiting.
+        free: (m,) slots that were free at the decision.
+        slot_prices: (m,) dollars that one more slot of each model would have saved.
+        status: the optimizer's status for the batch; `EXPLORED` for a choice made by chance.
+        reason: one sentence in plain words.
+        batch: how many queries were assigned together.
+        whole: whether they were assigned as one, under their floors; else each by its own price.
+        decision_s: seconds spent on forecast and assignment (the batch's, divided by its size).
+        at: seconds since the epoch, UTC.
+        chances: (m,) with which each model would have been explored; None: it could not.
+    """
+
+    candidate: Candidate
+    model: str | None
+    lease: Lease | None
+    free: IntArray
+    slot_prices: FloatArray
+    status: str
+    reason: str
+    batch: int
+    decision_s: float
+    at: float
+    chances: FloatArray | None = None
+    whole: bool = False
+
+    @property
+    def promised(self) -> float:
+        """Success that may be expected of the choice, 0..1; NaN while waiting."""
+        expected = self.of_choice(self.candidate.success) - self.candidate.worth.optimism
+        return min(max(expected, 0.0), 1.0) if self.model is not None else expected
+
+    def of_choice(self, row: FloatArray) -> float:
+        """The chosen model's entry of a (m,) row; NaN while waiting."""
+        if self.model is None:
+            return float("nan")
+        return float(row[self.candidate.models.index(self.model)])
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The decisions for all queries that were assigned together.
+
+    Attributes:
+        decisions: one per query, in the order given.
+        status: the optimizer's status.
+    """
+
+    decisions: tuple[Decision, ...]
+    status: str

@@ -1,0 +1,106 @@
+"""What came of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from aios_eccos.records import Signals
+from aios_eccos.values.decision import Decision
+from aios_eccos.values.query import Query
+
+#: What a model's server may refuse that another model can do: a prompt or an answer of that
+#: length, an ability, the content, or something else that it does not support.
+Refused = Literal["context", "output", "tools", "json", "vision", "filter", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a model gave no usable answer.
+
+    Attributes:
+        reason: short, free of prompts and keys ("429", "timeout", "empty answer").
+        status_code: HTTP status for the agent.
+        retryable: whether another try can help (429, 5xx, timeout, broken answer).
+        retry_after_s: how long the server asks to wait, if it does.
+        rests: False where it is not for the server to recover: a fault of the code that asked, or
+            an answer that arrived and cannot be used. Another try then need not wait.
+        elsewhere: not retryable, but another model may be tried: this one's server refuses the
+            operator's key, credit or model name, or what only this model cannot do.
+        refused: what only this model cannot do, where its server says that.
+        window: the context window that the server names, tokens.
+    """
+
+    reason: str
+    status_code: int = 500
+    retryable: bool = True
+    retry_after_s: float | None = None
+    rests: bool = True
+    elsewhere: bool = False
+    refused: Refused | None = None
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from one model call.
+
+    Attributes:
+        value: the answer in the caller's own form; the plugin does not look inside.
+        input_tokens, output_tokens: None where unknown; what cannot be used is paid for too.
+        failure: None for a good answer.
+        signals: what whoever asked could see of it.
+        metered: whether the provider counted the tokens; else they were counted here.
+    """
+
+    value: Any = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    failure: Failure | None = None
+    signals: Signals = field(default_factory=Signals)
+    metered: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to one model, without what it said.
+
+    Attributes:
+        seconds: from the request to its answer, or to its being given up.
+        output_tokens, input_tokens: from the provider's usage, of a failed request too.
+        failure: short reason, None for a good answer.
+    """
+
+    model: str
+    seconds: float
+    output_tokens: int | None = None
+    failure: str | None = None
+    signals: Signals = field(default_factory=Signals)
+    input_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CallResult:
+    """A call that is over: served, failed, or given up.
+
+    Attributes:
+        query: the query.
+        answer: the last attempt's answer.
+        decision: the last attempt's decision; None if it never got one.
+        attempts: model requests made.
+        waited_s: arrival to first start, seconds.
+        served_s: first start to end, seconds; 0 if it never started.
+        tries: the requests made, in order.
+        closed: why models were closed to it at the last decision, in words that follow their
+            names; models that could never serve it are not among them.
+    """
+
+    query: Query
+    answer: Answer
+    decision: Decision | None
+    attempts: int
+    waited_s: float
+    served_s: float
+    tries: tuple[Attempt, ...] = ()
+    closed: Mapping[str, str] = field(default_factory=dict)
