@@ -64,7 +64,7 @@ def learn_from(
         return _learn_certified(history, embedder, settings, prices, head_file, models)
     near = RetrievalPredictor(history, k=settings.neighbors)
     table = history.table(limit=BOOK_ROWS)
-    return _learn(near, table, embedder, settings, prices, head_file)
+    return _learn(near, table, embedder, settings, prices, head_file, models)
 
 
 def _learn_certified(
@@ -87,7 +87,8 @@ def _learn_certified(
             "some that it was not; `aios-eccos train` makes one anew"
         )
     near = RetrievalPredictor(history, k=settings.neighbors, without=calibration)
-    known = _learn(near, rest, embedder, settings, prices, None if seen else head_file)
+    usable = None if seen else head_file
+    known = _learn(near, rest, embedder, settings, prices, usable, models)
     if known.book is None:
         return known
     predictor, dimension = known.predictor, whole.embeddings.shape[1]
@@ -112,6 +113,7 @@ def _learn(
     settings: Settings,
     prices: Prices,
     head_file: Path | None,
+    models: Sequence[Model],
 ) -> Learned:
     """What a table teaches, beside neighbors from the history itself."""
     neighbors.refresh(table)
@@ -125,7 +127,7 @@ def _learn(
     judged = table.rows(np.flatnonzero(~np.isnan(table.correctness).all(axis=1)))
     if len(judged) < 2:
         return Learned(neighbors, embedder, None, judged_of)
-    success, tokens, _ = leave_one_out(judged, settings.neighbors)
+    success, tokens, _ = leave_one_out(judged, settings.neighbors, models=models)
     tokens = np.where(np.isnan(tokens), neighbors.means.output_tokens, tokens)
     book = PriceBook.of(judged, success, tokens, prices)
     return Learned(neighbors, embedder, book, judged_of)
