@@ -22,6 +22,12 @@ class Interval:
     low: float | None = None
     high: float | None = None
 
+    def moved(self, by: float) -> Interval:
+        """That of a figure which is greater by so much."""
+        if self.low is None or self.high is None:
+            return Interval(self.value + by)
+        return Interval(self.value + by, self.low + by, self.high + by)
+
 
 def mean(total: float, count: float) -> float | None:
     """`total / count`, None for nothing."""

@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from aios_eccos.metrics import Interval
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.view import Usd, View
-from aios_eccos.observe.views import ObservedView, Rate
+from aios_eccos.observe.views import ObservedView
 
 
 class DecisionsView(View):
@@ -99,13 +100,13 @@ class SavedView(View):
     compared: int = 0
     asked_baseline: int
     cost_usd: Usd
-    baseline_cost_usd: Rate
-    saved_usd: Rate
+    baseline_cost_usd: Interval
+    saved_usd: Interval
     saved_share: float | None
     promised: float | None
-    realised: Rate | None
+    realised: Interval | None
     verdict_share: float | None
-    baseline_success: Rate | None
+    baseline_success: Interval | None
 
 
 class SavingsView(View):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import percent
 from aios_eccos.observe.text import (
     NONE,
@@ -19,7 +20,6 @@ from aios_eccos.observe.text import (
 from aios_eccos.observe.text import load as slots
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import (
-    AlarmView,
     EdgeView,
     EventsView,
     ModelsView,
@@ -94,7 +94,7 @@ def window(view: WindowView, known: bool) -> str:
     return text
 
 
-def alarm(view: AlarmView) -> str:
+def alarm(view: Alarm) -> str:
     """One floor's e-process."""
     whose = f" for {view.policy}" if view.policy else ""
     state = "! BROKEN" if view.broken else "holds so far"

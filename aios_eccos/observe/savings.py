@@ -15,8 +15,8 @@ import numpy as np
 
 from aios_eccos import metrics
 from aios_eccos.observe.call_views import SavedView, SavingsView
-from aios_eccos.observe.summary import Sums, rate_of
-from aios_eccos.observe.views import ObservedView, Rate
+from aios_eccos.observe.summary import Sums, amounts
+from aios_eccos.observe.views import ObservedView
 from aios_eccos.workload.periods import names_of
 
 NOTE = "a forecast wherever the baseline was not asked; 95 % intervals"
@@ -76,54 +76,34 @@ def strongest(sums: Sums, pool: Collection[str] = ()) -> str | None:
 
 def _saved(title: str, since: float | None, sums: Sums, name: str) -> SavedView:
     """A window's answers that the baseline could have been asked for, beside what it would cost."""
-
-    def of(key: str) -> float:
-        return sums.get(key, 0.0)
-
     # A baseline's requests would have failed as well: what they wasted counts on neither side.
-    spent, compared = of(f"spent:{name}"), of(f"compared:{name}")
-    others = [_errors(sums, model) for model in names_of("metered", sums)]
-    ahead = metrics.forecast_total(
-        of(f"other_cost:{name}"), of(f"other_calls:{name}"), _errors(sums, name), others
-    )
-    cost = _moved(ahead, of(f"same_cost:{name}"))
-    saved = Rate(
-        value=cost.value - spent,
-        low=None if cost.low is None else cost.low - spent,
-        high=None if cost.high is None else cost.high - spent,
-    )
+    of, its = amounts(sums), amounts(sums, name)
+    spent, compared, others = its("spent"), its("compared"), its("other_calls")
+    known = [_errors(sums, model) for model in names_of("metered", sums)]
+    ahead = metrics.forecast_total(its("other_cost"), others, _errors(sums, name), known)
+    cost = ahead.moved(its("same_cost"))
     return SavedView(
         name=title,
         since=since,
         answers=round(of("answers")),
         compared=round(compared),
-        asked_baseline=round(compared - of(f"other_calls:{name}")),
+        asked_baseline=round(compared - others),
         cost_usd=spent,
         baseline_cost_usd=cost,
-        saved_usd=saved,
+        saved_usd=cost.moved(-spent),
         saved_share=metrics.saved_share(spent, cost.value),
         promised=metrics.mean(of("promised"), of("promises")),
-        realised=rate_of(metrics.success_rate(of("successes"), of("verdicts"))),
+        realised=metrics.success_rate(of("successes"), of("verdicts")),
         verdict_share=metrics.mean(of("verdicts"), of("calls")),
-        baseline_success=rate_of(_success(sums, name)),
+        baseline_success=_success(sums, name),
     )
 
 
 def _success(sums: Sums, name: str) -> metrics.Interval | None:
     """What the model would reach on the answered calls that it was compared on."""
     kinds = ("hope", "doubt", "hopes", "verdicts", "miss", "miss2")
-    return metrics.forecast_success(*(sums.get(f"{kind}:{name}", 0.0) for kind in kinds))
-
-
-def _moved(interval: metrics.Interval, by: float) -> Rate:
-    low, high = interval.low, interval.high
-    return Rate(
-        value=interval.value + by,
-        low=None if low is None else low + by,
-        high=None if high is None else high + by,
-    )
+    return metrics.forecast_success(*map(amounts(sums, name), kinds))
 
 
 def _errors(sums: Sums, model: str) -> metrics.Errors:
-    kinds = ("metered", "f", "a", "ff", "af", "aa")
-    return metrics.Errors(*(sums.get(f"{kind}:{model}", 0.0) for kind in kinds))
+    return metrics.Errors(*map(amounts(sums, model), ("metered", "f", "a", "ff", "af", "aa")))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 
 from aios_eccos import metrics
 from aios_eccos.config import Settings
@@ -12,12 +12,10 @@ from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.observe.views import (
-    AlarmView,
     EdgeView,
     ExploredView,
     ModelView,
     PointView,
-    Rate,
     SeriesView,
     StatusView,
     WindowView,
@@ -42,11 +40,10 @@ RECENT = 20
 Sums = Mapping[str, float]
 
 
-def rate_of(interval: metrics.Interval | None) -> Rate | None:
-    """An interval as it is shown."""
-    if interval is None:
-        return None
-    return Rate(value=interval.value, low=interval.low, high=interval.high)
+def amounts(sums: Sums, name: str = "") -> Callable[[str], float]:
+    """Gives the sum of a kind, of one name or of all; 0 where none was added."""
+    end = f":{name}" if name else ""
+    return lambda kind: sums.get(kind + end, 0.0)
 
 
 @dataclass(frozen=True)
@@ -101,7 +98,7 @@ def read_status(workload: Observed, scope: Scope, edge: EdgeView | None = None) 
             window("start", None if since is None else float(since), total),
             window("day", now - DAY_S, day),
         ],
-        alarms=[AlarmView(**asdict(alarm)) for alarm in read_alarms(workload, now)],
+        alarms=read_alarms(workload, now),
         edge=edge,
     )
 
@@ -114,10 +111,7 @@ def _slot_price(name: str, recent: Sequence[Trace]) -> float:
 
 def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) -> ModelView:
     """One model; its calls are those of the day."""
-
-    def of(kind: str) -> float:
-        return day.get(f"{kind}:{model.name}", 0.0)
-
+    of = amounts(day, model.name)
     return ModelView(
         model=model.name,
         in_use=load.in_use,
@@ -134,39 +128,33 @@ def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) 
         share=metrics.mean(of("calls"), day.get("calls", 0.0)),
         cost_usd=of("cost"),
         verdicts=round(of("verdicts")),
-        realised=rate_of(metrics.success_rate(of("successes"), of("verdicts"))),
+        realised=metrics.success_rate(of("successes"), of("verdicts")),
         hoped=metrics.mean(of("hope"), of("hopes")),
         slot_price_usd=slot_price,
-        explored=_explored(model.name, total),
+        explored=_explored(amounts(total, model.name)),
     )
 
 
-def _explored(name: str, total: Sums) -> ExploredView | None:
+def _explored(of: Callable[[str], float]) -> ExploredView | None:
     """What explored calls say of a model; None while none of them was judged."""
     from aios_eccos.floor.explore import Sums as Explored
-
-    def of(key: str) -> float:
-        return total.get(f"{key}:{name}", 0.0)
 
     if of("told") < 1 or of("explore_n") < 1:
         return None
     found = Explored(*(of(f"explore_{field.name}") for field in fields(Explored))).estimate()
     half = metrics.Z * found.standard_error
-    value, low, high = (min(max(found.value + by, 0.0), 1.0) for by in (0.0, -half, half))
+    ends = (min(max(found.value + by, 0.0), 1.0) for by in (0.0, -half, half))
     return ExploredView(
         calls=round(of("explored")),
         judged=round(of("told")),
-        success=Rate(value=value, low=low, high=high),
+        success=metrics.Interval(*ends),
         effective=found.effective,
     )
 
 
 def window(name: str, since: float | None, sums: Sums) -> WindowView:
     """What the calls of some time came to."""
-
-    def of(key: str) -> float:
-        return sums.get(key, 0.0)
-
+    of = amounts(sums)
     return WindowView(
         name=name,
         since=since,
@@ -177,7 +165,7 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
         promised=metrics.mean(of("promised"), of("promises")),
         verdicts=round(of("verdicts")),
         verdict_share=metrics.mean(of("verdicts"), of("calls")),
-        realised=rate_of(metrics.success_rate(of("successes"), of("verdicts"))),
+        realised=metrics.success_rate(of("successes"), of("verdicts")),
         judged_promised=metrics.mean(of("judged_promised"), of("judged_promises")),
         mean_wait_s=metrics.mean(of("waited"), of("calls")),
         mean_decision_s=metrics.mean(of("decided"), of("calls")),
@@ -200,16 +188,18 @@ def read_series(workload: Observed, money: bool) -> SeriesView:
 
 
 def _points(kind: str, now: float, parts: Sequence[Sums]) -> list[PointView]:
-    last = number(kind, now)
-    return [
-        PointView(
-            at=(last - len(parts) + 1 + i) * LENGTH_S[kind],
-            calls=round(sums.get("calls", 0.0)),
-            failures=round(sums.get("failures", 0.0)),
-            cost_usd=sums.get("cost", 0.0),
-            promised=metrics.mean(sums.get("promised", 0.0), sums.get("promises", 0.0)),
-            realised=metrics.mean(sums.get("successes", 0.0), sums.get("verdicts", 0.0)),
-            by_model={n: round(sums[f"calls:{n}"]) for n in names_of("calls", sums)},
-        )
-        for i, sums in enumerate(parts)
-    ]
+    first = number(kind, now) - len(parts) + 1
+    return [_point((first + i) * LENGTH_S[kind], sums) for i, sums in enumerate(parts)]
+
+
+def _point(at: float, sums: Sums) -> PointView:
+    of = amounts(sums)
+    return PointView(
+        at=at,
+        calls=round(of("calls")),
+        failures=round(of("failures")),
+        cost_usd=of("cost"),
+        promised=metrics.mean(of("promised"), of("promises")),
+        realised=metrics.mean(of("successes"), of("verdicts")),
+        by_model={n: round(sums[f"calls:{n}"]) for n in names_of("calls", sums)},
+    )

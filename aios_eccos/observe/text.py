@@ -7,8 +7,7 @@ import textwrap
 import time
 from collections.abc import Mapping, Sequence
 
-from aios_eccos.metrics import percent
-from aios_eccos.observe.views import Rate
+from aios_eccos.metrics import Interval, percent
 
 WIDTH = 80
 #: What stands for a number that is not known.
@@ -32,7 +31,7 @@ def money(value: float | None, known: bool = True) -> str:
     return f"{sign}${text}" if known else f"{sign}{text}u"
 
 
-def rate(value: Rate | None) -> str:
+def rate(value: Interval | None) -> str:
     """A rate with its interval: `81.2 % (78.0-84.1)`."""
     if value is None:
         return NONE

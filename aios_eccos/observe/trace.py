@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from contextlib import suppress
+from dataclasses import astuple, dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from aios_eccos.errors import DataError
@@ -17,8 +19,7 @@ class Option:
     """One model as it stood at a decision.
 
     Attributes:
-        success: forecast, 0..1, as the optimizer saw it (before the correction for optimism).
-        output_tokens: forecast length.
+        success, output_tokens: forecast, 0..1 before the correction for optimism, and length.
         cost_usd: forecast dollars; in size units where no price is known (`Trace.money`).
         switch_usd: what leaving the conversation's last model counts for, beside the cost.
         support: effective records behind the forecast; 0 = prior only.
@@ -54,7 +55,6 @@ class Trace:
         policy: pattern of agents whose floor applied, "" for the general one.
         status: the optimizer's, `explored` for a choice by chance, `fallback`, or `undecided` for a
             call that never got a model.
-        reason: one sentence in plain words.
         whole: whether the batch was assigned as one, under its floors.
         floor: absolute success asked for on average.
         success_price_usd: what one success was worth at that floor; None: no history to tell.
@@ -64,7 +64,6 @@ class Trace:
         wasted_usd: by model, dollars spent on requests that brought no answer, as far as known.
         money: False where no price is known and costs are in size units.
         failure: short reason, None for a good answer.
-        tries: the requests made, in order.
         control: how its outcome may move the price; None where there was nothing to choose.
     """
 
@@ -102,49 +101,21 @@ class Trace:
 
     @property
     def chosen(self) -> Option | None:
-        """The chosen model's option."""
         return next((option for option in self.options if option.model == self.model), None)
 
-    @property
-    def allowed(self) -> tuple[Option, ...]:
-        """The models that were allowed."""
-        return tuple(option for option in self.options if option.allowed)
 
-
-#: Stored under their own names, apart from options and tries, which are lists in this order.
-_APART = ("id", "options", "tries", "wasted_usd", "control")
-_PLAIN = tuple(f.name for f in fields(Trace) if f.name not in _APART)
-_COLUMNS = tuple(field.name for field in fields(Option))
-_SIGNALS = tuple(field.name for field in fields(Signals))
+_NAMES = tuple(f.name for f in fields(Trace) if f.name != "id")
+_ROW = attrgetter(*(f.name for f in fields(Option)))
 
 
 def to_fields(trace: Trace) -> dict[str, str]:
-    """Flat fields for the stream of decisions, each of them JSON."""
-    flat = {name: json.dumps(getattr(trace, name), ensure_ascii=False) for name in _PLAIN}
-    rows = [[getattr(option, name) for name in _COLUMNS] for option in trace.options]
-    flat["options"] = json.dumps(rows, separators=(",", ":"))
-    flat["tries"] = json.dumps([_row(tried) for tried in trace.tries], ensure_ascii=False)
-    flat["wasted_usd"] = json.dumps(trace.wasted_usd, ensure_ascii=False)
-    if trace.control is not None:
-        flat["control"] = json.dumps(astuple(trace.control))
-    return flat
-
-
-def _row(tried: Attempt) -> list[Any]:
-    signals = [getattr(tried.signals, name) for name in _SIGNALS]
-    plain = [tried.model, round(tried.seconds, 4), tried.output_tokens, tried.failure]
-    return [*plain, signals, tried.input_tokens]
-
-
-def _tried(
-    model: str,
-    seconds: float,
-    output_tokens: int | None,
-    failure: str | None,
-    signals: list[bool | None],
-    input_tokens: int | None = None,
-) -> Attempt:
-    return Attempt(model, seconds, output_tokens, failure, Signals(*signals), input_tokens)
+    """Flat fields for the stream of decisions, each of them JSON; values in values are lists."""
+    values = {name: getattr(trace, name) for name in _NAMES}
+    values["options"] = [_ROW(option) for option in trace.options]
+    values["tries"] = [astuple(replace(t, seconds=round(t.seconds, 4))) for t in trace.tries]
+    values["control"] = None if trace.control is None else astuple(trace.control)
+    short = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+    return {name: short.encode(value) for name, value in values.items()}
 
 
 def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
@@ -154,24 +125,27 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
         DataError: the fields are of another version, or damaged.
     """
     try:
-        plain: dict[str, Any] = {name: json.loads(flat[name]) for name in _PLAIN}
-        options = tuple(Option(*row) for row in json.loads(flat["options"]))
-        tries = tuple(_tried(*row) for row in json.loads(flat.get("tries", "[]")))
-        wasted = {str(n): float(usd) for n, usd in json.loads(flat.get("wasted_usd", "{}")).items()}
-        stored = json.loads(flat.get("control", "null"))
-        control = None if stored is None else Control(*stored)
-        plain |= {"tries": tries, "wasted_usd": wasted, "control": control}
-        return Trace(id=identity, options=options, **plain)
+        values = {name: json.loads(flat[name]) for name in _NAMES if name in flat}
+        values["options"] = tuple(Option(*row) for row in values["options"])
+        values["tries"] = tuple(_tried(*row) for row in values.get("tries", ()))
+        values["wasted_usd"] = dict(values.get("wasted_usd", {}))
+        stored = values.get("control")
+        values["control"] = None if stored is None else Control(*stored)
+        return Trace(id=identity, **values)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"decision {identity} cannot be read: {error}") from error
+
+
+def _tried(
+    model: str, seconds: float, output: int | None, failure: str | None, signals: Any, *more: Any
+) -> Attempt:
+    return Attempt(model, seconds, output, failure, Signals(*signals), *more)
 
 
 def read_traces(entries: Sequence[tuple[str, Mapping[str, str]]]) -> list[Trace]:
     """The traces among stored entries; what another version wrote is left out."""
     found = []
     for identity, flat in entries:
-        try:
+        with suppress(DataError):
             found.append(of_fields(identity, flat))
-        except DataError:
-            continue
     return found

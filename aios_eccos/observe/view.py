@@ -26,37 +26,27 @@ Usd = Annotated[
 BY_NAME = frozenset({"by_model", "shares_now", "shares_then", "correctness"})
 
 
-def units_apart(value: Any, money: bool = True) -> Any:
-    """The JSON value with amounts that are no dollars under keys of their own."""
+def units_apart(value: Any, money: bool = True, *, back: bool = False) -> Any:
+    """The JSON value with amounts that are no dollars under keys of their own.
+
+    Args:
+        money: whether amounts are dollars, where the value does not say.
+        back: the inverse: amounts of either unit under the one name that the views have.
+    """
     if isinstance(value, list | tuple):
-        return [units_apart(item, money) for item in value]
+        return [units_apart(item, money, back=back) for item in value]
     if not isinstance(value, dict):
         return value
-    money, found = bool(value.get("money", money)), {}
-    for name, item in value.items():
-        found[name] = item if name in BY_NAME else units_apart(item, money)
-        if not money and _of_dollars(name):
-            found |= {name: None, name.replace("usd", "units"): found[name]}
+    money = bool(value.get("money", money))
+    found = {
+        name: item if name in BY_NAME else units_apart(item, money, back=back)
+        for name, item in value.items()
+    }
+    for name, amount in [] if money else [*found.items()]:
+        if name.endswith("_usd") or name.startswith("usd_"):
+            units = name.replace("usd", "units")
+            found |= {name: found.get(units, amount)} if back else {name: None, units: amount}
     return found
-
-
-def units_joined(value: Any, money: bool = True) -> Any:
-    """Inverse of `units_apart`: amounts of either unit under the one name that the views have."""
-    if isinstance(value, list | tuple):
-        return [units_joined(item, money) for item in value]
-    if not isinstance(value, dict):
-        return value
-    money, found = bool(value.get("money", money)), {}
-    for name, item in value.items():
-        found[name] = item if name in BY_NAME else units_joined(item, money)
-    if not money:
-        for name in [name for name in found if _of_dollars(name)]:
-            found[name] = found.get(name.replace("usd", "units"), found[name])
-    return found
-
-
-def _of_dollars(name: str) -> bool:
-    return name.endswith("_usd") or name.startswith("usd_")
 
 
 class View(BaseModel):
@@ -72,4 +62,4 @@ class View(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def read_units(cls, value: Any) -> Any:
-        return units_joined(value)
+        return units_apart(value, back=True)

@@ -10,15 +10,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from aios_eccos.floor.alarm import Alarm
+from aios_eccos.metrics import Interval
 from aios_eccos.observe.view import Usd, View
-
-
-class Rate(View):
-    """An estimate with its 95 % interval; no interval where too little is known."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class ExploredView(View):
@@ -33,7 +27,7 @@ class ExploredView(View):
 
     calls: int
     judged: int
-    success: Rate
+    success: Interval
     effective: float
 
 
@@ -64,7 +58,7 @@ class ModelView(View):
     share: float | None
     cost_usd: Usd
     verdicts: int
-    realised: Rate | None
+    realised: Interval | None
     hoped: float | None
     slot_price_usd: Usd
     explored: ExploredView | None = None
@@ -93,33 +87,13 @@ class WindowView(View):
     promised: float | None
     verdicts: int
     verdict_share: float | None
-    realised: Rate | None
+    realised: Interval | None
     judged_promised: float | None
     mean_wait_s: float | None
     mean_decision_s: float | None
     far_share: float | None = None
     limited: int = 0
     unpriced: int = 0
-
-
-class AlarmView(View):
-    """The e-process of one policy's floor (the general one's name is empty).
-
-    Attributes:
-        floor: mean floor of the judged calls.
-        realised: mean verdict on them.
-        e_value: evidence that the floor is not kept; an alarm from `alarm_at` on.
-        at_end: share of the moves of a controlled price that an end of its range cut short.
-    """
-
-    policy: str
-    verdicts: int
-    floor: float | None
-    realised: float | None
-    e_value: float
-    alarm_at: float
-    broken: bool
-    at_end: float | None = None
 
 
 class ObservedView(View):
@@ -184,11 +158,11 @@ class StatusView(View):
     success_price_usd: float | None
     models: list[ModelView]
     windows: list[WindowView]
-    alarms: list[AlarmView]
+    alarms: list[Alarm]
     edge: EdgeView | None
 
     @property
-    def broken(self) -> list[AlarmView]:
+    def broken(self) -> list[Alarm]:
         """The floors that are not kept."""
         return [alarm for alarm in self.alarms if alarm.broken]
 
