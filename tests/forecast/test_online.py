@@ -1,7 +1,7 @@
 """Learning while serving: exploration with known chances, and re-fits that may be turned down."""
 
 import dataclasses
-import json
+import io
 
 import numpy as np
 import pytest
@@ -11,7 +11,14 @@ from aios_eccos.errors import EmbedderError
 from aios_eccos.floor.explore import ENOUGH, doubly_robust, exploration_chances, explore
 from aios_eccos.forecast.head import refit as module
 from aios_eccos.forecast.head.artifact import load_apart, load_head, save_head
-from aios_eccos.forecast.head.refit import Asked, BackgroundRefit, read_table, refit, write_table
+from aios_eccos.forecast.head.refit import (
+    Asked,
+    BackgroundRefit,
+    carry_out,
+    read_task,
+    refit,
+    write_task,
+)
 from aios_eccos.forecast.head.train import train
 from aios_eccos.forecast.parts import calibration, held_back, parts_of
 from aios_eccos.history import open as opening
@@ -150,11 +157,18 @@ def test_too_little_to_fit_is_said(tmp_path):
     assert not result.taken and "records" in result.error
 
 
-def test_tables_travel_as_files(tmp_path):
+def test_a_task_travels_as_a_file():
     table, _ = make_table(5)
-    write_table(tmp_path, table)
-    again = read_table(tmp_path)
+    asked = Asked(calibrate=True, strengths={"small": 0.4})
+    again, as_asked = read_task(task(table, asked))
     assert again.texts == table.texts and np.array_equal(again.correctness, table.correctness)
+    assert as_asked == asked
+
+
+def task(table, asked=None):
+    file = io.BytesIO()
+    write_task(file, table, asked or Asked())
+    return file
 
 
 class Stub:
@@ -166,27 +180,17 @@ class Stub:
         return table.embeddings, make_layers(table)
 
 
-def ask(folder, **asked):
-    (folder / "asked.json").write_text(json.dumps(dataclasses.asdict(Asked(**asked))))
-
-
-def test_the_process_writes_its_result(tmp_path, monkeypatch):
+def test_the_process_fits_a_head_and_says_what_keeps_it_from_that(tmp_path, monkeypatch):
     monkeypatch.setattr(opening, "open_embedder", lambda setting, cache: Stub())
-    monkeypatch.setattr(module.os, "nice", lambda by: by)
     table, _ = make_table(120, seed=8)
-    write_table(tmp_path, table)
-    ask(tmp_path)
-    module.main([str(tmp_path), str(tmp_path / "head.safetensors")])
-    assert '"taken": true' in (tmp_path / "result.json").read_text()
+    assert carry_out(task(table), tmp_path / "head.safetensors").taken
     assert load_head(tmp_path / "head.safetensors", embedder="stub").models == table.models
 
     def missing(setting, cache):
         raise EmbedderError("no embedder")
 
     monkeypatch.setattr(opening, "open_embedder", missing)
-    write_table(tmp_path, table)
-    module.main([str(tmp_path), str(tmp_path / "h")])
-    assert "no embedder" in (tmp_path / "result.json").read_text()
+    assert carry_out(task(table), tmp_path / "h").error == "no embedder"
 
 
 class Ended:
@@ -212,7 +216,7 @@ def test_one_refit_at_a_time_and_nothing_left_behind(tmp_path, monkeypatch):
     assert background.poll() is None
     assert background.start(table) and not background.start(table)
     assert background.running and background.poll() is None
-    background._process.ended = True
+    background._running[0].ended = True
     assert "ended with 3" in background.poll().error
     assert not background.running and not list(tmp_path.iterdir())
     background.start(table)

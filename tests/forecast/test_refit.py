@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import io
 import sys
 from types import SimpleNamespace
 
@@ -13,7 +13,13 @@ from predict_world import make_layers, make_table
 
 from aios_eccos.forecast.head import refit as module
 from aios_eccos.forecast.head.artifact import load_apart, read_about
-from aios_eccos.forecast.head.refit import Asked, BackgroundRefit, refit, write_table
+from aios_eccos.forecast.head.refit import (
+    Asked,
+    BackgroundRefit,
+    carry_out,
+    refit,
+    write_task,
+)
 from aios_eccos.history import open as opening
 
 
@@ -43,47 +49,36 @@ def test_a_head_is_not_made_again_and_again_where_nothing_calibrates(tmp_path):
     assert about["apart"] == [] and not module.is_unfit(about, asked)
 
 
-def test_what_a_killed_kernel_left_is_deleted_at_the_next_start(tmp_path) -> None:
-    left = tmp_path / "refit-old"
-    left.mkdir()
-    write_table(left, make_table(5)[0])
-    (tmp_path / "refit-file").write_text("no folder")
-    BackgroundRefit(tmp_path / "head.safetensors")
-    assert not left.exists()
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="no embedded history there")
-def test_a_refit_under_way_is_left_alone_also_where_its_kernel_was_killed(
-    tmp_path, monkeypatch
-) -> None:
+def test_a_killed_kernel_leaves_no_texts_and_no_files(tmp_path, monkeypatch) -> None:
+    """The table is in no folder while the process reads it, and so not after it either."""
     popen = module.subprocess.Popen
-    sleeps = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    seen = tmp_path / "seen"
+    reads = f"import pathlib, sys; pathlib.Path({str(seen)!r}).write_bytes(sys.stdin.buffer.read())"
 
-    def orphan(command, **more):
-        return popen(sleeps, **more | {"stdin": module.subprocess.PIPE})
+    def reading(command, **more):
+        return popen([sys.executable, "-c", reads], **more)
 
-    monkeypatch.setattr(module.subprocess, "Popen", orphan)
-    path = tmp_path / "head.safetensors"
-    one = BackgroundRefit(path)
-    one.start(make_table(5)[0])
-    process, folder = one._process, one._folder
-    BackgroundRefit(path)
-    assert folder.exists()
-    module.os.close(one._lock)  # as when the kernel is killed: its child alone holds it
-    BackgroundRefit(path)
-    assert folder.exists()
-    process.communicate(timeout=20)
-    BackgroundRefit(path)
-    assert not folder.exists()
+    monkeypatch.setattr(module.subprocess, "Popen", reading)
+    (tmp_path / "state").mkdir()
+    background = BackgroundRefit(tmp_path / "state" / "head.safetensors")
+    assert background.start(make_table(5)[0])
+    assert not [*(tmp_path / "state").iterdir()]
+    result = wait_for(background)
+    assert "question 3" in seen.read_bytes().decode("latin-1")
+    assert result.error == "its process ended with 0" and not [*(tmp_path / "state").iterdir()]
 
 
-def test_texts_are_on_disk_only_until_they_are_read(tmp_path, monkeypatch) -> None:
+def wait_for(background):
+    background._running[0].wait(20)
+    return background.poll()
+
+
+def test_vectors_of_live_texts_are_not_kept(tmp_path, monkeypatch) -> None:
     table, _ = make_table(120, seed=8)
-    write_table(tmp_path, table)
-    (tmp_path / "asked.json").write_text(json.dumps(dataclasses.asdict(Asked())))
 
     def embed(texts):
-        assert texts == table.texts and not [*tmp_path.glob("table.*")]
+        assert texts == table.texts
         return table.embeddings, make_layers(table)
 
     def open_embedder(setting, cache):
@@ -91,6 +86,6 @@ def test_texts_are_on_disk_only_until_they_are_read(tmp_path, monkeypatch) -> No
         return SimpleNamespace(name="stub", embed_with_layers=embed)
 
     monkeypatch.setattr(opening, "open_embedder", open_embedder)
-    monkeypatch.setattr(module.os, "nice", lambda by: by)
-    module.main([str(tmp_path), str(tmp_path / "head.safetensors")])
-    assert json.loads((tmp_path / "result.json").read_text())["taken"]
+    task = io.BytesIO()
+    write_task(task, table, Asked())
+    assert carry_out(task, tmp_path / "head.safetensors").taken

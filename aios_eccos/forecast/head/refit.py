@@ -1,16 +1,13 @@
 """Fitting the head anew while calls are served: in a niced process, taken only if not worse.
 
-The serving process writes its table to a private folder and starts this module as a process of its
-own. That one embeds the texts, fits, compares on rows that no head is fitted on (`parts`), and puts
-the new head in place of the old one only where it is not worse there. The old one is kept beside
-it.
+That process embeds the texts, fits, compares on rows that no head is fitted on (`parts`), and puts
+the new head in place of the old one, which is kept beside it, only where it is not worse there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -19,7 +16,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +28,6 @@ from aios_eccos.forecast.head.fit import sigmoid
 from aios_eccos.forecast.head.train import Trained, train
 from aios_eccos.forecast.parts import Parts, parts_of
 from aios_eccos.records import HistoryTable
-
-log = logging.getLogger("aios_eccos.forecast.head.refit")
 
 #: How much worse (mean Brier) a new head may be: less than rows held back can tell.
 TOLERANCE = 0.001
@@ -60,17 +55,6 @@ class RefitResult:
     error: str | None = None
 
 
-def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) -> float:
-    """Mean Brier of a head alone on a table, over the models that it knows."""
-    m = len(head.models)
-    odds = head.machine(layers, list(table.texts)).astype(float)[:, :m]
-    both = [name for name in head.models if name in table.models]
-    p = sigmoid(head.alone(odds))[:, [head.models.index(name) for name in both]]
-    y = table.correctness[:, [table.models.index(name) for name in both]]
-    seen = ~np.isnan(y)
-    return float(((p - y)[seen] ** 2).mean()) if seen.any() else float("nan")
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """How a re-fit is made.
@@ -84,7 +68,17 @@ class Asked:
     embedder: str | None = None
     calibrate: bool = False
     strengths: Mapping[str, float] = field(default_factory=dict)
-    seed: int = 0
+
+
+def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) -> float:
+    """Mean Brier of a head alone on a table, over the models that it knows."""
+    m = len(head.models)
+    odds = head.machine(layers, table.texts).astype(float)[:, :m]
+    both = [name for name in head.models if name in table.models]
+    p = sigmoid(head.alone(odds))[:, [head.models.index(name) for name in both]]
+    y = table.correctness[:, [table.models.index(name) for name in both]]
+    seen = ~np.isnan(y)
+    return float(((p - y)[seen] ** 2).mean()) if seen.any() else float("nan")
 
 
 def refit(
@@ -105,10 +99,10 @@ def refit(
         parts: default: of the whole table. judged: rows there were to choose from; the table's.
     """
     asked = asked or Asked()
-    parts = parts or parts_of(table, calibrate=asked.calibrate, seed=asked.seed)
+    parts = parts or parts_of(table, calibrate=asked.calibrate)
     kept, held = table.rows(parts.fitted), table.rows(parts.held)
     try:
-        new = train(kept, layers[parts.fitted], seed=asked.seed, strengths=dict(asked.strengths))
+        new = train(kept, layers[parts.fitted], strengths=dict(asked.strengths))
     except ArtifactError as error:
         return RefitResult(False, error=str(error))
     score, old = float("nan"), None
@@ -165,19 +159,20 @@ def _finite(value: float | None) -> float | None:
 
 
 class BackgroundRefit:
-    """One re-fit of the head at `path` at a time, in a process of its own; blocks nobody."""
+    """One re-fit of the head at `path` at a time, in a process of its own; blocks nobody.
+
+    Table and result lie in files without a name, which end with the processes that hold them: of
+    the texts, a killed kernel leaves nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folder: Path | None = None
-        self._lock: int | None = None
-        sweep(path.parent)
+        self._running: tuple[subprocess.Popen[bytes], IO[bytes]] | None = None
 
     @property
     def running(self) -> bool:
         """Whether a re-fit is under way or its result has not been taken yet."""
-        return self._process is not None
+        return self._running is not None
 
     def start(self, table: HistoryTable, asked: Asked | None = None) -> bool:
         """Begin a re-fit on the table; False if one is under way already.
@@ -185,116 +180,86 @@ class BackgroundRefit:
         Raises:
             ArtifactError: the table cannot be written, or no process be started.
         """
-        if self._process is not None:
+        if self._running is not None:
             return False
-        try:
-            files.private_dir(self._path.parent)
-            self._folder = Path(tempfile.mkdtemp(prefix="refit-", dir=self._path.parent))
-            self._lock = _hold(self._folder)
-            write_table(self._folder, table)
-            wanted = json.dumps(asdict(asked or Asked()))
-            (self._folder / "asked.json").write_text(wanted, encoding="utf-8")
-            command = [sys.executable, "-m", "aios_eccos.forecast.head.refit", str(self._folder),
-                       str(self._path)]  # fmt: skip
-            threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-            self._process = subprocess.Popen(
-                command,
-                env={**os.environ, **threads},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=() if self._lock is None else (self._lock,),
-            )
-        except OSError as error:
-            self._clean()
-            raise ArtifactError(f"the head cannot be fitted anew: {error}") from error
+        with contextlib.ExitStack() as undo:
+            try:
+                folder = files.private_dir(self._path.parent)
+                result = undo.enter_context(tempfile.TemporaryFile(dir=folder))
+                with tempfile.TemporaryFile(dir=folder) as given:
+                    write_task(given, table, asked or Asked())
+                    threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+                    process = subprocess.Popen(
+                        [sys.executable, "-m", "aios_eccos.forecast.head.refit", str(self._path)],
+                        env={**os.environ, **threads},
+                        stdin=given,
+                        stdout=result,
+                        stderr=subprocess.DEVNULL,
+                    )
+            except OSError as error:
+                raise ArtifactError(f"the head cannot be fitted anew: {error}") from error
+            undo.pop_all()
+        self._running = process, result
         return True
 
     def poll(self) -> RefitResult | None:
         """The result, once; None while it is not there."""
-        if self._process is None or self._folder is None or self._process.poll() is None:
+        if self._running is None or self._running[0].poll() is None:
             return None
-        try:
-            raw = json.loads((self._folder / "result.json").read_text(encoding="utf-8"))
-            result = RefitResult(**raw)
-        except (OSError, ValueError, TypeError):
-            result = RefitResult(False, error=f"its process ended with {self._process.returncode}")
-        self._clean()
-        return result
+        (process, result), self._running = self._running, None
+        with result:
+            result.seek(0)
+            try:
+                return RefitResult(**json.loads(result.read().splitlines()[-1]))
+            except (ValueError, TypeError, IndexError):
+                return RefitResult(False, error=f"its process ended with {process.returncode}")
 
     def close(self) -> None:
         """End a re-fit that is under way."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait()
-        self._clean()
-
-    def _clean(self) -> None:
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-        self._process = self._folder = self._lock = None
+        if self._running is not None:
+            self._running[0].terminate()
+            self._running[0].wait()
+            self.poll()
 
 
-def sweep(state_dir: Path) -> None:
-    """Delete what a killed kernel's re-fit left, texts among it; one under way holds its folder."""
-    for folder in state_dir.glob("refit-*"):
-        with contextlib.suppress(OSError):
-            lock = _hold(folder)
-            if lock is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                os.close(lock)
+def write_task(file: IO[bytes], table: HistoryTable, asked: Asked) -> None:
+    """Fill an empty file with npz: a table and what is asked, all but the arrays as JSON."""
+    rest = {name: list(getattr(table, name)) for name in _LISTS}
+    raw = json.dumps({"lists": rest, "asked": asdict(asked)}).encode()
+    arrays = {name: getattr(table, name) for name in _ARRAYS}
+    np.savez(file, rest=np.frombuffer(raw, dtype=np.uint8), **arrays)
+    file.seek(0)
 
 
-def _hold(folder: Path) -> int | None:
-    """Lock a folder, also for the processes that inherit the handle; None if another has it."""
-    try:
-        return files.lock(folder / "lock")
-    except ImportError:  # Windows has no embedded history, and so no re-fit
-        return None
-
-
-def write_table(folder: Path, table: HistoryTable) -> None:
-    """Put a table into a folder: arrays as npz, the rest as JSON."""
-    np.savez(folder / "table.npz", **{name: getattr(table, name) for name in _ARRAYS})
-    lists = {name: list(getattr(table, name)) for name in _LISTS}
-    (folder / "table.json").write_text(json.dumps(lists), encoding="utf-8")
-
-
-def read_table(folder: Path) -> HistoryTable:
-    """The table of a folder."""
-    lists = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    with np.load(folder / "table.npz", allow_pickle=False) as arrays:
+def read_task(file: IO[bytes]) -> tuple[HistoryTable, Asked]:
+    """Inverse of `write_task`."""
+    with np.load(file, allow_pickle=False) as arrays:
         fields: dict[str, Any] = {name: arrays[name] for name in _ARRAYS}
-    return HistoryTable(**fields | {name: tuple(lists[name]) for name in _LISTS})
+        rest = json.loads(arrays["rest"].tobytes())
+    fields |= {name: tuple(values) for name, values in rest["lists"].items()}
+    return HistoryTable(**fields), Asked(**rest["asked"])
 
 
-def main(arguments: list[str]) -> None:
-    """The process: FOLDER HEAD. Writes `result.json` into the folder."""
+def carry_out(file: IO[bytes], path: Path) -> RefitResult:
+    """What the process does with its task: a re-fit of the head at `path`."""
     from aios_eccos.history.open import open_embedder
 
-    if hasattr(os, "nice"):
-        os.nice(NICE)
-    folder, path = Path(arguments[0]), Path(arguments[1])
     try:
-        asked = Asked(**json.loads((folder / "asked.json").read_text(encoding="utf-8")))
-        table = read_table(folder)
-        for part in folder.glob("table.*"):
-            part.unlink()  # texts: a killed kernel must leave none
-        parts = parts_of(table, calibrate=asked.calibrate, seed=asked.seed)
+        table, asked = read_task(file)
+        parts = parts_of(table, calibrate=asked.calibrate)
         # No cache of embeddings: `forget` could not take a live text's vector out of it.
         embedder = open_embedder(asked.embedder, None)
         known = judged_rows(table)
         table, parts = parts.only(table)
         _, layers = embedder.embed_with_layers(table.texts)
-        result = refit(
+        return refit(
             table, layers, path, embedder=embedder.name, parts=parts, asked=asked, judged=known
         )
     except EccosError as error:
-        result = RefitResult(False, error=str(error))
-    files.write(folder / "result.json", json.dumps(asdict(result)))
+        return RefitResult(False, error=str(error))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    if hasattr(os, "nice"):
+        os.nice(NICE)
+    sys.stdout.write(json.dumps(asdict(carry_out(sys.stdin.buffer, Path(sys.argv[1])))))
