@@ -21,7 +21,6 @@ from aios_eccos.collect.record import RowFile
 from aios_eccos.collect.report import ModelReport, report_on
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.collect.slots import Slots
-from aios_eccos.forecast.pricing import state_of
 from aios_eccos.workload.store import SlotStore
 
 #: Requests at once for one model, where neither the plan nor the model's own limit says less.
@@ -126,7 +125,7 @@ def run(
                 plan.questions,
                 collector.graded,
                 collector.cost_by_model.get(endpoint.name, 0.0) if money else None,
-                state_of(endpoint.model),
+                endpoint.model.price_state,
             )
             for endpoint in plan.asked
         )

@@ -6,7 +6,6 @@ no price is known at all, cost is output tokens times model size, and `Prices.mo
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import importlib.util
 import json
@@ -14,7 +13,7 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -41,17 +40,15 @@ _LITELLM_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The prices that a decision uses; kept with it, so that it can be replayed.
+    """The prices that a decision uses.
 
     Attributes:
         models: m names.
-        states: m states.
         input, output: (m,) cost per token, in dollars if `money`, else in size units.
         money: False where no price of the pool is known; then costs order models, no more.
     """
 
     models: tuple[str, ...]
-    states: tuple[PriceState, ...]
     input: FloatArray
     output: FloatArray
     money: bool
@@ -64,101 +61,68 @@ class Prices:
     def select(self, models: Sequence[str]) -> Prices:
         """The same prices for some of the models, in that order."""
         index = [self.models.index(name) for name in models]
-        return Prices(
-            tuple(models),
-            tuple(self.states[j] for j in index),
-            self.input[index],
-            self.output[index],
-            self.money,
-        )
-
-
-def state_of(model: Model) -> PriceState:
-    """Whether the model is priced, declared free (0 in config) or of unknown price."""
-    return model.price_state
+        return Prices(tuple(models), self.input[index], self.output[index], self.money)
 
 
 def price_table(models: Sequence[Model]) -> Prices:
     """The pool's prices, with a stand-in where one is unknown."""
-    states = tuple(state_of(model) for model in models)
-    priced = [m for m, state in zip(models, states, strict=True) if state == "priced"]
     money = dollars_known(models)
+    priced = [m for m in models if m.price_state == "priced"]
     dearest_in = max((m.input_price or 0.0 for m in priced), default=0.0)
     dearest_out = max((m.output_price or 0.0 for m in priced), default=0.0)
 
-    def per_token(model: Model, state: PriceState) -> tuple[float, float]:
-        if state != "unknown":
+    def per_token(model: Model) -> tuple[float, float]:
+        if model.price_state != "unknown":
             return model.input_price or 0.0, model.output_price or 0.0
         return (dearest_in, dearest_out) if money else (0.0, size_of(model))
 
-    table = [per_token(m, s) for m, s in zip(models, states, strict=True)]
-    values = np.array(table, dtype=float).reshape(len(models), 2)
-    return Prices(tuple(m.name for m in models), states, values[:, 0], values[:, 1], money)
+    table = np.array([per_token(m) for m in models], dtype=float).reshape(len(models), 2)
+    return Prices(tuple(m.name for m in models), table[:, 0], table[:, 1], money)
 
 
 def size_of(model: Model) -> float:
-    """Billions of parameters: declared, else read from a name like `llama3:8b`, else 1."""
+    """Billions of parameters: declared, else by the name, else 1.
+
+    `qwen2-72b-instruct` has 72, `mixtral-8x7b` 56; `gpt-4o` says nothing.
+    """
     if model.size_b is not None:
         return model.size_b
-    return size_from_name(model.name) or 1.0
-
-
-def size_from_name(name: str) -> float | None:
-    """`qwen2-72b-instruct` -> 72, `mixtral-8x7b` -> 56, `gpt-4o` -> None."""
-    found = re.search(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])", name.lower())
-    if found is None:
-        return None
-    return float(found[1] or 1) * float(found[2])
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What LiteLLM's packaged table says about a model; None = it says nothing."""
-
-    input_price: float | None
-    output_price: float | None
-    context_window: int | None
-    abilities: frozenset[Ability] | None
-
-
-def litellm_prices(name: str, backend: str = "") -> ModelFacts | None:
-    """Look a model up in LiteLLM's packaged price file, read as data.
-
-    LiteLLM is never imported: its import goes to the network. A price of 0 in the file is not the
-    operator's declaration, so it counts as unknown. None where LiteLLM or the model is absent.
-    """
-    table = _litellm_table()
-    keys = [f"{backend}/{name}", name, name.rsplit("/", 1)[-1]]
-    row = next((table[key] for key in keys if key in table), None)
-    if not isinstance(row, Mapping):
-        return None
-    window = _number(row.get("max_input_tokens")) or _number(row.get("max_tokens"))
-    has_flags = any(flag in row for flag in _ABILITY_FLAGS)
-    abilities = frozenset(ability for flag, ability in _ABILITY_FLAGS.items() if row.get(flag))
-    if row.get("supports_response_schema") is not False:
-        # The table tells of schemas; most that it says nothing of can write JSON.
-        abilities |= {"json"}
-    return ModelFacts(
-        input_price=_number(row.get("input_cost_per_token")),
-        output_price=_number(row.get("output_cost_per_token")),
-        context_window=int(window) if window else None,
-        abilities=abilities if has_flags else None,
-    )
+    pattern = r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])"
+    found = re.search(pattern, model.name.lower())
+    return (float(found[1] or 1) * float(found[2]) if found else 0.0) or 1.0
 
 
 def with_facts(model: Model, backend: str = "") -> Model:
-    """The model, completed from LiteLLM's table where the configuration is silent."""
-    facts = litellm_prices(model.name, backend)
-    if facts is None:
+    """The model, completed from LiteLLM's packaged price file where the configuration is silent.
+
+    The file is read as data: LiteLLM is never imported, since its import goes to the network. A
+    price of 0 in the file is not the operator's declaration, so it counts as unknown.
+    """
+    table, name = _litellm_table(), model.name
+    keys = (f"{backend}/{name}", name, name.rsplit("/", 1)[-1])
+    row = next((table[key] for key in keys if key in table), None)
+    if not isinstance(row, Mapping):
         return model
     undeclared = model.input_price is None and model.output_price is None
-    return dataclasses.replace(
+    window = _number(row.get("max_input_tokens")) or _number(row.get("max_tokens")) or 0
+    cost_in, cost_out = (_number(row.get(f"{way}_cost_per_token")) for way in ("input", "output"))
+    return replace(
         model,
-        input_price=facts.input_price if undeclared else model.input_price,
-        output_price=facts.output_price if undeclared else model.output_price,
-        context_window=model.context_window or facts.context_window,
-        abilities=facts.abilities if model.abilities is None else model.abilities,
+        input_price=cost_in if undeclared else model.input_price,
+        output_price=cost_out if undeclared else model.output_price,
+        context_window=model.context_window or int(window) or None,
+        abilities=_abilities(row) if model.abilities is None else model.abilities,
     )
+
+
+def _abilities(row: Mapping[str, Any]) -> frozenset[Ability] | None:
+    if not any(flag in row for flag in _ABILITY_FLAGS):
+        return None
+    able = {ability for flag, ability in _ABILITY_FLAGS.items() if row.get(flag)}
+    if row.get("supports_response_schema") is not False:
+        # The table tells of schemas; most that it says nothing of can write JSON.
+        able.add("json")
+    return frozenset(able)
 
 
 def _number(value: object) -> float | None:
@@ -172,17 +136,10 @@ def _number(value: object) -> float | None:
 def _litellm_table() -> Mapping[str, Any]:
     spec = importlib.util.find_spec("litellm")
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    for folder in folders:
-        for file in _LITELLM_FILES:
-            path = Path(folder) / file
-            if path.is_file():
-                return _read_table(path)
-    return {}
-
-
-def _read_table(path: Path) -> Mapping[str, Any]:
+    paths = [Path(folder) / file for folder in folders for file in _LITELLM_FILES]
+    path = next((path for path in paths if path.is_file()), None)
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = json.loads(path.read_text(encoding="utf-8")) if path else {}
     except (OSError, ValueError) as error:
         log.warning("LiteLLM's price file cannot be read (%s); its prices count as unknown", error)
         return {}

@@ -7,14 +7,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.forecast import pricing
-from aios_eccos.forecast.pricing import (
-    litellm_prices,
-    price_table,
-    size_from_name,
-    size_of,
-    state_of,
-    with_facts,
-)
+from aios_eccos.forecast.pricing import price_table, size_of, with_facts
 from aios_eccos.values import Model
 
 CHEAP = Model("cheap", input_price=1e-7, output_price=2e-7)
@@ -24,8 +17,8 @@ UNKNOWN = Model("mystery-70b")
 
 
 def test_three_states():
-    assert [state_of(m) for m in (CHEAP, FREE, UNKNOWN)] == ["priced", "free", "unknown"]
-    assert state_of(Model("half", input_price=1e-6)) == "unknown"
+    assert [m.price_state for m in (CHEAP, FREE, UNKNOWN)] == ["priced", "free", "unknown"]
+    assert Model("half", input_price=1e-6).price_state == "unknown"
 
 
 def test_an_unknown_price_counts_as_the_highest_known_one():
@@ -55,7 +48,6 @@ def test_select_reorders():
      ("gpt-4o", None), ("phi-3b2", None)],
 )  # fmt: skip
 def test_sizes_read_from_names(name, size):
-    assert size_from_name(name) == size
     assert size_of(Model(name)) == (size or 1.0)
 
 
@@ -82,14 +74,14 @@ def packaged(tmp_path, monkeypatch):
 
 
 def test_litellm_is_read_as_data(packaged):
-    facts = litellm_prices("openai/gpt-x")
+    facts = with_facts(Model("openai/gpt-x"))
     assert (facts.input_price, facts.output_price, facts.context_window) == (1e-6, 2e-6, 8000)
     assert facts.abilities == frozenset({"tools", "json"}), "of JSON the table says nothing"
-    assert litellm_prices("nobody") is None
+    assert with_facts(UNKNOWN) == UNKNOWN
 
 
 def test_a_zero_in_the_file_is_no_declaration(packaged):
-    facts = litellm_prices("llama3", backend="ollama")
+    facts = with_facts(Model("llama3"), backend="ollama")
     assert facts.input_price is None and facts.context_window is None and facts.abilities is None
 
 
@@ -97,18 +89,17 @@ def test_configuration_wins_over_the_file(packaged):
     declared = with_facts(Model("gpt-x", input_price=5e-6, output_price=6e-6, context_window=10))
     assert (declared.input_price, declared.context_window) == (5e-6, 10)
     assert with_facts(Model("gpt-x")).output_price == 2e-6
-    assert with_facts(UNKNOWN) == UNKNOWN
 
 
 def test_a_damaged_file_means_unknown(packaged, caplog):
     (packaged / "model_prices_and_context_window_backup.json").write_text("{")
     pricing._litellm_table.cache_clear()
-    assert litellm_prices("gpt-x") is None
+    assert with_facts(Model("gpt-x")) == Model("gpt-x")
     assert "cannot be read" in caplog.text
 
 
 def test_no_litellm_no_facts(monkeypatch):
     monkeypatch.setattr(pricing.importlib.util, "find_spec", lambda name: None)
     pricing._litellm_table.cache_clear()
-    assert litellm_prices("gpt-x") is None
+    assert with_facts(Model("gpt-x")) == Model("gpt-x")
     pricing._litellm_table.cache_clear()

@@ -17,7 +17,7 @@ from aios_eccos import __version__, files
 from aios_eccos.config import ModelEntry, parse_models, parse_settings
 from aios_eccos.config.yaml_text import decode, load
 from aios_eccos.errors import ConfigError, KernelError
-from aios_eccos.forecast.pricing import state_of, with_facts
+from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.kernel import toolserver
 from aios_eccos.kernel.setup import contract, interpreter
 from aios_eccos.kernel.setup import yaml_edit as edit
@@ -269,7 +269,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _unpriced(entry: ModelEntry) -> bool:
-    return state_of(with_facts(entry.model(), entry.backend)) == "unknown"
+    return with_facts(entry.model(), entry.backend).price_state == "unknown"
 
 
 def _remove_hook(hook: Path, state: Path) -> str:
