@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
 from aios_eccos.forecast.head.train import Trained
-from aios_eccos.forecast.priors import PRIOR_WEIGHT, cap_tokens
+from aios_eccos.forecast.predictor import PRIOR_WEIGHT, cap_tokens
 from aios_eccos.forecast.retrieval import RetrievalPredictor
 from aios_eccos.values import FloatArray, Forecast, Model, Query
 
@@ -42,7 +42,7 @@ class HybridPredictor:
     ) -> None:
         self._neighbors = neighbors
         self.head = head
-        self.name = kind
+        self.name: str = kind
         self.version = head.version
 
     def forecast(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.priors import PRIOR_TOKENS, PRIOR_WEIGHT, prior_success
+from aios_eccos.forecast.predictor import PRIOR_TOKENS, PRIOR_WEIGHT, prior_success
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import FloatArray, Model
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.forecast.means import Means, own_means
-from aios_eccos.forecast.priors import PriorPredictor, cap_tokens
+from aios_eccos.forecast.predictor import PriorPredictor, cap_tokens
 from aios_eccos.history.store import Embeddings, HistoryStore, Neighbors
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import BoolArray, FloatArray, Forecast, IntArray, Model, Query

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from aios_eccos.config import Settings, parse_settings
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
+from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import price_table
-from aios_eccos.forecast.priors import PriorPredictor
 from aios_eccos.lab.problem import Problem
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.router import Router

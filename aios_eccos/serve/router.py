@@ -26,8 +26,8 @@ from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.floor.explore import chance_of, explore_batch
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
+from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import Prices
-from aios_eccos.forecast.priors import PriorPredictor
 from aios_eccos.serve.plan import Plan
 from aios_eccos.values import (
     Assignment,

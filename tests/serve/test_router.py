@@ -13,8 +13,8 @@ from aios_eccos.errors import HistoryError
 from aios_eccos.floor.configured import unreachable
 from aios_eccos.floor.learn import learn_from
 from aios_eccos.floor.learned import Learned
+from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import price_table
-from aios_eccos.forecast.priors import PriorPredictor
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.router import Router
