@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aios_eccos.forecast.head.train import usable_rows
+from aios_eccos.forecast.head.train import usable, usable_rows
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import BoolArray, IntArray
 
@@ -78,9 +78,7 @@ def parts_of(
         labels: rows of `test` are neither fitted on nor compared on; default: the table's splits.
         calibrate: whether calibration rows are set apart, because floors are certified.
     """
-    fine = np.zeros(len(table), dtype=bool)
-    judged = ~np.isnan(table.correctness)
-    fine[judged.any(axis=1) & np.array([bool(text) for text in table.texts], dtype=bool)] = True
+    fine = usable(table)
     test = np.array([label == "test" for label in labels or table.splits], dtype=bool)
     apart = calibrating(table) & calibrate
     held = held_back(table.keys) & ~apart

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from aios_eccos.forecast.head import features
 from aios_eccos.forecast.head.features_space import Floats, Machine, Rows, Whitening
 from aios_eccos.forecast.head.fit import Mixer
 from aios_eccos.forecast.head.train import Replay, Trained
-from aios_eccos.forecast.means import Means
 from aios_eccos.records import HistoryTable
 
 #: Name of the head's file in the state folder.
@@ -32,6 +33,21 @@ FORMAT = 1
 _HALF = ("machine.word_weights",)
 
 _RETRAIN = "run `aios-eccos train` to make it anew; until then neighbors decide"
+
+
+def _fields(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+#: The parts of a `Trained` in the file: where each lies in it, and its arrays.
+_PARTS = {
+    "whitening": ("machine.whitening", _fields(Whitening)),
+    "machine": ("machine", ("weights", "word_weights", "offset")),
+    "marks": ("machine.marks", ("layers", "counts")),
+    "mixer": ("mixer", _fields(Mixer)),
+    "alone": ("alone", _fields(Mixer)),
+    "replay": ("replay", _fields(Replay)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +93,11 @@ def save_head(
     from safetensors.numpy import save
 
     arrays = {
-        name: np.ascontiguousarray(value.astype(np.float16 if name in _HALF else value.dtype))
-        for name, value in _arrays(head).items()
+        f"{part}.{name}": np.ascontiguousarray(getattr(attrgetter(place)(head), name))
+        for part, (place, names) in _PARTS.items()
+        for name in names
     }
+    arrays |= {name: arrays[name].astype(np.float16) for name in _HALF}
     if apart is not None:
         arrays["apart.outputs"] = np.ascontiguousarray(apart.outputs, dtype=np.float32)
     about = {
@@ -102,23 +120,32 @@ def save_head(
     return len(raw)
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a file may raise that is missing or damaged into `ArtifactError`."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactError(f"{path}: no trained head; {_RETRAIN}") from error
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+
+
 def read_about(path: Path) -> dict[str, Any]:
     """The facts of a head's file, without its arrays.
 
     Raises:
         ArtifactError: missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
+    with _reading(path):
         with safe_open(str(path), framework="numpy") as file:
             about = json.loads((file.metadata() or {})["eccos"])
-    except FileNotFoundError as error:
-        raise ArtifactError(f"{path}: no trained head; {_RETRAIN}") from error
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
-    if not isinstance(about, dict):
-        raise ArtifactError(f"{path} is damaged (its facts are no mapping); {_RETRAIN}")
+        if not isinstance(about, dict):
+            raise ValueError("its facts are no mapping")
     return about
 
 
@@ -132,7 +159,6 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
     Raises:
         ArtifactError: missing, damaged, or made with something else; the message says with what.
     """
-    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     about = read_about(path)
@@ -145,13 +171,24 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
     names = tuple(str(name) for name in about.get("models", ()))
     if models is not None and not set(names) & set(models):
         raise ArtifactError(f"{path} knows none of the models in use; {_RETRAIN}")
-    try:
+    with _reading(path):
         arrays = load(path.read_bytes())
         if _hash(arrays) != about["arrays"]:
             raise ValueError("its hash differs")
-        return replace(_assemble(names, arrays), version=about["arrays"][:8])
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
+        arrays |= {name: arrays[name].astype(np.float32) for name in _HALF}
+        part = {
+            part: {name: arrays[f"{part}.{name}"] for name in names}
+            for part, (_, names) in _PARTS.items()
+        }
+        whitening, marks = Whitening(**part["whitening"]), Rows(**part["marks"], texts=())
+        return Trained(
+            models=names,
+            machine=Machine(whitening, marks, **part["machine"]),
+            mixer=Mixer(**part["mixer"]),
+            alone=Mixer(**part["alone"]),
+            replay=Replay(**part["replay"]),
+            version=about["arrays"][:8],
+        )
 
 
 def load_apart(path: Path) -> Apart | None:
@@ -160,18 +197,16 @@ def load_apart(path: Path) -> Apart | None:
     Raises:
         ArtifactError: missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     ids = tuple(str(name) for name in read_about(path).get("apart", ()))
     if not ids:
         return None
-    try:
+    with _reading(path):
         with safe_open(str(path), framework="numpy") as file:
             outputs = file.get_tensor("apart.outputs")
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
-    if len(outputs) != len(ids):
-        raise ArtifactError(f"{path} is damaged (calibration rows are missing); {_RETRAIN}")
+        if len(outputs) != len(ids):
+            raise ValueError("calibration rows are missing")
     return Apart(ids, outputs)
 
 
@@ -181,45 +216,3 @@ def _hash(arrays: Mapping[str, Any]) -> str:
         digest.update(f"{name}{arrays[name].shape}{arrays[name].dtype}".encode())
         digest.update(arrays[name].tobytes())
     return digest.hexdigest()[:16]
-
-
-def _arrays(head: Trained) -> dict[str, Any]:
-    whitening, machine = head.machine.whitening, head.machine
-    out: dict[str, Any] = {f"whitening.{n}": getattr(whitening, n) for n in _fields(Whitening)}
-    out |= {f"machine.{n}": getattr(machine, n) for n in ("weights", "word_weights", "offset")}
-    out |= {"marks.layers": machine.marks.layers, "marks.counts": machine.marks.counts}
-    for name, mixer in (("mixer", head.mixer), ("alone", head.alone)):
-        out |= {f"{name}.{n}": getattr(mixer, n) for n in _MIXER}
-    out |= {f"replay.{n}": getattr(head.replay, n) for n in _fields(Replay)}
-    out |= {f"means.{n}": getattr(head.means, n) for n in _MEANS}
-    return out | {"judged": head.judged}
-
-
-_MIXER = ("head_level", "near_level", "level", "weights")
-_MEANS = ("correctness", "output_tokens", "judged", "spacing")
-
-
-def _fields(kind: Any) -> tuple[str, ...]:
-    return tuple(kind.__dataclass_fields__)
-
-
-def _assemble(models: tuple[str, ...], arrays: Mapping[str, Any]) -> Trained:
-    def part(name: str, fields: tuple[str, ...]) -> dict[str, Any]:
-        return {field: arrays[f"{name}.{field}"] for field in fields}
-
-    machine = Machine(
-        whitening=Whitening(**part("whitening", _fields(Whitening))),
-        marks=Rows(arrays["marks.layers"], arrays["marks.counts"], ()),
-        weights=arrays["machine.weights"],
-        word_weights=arrays["machine.word_weights"].astype(np.float32),
-        offset=arrays["machine.offset"],
-    )
-    return Trained(
-        models=models,
-        judged=arrays["judged"],
-        machine=machine,
-        mixer=Mixer(**part("mixer", _MIXER)),
-        alone=Mixer(**part("alone", _MIXER)),
-        replay=Replay(**part("replay", _fields(Replay))),
-        means=Means(models, **part("means", _MEANS)),
-    )

@@ -25,7 +25,7 @@ from aios_eccos import files
 from aios_eccos.errors import ArtifactError, EccosError
 from aios_eccos.forecast.head.artifact import Apart, data_hash, load_head, read_about, save_head
 from aios_eccos.forecast.head.fit import sigmoid
-from aios_eccos.forecast.head.train import Trained, train
+from aios_eccos.forecast.head.train import Trained, train, usable
 from aios_eccos.forecast.parts import Parts, parts_of
 from aios_eccos.records import HistoryTable
 
@@ -149,9 +149,8 @@ def set_apart(
 
 
 def judged_rows(table: HistoryTable) -> int:
-    """Rows with text and a verdict: what a head can be fitted on, by which its age is told."""
-    told = np.array([bool(text) for text in table.texts], dtype=bool)
-    return int((told & (~np.isnan(table.correctness)).any(axis=1)).sum())
+    """How many rows a head can be fitted on, by which its age is told."""
+    return int(usable(table).sum())
 
 
 def _finite(value: float | None) -> float | None:

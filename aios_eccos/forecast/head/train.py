@@ -10,7 +10,7 @@ import numpy as np
 
 from aios_eccos.errors import ArtifactError
 from aios_eccos.forecast.head.features import count_features
-from aios_eccos.forecast.head.features_space import Floats, Machine, Rows, Space, Whitening
+from aios_eccos.forecast.head.features_space import Floats, Machine, Space, Whitening
 from aios_eccos.forecast.head.fit import (
     LEAST_SPREAD,
     LEVEL_SPREAD,
@@ -21,10 +21,9 @@ from aios_eccos.forecast.head.fit import (
     log_odds,
     sigmoid,
 )
-from aios_eccos.forecast.means import Means
 from aios_eccos.forecast.retrieval import leave_one_out
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import FloatArray, IntArray, Model
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Model
 
 #: Parts that out-of-fold forecasts are made in.
 FOLDS = 5
@@ -46,21 +45,17 @@ class Trained:
 
     Attributes:
         models: the m columns, as in the history.
-        judged: (m,) verdicts it was fitted on.
         machine: (n, 2 m) outputs: log-odds of success, then ln(tokens).
         mixer: head and neighbors combined; alone: the head without them.
         replay: the records' own out-of-fold forecasts.
-        means: what is known of each model whatever the query.
         version: of the file it was read from, 8 hex digits of its arrays' hash; "" before that.
     """
 
     models: tuple[str, ...]
-    judged: FloatArray
     machine: Machine
     mixer: Mixer
     alone: Mixer
     replay: Replay
-    means: Means
     version: str = ""
 
 
@@ -83,119 +78,111 @@ class Replay:
     input_tokens: FloatArray
 
 
+class _Ground:
+    """What all fits on a table share: its usable rows, as the kernel sees them.
+
+    Args:
+        layers: (N, 4 d) hidden layers of the table's rows.
+        seed: of the landmarks, and of the rows drawn where there are too many.
+        strengths: declared success of models, the prior of those with few outcomes.
+    """
+
+    def __init__(
+        self, table: HistoryTable, layers: Floats, seed: int, strengths: dict[str, float]
+    ) -> None:
+        keep = usable_rows(table, seed)
+        self.table, self._seed = table.rows(keep), seed
+        layers = np.asarray(layers, dtype=np.float32)[keep]
+        counts = count_features(self.table.texts)
+        self._whitening = Whitening.fit(layers, counts, self.table.texts)
+        self._rows = self._whitening.rows(layers, counts, self.table.texts)
+        self._level = prior_levels(self.table, strengths)
+
+    def fit(self, index: IntArray) -> tuple[Machine, Callable[[IntArray], FloatArray]]:
+        """The machine fitted on the rows of `index`, and its outputs on other rows."""
+        chosen = self._rows.take(index)
+        space = Space.fit(self._whitening, chosen, self._seed)
+        coordinates = space.coordinates(chosen)
+        known = self.table.correctness[index]
+        slopes, offset = fit_success(coordinates, known, self._level, level_spread(known))
+        lengths, length_offset = fit_lengths(coordinates, self.table.output_tokens[index])
+        slope = np.concatenate([slopes, lengths], axis=1)
+        constant = np.concatenate([offset, length_offset])
+
+        def apply(out: IntArray) -> FloatArray:
+            return np.asarray(space.coordinates(self._rows.take(out)) @ slope + constant, float)
+
+        return space.machine(slope, constant), apply
+
+
 def train(
     table: HistoryTable,
     layers: Floats,
     *,
     seed: int = 0,
     strengths: dict[str, float] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda step: None,
 ) -> Trained:
-    """Fit head, lengths and mixer.
+    """Fit head, lengths and mixer; rows without text or without any outcome are left out.
 
     Args:
-        table: the history; rows without text or without any outcome are left out.
-        layers: (N, 4 d) hidden layers of the table's rows.
-        seed: of landmarks and folds.
-        strengths: declared success of models, the prior of those with few outcomes.
+        layers, strengths: see `_Ground`; seed: of landmarks and folds.
         progress: told the name of each step.
 
     Raises:
         ArtifactError: fewer than `MIN_ROWS` records can be fitted on.
     """
-    keep = usable_rows(table, seed)
-    if len(keep) < MIN_ROWS:
+    if (count := int(usable(table).sum())) < MIN_ROWS:
         raise ArtifactError(
             f"a head needs {MIN_ROWS} records with text and an outcome, the history has "
-            f"{len(keep)}: `aios-eccos ingest` or `collect` some; until then neighbors decide"
+            f"{count}: `aios-eccos ingest` or `collect` some; until then neighbors decide"
         )
-    table, layers = table.rows(keep), np.asarray(layers, dtype=np.float32)[keep]
-    say = progress or (lambda step: None)
-    say("features")
-    counts = count_features(table.texts)
-    whitening = Whitening.fit(layers, counts, table.texts)
-    rows = whitening.rows(layers, counts, table.texts)
-    level = prior_levels(table, strengths or {})
-    say("neighbors")
-    declared = [Model(name, strength=strength) for name, strength in (strengths or {}).items()]
+    strengths = strengths or {}
+    progress("features")
+    ground = _Ground(table, layers, seed, strengths)
+    table = ground.table
+    progress("neighbors")
+    declared = [Model(name, strength=strength) for name, strength in strengths.items()]
     near, _, _ = leave_one_out(table, models=declared)
     m, fold = len(table.models), folds(table.keys, seed)
     head, length = np.empty(table.correctness.shape), np.empty(table.correctness.shape)
     for part in range(FOLDS):
-        say(f"fold {part + 1} of {FOLDS}")
+        progress(f"fold {part + 1} of {FOLDS}")
         out = np.flatnonzero(fold == part)
-        values = _fit(whitening, rows, table, np.flatnonzero(fold != part), level, seed)[1](out)
+        values = ground.fit(np.flatnonzero(fold != part))[1](out)
         head[out], length[out] = values[:, :m], values[:, m:]
-    say("head")
-    machine = _fit(whitening, rows, table, np.arange(len(rows.texts)), level, seed)[0]
+    progress("head")
     near_odds = log_odds(near)
-    mixer = Mixer.fit(head, near_odds, table.correctness)
-    alone = Mixer.head_alone(head)
-    means = Means.of(table)
-    return Trained(
-        models=table.models,
-        judged=means.judged,
-        machine=machine,
-        mixer=mixer,
-        alone=alone,
-        replay=Replay(
-            success=sigmoid(mixer(head, near_odds)),
-            alone=sigmoid(alone(head)),
-            near=sigmoid(near_odds),
-            tokens=np.exp(length),
-            correctness=table.correctness,
-            output_tokens=table.output_tokens,
-            input_tokens=table.input_tokens,
-        ),
-        means=means,
+    mixer, alone = Mixer.fit(head, near_odds, table.correctness), Mixer.head_alone(head)
+    replay = Replay(
+        success=sigmoid(mixer(head, near_odds)),
+        alone=sigmoid(alone(head)),
+        near=sigmoid(near_odds),
+        tokens=np.exp(length),
+        correctness=table.correctness,
+        output_tokens=table.output_tokens,
+        input_tokens=table.input_tokens,
     )
+    return Trained(table.models, ground.fit(np.arange(len(table)))[0], mixer, alone, replay)
 
 
 def fit_machine(
-    table: HistoryTable,
-    layers: Floats,
-    *,
-    seed: int = 0,
-    strengths: dict[str, float] | None = None,
+    table: HistoryTable, layers: Floats, *, seed: int = 0, strengths: dict[str, float] | None = None
 ) -> Machine:
     """The head's machine alone, without out-of-fold forecasts: to be measured on other rows."""
-    keep = usable_rows(table, seed)
-    table, layers = table.rows(keep), np.asarray(layers, dtype=np.float32)[keep]
-    counts = count_features(table.texts)
-    whitening = Whitening.fit(layers, counts, table.texts)
-    rows = whitening.rows(layers, counts, table.texts)
-    level = prior_levels(table, strengths or {})
-    return _fit(whitening, rows, table, np.arange(len(keep)), level, seed)[0]
+    ground = _Ground(table, layers, seed, strengths or {})
+    return ground.fit(np.arange(len(ground.table)))[0]
 
 
-def _fit(
-    whitening: Whitening,
-    rows: Rows,
-    table: HistoryTable,
-    index: IntArray,
-    level: FloatArray,
-    seed: int,
-) -> tuple[Machine, Callable[[IntArray], FloatArray]]:
-    """The machine fitted on the rows of `index`, and its outputs on other rows of the table."""
-    chosen = rows.take(index)
-    space = Space.fit(whitening, chosen, seed)
-    coordinates = space.coordinates(chosen)
-    known = table.correctness[index]
-    slopes, offset = fit_success(coordinates, known, level, level_spread(known))
-    lengths, length_offset = fit_lengths(coordinates, table.output_tokens[index])
-    slope = np.concatenate([slopes, lengths], axis=1)
-    constant = np.concatenate([offset, length_offset])
-
-    def apply(out: IntArray) -> FloatArray:
-        return np.asarray(space.coordinates(rows.take(out)) @ slope + constant, dtype=float)
-
-    return space.machine(slope, constant), apply
+def usable(table: HistoryTable) -> BoolArray:
+    """(N,) rows with text and an outcome: what a head can be fitted on."""
+    told = np.array([bool(text) for text in table.texts], dtype=bool)
+    return told & ~np.isnan(table.correctness).all(axis=1)
 
 
 def usable_rows(table: HistoryTable, seed: int = 0) -> IntArray:
-    """Rows with text and an outcome, at most `MAX_ROWS`, drawn by hash of their question."""
-    fine = ~np.isnan(table.correctness).all(axis=1) & np.array([bool(t) for t in table.texts])
-    keep = np.flatnonzero(fine)
+    """The numbers of usable rows, at most `MAX_ROWS`, drawn by hash of their question."""
+    keep = np.flatnonzero(usable(table))
     if len(keep) > MAX_ROWS:
         keys = table.keys
         order = sorted(keep, key=lambda i: _digest(seed, keys[i]))
