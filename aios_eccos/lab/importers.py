@@ -6,7 +6,7 @@
 
 Every importer yields rows that `history.dataset.parse_row` takes. Rows and files of another shape
 are left out and named; if nothing else is there, the first of them is the error. Token counts that
-a format lacks are characters / 4, rounded up.
+a format lacks are estimated by length.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from aios_eccos.errors import DataError
 from aios_eccos.files import replacing
 from aios_eccos.history.dataset import parse_row
 from aios_eccos.lab.tables import read_json, read_table
-from aios_eccos.providers.tokens import CHARACTERS_PER_TOKEN
+from aios_eccos.providers.tokens import estimated
 
 Row: TypeAlias = dict[str, Any]
 #: Called with each file, and with the first row of a file, that is left out.
@@ -183,7 +183,7 @@ def _text(value: object) -> str:
 
 def tokens_of(text: str) -> int | None:
     """A guess at the tokens of a text; None of no text, whose count is not known."""
-    return -(-len(text) // CHARACTERS_PER_TOKEN) or None
+    return estimated(text) or None
 
 
 def checked(row: Row) -> Row:

@@ -9,7 +9,7 @@ import numpy as np
 
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.observe.trace import Trace
-from aios_eccos.providers.tokens import CHARACTERS_PER_TOKEN
+from aios_eccos.providers.tokens import estimated
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.values import Answer, CallResult, Lease, Query, Slots
@@ -28,8 +28,7 @@ def decide_dry(
     Args:
         floor: absolute success asked for, instead of the configured floor.
     """
-    tokens = len(text) // CHARACTERS_PER_TOKEN + 1
-    query = Query(text=text, agent=agent, input_tokens=tokens, floor=floor)
+    query = Query(text=text, agent=agent, input_tokens=estimated(text), floor=floor)
     (candidate,) = router.forecast([query])
     awake = candidate.allowed & ~np.isin(candidate.models, [*slots.cooling])
     # What chance would do is no explanation, so it has no lot.

@@ -43,7 +43,7 @@ def zeroeval(
     output: Output,
     accept: Accept = False,
 ) -> None:
-    """ZeroEval `result_dirs`: graded by its own rules; tokens are characters / 4."""
+    """ZeroEval `result_dirs`: graded by its own rules; tokens are estimated by length."""
     from aios_eccos.lab.zeroeval import read_zeroeval
 
     _write(read_zeroeval(path, _say), output, accept, by_task=True)
@@ -57,7 +57,7 @@ def routerbench(
     output: Output,
     accept: Accept = False,
 ) -> None:
-    """A RouterBench table; tokens are characters / 4 of prompts and responses."""
+    """A RouterBench table; tokens are estimated by the length of texts."""
     from aios_eccos.lab.importers import read_routerbench
 
     _write(read_routerbench(path, _say), output, accept)
