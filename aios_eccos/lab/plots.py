@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.errors import ConfigError
+from aios_eccos.lab.fitted import Kind
 from aios_eccos.lab.metrics import Frontier, hull_cost, reliability
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.report import Results
@@ -195,7 +196,7 @@ PICTURES: dict[str, Callable[[Results, Any], None]] = {
 }
 
 
-def draw_reliability(problems: Mapping[str, Sequence[Problem]], path: Path) -> None:
+def draw_reliability(problems: Mapping[Kind, Sequence[Problem]], path: Path) -> None:
     """Forecast against outcome of every predictor, all splits together, as a PNG.
 
     Raises:

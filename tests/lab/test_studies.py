@@ -28,7 +28,7 @@ FLOORS = [0.55, 0.65]
 @pytest.fixture(scope="module")
 def report(circle):
     parts = ("stream", "ratios", "certified", "budgets")
-    return evaluate_predictor(circle, FLOORS, resplits=2, parts=parts)
+    return evaluate_predictor(circle, FLOORS, resplits=2, parts=parts)[0]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def hybrid(circle):
 
 
 def test_every_predictor_has_a_row_for_every_split_in_the_designs_shape(report):
-    body = report.body
+    body = report
     assert {(row["predictor"], row["split"]) for row in body["rows"]} == {
         (name, split) for name in ("retrieval", "trained", "hybrid") for split in (0, 1)
     }
@@ -55,7 +55,7 @@ def test_every_predictor_has_a_row_for_every_split_in_the_designs_shape(report):
 
 
 def test_floors_hold_as_well_as_a_calibrated_forecasters(report):
-    found = report.body["floors_held"]
+    found = report["floors_held"]
     assert found["mean_abs_error"] < 1.5 * found["calibrated_mean_abs_error"]
     assert found["worst_in_sd"] > -3
 
@@ -97,11 +97,11 @@ def test_forecasts_of_the_circle_are_good(hybrid):
 
 
 def test_certificates_are_kept_and_refused_above_what_they_can_reach(report, circle):
-    found = checks.certificates(report.body, "drawn")
+    found = checks.certificates(report, "drawn")
     assert found["issued"] + found["refused"] == 20
     assert found["share_kept"] >= 0.9 and found["worst"] > -0.03
-    assert checks.certificates(report.body, "no such way") == {}
-    rows = [row for row in report.body["certified"] if row["realised"] is not None]
+    assert checks.certificates(report, "no such way") == {}
+    rows = [row for row in report["certified"] if row["realised"] is not None]
     assert all(row["n"] > 0 and row["delta"] == 0.1 for row in rows)
     for row in certified(circle, 0, 0, [0.95]):
         assert row["realised"] is None and row["reachable"] < 0.95
@@ -119,7 +119,7 @@ def test_control_follows_calls_that_change_and_a_larger_step_follows_faster(circ
 
 
 def test_without_verdicts_nothing_is_controlled(report):
-    at = {(r["eta"], r["observed_share"], r["delay"]): r for r in report.body["stream"]}
+    at = {(r["eta"], r["observed_share"], r["delay"]): r for r in report["stream"]}
     none, unseen = at[None, 0.0, 0], at[ETA, 0.05, 0]
     # Seven verdicts of 140 calls are fewer than control asks for.
     assert (none["error"], none["cost_ratio"]) == (unseen["error"], unseen["cost_ratio"])
@@ -127,11 +127,11 @@ def test_without_verdicts_nothing_is_controlled(report):
 
 
 def test_budgets_are_kept(report):
-    ratios = [row["cost_to_budget"] for row in report.body["budgets"]]
+    ratios = [row["cost_to_budget"] for row in report["budgets"]]
     assert len(ratios) == 7
     assert 0.97 < np.mean(ratios) < 1.004
     assert max(ratios) < 1.03
-    success = [row["realised"] for row in report.body["budgets"]]
+    success = [row["realised"] for row in report["budgets"]]
     assert success == sorted(success)
 
 
@@ -216,8 +216,8 @@ def test_a_file_without_labels_has_no_split_of_its_own(dataset, models, circle):
 
 
 def test_checks_name_each_target_of_a_known_data_set(report):
-    assert checks.checks("other", report.body) == []
-    names = [check.name for check in checks.checks("math10", report.body)]
+    assert checks.checks("other", report) == []
+    names = [check.name for check in checks.checks("math10", report)]
     assert "shift: shortfall after 100 calls" not in names
     for name in ("Brier", "controlled: error", "certified: worst", "budgets: mean cost / budget"):
         assert name in names

@@ -55,7 +55,7 @@ def evaluate_predictor(
     with screen.status("embedding (kept for the next run)") as status:
         recorded = open_recorded(dataset, prices, layers=True)
         asked = asked or default_floors(recorded)
-        report = measure(
+        measured, problems = measure(
             recorded,
             asked,
             targets=levels,
@@ -66,13 +66,13 @@ def evaluate_predictor(
             progress=status.update,
         )
     head = {"schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": dataset.hash}
-    accepted = [asdict(c) | {"ok": c.ok} for c in checks(data.name.split(".")[0], report.body)]
-    body = head | {"data": data.name, "floors": asked} | report.body | {"checks": accepted}
+    accepted = [asdict(c) | {"ok": c.ok} for c in checks(data.name.split(".")[0], measured)]
+    body = head | {"data": data.name, "floors": asked} | measured | {"checks": accepted}
     if json_file is not None:
         write_json(body, json_file)
     _show(body, screen)
     if plot is not None:
-        draw_reliability(report.problems, plot)
+        draw_reliability(problems, plot)
 
 
 def _asked(

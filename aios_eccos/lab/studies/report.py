@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from aios_eccos.errors import DataError
 from aios_eccos.lab.dataset import Recorded
-from aios_eccos.lab.fitted import KINDS, Fitted
+from aios_eccos.lab.fitted import KINDS, Fitted, Kind
 from aios_eccos.lab.problem import Plan, Problem, problem_of
 from aios_eccos.lab.studies.certified import certified
 from aios_eccos.lab.studies.end_to_end import end_to_end
 from aios_eccos.lab.studies.little import FEW, SPLITS, few_records, middle_model, new_model
 from aios_eccos.lab.studies.quality import (
     ease,
+    floor_errors,
     floor_rows,
     held,
     peer_costs,
@@ -29,120 +29,9 @@ from aios_eccos.lab.studies.streams import budgets, shift, streams
 from aios_eccos.lab.studies.templates import templates
 
 SCHEMA = "aios-eccos/evaluate-predictor/1"
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What is measured.
-
-    Attributes:
-        floors: asked for. targets: success levels at which costs are compared with peers'.
-        splits: numbers 0 to `splits` - 1. new: the model whose outcomes are hidden.
-        progress: told each step.
-    """
-
-    data: Recorded
-    floors: Sequence[float]
-    targets: Sequence[float]
-    splits: int
-    seed: int
-    new: str
-    progress: Callable[[str], None] = lambda step: None
-
-    def each_split(
-        self, name: str, study: Callable[[int], list[dict[str, Any]]], most: int | None = None
-    ) -> list[dict[str, Any]]:
-        """A study's rows of every split (of the first `most`)."""
-        found = []
-        for number in range(min(self.splits, most or self.splits)):
-            self.progress(f"{name} {number}")
-            found += study(number)
-        return found
-
-
-@dataclass(frozen=True)
-class Report:
-    """JSON of the design, and every predictor's problem by split for the reliability diagram."""
-
-    body: dict[str, Any]
-    problems: dict[str, list[Problem]] = field(default_factory=dict)
-
-
-def _streams(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("streams")
-    return streams(problems, asked.floors)
-
-
-def _budgets(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("budgets")
-    return budgets(problems)
-
-
-def _engine(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("engine")
-    middle = sorted(asked.floors)[len(asked.floors) // 2]
-    return end_to_end(problems[0], middle, 0)
-
-
-def _ratios(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("peers")
-    return ratios([peer_costs(problem, asked.targets) for problem in problems])
-
-
-def _certified(asked: Asked, problems: Sequence[Problem]) -> Any:
-    def study(number: int) -> list[dict[str, Any]]:
-        return certified(asked.data, number, asked.seed, asked.floors)
-
-    return asked.each_split("certified", study)
-
-
-def _few(asked: Asked, problems: Sequence[Problem]) -> Any:
-    counts = [count for count in FEW if count < 0.7 * len(asked.data.table)]
-
-    def study(count: int) -> Callable[[int], list[dict[str, Any]]]:
-        return lambda number: [few_records(asked.data, number, asked.seed, asked.floors, count)]
-
-    return [
-        row for n in counts for row in asked.each_split(f"{n} records, split", study(n), SPLITS)
-    ]
-
-
-def _new(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("new model")
-    return new_model(asked.data, 0, asked.seed, asked.new)
-
-
-def _shift(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("shift")
-    return shift(asked.data, asked.seed) if len(set(asked.data.table.tasks)) > 1 else None
-
-
-def _rounds(asked: Asked, problems: Sequence[Problem]) -> Any:
-    def study(number: int) -> list[dict[str, Any]]:
-        return rounds(asked.data, number, asked.seed, asked.floors)
-
-    return asked.each_split("rounds", study)
-
-
-def _templates(asked: Asked, problems: Sequence[Problem]) -> Any:
-    asked.progress("templates")
-    return templates(problems[0], 0)
-
-
-#: Parts of the report beside `rows`, by name, from the hybrid's problems of all splits.
-STUDIES: dict[str, Callable[[Asked, Sequence[Problem]], Any]] = {
-    "stream": _streams,
-    "budgets": _budgets,
-    "engine": _engine,
-    "ratios": _ratios,
-    "certified": _certified,
-    "few_records": _few,
-    "new_model": _new,
-    "shift": _shift,
-    "rounds": _rounds,
-    "templates": _templates,
-}
-PARTS = tuple(STUDIES)
+#: Parts of the report beside `rows`, in the order in which they are measured.
+PARTS = ("stream", "budgets", "engine", "ratios", "certified", "few_records", "new_model", "shift",
+         "rounds", "templates")  # fmt: skip
 
 
 def evaluate_predictor(
@@ -155,7 +44,7 @@ def evaluate_predictor(
     parts: Collection[str] = PARTS,
     new: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
-) -> Report:
+) -> tuple[dict[str, Any], dict[Kind, list[Problem]]]:
     """Measure on splits 0 to `resplits` - 1; every number is on test rows that no fit has seen.
 
     Args:
@@ -163,16 +52,16 @@ def evaluate_predictor(
         parts: which studies to run besides the predictors' own rows.
         new: the model whose outcomes are hidden in the study of new models.
 
+    Returns:
+        The report's JSON, and every predictor's problem by split.
+
     Raises:
         DataError: a split has no test rows, or `new` is unknown.
     """
     if new is not None and new not in data.table.models:
         raise DataError(f"{new!r} is not in the data: {', '.join(data.table.models)}")
-    asked = Asked(
-        data, floors, targets or floors, resplits, seed, new or middle_model(data), progress
-    )
+    problems: dict[Kind, list[Problem]] = {kind: [] for kind in KINDS}
     rows: list[dict[str, Any]] = []
-    problems: dict[str, list[Problem]] = {kind: [] for kind in KINDS}
     for number in range(resplits):
         progress(f"split {number}")
         fitted: Fitted | None = None
@@ -182,13 +71,61 @@ def evaluate_predictor(
             head = {"predictor": kind, "split": number} | quality(problem)
             rows.append(head | {"floors": floor_rows(problem, floors)})
             problems[kind].append(problem)
-    hybrid = [row["floors"] for row in rows if row["predictor"] == "hybrid"]
-    errors = np.array([[f["realised"] - f["asked"] for f in split] for split in hybrid])
-    sd = np.array([[sampling_sd(p, floor) for floor in floors] for p in problems["hybrid"]])
-    eases = np.array([ease(problem) for problem in problems["hybrid"]])
+    hybrid = problems["hybrid"]
+    errors = np.array([floor_errors(problem, floors) for problem in hybrid])
+    sd = np.array([[sampling_sd(problem, floor) for floor in floors] for problem in hybrid])
+    eases = np.array([ease(problem) for problem in hybrid])
     body: dict[str, Any] = {"rows": rows, "floors_held": held(errors, sd, eases, seed)}
     body |= {"ratios": [], "stream": [], "certified": []}
+    hidden = new or middle_model(data)
+    studies = _studies(data, hybrid, floors, targets or floors, seed, hidden, progress)
     for part in PARTS:
-        if part in parts and (found := STUDIES[part](asked, problems["hybrid"])) is not None:
+        if part in parts and (found := studies[part]()) is not None:
             body[part] = found
-    return Report(body, problems)
+    return body, problems
+
+
+def _studies(
+    data: Recorded,
+    problems: Sequence[Problem],
+    floors: Sequence[float],
+    targets: Sequence[float],
+    seed: int,
+    hidden: str,
+    progress: Callable[[str], None],
+) -> dict[str, Callable[[], Any]]:
+    """What makes each of `PARTS` from the hybrid's problems of all splits."""
+
+    def each(name: str, most: int | None = None) -> Iterator[int]:
+        for number in range(len(problems))[:most]:
+            progress(f"{name} {number}")
+            yield number
+
+    def once(name: str, study: Callable[[], Any]) -> Callable[[], Any]:
+        def told() -> Any:
+            progress(name)
+            return study()
+
+        return told
+
+    middle = sorted(floors)[len(floors) // 2]
+    counts = [count for count in FEW if count < 0.7 * len(data.table)]
+    several = len(set(data.table.tasks)) > 1
+    return {
+        "stream": once("streams", lambda: streams(problems, floors)),
+        "budgets": once("budgets", lambda: budgets(problems)),
+        "engine": once("engine", lambda: end_to_end(problems[0], middle, 0)),
+        "ratios": once("peers", lambda: ratios([peer_costs(p, targets) for p in problems])),
+        "certified": lambda: [
+            row for n in each("certified") for row in certified(data, n, seed, floors)
+        ],
+        "few_records": lambda: [
+            few_records(data, n, seed, floors, count)
+            for count in counts
+            for n in each(f"{count} records, split", SPLITS)
+        ],
+        "new_model": once("new model", lambda: new_model(data, 0, seed, hidden)),
+        "shift": once("shift", lambda: shift(data, seed) if several else None),
+        "rounds": lambda: [row for n in each("rounds") for row in rounds(data, n, seed, floors)],
+        "templates": once("templates", lambda: templates(problems[0], 0)),
+    }
