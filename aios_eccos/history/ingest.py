@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aios_eccos.errors import DataError, EccosError, HistoryError
+from aios_eccos.errors import DataError, EccosError, raised
 from aios_eccos.history.dataset import read_records
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.merge import storable
@@ -21,9 +23,10 @@ log = logging.getLogger("aios_eccos.history")
 
 #: Records embedded and stored together, so that an interrupted run keeps what it has done.
 BATCH = 512
-#: Records and bytes in one message of the inbox (a longer record has one for itself), and messages
-#: taken out at a time.
-MESSAGE, MESSAGE_BYTES, TAKEN = 64, 1 << 20, 8
+#: Records and bytes in one message of the inbox (a longer record has one for itself).
+MESSAGE, MESSAGE_BYTES = 64, 1 << 20
+#: Stored and removed again, to tell a store that is down from a record that cannot be stored.
+TRIAL = Record("aios-eccos/trial", "trial", 0, (), source="live", agent="aios-eccos/trial")
 
 
 class Embeds(Protocol):
@@ -151,39 +154,63 @@ def _rows(path: Path) -> Iterator[Record | DataError]:
         yield error
 
 
-def drain_inbox(inbox: Inbox, store: HistoryStore, embedder: Embeds) -> int:
+def drain_inbox(
+    inbox: Inbox, store: HistoryStore, embedder: Embeds, *, for_s: float = math.inf
+) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
     A record without text carries verdicts, which wait in the store where they come before their
-    record. A wish to forget an agent is carried out. A message that cannot be carried out is set
-    aside and logged, and keeps nothing else out. What was taken is acknowledged once it is stored,
-    so that nothing is lost in a crash between the two (storing twice changes nothing).
+    record. A wish to forget an agent is carried out. What alone cannot be carried out is set aside
+    and logged, and keeps nothing else out. What was taken is acknowledged once it is stored, so
+    that nothing is lost in a crash between the two (storing twice changes nothing).
+
+    Args:
+        for_s: seconds after which no further message is taken.
 
     Raises:
         HistoryError, EmbedderError: nothing can be stored now; the messages stay.
     """
-    changed = 0
-    while messages := inbox.take_inbox(TAKEN):
-        bad: list[tuple[bytes, EccosError]] = []
-        faults: list[tuple[bytes, EccosError]] = []
+    changed, until = 0, time.monotonic() + for_s
+    while time.monotonic() < until and (messages := inbox.take_inbox(1)):
+        refused: list[tuple[bytes, Exception]] = []
         for raw in messages:
-            try:
-                message = decode_message(raw)
-                bad += message.refused
-                changed += _carry_out(message, store, embedder)
-            except DataError as error:
-                bad.append((raw, error))
-            except HistoryError as error:
-                # Its own fault, if the store takes another one.
-                faults.append((raw, error))
-        if len(faults) == len(messages):
-            raise faults[0][1]
-        for _, fault in bad + faults:
-            log.warning("set aside: %s", fault)
-        if bad or faults:
-            inbox.set_aside([raw for raw, _ in bad + faults])
+            changed += _take_in(raw, store, embedder, refused)
+        for _, fault in refused:
+            log.warning("set aside: %s", fault if isinstance(fault, EccosError) else raised(fault))
+        if refused:
+            inbox.set_aside([raw for raw, _ in refused])
         inbox.ack_inbox()
     return changed
+
+
+def _take_in(
+    raw: bytes, store: HistoryStore, embedder: Embeds, refused: list[tuple[bytes, Exception]]
+) -> int:
+    """Carry out a message, and add what of it cannot be to `refused`; returns like `_carry_out`."""
+    try:
+        message = decode_message(raw)
+    except DataError as error:
+        refused.append((raw, error))
+        return 0
+    refused += message.refused
+    try:
+        return _carry_out(message, store, embedder)
+    except Exception:  # noqa: BLE001 - a text may bring any fault out of a library
+        _try_out(store, embedder)
+    changed = 0
+    for part in [Message((record,)) for record in message.records] or [message]:
+        try:
+            changed += _carry_out(part, store, embedder)
+        except Exception as error:  # noqa: BLE001 - as above
+            _try_out(store, embedder)
+            refused.append((encode_records(part.records) if part.records else raw, error))
+    return changed
+
+
+def _try_out(store: HistoryStore, embedder: Embeds) -> None:
+    """Raise what keeps any record from being stored, if anything does."""
+    store.add([TRIAL], embedder.embed([TRIAL.text]))
+    store.forget(agent=TRIAL.agent)
 
 
 def _carry_out(message: Message, store: HistoryStore, embedder: Embeds) -> int:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from history_world import ToyEmbedder, record, some_records, vectors
 
-from aios_eccos.errors import EmbedderError, HistoryOwned
+from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned
 from aios_eccos.history.ingest import drain_inbox, push_records
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.history.open import open_history
 from aios_eccos.history.rows import encode_forget, encode_records
-from aios_eccos.history.store import Embeddings
+from aios_eccos.history.store import Changes, Embeddings
 from aios_eccos.records import Outcome, Record, Signals
 
 OWNER = """
@@ -253,6 +253,94 @@ def test_what_cannot_be_stored_now_stays() -> None:
             drain_inbox(inbox, store, embedder)
     embedder.broken = False
     assert drain_inbox(inbox, store, embedder) == 1
+
+
+class Faulty(MemoryHistory):
+    """A store that is down for what it is told, and says what it holds."""
+
+    def __init__(self, bad: str = "", down: bool = False) -> None:
+        super().__init__()
+        self.bad, self.down = bad, down
+
+    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> Changes:
+        if self.down or any(r.id == self.bad for r in records):
+            raise HistoryError("cannot be written")
+        return super().add(records, embeddings)
+
+    def judge(self, record_id: str, model: str, correctness: float) -> bool:
+        if self.down or record_id == self.bad:
+            raise HistoryError("cannot be written")
+        return super().judge(record_id, model, correctness)
+
+    def forget(self, *, agent: str) -> int:
+        if self.down or agent == self.bad:
+            raise HistoryError("cannot be removed")
+        return super().forget(agent=agent)
+
+
+class Choosy(ToyEmbedder):
+    """Fails on one text."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        if "text of bad" in texts:
+            raise self.fault
+        return super().embed(texts)
+
+
+BAD_VERDICT = Record("bad", "", 0, (Outcome("small", 1.0),))
+ALONE = {
+    "a record that the store refuses": ([record("bad")], {}),
+    "a verdict that the store refuses": ([BAD_VERDICT], {}),
+    "an agent that the store cannot forget": (encode_forget("bad"), {}),
+    "a text that the embedder refuses": ([record("bad")], {"fault": EmbedderError("no")}),
+    "a text that breaks a library": ([record("bad")], {"fault": RuntimeError("text of bad")}),
+    "one of a full message": ([*some_records(40), record("bad")], {"fault": IndexError()}),
+}
+
+
+@pytest.mark.parametrize("kind", ALONE)
+def test_what_alone_cannot_be_stored_is_set_aside_alone(
+    kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent, fault = ALONE[kind]
+    store, embedder = Faulty("" if fault else "bad"), Choosy(**fault) if fault else ToyEmbedder()
+    inbox = ListInbox()
+    if isinstance(sent, bytes):
+        inbox.push_inbox([sent])
+    else:
+        push_records(sent, inbox)
+    bad = sent if isinstance(sent, bytes) else encode_records(sent[-1:])
+    drain_inbox(inbox, store, embedder)
+    assert (inbox.messages, inbox.aside) == ([], [bad]), "it blocks no message that comes later"
+    assert "set aside" in caplog.text and "text of bad" not in caplog.text
+    assert store.count() == (40 if len(sent) == 41 else 0), "and no trace of the trial is left"
+    push_records([full_record()], inbox)
+    assert drain_inbox(inbox, store, embedder) == 1
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_store_that_goes_down_throws_nothing_away(after: int) -> None:
+    inbox, store = ListInbox(), Faulty()
+    for each in some_records(5):
+        push_records([each], inbox)
+    inbox.push_inbox([encode_forget("bob")])
+
+    class Breaking(ToyEmbedder):
+        def embed(self, texts: Sequence[str]) -> Embeddings:
+            store.down = store.down or len(self.embedded) >= after
+            return super().embed(texts)
+
+    for _ in range(3):
+        with pytest.raises(HistoryError):
+            drain_inbox(inbox, store, Breaking())
+        store.down = True
+    store.down = False
+    drain_inbox(inbox, store, ToyEmbedder())
+    assert (store.count(), inbox.messages, inbox.aside) == (5, [], [])
 
 
 def test_messages_are_bounded_in_bytes() -> None:
