@@ -27,7 +27,10 @@ from aios_eccos.workload.store import WorkloadStore
 log = logging.getLogger("aios_eccos.serve.upkeep")
 
 #: Seconds between two looks at the inbox and at the history's growth.
-UPKEEP_S = 5.0
+UPKEEP_S = 2.0
+#: Seconds for which records are taken in (embedding is slow) before what is there is learned from;
+#: longer where learning takes long, so that it takes a fifth of the time.
+TAKE_S, TAKE_PER_LEARN = 2.0, 4.0
 #: What has changed is learned from at once where so large a share of the records is new ...
 GROWN = 0.1
 #: ... else when so many times the seconds have passed that learning took, at most this many.
@@ -131,11 +134,17 @@ class Upkeep:
         return self._learned is None or history.version != self._learned[0]
 
     def take_inbox(self) -> None:
-        """Add what other processes handed over; only the owner of an embedded history may."""
+        """Add what other processes handed over; only the owner of an embedded history may.
+
+        What is not taken in within `TAKE_S` seconds is at the next look, which follows at once.
+        """
         if self.history is None or self.embedder is None:
             return
         if self._config().settings.history == "embedded":
-            drain_inbox(self._workload, self.history, self.embedder)
+            for_s = max(TAKE_S, TAKE_PER_LEARN * self._took_s)
+            drain_inbox(self._workload, self.history, self.embedder, for_s=for_s)
+            if self._workload.inbox_sizes()[0]:
+                self._wake.set()
 
     # The upkeep thread.
 

@@ -6,12 +6,15 @@ import contextlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import HistoryError, HistoryOwned
+from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.ingest import hand_over
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
@@ -38,6 +41,13 @@ def open_engine(folder, **settings):
 
 def answer(model: str, left: float) -> Answer:
     return Answer(value=model, input_tokens=5, output_tokens=20)
+
+
+def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def redis_servers(folder) -> list[int]:
@@ -94,6 +104,38 @@ def test_what_was_ingested_is_there_at_the_next_start(folder) -> None:
     assert settled.answer.value == "small"
 
 
+def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("aios_eccos.serve.upkeep.TAKE_S", 0.05)
+    done = threading.Event()
+
+    class Slow:
+        def embed(self, texts):
+            done.wait(0.05 if len(texts) > 1 else 0)
+            rows = np.random.default_rng(len(texts)).normal(size=(len(texts), 8))
+            return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def stores(config: Config) -> tuple[MemoryHistory, BackgroundEmbedder]:
+        return MemoryHistory(), BackgroundEmbedder(Slow)
+
+    rows = tmp_path / "rows.jsonl"
+    line = {"input_token_length": 12, "outputs": OUTPUTS}
+    rows.write_text(
+        "\n".join(json.dumps({"query": f"What is {i} plus 1?", **line}) for i in range(3000)),
+        encoding="utf-8",
+    )
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    with Engine(config, models=MODELS, stores=stores) as engine:
+        assert engine.wait_ready(10)
+        hand_over([rows], engine.workload)
+        wait_for(lambda: (book := engine.router.learned.book) is not None and book.curve())
+        assert engine.workload.inbox_sizes()[0] > 0, "the rest is embedded meanwhile"
+        done.set()
+        wait_for(lambda: len(engine.history.compared()) == 3000)
+
+
 def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("aios_eccos.serve.upkeep.UPKEEP_S", 0.02)
 
@@ -117,9 +159,7 @@ def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
         assert engine.wait_ready(10)
         assert "the store is busy" in str(engine.history_error)
         told.set()
-        end = time.monotonic() + 10
-        while not engine.learnt and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_for(lambda: engine.learnt)
         time.sleep(0.2)
         assert engine.history_error is None
         assert engine.learnt == 1, "what is learnt is not learnt again"
