@@ -1,39 +1,124 @@
-"""One request to a model: what came of it, what that tells of the model, and what follows."""
+"""One request to a model, and what it tells of the model: its pace, and what its server refuses."""
 
 from __future__ import annotations
 
 import logging
-import random
+import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.call import Call, Routes
-from aios_eccos.serve.pace import Pace
-from aios_eccos.serve.refusals import Refusals
-from aios_eccos.values import Answer, Decision, Failure
+from aios_eccos.values import Answer, Candidate, Decision, Failure, Query, Refused
 
 log = logging.getLogger("aios_eccos.serve.attempt")
 
-#: Tries of a call that has other models, refusals not counted.
-TRIES_MOST = 2
-#: Waits before the first and the second repetition on the same model, seconds (plus jitter).
-PINNED_BACKOFF_S = (0.5, 2.0)
 #: Share of `call_timeout_s` that a request must have had for its timeout to tell of the server.
 FAIR_SHARE = 0.5
 #: Share of its time that a request has used up when that time has cut it off.
 CUT_OFF = 0.9
+#: Seconds per output token where no model's pace is known yet.
+USUAL_S = 0.02
+#: Share of a new observation in a model's seconds per token.
+GAIN = 0.1
+#: Seconds for which a refusal is believed: a server may be started anew with a larger window.
+BELIEVED_S = 3600.0
+#: Shortest prompt whose refusal tells of its length where the server names no window, tokens: no
+#: model's window is smaller, so that a shorter one was refused for something else.
+LONG_TOKENS = 2048
+_LENGTHS = {"context": "more than {} tokens", "output": "answers of {} tokens"}
+
+
+class Pace:
+    """Seconds per output token by model, smoothed: forecasts how long a call holds a slot."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[str, float] = {}
+
+    def note(self, model: str, seconds: float, output_tokens: int) -> None:
+        """A whole answer of that many tokens (> 0) took so long."""
+        pace = seconds / output_tokens
+        self._seconds[model] = self._seconds.get(model, pace) * (1 - GAIN) + pace * GAIN
+
+    def slot_seconds(self, candidate: Candidate | None, models: Sequence[str]) -> float:
+        """Forecast seconds that the call holds a slot, averaged over the models named."""
+        if candidate is None or not models:
+            return 1.0
+        known = [*self._seconds.values()]
+        usual = sum(known) / len(known) if known else USUAL_S
+        times = [
+            float(candidate.output_tokens[candidate.models.index(name)])
+            * self._seconds.get(name, usual)
+            for name in models
+        ]
+        return max(sum(times) / len(times), 1e-6)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A request that has been made: its answer, when that was there, and whether to try again."""
+class Refusal:
+    """One thing that one model refuses.
 
-    answer: Answer
-    ended: float
-    again: bool = False
+    Attributes:
+        tokens: for `context` the most that it takes, prompt and answer together; for `output` the
+            answer's length that it refuses.
+    """
+
+    model: str
+    kind: Refused
+    tokens: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    @property
+    def words(self) -> str:
+        """What is refused, in words that follow the model's name."""
+        return f"has refused {_LENGTHS.get(self.kind, self.kind).format(self.tokens)}"
+
+    def concerns(self, query: Query) -> bool:
+        """Whether the model would refuse this call, too."""
+        answer = query.max_output_tokens or 0
+        if self.kind == "context":
+            return query.input_tokens + answer > self.tokens
+        return answer >= self.tokens if self.kind == "output" else self.kind in query.needs
+
+
+class Refusals:
+    """What was refused lately: calls like it are sent there only where no other model may serve.
+
+    Each kernel learns it by one request that costs nothing. Safe to use from any thread.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, Refused], Refusal] = {}
+
+    def note(self, model: str, query: Query, failure: Failure) -> None:
+        """A model's server has refused a call; keep it if other calls may be like it."""
+        kind, tokens = failure.refused, 0
+        if kind == "context":
+            wanted = query.input_tokens + (query.max_output_tokens or 0)
+            tokens = failure.window or (wanted - 1 if query.input_tokens >= LONG_TOKENS else 0)
+        elif kind == "output":
+            tokens = query.max_output_tokens or 0
+        if kind is not None and (tokens or kind in query.needs):
+            with self._lock:
+                self._known[model, kind] = Refusal(model, kind, tokens)
+
+    def of(self, query: Query) -> dict[str, str]:
+        """Models that would refuse a call, and what, in words that follow their names."""
+        return {each.model: each.words for each in self.known() if each.concerns(query)}
+
+    def known(self) -> list[Refusal]:
+        """All that is believed now."""
+        oldest = time.monotonic() - BELIEVED_S
+        with self._lock:
+            return [each for each in self._known.values() if each.since > oldest]
+
+    def forget(self) -> None:
+        """The models may be other ones now."""
+        with self._lock:
+            self._known.clear()
 
 
 class Attempts:
@@ -44,15 +129,14 @@ class Attempts:
         refusals: what models' servers have refused lately.
     """
 
-    def __init__(self, seed: int | None = None) -> None:
+    def __init__(self) -> None:
         self.pace = Pace()
         self.refusals = Refusals()
-        self._random = random.Random(seed)
 
     def make(
         self, call: Call, decision: Decision, model: str, router: Routes, timeout_s: float
-    ) -> Made:
-        """Ask the model, and give its slot back.
+    ) -> tuple[Answer, float]:
+        """Ask the model, and give its slot back; returns its answer, and when that came.
 
         Args:
             timeout_s: what calls get that have no deadline of their own.
@@ -60,40 +144,20 @@ class Attempts:
         begun = time.monotonic()
         given = call.expires - begun
         answer = _asked(call, model, given)
-        made = Made(answer, time.monotonic())
-        taken, failure = made.ended - begun, answer.failure
+        ended, failure = time.monotonic(), answer.failure
         # Before the call waits again: a second attempt on a model borrows under the same id.
         guarded(f"giving a slot of {model} back", lambda: router.release(decision))
         if failure is None:
             if answer.output_tokens and not answer.signals.truncated:
-                self.pace.note(model, taken, answer.output_tokens)
-            return made
-        hasty = given < FAIR_SHARE * timeout_s and taken >= CUT_OFF * given
+                self.pace.note(model, ended - begun, answer.output_tokens)
+            return answer, ended
+        hasty = given < FAIR_SHARE * timeout_s and ended - begun >= CUT_OFF * given
         ill = failure.rests and (failure.retryable or failure.elsewhere)
         if ill and not hasty:  # else it is the call's own time that has run out
             wait = failure.retry_after_s
             guarded(f"letting {model} rest", lambda: router.rest(model, wait))
         self.refusals.note(model, call.query, failure)
-        return replace(made, again=self._tried_again(call, model, failure))
-
-    def _tried_again(self, call: Call, model: str, failure: Failure) -> bool:
-        """Whether to try once more: on another model, or on the only one up to twice."""
-        if failure.refused is not None:
-            call.refused_by(model, failure)
-            return bool(call.able())
-        if not (failure.retryable or failure.elsewhere):
-            return False
-        call.failed_on.add(model)
-        call.failures += 1
-        if call.usable() != [model]:
-            return call.failures < TRIES_MOST
-        if failure.elsewhere or call.failures > len(PINNED_BACKOFF_S):
-            return False
-        pause = failure.retry_after_s
-        if pause is None:
-            pause = PINNED_BACKOFF_S[call.failures - 1] * self._random.uniform(1.0, 1.25)
-        call.not_before = time.monotonic() + pause
-        return call.not_before < call.expires
+        return answer, ended
 
 
 def guarded(what: str, work: Callable[[], object]) -> bool:
@@ -110,10 +174,8 @@ def _asked(call: Call, model: str, seconds: float) -> Answer:
     """The model's answer; whatever its client does, the call ends and its slot comes back."""
     try:
         answer = call.run(model, seconds)
-        tokens = whole(answer.input_tokens), whole(answer.output_tokens)
-        if tokens == (answer.input_tokens, answer.output_tokens):
-            return answer
-        return replace(answer, input_tokens=tokens[0], output_tokens=tokens[1])
+        asked, said = whole(answer.input_tokens), whole(answer.output_tokens)
+        return replace(answer, input_tokens=asked, output_tokens=said)
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: the thread ends anyway
         log.error("the model call to %s raised %s", model, raised(error))
         # What is no `Exception` was meant to end something: it is not tried again.

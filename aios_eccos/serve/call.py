@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,21 +23,25 @@ from aios_eccos.values import (
     Slots,
 )
 
+#: Tries of a call that has other models, refusals not counted.
+TRIES_MOST = 2
+#: Waits before the first and the second repetition on the same model, seconds (plus jitter).
+PINNED_BACKOFF_S = (0.5, 2.0)
+
 #: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
 Run = Callable[[str, float], Answer]
 
 
 class Routes(Protocol):
-    """What the dispatcher needs of a router.
-
-    Attributes:
-        spills: whether a call takes another model when its best is at its limit. Then it is enough
-            to offer about as many calls as there are slots. Else it waits for the one that
-            `preferred` names.
-    """
+    """What the dispatcher needs of a router."""
 
     @property
-    def spills(self) -> bool: ...
+    def spills(self) -> bool:
+        """Whether a call takes another model when its best is at its limit.
+
+        Then it is enough to offer about as many calls as there are slots. Else a call waits for
+        the model that `preferred` names.
+        """
 
     def forecast(self, queries: list[Query]) -> list[Candidate]: ...
     def slots(self) -> Slots: ...
@@ -48,6 +53,27 @@ class Routes(Protocol):
     def on_release(self, callback: Callable[[], None]) -> None: ...
 
 
+class Made(NamedTuple):
+    """A request to a model that is over; begun and ended by `time.monotonic()`."""
+
+    model: str
+    begun: float
+    ended: float
+    answer: Answer
+
+    def attempt(self) -> Attempt:
+        """The request, without what was said."""
+        failure = self.answer.failure
+        return Attempt(
+            model=self.model,
+            seconds=max(self.ended - self.begun, 0.0),
+            output_tokens=self.answer.output_tokens,
+            failure=failure.reason if failure is not None else None,
+            signals=self.answer.signals,
+            input_tokens=self.answer.input_tokens,
+        )
+
+
 @dataclass(slots=True, eq=False)
 class Call:
     """What is known of one call until it is settled; the dispatcher alone changes it.
@@ -56,71 +82,82 @@ class Call:
         expires: `time.monotonic()` at which it is given up.
         router: the one that its candidate is of.
         candidate: None before there is one, and where none can be made.
-        answer: of the last request.
-        failed_on: models that failed on it.
+        made: the requests that are over, in order.
+        asking_since: when the request under way began; None between requests.
+        not_before: `time.monotonic()` before which it is not tried again.
         refused: models that refused it, and what, in words that follow their names.
         avoided: the same of models that have refused calls like it.
-        attempts, failures: requests made, and those of them that failed and were no refusals.
-        not_before: `time.monotonic()` before which it is not tried again.
-        asking_since: when the request under way began; None between requests.
         closed_by: why models were closed at the last decision, in words that follow their names.
     """
 
     query: Query
     run: Run
     future: Future[CallResult]
-    order: tuple[int, float, int]
     expires: float
     router: Routes | None = None
     candidate: Candidate | None = None
     decision: Decision | None = None
-    answer: Answer | None = None
-    failed_on: set[str] = field(default_factory=set)
+    made: list[Made] = field(default_factory=list)
+    asking_since: float | None = None
+    not_before: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
     avoided: dict[str, str] = field(default_factory=dict)
-    attempts: int = 0
-    failures: int = 0
-    started: float | None = None
-    not_before: float = 0.0
-    tries: list[Attempt] = field(default_factory=list)
-    asking_since: float | None = None
     closed_by: dict[str, str] = field(default_factory=dict)
     _best: tuple[Candidate, list[str], list[str]] | None = None
+
+    @property
+    def failed_on(self) -> list[str]:
+        """The model of each request that failed and was no refusal."""
+        failures = [(made.model, made.answer.failure) for made in self.made]
+        return [model for model, failure in failures if failure and failure.refused is None]
 
     def tried(self, answer: Answer, ended: float) -> None:
         """Note what the request under way came to, if there is one."""
         begun, self.asking_since = self.asking_since, None
-        model = self.decision.model if self.decision is not None else None
-        if begun is None or model is None:
-            return
-        self.answer = answer
-        self.tries.append(
-            Attempt(
-                model=model,
-                seconds=max(ended - begun, 0.0),
-                output_tokens=answer.output_tokens,
-                failure=answer.failure.reason if answer.failure is not None else None,
-                signals=answer.signals,
-                input_tokens=answer.input_tokens,
-            )
-        )
+        if begun is not None and self.decision is not None and self.decision.model is not None:
+            self.made.append(Made(self.decision.model, begun, ended, answer))
+
+    def tries_again(self) -> bool:
+        """Whether the last request is followed by another: elsewhere, or twice on the only model.
+
+        Where it must wait for that, `not_before` says how long.
+        """
+        model, _, _, answer = self.made[-1]
+        failure, failures = answer.failure, len(self.failed_on)
+        if failure is None:
+            return False
+        if failure.refused is not None:
+            self._refused_by(model, failure)
+            return bool(self.able())
+        if not (failure.retryable or failure.elsewhere):
+            return False
+        if self.usable() != [model]:
+            return failures < TRIES_MOST
+        if failure.elsewhere or failures > len(PINNED_BACKOFF_S):
+            return False
+        pause = failure.retry_after_s
+        if pause is None:
+            pause = PINNED_BACKOFF_S[failures - 1] * random.uniform(1.0, 1.25)
+        self.not_before = time.monotonic() + pause
+        return self.not_before < self.expires
 
     def result(self, answer: Answer) -> CallResult:
         """What is told of the call once it is over."""
         now = time.monotonic()
         self.tried(answer, now)
+        started = self.made[0].begun if self.made else now
         return CallResult(
             query=self.query,
             answer=answer,
             decision=self.decision,
-            attempts=self.attempts,
-            waited_s=(self.started or now) - self.query.arrived,
-            served_s=now - self.started if self.started is not None else 0.0,
-            tries=tuple(self.tries),
+            attempts=len(self.made),
+            waited_s=started - self.query.arrived,
+            served_s=now - started,
+            tries=tuple(made.attempt() for made in self.made),
             closed=self.closed_by,
         )
 
-    def refused_by(self, model: str, failure: Failure) -> None:
+    def _refused_by(self, model: str, failure: Failure) -> None:
         """Its server refuses it; if for its length, that is now known to be more than forecast."""
         self.refused[model] = f"refused it: {failure.reason}"
         if failure.refused == "context" and failure.window is not None:
@@ -143,9 +180,9 @@ class Call:
         Those that have refused calls like it, that have failed on it, or that rest are left out
         while there are others; of models that all rest, the one that has rested most remains.
         """
-        able = self.able()
+        able, failed_on = self.able(), self.failed_on
         keen = [name for name in able if name not in self.avoided] or able
-        fresh = [name for name in keen if name not in self.failed_on] or keen
+        fresh = [name for name in keen if name not in failed_on] or keen
         if slots is None or not fresh:
             return fresh
         awake = [name for name in fresh if name not in slots.cooling]
@@ -155,12 +192,12 @@ class Call:
     def best(self, slots: Slots, router: Routes) -> list[str]:
         """The model that it waits for under `router`, if any may serve it now."""
         usable, known = self.usable(slots), self._best
-        if self.candidate is not None and (
-            known is None or known[0] is not self.candidate or known[1] != usable
-        ):
+        if self.candidate is None:
+            return []
+        if known is None or known[0] is not self.candidate or known[1] != usable:
             name = router.preferred(self.closed(slots)) if usable else None
             known = self._best = (self.candidate, usable, [] if name is None else [name])
-        return known[2] if known is not None else []
+        return known[2]
 
     def closed(self, slots: Slots) -> Candidate:
         """Its candidate, closed to models that are left out now; notes why."""
@@ -178,5 +215,5 @@ class Call:
             allowed=np.array([name in usable for name in candidate.models]),
             explorable=explorable & willing,
             # A call whose first try has failed is no place to try more.
-            lot=None if self.attempts else candidate.lot,
+            lot=None if self.made else candidate.lot,
         )

@@ -26,7 +26,7 @@ COMPLAINT_S = 60.0
 
 
 class Decisions:
-    """Asks one router after the other; remembers what it has complained of."""
+    """Asks a router; remembers what it has complained of."""
 
     def __init__(self) -> None:
         self._complaint = "", 0.0
@@ -46,15 +46,11 @@ class Decisions:
     def assign(self, calls: list[Call], slots: Slots, router: Routes) -> list[Decided]:
         """A decision for each call; what it lends is the caller's to give back."""
 
-        def assign(group: list[Call]) -> list[Decision | None]:
-            return [*router.assign([call.closed(slots) for call in group], slots).decisions]
+        def assign(group: list[Call]) -> list[Decided]:
+            found = router.assign([call.closed(slots) for call in group], slots).decisions
+            return [*zip(group, found, strict=True)]
 
-        found = self._together(assign, calls, lambda call: self._fallback(call, router))
-        return [*zip(calls, found, strict=True)]
-
-    def fallback(self, calls: list[Call], router: Routes) -> list[Decided]:
-        """AIOS's own choice for calls that cannot be decided."""
-        return [(call, self._fallback(call, router)) for call in calls]
+        return self._together(assign, calls, lambda call: fallback(call, router))
 
     def complain(self, error: Exception) -> None:
         """Say that nothing could be decided, but not with every look at the calls that wait."""
@@ -80,9 +76,11 @@ class Decisions:
             return [instead(calls[0])]
         return [found for call in calls for found in self._together(work, [call], instead)]
 
-    def _fallback(self, call: Call, router: Routes) -> Decision | None:
-        try:
-            return router.fallback(call.query, call.failed_on | call.refused.keys())
-        except Exception as error:  # noqa: BLE001 - the other calls must be served
-            log.error("the fallback failed too: %s", raised(error))
-            return None
+
+def fallback(call: Call, router: Routes) -> Decided:
+    """AIOS's own choice for a call that cannot be decided."""
+    try:
+        return call, router.fallback(call.query, {*call.failed_on, *call.refused})
+    except Exception as error:  # noqa: BLE001 - the other calls must be served
+        log.error("the fallback failed too: %s", raised(error))
+        return call, None

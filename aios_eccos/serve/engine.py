@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from aios_eccos import files
 from aios_eccos.config import Settings
@@ -24,7 +23,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
-from aios_eccos.serve.dispatch import Dispatcher
+from aios_eccos.serve.dispatch import Dispatcher, Limits
 from aios_eccos.serve.events import in_force, note_alarms
 from aios_eccos.serve.observers import KeepsDecisions, KeepsSums, NotesEvents, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
@@ -93,9 +92,7 @@ class Engine:
         events = NotesEvents(self.ledger, self._in_force, self.floors.look, self._resting)
         observers = KeepsDecisions(self.ledger), KeepsSums(self.ledger), self._teaches, events
         self.recorder = Recorder(self._trace, self.floors.settled, observers)
-        self.dispatcher = Dispatcher(
-            self.router, on_settled=self.recorder, **_dispatch_limits(settings)
-        )
+        self.dispatcher = Dispatcher(self.router, _limits(settings), on_settled=self.recorder)
         self._upkeep = Upkeep(
             lambda: self.config, lambda: self.router.models, self.workload, self.learn, stores
         )
@@ -129,7 +126,7 @@ class Engine:
         self.router = Router(
             pool, settings, self.prices, self.workload, self.router.learned, self.floors
         )
-        self.dispatcher.use(self.router, **_dispatch_limits(settings))
+        self.dispatcher.use(self.router, _limits(settings))
         self._upkeep.renew()
 
     def set_mode(self, mode: str) -> None:
@@ -260,13 +257,13 @@ class Engine:
         return in_force(self.config.settings, self.router.models, name)
 
 
-def _dispatch_limits(settings: Settings) -> dict[str, Any]:
-    return {
-        "window_s": settings.window_ms / 1000,
-        "max_batch": settings.max_batch,
-        "max_workers": settings.max_workers,
-        "call_timeout_s": settings.call_timeout_s,
-    }
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        window_s=settings.window_ms / 1000,
+        max_batch=settings.max_batch,
+        max_workers=settings.max_workers,
+        call_timeout_s=settings.call_timeout_s,
+    )
 
 
 def configured_models(config: Config) -> list[Model]:

@@ -1,41 +1,55 @@
-"""Calls by what they do: they arrive, wait for a slot, and run; from anywhere they may leave."""
+"""The calls of a dispatcher: where each stands, and which of those that wait may start next.
+
+Priority, then age decides within an agent, and `FairShare` between agents, so that one agent's loop
+starves nobody.
+"""
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import count, islice
+from typing import TypeVar
 
-from aios_eccos.serve.call import Call
-from aios_eccos.values import Answer
+from aios_eccos.serve.attempt import Pace
+from aios_eccos.serve.call import Call, Routes
+from aios_eccos.values import Answer, Slots
+
+Item = TypeVar("Item")
+#: The models that a call would take, by call.
+Wants = Mapping[Call, list[str]]
 
 #: How often to look for slots that another kernel freed without our hearing of it, seconds.
 POLL_S = 0.05
+#: Agents whose tags are kept; above it, half is forgotten, those served longest ago.
+AGENTS_REMEMBERED = 1000
 
 
 class CallQueue:
-    """The calls of one dispatcher. Safe to use from any thread."""
+    """Calls by what they do: they arrive, wait, run. Safe to use from any thread.
+
+    Attributes:
+        closed: whether no more calls are taken.
+    """
 
     def __init__(self) -> None:
+        self.closed = False
         self._changed = threading.Condition()
         # Insertion-ordered sets.
         self._arrived: dict[Call, None] = {}
         self._waiting: dict[Call, None] = {}
         self._running: dict[Call, None] = {}
         self._woken = False
-        self._closed = False
-
-    @property
-    def closed(self) -> bool:
-        """Whether no more calls are taken."""
-        return self._closed
 
     def put(self, call: Call) -> bool:
         """Take a call that has come; False if the queue is closed."""
         with self._changed:
-            if not self._closed:
+            if not self.closed:
                 self._arrived[call] = None
                 self._changed.notify_all()
-            return not self._closed
+            return not self.closed
 
     def wake(self) -> None:
         """Something has changed that waiting calls may profit by."""
@@ -46,16 +60,8 @@ class CallQueue:
     def close(self) -> None:
         """Take no more calls; `gather` returns."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
-
-    def drain(self) -> list[Call]:
-        """Remove all calls that do not run."""
-        with self._changed:
-            left = [*self._waiting, *self._arrived]
-            self._waiting.clear()
-            self._arrived.clear()
-            return left
 
     def depth(self) -> tuple[int, int]:
         """How many calls wait and how many run."""
@@ -65,11 +71,11 @@ class CallQueue:
     def gather(self, window_s: float, most: int) -> list[Call]:
         """Wait for work, then a window more for company; take out what has run out of time."""
         with self._changed:
-            if not (self._arrived or self._woken or self._closed):
+            if not (self._arrived or self._woken or self.closed):
                 self._changed.wait(self._idle_s())
             if len(self._arrived) > 1 or (self._arrived and self._running):
                 end = time.monotonic() + window_s
-                while len(self._arrived) < most and not self._closed:
+                while len(self._arrived) < most and not self.closed:
                     left = end - time.monotonic()
                     if left <= 0 or not self._changed.wait(left):
                         break
@@ -77,7 +83,7 @@ class CallQueue:
             now = time.monotonic()
             late = [c for c in [*self._waiting, *self._arrived, *self._running] if c.expires <= now]
             for call in late:
-                self._remove(call)
+                self.remove(call)
             return late
 
     def waiting(self) -> list[Call]:
@@ -87,51 +93,48 @@ class CallQueue:
             self._arrived.clear()
             return [*self._waiting]
 
-    def take(self, query_id: str) -> Call | None:
-        """Remove a call that waits, by its query's id."""
+    def take(self, query_id: str | None = None) -> list[Call]:
+        """Remove the calls that wait: all, or that of one query."""
         with self._changed:
             waiting = [*self._waiting, *self._arrived]
-            call = next((each for each in waiting if each.query.id == query_id), None)
-            if call is not None:
-                self._remove(call)
-            return call
+            found = [call for call in waiting if query_id in (None, call.query.id)]
+            for call in found:
+                self.remove(call)
+            return found
 
-    def take_out(self, call: Call) -> bool:
+    def remove(self, call: Call) -> bool:
         """Remove a call from wherever it stands; False if it is gone already."""
         with self._changed:
-            return self._remove(call)
+            for group in (self._waiting, self._arrived, self._running):
+                if call in group:
+                    del group[call]
+                    return True
+            return False
 
     def run(self, call: Call) -> bool:
         """Let a call run from now on; False if it is gone already, or cancelled."""
         with self._changed:
-            present = self._remove(call) and (
-                call.attempts > 0 or call.future.set_running_or_notify_cancel()
-            )
-            if present:
-                self._running[call] = None
-            return present
+            if not self.remove(call):
+                return False
+            if not call.made and not call.future.set_running_or_notify_cancel():
+                return False
+            self._running[call] = None
+            return True
 
-    def over(self, call: Call, answer: Answer, ended: float, again: bool) -> bool:
-        """A request has ended: note it, and let the call wait `again`; True if it is to be settled.
+    def over(self, call: Call, answer: Answer, ended: float) -> bool:
+        """A request has ended: note it, and let the call wait again; True if it is to be settled.
 
         Not if it was given up while it ran: then it is settled already.
         """
         with self._changed:
-            if not self._remove(call):
+            if not self.remove(call):
                 return False
             call.tried(answer, ended)
             # Nobody looks at what waits once the queue is closed.
-            if again and not self._closed:
-                self._waiting[call] = None
-                return False
-            return True
-
-    def _remove(self, call: Call) -> bool:
-        for group in (self._waiting, self._arrived, self._running):
-            if call in group:
-                del group[call]
+            if self.closed or not call.tries_again():
                 return True
-        return False
+            self._waiting[call] = None
+            return False
 
     def _idle_s(self) -> float | None:
         """Seconds until something has to be looked at without being told; None = never."""
@@ -139,3 +142,117 @@ class CallQueue:
         times = [c.expires - now for c in self._running]
         times += [min(c.expires - now, max(c.not_before - now, POLL_S)) for c in self._waiting]
         return min(max(min(times), 0.0), threading.TIMEOUT_MAX) if times else None
+
+
+class FairShare:
+    """Start-time fair queueing between agents (Goyal, Vin and Cheng, 1996). Its owner locks.
+
+    Every agent has a tag, the service that it has been given in forecast slot-seconds; the agent
+    with the smallest goes next, of equals the one that was served longer ago. Only an agent that
+    comes back from a pause is moved up, to the smallest tag among those it competes with: it
+    neither claims the past nor pays for what others did elsewhere. An agent that waits keeps its
+    tag, so that what it is owed is not forgotten while calls start on other models. It gives what
+    deficit round robin gives, without a quantum to choose.
+    """
+
+    def __init__(self) -> None:
+        self._virtual = 0.0
+        self._tags: dict[str, float] = {}
+        self._turns: dict[str, int] = {}
+        self._turn = 0
+        self._ranked: set[str] = set()
+
+    def merge(
+        self,
+        queues: Mapping[str, Sequence[Item]],
+        cost: Callable[[Item], float],
+        waiting: Collection[str] = (),
+    ) -> Iterator[Item]:
+        """The items of all queues, fairest first.
+
+        Args:
+            queues: by agent, what may be served now.
+            cost: forecasts an item's slot-seconds.
+            waiting: further agents that wait, though nothing of theirs may be served now.
+        """
+        self._rank(queues, waiting)
+        turn = count(self._turn + 1)
+        heads = [
+            (self._tags[agent], self._turns.get(agent, 0), agent, iter(queue))
+            for agent, queue in queues.items()
+        ]
+        heapq.heapify(heads)
+        while heads:
+            tag, _, agent, queue = heapq.heappop(heads)
+            for item in queue:
+                heapq.heappush(heads, (tag + cost(item), next(turn), agent, queue))
+                yield item
+                break
+
+    def charge(self, agent: str, cost: float) -> None:
+        """An item of the agent's was started."""
+        start = self._tags.get(agent, self._virtual)
+        self._virtual = max(self._virtual, start)
+        self._tags[agent] = start + cost
+        self._turn += 1
+        self._turns[agent] = self._turn
+        if len(self._tags) > AGENTS_REMEMBERED:
+            recent = sorted(self._turns, key=self._turns.__getitem__)[-AGENTS_REMEMBERED // 2 :]
+            kept = self._ranked.union(recent)
+            self._tags = {name: tag for name, tag in self._tags.items() if name in kept}
+            self._turns = {name: turn for name, turn in self._turns.items() if name in kept}
+
+    def _rank(self, queues: Mapping[str, Sequence[Item]], waiting: Collection[str]) -> None:
+        """Give agents that come back their place."""
+        self._ranked.intersection_update({*queues, *waiting})
+        rivals = [self._tags[agent] for agent in queues if agent in self._ranked]
+        others = [self._tags[agent] for agent in self._ranked]
+        # Without rivals for the slots that are free now, it may still meet the others later.
+        base = min(rivals) if rivals else min([self._virtual, *others])
+        for agent in queues:
+            if agent not in self._ranked:
+                self._tags[agent] = max(base, self._tags.get(agent, base))
+                self._ranked.add(agent)
+
+
+def startable(
+    waiting: list[Call], slots: Slots, most: int, router: Routes, fair: FairShare, pace: Pace
+) -> list[Call]:
+    """The waiting calls that can have a slot now, fairest first; at most `most`."""
+    now, spills = time.monotonic(), router.spills
+    queues: dict[str, list[Call]] = {}
+    wants: dict[Call, list[str]] = {}
+    for call in sorted(waiting, key=lambda c: (-c.query.priority, c.query.arrived)):
+        if call.not_before > now:
+            continue
+        wants[call] = call.usable(slots) if spills else call.best(slots, router)
+        if any(slots.free[name] > 0 for name in wants[call]):
+            queues.setdefault(call.query.agent, []).append(call)
+    agents = {call.query.agent for call in waiting}
+    ordered = fair.merge(queues, lambda c: pace.slot_seconds(c.candidate, wants[c]), agents)
+    chosen = _spilling(ordered, wants, slots) if spills else _patient(ordered, wants, slots)
+    return list(islice(chosen, max(most, 0)))
+
+
+def _spilling(ordered: Iterator[Call], wants: Wants, slots: Slots) -> Iterator[Call]:
+    """Calls that take any model they may: as many as slots, and enough for each model."""
+    left = {name: free for name, free in slots.free.items() if free > 0}
+    total = sum(left.values())
+    for started, call in enumerate(ordered):
+        if started >= total and not any(left.values()):
+            return
+        yield call
+        for name in wants[call]:
+            left[name] = max(left.get(name, 0) - 1, 0)
+
+
+def _patient(ordered: Iterator[Call], wants: Wants, slots: Slots) -> Iterator[Call]:
+    """Calls that wait for one model each: who waits for a full one leaves room for the others."""
+    left = dict(slots.free)
+    for call in ordered:
+        if not any(free > 0 for free in left.values()):
+            return
+        if any(left[name] > 0 for name in wants[call]):
+            yield call
+            for name in wants[call]:
+                left[name] -= 1

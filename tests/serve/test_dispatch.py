@@ -20,8 +20,8 @@ from aios_eccos.forecast.pricing import price_table
 from aios_eccos.records import Signals
 from aios_eccos.serve.attempt import Attempts
 from aios_eccos.serve.call import Call
-from aios_eccos.serve.dispatch import Dispatcher
-from aios_eccos.serve.fairness import FairShare
+from aios_eccos.serve.dispatch import Dispatcher, Limits
+from aios_eccos.serve.queue import FairShare
 from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     Answer,
@@ -140,7 +140,7 @@ def wait_all(futures: Iterable[Future[CallResult]], timeout_s: float) -> list[Ca
 
 @contextmanager
 def dispatching(router: FewSlots, **settings: float) -> Iterator[Dispatcher]:
-    with Dispatcher(router, seed=0, **settings) as dispatcher:  # type: ignore[arg-type]
+    with Dispatcher(router, Limits(**settings)) as dispatcher:  # type: ignore[arg-type]
         yield dispatcher
 
 
@@ -434,7 +434,7 @@ def test_a_new_router_takes_over_what_waits_on_its_own_models(broken: bool) -> N
         future = dispatcher.submit(Query(""), answers(0.0))
         while old.forecasts == 0:
             time.sleep(0.001)
-        dispatcher.use(new)
+        dispatcher.use(new, Limits())
         assert future.result(5).answer.value == "b"
     assert new.in_use == {"b": 0}
 
@@ -546,7 +546,7 @@ def test_slots_of_decisions_that_were_not_carried_out_come_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     router = FewSlots({"a": 3})
-    dispatcher = Dispatcher(router, seed=0)
+    dispatcher = Dispatcher(router)
     start, failures = threading.Thread.start, [OSError("out of order")]
 
     def fail_once(thread: threading.Thread) -> None:
@@ -782,7 +782,7 @@ def test_calls_like_one_that_was_refused_are_not_sent_there(
         assert dispatcher.submit(pinned, answers(0.0)).result(5).answer.value == "a"
         (known,) = dispatcher.attempts.refusals.known()
         assert (known.model, known.words) == ("a", settled.closed["a"])
-        dispatcher.use(router)
+        dispatcher.use(router, Limits())
         again = dispatcher.submit(replace(alike, id="again"), answers(0.0)).result(5)
         assert again.answer.value == "a", "after a refresh it may be another model"
 
@@ -843,7 +843,7 @@ def test_an_answer_that_was_cut_off_tells_nothing_of_a_models_pace() -> None:
 
     def make(**signals: bool) -> None:
         answer = Answer("x", output_tokens=1, signals=Signals(**signals))
-        call = Call(Query(""), lambda model, left: answer, Future(), (0, 0.0, 0), math.inf)
+        call = Call(Query(""), lambda model, left: answer, Future(), math.inf)
         attempts.make(call, decision, "a", FewSlots({"a": 1}), 1.0)
 
     usual = attempts.pace.slot_seconds(decision.candidate, ["a"])
@@ -890,11 +890,11 @@ def test_who_waits_for_a_full_model_does_not_block_who_wants_an_idle_one() -> No
 def test_a_cooldown_does_not_hold_up_calls_that_have_no_other_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("aios_eccos.serve.attempt.PINNED_BACKOFF_S", (0.02, 0.02))
+    monkeypatch.setattr("aios_eccos.serve.call.PINNED_BACKOFF_S", (0.02, 0.02))
     pool, store = [Model("only", limit=1)], MemoryWorkload()
     router = Router(pool, Settings(cooldown_s=60.0), price_table(pool), store)
     results = iter([Answer(failure=Failure("503", 503)), Answer(value="second")])
-    with Dispatcher(router, seed=0) as dispatcher:
+    with Dispatcher(router) as dispatcher:
         first = dispatcher.submit(Query("", agent="x"), lambda model, left: next(results))
         settled = first.result(2)
         assert router.slots().cooling.keys() == {"only"}
