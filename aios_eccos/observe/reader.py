@@ -18,7 +18,7 @@ from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
 from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
-from aios_eccos.verdicts.notes import read_verdicts
+from aios_eccos.verdicts.taken import read_verdicts
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 from aios_eccos.workload.store import Observed, PriceStore
 
@@ -238,8 +238,7 @@ class Reader:
         from aios_eccos.floor.floors import Floors
         from aios_eccos.observe.call_views import FeedbackView
         from aios_eccos.serve.events import note_alarms
-        from aios_eccos.serve.to_history import hand_over
-        from aios_eccos.verdicts.taken import take_verdict
+        from aios_eccos.verdicts.taken import hand_over, take_verdict
 
         trace = self.find(which)
         if trace.model is None or trace.failure is not None:

@@ -24,15 +24,14 @@ from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.dispatch import Dispatcher, Limits
-from aios_eccos.serve.events import in_force, note_alarms
-from aios_eccos.serve.observers import KeepsDecisions, KeepsSums, NotesEvents, TeachesHistory
+from aios_eccos.serve.events import NotesEvents, in_force, note_alarms
+from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
-from aios_eccos.serve.to_history import hand_over
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
 from aios_eccos.values import CallResult, Model
-from aios_eccos.verdicts.taken import take_verdict
+from aios_eccos.verdicts.taken import hand_over, take_verdict
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.proxies import ObserverStore
 
@@ -90,8 +89,11 @@ class Engine:
         self.router = Router(pool, settings, self.prices, self.workload, floors=self.floors)
         self._teaches = TeachesHistory(lambda: (self.history, self.embedder))
         events = NotesEvents(self.ledger, self._in_force, self.floors.look, self._resting)
-        observers = KeepsDecisions(self.ledger), KeepsSums(self.ledger), self._teaches, events
-        self.recorder = Recorder(self._trace, self.floors.settled, observers)
+        keeps = KeepsCalls(self.ledger)
+        observers = keeps.decisions, keeps.sums, self._teaches.take, events.take
+        self.recorder = Recorder(
+            self._trace, self.floors.settled, observers, self._teaches, events.look
+        )
         self.dispatcher = Dispatcher(self.router, _limits(settings), on_settled=self.recorder)
         self._upkeep = Upkeep(
             lambda: self.config, lambda: self.router.models, self.workload, self.learn, stores

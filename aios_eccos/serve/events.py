@@ -1,13 +1,14 @@
-"""Changes of floor, limit, price, head and mode: when, before, after. Shared by all kernels."""
+"""Changes of floor, limit, price, head, mode, of an alarm, and of who rests: shared by kernels."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import Alarm
+from aios_eccos.serve.observers import Kept
 from aios_eccos.values import Model
 from aios_eccos.workload.ledger import Ledger
 
@@ -15,6 +16,56 @@ log = logging.getLogger("aios_eccos.serve.events")
 
 #: The note that holds what was last in force.
 IN_FORCE = "in-force"
+
+
+class NotesEvents:
+    """Keeps an event for every change of what is in force and of an alarm; logs who rests.
+
+    Args:
+        in_force: everything whose change is an event, as text by name.
+        alarms: reads the alarms anew.
+        resting: names of models that rest now.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        in_force: Callable[[], dict[str, str]],
+        alarms: Callable[[], list[Alarm]],
+        resting: Callable[[], frozenset[str]],
+    ) -> None:
+        self._ledger = ledger
+        self._in_force, self._alarms, self._resting_now = in_force, alarms, resting
+        self._known: dict[str, str] | None = None
+        self._resting: frozenset[str] = frozenset()
+
+    def take(self, calls: Sequence[Kept]) -> None:
+        """See who rests, where calls have failed."""
+        if any(call.trace.attempts > 1 or call.trace.failure is not None for call in calls):
+            self._look_for_rest()
+
+    def look(self) -> None:
+        """See what has changed.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        facts = self._in_force()
+        if facts != self._known:
+            _note_in_force(self._ledger, facts)
+            self._known = facts
+        if self._resting:
+            self._look_for_rest()
+        note_alarms(self._ledger, self._alarms())
+
+    def _look_for_rest(self) -> None:
+        """One warning when a model starts to rest, one when it is asked again."""
+        resting = self._resting_now()
+        for name in sorted(resting - self._resting):
+            log.warning("model %s rests after an error of its server", name)
+        for name in sorted(self._resting - resting):
+            log.warning("model %s may be asked again", name)
+        self._resting = resting
 
 
 def in_force(settings: Settings, models: Sequence[Model], predictor: str) -> dict[str, str]:
@@ -31,42 +82,23 @@ def in_force(settings: Settings, models: Sequence[Model], predictor: str) -> dic
             facts[f"quality floor of agents {pattern}"] = str(policy.quality_floor)
     for model in models:
         facts[f"limit of {model.name}"] = str(model.limit)
-        facts[f"price of {model.name}"] = price_text(model)
+        facts[f"price of {model.name}"] = _price_text(model)
     return facts
 
 
-def price_text(model: Model) -> str:
-    """Prices per million tokens, in and out."""
+def _price_text(model: Model) -> str:
     if model.input_price is None or model.output_price is None:
         return "unknown"
     return f"${model.input_price * 1e6:.6g} in, ${model.output_price * 1e6:.6g} out per M tokens"
 
 
-def differences(
-    before: Mapping[str, str], after: Mapping[str, str]
-) -> list[tuple[str, str | None, str | None]]:
-    """Name, value before, value after, of all that is new, gone or another."""
-    names = [*after, *(name for name in before if name not in after)]
-    return [
-        (name, before.get(name), after.get(name))
-        for name in names
-        if before.get(name) != after.get(name)
-    ]
-
-
-def note_in_force(ledger: Ledger, facts: Mapping[str, str]) -> int:
-    """Keep an event for each difference from what was last in force in any kernel; how many.
-
-    Raises:
-        WorkloadError: the ledger cannot be used.
-    """
+def _note_in_force(ledger: Ledger, facts: Mapping[str, str]) -> None:
+    """Keep an event for each difference from what was last in force in any kernel."""
     known = ledger.swap_note(IN_FORCE, json.dumps(facts, ensure_ascii=False, sort_keys=True))
-    if known is None:
-        return 0
-    changes = differences(json.loads(known), facts)
-    for what, before, after in changes:
-        keep(ledger, what, before, after)
-    return len(changes)
+    before = facts if known is None else json.loads(known)
+    for what in {**facts, **before}:
+        if before.get(what) != facts.get(what):
+            _keep(ledger, what, before.get(what), facts.get(what))
 
 
 def note_alarms(ledger: Ledger, alarms: Sequence[Alarm]) -> None:
@@ -81,15 +113,11 @@ def note_alarms(ledger: Ledger, alarms: Sequence[Alarm]) -> None:
         if state != (before or "kept"):
             ledger.swap_note(f"alarm:{alarm.policy}", state)
             of = f"floor of agents {alarm.policy}" if alarm.policy else "floor"
-            keep(ledger, f"{of}: e-process {alarm.e_value:.3g}", before or "kept", state)
+            _keep(ledger, f"{of}: e-process {alarm.e_value:.3g}", before or "kept", state)
 
 
-def keep(ledger: Ledger, what: str, before: str | None, after: str | None) -> None:
-    """Keep one event and log it.
-
-    Raises:
-        WorkloadError: the ledger cannot be used.
-    """
+def _keep(ledger: Ledger, what: str, before: str | None, after: str | None) -> None:
+    """Keep one event and log it."""
     log.warning("%s: %s, before: %s", what, after or "gone", before or "not set")
     fields = {"what": what, "before": before, "after": after}
     ledger.append_event({name: value for name, value in fields.items() if value is not None})

@@ -1,30 +1,30 @@
-"""What is done with settled calls, one job a class: decisions, sums, the history, events."""
+"""What is done with settled calls: decisions, sums, and what the history learns of them."""
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from aios_eccos.errors import EccosError, WorkloadError
-from aios_eccos.floor.alarm import Alarm
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import Embeddings, HistoryStore
 from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
-from aios_eccos.records import Record
-from aios_eccos.serve.events import note_alarms, note_in_force
-from aios_eccos.serve.recorder import BATCH, Kept, NotKept
-from aios_eccos.serve.to_history import live_record
-from aios_eccos.workload.ledger import Ledger, PeriodSums
+from aios_eccos.records import Outcome, Record
+from aios_eccos.values import CallResult
+from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.periods import SINCE, TOTAL, period_sums, total_of
 from aios_eccos.workload.store import Observed
 
 log = logging.getLogger("aios_eccos.serve.observers")
 
+#: Settled calls kept together.
+BATCH = 64
 #: Live records are embedded together: MiniLM takes 1.5 ms each in a batch, 7 ms alone.
 LEARN_AFTER_S = 1.0
 #: Live records that wait for the embedder at most.
@@ -32,29 +32,30 @@ LEARN_MOST = 2_000
 LINE_MOST = 500
 
 
-class _Prompt:
-    """An observer that puts nothing off, and looks at nothing."""
+class Kept(NamedTuple):
+    """A settled call, and what is kept of it."""
 
-    def look(self) -> None:
-        """Nothing changes without calls."""
-
-    def due_s(self) -> float | None:
-        """Nothing waits."""
-        return None
-
-    def flush(self) -> None:
-        """Nothing waits."""
+    result: CallResult
+    trace: Trace
 
 
-class KeepsDecisions(_Prompt):
-    """Appends each decision to the shared stream, and logs it as one structured line."""
+class NotKept(WorkloadError):
+    """Raised when decisions could not be kept; `count` of them."""
+
+    def __init__(self, message: str, count: int) -> None:
+        super().__init__(message)
+        self.count = count
+
+
+class KeepsCalls:
+    """Keeps decisions in the shared stream, and what they add to the shared sums."""
 
     def __init__(self, ledger: Observed) -> None:
         self._ledger = ledger
         self._begun = False
 
-    def take(self, calls: Sequence[Kept]) -> None:
-        """Keep the decisions.
+    def decisions(self, calls: Sequence[Kept]) -> None:
+        """Append each decision to the stream, and log it as one structured line.
 
         Raises:
             NotKept: the store cannot be used.
@@ -63,37 +64,29 @@ class KeepsDecisions(_Prompt):
             log.debug("decision %s", line(call.trace))
         kept = 0
         try:
-            self._begin()
+            if not self._begun and self._ledger.notes([SINCE]) == [None]:
+                self._ledger.swap_note(SINCE, repr(time.time()))
+            self._begun = True
             for call in calls:
                 self._ledger.append_decision(to_fields(call.trace))
                 kept += 1
         except WorkloadError as error:
             raise NotKept(str(error), len(calls) - kept) from error
 
-    def _begin(self) -> None:
-        """Note once when the first call was kept."""
-        if not self._begun:
-            if self._ledger.notes([SINCE]) == [None]:
-                self._ledger.swap_note(SINCE, repr(time.time()))
-            self._begun = True
-
-
-class KeepsSums(_Prompt):
-    """Adds calls to the sums of this minute, this hour and all time."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def take(self, calls: Sequence[Kept]) -> None:
-        """Add the calls.
+    def sums(self, calls: Sequence[Kept]) -> None:
+        """Add the calls to the sums of this minute, this hour and all time.
 
         Raises:
             WorkloadError: the store cannot be used.
         """
-        self._ledger.add_sums(sums_of([call.trace for call in calls], time.time()))
+        now = time.time()
+        minute = total_of(minute_of_call(call.trace) for call in calls)
+        whole = total_of(of_call(call.trace) for call in calls)
+        periods = period_sums("m", now, minute), period_sums("h", now, whole)
+        self._ledger.add_sums([*periods, PeriodSums(TOTAL, 0.0, whole)])
 
 
-class TeachesHistory(_Prompt):
+class TeachesHistory:
     """Puts live calls into the history, a batch at a time.
 
     Args:
@@ -112,6 +105,15 @@ class TeachesHistory(_Prompt):
         self._waiting: deque[tuple[Record, Any]] = deque()
         self._at = 0.0
 
+    @property
+    def waits(self) -> bool:
+        """Whether records wait to be put into the history."""
+        return bool(self._waiting)
+
+    def due_s(self) -> float:
+        """Seconds until the waiting records are embedded; inf where none waits."""
+        return max(self._at - time.monotonic(), 0.0) if self._waiting else math.inf
+
     def take(self, calls: Sequence[Kept]) -> None:
         """Queue what the history can learn from."""
         for call in calls:
@@ -127,10 +129,6 @@ class TeachesHistory(_Prompt):
             vector = decision.candidate.embedding if decision is not None else None
             self._waiting.append((record, vector))
 
-    def due_s(self) -> float | None:
-        """Seconds until the waiting records are embedded."""
-        return max(self._at - time.monotonic(), 0.0) if self._waiting else None
-
     def flush(self) -> None:
         """Embed waiting records and add them to the history, if it is ours.
 
@@ -140,7 +138,7 @@ class TeachesHistory(_Prompt):
         waiting = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH))]
         history, embedder = self._stores()
         try:
-            vectors = _embedded(embedder, waiting) if embedder is not None else None
+            vectors = _embedded(embedder, waiting) if waiting and embedder is not None else None
             if history is None or vectors is None:
                 self.unlearnt += len(waiting)
                 return
@@ -150,54 +148,35 @@ class TeachesHistory(_Prompt):
             raise
 
 
-class NotesEvents(_Prompt):
-    """Keeps an event for every change of what is in force, of an alarm, and of who rests.
+def live_record(settled: CallResult) -> Record | None:
+    """What the history learns of a call: an outcome for each model that was asked.
 
-    Args:
-        in_force: everything whose change is an event, as text by name.
-        alarms: reads the alarms anew.
-        resting: names of models that rest now.
+    Correctness stays missing. The text is embedded; whether it is kept, the history's setting
+    decides.
     """
-
-    def __init__(
-        self,
-        ledger: Ledger,
-        in_force: Callable[[], dict[str, str]],
-        alarms: Callable[[], list[Alarm]],
-        resting: Callable[[], frozenset[str]],
-    ) -> None:
-        self._ledger = ledger
-        self._in_force, self._alarms, self._resting_now = in_force, alarms, resting
-        self._known: dict[str, str] | None = None
-        self._resting: frozenset[str] = frozenset()
-
-    def take(self, calls: Sequence[Kept]) -> None:
-        """See who rests, where calls have failed."""
-        if any(call.trace.attempts > 1 or call.trace.failure is not None for call in calls):
-            self._look_for_rest()
-
-    def look(self) -> None:
-        """See what has changed.
-
-        Raises:
-            WorkloadError: the store cannot be used.
-        """
-        facts = self._in_force()
-        if facts != self._known:
-            note_in_force(self._ledger, facts)
-            self._known = facts
-        if self._resting:
-            self._look_for_rest()
-        note_alarms(self._ledger, self._alarms())
-
-    def _look_for_rest(self) -> None:
-        """One warning when a model starts to rest, one when it is asked again."""
-        resting = self._resting_now()
-        for name in sorted(resting - self._resting):
-            log.warning("model %s rests after an error of its server", name)
-        for name in sorted(self._resting - resting):
-            log.warning("model %s may be asked again", name)
-        self._resting = resting
+    query, answer, decision = settled.query, settled.answer, settled.decision
+    if decision is None or not settled.tries or not query.text.strip():
+        return None
+    # Of several requests to one model, the last stands.
+    outcomes = {
+        tried.model: Outcome(
+            model=tried.model,
+            output_tokens=tried.output_tokens if tried.failure is None else None,
+            latency_s=tried.seconds,
+            error=tried.failure,
+            signals=tried.signals,
+        )
+        for tried in settled.tries
+    }
+    return Record(
+        id=query.id,
+        text=query.text,
+        input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
+        outcomes=tuple(outcomes.values()),
+        source="live",
+        agent=query.agent,
+        created=decision.at,
+    )
 
 
 def _embedded(embedder: BackgroundEmbedder, waiting: list[tuple[Record, Any]]) -> Embeddings | None:
@@ -210,17 +189,6 @@ def _embedded(embedder: BackgroundEmbedder, waiting: list[tuple[Record, Any]]) -
         return None
     rest = iter(fresh)
     return np.stack([next(rest) if vector is None else vector for _, vector in waiting])
-
-
-def sums_of(traces: list[Trace], now: float) -> list[PeriodSums]:
-    """All that a batch of calls adds, to this minute, this hour and in all."""
-    minute = total_of(minute_of_call(trace) for trace in traces)
-    whole = total_of(of_call(trace) for trace in traces)
-    return [
-        period_sums("m", now, minute),
-        period_sums("h", now, whole),
-        PeriodSums(TOTAL, 0.0, whole),
-    ]
 
 
 def line(trace: Trace) -> str:

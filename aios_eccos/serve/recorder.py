@@ -1,8 +1,7 @@
 """The queue between calls and whoever keeps what became of them.
 
 A call only puts what it has into a bounded queue; one background thread hands it on, so no agent
-waits for Redis, the embedder or Chroma. What does not fit in the queue is counted as lost. Each
-observer has one job (`observers`); what one of them raises keeps nothing from the others.
+waits for Redis, the embedder or Chroma. What does not fit in the queue is counted as lost.
 """
 
 from __future__ import annotations
@@ -12,49 +11,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
-from aios_eccos.errors import EccosError, WorkloadError, raised
+from aios_eccos.errors import EccosError, raised
 from aios_eccos.observe.trace import Trace
+from aios_eccos.serve.observers import BATCH, Kept, NotKept, TeachesHistory
 from aios_eccos.values import CallResult
 
 log = logging.getLogger("aios_eccos.serve.recorder")
 
 #: Settled calls that may wait to be kept: two minutes at a hundred calls a second.
 QUEUE_MOST = 12_000
-#: Settled calls kept together.
-BATCH = 64
-#: Seconds between two looks of the observers at what changes without calls.
+#: Seconds between two looks at what changes without calls.
 LOOK_S = 5.0
 
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A settled call, and what is kept of it."""
-
-    result: CallResult
-    trace: Trace
-
-
-class Observer(Protocol):
-    """One job that is done with settled calls, on the recorder's thread."""
-
-    def take(self, calls: Sequence[Kept]) -> None:
-        """Take settled calls, in their order."""
-        ...
-
-    def look(self) -> None:
-        """See to what changes without calls."""
-        ...
-
-    def due_s(self) -> float | None:
-        """Seconds until `flush` has something to do; None = nothing waits."""
-        ...
-
-    def flush(self) -> None:
-        """Do what was put off to be done together."""
-        ...
+#: Does one job with settled calls, in their order, on the recorder's thread.
+Observer: TypeAlias = Callable[[Sequence[Kept]], None]
 
 
 class Recorder:
@@ -63,7 +35,9 @@ class Recorder:
     Args:
         trace: makes what is kept of a settled call, on the call's own thread.
         control: moves prices by the traces of a batch, and returns them with what each has added.
-        observers: take each batch in this order.
+        observers: take each batch in this order; what one raises keeps nothing from the others.
+        teaches: puts calls that an observer gave it into the history, when they are due.
+        look: sees to what changes without calls.
 
     Attributes:
         lost: settled calls that could not be kept.
@@ -74,19 +48,18 @@ class Recorder:
         trace: Callable[[CallResult], Callable[[], Trace]],
         control: Callable[[Sequence[Trace]], list[Trace]],
         observers: Sequence[Observer],
+        teaches: TeachesHistory,
+        look: Callable[[], None],
         *,
         queue_most: int = QUEUE_MOST,
     ) -> None:
         self.lost = 0
-        self._trace = trace
-        self._control = control
-        self._observers = tuple(observers)
+        self._trace, self._control = trace, control
+        self._observers, self._teaches, self._look = observers, teaches, look
         self._most = queue_most
         self._queue: deque[tuple[CallResult, Callable[[], Trace]]] = deque()
         self._changed = threading.Condition()
-        self._closing = False
-        self._busy = False
-        self._hurry = False
+        self._closing = self._busy = self._hurry = False
         self._thread: threading.Thread | None = None
 
     def __call__(self, result: CallResult) -> None:
@@ -106,20 +79,19 @@ class Recorder:
         self._thread.start()
 
     def flush(self, timeout_s: float = 10.0) -> bool:
-        """Wait until everything queued is kept, by all observers; False on timeout."""
+        """Wait until everything queued is kept, by the history too; False on timeout."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
             done = self._changed.wait_for(
-                lambda: not (self._queue or self._busy or self._waits()), timeout_s
+                lambda: not (self._queue or self._busy or self._teaches.waits), timeout_s
             )
             self._hurry = False
             return done
 
     def look(self) -> None:
-        """Have the observers look now, on the caller's thread."""
-        for observer in self._observers:
-            self._guarded(observer.look)
+        """Look now, on the caller's thread, at what changes without calls."""
+        self._guarded(self._look)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Keep what is queued, then end the thread; idempotent."""
@@ -135,37 +107,29 @@ class Recorder:
         look_at = 0.0
         while True:
             with self._changed:
-                self._changed.wait_for(self._due, self._patience(look_at))
+                patience = min(look_at - time.monotonic(), self._teaches.due_s())
+                self._changed.wait_for(self._due, max(patience, 0.0))
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
                 closing = self._closing and not self._queue
                 self._busy = True
             if batch:
                 self._hand_on(batch)
-            for observer in self._observers:
-                due = observer.due_s()
-                if due is not None and (closing or self._hurry or due <= 0):
-                    self._guarded(observer.flush)
+            if closing or self._teaching_due():
+                self._guarded(self._teaches.flush)
             if time.monotonic() >= look_at and not closing:
                 look_at = time.monotonic() + LOOK_S
                 self.look()
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                if closing and not self._waits():
+                if closing and not self._teaches.waits:
                     return
 
-    def _waits(self) -> bool:
-        return any(observer.due_s() is not None for observer in self._observers)
-
     def _due(self) -> bool:
-        if self._queue or self._closing:
-            return True
-        dues = [observer.due_s() for observer in self._observers]
-        return any(due is not None and (self._hurry or due <= 0) for due in dues)
+        return bool(self._queue) or self._closing or self._teaching_due()
 
-    def _patience(self, look_at: float) -> float:
-        dues = [due for observer in self._observers if (due := observer.due_s()) is not None]
-        return max(min([look_at - time.monotonic(), *dues]), 0.0)
+    def _teaching_due(self) -> bool:
+        return self._teaches.waits and (self._hurry or self._teaches.due_s() <= 0)
 
     def _hand_on(self, batch: Sequence[tuple[CallResult, Callable[[], Trace]]]) -> None:
         kept: list[Kept] = []
@@ -173,11 +137,11 @@ class Recorder:
         def make() -> None:
             traces = self._control([trace() for _, trace in batch])
             results = (result for result, _ in batch)
-            kept.extend(Kept(*pair) for pair in zip(results, traces, strict=True))
+            kept.extend(map(Kept, results, traces))
 
         self._guarded(make)
         for observer in self._observers if kept else ():
-            self._guarded(lambda taker=observer: taker.take(kept))  # type: ignore[misc]
+            self._guarded(lambda take=observer: take(kept))  # type: ignore[misc]
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """An observer's fault is logged and forgotten: calls go on."""
@@ -190,11 +154,3 @@ class Recorder:
             log.debug("not recorded: %s", error)
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
             log.error("recording failed: %s", raised(error))
-
-
-class NotKept(WorkloadError):
-    """Raised when decisions could not be kept; `count` of them."""
-
-    def __init__(self, message: str, count: int) -> None:
-        super().__init__(message)
-        self.count = count

@@ -15,8 +15,8 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 from aios_eccos.errors import HistoryError, WorkloadError
 from aios_eccos.observe import render_explain
 from aios_eccos.records import Outcome, Signals
+from aios_eccos.serve.observers import TeachesHistory, live_record
 from aios_eccos.serve.recorder import Recorder
-from aios_eccos.serve.to_history import live_record
 from aios_eccos.values import Answer, Attempt, CallResult, Failure, Query
 from aios_eccos.workload.periods import TOTAL, names_of, periods
 
@@ -205,7 +205,10 @@ def test_a_full_queue_loses_traces_not_time() -> None:
         go.wait(10)
         return list(traces)
 
-    recorder = Recorder(lambda result: lambda: result, slow, (), queue_most=2)
+    nothing = TeachesHistory(lambda: (None, None))
+    recorder = Recorder(
+        lambda result: lambda: result, slow, (), nothing, lambda: None, queue_most=2
+    )
     settled = CallResult(Query("x"), Answer(), None, 0, 0.0, 0.0)
     recorder(settled)
     assert recorder.lost == 0  # not started: there is nobody to record for
