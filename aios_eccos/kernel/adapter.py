@@ -10,21 +10,16 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aios_eccos.errors import ConfigError
-from aios_eccos.kernel import answers
-from aios_eccos.kernel.aios_types import StockAdapter, Syscall
-from aios_eccos.kernel.signals import signals_of
+from aios_eccos.kernel import aios_config, answers
+from aios_eccos.kernel.aios_types import Syscall
+from aios_eccos.kernel.setup.install import strategy_before
 from aios_eccos.locate import Config
 from aios_eccos.providers.failures import MALFORMED, Broken
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Provider
 from aios_eccos.values import Answer, Failure, Query
-
-if TYPE_CHECKING:
-    _Stock = StockAdapter
-else:
-    _Stock = object
 
 log = logging.getLogger("aios_eccos.kernel.adapter")
 
@@ -32,32 +27,26 @@ log = logging.getLogger("aios_eccos.kernel.adapter")
 OPENAI_COMPATIBLE = ("vllm", "sglang")
 #: What AIOS sends as a key where none is configured.
 NO_KEY = "sk-placeholder"
+NOT_CONFIGURED = Failure("the model is no longer configured", 503, rests=False)
+_Stock: Any = object
 
 
-class EccosAdapter(_Stock):
-    """Asks one model once per `ask`. Mixed into AIOS's LLMAdapter by `hook`."""
+class EccosAdapter(_Stock):  # type: ignore[misc]
+    """Asks one model once per `ask`. Mixed into AIOS's LLMAdapter by `over`."""
 
     #: The configuration that goes with the models of this adapter.
     eccos_config: Config
-    #: Sets it, or raises ConfigError when it is not valid; set by `hook`.
-    eccos_check: Callable[[list[dict[str, Any]]], None]
-    #: Cerebrum's LLMResponse, `ended`; set by `hook`.
+    #: Cerebrum's LLMResponse, `ended`; set by `over`.
     eccos_response: Callable[..., Any]
-    #: Makes the router that AIOS would follow without us, None for its `sequential`; set by `hook`.
-    eccos_own_router: Callable[[list[Any]], Any]
+    #: AIOS's own attributes.
+    router: Any
+    llm_configs: list[Any]
 
-    def __init__(
-        self,
-        llm_configs: list[dict[str, Any]],
-        api_key: Any = None,
-        log_mode: str = "console",
-        use_context_manager: bool = False,
-        routing_strategy: Any = None,
-    ) -> None:
-        self.eccos_check(llm_configs)
+    def __init__(self, llm_configs: list[dict[str, Any]], *args: Any, **options: Any) -> None:
+        self.eccos_config = aios_config.read_config(llm_configs)
         # Without the context manager, whatever the setting: it loses the endpoint and lacks the
         # method for tools, and calls are never interrupted here.
-        super().__init__(llm_configs, api_key, log_mode, False, routing_strategy)
+        super().__init__(llm_configs, *args, **options | {"use_context_manager": False})
         self._eccos_lock = threading.Lock()
         self._eccos_following = threading.Lock()
         self._eccos_follows = False
@@ -82,15 +71,8 @@ class EccosAdapter(_Stock):
     def ask(self, name: str, syscall: Syscall, timeout_s: float) -> Answer | None:
         """One request to one model; never raises, never repeats.
 
-        None if the adapter has been retired and closed: another is in force.
-
-        Args:
-            name: a configured model.
-            syscall: whose query is asked; it is not changed.
-            timeout_s: seconds until the answer is of no use.
-
-        Returns:
-            An `Answer` whose value is AIOS's LLMResponse, for a failure too.
+        Its value is AIOS's LLMResponse, for a failure too. None if the adapter has been retired
+        and closed: another is in force.
         """
         with self._eccos_lock:
             if self._eccos_retired and self._eccos_asking == 0:
@@ -98,21 +80,15 @@ class EccosAdapter(_Stock):
             self._eccos_asking += 1
         try:
             if name not in self.available_llm_names:
-                failure = Failure("the model is no longer configured", 503, rests=False)
-                return self._failed(failure, name, None)
-            index = self.available_llm_names.index(name)
-            return self._ask(index, name, syscall.query, timeout_s)
+                raise Broken(NOT_CONFIGURED)
+            model = self.llms[self.available_llm_names.index(name)]
+            return self._ask(model, name, syscall.query, timeout_s)
         except Exception as error:  # noqa: BLE001 - whatever a client raises is an answer to the agent
             return self._failed(answers.failure_of(error), name, error)
         finally:
             with self._eccos_lock:
                 self._eccos_asking -= 1
             self._close_if_unused()
-
-    def warm_up(self) -> None:
-        """Import what the first calls would, which costs about a second."""
-        importlib.import_module("scipy.optimize")
-        importlib.import_module("httpx")
 
     def retire(self) -> None:
         """Another adapter is in force: close the connections once the last call has its answer."""
@@ -135,7 +111,7 @@ class EccosAdapter(_Stock):
                 return
             self._eccos_follows = True
             try:
-                self.router = self.eccos_own_router(self.llm_configs) or self.router
+                self.router = _own_router(self.llm_configs) or self.router
             except Exception as error:  # noqa: BLE001 - AIOS's code, which may want the network
                 log.warning(
                     "AIOS's strategy of before cannot be followed (%s); its sequential serves",
@@ -148,18 +124,17 @@ class EccosAdapter(_Stock):
         selected = [{"name": name} for name in names]
         try:
             (index,) = self.router.get_model_idxs([selected], [asked.messages])
-            chosen = self.llm_configs[index].name if index >= 0 else names[0]
+            chosen: str = self.llm_configs[index].name if index >= 0 else names[0]
         except Exception as error:  # noqa: BLE001 - a failing router of AIOS's must not cost the agent its answer
             log.warning("AIOS's own router failed: %s", type(error).__name__)
             chosen = names[0]
         return chosen if chosen in names else names[0]
 
-    def _ask(self, index: int, name: str, query: Any, timeout_s: float) -> Answer:
+    def _ask(self, model: Any, name: str, query: Any, timeout_s: float) -> Answer:
         try:
             tools, names = answers.wire_tools(query.tools) if query.tools else (None, None)
         except ValueError as error:  # the agent's fault, for any model
             raise Broken(MALFORMED) from error
-        model = self.llms[index]
         if not isinstance(model, Provider):
             return self._ask_local(model, name, query, tools, names)
         request: dict[str, Any] = {
@@ -174,8 +149,7 @@ class EccosAdapter(_Stock):
             request["response_format"] = query.response_format
         elif query.message_return_type == "json":
             request["response_format"] = {"type": "json_object"}
-        body = model.complete(request, timeout_s)
-        found = answers.read(body, names)
+        found = answers.read(model.complete(request, timeout_s), names)
         calls = None if names is None else [asdict(call) for call in found.calls or ()]
         response = self.eccos_response(
             response_message=found.text,
@@ -187,9 +161,9 @@ class EccosAdapter(_Stock):
         schemas = answers.offered(tools, names)
         return Answer(
             response,
-            found.input_tokens,
-            found.output_tokens,
-            signals=signals_of(query, schemas, found.text, calls, found.truncated),
+            found.usage.input,
+            found.usage.output,
+            signals=answers.signals_of(query, schemas, found.text, calls, found.truncated),
             metered=found.counted_by is None,
         )
 
@@ -221,10 +195,10 @@ class EccosAdapter(_Stock):
             failure = Failure("invalid answer", response.status_code, rests=False)
             return Answer(response, failure=failure)
         text, calls = response.response_message, response.tool_calls
-        seen = signals_of(query, answers.offered(tools, names), text, calls, None)
+        seen = answers.signals_of(query, answers.offered(tools, names), text, calls, None)
         return Answer(response, signals=seen)
 
-    def _failed(self, failure: Failure, name: str, error: Exception | None) -> Answer:
+    def _failed(self, failure: Failure, name: str, error: Exception) -> Answer:
         log.warning("a request to model %s failed: %s", name, failure.reason)
         response = self.error_response(failure, name, error)
         if isinstance(error, Broken):
@@ -233,18 +207,49 @@ class EccosAdapter(_Stock):
         return Answer(response, failure=failure)
 
     def error_response(
-        self, failure: Failure, name: str | None, error: Exception | None = None
+        self, failure: Failure, name: str | None = None, error: Exception | None = None
     ) -> Any:
         """An LLMResponse that ends the call with an error text and a true status code."""
+        return self.refusal(answers.explain(failure, name, error), failure.status_code)
+
+    def refusal(self, text: str, status_code: int) -> Any:
+        """An LLMResponse that ends the call with this text."""
         return self.eccos_response(
-            response_message=None,
-            error=answers.explain(failure, name, error),
-            finished=True,
-            status_code=failure.status_code,
+            response_message=None, error=text, finished=True, status_code=status_code
         )
+
+
+def over(stock: Any, response: Any) -> Any:
+    """Our adapter over AIOS's, with Cerebrum's LLMResponse; AIOS's own under another strategy."""
+
+    class EccosLLMAdapter(EccosAdapter, stock):  # type: ignore[misc]
+        eccos_response = staticmethod(ended(response))
+
+        def __new__(cls, *args: Any, **options: Any) -> Any:
+            # A refresh may have gone back to another strategy: then AIOS's own adapter serves.
+            return object.__new__(cls) if aios_config.wanted() else stock(*args, **options)
+
+    return EccosLLMAdapter
 
 
 def ended(stock: Any) -> Any:
     """Cerebrum's LLMResponse with a field more: how the answer ended, `length` = cut off."""
     fields = {"__module__": stock.__module__, "__annotations__": {"finish_reason": str | None}}
     return type(stock)(stock.__name__, (stock,), fields | {"finish_reason": None})
+
+
+def _own_router(llm_configs: list[Any]) -> Any:
+    """The router that AIOS would follow without us; None where that is its `sequential`.
+
+    The strategy is that of before `enable`, or the file's own under `aios-eccos run`.
+    """
+    router = aios_config.router_config()
+    strategy = router.get("strategy")
+    if strategy == aios_config.STRATEGY:
+        strategy = strategy_before(aios_config.aios_home())
+    if strategy != "smart":
+        return None
+    routing = importlib.import_module("aios.llm_core.routing")
+    return routing.SmartRouting(
+        llm_configs=llm_configs, bootstrap_url=router.get("bootstrap_url", None)
+    )

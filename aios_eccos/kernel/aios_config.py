@@ -20,7 +20,7 @@ STOCK_STRATEGY = "sequential"
 
 def wanted() -> bool:
     """Whether AIOS's configuration (or `aios-eccos run`) asks for the plugin now."""
-    return forced() or _router_config().get("strategy") == STRATEGY
+    return forced() or router_config().get("strategy") == STRATEGY
 
 
 def forced() -> bool:
@@ -52,7 +52,7 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
 
     home, path = aios_home(), Path(config_path())
     models = _manager().get_llms_config().get("models") if llm_configs is None else llm_configs
-    settings, entries = parse_config(_router_config().get("eccos"), models)
+    settings, entries = parse_config(router_config().get("eccos"), models)
     location = Location(home, path, state_dir_of(home), "the running kernel")
     return Config(location, settings, entries, STRATEGY)
 
@@ -70,25 +70,6 @@ def check_file() -> None:
     router = mapping_of(llms.get("router"), "llms.router")
     if forced() or router.get("strategy") == STRATEGY:
         parse_config(router.get("eccos"), llms.get("models"))
-
-
-def own_router(llm_configs: list[Any]) -> Any:
-    """The router that AIOS would follow without us; None where that is its `sequential`.
-
-    The strategy is that of before `enable`, or the file's own under `aios-eccos run`.
-    """
-    from aios_eccos.kernel.setup.install import strategy_before
-
-    router = _router_config()
-    strategy = router.get("strategy")
-    if strategy == STRATEGY:
-        strategy = strategy_before(aios_home())
-    if strategy != "smart":
-        return None
-    routing = importlib.import_module("aios.llm_core.routing")
-    return routing.SmartRouting(
-        llm_configs=llm_configs, bootstrap_url=router.get("bootstrap_url", None)
-    )
 
 
 class ConfigView:
@@ -112,5 +93,6 @@ def _manager() -> Any:
     return importlib.import_module("aios.config.config_manager").config
 
 
-def _router_config() -> dict[str, Any]:
+def router_config() -> dict[str, Any]:
+    """AIOS's settings of its router, as this process has them."""
     return _manager().get_router_config() or {}

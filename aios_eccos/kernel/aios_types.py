@@ -1,9 +1,13 @@
-"""The kernel's objects as this folder sees them; `contract` checks that they still are so."""
+"""The kernel's objects as this folder sees them; `points.yaml` lists what they must have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import time
 from typing import Any, Protocol
+
+#: Modules under which AIOS's launcher runs: by itself, or imported by uvicorn.
+LAUNCHERS = ("__main__", "runtime.launch")
 
 
 class Syscall(Protocol):
@@ -18,57 +22,27 @@ class Syscall(Protocol):
     def set_start_time(self, time: float) -> None: ...
     def set_end_time(self, time: float) -> None: ...
     def get_start_time(self) -> float | None: ...
-    def get_status(self) -> str | None: ...
 
 
-class StockAdapter:
-    """The parts of AIOS's LLMAdapter that our subclass uses; stands in for it when typing."""
+def settle(syscall: Syscall, response: Any) -> None:
+    """End a kernel's call: as `done`, whatever the response says, and the event last.
 
-    llms: list[Any]
-    llm_configs: list[Any]
-    available_llm_names: list[str]
-    router: Any
-
-    def __init__(
-        self,
-        llm_configs: list[dict[str, Any]],
-        api_key: Any = None,
-        log_mode: str = "console",
-        use_context_manager: bool = False,
-        routing_strategy: Any = None,
-    ) -> None: ...
-
-    _dynamic_register_ollama_model: Callable[[str], bool]
-    _initialize_single_llm: Callable[[Any], Any]
-    _get_model_response: Callable[..., tuple[Any, bool]]
-    _process_response: Callable[..., Any]
+    Any other status makes AIOS submit the call again; an event that comes first lets the agent
+    read a call that is half ended.
+    """
+    now = time.time()
+    if syscall.get_start_time() is None:
+        syscall.set_start_time(now)
+    syscall.set_response(response)
+    syscall.set_end_time(now)
+    syscall.set_status("done")
+    syscall.event.set()
 
 
-class StockScheduler:
-    """The parts of AIOS's FIFOScheduler that our subclass uses; stands in for it when typing."""
-
-    llm: Any
-    memory_manager: Any
-    storage_manager: Any
-    tool_manager: Any
-    get_llm_syscall: Any
-    active: bool
-    processing_threads: dict[str, Any]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-    def process_memory_requests(self) -> None: ...
-    def process_storage_requests(self) -> None: ...
-    def process_tool_requests(self) -> None: ...
-
-
-class LaunchModule(Protocol):
-    """AIOS's `runtime/launch.py`, a module."""
-
-    app: Any
-    execute_request: Any
-    refresh_configuration: Any
-    cleanup_components: Any
-    select_llm: Any
-    QueryRequest: type
-    selected_llms: dict[str, list[Any]]
-    active_components: dict[str, Any] | None
+def find_launch() -> Any:
+    """AIOS's module `runtime/launch.py`, if this process runs it, else None."""
+    for name in LAUNCHERS:
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, "app") and hasattr(module, "execute_request"):
+            return module
+    return None

@@ -1,8 +1,7 @@
 """What a `.pth` line loads into every Python of AIOS's environment: one finder, nothing more.
 
-It must stay cheap and mute: pip, the terminal and AIOS's tool server run it too. So it imports
-nothing but `sys` and `os`, answers for a few modules of the kernel alone, and hands them to `hook`
-after they have been executed. `AIOS_ECCOS=off` in the environment switches it off.
+It must stay cheap and mute, as pip, the terminal and AIOS's tool server run it too: it imports
+nothing but `sys` and `os`. `AIOS_ECCOS=off` in the environment switches it off.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ TARGETS = frozenset(
 
 
 class Finder:
-    """Finds the kernel's modules through the other finders, and wraps their loaders."""
+    """Finds the kernel's modules through the other finders, and has them patched once executed."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The real spec with our loader around its own, for `TARGETS`; None for all others."""
+        """The real spec with the patch behind its loader, for `TARGETS`; None for all others."""
         if name not in TARGETS:
             return None
         for finder in sys.meta_path:
@@ -43,34 +42,25 @@ class Finder:
             spec: ModuleSpec | None = find(name, path, target) if find else None
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = Loader(spec.loader)  # type: ignore[assignment]
+                    _patch_after(spec.loader)
                 return spec
         return None
 
 
-class Loader:
-    """Runs the module's own loader, then the patch."""
+def _patch_after(loader: Any) -> None:
+    execute = loader.exec_module
 
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        """As the module's own loader does."""
-        module: ModuleType | None = self._inner.create_module(spec)
-        return module
-
-    def exec_module(self, module: ModuleType) -> None:
-        """Execute the module; a fault of ours costs one line, never the kernel's import."""
-        self._inner.exec_module(module)
+    def exec_module(module: ModuleType) -> None:
+        """A fault of ours costs one line, never the kernel's import."""
+        execute(module)
         try:
             from aios_eccos.kernel import hook
 
             hook.patch(module)
         except Exception as error:  # noqa: BLE001 - a broken plugin must not keep AIOS from starting
             sys.stderr.write(f"aios-eccos: not loaded: {type(error).__name__}: {error}\n")
+
+    loader.exec_module = exec_module
 
 
 def install() -> None:

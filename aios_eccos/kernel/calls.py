@@ -1,4 +1,4 @@
-"""An agent's LLM call as a `Query`: what it asks, may use, needs and hints at.
+"""An agent's LLM call as a `Query`: what it asks, may use, needs and hints at. And its `Ticket`.
 
 Hints ride in any entry of `llms`, under a key of ours that stock kernels ignore:
 `{"name": "small", "eccos": {"floor": 0.9, "deadline_s": 5, "priority": 2}}`.
@@ -14,22 +14,20 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.providers.tokens import images, prompt_tokens, text_of
 from aios_eccos.providers.usage import MOST_TOKENS
-from aios_eccos.values import Ability, Query
+from aios_eccos.values import Ability, CallResult, Query
 
 #: AIOS's own words to an agent whose models do not exist.
 UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
 
 
 class Refused(Exception):
-    """The call cannot be served; the text goes to its agent.
-
-    Args:
-        status_code: HTTP status for the agent.
-    """
+    """The call cannot be served; text and HTTP status go to its agent."""
 
     def __init__(self, text: str, status_code: int) -> None:
         super().__init__(text)
@@ -61,6 +59,41 @@ class Caller:
 caller: ContextVar[Caller | None] = ContextVar("aios_eccos_caller", default=None)
 
 
+@dataclass(frozen=True)
+class Ticket:
+    """A call under way: the kernel's side and ours.
+
+    Attributes:
+        query: what is served; in observe mode it allows AIOS's choice and nothing else.
+        asked: what the agent asked for.
+    """
+
+    syscall: Syscall
+    query: Query
+    caller: Caller | None
+    asked: Query
+
+    @cached_property
+    def turn(self) -> str:
+        """Key under which the conversation's next call finds this one's model."""
+        return turn(self.query.agent, self.syscall.query.messages)
+
+
+def summary(settled: CallResult) -> dict[str, Any]:
+    """What is shown of a call that is over; none of its text."""
+    decision, failure = settled.decision, settled.answer.failure
+    return {
+        "id": settled.query.id,
+        "agent": settled.query.agent[:64],
+        "model": decision.model if decision is not None else None,
+        "reason": decision.reason if decision is not None else "never decided",
+        "error": failure.reason if failure is not None else None,
+        "attempts": settled.attempts,
+        "waited_s": round(settled.waited_s, 4),
+        "served_s": round(settled.served_s, 4),
+    }
+
+
 def names_asked(query: Any) -> list[str]:
     """Names in the call's `llms`, in order.
 
@@ -78,12 +111,7 @@ def names_asked(query: Any) -> list[str]:
 
 
 def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
-    """The call as the router sees it.
-
-    Args:
-        agent: the agent's name.
-        query: AIOS's LLMQuery.
-        available: names of the models that the kernel has.
+    """AIOS's LLMQuery as the router sees it; `available` are the kernel's models.
 
     Raises:
         Refused: no messages, a malformed `llms` entry or hint, or no model that is available.
@@ -97,7 +125,6 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         raise Refused(UNAVAILABLE, 404)
     now = time.monotonic()
     deadline_s = _hint(query, "deadline_s", 0.0, math.inf)
-    floor = _hint(query, "floor", 0.0, 1.0)
     # JSON may carry halves of characters, which no log, store or answer could hold.
     agent = agent.encode("utf-8", "replace").decode()
     return Query(
@@ -108,7 +135,7 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         max_output_tokens=_output_tokens(query.max_new_tokens),
         allowed=allowed or None,
         needs=_needs(query),
-        floor=floor,
+        floor=_hint(query, "floor", 0.0, 1.0),
         priority=int(_hint(query, "priority", -1000, 1000) or 0),
         deadline=None if deadline_s is None else now + deadline_s,
         arrived=now,
@@ -128,15 +155,14 @@ def conversation(agent: str, messages: Sequence[Any]) -> str | None:
     That is what the previous call of the conversation consisted of, so it equals `turn` of that
     call. None for an opening call.
     """
-    end = next(
-        (i for i in range(len(messages) - 1, -1, -1) if _is_reply(messages[i])),
-        None,
-    )
-    while end is not None and end > 0 and _is_reply(messages[end - 1]):
+    end = len(messages)
+    while end and not _is_reply(messages[end - 1]):
+        end -= 1
+    while end and _is_reply(messages[end - 1]):
+        end -= 1
         if messages[end].get("role") == "assistant":
             break
-        end -= 1
-    return None if not end else turn(agent, messages[:end])
+    return turn(agent, messages[:end]) if end else None
 
 
 def turn(agent: str, messages: Sequence[Any]) -> str:
@@ -164,24 +190,16 @@ def _needs(query: Any) -> frozenset[Ability]:
 
 
 def _output_tokens(asked: object) -> int | None:
-    """The answer's limit.
-
-    Raises:
-        Refused: it is none, and would spoil the decision for all that are decided with it.
-    """
     if asked is None:
         return None
     if not isinstance(asked, int) or isinstance(asked, bool) or not 1 <= asked <= MOST_TOKENS:
+        # It would spoil the decision for all that are decided with it.
         raise Refused(f"max_new_tokens = {str(asked)[:20]}: allowed 1 to {MOST_TOKENS}", 400)
     return asked
 
 
 def _hint(query: Any, key: str, low: float, high: float) -> float | None:
-    """A number from the `eccos` part of any `llms` entry.
-
-    Raises:
-        Refused: it is no number, or out of range.
-    """
+    """A number from the `eccos` part of any `llms` entry."""
     for entry in query.llms or ():
         hints = entry.get("eccos") if isinstance(entry, Mapping) else None
         if hints is not None and not isinstance(hints, Mapping):

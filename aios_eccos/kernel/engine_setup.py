@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import logging
 import shutil
 import tempfile
@@ -14,7 +15,6 @@ from typing import Any
 
 from aios_eccos.config import ModelEntry
 from aios_eccos.errors import ConfigError, WorkloadError
-from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 
@@ -34,10 +34,10 @@ OPENED_ONCE = (
 )
 
 
-def of_adapter(config: Config, adapter: EccosAdapter) -> Config:
+def of_adapter(config: Config, adapter: Any) -> Config:
     """The configuration of the models that AIOS could set up, those of Ollama included."""
-    by_name = {entry.name: entry for entry in config.entries}
     found: Sequence[Any] = adapter.llm_configs
+    by_name = {entry.name: entry for entry in config.entries}
     lost = sorted(by_name.keys() - {model.name for model in found})
     if lost:
         log.warning("AIOS could not set up these models, so they serve no call: %s", lost)
@@ -55,19 +55,17 @@ def open_engine(config: Config) -> Engine:
     On local limits where its Redis refuses us or is none, in a temporary folder where it can have
     no other: AIOS must start whatever there is.
     """
+    local = replace(config, settings=config.settings.model_copy(update={"redis": "memory"}))
     try:
         engine = Engine(config)
     except (WorkloadError, ConfigError) as error:
         log.error("limits hold in this kernel only: %s", error)
-        settings = config.settings.model_copy(update={"redis": "memory"})
-        engine = Engine(replace(config, settings=settings))
+        engine = Engine(local)
     except OSError as error:
         folder = Path(tempfile.mkdtemp(prefix="aios-eccos-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         log.error("the state folder cannot be used: %s; nothing is kept beyond this start", error)
-        settings = config.settings.model_copy(update={"redis": "memory"})
-        location = replace(config.location, state_dir=folder)
-        engine = Engine(replace(config, location=location, settings=settings))
+        engine = Engine(replace(local, location=replace(config.location, state_dir=folder)))
     engine.start()
     return engine
 
@@ -84,9 +82,10 @@ def refresh(engine: Engine, config: Config) -> None:
     engine.use(config)
 
 
-def warm_up(adapter: EccosAdapter) -> None:
-    """Do what the first calls would have to."""
-    adapter.warm_up()
+def warm_up() -> None:
+    """Import what the first calls would, which costs about a second."""
+    importlib.import_module("scipy.optimize")
+    importlib.import_module("httpx")
     set_aside()
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fastapi import HTTPException, Request
+
 from aios_eccos.errors import ConfigError, hide
 from aios_eccos.kernel import calls
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.aios_config import check_file
-from aios_eccos.kernel.aios_types import LaunchModule
-from aios_eccos.kernel.process import Process
+from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.workers import Broadcast, beside
 
@@ -31,7 +31,7 @@ class Steps:
     They take seconds and never await: on the event loop they would stop every answer.
     """
 
-    def __init__(self, launch: LaunchModule) -> None:
+    def __init__(self, launch: Any) -> None:
         self._stock = {
             "refresh": launch.refresh_configuration,
             "cleanup": launch.cleanup_components,
@@ -43,24 +43,30 @@ class Steps:
 
     async def run(self, kind: str) -> Any:
         """Carry out a `refresh` or a `cleanup`; returns AIOS's answer."""
-        stock = self._stock[kind]
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: asyncio.run(stock()))
+        return await loop.run_in_executor(self._threads, lambda: asyncio.run(self._stock[kind]()))
 
     def close(self) -> None:
         """Wait for the one that runs and drop those that wait."""
         self._threads.shutdown(cancel_futures=True)
 
 
-def exchange(launch: LaunchModule, process: Process, steps: Steps) -> None:
+def exchange(launch: Any, process: Process, steps: Steps) -> None:
     """Put our handlers in the place of AIOS's."""
+
+    async def cleanup() -> Any:
+        """`POST /core/cleanup`, in all workers."""
+        answer = await steps.run("cleanup")
+        await beside(process.broadcast.send, "cleanup")
+        return answer
+
     refresh = refresh_handler(process, steps)
     # AIOS's own /core/config/update calls the function by its name in the module.
     launch.refresh_configuration = refresh
     ours = {
         "/query": query_handler(launch, process.serving),
         "/core/refresh": refresh,
-        "/core/cleanup": cleanup_handler(process.broadcast, steps),
+        "/core/cleanup": cleanup,
         "/user/select/llms": select_handler(launch, process.broadcast),
     }
     routes = launch.app.router.routes
@@ -69,11 +75,10 @@ def exchange(launch: LaunchModule, process: Process, steps: Steps) -> None:
         launch.app.add_api_route(path, endpoint, methods=["POST"])
 
 
-def query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]:
+def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:
     """`POST /query`, for all kinds of queries off the event loop."""
-    fastapi = importlib.import_module("fastapi")
 
-    async def query(body: Any, request: Any) -> Any:
+    async def query(body: Any, request: Request) -> Any:
         data = body.query_data
         try:
             if body.query_type == "llm":
@@ -92,10 +97,10 @@ def query_handler(launch: LaunchModule, serving: Serving) -> Callable[..., Any]:
             return work.result()
         except Exception as error:  # as AIOS's own handler: the agent gets the text
             status = error.status_code if isinstance(error, StepFailed) else 500
-            raise fastapi.HTTPException(status_code=status, detail=hide(str(error))) from error
+            raise HTTPException(status, hide(str(error))) from error
 
     # FastAPI reads annotations; the body's class is only known here.
-    query.__annotations__ = {"body": launch.QueryRequest, "request": fastapi.Request}
+    query.__annotations__["body"] = launch.QueryRequest
     return query
 
 
@@ -125,12 +130,11 @@ def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
     return entry.get("name") == other.get("name") and same_backend
 
 
-def select_handler(launch: LaunchModule, broadcast: Broadcast) -> Callable[..., Any]:
+def select_handler(launch: Any, broadcast: Broadcast) -> Callable[..., Any]:
     """`POST /user/select/llms`: AIOS's own, which an empty list clears here."""
-    fastapi = importlib.import_module("fastapi")
     stock = launch.select_llm
 
-    async def select(request: Any) -> Any:
+    async def select(request: Request) -> Any:
         if await request.json():
             answer = await stock(request)
         else:
@@ -139,46 +143,32 @@ def select_handler(launch: LaunchModule, broadcast: Broadcast) -> Callable[..., 
         await beside(broadcast.send, "selection", json.dumps(launch.selected_llms["llms"]))
         return answer
 
-    select.__annotations__ = {"request": fastapi.Request}
     return select
-
-
-def cleanup_handler(broadcast: Broadcast, steps: Steps) -> Callable[..., Any]:
-    """`POST /core/cleanup`, in all workers."""
-
-    async def cleanup() -> Any:
-        answer = await steps.run("cleanup")
-        await beside(broadcast.send, "cleanup")
-        return answer
-
-    return cleanup
 
 
 def refresh_handler(process: Process, steps: Steps) -> Callable[..., Any]:
     """`POST /core/refresh`, in all workers, with a look at the configuration first."""
-    fastapi = importlib.import_module("fastapi")
     serving, broadcast = process.serving, process.broadcast
+    stays = "the configuration before stays in force"
 
     async def refresh() -> Any:
         try:
             await beside(check_file)
         except ConfigError as error:
-            log.error("not refreshed, the configuration before stays in force: %s", error)
-            raise fastapi.HTTPException(
-                status_code=422,
-                detail=f"Not refreshed, the configuration before stays in force: {error}",
-            ) from error
+            log.error("not refreshed, %s: %s", stays, error)
+            raise HTTPException(422, f"Not refreshed, {stays}: {error}") from error
         before = serving.config
         try:
             answer = await steps.run("refresh")
         except Exception as error:
-            stays = "the one before stays" if serving.config is before else "the new one is"
+            kept = serving.config is before
             reason = hide(str(getattr(error, "detail", error)))
-            detail = f"{reason}; of aios-eccos's configuration {stays} in force"
+            which = "the one before stays" if kept else "the new one is"
+            detail = f"{reason}; of aios-eccos's configuration {which} in force"
             log.error("AIOS could not refresh: %s", detail)
-            if serving.config is not before:
+            if not kept:
                 await beside(broadcast.send, "refresh")
-            raise fastapi.HTTPException(status_code=500, detail=detail) from error
+            raise HTTPException(500, detail) from error
         await beside(broadcast.send, "refresh")
         return answer
 

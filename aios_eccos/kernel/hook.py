@@ -18,13 +18,12 @@ from aios_eccos.kernel.aios_config import (
     STOCK_STRATEGY,
     ConfigView,
     aios_home,
-    own_router,
     read_config,
     wanted,
 )
 
 if TYPE_CHECKING:
-    from aios_eccos.kernel.process import Process
+    from aios_eccos.kernel.scheduler import Process
 
 log = logging.getLogger("aios_eccos.kernel.hook")
 
@@ -64,77 +63,31 @@ def problem() -> str | None:
 @cache
 def process() -> Process:
     """What of ours lives as long as this process."""
-    from aios_eccos.kernel.process import Process
+    from aios_eccos.kernel.scheduler import Process
     from aios_eccos.locate import state_dir_of
 
     return Process(state_dir_of(aios_home()))
 
 
 def _patch_adapter(module: Any) -> None:
-    from aios_eccos.kernel.adapter import EccosAdapter, ended
+    from aios_eccos.kernel import adapter
 
-    stock = module.LLMAdapter
-
-    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-        # A refresh may have gone back to another strategy: then AIOS's own adapter serves.
-        return object.__new__(cls) if wanted() else stock(*args, **kwargs)
-
-    def check(adapter: Any, llm_configs: list[dict[str, Any]]) -> None:
-        adapter.eccos_config = read_config(llm_configs)
-
-    module.LLMAdapter = type(
-        "EccosLLMAdapter",
-        (EccosAdapter, stock),
-        {
-            "__new__": new,
-            "__module__": EccosAdapter.__module__,
-            "eccos_check": check,
-            "eccos_own_router": staticmethod(own_router),
-            "eccos_response": staticmethod(ended(module.LLMResponse)),
-        },
-    )
+    module.LLMAdapter = adapter.over(module.LLMAdapter, module.LLMResponse)
 
 
 def _patch_fifo(module: Any) -> None:
-    module.FIFOScheduler = _scheduler_class(module.FIFOScheduler, module.FIFOScheduler)
+    from aios_eccos.kernel import http, scheduler
+
+    stock = module.FIFOScheduler
+    module.FIFOScheduler = scheduler.over(stock, stock, process(), http.attach)
 
 
 def _patch_rr(module: Any) -> None:
+    from aios_eccos.kernel import http, scheduler
+
     fifo = importlib.import_module("aios.scheduler.fifo_scheduler").FIFOScheduler
-    module.RRScheduler = _scheduler_class(fifo.eccos_stock, module.RRScheduler)
-
-
-def _scheduler_class(fifo: Any, stock: Any) -> Any:
-    """Our scheduler over AIOS's FIFO, in the place of `stock`."""
-    from aios_eccos.kernel import http
-    from aios_eccos.kernel.scheduler import EccosScheduler
-
-    ours = process()
-
-    def new(cls: type, *args: Any, **kwargs: Any) -> Any:
-        if wanted():
-            return object.__new__(cls)
-        if ours.scheduler is not None:
-            ours.scheduler.retire(None)
-        own = stock(*args, **kwargs)
-        ours.stock_schedulers.append(own)
-        return own
-
-    def start(self: Any) -> None:
-        EccosScheduler.start(self)
-        http.attach(ours, self)
-
-    return type(
-        "EccosAIOSScheduler",
-        (EccosScheduler, fifo),
-        {
-            "__new__": new,
-            "__module__": EccosScheduler.__module__,
-            "start": start,
-            "eccos": ours,
-            "eccos_stock": fifo,
-        },
-    )
+    stock = module.RRScheduler
+    module.RRScheduler = scheduler.over(fifo.eccos_stock, stock, process(), http.attach)
 
 
 def _patch_executor(module: Any) -> None:
@@ -163,10 +116,8 @@ def _patch_executor(module: Any) -> None:
     def execute_storage_syscall(self: Any, agent_name: str, query: Any) -> Any:
         return actions.store(store, self, agent_name, query)
 
-    stock.create_syscall = create_syscall
-    stock.execute_request = execute_request
-    stock.execute_llm_syscall = execute_llm_syscall
-    stock.execute_storage_syscall = execute_storage_syscall
+    for method in (create_syscall, execute_request, execute_llm_syscall, execute_storage_syscall):
+        setattr(stock, method.__name__, method)
 
 
 def _patch_tools(module: Any) -> None:

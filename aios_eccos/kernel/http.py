@@ -18,15 +18,14 @@ from typing import Any
 from aios_eccos import __version__
 from aios_eccos.kernel import handlers, routes, workers
 from aios_eccos.kernel.aios_config import check_file
-from aios_eccos.kernel.aios_types import LaunchModule, StockScheduler
+from aios_eccos.kernel.aios_types import find_launch
 from aios_eccos.kernel.engine_setup import set_aside
-from aios_eccos.kernel.launch import find_launch
-from aios_eccos.kernel.process import Process
+from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.workers import beside
 
 
-def attach(process: Process, scheduler: StockScheduler) -> None:
+def attach(process: Process, scheduler: Any) -> None:
     """Bring the HTTP side up with the first scheduler; tell AIOS of later ones' components."""
     launch = find_launch()
     if launch is None:
@@ -47,9 +46,7 @@ def attach(process: Process, scheduler: StockScheduler) -> None:
         app.router.lifespan_context = lifespan(launch, process, app.router.lifespan_context)
 
 
-def lifespan(
-    launch: LaunchModule, process: Process, inner: Callable[[Any], Any]
-) -> Callable[[Any], Any]:
+def lifespan(launch: Any, process: Process, inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """AIOS's lifespan of its server with ours around it."""
 
     @contextlib.asynccontextmanager

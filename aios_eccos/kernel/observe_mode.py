@@ -10,7 +10,7 @@ import threading
 from dataclasses import replace
 from typing import Any
 
-from aios_eccos.kernel.ticket import Ticket
+from aios_eccos.kernel.calls import Ticket
 from aios_eccos.observe.views import ObservedView
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import CallResult, Query

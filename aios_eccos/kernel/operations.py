@@ -13,9 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aios_eccos.kernel.aios_types import Syscall
+from aios_eccos.kernel.aios_types import Syscall, settle
 from aios_eccos.kernel.serving import ENDING, Serving
-from aios_eccos.kernel.ticket import settle
 
 log = logging.getLogger("aios_eccos.kernel.operations")
 

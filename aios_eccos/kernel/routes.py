@@ -6,16 +6,18 @@ Therefore: loopback only and no foreign Origin, unless `http_token` is set; then
 
 from __future__ import annotations
 
-import importlib
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from ipaddress import IPv6Address, ip_address
 from typing import Any, Literal
 
-from pydantic import BaseModel, SecretStr
+from fastapi import HTTPException, responses
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
-from aios_eccos.kernel.process import Process
+from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.status import kernel_status, reader
 from aios_eccos.observe import http
@@ -30,8 +32,6 @@ FORWARDED = {"forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-ho
 def add(app: Any, process: Process) -> None:
     """Add the routes under /eccos/."""
     serving = process.serving
-    fastapi = importlib.import_module("fastapi")
-    responses = fastapi.responses
     classes = {
         "json": responses.JSONResponse,
         "metrics": type("Metrics", (responses.PlainTextResponse,), {"media_type": CONTENT_TYPE}),
@@ -48,14 +48,10 @@ def add(app: Any, process: Process) -> None:
         process.broadcast.send("mode", body.mode)
         return body
 
-    def refuse(code: int, reason: str) -> Exception:
-        refused: Exception = fastapi.HTTPException(code, detail=reason)
-        return refused
-
     for route in (
         http.Route("/eccos/kernel", "GET", kernel, dict[str, Any]),
         http.Route("/eccos/mode", "POST", mode, ModeRequest),
-        *http.routes(lambda: reader(serving), refuse),
+        *http.routes(lambda: reader(serving), HTTPException),
     ):
         app.router.add_api_route(
             route.path,
@@ -63,7 +59,7 @@ def add(app: Any, process: Process) -> None:
             methods=[route.method],
             response_model=route.answers,
             response_class=classes[route.kind],
-            route_class_override=_guarded(serving, fastapi, route.kind == "page"),
+            route_class_override=_guarded(serving, route.kind == "page"),
             tags=["eccos"],
         )
 
@@ -74,48 +70,44 @@ class ModeRequest(BaseModel):
     mode: Literal["route", "observe"]
 
 
-def _guarded(serving: Serving, fastapi: Any, page: bool) -> type:
+def _guarded(serving: Serving, page: bool) -> type[APIRoute]:
     """FastAPI's route, which looks at who asks before it reads the body.
 
-    Args:
-        page: it carries no data: with a token set, anyone may load it.
+    A page carries no data: with a token set, anyone may load it.
     """
 
-    class Guarded(fastapi.routing.APIRoute):  # type: ignore[misc]
-        def get_route_handler(self) -> Callable[[Any], Awaitable[Any]]:
+    class Guarded(APIRoute):
+        def get_route_handler(self) -> Callable[[Any], Coroutine[Any, Any, Any]]:
             handler = super().get_route_handler()
 
             async def answer(request: Any) -> Any:
                 config = serving.config
                 token = config.settings.http_token if config is not None else None
-                refused = None if page and token is not None else _refusal_of(request, token)
-                if refused is not None:
+                sent = request.headers
+                refused = refusal(
+                    request.client.host if request.client else "",
+                    ",".join(sent.getlist("host")),
+                    sent.get("origin"),
+                    sent.get("authorization"),
+                    None if token is None else token.get_secret_value(),
+                    forwarded=not FORWARDED.isdisjoint(sent),
+                )
+                if refused is not None and not (page and token is not None):
                     code, reason = refused
                     headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
-                    raise fastapi.HTTPException(code, detail=reason, headers=headers)
+                    raise HTTPException(code, reason, headers)
                 try:
                     return await handler(request)
-                except fastapi.exceptions.RequestValidationError as error:
+                except RequestValidationError as error:
                     # FastAPI's own answer repeats the body, which JSON may not be able to hold.
                     first = error.errors()[0]
                     text = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
                     plain = text.encode("utf-8", "replace").decode()
-                    raise fastapi.HTTPException(422, detail=plain[:500]) from error
+                    raise HTTPException(422, plain[:500]) from error
 
             return answer
 
     return Guarded
-
-
-def _refusal_of(request: Any, token: SecretStr | None) -> tuple[int, str] | None:
-    return refusal(
-        request.client.host if request.client else "",
-        ",".join(request.headers.getlist("host")),
-        request.headers.get("origin"),
-        request.headers.get("authorization"),
-        None if token is None else token.get_secret_value(),
-        forwarded=not FORWARDED.isdisjoint(request.headers),
-    )
 
 
 def refusal(
@@ -130,9 +122,7 @@ def refusal(
     """The status and the reason for which a request may not be answered; None if it may.
 
     Args:
-        client: the peer's address.
-        host, origin, authorization: headers.
-        token: the setting `http_token`.
+        client: the peer's address; host, origin and authorization are headers.
         forwarded: whether a proxy sent it on.
     """
     named = HOST.fullmatch(host)

@@ -1,40 +1,80 @@
-"""AIOS's scheduler, as a subclass: LLM calls go to `Serving`, each other one is an `Operation`."""
+"""AIOS's scheduler, as a subclass: LLM calls go to `Serving`, each other one is an `Operation`.
+
+And `Process`: what of ours lives as long as this process of AIOS, whatever a refresh replaces.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from queue import Empty
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aios_eccos.errors import raised
-from aios_eccos.kernel.aios_types import StockScheduler, Syscall
+from aios_eccos.kernel.aios_config import wanted
+from aios_eccos.kernel.aios_types import Syscall, settle
+from aios_eccos.kernel.engine_setup import open_engine
 from aios_eccos.kernel.operations import Operation
-from aios_eccos.kernel.process import Process
-from aios_eccos.kernel.serving import ENDING
-from aios_eccos.kernel.ticket import settle
+from aios_eccos.kernel.serving import ENDING, Serving
+from aios_eccos.kernel.toolserver import ToolServers
+from aios_eccos.kernel.workers import Broadcast
 from aios_eccos.values import Failure
-
-if TYPE_CHECKING:
-    _Stock = StockScheduler
-else:
-    _Stock = object
 
 log = logging.getLogger("aios_eccos.kernel.scheduler")
 
 #: Seconds that a superseded scheduler's threads get to notice; they look ten times a second.
 HANDOVER_S = 2.0
 CLEANED = Failure("the kernel was cleaned up; POST /core/refresh starts it again", 503, False)
+_Stock: Any = object
 
 
-class EccosScheduler(_Stock):
-    """Mixed into AIOS's FIFOScheduler by `hook`, which puts it in the place of both schedulers."""
+class Process:
+    """Made once, by `hook`, and handed to everything of ours in the kernel.
 
-    #: What outlives this scheduler; set by `hook`.
+    Attributes:
+        state_dir: the checkout's state folder.
+        broadcast: how workers of one checkout hear of each other. Made before anything is read
+            that another worker may have been told to read anew.
+        scheduler: the one in force; every refresh makes another.
+        schedulers: those of ours that still exist; one of them is active.
+        stock_schedulers: AIOS's own, made while another strategy was in force.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self.state_dir = state_dir
+        self.serving = Serving(open_engine)
+        self.broadcast = Broadcast(state_dir)
+        self.tool_servers = ToolServers()
+        self.scheduler: EccosScheduler | None = None
+        self.schedulers: weakref.WeakSet[EccosScheduler] = weakref.WeakSet()
+        self.stock_schedulers: list[Any] = []
+        self._switch = threading.Lock()
+
+    def take_over(self, scheduler: EccosScheduler) -> None:
+        """Put a scheduler in force and end the one before."""
+        with self._switch:
+            before, self.scheduler = self.scheduler, scheduler
+        if before is not None:
+            before.retire(scheduler)
+
+    def end(self) -> None:
+        """End everything of ours, and the tool server, which AIOS leaves running."""
+        self.serving.close()
+        if self.scheduler is not None:
+            self.scheduler.retire(None)
+        self.tool_servers.end()
+
+
+class EccosScheduler(_Stock):  # type: ignore[misc]
+    """Mixed into AIOS's FIFOScheduler by `over`, which is put in the place of both schedulers."""
+
+    #: What outlives this scheduler; set by `over`.
     eccos: Process
 
     def __init__(self, *args: Any, time_slice: float | None = None, **kwargs: Any) -> None:
@@ -102,24 +142,47 @@ class EccosScheduler(_Stock):
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str
     ) -> None:
         """Run a memory, storage or tool call beside the others, with an end."""
-        error = partial(self._error, syscall_type)
-        if self._open() and self.eccos.serving.engine is not None:
+        error = partial(_error, syscall_type)
+        ended = self.eccos.serving.engine is None
+        if self._open() and not ended:
             Operation(syscall_type, syscall, executor, error, self.eccos.serving).start()
         else:
-            closed = CLEANED if self.eccos.serving.engine is not None else ENDING
-            settle(syscall, error(closed.reason, 503))
+            settle(syscall, error((ENDING if ended else CLEANED).reason, 503))
 
     def _open(self) -> bool:
         """Whether calls are served: by this scheduler, or by the one that has taken over."""
         current = self.eccos.scheduler
         return self.serves or (current is not None and current.serves)
 
-    def _error(self, syscall_type: str, text: str, status: int) -> Any:
-        # Each response class of the SDK takes what it knows of these and ignores the rest.
-        make = getattr(
-            import_module(f"cerebrum.{syscall_type.lower()}.apis"), f"{syscall_type}Response"
-        )
-        return make(error=text, finished=True, success=False, status_code=status)
+
+def over(fifo: Any, stock: Any, process: Process, attach: Callable[[Process, Any], None]) -> Any:
+    """Our scheduler over AIOS's FIFO, in the place of `stock`; `attach` follows each start."""
+
+    class EccosAIOSScheduler(EccosScheduler, fifo):  # type: ignore[misc]
+        eccos = process
+        eccos_stock = fifo
+
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            if wanted():
+                return object.__new__(cls)
+            if process.scheduler is not None:
+                process.scheduler.retire(None)
+            own = stock(*args, **kwargs)
+            process.stock_schedulers.append(own)
+            return own
+
+        def start(self) -> None:
+            super().start()
+            attach(process, self)
+
+    return EccosAIOSScheduler
+
+
+def _error(syscall_type: str, text: str, status: int) -> Any:
+    # Each response class of the SDK takes what it knows of these and ignores the rest.
+    module = import_module(f"cerebrum.{syscall_type.lower()}.apis")
+    make = getattr(module, f"{syscall_type}Response")
+    return make(error=text, finished=True, success=False, status_code=status)
 
 
 def _nothing() -> Any:

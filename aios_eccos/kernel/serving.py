@@ -12,19 +12,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
 from aios_eccos.errors import raised
 from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel.adapter import EccosAdapter
-from aios_eccos.kernel.aios_types import Syscall
-from aios_eccos.kernel.calls import Caller, Refused, read_query
+from aios_eccos.kernel.aios_types import Syscall, settle
+from aios_eccos.kernel.calls import Caller, Refused, Ticket, read_query, summary
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
 from aios_eccos.kernel.observe_mode import Observed, for_model
 from aios_eccos.kernel.sessions import Sessions
-from aios_eccos.kernel.ticket import Ticket, settle, summary
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import EXPLORED, Answer, CallResult, Failure
@@ -92,9 +91,7 @@ class Serving:
             self._install(adapter, config)
             self.switch(config.settings.mode)
         if before is None:
-            threading.Thread(
-                target=warm_up, args=(adapter,), name="eccos-warm-up", daemon=True
-            ).start()
+            threading.Thread(target=warm_up, name="eccos-warm-up", daemon=True).start()
         elif before is not adapter:
             before.retire()
 
@@ -149,17 +146,11 @@ class Serving:
             if engine.config.settings.session_affinity:
                 served_by = self.sessions.recall(query.session, engine.workload)
                 query = replace(query, served_by=served_by)
-        except Refused as refusal:
-            response = adapter.eccos_response(
-                response_message=None,
-                error=str(refusal),
-                finished=True,
-                status_code=refusal.status_code,
-            )
-            settle(syscall, response)
+        except Refused as refused:
+            settle(syscall, adapter.refusal(str(refused), refused.status_code))
             return
         if caller is not None and not caller.waits_for(query.id):
-            settle(syscall, adapter.error_response(GONE, None))
+            self.refuse(syscall, GONE)
             return
         asked = query
         if self.mode == "observe":
@@ -182,7 +173,7 @@ class Serving:
     def refuse(self, syscall: Syscall, failure: Failure) -> None:
         """Settle a call that is not served."""
         if self.adapter is not None:
-            settle(syscall, self.adapter.error_response(failure, None))
+            settle(syscall, self.adapter.error_response(failure))
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """End: waiting calls get an error at once, calls in flight after `grace_s`; idempotent.
@@ -222,13 +213,9 @@ class Serving:
         """Settle the kernel's call, so that the agent has its answer; then tell all others."""
         with self._lock:
             mine = self._in_flight.pop(ticket.query.id, None) is not None
+        settled = None if future.cancelled() else future.result()
+        model = self._stays_with(settled) if settled is not None else None
         try:
-            settled: CallResult | None = future.result()
-        except CancelledError:
-            settled = None
-        model = None
-        try:
-            model = self._stays_with(settled) if settled is not None else None
             if model is not None:  # first: the next turn may come as soon as this one is answered
                 self.sessions.remember(ticket.turn, model)
         except Exception as error:  # noqa: BLE001 - the agent must have its answer
@@ -283,7 +270,7 @@ def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
 
 def _response(adapter: EccosAdapter, settled: CallResult | None) -> Any:
     if settled is None:
-        return adapter.error_response(GONE, None)
+        return adapter.error_response(GONE)
     answer = settled.answer
     if answer.value is not None:
         return answer.value

@@ -12,9 +12,8 @@ from typing import Any
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel import handlers
 from aios_eccos.kernel.adapter import EccosAdapter
-from aios_eccos.kernel.launch import find_launch
-from aios_eccos.kernel.process import Process
-from aios_eccos.kernel.scheduler import EccosScheduler
+from aios_eccos.kernel.aios_types import find_launch
+from aios_eccos.kernel.scheduler import EccosScheduler, Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
 from aios_eccos.observe.engine_state import state_of

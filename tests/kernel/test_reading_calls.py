@@ -9,9 +9,9 @@ import pytest
 
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel import answers, calls, client
+from aios_eccos.kernel.aios_types import settle
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.kernel.setup import contract
-from aios_eccos.kernel.ticket import settle
 from aios_eccos.providers.failures import Broken, StatusError
 from aios_eccos.providers.tokens import IMAGE_TOKENS
 from aios_eccos.providers.usage import Usage

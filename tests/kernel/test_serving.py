@@ -36,9 +36,7 @@ class Adapter:
     def follow(self) -> None:
         self.following = True
 
-    def warm_up(self) -> None: ...
-
-    def error_response(self, failure: object, name: object) -> object:
+    def error_response(self, failure: object, name: object = None) -> object:
         return failure
 
     def _dynamic_register_ollama_model(self, name: str) -> bool:

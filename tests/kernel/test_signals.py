@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aios_eccos.kernel import answers
-from aios_eccos.kernel.signals import fits, signals_of
+from aios_eccos.kernel.answers import fits, signals_of
 from aios_eccos.providers.failures import Broken
 from aios_eccos.records import Signals
 
