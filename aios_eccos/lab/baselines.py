@@ -1,7 +1,4 @@
-"""The plain strategies, those that ship elsewhere, ECCOS itself, and the bounds.
-
-Every function takes a `Problem` and a `Setting`; `STRATEGIES` names them.
-"""
+"""The plain strategies, those that ship elsewhere, ECCOS itself, and the bounds."""
 
 from __future__ import annotations
 
@@ -10,26 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from aios_eccos.decide.problem import AssignmentProblem, FloorRow
+from aios_eccos.decide.problem import AssignmentProblem, one_floor
 from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
 from aios_eccos.lab.metrics import mixture
-from aios_eccos.lab.neighbors import (
-    AIOS_NEIGHBORS,
-    UTILITY_NEIGHBORS,
-    linear_forecasts,
-    plain_means,
-)
+from aios_eccos.lab.neighbors import UTILITY_NEIGHBORS, linear_forecasts, plain_means
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.served import Batches, settings_of
-from aios_eccos.lab.strategy import Picked, Setting, Strategy
-from aios_eccos.lab.sweeps import (
+from aios_eccos.lab.strategy import (
+    AIOS_NEIGHBORS,
+    Picked,
+    Setting,
+    Strategy,
     floors,
     floors_and_budgets,
     lambdas,
     nothing,
     thresholds,
-    value_of,
 )
 from aios_eccos.values import FloatArray, IntArray
 
@@ -37,10 +31,8 @@ from aios_eccos.values import FloatArray, IntArray
 #: the middle floors best; no one step converges at low and high floors alike.
 DUAL_ROUNDS, DUAL_STEP = 400, 20.0
 
-Decide = Callable[[IntArray], IntArray]
 
-
-def serve(problem: Problem, decide: Decide) -> tuple[IntArray, IntArray]:
+def serve(problem: Problem, decide: Callable[[IntArray], IntArray]) -> tuple[IntArray, IntArray]:
     """Let rows arrive batch by batch; those that `decide` makes wait (-1) come first next time.
 
     Returns:
@@ -63,24 +55,10 @@ def serve(problem: Problem, decide: Decide) -> tuple[IntArray, IntArray]:
 
 
 def assignment(
-    problem: Problem,
-    rows: IntArray,
-    *,
-    success: FloatArray,
-    cost: FloatArray,
-    floor: float | None = None,
-    budget: float | None = None,
+    problem: Problem, rows: IntArray, success: FloatArray, cost: FloatArray, floor: float
 ) -> AssignmentProblem:
-    """The rows under the replay's limits and one floor or budget."""
-    n, m = len(rows), problem.m
-    return AssignmentProblem(
-        cost=cost[rows],
-        success=np.clip(success[rows], 0.0, 1.0),
-        capacity=np.full(m, n) if problem.limits is None else problem.limits,
-        allowed=np.ones((n, m), dtype=bool),
-        floors=() if floor is None else (FloorRow(np.ones(n, dtype=bool), floor),),
-        budget=budget,
-    )
+    """The rows under the replay's limits and one floor."""
+    return one_floor(cost[rows], success[rows].clip(0, 1), floor, capacity=problem.limits)
 
 
 def single(name: str) -> Strategy:
@@ -97,26 +75,11 @@ def random_model(problem: Problem, setting: Setting) -> Picked:
     return Picked(np.zeros(0, dtype=np.int64), mix=np.full(problem.m, 1.0 / problem.m))
 
 
-def round_robin(success: FloatArray, cost: FloatArray, n: int) -> IntArray:
-    """One model after the other, in order of arrival."""
-    return np.arange(n) % len(cost)
-
-
-def cheapest(success: FloatArray, cost: FloatArray, n: int) -> IntArray:
-    """The model of the lowest mean cost on history."""
-    return np.full(n, int(np.argmin(cost)))
-
-
-def strongest(success: FloatArray, cost: FloatArray, n: int) -> IntArray:
-    """The model of the highest mean success on history."""
-    return np.full(n, int(np.argmax(success)))
-
-
 #: Rules that look at no question: from (m,) mean success and cost on history to n choices.
 BLIND: dict[str, Callable[[FloatArray, FloatArray, int], IntArray]] = {
-    "round_robin": round_robin,
-    "cheapest": cheapest,
-    "strongest": strongest,
+    "round_robin": lambda success, cost, n: np.arange(n) % len(cost),
+    "cheapest": lambda success, cost, n: np.full(n, np.argmin(cost)),
+    "strongest": lambda success, cost, n: np.full(n, np.argmax(success)),
 }
 
 
@@ -132,7 +95,7 @@ def blind(name: str) -> Strategy:
 def hull(problem: Problem, setting: Setting) -> Picked:
     """The cheapest mixture of single models, drawn at random, that meets the floor on history."""
     success, cost = problem.past_means()
-    mix = mixture(cost, success, value_of(setting))
+    mix = mixture(cost, success, setting.number)
     if mix is None:
         mix = np.eye(problem.m)[int(np.argmax(success))]
     return Picked(np.zeros(0, dtype=np.int64), promised=float(mix @ success), mix=mix)
@@ -144,32 +107,32 @@ def neighbor_threshold(problem: Problem, setting: Setting) -> Picked:
     16 neighbors, unweighted; a model that no neighbor was asked counts as success 0, length 0.
     """
     success, tokens = plain_means(problem, AIOS_NEIGHBORS, unknown=0.0)
-    cost = problem.prices.cost(problem.test.input_tokens, tokens)
-    good = success >= value_of(setting)
-    least = np.argmin(np.where(good, cost, np.inf), axis=1)
+    good = success >= setting.number
+    least = np.argmin(np.where(good, problem.cost_of(tokens), np.inf), axis=1)
     return Picked(np.where(good.any(axis=1), least, np.argmax(success, axis=1)))
 
 
+def utility(problem: Problem, success: FloatArray, tokens: FloatArray, setting: Setting) -> Picked:
+    """Most success - lambda x cost; (n, m) forecasts."""
+    return Picked(np.argmax(success - setting.number * problem.cost_of(tokens), axis=1))
+
+
 def utility_knn(problem: Problem, setting: Setting) -> Picked:
-    """RouterBench's kNN router: success - lambda x cost, by 40 neighbors' plain means."""
-    success, tokens = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
-    cost = problem.prices.cost(problem.test.input_tokens, tokens)
-    return Picked(np.argmax(success - value_of(setting) * cost, axis=1))
+    """RouterBench's kNN router (arXiv 2403.12031): utility by 40 neighbors' plain means."""
+    means = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
+    return utility(problem, *means, setting)
 
 
 def utility_linear(problem: Problem, setting: Setting) -> Picked:
-    """CARROT's plug-in rule with linear heads on the embedding: success - lambda x cost."""
-    success, tokens = linear_forecasts(problem)
-    cost = problem.prices.cost(problem.test.input_tokens, tokens)
-    return Picked(np.argmax(success - value_of(setting) * cost, axis=1))
+    """CARROT's plug-in rule (arXiv 2502.03261): utility by linear heads on the embedding."""
+    return utility(problem, *linear_forecasts(problem), setting)
 
 
 def best_knn(problem: Problem, setting: Setting) -> Picked:
     """The model that did best on 40 neighbors; ties to the cheaper."""
     success, tokens = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
-    cost = problem.prices.cost(problem.test.input_tokens, tokens)
     best = success >= success.max(axis=1, keepdims=True) - 1e-12
-    return Picked(np.argmin(np.where(best, cost, np.inf), axis=1))
+    return Picked(np.argmin(np.where(best, problem.cost_of(tokens), np.inf), axis=1))
 
 
 def lagrangian(problem: Problem, setting: Setting) -> Picked:
@@ -179,14 +142,13 @@ def lagrangian(problem: Problem, setting: Setting) -> Picked:
     keeps floor and limits is taken, else the one that violates them least. As in the paper, the
     floor is put on the raw forecasts, and no row waits.
     """
-    floor = value_of(setting)
 
     def decide(rows: IntArray) -> IntArray:
-        return dual_ascent(problem.cost[rows], problem.success[rows], floor, problem.limits)
+        cost, success = problem.cost[rows], problem.success[rows]
+        return dual_ascent(cost, success, setting.number, problem.limits)
 
     choice, rounds = serve(problem, decide)
-    promised = float(problem.success[np.arange(problem.n), choice].mean())
-    return Picked(choice, promised, rounds)
+    return Picked(choice, problem.hoped(choice), rounds)
 
 
 def dual_ascent(
@@ -194,8 +156,7 @@ def dual_ascent(
 ) -> IntArray:
     """(n,) columns by subgradient ascent on the multipliers of one floor and of the limits."""
     n, m = cost.shape
-    unit = float(np.median(cost)) or 1.0
-    scaled = cost / unit
+    scaled = cost / (float(np.median(cost)) or 1.0)
     capacity = np.full(m, n) if limits is None else np.minimum(limits, n)
     price, slots = 0.0, np.zeros(m)
     line = np.arange(n)
@@ -216,11 +177,10 @@ def dual_ascent(
 
 def eccos(problem: Problem, setting: Setting) -> Picked:
     """This plugin, as a kernel runs it; in a stream, outcomes (or spending) move its prices."""
-    batches = Batches(problem, settings_of(setting.name, value_of(setting)))
+    batches = Batches(problem, settings_of(setting.name, setting.number))
     choice, rounds = serve(problem, batches.serve)
-    hoped = float(problem.success[np.arange(problem.n), choice].mean())
-    promised = float(np.clip(hoped - np.mean(batches.optimism), 0.0, 1.0))
-    return Picked(choice, promised, rounds)
+    promised = np.clip(problem.hoped(choice) - np.mean(batches.optimism), 0.0, 1.0)
+    return Picked(choice, float(promised), rounds)
 
 
 def oracle(problem: Problem, setting: Setting) -> Picked:
@@ -236,9 +196,7 @@ def clairvoyant(problem: Problem, setting: Setting) -> Picked:
     Limits count for as many batches as there are, wherever they fall.
     """
     rows = np.arange(problem.n)
-    whole = assignment(
-        problem, rows, success=problem.outcomes, cost=problem.spent, floor=value_of(setting)
-    )
+    whole = assignment(problem, rows, problem.outcomes, problem.spent, setting.number)
     if problem.limits is not None:
         whole = replace(whole, capacity=problem.limits * len(problem.batches()))
     choice = solve(whole).choice
@@ -252,12 +210,12 @@ STRATEGIES: tuple[Strategy, ...] = (
     Strategy("random", nothing, random_model),
     *(blind(name) for name in BLIND),
     Strategy("hull", floors, hull),
-    Strategy("neighbour_threshold", thresholds, neighbor_threshold, source="AIOS SmartRouting"),
-    Strategy("utility_knn", lambdas, utility_knn, source="RouterBench, arXiv 2403.12031"),
-    Strategy("utility_linear", lambdas, utility_linear, source="CARROT, arXiv 2502.03261"),
+    Strategy("neighbour_threshold", thresholds, neighbor_threshold),
+    Strategy("utility_knn", lambdas, utility_knn),
+    Strategy("utility_linear", lambdas, utility_linear),
     Strategy("best_knn", nothing, best_knn),
-    Strategy("lagrangian", floors, lagrangian, forecasts=True, source="arXiv 2502.20576"),
+    Strategy("lagrangian", floors, lagrangian, forecasts=True),
     Strategy("eccos", floors_and_budgets, eccos, forecasts=True),
-    Strategy("oracle", nothing, oracle, clairvoyant=True),
-    Strategy("clairvoyant", floors, clairvoyant, clairvoyant=True),
+    Strategy("oracle", nothing, oracle),
+    Strategy("clairvoyant", floors, clairvoyant),
 )

@@ -8,7 +8,7 @@ is extrapolated, so a success that was not reached has no cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,22 +163,6 @@ def pareto_distance(points: Sequence[tuple[float, float]], front: Frontier) -> f
         away = ((grid - at) / wide) ** 2 + ((line - success) / tall) ** 2
         found.append(float(np.sqrt(away.min())))
     return float(np.mean(found))
-
-
-def worst_task(tasks: Mapping[str, float]) -> tuple[str, float]:
-    """The task of the lowest success; ties by name."""
-    name = min(sorted(tasks), key=lambda task: tasks[task])
-    return name, tasks[name]
-
-
-def unchanged(before: ArrayLike, after: ArrayLike) -> float:
-    """Share of picks that stayed the same."""
-    return float(np.mean(np.asarray(before) == np.asarray(after)))
-
-
-def added_cost(before: float, after: float) -> float:
-    """Relative change of a mean cost."""
-    return after / before - 1.0 if before > 0 else math.nan
 
 
 def auc(p: FloatArray, y: FloatArray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -10,24 +11,19 @@ from numpy.typing import NDArray
 from aios_eccos.lab.problem import Problem, column_means
 from aios_eccos.values import FloatArray, IntArray
 
-#: Neighbors, plain means: as AIOS ships them, and as in RouterBench's per-query utility (arXiv
-#: 2403.12031, section 5), the most that any strategy looks at.
-AIOS_NEIGHBORS, UTILITY_NEIGHBORS = 16, 40
+#: Neighbors of RouterBench's per-query utility (arXiv 2403.12031, section 5), the most that any
+#: strategy looks at.
+UTILITY_NEIGHBORS = 40
 #: Inverse ridge of the linear heads, as CARROT's (arXiv 2502.03261) logistic regressions.
 LINEAR_C = 1.0
 
 
-def nearest(problem: Problem, k: int) -> IntArray:
-    """(n, k) rows of history nearest to each test row, nearest first."""
-
-    def find() -> IntArray:
-        cosine = problem.test.embeddings @ problem.history.embeddings.T
-        wide = min(UTILITY_NEIGHBORS, cosine.shape[1])
-        order = np.argsort(-cosine, axis=1, kind="stable")[:, :wide]
-        return np.asarray(order, dtype=np.int64)
-
-    found: IntArray = problem.once("nearest", find)
-    return found[:, :k]
+@functools.lru_cache(maxsize=1)
+def nearest(problem: Problem) -> IntArray:
+    """(n, `UTILITY_NEIGHBORS`) rows of history nearest to each test row, nearest first."""
+    cosine = problem.test.embeddings @ problem.history.embeddings.T
+    order = np.argsort(-cosine, axis=1, kind="stable")[:, :UTILITY_NEIGHBORS]
+    return np.asarray(order, dtype=np.int64)
 
 
 def plain_means(problem: Problem, k: int, *, unknown: float) -> tuple[FloatArray, FloatArray]:
@@ -36,18 +32,15 @@ def plain_means(problem: Problem, k: int, *, unknown: float) -> tuple[FloatArray
     Args:
         unknown: stands where no neighbor has an outcome; NaN takes the model's own mean.
     """
-    near = nearest(problem, k)
-    history = problem.history
 
     def mean(values: FloatArray) -> FloatArray:
-        picked = values[near]
-        seen = ~np.isnan(picked)
-        count = seen.sum(axis=1)
+        picked = values[nearest(problem)[:, :k]]
+        count = (~np.isnan(picked)).sum(axis=1)
         own = column_means(values) if np.isnan(unknown) else np.full(problem.m, unknown)
         total = np.nan_to_num(picked).sum(axis=1)
         return np.asarray(np.where(count > 0, total / np.maximum(count, 1), own), dtype=float)
 
-    return mean(history.correctness), mean(history.output_tokens)
+    return mean(problem.history.correctness), mean(problem.history.output_tokens)
 
 
 def linear_forecasts(problem: Problem) -> tuple[FloatArray, FloatArray]:
@@ -71,8 +64,7 @@ def linear_forecasts(problem: Problem) -> tuple[FloatArray, FloatArray]:
             if measured.any():
                 fitted = Ridge(alpha=1.0).fit(x[measured], length[measured])
                 tokens[:, j] = np.maximum(fitted.predict(new), 0.0)
-        ids = np.array(problem.test.ids)
-        return {"success": success, "tokens": tokens, "ids": ids}
+        return {"success": success, "tokens": tokens, "ids": np.array(problem.test.ids)}
 
     kept = problem.fitted.cache.arrays("linear", make)
     place = {name: i for i, name in enumerate(kept["ids"])}

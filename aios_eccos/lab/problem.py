@@ -1,16 +1,13 @@
 """The one data structure of an evaluation: what a strategy may know of a split, and what it does.
 
-Strategies and studies see the history and forecasts of the test rows; outcomes of test rows reach
-them after the choice, except for those that say that they are clairvoyant. No model is
-asked.
+Outcomes of test rows reach a strategy after its choice, except for those that say that they look
+at them first. No model is asked.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -47,12 +44,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Forecasts of n calls and what every model's answer came to; all (n, m).
-
-    Attributes:
-        success, cost: forecasts; cost in dollars.
-        outcomes, spent: recorded correctness and dollars, NaN = missing.
-    """
+    """n calls, all (n, m): forecasts, and recorded correctness and dollars (NaN = missing)."""
 
     success: FloatArray
     cost: FloatArray
@@ -79,7 +71,7 @@ class Calls:
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One split to route: all arrays in the order of `models`.
+    """One split to route: all arrays in the order of the m models.
 
     Attributes:
         fitted: the history, and what is fitted on it.
@@ -87,8 +79,6 @@ class Problem:
         test: n rows whose every outcome is recorded, in order of arrival.
         success, tokens: (n, m) forecasts of the test rows.
         past: forecasts of the history's rows that have not seen them.
-        plan: limits, batches and order of arrival.
-        memo: what strategies have fitted, shared by their settings.
     """
 
     fitted: Fitted
@@ -98,31 +88,25 @@ class Problem:
     tokens: FloatArray
     past: Past
     plan: Plan
-    memo: dict[str, Any] = field(default_factory=dict)
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The m models' names."""
         return self.test.models
 
     @property
     def n(self) -> int:
-        """Number of test rows."""
         return len(self.test)
 
     @property
     def m(self) -> int:
-        """Number of models."""
         return len(self.models)
 
     @property
     def prices(self) -> Prices:
-        """The models' prices."""
         return self.fitted.data.prices
 
     @property
     def history(self) -> HistoryTable:
-        """The N past rows."""
         return self.fitted.table
 
     @property
@@ -131,40 +115,39 @@ class Problem:
         return self.test.correctness
 
     @property
-    def seed(self) -> int:
-        """Of everything that is drawn."""
-        return self.plan.seed
-
-    @property
-    def stream(self) -> bool:
-        """Whether outcomes are seen between batches."""
-        return self.plan.stream
-
-    @property
     def batch(self) -> int:
         """Rows assigned together."""
         return self.plan.batch or (1 if self.plan.stream else self.n)
 
+    def cost_of(self, tokens: FloatArray) -> FloatArray:
+        """(n, m) dollars of the test rows with so many output tokens."""
+        return self.prices.cost(self.test.input_tokens, tokens)
+
     @functools.cached_property
     def cost(self) -> FloatArray:
         """(n, m) forecast dollars of the test rows."""
-        return self.prices.cost(self.test.input_tokens, self.tokens)
+        return self.cost_of(self.tokens)
 
     @functools.cached_property
     def spent(self) -> FloatArray:
         """(n, m) dollars that each answer really cost."""
-        return self.prices.cost(self.test.input_tokens, self.test.output_tokens)
+        return self.cost_of(self.test.output_tokens)
 
     @functools.cached_property
     def calls(self) -> Calls:
         """The test rows."""
         return Calls(self.success, self.cost, self.outcomes, self.spent)
 
+    def hoped(self, choice: IntArray) -> float:
+        """Mean success that is forecast of (n,) columns."""
+        return float(self.success[np.arange(self.n), choice].mean())
+
     @functools.cached_property
     def frontier(self) -> Frontier:
         """What a sweep of prices realises on the test rows themselves."""
         points = [self.calls.came_to(self.calls.choose(float(p))) for p in self.curve.prices]
-        return Frontier.of([cost for _, cost in points], [success for success, _ in points])
+        success, cost = np.array(points).T
+        return Frontier.of(cost, success)
 
     @functools.cached_property
     def past_calls(self) -> Calls:
@@ -204,18 +187,9 @@ class Problem:
             return None
         return np.array([self.plan.limits.get(name, self.n) for name in self.models])
 
-    def once(self, name: str, make: Callable[[], Any]) -> Any:
-        """What `make` made, once per split."""
-        if name not in self.memo:
-            self.memo[name] = make()
-        return self.memo[name]
-
     def batches(self) -> list[IntArray]:
         """The rows that arrive together, in order."""
-        return [
-            np.arange(start, min(start + self.batch, self.n))
-            for start in range(0, self.n, self.batch)
-        ]
+        return np.split(np.arange(self.n), range(self.batch, self.n, self.batch))
 
     def past_means(self) -> tuple[FloatArray, FloatArray]:
         """(m,) mean success and mean dollars on history; of a model never seen, the others'."""
@@ -234,42 +208,33 @@ def problem_of(
         DataError: no test rows, or too little history to price success.
     """
     history, test = data.split(number, plan.seed)
-    fitted = fitted or Fitted(data, history, key=f"{number}:{plan.seed}")
-    return pose(fitted, kind, test, plan)
+    return pose(fitted or Fitted(data, history, key=f"{number}:{plan.seed}"), kind, test, plan)
 
 
 def pose(fitted: Fitted, kind: Kind, rows: IntArray, plan: Plan) -> Problem:
     """Some rows of a data set as calls to what was fitted on others."""
     success, tokens = fitted.of_rows(kind, rows)
     test = fitted.data.table.rows(rows)
-    order = arrival(test, plan)
-    found = Problem(
-        fitted=fitted,
-        kind=kind,
-        test=test.rows(order),
-        success=success[order],
-        tokens=tokens[order],
-        past=fitted.past(kind),
-        plan=plan,
-    )
+    order = _arrival(test, plan)
+    past = fitted.past(kind)
+    found = Problem(fitted, kind, test.rows(order), success[order], tokens[order], past, plan)
     _ = found.curve  # too little history is said at once
     return found
 
 
-def arrival(test: HistoryTable, plan: Plan) -> IntArray:
+def _arrival(test: HistoryTable, plan: Plan) -> IntArray:
     """(n,) the rows' numbers in their order of arrival."""
     if plan.order == "file":
         return np.arange(len(test))
     if plan.order == "recorded":
-        first = {task: i for i, task in reversed([*enumerate(test.tasks)])}
-        return np.argsort([first[task] for task in test.tasks], kind="stable")
+        return np.argsort([test.tasks.index(task) for task in test.tasks], kind="stable")
     return np.random.default_rng(plan.seed).permutation(len(test))
 
 
-def column_means(values: FloatArray) -> FloatArray:
-    """(m,) means of what is present; a column without any gets the others' mean."""
+def column_means(values: FloatArray, missing: FloatArray | None = None) -> FloatArray:
+    """(m,) means of what is present; of an empty column `missing`, or the other columns' mean."""
     seen = (~np.isnan(values)).sum(axis=0)
     mean: FloatArray = np.nan_to_num(values).sum(axis=0) / np.maximum(seen, 1)
-    if (seen == 0).any() and (seen > 0).any():
-        mean[seen == 0] = mean[seen > 0].mean()
-    return mean
+    if missing is None:
+        missing = np.full(len(mean), mean[seen > 0].mean() if seen.any() else 0.0)
+    return np.where(seen > 0, mean, missing)

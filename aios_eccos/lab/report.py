@@ -14,6 +14,13 @@ from aios_eccos.lab.strategy import Played
 from aios_eccos.lab.stream import BATCHES, Ratios, Streams
 from aios_eccos.lab.summary import HEADLINE_COST, At, Headline, Line, Summary
 
+#: What the JSON calls fields of `Played`.
+JSON_NAMES = {
+    "promised": "promised_success",
+    "cost": "cost_per_call_usd",
+    "violations": "limit_violations",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -55,7 +62,7 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": "aios-eccos/evaluate/1",
         **facts,
-        "rows": [_row(row, results.models) for row in results.rows],
+        "rows": [_row(row) for row in results.rows],
         "summary": [_clean({**asdict(line), "verdict": line.verdict}) for line in summary.lines],
         "settings": [_clean(asdict(at)) for at in summary.at],
         "compared_with": None if summary.ours is None else summary.ours[1],
@@ -73,23 +80,8 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row(row: Played, models: Sequence[str]) -> dict[str, Any]:
-    cleaned: dict[str, Any] = _clean(
-        {
-            "strategy": row.strategy,
-            "predictor": row.predictor,
-            "setting": {"name": row.setting.name, "value": row.setting.value},
-            "split": row.split,
-            "success": row.success,
-            "promised_success": row.promised,
-            "cost_per_call_usd": row.cost,
-            "limit_violations": row.violations,
-            "decision_s": row.decision_s,
-            "share": dict(zip(models, map(float, row.share), strict=True)),
-            "tasks": row.tasks,
-        }
-    )
-    return cleaned
+def _row(row: Played) -> dict[str, Any]:
+    return {JSON_NAMES.get(key, key): _clean(value) for key, value in asdict(row).items()}
 
 
 def _clean(value: Any) -> Any:

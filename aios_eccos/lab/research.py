@@ -2,24 +2,32 @@
 
 Where a paper's contribution is the rule, it gets our forecasts, so that only the rules differ;
 where it is the forecast (clusters, item response, bandit, robust neighbors), it makes its own.
-What was left out of each paper stands in its docstring.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from dataclasses import replace
 
 import numpy as np
 
 from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
-from aios_eccos.lab.baselines import assignment, serve
+from aios_eccos.lab.baselines import assignment, serve, utility
 from aios_eccos.lab.neighbors import UTILITY_NEIGHBORS, linear_forecasts, nearest, plain_means
-from aios_eccos.lab.problem import Problem
+from aios_eccos.lab.problem import Problem, column_means
 from aios_eccos.lab.served import expected
-from aios_eccos.lab.strategy import Picked, Setting, Strategy
-from aios_eccos.lab.sweeps import budgets, budgets_and_floors, floors, lambdas, value_of, weights
+from aios_eccos.lab.strategy import (
+    Picked,
+    Setting,
+    Strategy,
+    budgets,
+    budgets_and_floors,
+    floors,
+    lambdas,
+    weights,
+)
 from aios_eccos.values import FloatArray, IntArray
 
 #: MESS+: weight of cost against the queue, in usual costs.
@@ -40,7 +48,7 @@ def mess_plus(problem: Problem, setting: Setting) -> Picked:
     Left out: learning the predictor online with forced exploration; it gets our forecasts and a
     queue that starts at history's price of the floor instead of 0. Costs in medians; no limits.
     """
-    floor = value_of(setting)
+    floor = setting.number
     unit = float(np.median(problem.cost)) or 1.0
     queue = MESS_V * expected(problem, floor).value / unit
     choice = np.zeros(problem.n, dtype=np.int64)
@@ -48,7 +56,7 @@ def mess_plus(problem: Problem, setting: Setting) -> Picked:
         cost, success = MESS_V * problem.cost[i] / unit, problem.success[i]
         choice[i] = choose(cost[None], success[None], queue)[0]
         queue = max(queue + floor - float(problem.outcomes[i, choice[i]]), 0.0)
-    return Picked(choice, float(problem.success[np.arange(problem.n), choice].mean()))
+    return Picked(choice, problem.hoped(choice))
 
 
 def port(problem: Problem, setting: Setting) -> Picked:
@@ -58,18 +66,16 @@ def port(problem: Problem, setting: Setting) -> Picked:
     all, which is easier to meet), and turning queries away when the budget is gone. As in the
     paper the first queries are spread over the models at random.
     """
-    budget = value_of(setting)
     first = max(1, round(PORT_SHARE * problem.n))
     cost, success = problem.cost[:first], problem.success[:first]
-    line = np.arange(first)
     price = 0.0
-    for candidate in problem.curve.prices[::-1]:
-        pick = choose(cost, success, float(candidate))
-        if float(cost[line, pick].mean()) <= budget:
-            price = float(candidate)
+    for candidate in problem.curve.prices[::-1].tolist():
+        pick = choose(cost, success, candidate)
+        if float(cost[np.arange(first), pick].mean()) <= setting.number:
+            price = candidate
             break
     choice = choose(problem.cost, problem.success, price)
-    rng = np.random.default_rng(problem.seed)
+    rng = np.random.default_rng(problem.plan.seed)
     choice[:first] = rng.integers(0, problem.m, first)
     return Picked(choice.astype(np.int64))
 
@@ -85,28 +91,24 @@ def batch_robust(problem: Problem, setting: Setting) -> Picked:
     it costs .99 x on math10 and 1.00 x on mixed4 at equal success (4 splits), and the same bound
     taken off hybrid forecasts .99 and 1.00 to 1.02.
     """
-
-    def quantile() -> FloatArray:
-        from scipy.stats import binom
-
-        mean, _ = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
-        count = nearest(problem, UTILITY_NEIGHBORS).shape[1]
-        return np.asarray(binom.ppf(ROBUST_PERCENTILE, count, mean) / count, dtype=float)
-
-    success = problem.once("robust", quantile)
-
-    value = value_of(setting)
-    floor, budget = (value, None) if setting.name == "floor" else (None, value)
+    success = _lower_quantiles(problem)
+    spends = setting.name == "budget"
 
     def decide(rows: IntArray) -> IntArray:
-        part = assignment(
-            problem, rows, success=success, cost=problem.cost, floor=floor, budget=budget
-        )
-        return solve(part).choice
+        part = assignment(problem, rows, success, problem.cost, 0 if spends else setting.number)
+        return solve(replace(part, floors=(), budget=setting.number) if spends else part).choice
 
     choice, rounds = serve(problem, decide)
-    promised = float(success[np.arange(problem.n), choice].mean())
-    return Picked(choice, promised, rounds)
+    return Picked(choice, float(success[np.arange(problem.n), choice].mean()), rounds)
+
+
+@functools.lru_cache(maxsize=1)
+def _lower_quantiles(problem: Problem) -> FloatArray:
+    from scipy.stats import binom
+
+    mean, _ = plain_means(problem, UTILITY_NEIGHBORS, unknown=float("nan"))
+    count = nearest(problem).shape[1]
+    return np.asarray(binom.ppf(ROBUST_PERCENTILE, count, mean) / count, dtype=float)
 
 
 def route_balance(problem: Problem, setting: Setting) -> Picked:
@@ -116,14 +118,15 @@ def route_balance(problem: Problem, setting: Setting) -> Picked:
     share the weight. Left out: instances, their queues and the learnt latency (expected output
     tokens stand for it); the greedy assignment of the longest first is not needed without queues.
     """
-    weight = value_of(setting)
+    weight = setting.number
+    spend = 0.8 * _scaled(problem.cost) + 0.2 * _scaled(problem.tokens)
+    return Picked(np.argmax((1 - weight) * _scaled(problem.success) - weight * spend, axis=1))
 
-    def scaled(values: FloatArray) -> FloatArray:
-        low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
-        return np.asarray((values - low) / np.maximum(high - low, 1e-12), dtype=float)
 
-    spend = 0.8 * scaled(problem.cost) + 0.2 * scaled(problem.tokens)
-    return Picked(np.argmax((1 - weight) * scaled(problem.success) - weight * spend, axis=1))
+def _scaled(values: FloatArray) -> FloatArray:
+    """(n, m) values, each row from 0 to 1."""
+    low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+    return np.asarray((values - low) / np.maximum(high - low, 1e-12), dtype=float)
 
 
 def avengers_pro(problem: Problem, setting: Setting) -> Picked:
@@ -133,35 +136,29 @@ def avengers_pro(problem: Problem, setting: Setting) -> Picked:
     cluster; the scores of the four nearest clusters are added. Left out: nothing but the embedder
     (ours) and weights by distance, which the paper does not use either.
     """
-
-    def clusters() -> tuple[FloatArray, FloatArray, IntArray]:
-        from sklearn.cluster import KMeans
-
-        x = problem.history.embeddings
-        count = min(CLUSTERS, max(1, len(x) // 10))
-        found = KMeans(count, n_init=1, random_state=problem.seed, max_iter=50).fit(x)
-        overall = problem.past_means()
-        tables = [problem.history.correctness, problem.past_cost]
-        means = [np.tile(values, (count, 1)) for values in overall]
-        for cluster in range(count):
-            mine = found.labels_ == cluster
-            for values, mean in zip(tables, means, strict=True):
-                seen = ~np.isnan(values[mine])
-                held = np.nan_to_num(values[mine]).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-                mean[cluster] = np.where(seen.any(axis=0), held, mean[cluster])
-        low, high = (
-            np.stack([f(mean, axis=1, keepdims=True) for mean in means]) for f in (np.min, np.max)
-        )
-        scaled = (np.stack(means) - low) / np.maximum(high - low, 1e-12)
-        centers = found.cluster_centers_
-        distance = (centers**2).sum(axis=1) - 2 * problem.test.embeddings @ centers.T
-        near = np.argsort(distance, axis=1, kind="stable")[:, : min(CLUSTERS_ASKED, count)]
-        return scaled[0], scaled[1], near
-
-    success, cost, near = problem.once("clusters", clusters)
-    weight = value_of(setting)
-    score = (1 - weight) * success - weight * cost
+    success, cost, near = _clusters(problem)
+    score = (1 - setting.number) * success - setting.number * cost
     return Picked(np.argmax(score[near].sum(axis=1), axis=1))
+
+
+@functools.lru_cache(maxsize=1)
+def _clusters(problem: Problem) -> tuple[FloatArray, FloatArray, IntArray]:
+    """Scaled success and cost, each (clusters, m), and (n, 4) clusters nearest to the test rows."""
+    from sklearn.cluster import KMeans
+
+    x = problem.history.embeddings
+    count = min(CLUSTERS, max(1, len(x) // 10))
+    found = KMeans(count, n_init=1, random_state=problem.plan.seed, max_iter=50).fit(x)
+    means = [
+        np.array([column_means(values[found.labels_ == c], own) for c in range(count)])
+        for values, own in zip(
+            (problem.history.correctness, problem.past_cost), problem.past_means(), strict=True
+        )
+    ]
+    centers = found.cluster_centers_
+    distance = (centers**2).sum(axis=1) - 2 * problem.test.embeddings @ centers.T
+    near = np.argsort(distance, axis=1, kind="stable")[:, : min(CLUSTERS_ASKED, count)]
+    return _scaled(means[0]), _scaled(means[1]), near
 
 
 def item_response(problem: Problem, setting: Setting) -> Picked:
@@ -172,30 +169,27 @@ def item_response(problem: Problem, setting: Setting) -> Picked:
     multidimensional latent space, model profiles, and warm-up by clusters. Utility is
     success - lambda x cost, cost by the linear heads' lengths.
     """
+    return utility(problem, _item_response(problem), linear_forecasts(problem)[1], setting)
 
-    def fit() -> FloatArray:
-        from sklearn.linear_model import LogisticRegression, RidgeCV
-        from sklearn.model_selection import cross_val_predict
 
-        x, y = problem.history.embeddings, problem.history.correctness
-        seen = ~np.isnan(y)
-        total = np.nan_to_num(y).sum(axis=1)
-        ease = log_odds((total + 0.5) / (seen.sum(axis=1) + 1.0))
-        ridge = RidgeCV(alphas=(0.3, 1.0, 3.0, 10.0))
-        past = cross_val_predict(ridge, x, ease, cv=5)[:, None]
-        new = ridge.fit(x, ease).predict(problem.test.embeddings)[:, None]
-        success = np.tile(problem.past_means()[0], (problem.n, 1))
-        for j in range(problem.m):
-            right = y[seen[:, j], j] >= 0.5
-            if right.any() and not right.all():
-                head = LogisticRegression().fit(past[seen[:, j]], right)
-                success[:, j] = sigmoid(head.decision_function(new))
-        return success
+@functools.lru_cache(maxsize=1)
+def _item_response(problem: Problem) -> FloatArray:
+    from sklearn.linear_model import LogisticRegression, RidgeCV
+    from sklearn.model_selection import cross_val_predict
 
-    success = problem.once("irt", fit)
-    tokens = linear_forecasts(problem)[1]
-    cost = problem.prices.cost(problem.test.input_tokens, tokens)
-    return Picked(np.argmax(success - value_of(setting) * cost, axis=1))
+    x, y = problem.history.embeddings, problem.history.correctness
+    seen = ~np.isnan(y)
+    ease = log_odds((np.nan_to_num(y).sum(axis=1) + 0.5) / (seen.sum(axis=1) + 1.0))
+    ridge = RidgeCV(alphas=(0.3, 1.0, 3.0, 10.0))
+    past = cross_val_predict(ridge, x, ease, cv=5)[:, None]
+    new = ridge.fit(x, ease).predict(problem.test.embeddings)[:, None]
+    success = np.tile(problem.past_means()[0], (problem.n, 1))
+    for j in range(problem.m):
+        right = y[seen[:, j], j] >= 0.5
+        if right.any() and not right.all():
+            head = LogisticRegression().fit(past[seen[:, j]], right)
+            success[:, j] = sigmoid(head.decision_function(new))
+    return success
 
 
 def linucb(problem: Problem, setting: Setting) -> Picked:
@@ -206,10 +200,9 @@ def linucb(problem: Problem, setting: Setting) -> Picked:
     left of the budget per call still to come. Left out: the preference prior and the knapsack's
     bins by price.
     """
-    budget = value_of(setting)
-    start, x = problem.once("bandit", lambda: _bandit_start(problem))
-    inverse, target = start[0].copy(), start[1].copy()
-    left = budget * problem.n
+    start, aims, x = _bandit_start(problem)
+    inverse, target = start.copy(), aims.copy()
+    left = setting.number * problem.n
     floor_cost = problem.cost.min(axis=1)
     choice = np.zeros(problem.n, dtype=np.int64)
     for i in range(problem.n):
@@ -218,15 +211,15 @@ def linucb(problem: Problem, setting: Setting) -> Picked:
         hope = (spread * target).sum(axis=1) + BANDIT_WIDTH * np.sqrt(spread @ z)
         cap = max(2 * left / (problem.n - i), float(floor_cost[i]))
         hope[problem.cost[i] > cap] = -np.inf
-        j = int(np.argmax(hope))
-        choice[i] = j
+        choice[i] = j = int(np.argmax(hope))
         left -= float(problem.spent[i, j])
         inverse[j] -= np.outer(spread[j], spread[j]) / (1 + spread[j] @ z)
         target[j] += float(problem.outcomes[i, j]) * z
     return Picked(choice)
 
 
-def _bandit_start(problem: Problem) -> tuple[Any, FloatArray]:
+@functools.lru_cache(maxsize=1)
+def _bandit_start(problem: Problem) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Per model the inverse Gram matrix and target on history; the test rows' directions."""
     past = problem.history.embeddings.astype(float)
     middle = past.mean(axis=0)
@@ -243,18 +236,15 @@ def _bandit_start(problem: Problem) -> tuple[Any, FloatArray]:
         gram = z[seen].T @ z[seen] + BANDIT_RIDGE * np.eye(z.shape[1])
         inverses.append(np.linalg.inv(gram))
         targets.append(z[seen].T @ y[seen, j])
-    start = (np.stack(inverses), np.stack(targets))
-    return start, directions(problem.test.embeddings.astype(float))
+    return np.stack(inverses), np.stack(targets), directions(problem.test.embeddings.astype(float))
 
 
 STRATEGIES: tuple[Strategy, ...] = (
-    Strategy("mess_plus", floors, mess_plus, forecasts=True, source="arXiv 2505.19947"),
-    Strategy("port", budgets, port, forecasts=True, source="arXiv 2509.02718"),
-    Strategy(
-        "batch_robust", budgets_and_floors, batch_robust, forecasts=True, source="arXiv 2603.26796"
-    ),
-    Strategy("route_balance", weights, route_balance, forecasts=True, source="arXiv 2606.17949"),
-    Strategy("avengers_pro", weights, avengers_pro, source="arXiv 2508.12631"),
-    Strategy("irt", lambdas, item_response, source="arXiv 2506.01048"),
-    Strategy("linucb", budgets, linucb, forecasts=True, source="arXiv 2508.21141"),
+    Strategy("mess_plus", floors, mess_plus, forecasts=True),
+    Strategy("port", budgets, port, forecasts=True),
+    Strategy("batch_robust", budgets_and_floors, batch_robust, forecasts=True),
+    Strategy("route_balance", weights, route_balance, forecasts=True),
+    Strategy("avengers_pro", weights, avengers_pro),
+    Strategy("irt", lambdas, item_response),
+    Strategy("linucb", budgets, linucb, forecasts=True),
 )

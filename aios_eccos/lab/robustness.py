@@ -6,6 +6,7 @@ prefixes claim that they are harder than they are; forecasts are made anew, pric
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.lab import metrics
 from aios_eccos.lab.problem import Problem
 from aios_eccos.values import IntArray
 
@@ -108,14 +108,14 @@ def measure(problem: Problem) -> Robustness:
     plain = pick(texts)
     stayed = {}
     for name, change in CHANGES.items():
-        rng = random.Random(problem.seed)
-        stayed[name] = metrics.unchanged(plain, pick([change(t, rng) for t in texts]))
+        rng = random.Random(problem.plan.seed)
+        stayed[name] = float(np.mean(plain == pick([change(t, rng) for t in texts])))
     few = problem.calls.rows(rows[:PREFIXED])
     _, before = few.came_to(plain[: len(few)])
     added = {}
     for prefix in PREFIXES:
         chosen = pick([f"{prefix}\n\n{text}" for text in texts[: len(few)]])
-        added[prefix] = metrics.added_cost(before, few.came_to(chosen)[1])
+        added[prefix] = few.came_to(chosen)[1] / before - 1 if before > 0 else math.nan
     worst = max(added, key=lambda prefix: added[prefix])
     return Robustness(
         predictor=problem.kind,

@@ -21,7 +21,7 @@ from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.lab.metrics import Frontier, ratio
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.queueing import queue
-from aios_eccos.lab.sweeps import price_sweep
+from aios_eccos.lab.strategy import price_sweep
 from aios_eccos.values import Candidate, FloatArray, IntArray, Model, Price, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -101,7 +101,7 @@ def run(
     problem: Problem, price: float, rate: float, rule: type[SlotPrices], seed: int
 ) -> tuple[float, float, float]:
     """Realised success, cost and wait (seconds), means per call, at a price of success."""
-    rng = np.random.default_rng([problem.seed, seed])
+    rng = np.random.default_rng([problem.plan.seed, seed])
     turns = -(-CALLS // problem.n)
     rows = np.concatenate([rng.permutation(problem.n) for _ in range(turns)])[:CALLS]
     arrival = np.cumsum(rng.exponential(1 / rate, CALLS))

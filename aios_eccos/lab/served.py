@@ -213,7 +213,7 @@ class Batches:
         problem, served = self._problem, self._served
         asked = queries_of(problem, rows), problem.success[rows], problem.tokens[rows]
         candidates = served.forecast(*asked)
-        if not problem.stream:
+        if not problem.plan.stream:
             choice = served.router.decide(candidates, self._slots).found.solution.choice
         else:
             decisions = served.router.assign(candidates, self._slots).decisions

@@ -1,4 +1,4 @@
-"""Strategies: what they are asked for, what they choose, and what became of it."""
+"""Strategies: the settings that make a frontier, what is chosen, and what became of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import numpy as np
 from aios_eccos.lab.problem import Problem
 from aios_eccos.values import FloatArray, IntArray
 
+#: AIOS's SmartRouting: plain means of so many neighbors, and success from which a model qualifies.
+AIOS_NEIGHBORS, AIOS_THRESHOLD = 16, 0.7
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -18,6 +21,10 @@ class Setting:
 
     name: str | None = None
     value: float | None = None
+
+    @property
+    def number(self) -> float:
+        return 0.0 if self.value is None else self.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,24 +44,18 @@ class Picked:
     mix: FloatArray | None = None
 
 
+#: The settings that make a frontier, given the floors and budgets asked for.
+Settings = Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
+
+
 @dataclass(frozen=True, slots=True)
 class Strategy:
-    """A way to choose.
-
-    Attributes:
-        settings: the settings that make its frontier, given the floors and budgets asked for.
-        choose: from a problem and a setting.
-        forecasts: whether it uses the predictor's forecasts.
-        source: the paper or system, and what was left out; "" for plain ones.
-        clairvoyant: whether it looks at the outcomes first.
-    """
+    """A way to choose; `forecasts`: whether it uses the predictor's."""
 
     name: str
-    settings: Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
+    settings: Settings
     choose: Callable[[Problem, Setting], Picked]
     forecasts: bool = False
-    source: str = ""
-    clairvoyant: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ class Played:
         success, cost: means per call (fraction; dollars).
         violations: rows above a model's limit, summed over batches.
         decision_s: seconds per row, forecasts not included.
-        share: (m,) of the rows.
+        share: of the rows, by model.
         tasks: mean success by task.
     """
 
@@ -78,7 +79,7 @@ class Played:
     cost: float
     violations: int
     decision_s: float
-    share: FloatArray
+    share: dict[str, float]
     tasks: dict[str, float]
 
 
@@ -102,14 +103,14 @@ def play(strategy: Strategy, problem: Problem, setting: Setting, split: int) -> 
         success=float(got.mean()),
         promised=picked.promised,
         cost=float((shares * problem.spent).sum(axis=1).mean()),
-        violations=violations(problem, shares, picked.rounds),
+        violations=_violations(problem, shares, picked.rounds),
         decision_s=seconds / problem.n,
-        share=shares.mean(axis=0),
+        share=dict(zip(problem.models, shares.mean(axis=0).tolist(), strict=True)),
         tasks={str(task): float(got[tasks == task].mean()) for task in np.unique(tasks)},
     )
 
 
-def violations(problem: Problem, shares: FloatArray, rounds: IntArray | None) -> int:
+def _violations(problem: Problem, shares: FloatArray, rounds: IntArray | None) -> int:
     """Rows above a model's limit, summed over models and batches.
 
     Args:
@@ -119,8 +120,76 @@ def violations(problem: Problem, shares: FloatArray, rounds: IntArray | None) ->
         return 0
     if rounds is None:
         rounds = np.arange(problem.n) // problem.batch
-    over = 0.0
-    for number in np.unique(rounds):
-        used = shares[rounds == number].sum(axis=0)
-        over += float(np.maximum(used - problem.limits, 0).sum())
-    return int(np.ceil(over - 1e-9))
+    used = np.array([shares[rounds == number].sum(axis=0) for number in np.unique(rounds)])
+    return int(np.ceil(np.maximum(used - problem.limits, 0).sum() - 1e-9))
+
+
+def nothing(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """One point, no setting."""
+    return [Setting()]
+
+
+def floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The floors asked for, steps of .02, and those that history's prices realise.
+
+    Costs rise steeply where success hardly does, so a frontier needs floors that are even in price
+    as well; per-query rivals are swept over the same number of prices.
+    """
+    by_price = [problem.curve.floor_for(price) for price in price_sweep(problem)]
+    return _floors([setting.number for setting in even_floors(problem, asked)], by_price)
+
+
+def even_floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The floors asked for, and steps of .02."""
+    success, cost = problem.past_means()
+    low, high = float(success[np.argmin(cost)]), float(success.max())
+    even = np.arange(np.floor(low * 50), np.ceil(min(high + 0.03, 1.0) * 50) + 1) / 50
+    return _floors([s.number for s in asked if s.name == "floor"], even.tolist())
+
+
+def _floors(exact: Sequence[float], swept: Sequence[float]) -> Sequence[Setting]:
+    grid = {round(float(value), 6) for value in swept if 0 <= value <= 1}
+    return [Setting("floor", value) for value in sorted({*exact} | grid)]
+
+
+def price_sweep(problem: Problem) -> FloatArray:
+    """Dollars per success, from where cost decides everything to where success does."""
+    curve = problem.curve
+    low = float(np.interp(1e-3, curve.promised - curve.promised[0], curve.prices))
+    return np.asarray(np.geomspace(max(curve.prices[1], low * 0.3), curve.prices[-1], 48))
+
+
+def floors_and_budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The same, and the budgets asked for; fewer floors in a stream, where each takes its time."""
+    swept = even_floors if problem.plan.stream else floors
+    return [*swept(problem, asked), *(s for s in asked if s.name == "budget")]
+
+
+def budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The budgets asked for, and a grid between the cheapest and the strongest model's cost."""
+    success, cost = problem.past_means()
+    ends = float(cost.min()), float(cost[np.argmax(success)])
+    grid = np.geomspace(max(min(ends), 1e-12), max(*ends, 1e-12), 48)
+    mine = {s.number for s in asked if s.name == "budget"}
+    return [Setting("budget", value) for value in sorted(mine | {*grid.tolist()})]
+
+
+def budgets_and_floors(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """The same, and the floors asked for."""
+    return [*budgets(problem, asked), *(s for s in asked if s.name == "floor")]
+
+
+def lambdas(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """Success per dollar, from where cost does not matter to where nothing else does."""
+    return [Setting("lambda", float(1.0 / price)) for price in price_sweep(problem)[::-1]]
+
+
+def thresholds(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """AIOS's own, and every step that its neighbors can tell apart."""
+    steps = np.arange(1, AIOS_NEIGHBORS + 1) / AIOS_NEIGHBORS
+    return [Setting("threshold", float(t)) for t in sorted({AIOS_THRESHOLD, *steps})]
+
+
+def weights(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
+    """Weights of scaled cost beside scaled success, 0 to 1."""
+    return [Setting("lambda", float(w)) for w in np.linspace(0.0, 1.0, 41)]

@@ -43,7 +43,7 @@ def streams(problem: Problem, split: int, floors: Sequence[float]) -> Streams:
     """The test rows in their order of arrival; and history alone, whose costs are forecasts."""
     past = problem.past_calls
     whole = np.flatnonzero(~(np.isnan(past.outcomes) | np.isnan(past.success)).any(axis=1))
-    mixed = np.random.default_rng(problem.seed).permutation(whole)
+    mixed = np.random.default_rng(problem.plan.seed).permutation(whole)
     known, new = (past.rows(half) for half in np.array_split(mixed, 2))
     curve = price_curve(known.success, known.outcomes, known.cost)
     return Streams(split, ratios(problem.curve, problem.calls, floors), ratios(curve, new, floors))

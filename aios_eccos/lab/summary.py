@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from aios_eccos.lab import metrics
 from aios_eccos.lab.metrics import Estimate, Frontier, estimate, ratio_over_splits
-from aios_eccos.lab.strategy import Played
-from aios_eccos.lab.sweeps import AIOS_THRESHOLD
+from aios_eccos.lab.strategy import AIOS_THRESHOLD, Played
 
 #: Of several predictors, the one whose `eccos` peers are compared with: the first there is.
 PREFERRED = ("hybrid", "trained", "retrieval")
@@ -123,7 +122,7 @@ class Summary:
     headline: Headline | None
 
 
-def summarize(rows: Sequence[Played], models: Sequence[str]) -> Summary:
+def summarize(rows: Sequence[Played]) -> Summary:
     """Compare every strategy with `eccos`, paired by split."""
     groups: dict[Key, dict[int, list[Played]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
@@ -138,7 +137,7 @@ def summarize(rows: Sequence[Played], models: Sequence[str]) -> Summary:
         targets=tuple(targets),
         best={split.number: split.best.strategy.removeprefix("single:") for split in splits},
         lines=tuple(_line(key, splits, targets) for key in groups),
-        at=tuple(_at(rows, models)),
+        at=tuple(_at(rows)),
         headline=_headline(splits),
     )
 
@@ -252,7 +251,7 @@ def _headline(splits: Sequence[_Split]) -> Headline | None:
     )
 
 
-def _at(rows: Sequence[Played], models: Sequence[str]) -> list[At]:
+def _at(rows: Sequence[Played]) -> list[At]:
     """Every strategy at every setting that all splits share."""
     groups: dict[tuple[str, str | None, str | None, float | None], list[Played]] = {}
     for row in rows:
@@ -263,10 +262,9 @@ def _at(rows: Sequence[Played], models: Sequence[str]) -> list[At]:
     for (strategy, predictor, name, value), part in groups.items():
         if len(part) < count:
             continue
-        means = {task: float(np.mean([r.tasks[task] for r in part])) for task in part[0].tasks}
-        worst, _ = metrics.worst_task(means)
+        tasks = _means([row.tasks for row in part])
+        worst = min(sorted(tasks), key=lambda task: tasks[task])
         floor = value if name == "floor" and value is not None else math.nan
-        share = np.mean([row.share for row in part], axis=0)
         found.append(
             At(
                 strategy=strategy,
@@ -280,7 +278,14 @@ def _at(rows: Sequence[Played], models: Sequence[str]) -> list[At]:
                 worst_task=worst,
                 worst=estimate([row.tasks[worst] for row in part]),
                 violations=estimate([float(row.violations) for row in part]),
-                share={model: float(value) for model, value in zip(models, share, strict=True)},
+                share={
+                    model: float(np.mean([r.share[model] for r in part])) for model in part[0].share
+                },
             )
         )
     return found
+
+
+def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Each key's mean."""
+    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

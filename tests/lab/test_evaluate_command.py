@@ -3,7 +3,6 @@
 import json
 import math
 
-import numpy as np
 import pytest
 import typer
 from evaluate_world import NAMES, CircleEmbedder, rows, write
@@ -40,7 +39,7 @@ def row(strategy, split, success, cost, setting=None, predictor=None):
     return Played(
         strategy=strategy, predictor=predictor, setting=setting or Setting(), split=split,
         success=success, promised=math.nan, cost=cost, violations=0, decision_s=1e-5,
-        share=np.array([0.5, 0.5]), tasks={"a": success - 0.1, "b": success + 0.1},
+        share={"x": 0.5, "y": 0.5}, tasks={"a": success - 0.1, "b": success + 0.1},
     )  # fmt: skip
 
 
@@ -59,7 +58,7 @@ def hand_made():
 
 
 def test_a_rival_of_twice_the_cost_is_said_to_cost_twice():
-    summary = summarize(hand_made(), ("x", "y"))
+    summary = summarize(hand_made())
     lines = {line.strategy: line for line in summary.lines}
     assert lines["rival"].cost_ratio.mean == pytest.approx(0.5)
     assert lines["rival"].verdict == "left"
@@ -72,14 +71,14 @@ def test_a_rival_of_twice_the_cost_is_said_to_cost_twice():
 
 
 def test_the_headline_is_read_off_the_frontier():
-    head = summarize(hand_made(), ("x", "y")).headline
+    head = summarize(hand_made()).headline
     assert head.cost_ratio.mean == pytest.approx(0.1)
     assert head.gain.mean == pytest.approx(0.2)
     assert head.gain_cheaper.mean == pytest.approx(0.2)
 
 
 def test_settings_are_averaged_over_splits_with_the_worst_task():
-    at = [a for a in summarize(hand_made(), ("x", "y")).at if a.strategy == "eccos"]
+    at = [a for a in summarize(hand_made()).at if a.strategy == "eccos"]
     middle = next(a for a in at if a.value == 0.6)
     assert middle.error.mean == pytest.approx(0.0)
     assert (middle.worst_task, middle.worst.mean) == ("a", pytest.approx(0.5))
@@ -88,7 +87,7 @@ def test_settings_are_averaged_over_splits_with_the_worst_task():
 
 def test_what_rivals_reach_and_eccos_does_not_is_counted():
     made = [r for r in hand_made() if not (r.strategy == "eccos" and r.success == 0.8)]
-    lines = {line.strategy: line for line in summarize(made, ("x", "y")).lines}
+    lines = {line.strategy: line for line in summarize(made).lines}
     assert lines["rival"].missed == 2 * 5
     assert lines["single:y"].verdict == "not reached"
     assert lines["single:y"].saved_on == 2
@@ -96,7 +95,7 @@ def test_what_rivals_reach_and_eccos_does_not_is_counted():
 
 
 def test_one_split_says_no_more_than_the_direction():
-    lines = summarize([r for r in hand_made() if r.split == 0], ("x", "y")).lines
+    lines = summarize([r for r in hand_made() if r.split == 0]).lines
     verdicts = {line.strategy: line.verdict for line in lines}
     assert (verdicts["rival"], verdicts["clairvoyant"]) == ("cheaper", "dearer")
     assert verdicts["eccos"] == "equal"
@@ -104,7 +103,7 @@ def test_one_split_says_no_more_than_the_direction():
 
 def test_without_eccos_there_is_nothing_to_compare_with():
     made = [r for r in hand_made() if r.strategy != "eccos"]
-    summary = summarize(made, ("x", "y"))
+    summary = summarize(made)
     assert summary.ours is None
     assert summary.headline is None
 

@@ -91,16 +91,6 @@ def test_distance_to_the_pareto_front():
     assert math.isnan(metrics.pareto_distance([], front))
 
 
-def test_worst_task_and_ties():
-    assert metrics.worst_task({"b": 0.4, "a": 0.4, "c": 0.9}) == ("a", 0.4)
-
-
-def test_robustness_figures():
-    assert metrics.unchanged([0, 1, 2, 2], [0, 1, 1, 2]) == 0.75
-    assert metrics.added_cost(2.0, 3.0) == pytest.approx(0.5)
-    assert math.isnan(metrics.added_cost(0.0, 1.0))
-
-
 def test_auc_counts_pairs_and_ties_half():
     assert metrics.auc(np.array([0.1, 0.2, 0.3]), np.array([0.0, 1.0, 1.0])) == 1.0
     assert metrics.auc(np.array([0.5, 0.5]), np.array([0.0, 1.0])) == 0.5

@@ -32,7 +32,7 @@ def contested(problem: Problem) -> Problem:
     success = np.where(needs[:, None], [0.05, 0.9, 0.9], [0.85, 0.9, 0.9])
     outcomes = np.random.default_rng(1).uniform(size=success.shape) < success
     test = replace(problem.test, correctness=outcomes.astype(float))
-    return replace(problem, success=success, test=test, memo={})
+    return replace(problem, success=success, test=test)
 
 
 def test_prices_of_slots_save_where_some_calls_need_them_more(contested: Problem) -> None:

@@ -194,7 +194,7 @@ def _measure(data: Recorded, wanted: Wanted) -> Results:
     return Results(
         models=names,
         rows=tuple(rows),
-        summary=summarize(rows, names),
+        summary=summarize(rows),
         optimizers=tuple(summarize_trials(found)),
         robustness=tough[0] if tough else None,
         streams=tuple(told),
