@@ -15,15 +15,13 @@ SAFETY = 2
 class Budget:
     """Money spent and money at stake. Not locked: the collector calls it under its own lock.
 
-    A request may start while what was spent, what the requests in flight may still cost at most,
-    and what it may cost itself stay within the limit. When that no longer fits, a model may still
-    ask one question at a time until the limit is reached. So spending ends within one request per
-    model of the limit.
+    A request may start while what was spent, what requests in flight may still cost, and what it
+    may cost itself stay within the limit. When that no longer fits, a model may still ask one
+    question at a time: so spending ends within one request per model of the limit.
 
     Args:
         endpoints: the models; an unknown price counts as the highest known one.
         limit: dollars, None = no limit.
-        max_tokens: most output tokens of one answer.
 
     Raises:
         ConfigError: there is a limit, but no price to hold it by.
@@ -52,7 +50,6 @@ class Budget:
 
     @property
     def reached(self) -> bool:
-        """Whether the limit is spent."""
         return self.limit is not None and self.spent >= self.limit
 
     def cost(self, model: str, reply: Reply) -> float | None:

@@ -42,12 +42,7 @@ class Patience:
 
 
 class Client:
-    """Asks one model; safe to use from several threads.
-
-    Args:
-        stop: set when the run ends early; waits end then.
-        slots: where every request borrows a slot of the model; None where no kernel lends any.
-    """
+    """Asks one model; safe to use from several threads. No more waits once `stop` is set."""
 
     def __init__(
         self,
@@ -67,7 +62,6 @@ class Client:
         self._parameters: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
 
     def close(self) -> None:
-        """Give back connections."""
         self._provider.close()
 
     def ask(self, prompt: str) -> Reply | None:

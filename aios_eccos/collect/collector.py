@@ -1,7 +1,7 @@
 """Asks every model every question, journals and grades the answers, and makes the records.
 
-Each model has its own queue and its own threads, so that a slow model holds up no other. One lock
-guards what they share; nobody holds it while a model answers or an answer is graded.
+Each model has its own queue and threads, so that a slow one holds up no other. One lock guards what
+they share; nobody holds it while a model answers or an answer is graded.
 """
 
 from __future__ import annotations
@@ -98,7 +98,6 @@ class Collector:
 
     @property
     def progress(self) -> Progress:
-        """How far the run is."""
         total = len(self.questions) * len(self.models)
         return Progress(len(self.graded), total, self._budget.spent)
 
@@ -124,7 +123,6 @@ class Collector:
         return len(self.graded)
 
     def start(self) -> None:
-        """Start asking."""
         self._judging = threading.Semaphore(
             self._concurrency[self._judge.endpoint.name] if self._judge else 1
         )
@@ -243,7 +241,6 @@ class Collector:
         return held is None or held.prompt != self._hash(prompt)
 
     def _note(self, job: Job, model: str, prompt: str, reply: Reply, judged: str = "") -> float:
-        """Journal a reply; returns its cost."""
         cost = self._budget.cost(model, reply)
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         question, digest = job.question.id, self._hash(prompt)

@@ -35,13 +35,10 @@ class Endpoint:
     """One model that can be asked.
 
     Attributes:
-        model: name, prices and limit.
-        backend: AIOS's word for who serves it.
         base_url: of the OpenAI-compatible API; empty where LiteLLM finds the way.
         target: the name that the server knows the model by.
         api_base: address that LiteLLM is told, if the configuration names one.
         cached_price: dollars per cached prompt token; None = the full input price.
-        api_key: never shown.
     """
 
     model: Model
@@ -54,7 +51,6 @@ class Endpoint:
 
     @property
     def name(self) -> str:
-        """The model's name."""
         return self.model.name
 
 

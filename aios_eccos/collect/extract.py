@@ -1,8 +1,7 @@
 """The final answer within a model's text, by the conventions of the public benchmarks.
 
-Functions of a text alone, without a reference: the graders use them, and so can whatever compares
-two answers. Every search takes time linear in the text, and only the last `TAIL` characters are
-looked at.
+Functions of a text alone, without a reference. Every search takes time linear in the text, and
+only the last `TAIL` characters are looked at.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Journal: every answer as it arrives, one JSON line each, on disk before anything else happens.
 
-Next to the data set (`FILE.jsonl` has `FILE.jsonl.journal`). A killed run leaves at most one torn
-line, at the end, which the next one removes. Grades are not in it: they follow from answer and
-question, and are made anew when the journal is read.
+A killed run leaves at most one torn line, at the end, which the next one removes. Grades are not in
+it: they follow from answer and question, and are made anew when the journal is read.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ class Answer:
 
     Attributes:
         question: the question's id.
-        model: who was asked.
         prompt: hash of what was asked; an answer to another prompt is not used.
         judged: for a judge's reply, the model whose answer it is about; else empty.
         cost_usd: at the prices of that moment; None where no price is known.
@@ -52,9 +50,6 @@ def prompt_hash(prompt: str, max_tokens: int) -> str:
 
 class Journal:
     """An append-only file that one run at a time writes. Use as a context manager.
-
-    Args:
-        path: the journal's file; made if it is not there.
 
     Raises:
         DataError: another run writes it, or it is not a journal of this version.

@@ -1,8 +1,7 @@
 """Numbers as people and models write them: signs, separators, currencies, units, words, percent.
 
-Values are exact fractions, so that 0.1 + 0.2 is no question; digits and exponents are bounded, so
-that no text makes a number that fills the memory. Words are read by text2num; an expression such
-as `\\sqrt{16}` is left to `maths`.
+Values are exact fractions; digits and exponents are bounded, so that no text makes a number that
+fills the memory. An expression such as `\\sqrt{16}` is left to `maths`.
 """
 
 from __future__ import annotations

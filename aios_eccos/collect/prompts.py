@@ -1,7 +1,6 @@
-"""Prompts: what a model is asked, zero-shot, one template per grader.
+"""What a model is asked, zero-shot, one template per grader; the texts are in data/prompts.yaml.
 
-The texts are in data/prompts.yaml. A template that changes changes the keys of the journal, so that
-a resumed run asks again instead of mixing answers to two prompts.
+A template that changes changes the keys of the journal, so that a resumed run asks again.
 """
 
 from __future__ import annotations
@@ -25,13 +24,11 @@ _VERDICT = re.compile(
 
 
 def prompt_for(question: Question) -> str:
-    """What a model is asked."""
     schema = json.dumps(question.schema, sort_keys=True)
     return TEMPLATES[question.grader].format(query=question.query, schema=schema)
 
 
 def judge_prompt(question: Question, answer: str) -> str:
-    """What a judge is asked about a model's answer."""
     return JUDGE.format(query=question.query, reference=question.answer, answer=answer[-JUDGED:])
 
 

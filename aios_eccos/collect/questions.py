@@ -3,10 +3,9 @@
     {"id": "k-01", "task": "knowledge", "question": "...", "grader": "choice",
      "choices": ["Paris", "Rome"], "answer": "A"}
 
-Optional: `choices` (grader choice: two to ten texts), `aliases` (grader exact: more right
-answers), `tolerance` (grader numeric: largest absolute difference). For grader json `answer` is a
-JSON Schema. An unknown or missing key, a repeated id or an answer that its grader cannot use stops
-the reading: a file that is half understood would be paid for and graded wrongly.
+Optional: `choices` (grader choice: two to ten), `aliases` (exact: more right answers), `tolerance`
+(numeric: largest absolute difference). For grader json `answer` is a JSON Schema. What is wrong in
+any line stops the reading: a file that is half understood would be paid for and graded wrongly.
 """
 
 from __future__ import annotations
@@ -34,14 +33,7 @@ _OPTIONAL = ("choices", "aliases", "tolerance")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question with its reference answer.
-
-    Attributes:
-        id: unique over all files of a run.
-        task: label for reports.
-        answer: the reference as text; a letter for grader choice.
-        schema: the JSON Schema, for grader json (`answer` is then empty).
-    """
+    """One question with its reference answer: a letter for grader choice, `schema` for json."""
 
     id: str
     task: str

@@ -22,11 +22,7 @@ from aios_eccos.providers.tokens import estimated
 
 @dataclass(frozen=True, slots=True)
 class GradedReply:
-    """One model's reply to a question, with its grade.
-
-    Attributes:
-        correct: None where nothing could be graded (no whole answer, or no verdict of the judge).
-    """
+    """A reply to a question; `correct` is None where nothing could be graded."""
 
     reply: Reply
     correct: bool | None = None
@@ -68,8 +64,7 @@ def _output(name: str, graded: GradedReply) -> dict[str, Any]:
 class RowFile:
     """The data set on disk: rows are appended as they come, and put in order at the end.
 
-    Args:
-        path: a .jsonl file; what it held is replaced (a resumed run makes its rows anew).
+    What the file held is replaced: a resumed run makes its rows anew.
 
     Raises:
         DataError: it cannot be written.
@@ -80,7 +75,6 @@ class RowFile:
         self.replace(())
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add one row at the end."""
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -88,7 +82,6 @@ class RowFile:
             raise self._failed(error) from error
 
     def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Put these rows, and no others, into the file at one stroke."""
         try:
             lines = "".join(json.dumps(row) + "\n" for row in rows)
             files.write(self.path, lines, mode=0o644, synced=True)

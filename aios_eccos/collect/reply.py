@@ -1,8 +1,7 @@
 """Reply: what came back from a model, read from the body of an OpenAI chat completion.
 
-Three kinds. `ok` is an answer to grade. `truncated` was cut off by its token limit, or is empty
-because the thoughts before it used the tokens: a missing outcome that was paid for. `error` is no
-answer at all. Neither of the last two is ever wrong.
+`ok` is an answer to grade. `truncated` was cut off by its token limit, or is empty because thoughts
+used the tokens: a missing outcome that was paid for. `error` is none. These are never wrong.
 """
 
 from __future__ import annotations
@@ -39,8 +38,6 @@ class Reply:
         content: the answer without thoughts.
         error: short reason where there is no whole answer ("429", "timeout", "truncated", ...).
         input_tokens, output_tokens: as billed; output includes reasoning, input includes cached.
-        reasoning_tokens, cached_tokens: the parts that the provider tells apart.
-        tokens_from: who counted.
         latency_s: the last attempt's time, without earlier attempts and waits.
         attempts: requests sent.
     """

@@ -16,14 +16,11 @@ class ModelReport:
     """One model's answers.
 
     Attributes:
-        answers: whole answers.
+        answers: whole answers; truncated, errors: missing outcomes.
         success: share of right ones among those that were graded; None of none.
-        truncated, errors: missing outcomes.
         output_tokens: mean over whole and truncated answers.
         counted: answers whose tokens were counted here, as the provider gave none.
-        latency_p50_s, latency_p95_s: of whole answers.
         cost_usd: at the prices of `price_state`; None where no price is known at all.
-        by_task: success by task.
     """
 
     name: str
@@ -50,7 +47,6 @@ def report_on(
     cost_usd: float | None,
     price_state: PriceState,
 ) -> ModelReport:
-    """Sum up one model's answers."""
     mine = {q: graded[q.id, name] for q in questions if (q.id, name) in graded}
     replies = [g.reply for g in mine.values()]
     paid = [r for r in replies if r.tokens_from]

@@ -32,7 +32,6 @@ class Plan:
     """What to collect.
 
     Attributes:
-        endpoints: the models to ask.
         judge: grades questions with grader judge; may be one of the endpoints.
         out: the data set, a .jsonl file; the journal lies beside it.
         max_cost: dollars over the whole collection, resumed runs included; None = no limit.
@@ -51,12 +50,10 @@ class Plan:
 
     @property
     def journal(self) -> Path:
-        """The journal's file."""
         return self.out.with_name(self.out.name + ".journal")
 
     @property
     def data_hash(self) -> str:
-        """Hash of the questions, 16 hex digits."""
         return hashlib.sha256(repr(list(self.questions)).encode()).hexdigest()[:16]
 
     @property
@@ -70,14 +67,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a run.
-
-    Attributes:
-        held: answers that an earlier run had brought.
-        records: rows written; `complete` of them have an answer of every model.
-        cost_usd: of all answers in the journal; None where no price is known.
-        given_up: models that failed too often, and why.
-    """
+    """What came of a run; `complete` rows have every model, `held` answers are of earlier runs."""
 
     ending: Ending
     held: int
@@ -183,5 +173,4 @@ def _opened(
 
 
 def as_json(summary: Summary) -> dict[str, object]:
-    """The summary as plain values."""
     return dataclasses.asdict(summary)

@@ -1,10 +1,8 @@
 """Sandbox: grading in a child process that has little time and memory.
 
-A model's answer may be hostile or just odd: a tower of powers, a schema's pattern that backtracks
-for ever. The child imports what grading needs and forks a worker, which sets an alarm before each
-answer: that ends it wherever it is, also within C code, and the child forks the next one, which
-need not import anything again. Memory is limited; and both end with this process. An answer that
-ends its worker is wrong.
+A model's answer may be hostile or just odd. The child imports what grading needs and forks a
+worker, which sets an alarm before each answer: that ends it wherever it is, also within C code, and
+the child forks the next one. Both end with this process.
 """
 
 from __future__ import annotations
@@ -40,11 +38,7 @@ _RUN = f"import sys; sys.path.insert(0, sys.argv[1]); from {__name__} import ser
 
 
 class Sandbox:
-    """Grades answers in a child process; safe to share between threads. Use as a context manager.
-
-    Args:
-        limit_s: time for one answer.
-    """
+    """Grades answers in a child process, for several threads. Use as a context manager."""
 
     def __init__(self, *, limit_s: float = LIMIT_S) -> None:
         self.limit_s = limit_s

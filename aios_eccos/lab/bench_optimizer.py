@@ -44,12 +44,9 @@ class Row:
 
     Attributes:
         name: "optimizer" (floor and limits) or "price" (the rule of small batches).
-        kind, n: of the instance.
         value: median milliseconds; peer_value: the full LP's, by the method that scipy takes by
             itself, in the same run; interior: by HiGHS's interior-point method.
-        ratio: peer_value / value.
-        gap: by the solver's own certificate.
-        excess: cost above the LP optimum, relative (the certificate checked); None without peer.
+        gap: by the solver's own certificate; excess: cost above the LP optimum, relative.
         split: rows that the relaxed optimum divides between models.
         budget: milliseconds; ok: whether time, gap and ratio are within what is promised.
     """
@@ -72,7 +69,6 @@ class Row:
 
     @property
     def in_time(self) -> bool:
-        """Whether it takes no longer than its budget."""
         return self.budget is None or self.value <= self.budget
 
 

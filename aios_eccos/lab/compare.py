@@ -29,10 +29,8 @@ class OptimizerRow:
 
     Attributes:
         cost_ratio: cost beside our lower bound, where the floor was kept; NaN if it never was.
-        kept: share of floors kept on the forecasts.
-        worst_short: largest shortfall (0..1).
-        over: rows above a limit, mean.
-        milliseconds: mean of a batch.
+        kept: share of floors kept on the forecasts; worst_short: largest shortfall (0..1).
+        over: rows above a limit, mean. milliseconds: mean of a batch.
     """
 
     limits: str

@@ -29,14 +29,7 @@ DEFAULT_LIMIT = 32
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The good rows of some files.
-
-    Attributes:
-        name: the files' names.
-        records: in file order.
-        bad: what was wrong with the other rows.
-        hash: sha256 of the files' bytes, 16 hex digits.
-    """
+    """The good rows of some files, what was wrong with the others, and a hash of the bytes."""
 
     name: str
     records: tuple[Record, ...]
@@ -45,12 +38,10 @@ class Dataset:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """Names of the models that occur, in order of appearance."""
         names = (outcome.model for record in self.records for outcome in record.outcomes)
         return tuple(dict.fromkeys(names))
 
     def split(self, *labels: str) -> list[Record]:
-        """The records of these splits."""
         return [record for record in self.records if record.split in labels]
 
 
@@ -81,12 +72,9 @@ def load_dataset(paths: Sequence[Path]) -> Dataset:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A data set as arrays.
+    """A data set as arrays: N rows of m models' outcomes.
 
     Attributes:
-        name, hash: of the `Dataset`.
-        table: N rows with the outcomes of m models.
-        models: m models in the table's order.
         layers: makes the (N, 4 d) hidden layers of the rows' texts, once; only heads want them.
         embedder: made the embeddings.
         folder: what is fitted on the rows is kept here between runs; None keeps nothing.
@@ -102,7 +90,6 @@ class Recorded:
 
     @functools.cached_property
     def prices(self) -> Prices:
-        """The models' prices."""
         return price_table(self.models)
 
     @functools.cached_property
@@ -142,12 +129,7 @@ def recorded(
     folder: Path | None = None,
     layers: bool = False,
 ) -> Recorded:
-    """Embed a data set.
-
-    Args:
-        models: at least those of the data set.
-        layers: whether hidden layers are made at once, in the same pass as the embeddings.
-    """
+    """Embed a data set; `layers`: make hidden layers at once, in the same pass."""
     texts = [record.text for record in dataset.records]
     hidden = functools.cache(lambda: embedder.embed_with_layers(texts)[1])
     if layers:

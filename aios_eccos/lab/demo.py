@@ -1,7 +1,6 @@
 """The demo: agents send recorded questions through the dispatcher to replay servers.
 
-Everything on the way is real (embedder, Chroma, Redis, HTTP, threads); only the models are
-replayed, with the recorded correctness, length and, in proportion to length, time.
+Everything on the way is real (embedder, Chroma, Redis, HTTP, threads); only models are replayed.
 """
 
 from __future__ import annotations
@@ -60,12 +59,7 @@ def draw_calls(records: Sequence[Record], count: int, seed: int) -> list[Record]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is run.
-
-    Attributes:
-        history: what the router may learn from; calls: what `agents` agents send.
-        speedup: against `USUAL_TOKENS_PER_S`; None: the mean answer takes `MEAN_ANSWER_S`.
-    """
+    """What is run; `speedup` is against `USUAL_TOKENS_PER_S`, None: a mean of `MEAN_ANSWER_S`."""
 
     models: Sequence[Model]
     history: Sequence[Record]
@@ -87,9 +81,6 @@ def run_demo(
     Args:
         cache: of the history's embeddings; live calls are embedded anew, as in a kernel.
         progress: called with the current step's name and how much of it was just done.
-
-    Returns:
-        The `strategies` of the demo's JSON.
     """
     location = Location(None, None, state_dir, "demo")
     settings = Settings(quality_floor=asked.floor, predictor="retrieval")
@@ -147,13 +138,10 @@ def run_strategy(
     servers: ReplayServers,
     progress: Callable[[str, int], None],
 ) -> dict[str, Any]:
-    """Let the agents send the calls, each its own share one after another.
+    """Let the agents send the calls, each its own share one after another (see `summarize`).
 
     Args:
         plan: the model of each call; None lets the router decide.
-
-    Returns:
-        One entry of the demo's JSON (see `summarize`).
     """
     servers.reset()
     calls = asked.calls
@@ -198,11 +186,10 @@ def summarize(
     models: Sequence[Model],
     peaks: dict[str, int],
 ) -> dict[str, Any]:
-    """What a strategy did: success and promised success (means), dollars, seconds, peaks.
+    """A strategy's entry of the JSON: success and promise (means), dollars, seconds, peaks.
 
-    Dollars are None where no price is known. `floor` is the success asked for, as an absolute
-    value; `limited` the share of calls that took another model because theirs was at its limit.
-    Both, like the promise, are None where calls were pinned.
+    Dollars are None where no price is known. `floor` is absolute; `limited` the share of calls that
+    took another model because theirs was at its limit. Of pinned calls nothing was promised.
     """
     prices = price_table(models)
     answered = [s for s in settled if s.answer.failure is None]

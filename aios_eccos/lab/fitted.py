@@ -1,8 +1,7 @@
 """Forecasts of rows that a predictor has not seen, fitted once and kept between runs.
 
-What is kept lies in `evaluate` below the cache folder, as npz (never pickle) or safetensors,
-under a key of the data's hash, the split, the predictor and the code that fits it; whatever
-changes one of them makes a new file, and a damaged file is made anew.
+Files lie in `evaluate` below the cache folder, under a key of the data, the split, the predictor
+and the code that fits it; a damaged one is made anew.
 """
 
 from __future__ import annotations
@@ -49,7 +48,6 @@ class Cache:
         self._key = hashlib.sha256(f"{key}:{code_hash()}".encode()).hexdigest()[:16]
 
     def path(self, name: str, suffix: str) -> Path | None:
-        """Where `name` lies, None without a folder."""
         return None if self._folder is None else self._folder / f"{self._key}-{name}{suffix}"
 
     def arrays(
@@ -86,11 +84,7 @@ def code_hash() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """Forecasts of the history's rows, each made from the others (left out, or out of fold).
-
-    Attributes:
-        success, tokens: (N, m). correctness: (N, m), NaN = missing. input_tokens: (N,).
-    """
+    """Forecasts (N, m) of the history's rows, each made from the others (left out, or by fold)."""
 
     success: FloatArray
     tokens: FloatArray
@@ -126,11 +120,6 @@ class Fitted:
 
     @functools.cached_property
     def head(self) -> Trained:
-        """The trained head.
-
-        Raises:
-            ArtifactError: there is too little history for one.
-        """
         if self._given is not None:
             return self._given
         embedder, path = self.data.embedder.name, self.cache.path("head", ".safetensors")
@@ -146,7 +135,6 @@ class Fitted:
 
     @functools.cached_property
     def neighbors(self) -> RetrievalPredictor:
-        """Retrieval over the known rows."""
         history = MemoryHistory()
         history.add(records_of(self.table), self.table.embeddings)
         found = RetrievalPredictor(history)
@@ -169,7 +157,6 @@ class Fitted:
         """Success and output tokens of n texts, each (n, m).
 
         Args:
-            input_tokens: (n,).
             vectors: (n, d) embeddings and (n, 4 d) layers; default: made anew.
         """
         predictor = self.predictor(kind)

@@ -1,12 +1,7 @@
-"""Public data sets to QAServe rows, so that others can reproduce what is measured here.
+"""Public data sets (QAServe, RouterBench; ZeroEval in `lab.zeroeval`) to QAServe rows.
 
-- QAServe / OmniRouteEval: a JSON list, as AIOS's SmartRouting bootstraps from.
-- RouterBench: one row a prompt, one column of scores per model (CSV, JSON, parquet; never pickle).
-- ZeroEval: see `lab.zeroeval`.
-
-Every importer yields rows that `history.dataset.parse_row` takes. Rows and files of another shape
-are left out and named; if nothing else is there, the first of them is the error. Token counts that
-a format lacks are estimated by length.
+Every row is one that `history.dataset.parse_row` takes. Rows and files of another shape are left
+out and named; if nothing else is there, the first of them is the error.
 """
 
 from __future__ import annotations

@@ -119,7 +119,6 @@ def ratio_over_splits(ratios: Sequence[float]) -> Estimate:
 
 
 def targets(cheapest: float, best: float) -> list[float]:
-    """The successes at which frontiers are compared."""
     return [cheapest + share * (best - cheapest) for share in TARGET_SHARES]
 
 
@@ -131,12 +130,12 @@ def gap_closed(own: float, hull: float, clairvoyant: float) -> float:
 
 
 def perf_gain(frontier: Frontier, best_single: float) -> float:
-    """Best success over that of the best single model, relative (LLMRouterBench, 2601.07206)."""
+    """LLMRouterBench's (2601.07206): best success over the best single model's, relative."""
     return float(frontier.success[-1] / best_single - 1.0) if len(frontier.success) else math.nan
 
 
 def cost_save(frontier: Frontier, best_success: float, best_cost: float) -> float:
-    """Share of the best single model's cost saved at its own success (LLMRouterBench)."""
+    """LLMRouterBench's: share of the best single model's cost saved at its own success."""
     saved = saved_share(frontier.cost_at(best_success), best_cost)
     return math.nan if saved is None else saved
 

@@ -47,11 +47,7 @@ GRID = 160
 
 
 def draw(results: Results, path: Path) -> None:
-    """All pictures in one PNG.
-
-    Raises:
-        ConfigError: matplotlib is not installed, or the file cannot be written.
-    """
+    """All pictures in one PNG."""
     figure = _figure(12, 14)
     grid = figure.add_gridspec(2, 2, height_ratios=(1.3, 1))
     for drawer, place in zip(PICTURES.values(), (grid[0, :], grid[1, 0], grid[1, 1]), strict=True):
@@ -60,7 +56,6 @@ def draw(results: Results, path: Path) -> None:
 
 
 def pictures(results: Results) -> dict[str, bytes]:
-    """Each picture as PNG, by title."""
     drawn = {}
     for title, drawer in PICTURES.items():
         figure, buffer = _figure(12, 7), io.BytesIO()
@@ -129,7 +124,6 @@ def draw_frontier(results: Results, axes: Any) -> None:
 
 
 def _point(rows: Sequence[Played]) -> tuple[float, float]:
-    """Mean cost and success."""
     cost, success = ([row.cost for row in rows], [row.success for row in rows])
     return float(np.mean(cost)), float(np.mean(success))
 

@@ -116,7 +116,6 @@ class Problem:
 
     @property
     def batch(self) -> int:
-        """Rows assigned together."""
         return self.plan.batch or (1 if self.plan.stream else self.n)
 
     def cost_of(self, tokens: FloatArray) -> FloatArray:
@@ -135,7 +134,6 @@ class Problem:
 
     @functools.cached_property
     def calls(self) -> Calls:
-        """The test rows."""
         return Calls(self.success, self.cost, self.outcomes, self.spent)
 
     def hoped(self, choice: IntArray) -> float:

@@ -24,12 +24,7 @@ MAX_REQUEST_BYTES = 64 * 1024 * 1024
 
 
 class Replay:
-    """One model's recorded answers, its faults and its counters.
-
-    Args:
-        name: the model's name.
-        job: what the parent sent: answers, default answer, seconds_per_token, faults, seed.
-    """
+    """One model's recorded answers, faults and counters; `job` is what the parent sent."""
 
     def __init__(self, name: str, job: dict[str, Any]) -> None:
         self.name = name
@@ -132,8 +127,6 @@ class Server(ThreadingHTTPServer):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One client connection, kept alive."""
-
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Server
@@ -142,7 +135,6 @@ class Handler(BaseHTTPRequestHandler):
         """Keep standard error for what goes wrong."""
 
     def do_GET(self) -> None:
-        """Models and counters."""
         if self.path == "/v1/models":
             model = {"id": self.server.replay.name, "object": "model", "owned_by": "aios-eccos"}
             self.send(200, {"object": "list", "data": [model]})
@@ -152,7 +144,6 @@ class Handler(BaseHTTPRequestHandler):
             self.send(404, {"error": {"message": f"no such path: GET {self.path}"}})
 
     def do_POST(self) -> None:
-        """Answers, and what the parent orders."""
         length = self.headers.get("Content-Length", "")
         self.close_connection = True
         if "Transfer-Encoding" in self.headers or not length.isdigit():

@@ -2,18 +2,12 @@
 
     with ReplayServers(records, ["small", "large"], seconds_per_token=0.001) as servers:
         httpx.post(servers.url("small") + "/chat/completions", json={...})
-        servers.stats()["small"].peak_in_flight
 
-All servers live in one child process (`replay_child`), each on its own loopback port:
-`POST /v1/chat/completions`, `GET /v1/models`, `GET /stats`. The child ends with the `with` block,
-and also when this process dies, however it dies.
-
-What an answer is: the last user message's text is looked up among the records' texts. The content
-is the outcome's own `prediction` where there is one, else JSON that carries the recorded grade,
-`{"answer": "replayed", "correct": true, "correctness": 1.0}` (both null where nobody judged);
-`graded` reads it back. `usage` has the recorded token counts, `finish_reason` is "length" where
-the outcome's error is "truncated", and the answer takes output tokens x `seconds_per_token`.
-A text without a record gets `UNKNOWN_OUTPUT_TOKENS` tokens and null grades, and is counted.
+One child process (`replay_child`) has them all, each on its own loopback port; it ends when this
+one does, however it dies. An answer is looked up by the last user message's text: the outcome's
+own `prediction`, else JSON with the recorded grade, which `graded` reads back. It takes its
+tokens x `seconds_per_token`; `finish_reason` is "length" where the error is "truncated". A text
+without a record gets `UNKNOWN_OUTPUT_TOKENS` tokens and null grades, and is counted.
 """
 
 from __future__ import annotations
@@ -45,13 +39,9 @@ class ServerStats:
     """What one server counted since its start or the last `reset`.
 
     Attributes:
-        requests: chat completions asked for.
         answered: whole answers sent (no fault).
-        unknown: requests whose text has no record.
-        repeated: requests whose text had been asked before.
+        unknown: requests whose text has no record; repeated: whose text had been asked before.
         abandoned: requests whose client hung up before the answer.
-        in_flight, peak_in_flight: requests being served now, and at most at once.
-        faults: injected faults by kind.
     """
 
     requests: int
@@ -95,9 +85,7 @@ class ReplayServers:
     """The servers of some models, as a context manager.
 
     Args:
-        records: what was recorded; of equal texts the last record that has the model counts.
-        models: names of the models to serve, one server each.
-        seconds_per_token: time an answer takes for each of its output tokens.
+        records: of equal texts the last record that has the model counts.
         faults: share (0..1) of requests that get each kind of `FAULTS`, for every model.
         seed: of the faults; the draws go by the order of arrival at each model.
         retry_after_s: the Retry-After header of an injected 429; None sends none.
@@ -171,11 +159,9 @@ class ReplayServers:
             process.communicate()
 
     def url(self, model: str) -> str:
-        """The model's OpenAI base URL, e.g. `http://127.0.0.1:4711/v1`."""
         return self._root(model) + "/v1"
 
     def stats(self) -> dict[str, ServerStats]:
-        """The counters of every server."""
         body = self._control(self.models[0], "/stats")
         return {name: ServerStats(**counts) for name, counts in body["models"].items()}
 

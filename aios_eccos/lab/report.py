@@ -24,7 +24,7 @@ JSON_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: title, rows of text by head, a note below, and heads for wide screens alone."""
+    """Rows of text by head; the `wide` heads only for wide screens."""
 
     title: str
     rows: tuple[dict[str, str], ...]
@@ -34,14 +34,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that was measured.
-
-    Attributes:
-        models: m names, naming the shares' columns.
-        optimizers: the paper's optimizer beside ours; empty if that was not measured.
-        robustness: None if it was not measured.
-        streams: what it costs that calls come a few at a time, by split; empty without a stream.
-    """
+    """Everything that was measured; robustness, optimizers and streams only where they were."""
 
     models: tuple[str, ...]
     rows: tuple[Played, ...]
@@ -52,11 +45,7 @@ class Results:
 
 
 def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """`aios-eccos/evaluate/1`.
-
-    Args:
-        facts: seed, versions, data hash and what was asked for.
-    """
+    """`aios-eccos/evaluate/1`; `facts` are seed, versions, data hash and what was asked for."""
     summary = results.summary
     headline = summary.headline
     return {
@@ -96,7 +85,6 @@ def _clean(value: Any) -> Any:
 
 
 def tables(results: Results, asked: Sequence[float]) -> list[Table]:
-    """All tables; `asked` are the floors to show."""
     found = [floors_table(results.summary, asked), peers_table(results.summary)]
     if any(at.strategy == "batch_robust" for at in results.summary.at):
         found.insert(1, floors_table(results.summary, asked, "batch_robust"))

@@ -50,12 +50,7 @@ PREFIXES = (
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """What wording does to picks.
-
-    Attributes:
-        unchanged: share of picks (0..1) by kind of change.
-        added_mean, added_worst: relative cost that prefixes add, over all and the worst one.
-    """
+    """Share of picks unchanged (0..1) by kind of change; relative cost that prefixes add."""
 
     predictor: str
     floor: float

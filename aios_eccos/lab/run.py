@@ -20,14 +20,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is evaluated.
-
-    Attributes:
-        strategies: names; `single` stands for every single model, `all` for everything.
-        predictors: of the strategies that use forecasts.
-        asked: floors and budgets.
-        splits: their numbers.
-    """
+    """What is evaluated; of `strategies`, `single` and `all` stand for several."""
 
     strategies: tuple[str, ...]
     predictors: tuple[Kind, ...]
@@ -37,12 +30,10 @@ class Wanted:
 
     @property
     def floors(self) -> list[float]:
-        """The floors asked for."""
         return [s.value for s in self.asked if s.name == "floor" and s.value is not None]
 
 
 def known_strategies(models: Sequence[str]) -> dict[str, Strategy]:
-    """All strategies by name, in the order of reports."""
     every = [*(single(name) for name in sorted(models)), *PLAIN, *RESEARCH]
     return {strategy.name: strategy for strategy in every}
 
@@ -83,10 +74,7 @@ def play_all(
     progress: Progress = lambda step: None,
     inspect: Callable[[int, Problem], None] = lambda split, problem: None,
 ) -> list[Played]:
-    """Play everything.
-
-    Args:
-        inspect: shown every split's problem with the last predictor.
+    """Play everything; `inspect` is shown every split's problem with the last predictor.
 
     Raises:
         DataError, ConfigError: the data cannot be split, or a name is unknown.

@@ -1,11 +1,9 @@
 """What carried slot prices save where limits bind for long: recorded answers, simulated arrivals.
 
-Test rows arrive one at a time (Poisson) and hold a slot for as long as their recorded answer
-takes; every model has as many slots as every other, so that the cheap good ones are full for long
-while the pool as a whole is not. Each call is assigned by the plugin's own code, once with prices
-that are learned as it goes and once without. Rules are compared at equal realised success, over a
-sweep of the price of success. The bound hands all rows out at once (the LP over slot-seconds, with
-the same forecasts): no policy for calls that come one at a time reaches it.
+Rows arrive one at a time (Poisson) and hold a slot as long as their answer takes; all models have
+as many slots, so the cheap good ones are full for long. The plugin's own code assigns, with prices
+learned as it goes and without, compared at equal realised success over prices of success. The
+bound is the LP over all slot-seconds at once: no policy for one call at a time reaches it.
 """
 
 from __future__ import annotations
@@ -57,14 +55,11 @@ class ScarceRow:
 
 
 class _Unlearned(SlotPrices):
-    """Prices that stay zero."""
-
     def note_losses(self, lost: FloatArray, usual: float) -> None:
         pass
 
 
 def scarce_rows(problem: Problem, split: int) -> list[ScarceRow]:
-    """Every utilization, `SEEDS` orders of arrival each."""
     sweep = price_sweep(problem)
     prices = np.geomspace(sweep[len(sweep) // 4], sweep[-len(sweep) // 4], PRICES)
     rows = []

@@ -1,7 +1,7 @@
 """Recorded calls through the classes that a kernel runs.
 
-`Served` is a router, its floors and a workload in memory, with recorded forecasts in the place of
-a predictor. Nothing of the rule, the price or its control is written here a second time.
+Recorded forecasts take the place of a predictor; nothing of the rule, the price or its control is
+written here a second time.
 """
 
 from __future__ import annotations
@@ -61,14 +61,13 @@ class Recorded:
         models: Sequence[Model],
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
-        """See `Predictor.forecast`; (n, m) rows in the order of the models."""
         names = tuple(model.name for model in models)
         support = np.full(self.success.shape, SUPPORT)
         return Forecast(names, self.success, self.tokens, support, np.zeros(len(queries)))
 
 
 class Served:
-    """Serves recorded calls under the settings' floor, budget and policies.
+    """A router, its floors and a workload that serve recorded calls under the settings.
 
     Args:
         models: the pool, in the order of the rows' columns.
@@ -93,17 +92,12 @@ class Served:
         self._columns = {model.name: column for column, model in enumerate(models)}
 
     def column(self, trace: Trace) -> int:
-        """The column of the model that served."""
         return self._columns[trace.model or ""]
 
     def forecast(
         self, queries: Sequence[Query], success: FloatArray, tokens: FloatArray
     ) -> list[Candidate]:
-        """The calls with their price of success.
-
-        Args:
-            success, tokens: (n, m) forecasts.
-        """
+        """The calls with their price of success; (n, m) forecasts."""
         self._forecasts.success, self._forecasts.tokens = success, tokens
         return self.router.forecast(queries)
 
@@ -132,11 +126,7 @@ class Served:
     def settle(
         self, decision: Decision, had_tokens: FloatArray, failure: Failure | None = None
     ) -> Trace:
-        """Move the price as a call does that was answered, or failed.
-
-        Args:
-            had_tokens: (m,) output tokens of each model's answer.
-        """
+        """Move the price as a call does that was answered, or failed; (m,) tokens."""
         query = decision.candidate.query
         spoken = round(float(decision.of_choice(had_tokens)))
         answer = Answer("", query.input_tokens, spoken, failure)
@@ -176,7 +166,6 @@ def settings_of(name: str | None, value: float, **more: object) -> Settings:
 
 
 def queries_of(problem: Problem, rows: IntArray) -> list[Query]:
-    """Rows of a problem as calls."""
     tokens = problem.test.input_tokens
     ids = problem.test.ids
     return [Query("", id=ids[row], input_tokens=int(tokens[row])) for row in rows]
@@ -195,11 +184,7 @@ def expected(problem: Problem, floor: float) -> Price:
 
 
 class Batches:
-    """Rows of a problem served a batch at a time; those that find no slot are asked for again.
-
-    Attributes:
-        optimism: by row served, what history takes off its forecast.
-    """
+    """Rows served a batch at a time; `optimism`: what history takes off each row's forecast."""
 
     def __init__(self, problem: Problem, settings: Settings) -> None:
         self._problem = problem
@@ -232,12 +217,7 @@ class Batches:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One stream, in order.
-
-    Attributes:
-        choice: (n,) columns. success, spent: (n,) what each call's answer came to.
-        at_end: share of the price's moves that left it at an end.
-    """
+    """One stream of n calls: columns, success, dollars; share of the price's moves to an end."""
 
     choice: IntArray
     success: FloatArray

@@ -1,10 +1,8 @@
 """What it costs that calls arrive a few at a time instead of all together.
 
-Two rules are replayed in order of arrival, batch by batch: `floor` puts the (selection-aware) floor
-on every batch by itself, `price` takes the argmin at the price at which history realises the floor.
-Both are compared with the one-batch assignment of the same forecasts at equal realised success, so
-that a rule cannot look cheap by missing the floor. `decide.assign.WHOLE_BATCH` was chosen by the
-same replay on history alone (one half prices, the other is replayed).
+`floor` puts the (selection-aware) floor on every batch by itself, `price` takes the argmin at the
+price at which history realises it. Both are compared with the one-batch assignment of the same
+forecasts at equal realised success. `decide.assign.WHOLE_BATCH` was chosen so, on history alone.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ Ratios = dict[tuple[str, int | None], float]
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """`ratios` of one split: of the test rows, and of a half of the history priced by the other."""
+    """Ratios of a split's test rows, and of half of the history priced by the other half."""
 
     split: int
     test: Ratios
@@ -40,7 +38,6 @@ class Streams:
 
 
 def streams(problem: Problem, split: int, floors: Sequence[float]) -> Streams:
-    """The test rows in their order of arrival; and history alone, whose costs are forecasts."""
     past = problem.past_calls
     whole = np.flatnonzero(~(np.isnan(past.outcomes) | np.isnan(past.success)).any(axis=1))
     mixed = np.random.default_rng(problem.plan.seed).permutation(whole)
@@ -72,7 +69,6 @@ def ratios(
 
 
 def frontier(calls: Calls) -> Frontier:
-    """What one-batch assignments realise."""
     low, high = (solve(one_floor(calls.cost, calls.success, floor)).success for floor in (0.0, 1.0))
     points = [
         calls.came_to(solve(one_floor(calls.cost, calls.success, float(floor))).choice)

@@ -32,9 +32,7 @@ class Line:
         missed: (split, target) pairs that it reaches and `eccos` does not.
         gap_closed: share of the way from hull to clairvoyant.
         gain, save, distance: PerfGain, CostSave (0 where the best single model's success is not
-            reached) and ParetoDist of LLMRouterBench.
-        saved_on: splits on which that success was reached.
-        success, cost, violations, decision_s: means over settings and splits.
+            reached, `saved_on` counts the others) and ParetoDist of LLMRouterBench.
     """
 
     strategy: str
@@ -89,13 +87,8 @@ class At:
 
 @dataclass(frozen=True, slots=True)
 class Headline:
-    """`eccos` beside AIOS's threshold as shipped.
-
-    Attributes:
-        gain: points of success (0..1) more at equal cost.
-        gain_cheaper: the same at `HEADLINE_COST` of that cost.
-        cost_ratio: cost over the threshold's at its success.
-        hull_ratio: cost of mixing two single models over the threshold's at its success.
+    """`eccos` beside AIOS's threshold as shipped: points of success (0..1) more at equal cost and
+    at `HEADLINE_COST` of it; its cost, and that of mixing two single models, at equal success.
     """
 
     gain: Estimate
@@ -106,12 +99,8 @@ class Headline:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All that is said of the rows.
-
-    Attributes:
-        ours: name and predictor of the `eccos` that peers are compared with, None without one.
-        targets: successes at which frontiers are compared.
-        best: best single model by split.
+    """All that is said; `ours` is the `eccos` that peers are compared with, `best` the best single
+    model by split.
     """
 
     ours: Key | None
@@ -143,7 +132,6 @@ def summarize(rows: Sequence[Played]) -> Summary:
 
 
 def frontier(rows: Sequence[Played]) -> Frontier:
-    """The frontier of rows of one split."""
     return Frontier.of([row.cost for row in rows], [row.success for row in rows])
 
 
@@ -165,7 +153,6 @@ class _Split:
         self.pareto = frontier([row for key in blind for row in self.rows[key]])
 
     def hull(self, success: float) -> float:
-        """Cost of mixing two single models, known with hindsight."""
         cost, got = np.array([(row.cost, row.success) for row in self.singles]).T
         return metrics.hull_cost(cost, got, success)
 
@@ -175,7 +162,6 @@ class _Split:
         return targets if len(self.rows[key]) > 1 else [float(front.success[0])]
 
     def costs(self, key: Key | None, wanted: Sequence[float]) -> list[float]:
-        """Cost of each success on a strategy's frontier."""
         return [] if key is None else [self.fronts[key].cost_at(success) for success in wanted]
 
     def gap_closed(self, key: Key, wanted: Sequence[float]) -> float:
@@ -186,16 +172,13 @@ class _Split:
         return estimate([*gaps]).mean
 
     def saved(self, key: Key) -> float:
-        """Share of the best single model's cost, at its success; NaN where not reached."""
         return metrics.cost_save(self.fronts[key], self.best.success, self.best.cost)
 
     def distance(self, key: Key) -> float:
-        """Mean distance to the Pareto front."""
         points = [(row.cost, row.success) for row in self.rows[key]]
         return metrics.pareto_distance(points, self.pareto)
 
     def mean(self, key: Key, figure: str) -> float:
-        """Mean of a figure over the settings."""
         return float(np.mean([getattr(row, figure) for row in self.rows[key]]))
 
 

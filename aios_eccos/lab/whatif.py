@@ -1,9 +1,7 @@
 """The kernel's own recent calls, decided again under another floor, limits, prices or pool.
 
-No model is asked and no new forecast is made: the log holds what was forecast of every model for
-every call. Success and cost of a choice are those forecasts; waits come from a simulation in which
-calls arrive when they did and take as long as their model usually takes. The same simulation with
-nothing changed stands beside what happened, so that its own error can be seen.
+No model is asked: success and cost are the forecasts in the log, waits come from a simulation of
+the calls' own arrivals. The same simulation with nothing changed shows its own error.
 """
 
 from __future__ import annotations
@@ -31,14 +29,7 @@ SHORTEST_S = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What is asked: fields left alone stay as they were.
-
-    Attributes:
-        floor: instead of the floors that held.
-        limits: calls in flight, by model.
-        drop: models that may not serve.
-        prices: input and output dollars per token, by model.
-    """
+    """What is asked: fields left alone stay as they were; prices: dollars per token, in and out."""
 
     floor: Floor | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -51,7 +42,7 @@ class Course:
     """How calls went, or would go. Waits in seconds, costs in dollars per call.
 
     Attributes:
-        calls: served calls; unserved: those that no model may serve.
+        unserved: those that no model may serve, beside the `calls`.
         promised: mean success forecast, optimism taken off; None where nothing is known.
         waited: share of calls that waited more than a millisecond.
     """
@@ -74,7 +65,6 @@ class WhatIf:
         floor: absolute floor that the change is decided at, None where none is known.
         reachable: the most that the models left would promise on these calls.
         price_usd: dollars that a success is worth at that floor.
-        money: False where no price is known.
     """
 
     happened: Course
