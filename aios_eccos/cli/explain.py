@@ -11,7 +11,7 @@ from aios_eccos.cli.ask import Asker, show
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.errors import DataError, EccosError, HistoryOwned
 from aios_eccos.locate import Config
-from aios_eccos.observe import render_explain
+from aios_eccos.observe import render_calls
 from aios_eccos.observe.call_views import ExplainView
 from aios_eccos.observe.command import looks_like_id
 from aios_eccos.observe.neighbors import neighbors_of_record
@@ -43,7 +43,7 @@ def explain(
             if found is None:
                 raise DataError("no kernel answers; `aios-eccos route TEXT` decides without one")
             view = found
-    show(view, as_json, render_explain.explain)
+    show(view, as_json, render_calls.explain)
 
 
 def _with_texts(config: Config, view: ExplainView) -> ExplainView:

@@ -9,7 +9,7 @@ import typer
 
 from aios_eccos.cli.ask import Asker, show
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
-from aios_eccos.observe import render, render_savings
+from aios_eccos.observe import render, render_calls
 from aios_eccos.observe.call_views import DecisionsView, SavingsView
 from aios_eccos.observe.views import EventsView, StatusView
 
@@ -56,7 +56,7 @@ def savings(
     path = "/eccos/savings" + (f"?baseline={quote(baseline)}" if baseline else "")
     with Asker(config, aios_home) as asker:
         view = asker.get(path, SavingsView, lambda reader: reader.savings(baseline))
-    show(view, as_json, render_savings.savings)
+    show(view, as_json, render_calls.savings)
 
 
 def events(

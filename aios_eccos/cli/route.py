@@ -23,8 +23,9 @@ from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.dataset import load_prices, pool
 from aios_eccos.locate import Config
 from aios_eccos.metrics import percent
+from aios_eccos.observe.call_views import RouteView
+from aios_eccos.observe.explain import route_view
 from aios_eccos.observe.opened import history_of, redis_runs, workload_of
-from aios_eccos.observe.route import RouteView, route_view
 from aios_eccos.observe.text import money
 from aios_eccos.serve.dry_run import decide_dry
 from aios_eccos.serve.engine import configured_models

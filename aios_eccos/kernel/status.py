@@ -16,8 +16,7 @@ from aios_eccos.kernel.aios_types import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler, Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe import command
-from aios_eccos.observe.engine_state import state_of
-from aios_eccos.observe.reader import Reader
+from aios_eccos.observe.reader import Reader, state_of
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.engine import Engine
 

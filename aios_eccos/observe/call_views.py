@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from aios_eccos.config import Floor, parse_floor
 from aios_eccos.metrics import Interval
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.view import Usd, View
@@ -139,19 +140,87 @@ class WhatIfView(View):
     shares_then: dict[str, float]
 
 
-class ExplainRequest(BaseModel):
-    """`POST /eccos/explain`: what would be decided for a text now (in a body: URLs are logged)."""
+class RouteRow(View):
+    """One model.
+
+    Attributes:
+        net_cost_usd: cost less the worth of its success; null where no price of success is known.
+        support: the effective number of records behind the forecast.
+        in_use, limit: its slots.
+    """
+
+    model: str
+    chosen: bool
+    success: float
+    output_tokens: float
+    cost_usd: Usd
+    net_cost_usd: float | None
+    support: float
+    in_use: int
+    limit: int
+    why: str
+
+
+class RouteView(View):
+    """A decision for a text that nobody asked.
+
+    Attributes:
+        note: what the reader should know of the forecasts; "" = nothing.
+        floor: that the decision keeps on average; null where no floor is known.
+        success_price_usd: what a success is worth; null where that is not known.
+        novelty: how far the text is from all history, 0..1; null without a history.
+        models: the cheapest first.
+    """
+
+    schema_: Literal["aios-eccos/route/1"] = Field(default="aios-eccos/route/1", alias="schema")
+    model: str | None
+    reason: str
+    note: str
+    floor: float | None
+    money: bool
+    success_price_usd: float | None
+    novelty: float | None
+    decision_s: float
+    models: list[RouteRow]
+
+
+class Request(BaseModel):
+    """A body of POST: URLs are logged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ExplainRequest(Request):
+    """`POST /eccos/explain`: what would be decided for a text now."""
 
     text: str = Field(max_length=200_000)
     agent: str = Field(default="", max_length=200)
 
 
-class FeedbackRequest(BaseModel):
-    """`POST /eccos/feedback`: a verdict on the answer of one decision."""
+class RouteRequest(ExplainRequest):
+    """`POST /eccos/route`.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Attributes:
+        floor: instead of the configured floor: 0..1, or `95 %` of the strongest.
+    """
+
+    floor: str | None = Field(default=None, max_length=20)
+
+    @field_validator("floor")
+    @classmethod
+    def is_a_floor(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_floor(value)
+        return value
+
+    @property
+    def asked(self) -> Floor | None:
+        """The floor, read."""
+        return None if self.floor is None else parse_floor(self.floor)
+
+
+class FeedbackRequest(Request):
+    """`POST /eccos/feedback`: a verdict on the answer of one decision."""
 
     id: str = Field(min_length=1, max_length=64, description="the decision's id")
     correctness: float = Field(ge=0, le=1, description="0 = wrong, 1 = right")

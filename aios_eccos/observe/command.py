@@ -7,9 +7,8 @@ from collections.abc import Callable
 
 from aios_eccos.config import parse_floor
 from aios_eccos.errors import DataError, EccosError
-from aios_eccos.observe import render, render_savings
+from aios_eccos.observe import render, render_calls
 from aios_eccos.observe.reader import Reader
-from aios_eccos.observe.render_explain import explain as render_explain
 from aios_eccos.observe.text import wrap
 
 HELP = """\
@@ -50,10 +49,10 @@ def _number(rest: list[str], default: int) -> int:
 
 def _explain(reader: Reader, rest: list[str]) -> str:
     if len(rest) == 1 and (rest[0] == "last" or looks_like_id(rest[0])):
-        return render_explain(reader.explain(rest[0]))
+        return render_calls.explain(reader.explain(rest[0]))
     if not rest:
         raise DataError('which one? `explain last`, `explain ID` or `explain "a text"`')
-    return render_explain(reader.explain_text(" ".join(rest)))
+    return render_calls.explain(reader.explain_text(" ".join(rest)))
 
 
 def looks_like_id(word: str) -> bool:
@@ -68,7 +67,7 @@ def _what_if(reader: Reader, rest: list[str]) -> str:
     name, _, value = "".join(rest).partition("=")
     if name != "floor" or not value:
         raise ValueError("wanted `whatif floor=0.8` or `whatif floor=95%`")
-    return render_savings.what_if(reader.what_if(parse_floor(value)))
+    return render_calls.what_if(reader.what_if(parse_floor(value)))
 
 
 VERBS: dict[str, Callable[[Reader, list[str]], str]] = {
@@ -78,9 +77,7 @@ VERBS: dict[str, Callable[[Reader, list[str]], str]] = {
     "load": lambda reader, rest: render.load(reader.models()),
     "last": lambda reader, rest: render.last(reader.decisions(_number(rest, 10))),
     "explain": _explain,
-    "savings": lambda reader, rest: render_savings.savings(
-        reader.savings(rest[0] if rest else None)
-    ),
+    "savings": lambda reader, rest: render_calls.savings(reader.savings(rest[0] if rest else None)),
     "whatif": _what_if,
     "events": lambda reader, rest: render.events(reader.events(_number(rest, 10))),
 }

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from aios_eccos.decide import words
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.observe.bound import bound_by, case_of
-from aios_eccos.observe.call_views import ChoiceView, ExplainView, NeighborView
+from aios_eccos.observe.call_views import (
+    ChoiceView,
+    ExplainView,
+    NeighborView,
+    RouteRow,
+    RouteView,
+)
 from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Trace
 
@@ -71,4 +77,33 @@ def _sentence(trace: Trace, case: words.Case, bound: str) -> str:
         floor=trace.floor,
         only=words.only(case, [option.closed for option in trace.options], trace.named),
         money=lambda value: money(value, trace.money),
+    )
+
+
+def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> RouteView:
+    """A dry decision as `route` shows it; `limits` are the models' slots when it was made."""
+    return RouteView(
+        model=trace.model,
+        reason=trace.reason,
+        note=note,
+        floor=None if trace.floor is None else round(trace.floor, 4),
+        money=trace.money,
+        success_price_usd=trace.success_price_usd,
+        novelty=None if trace.novelty is None else round(trace.novelty, 3),
+        decision_s=float(f"{trace.decision_s:.4g}"),
+        models=[
+            RouteRow(
+                model=row.model,
+                chosen=row.chosen,
+                success=round(row.success, 4),
+                output_tokens=row.output_tokens,
+                cost_usd=row.cost_usd,
+                net_cost_usd=None if row.net_usd is None else float(f"{row.net_usd:.6g}"),
+                support=round(row.support, 2),
+                in_use=limits[row.model] - row.free,
+                limit=limits[row.model],
+                why=row.why,
+            )
+            for row in choices(trace, case_of(trace))
+        ],
     )

@@ -18,11 +18,12 @@ from aios_eccos.observe.call_views import (
     ExplainView,
     FeedbackRequest,
     FeedbackView,
+    RouteRequest,
+    RouteView,
     SavingsView,
 )
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
-from aios_eccos.observe.route import RouteRequest, RouteView
 from aios_eccos.observe.views import EventsView, ModelsView, SeriesView, StatusView
 
 

@@ -12,27 +12,33 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor
 from aios_eccos.errors import DataError, EccosError
-from aios_eccos.observe.engine_state import state_of
-from aios_eccos.observe.events import read_events
+from aios_eccos.observe.call_views import (
+    DecisionsView,
+    ExplainView,
+    FeedbackView,
+    NeighborView,
+    RouteView,
+    SavingsView,
+    WhatIfView,
+)
 from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
-from aios_eccos.observe.views import EdgeView, EventsView, ModelsView, SeriesView, StatusView
+from aios_eccos.observe.views import (
+    EdgeView,
+    EventsView,
+    EventView,
+    ModelsView,
+    SeriesView,
+    StatusView,
+)
 from aios_eccos.verdicts.taken import read_verdicts
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 from aios_eccos.workload.store import Observed, PriceStore
 
+# What imports numpy is imported where it is used: `status` has to be fast.
 if TYPE_CHECKING:
     from aios_eccos.floor.curve import PriceBook
-    from aios_eccos.observe.call_views import (
-        DecisionsView,
-        ExplainView,
-        FeedbackView,
-        NeighborView,
-        SavingsView,
-        WhatIfView,
-    )
-    from aios_eccos.observe.route import RouteView
     from aios_eccos.serve.engine import Engine
     from aios_eccos.values import Slots
 
@@ -81,16 +87,15 @@ class Reader:
         )
 
     def status(self) -> StatusView:
-        """See `GET /eccos/status`.
+        """Load, queue, calls, spending, success and whether the floor holds.
 
         Raises:
-            WorkloadError: the workload store cannot be used.
+            WorkloadError: the workload store cannot be used (as in all that follow).
         """
         edge = self._edge() if self._edge is not None else None
         return read_status(self._workload, self._scope(), edge)
 
     def models(self) -> ModelsView:
-        """See `GET /eccos/models`."""
         status = self.status()
         return ModelsView(at=status.at, money=status.money, models=status.models)
 
@@ -102,9 +107,6 @@ class Reader:
 
     def decisions(self, n: int = 10) -> DecisionsView:
         """The last `n` decisions, newest first, at most `MOST`."""
-        # What `status` does not need is imported where it is used: its views take their time.
-        from aios_eccos.observe.call_views import DecisionsView
-
         traces = read_traces(self._workload.decisions(min(max(n, 0), MOST)))
         verdicts = read_verdicts(self._workload, [trace.id for trace in traces])
         return DecisionsView(decisions=traces, verdicts=verdicts)
@@ -130,11 +132,7 @@ class Reader:
         return matches[0]
 
     def explain(self, which: str) -> ExplainView:
-        """One decision in full.
-
-        Raises:
-            DataError: it is not, or no longer, kept.
-        """
+        """One decision in full, found as by `find`."""
         from aios_eccos.floor.configured import certificate_void
         from aios_eccos.observe.explain import explain
 
@@ -161,21 +159,17 @@ class Reader:
         return view.model_copy(update={"sentence": sentence})
 
     def route(self, text: str, agent: str = "", floor: Floor | None = None) -> RouteView:
-        """Which model would serve a text now; asks no model and takes no slot.
-
-        Args:
-            floor: instead of the configured floor.
+        """Which model would serve a text now, under `floor` or the configured one.
 
         Raises:
             DataError: no engine lives here.
         """
-        from aios_eccos.observe.route import route_view
+        from aios_eccos.observe.explain import route_view
 
         trace, slots = self._decide_dry(text, agent, floor)
         return route_view(trace, slots.limits, state_of(self._living()))
 
     def _decide_dry(self, text: str, agent: str, floor: Floor | None = None) -> tuple[Trace, Slots]:
-        """What would be decided now, and the load of now."""
         from aios_eccos.serve.dry_run import decide_dry
 
         engine = self._living()
@@ -212,7 +206,17 @@ class Reader:
 
     def events(self, n: int = 20) -> EventsView:
         """The last `n` changes, newest first."""
-        return EventsView(events=read_events(self._workload, min(max(n, 0), MOST)))
+        events = [
+            EventView(
+                id=identity,
+                at=int(identity.split("-")[0]) / 1000,
+                what=fields.get("what", ""),
+                before=fields.get("before"),
+                after=fields.get("after"),
+            )
+            for identity, fields in self._workload.events(min(max(n, 0), MOST))
+        ]
+        return EventsView(events=events)
 
     def what_if(self, floor: Floor) -> WhatIfView | None:
         """The last calls decided again at another floor; None where no call was answered yet.
@@ -236,7 +240,6 @@ class Reader:
             DataError: the decision is not kept, or was not answered.
         """
         from aios_eccos.floor.floors import Floors
-        from aios_eccos.observe.call_views import FeedbackView
         from aios_eccos.serve.events import note_alarms
         from aios_eccos.verdicts.taken import hand_over, take_verdict
 
@@ -292,3 +295,25 @@ def _absolute(book: PriceBook | None, floor: Floor) -> float:
     """The success that a floor asks for; a share is one of 100 % while no model's is known."""
     value = book.absolute_floor(floor.value) if floor.relative and book is not None else None
     return floor.value if value is None else value
+
+
+def state_of(engine: Engine) -> str:
+    """What keeps an engine's decisions from resting on all of its history; "" = nothing."""
+    history, embedder, fault = engine.history, engine.embedder, engine.history_error
+    if history is None or embedder is None:
+        return f"forecast on priors: {fault or 'the history is still being opened'}"
+    count = history.count()
+    if not count:
+        return "forecast on priors: no history yet"
+    if not embedder.ready:
+        loads = "is still loading" if embedder.error is None else f"failed: {embedder.error}"
+        return f"forecast on priors: the embedder {loads}"
+    if fault is not None:
+        return str(fault)
+    book = engine.router.learned.book
+    if book is not None and book.curve() is not None:
+        return ""
+    serves = "the strongest model serves"
+    if engine.learning:
+        return f"{count:,} records are still being learned from; until then {serves}"
+    return f"the history has too few verdicts to say what a success costs: {serves}"

@@ -10,9 +10,8 @@ from observe_world import World
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aios_eccos.errors import KernelError
-from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
+from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest, RouteRequest
 from aios_eccos.observe.http import Route, page, routes
-from aios_eccos.observe.route import RouteRequest
 
 
 class Refused(Exception):

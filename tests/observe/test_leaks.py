@@ -14,12 +14,11 @@ from typer.testing import CliRunner
 from aios_eccos.cli.main import app
 from aios_eccos.config import ModelEntry, parse_settings
 from aios_eccos.locate import Config, Location, state_dir_of
-from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
+from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest, RouteRequest
 from aios_eccos.observe.command import answer
 from aios_eccos.observe.http import routes
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
-from aios_eccos.observe.route import RouteRequest
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, Failure, Query

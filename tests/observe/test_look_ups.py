@@ -25,9 +25,8 @@ from aios_eccos.cli.route import route
 from aios_eccos.cli.top import Screen, top
 from aios_eccos.errors import ConfigError, EccosError, WorkloadError
 from aios_eccos.locate import state_dir_of
-from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest
+from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest, RouteRequest
 from aios_eccos.observe.http import routes
-from aios_eccos.observe.route import RouteRequest
 
 CONFIG = """
 llms:

@@ -16,9 +16,8 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import DataError
 from aios_eccos.observe.bound import bound_by
-from aios_eccos.observe.engine_state import state_of
 from aios_eccos.observe.explain import explain
-from aios_eccos.observe.reader import Reader, Scope
+from aios_eccos.observe.reader import Reader, Scope, state_of
 from aios_eccos.observe.sums import of_call
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, Failure, Lease, Query

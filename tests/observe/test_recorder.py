@@ -13,7 +13,7 @@ import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.errors import HistoryError, WorkloadError
-from aios_eccos.observe import render_explain
+from aios_eccos.observe import render_calls
 from aios_eccos.records import Outcome, Signals
 from aios_eccos.serve.observers import TeachesHistory, live_record
 from aios_eccos.serve.recorder import Recorder
@@ -136,7 +136,7 @@ def test_every_model_that_was_asked_has_an_outcome_with_its_own_time(world: Worl
     assert [o.latency_s for o in record.outcomes] == [first.seconds, second.seconds]
     shown = world.reader.explain("last")
     assert [t.model for t in shown.decision.tries] == asked
-    text = render_explain.explain(shown)
+    text = render_calls.explain(shown)
     assert f"{first.model}: 429 after" in text
     assert f"{second.model}: answered, cut off at its token limit after" in text
     assert shown.verdict is None  # signals are no verdict
