@@ -14,7 +14,7 @@ from aios_eccos.locate import Config
 from aios_eccos.observe import render_calls
 from aios_eccos.observe.call_views import ExplainView
 from aios_eccos.observe.command import looks_like_id
-from aios_eccos.observe.neighbors import neighbors_of_record
+from aios_eccos.observe.neighbors import neighbors_of_call
 from aios_eccos.observe.opened import history_of
 
 
@@ -48,10 +48,9 @@ def explain(
 
 def _with_texts(config: Config, view: ExplainView) -> ExplainView:
     """The view with its neighbors' texts, if the history can be opened here."""
-    models = [option.model for option in view.decision.options]
     try:
         with history_of(config) as history:
-            found = neighbors_of_record(history, view.decision.call, models, texts=True)
+            found = neighbors_of_call(history, view.decision, texts=True)
     except HistoryOwned:
         return view  # the kernel has looked already; texts stay with it
     except EccosError as error:

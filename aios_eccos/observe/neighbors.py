@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import Embeddings, HistoryStore
 from aios_eccos.observe.call_views import NeighborView
+from aios_eccos.observe.trace import Trace
 
 #: Neighbors shown.
 NEAREST = 5
 
 
-def neighbors_of_record(
-    history: HistoryStore, record_id: str, models: Sequence[str], *, texts: bool = False
+def neighbors_of_call(
+    history: HistoryStore, trace: Trace, *, texts: bool = False
 ) -> list[NeighborView]:
-    """The neighbors of a record, itself left out; none where the history does not know it.
+    """The neighbors of a call's record, itself left out; none where the history does not know it.
 
     Args:
         texts: whether stored texts may be shown: only in the local command line.
@@ -24,33 +24,18 @@ def neighbors_of_record(
     Raises:
         HistoryError: the history cannot be read.
     """
-    known = history.recall([record_id]).get(record_id)
+    known = history.recall([trace.call]).get(trace.call)
     if known is None:
         return []
-    found = _near(history, known[1], models, NEAREST + 1, texts)
-    return [near for near in found if near.id != record_id][:NEAREST]
+    models = [option.model for option in trace.options]
+    found = neighbors(history, known[1], models, NEAREST + 1, texts=texts)
+    return [near for near in found if near.id != trace.call][:NEAREST]
 
 
-def neighbors_of_text(
-    history: HistoryStore,
-    embedder: BackgroundEmbedder,
-    text: str,
-    models: Sequence[str],
-    *,
-    texts: bool = False,
+def neighbors(
+    history: HistoryStore, vector: Embeddings, models: Sequence[str], k: int, *, texts: bool = False
 ) -> list[NeighborView]:
-    """The neighbors of a text; none while the embedder is loading.
-
-    Raises:
-        HistoryError: the history cannot be read.
-    """
-    vectors = embedder.try_embed([text])
-    return [] if vectors is None else _near(history, vectors[0], models, NEAREST, texts)
-
-
-def _near(
-    history: HistoryStore, vector: Embeddings, models: Sequence[str], k: int, texts: bool
-) -> list[NeighborView]:
+    """The `k` records nearest to a (d,) vector; see `neighbors_of_call`."""
     found = history.nearest(vector[None, :], models, k)
     ids = found.ids[0]
     stored = history.recall(ids) if texts else {}

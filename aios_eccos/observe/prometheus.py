@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -28,10 +28,8 @@ PREFIX = "aios_eccos_"
 
 def metrics_text(status: StatusView, total: Mapping[str, float] | None) -> str:
     """All metrics from a status and the sums since the start; None: those are not to be had."""
-    registry = CollectorRegistry()
     counted = [] if total is None else [*_counters(total), *_histograms(total)]
-    registry.register(_Once([*counted, *_gauges(status)]))
-    return generate_latest(registry).decode()
+    return generate_latest(_Once([*counted, *_gauges(status)])).decode()
 
 
 class _Once(Collector):
@@ -42,26 +40,21 @@ class _Once(Collector):
         return self._families
 
 
-def _by_model(name: str, text: str, kind: str, total: Mapping[str, float]) -> Metric:
-    family = CounterMetricFamily(PREFIX + name, text, labels=["model"])
-    for model in names_of(kind, total):
-        family.add_metric([model], total[f"{kind}:{model}"])
-    return family
-
-
 def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
-    yield _by_model("calls", "Settled calls that a model was asked for.", "calls", total)
-    yield _by_model("call_failures", "Settled calls without an answer.", "failures", total)
-    yield _by_model("spend_usd", "Dollars spent on calls with known prices.", "cost", total)
-    yield _by_model(
-        "spend_units", "Size units spent while no price is known.", f"{UNITS}cost", total
-    )
-    yield _by_model("output_tokens", "Tokens answered.", "output_tokens", total)
-    yield _by_model("explored_calls", "Calls given to a model by chance.", "explored", total)
-    yield _by_model("verdicts", "Verdicts given, a changed one again.", "given", total)
-    yield _by_model(
-        "verdict_successes", "Sum of the verdicts given, 0 to 1 each.", "given_successes", total
-    )
+    for name, text, kind in (
+        ("calls", "Settled calls that a model was asked for.", "calls"),
+        ("call_failures", "Settled calls without an answer.", "failures"),
+        ("spend_usd", "Dollars spent on calls with known prices.", "cost"),
+        ("spend_units", "Size units spent while no price is known.", f"{UNITS}cost"),
+        ("output_tokens", "Tokens answered.", "output_tokens"),
+        ("explored_calls", "Calls given to a model by chance.", "explored"),
+        ("verdicts", "Verdicts given, a changed one again.", "given"),
+        ("verdict_successes", "Sum of the verdicts given, 0 to 1 each.", "given_successes"),
+    ):
+        family = CounterMetricFamily(PREFIX + name, text, labels=["model"])
+        for model in names_of(kind, total):
+            family.add_metric([model], total[f"{kind}:{model}"])
+        yield family
     for name, text, kind in (
         ("requests", "Requests to models, retries included.", "attempts"),
         ("input_tokens", "Tokens asked.", "input_tokens"),
@@ -89,54 +82,40 @@ def _histograms(total: Mapping[str, float]) -> Iterator[Metric]:
 
 
 def _gauges(status: StatusView) -> Iterator[Metric]:
-    def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
-        if value is not None:
-            yield GaugeMetricFamily(PREFIX + name, text, value=value)
-
-    yield from _model_gauges(status)
-    yield from gauge("kernels", "Living kernels on this Redis and namespace.", status.kernels)
-    yield from gauge(
-        "degraded", "1 while Redis is away and local limits stand in.", float(status.degraded)
-    )
-    yield from gauge(
-        "success_price_usd",
-        "Dollars that one success is worth at the floor.",
-        status.success_price_usd if status.money else None,
-    )
-    edge = status.edge
-    if edge is not None:
-        yield from gauge("waiting_calls", "Calls that wait for a slot here.", edge.waiting)
-        yield from gauge("running_calls", "Calls under way here.", edge.running)
-        yield from gauge("history_records", "Records in the history.", edge.history)
-        yield from gauge("lost_traces", "Settled calls here that were not kept.", edge.lost_traces)
-    yield from _alarm_gauges(status)
-
-
-def _model_gauges(status: StatusView) -> Iterator[Metric]:
-    gauges = (
+    for name, text, field in (
         ("slots_in_use", "Slots lent out, over all kernels.", "in_use"),
         ("slots_limit", "Most slots at once, in force.", "limit"),
         ("cooldown_seconds", "Seconds until the model may be asked again.", "cooling_s"),
         ("slot_price_usd", "Dollars that one more slot would have saved.", "slot_price_usd"),
-    )
-    for name, text, field in gauges if status.money else gauges[:-1]:
-        family = GaugeMetricFamily(PREFIX + name, text, labels=["model"])
-        for model in status.models:
-            family.add_metric([model.model], float(getattr(model, field)))
-        yield family
+    ):
+        if status.money or not field.endswith("_usd"):
+            shown = {model.model: float(getattr(model, field)) for model in status.models}
+            yield _labelled(name, text, "model", shown)
+    success = status.success_price_usd if status.money else None
+    gauges: list[tuple[str, str, float | None]] = [
+        ("kernels", "Living kernels on this Redis and namespace.", status.kernels),
+        ("degraded", "1 while Redis is away and local limits stand in.", float(status.degraded)),
+        ("success_price_usd", "Dollars that one success is worth at the floor.", success),
+    ]
+    if (edge := status.edge) is not None:
+        gauges += [
+            ("waiting_calls", "Calls that wait for a slot here.", edge.waiting),
+            ("running_calls", "Calls under way here.", edge.running),
+            ("history_records", "Records in the history.", edge.history),
+            ("lost_traces", "Settled calls here that were not kept.", edge.lost_traces),
+        ]
+    for name, text, value in gauges:
+        if value is not None:
+            yield GaugeMetricFamily(PREFIX + name, text, value=value)
+    wealth = {alarm.policy: alarm.e_value for alarm in status.alarms}
+    broken = {alarm.policy: float(alarm.broken) for alarm in status.alarms}
+    text = "Evidence that a floor is not kept; alarm from 20 on."
+    yield _labelled("floor_e_value", text, "policy", wealth)
+    yield _labelled("floor_broken", "1 while a floor's alarm is on.", "policy", broken)
 
 
-def _alarm_gauges(status: StatusView) -> Iterator[Metric]:
-    wealth = GaugeMetricFamily(
-        PREFIX + "floor_e_value",
-        "Evidence that a floor is not kept; alarm from 20 on.",
-        labels=["policy"],
-    )
-    broken = GaugeMetricFamily(
-        PREFIX + "floor_broken", "1 while a floor's alarm is on.", labels=["policy"]
-    )
-    for alarm in status.alarms:
-        wealth.add_metric([alarm.policy], alarm.e_value)
-        broken.add_metric([alarm.policy], float(alarm.broken))
-    yield wealth
-    yield broken
+def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, text, labels=[label])
+    for of, value in values.items():
+        family.add_metric([of], value)
+    return family

@@ -7,7 +7,8 @@ With a living engine it knows the queue, the history and what another floor woul
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor
@@ -50,40 +51,29 @@ REPLAYED = 500
 MOST = 500
 
 
+@dataclass(frozen=True)
 class Reader:
     """Reads what was kept and says what it means.
 
-    Args:
-        prices: moves prices by verdicts, where no engine does.
+    Attributes:
         workload: where it is kept.
         scope: settings and models now.
         engine: the living engine, if this is its process.
-        edge: what only the kernel's edge knows; needs `engine`.
+        edge: what only the kernel's edge knows.
+        prices: moves prices by verdicts, where no engine does.
     """
 
-    def __init__(
-        self,
-        workload: Observed,
-        scope: Callable[[], Scope],
-        *,
-        engine: Engine | None = None,
-        edge: Callable[[], EdgeView] | None = None,
-        prices: PriceStore | None = None,
-    ) -> None:
-        self._prices = prices
-        self._workload = workload
-        self._scope = scope
-        self._engine = engine
-        self._edge = edge
+    workload: Observed
+    scope: Callable[[], Scope]
+    engine: Engine | None = None
+    edge: Callable[[], EdgeView | None] = lambda: None
+    prices: PriceStore | None = None
 
     @classmethod
     def of_engine(cls, engine: Engine, edge: Callable[[], EdgeView]) -> Reader:
         """The reader of a living engine; it follows the engine's refreshes."""
         return cls(
-            engine.ledger,
-            lambda: Scope(engine.config.settings, engine.router.models),
-            engine=engine,
-            edge=edge,
+            engine.ledger, lambda: Scope(engine.config.settings, engine.router.models), engine, edge
         )
 
     def status(self) -> StatusView:
@@ -92,8 +82,7 @@ class Reader:
         Raises:
             WorkloadError: the workload store cannot be used (as in all that follow).
         """
-        edge = self._edge() if self._edge is not None else None
-        return read_status(self._workload, self._scope(), edge)
+        return read_status(self.workload, self.scope(), self.edge())
 
     def models(self) -> ModelsView:
         status = self.status()
@@ -101,14 +90,13 @@ class Reader:
 
     def total(self) -> dict[str, float] | None:
         """All sums since the start, for metrics; None while Redis, which has them, is away."""
-        away = self._workload.degraded
-        (found,) = self._workload.sums([TOTAL])
-        return None if away or self._workload.degraded else found
+        away = self.workload.degraded
+        (found,) = self.workload.sums([TOTAL])
+        return None if away or self.workload.degraded else found
 
     def decisions(self, n: int = 10) -> DecisionsView:
-        """The last `n` decisions, newest first, at most `MOST`."""
-        traces = read_traces(self._workload.decisions(min(max(n, 0), MOST)))
-        verdicts = read_verdicts(self._workload, [trace.id for trace in traces])
+        traces = read_traces(self.workload.decisions(min(max(n, 0), MOST)))
+        verdicts = read_verdicts(self.workload, [trace.id for trace in traces])
         return DecisionsView(decisions=traces, verdicts=verdicts)
 
     def find(self, which: str) -> Trace:
@@ -118,14 +106,14 @@ class Reader:
             DataError: it is not, or no longer, kept.
         """
         if which == "last":
-            found = read_traces(self._workload.decisions(1))
+            found = read_traces(self.workload.decisions(1))
             if not found:
                 raise DataError("no decision has been kept yet")
             return found[0]
-        flat = self._workload.decision(which)
+        flat = self.workload.decision(which)
         if flat is not None:
             return of_fields(which, flat)
-        recent = read_traces(self._workload.decisions(SEARCHED)) if len(which) >= 6 else []
+        recent = read_traces(self.workload.decisions(SEARCHED)) if len(which) >= 6 else []
         matches = [trace for trace in recent if trace.call.startswith(which)]
         if len(matches) != 1:
             raise DataError(f"decision {which!r} is not among those kept; `last` shows their ids")
@@ -137,11 +125,10 @@ class Reader:
         from aios_eccos.observe.explain import explain
 
         trace = self.find(which)
-        (verdict,) = read_verdicts(self._workload, [trace.id])
+        (verdict,) = read_verdicts(self.workload, [trace.id])
         near, note = self._near(trace)
         view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
-        void = certificate_void(self._scope().settings, view.bound_by)
-        return view.model_copy(update={"sentence": f"{view.sentence} {void}"}) if void else view
+        return _with_note(view, certificate_void(self.scope().settings, view.bound_by) or "")
 
     def explain_text(self, text: str, agent: str = "") -> ExplainView:
         """What would be decided for a text now; asks no model and takes no slot.
@@ -155,8 +142,7 @@ class Reader:
         found, closed = self._neighbors_of(text)
         view = explain(trace, neighbors=found, neighbors_note=closed, dry=True)
         note = state_of(self._living())
-        sentence = f"{view.sentence} {note[0].upper()}{note[1:]}." if note else view.sentence
-        return view.model_copy(update={"sentence": sentence})
+        return _with_note(view, f"{note[0].upper()}{note[1:]}." if note else "")
 
     def route(self, text: str, agent: str = "", floor: Floor | None = None) -> RouteView:
         """Which model would serve a text now, under `floor` or the configured one.
@@ -173,20 +159,19 @@ class Reader:
         from aios_eccos.serve.dry_run import decide_dry
 
         engine = self._living()
-        router = engine.router
+        router, slots = engine.router, engine.router.slots()
         asked = None if floor is None else _absolute(router.learned.book, floor)
-        slots = router.slots()
         return decide_dry(router, engine.prices, slots, text, agent, asked), slots
 
     def savings(self, baseline: str | None = None) -> SavingsView:
-        """Spending beside a named baseline's forecast, since the start, in a week and in a day."""
+        """Spending beside the baseline's forecast: since the start, in a week and in a day."""
         from aios_eccos.observe.savings import savings
 
-        now, scope = time.time(), self._scope()
-        read = self._workload.sums([TOTAL, *periods("h", now, 7 * 24 + 1)])
+        now, scope = time.time(), self.scope()
+        read = self.workload.sums([TOTAL, *periods("h", now, 7 * 24 + 1)])
         total, *hours = (spending_in(sums, scope.money) for sums in read)
-        (since,) = self._workload.notes([SINCE])
-        edge = self._edge() if self._edge is not None else None
+        (since,) = self.workload.notes([SINCE])
+        edge = self.edge()
         return savings(
             now,
             scope.money,
@@ -201,20 +186,15 @@ class Reader:
         )
 
     def series(self) -> SeriesView:
-        """The last hour by minute and the last day by hour."""
-        return read_series(self._workload, self._scope().money)
+        return read_series(self.workload, self.scope().money)
 
     def events(self, n: int = 20) -> EventsView:
-        """The last `n` changes, newest first."""
+        found = self.workload.events(min(max(n, 0), MOST))
         events = [
-            EventView(
-                id=identity,
-                at=int(identity.split("-")[0]) / 1000,
-                what=fields.get("what", ""),
-                before=fields.get("before"),
-                after=fields.get("after"),
+            EventView.model_validate(
+                {"id": identity, "at": int(identity.split("-")[0]) / 1000} | fields
             )
-            for identity, fields in self._workload.events(min(max(n, 0), MOST))
+            for identity, fields in found
         ]
         return EventsView(events=events)
 
@@ -227,10 +207,9 @@ class Reader:
         from aios_eccos.observe.whatif import what_if
 
         book = self._living().router.learned.book
-        curve = book.curve() if book is not None else None
-        if book is None or curve is None:
+        if book is None or (curve := book.curve()) is None:
             raise DataError("the history holds too few verdicts to tell what a floor would cost")
-        traces = read_traces(self._workload.decisions(REPLAYED))
+        traces = read_traces(self.workload.decisions(REPLAYED))
         return what_if(traces, _absolute(book, floor), curve)
 
     def feedback(self, which: str, correctness: float) -> FeedbackView:
@@ -246,49 +225,52 @@ class Reader:
         trace = self.find(which)
         if trace.model is None or trace.failure is not None:
             raise DataError(f"decision {which!r} has no answer to judge")
-        if self._engine is not None:
-            before, learnt = self._engine.judge(trace, correctness)
+        if self.engine is not None:
+            before, learnt = self.engine.judge(trace, correctness)
         else:
-            if self._prices is None:
+            if self.prices is None:
                 raise DataError("prices cannot be moved from here, so no verdict is taken")
-            floors = Floors(self._scope().settings, self._prices, self._workload)
+            floors = Floors(self.scope().settings, self.prices, self.workload)
             floors.look()
-            before, alarms = take_verdict(self._workload, floors, trace, correctness)
-            note_alarms(self._workload, alarms)
-            hand_over(self._workload, trace.call, trace.model, correctness)
+            before, alarms = take_verdict(self.workload, floors, trace, correctness)
+            note_alarms(self.workload, alarms)
+            hand_over(self.workload, trace.call, trace.model, correctness)
             learnt = False
         return FeedbackView(
             id=trace.id, model=trace.model, correctness=correctness, before=before, learnt=learnt
         )
 
     def _living(self) -> Engine:
-        if self._engine is None:
+        if self.engine is None:
             raise DataError("only a living kernel can tell, and none answers")
-        return self._engine
+        return self.engine
 
-    def _neighbors_of(self, text: str) -> tuple[Sequence[NeighborView], str | None]:
-        from aios_eccos.observe.neighbors import neighbors_of_text
+    def _neighbors_of(self, text: str) -> tuple[list[NeighborView], str | None]:
+        from aios_eccos.observe.neighbors import NEAREST, neighbors
 
         engine = self._living()
         if engine.history is None or engine.embedder is None:
-            return (), "the history is not open"
+            return [], "the history is not open"
+        vectors = engine.embedder.try_embed([text])
         models = [model.name for model in engine.router.models]
-        return neighbors_of_text(engine.history, engine.embedder, text, models), None
+        found = [] if vectors is None else neighbors(engine.history, vectors[0], models, NEAREST)
+        return found, None
 
-    def _near(self, trace: Trace) -> tuple[Sequence[NeighborView], str | None]:
+    def _near(self, trace: Trace) -> tuple[list[NeighborView], str | None]:
         """The neighbors of a past call; its record holds the vector, not the text."""
-        from aios_eccos.observe.neighbors import neighbors_of_record
+        from aios_eccos.observe.neighbors import neighbors_of_call
 
-        engine = self._engine
-        if engine is None or engine.history is None:
-            return (), "the history is not open here"
+        if self.engine is None or self.engine.history is None:
+            return [], "the history is not open here"
         try:
-            found = neighbors_of_record(
-                engine.history, trace.call, [o.model for o in trace.options]
-            )
+            found = neighbors_of_call(self.engine.history, trace)
         except EccosError as error:
-            return (), str(error)
+            return [], str(error)
         return found, None if found else "this call is not in the history (yet)"
+
+
+def _with_note(view: ExplainView, note: str) -> ExplainView:
+    return view.model_copy(update={"sentence": f"{view.sentence} {note}".rstrip()})
 
 
 def _absolute(book: PriceBook | None, floor: Floor) -> float:

@@ -181,9 +181,9 @@ class EventView(View):
 
     id: str
     at: float
-    what: str
-    before: str | None
-    after: str | None
+    what: str = ""
+    before: str | None = None
+    after: str | None = None
 
 
 class EventsView(View):
