@@ -136,9 +136,8 @@ def _workload(location: Location) -> Iterator[SlotStore | None]:
     if config.strategy != "eccos" or not redis_runs(config):
         yield None
         return
-    lease_ttl_s = config.settings.lease_ttl_s
-    how = {"member": True, "required": False, "lease_ttl_s": lease_ttl_s}
-    with workload_of(config, **how) as store:
+    ttl = config.settings.lease_ttl_s
+    with workload_of(config, member=True, required=False, lease_ttl_s=ttl) as store:
         yield store
 
 

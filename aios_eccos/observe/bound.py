@@ -31,5 +31,4 @@ def case_of(trace: Trace) -> words.Case:
 
 
 def bound_by(trace: Trace) -> str:
-    """The constraint that decided."""
     return words.bound_by(case_of(trace), observed=trace.mode == "observe")

@@ -70,7 +70,7 @@ class ExplainView(View):
         bound_by: the constraint that decided: `floor`, `limit of NAME`, `allowed models`,
             `whole batch` (so many at once that no single price decided), `no history`, or
             `nothing`.
-        sentence: the same in plain words.
+        neighbors: nearest first; neighbors_note: why there are none.
         dry: True where no call was made (`explain "text"`).
     """
 

@@ -27,20 +27,23 @@ def explain(
     neighbors_note: str | None = None,
     dry: bool = False,
 ) -> ExplainView:
-    """One decision in full.
-
-    Args:
-        neighbors: past queries near it, nearest first.
-        neighbors_note: why there are none.
-        dry: no call was made.
-    """
+    """One decision in full; see `ExplainView`."""
     case, bound = case_of(trace), bound_by(trace)
+    closed = [option.closed for option in trace.options]
     return ExplainView(
         money=trace.money,
         decision=trace,
         verdict=verdict,
         bound_by=bound,
-        sentence=_sentence(trace, case, bound),
+        sentence=words.sentence(
+            case,
+            bound,
+            trace.failure or trace.reason if trace.chosen is None else trace.reason,
+            promised=trace.promised,
+            floor=trace.floor,
+            only=words.only(case, closed, trace.named),
+            money=lambda value: money(value, trace.money),
+        ),
         choices=choices(trace, case),
         neighbors=list(neighbors),
         neighbors_note=neighbors_note,
@@ -66,18 +69,6 @@ def choices(trace: Trace, case: words.Case) -> list[ChoiceView]:
         for column, option in enumerate(trace.options)
     ]
     return sorted(rows, key=lambda row: (row.cost_usd, row.model))
-
-
-def _sentence(trace: Trace, case: words.Case, bound: str) -> str:
-    return words.sentence(
-        case,
-        bound,
-        trace.failure or trace.reason if trace.chosen is None else trace.reason,
-        promised=trace.promised,
-        floor=trace.floor,
-        only=words.only(case, [option.closed for option in trace.options], trace.named),
-        money=lambda value: money(value, trace.money),
-    )
 
 
 def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> RouteView:

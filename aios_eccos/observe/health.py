@@ -36,11 +36,7 @@ class Check:
 
 
 def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
-    """All of it; slow where the history has to be opened.
-
-    Args:
-        models: the configured pool with its prices filled in.
-    """
+    """All of it, for models with prices filled in; slow where the history has to be opened."""
     yield check_prices(models)
     yield from check_budget(config.settings, models)
     yield from check_history(config)
@@ -52,23 +48,17 @@ def check_prices(models: Sequence[Model]) -> Check:
     unknown = [model.name for model in models if model.price_state == "unknown"]
     if not models:
         return Check("prices", None, "no models are configured")
+    if unknown:
+        stand_in = "each counts as the dearest known one"
+        if len(unknown) == len(models):
+            stand_in = "costs are counted in tokens by model size"
+        remedy = "set input_cost_per_token and output_cost_per_token (0 = free)"
+        return Check("prices", None, f"unknown for {', '.join(unknown)}; {stand_in}: {remedy}")
     dear = [m.name for m in models if max(m.input_price or 0, m.output_price or 0) >= DEAR]
-    if dear and not unknown:
+    if dear:
         detail = f"{', '.join(dear)}: more than $1 per thousand tokens; prices are per token"
         return Check("prices", None, f"{detail}, so divide one per thousand by 1,000")
-    if not unknown:
-        return Check("prices", True, f"{len(models)} models priced or declared free")
-    stand_in = (
-        "each counts as the dearest known one"
-        if len(unknown) < len(models)
-        else "costs are counted in tokens by model size"
-    )
-    return Check(
-        "prices",
-        None,
-        f"unknown for {', '.join(unknown)}; {stand_in}: set input_cost_per_token and "
-        "output_cost_per_token (0 = free)",
-    )
+    return Check("prices", True, f"{len(models)} models priced or declared free")
 
 
 def check_budget(settings: Settings, models: Sequence[Model]) -> Iterator[Check]:
@@ -115,22 +105,14 @@ def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]
     if aside:
         detail = f"{aside} messages could not be carried out and are set aside for a week; the log"
         yield Check("inbox", None, f"{detail} of the kernel says why; {waiting} more wait")
-    detail = f"Redis' clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
+    off = f"Redis' clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
     aligned = abs(skew) <= SKEW_S
-    yield Check(
-        "clock", aligned, "agrees with Redis" if aligned else f"{detail}; synchronize by NTP"
-    )
+    yield Check("clock", aligned, "agrees with Redis" if aligned else f"{off}; synchronize by NTP")
     loads = workload.loads({model.slot: model.limit for model in models})
-    smaller = [
-        f"{model.name} {loads[model.slot].limit} instead of {model.limit}"
-        for model in models
-        if loads[model.slot].limit < model.limit
-    ]
-    yield Check(
-        "limits",
-        not smaller,
-        f"{workload.kernels} kernel(s) agree"
-        if not smaller
-        else f"another kernel declares less, and the least holds: {', '.join(smaller)}; "
-        "set concurrency alike",
-    )
+    limits = [(model, loads[model.slot].limit) for model in models]
+    smaller = [f"{m.name} {least} instead of {m.limit}" for m, least in limits if least < m.limit]
+    detail = f"{workload.kernels} kernel(s) agree"
+    if smaller:
+        detail = "another kernel declares less, and the least holds: "
+        detail += f"{', '.join(smaller)}; set concurrency alike"
+    yield Check("limits", not smaller, detail)

@@ -44,11 +44,7 @@ class Route:
 
 
 class Endpoints:
-    """What the routes do.
-
-    Args:
-        reader: the reader of now; raises an `EccosError` while there is none.
-    """
+    """What the routes do; `reader` raises an `EccosError` while there is none."""
 
     def __init__(self, reader: Callable[[], Reader]) -> None:
         self._reader = reader
@@ -100,12 +96,7 @@ class Endpoints:
 
 
 def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]) -> list[Route]:
-    """The routes.
-
-    Args:
-        reader: as of `Endpoints`.
-        refuse: makes the framework's exception from a status and a reason.
-    """
+    """The routes; `refuse` makes the framework's exception from a status and a reason."""
 
     def guarded(endpoint: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(endpoint)
@@ -138,5 +129,4 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
 
 @cache
 def page() -> str:
-    """The page at /eccos/."""
     return files("aios_eccos.observe").joinpath("page/index.html").read_text(encoding="utf-8")

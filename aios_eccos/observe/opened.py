@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,7 @@ if TYPE_CHECKING:
 
 
 def located(config: Path | None, aios_home: Path | None) -> Config:
-    """The configuration that the command line names.
-
-    Raises:
-        ConfigError: it cannot be read, or is wrong.
-    """
+    """The configuration that the command line names; `ConfigError` where it is wrong."""
     return load_config(locate(config, aios_home))
 
 
@@ -28,11 +25,7 @@ def located(config: Path | None, aios_home: Path | None) -> Config:
 def history_of(
     config: Config, embedder: Embedder | None = None, **bounds: Any
 ) -> Iterator[History]:
-    """The configured history.
-
-    Args:
-        embedder: None = the configured one.
-        bounds: what `open_history` takes besides.
+    """The configured history, of the configured embedder if none is given.
 
     Raises:
         HistoryOwned: another process has it open.
@@ -40,38 +33,32 @@ def history_of(
     """
     from aios_eccos.history.open import open_embedder, open_history
 
-    embedder = open_embedder(config.settings.embedder) if embedder is None else embedder
-    state_dir = config.location.state_dir
-    with contextlib.closing(
-        open_history(config.settings.history, state_dir, embedder, **bounds)
-    ) as history:
+    settings, state_dir = config.settings, config.location.state_dir
+    embedder = open_embedder(settings.embedder) if embedder is None else embedder
+    history = open_history(settings.history, state_dir, embedder, **bounds)
+    with contextlib.closing(history):
         yield history
 
 
 @contextlib.contextmanager
-def workload_of(config: Config, **how: Any) -> Iterator[WorkloadStore]:
-    """The configured workload store, as one who looks on: no kernel.
+def workload_of(config: Config, member: bool = False, **how: Any) -> Iterator[WorkloadStore]:
+    """The configured workload store; `WorkloadError` where it cannot be reached.
 
     Args:
-        how: what `open_workload` takes besides.
-
-    Raises:
-        WorkloadError: it cannot be reached.
+        member: whether this process declares limits, as a kernel does; else it looks on.
     """
     from aios_eccos.workload.connect import open_workload
 
-    settings, state_dir = config.settings, config.location.state_dir
-    how = {"member": False} | how
-    with contextlib.closing(
-        open_workload(settings.redis, state_dir=state_dir, namespace=settings.namespace, **how)
-    ) as workload:
+    settings, folder = config.settings, config.location.state_dir
+    workload = open_workload(
+        settings.redis, state_dir=folder, namespace=settings.namespace, member=member, **how
+    )
+    with contextlib.closing(workload):
         yield workload
 
 
 def redis_runs(config: Config) -> bool:
     """Whether anyone keeps a workload; an embedded server is not started to ask it."""
-    import sys
-
     if config.settings.redis != "embedded":
         return config.settings.redis != "memory"
     if sys.platform == "win32":

@@ -33,19 +33,16 @@ def savings(
     """`GET /eccos/savings`.
 
     Args:
-        windows: name, beginning and sums of each, spending in one unit.
+        windows: name, beginning and sums of each, spending in one unit; the first is the longest.
         baseline: a model's name; None takes the strongest of `pool`.
-        observed: observe mode's own ledger.
         pool: the models that are configured now; empty: whatever served.
     """
-    whole = windows[0][2] if windows else {}
-    name = baseline or strongest(whole, pool)
-    known = name is not None and any(f"compared:{name}" in sums for _, _, sums in windows)
-    if name is None or not known:
-        note = "no answers yet" if name is None else f"no forecasts of {name!r} yet"
-        found: list[SavedView] = []
-    else:
-        note, found = NOTE, [_saved(*window, name) for window in windows]
+    name = baseline or strongest(windows[0][2], pool)
+    note, found = "no answers yet", []
+    if name is not None:
+        note = f"no forecasts of {name!r} yet"
+        if any(f"compared:{name}" in sums for _, _, sums in windows):
+            note, found = NOTE, [_saved(*window, name) for window in windows]
     return SavingsView(
         at=at,
         money=money,

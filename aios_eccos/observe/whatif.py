@@ -53,11 +53,10 @@ def kept_calls(
     drop: Collection[str] = (),
     prices: Mapping[str, tuple[float, float]] | None = None,
 ) -> KeptCalls:
-    """The calls as arrays.
+    """The calls as arrays, without the models of `drop`, at `prices` or those that held.
 
     Args:
-        drop: models that may not serve.
-        prices: dollars per input and output token, instead of those that held.
+        prices: dollars per input and output token by model.
     """
     models = tuple(sorted({option.model for trace in traces for option in trace.options}))
     shape = (len(traces), len(models))
@@ -83,17 +82,13 @@ def shares(names: Sequence[str]) -> dict[str, float]:
 
 
 def what_if(traces: Sequence[Trace], floor: float, curve: PriceCurve) -> WhatIfView | None:
-    """Decide recent answered calls again at another floor, as if no limit bound; None without any.
+    """Answered calls decided again at a floor of 0..1, as if no limit bound; None without any.
 
     Both sides are forecasts, made alike: `now` is what was chosen then, by its forecast.
-
-    Args:
-        floor: absolute success asked for.
-        curve: what history says that it takes.
     """
-    served, price = answered(traces), curve.price_for(floor)
-    if not served:
+    if not (served := answered(traces)):
         return None
+    price = curve.price_for(floor)
     calls = kept_calls(served)
     rows = np.arange(len(served))
     # What served although nothing was allowed to is decided among all.
@@ -110,7 +105,7 @@ def what_if(traces: Sequence[Trace], floor: float, curve: PriceCurve) -> WhatIfV
         success_price_usd=price,
         cost_now_usd=float(calls.cost[rows, now].mean()),
         cost_then_usd=float(calls.cost[rows, then].mean()),
-        promised_now=metrics.mean(sum(hopes), len(hopes)),
+        promised_now=metrics.mean_of(hopes),
         promised_then=min(max(success - curve.optimism(price), 0.0), 1.0),
         shares_now=shares([calls.models[j] for j in now]),
         shares_then=shares([calls.models[j] for j in then]),
