@@ -27,9 +27,9 @@ from aios_eccos.observe.call_views import RouteView
 from aios_eccos.observe.explain import route_view
 from aios_eccos.observe.opened import history_of, redis_runs, workload_of
 from aios_eccos.observe.text import money
-from aios_eccos.serve.dry_run import decide_dry
 from aios_eccos.serve.engine import configured_models
 from aios_eccos.serve.router import Router
+from aios_eccos.serve.tracing import decide_dry
 from aios_eccos.values import Model, Slots
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -68,9 +68,9 @@ def _decided_here(
         settings = keepable(config.settings, models)
         if floor is not None:
             settings = settings.model_copy(update={"quality_floor": floor})
-        known, slots = price_table(models), _slots(config, models)
-        router = Router(models, settings, known, MemoryWorkload(), learned)
-        trace = decide_dry(router, known, slots, text, agent)
+        slots = _slots(config, models)
+        router = Router(models, settings, MemoryWorkload(), learned)
+        trace = decide_dry(router, slots, text, agent)
     return route_view(trace, slots.limits, note)
 
 

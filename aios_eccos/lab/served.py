@@ -17,7 +17,6 @@ from aios_eccos.config import Settings, parse_settings
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.lab.problem import Problem
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.router import Router
@@ -86,9 +85,8 @@ class Served:
         self.floors = Floors(settings, self.workload, self.workload)
         self._forecasts = Recorded()
         self._settings = settings
-        self._prices = price_table(models)
         known = replace(learned, predictor=self._forecasts, embedder=None)
-        self.router = Router(models, settings, self._prices, self.workload, known, self.floors)
+        self.router = Router(models, settings, self.workload, known, self.floors)
         self._columns = {model.name: column for column, model in enumerate(models)}
 
     def column(self, trace: Trace) -> int:
@@ -131,7 +129,7 @@ class Served:
         spoken = round(float(decision.of_choice(had_tokens)))
         answer = Answer("", query.input_tokens, spoken, failure)
         result = CallResult(query, answer, decision, 1, 0.0, 0.0)
-        trace = trace_of(result, self._prices, self._settings, self.router.models)
+        trace = trace_of(result, self.router.prices, self._settings, self.router.models)
         (trace,) = self.floors.settled([trace])
         return replace(trace, id=query.id)
 

@@ -156,12 +156,12 @@ class Reader:
         return route_view(trace, slots.limits, state_of(self._living()))
 
     def _decide_dry(self, text: str, agent: str, floor: Floor | None = None) -> tuple[Trace, Slots]:
-        from aios_eccos.serve.dry_run import decide_dry
+        from aios_eccos.serve.tracing import decide_dry
 
         engine = self._living()
         router, slots = engine.router, engine.router.slots()
         asked = None if floor is None else _absolute(router.learned.book, floor)
-        return decide_dry(router, engine.prices, slots, text, agent, asked), slots
+        return decide_dry(router, slots, text, agent, asked), slots
 
     def savings(self, baseline: str | None = None) -> SavingsView:
         """Spending beside the baseline's forecast: since the start, in a week and in a day."""

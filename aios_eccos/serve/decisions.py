@@ -1,19 +1,19 @@
-"""Decisions for waiting calls, whatever happens to the router.
-
-Calls are decided together. Where that fails, each is decided alone, as one may have spoiled it for
-all; where that fails too, AIOS's own choice serves.
-"""
+"""Decisions: as a plan makes them, and for waiting calls, whatever happens to the router."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
+from aios_eccos.decide.assign import Assigned
+from aios_eccos.decide.words import explored, reason
 from aios_eccos.errors import raised
+from aios_eccos.floor.explore import Trial
 from aios_eccos.serve.call import Call, Routes
-from aios_eccos.values import Candidate, Decision, Slots
+from aios_eccos.values import EXPLORED, Candidate, Decision, IntArray, Lease, Slots
 
 log = logging.getLogger("aios_eccos.serve.decisions")
 
@@ -25,8 +25,52 @@ Decided: TypeAlias = tuple[Call, Decision | None]
 COMPLAINT_S = 60.0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """What a batch's calls are to have, before slots are lent.
+
+    Attributes:
+        candidates: n rows. trials: what each explores. found: the assignment.
+        free: (m,) slots that it counted on.
+        share_s: seconds spent, divided by n.
+    """
+
+    candidates: tuple[Candidate, ...]
+    trials: tuple[Trial, ...]
+    found: Assigned
+    free: IntArray
+    share_s: float
+
+    def decision(self, row: int, lease: Lease | None) -> Decision:
+        """The decision for a call that has its slot, or, without one, has to wait."""
+        candidate, trial, solution = self.candidates[row], self.trials[row], self.found.solution
+        column, batch = int(solution.choice[row]), len(self.candidates)
+        if lease is None or trial.column is None:
+            why = reason(candidate, column, lease, self.free, batch if self.found.whole else 0)
+        else:
+            why = explored(candidate.models[column], trial.chance)
+        return Decision(
+            candidate=candidate,
+            model=None if lease is None else candidate.models[column],
+            lease=lease,
+            free=self.free,
+            slot_prices=solution.slot_prices,
+            status=solution.status.value if trial.column is None else EXPLORED,
+            reason=why,
+            batch=batch,
+            whole=self.found.whole,
+            decision_s=candidate.forecast_s + self.share_s,
+            at=time.time(),
+            chances=trial.chances,
+        )
+
+
 class Decisions:
-    """Asks a router; remembers what it has complained of."""
+    """Asks a router for decisions; remembers what it has complained of.
+
+    Calls are decided together. Where that fails, each is decided alone, as one may have spoiled it
+    for all; where that fails too, AIOS's own choice serves.
+    """
 
     def __init__(self) -> None:
         self._complaint = "", 0.0

@@ -18,7 +18,7 @@ from aios_eccos.floor.configured import certificate_words, certificates, keepabl
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.floor.learned import Learned
-from aios_eccos.forecast.pricing import price_table, with_facts
+from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config
@@ -71,7 +71,6 @@ class Engine:
         settings = keepable(config.settings, pool)
         state_dir = files.private_dir(config.location.state_dir)
         self.config = config
-        self.prices = price_table(pool)
         self.workload = open_workload(
             settings.redis,
             state_dir=state_dir,
@@ -86,7 +85,7 @@ class Engine:
         )
         self.ledger = ObserverStore(self.workload, None if settings.redis == "memory" else patient)
         self.floors = Floors(settings, self.workload, self.ledger)
-        self.router = Router(pool, settings, self.prices, self.workload, floors=self.floors)
+        self.router = Router(pool, settings, self.workload, floors=self.floors)
         self._teaches = TeachesHistory(lambda: (self.history, self.embedder))
         events = NotesEvents(self.ledger, self._in_force, self.floors.look, self._resting)
         keeps = KeepsCalls(self.ledger)
@@ -123,11 +122,9 @@ class Engine:
         pool = models if models is not None else configured_models(config)
         settings = keepable(config.settings, pool)
         self.config = config
-        self.prices = price_table(pool)
         self.floors.use(settings)
-        self.router = Router(
-            pool, settings, self.prices, self.workload, self.router.learned, self.floors
-        )
+        learned = self.router.learned
+        self.router = Router(pool, settings, self.workload, learned, self.floors)
         self.dispatcher.use(self.router, _limits(settings))
         self._upkeep.renew()
 
@@ -189,8 +186,8 @@ class Engine:
         if self.history is None:
             return
         settings, models = self.config.settings, self.router.models
-        head = head_path(self.config.location.state_dir)
-        learned = learn_from(self.history, self.embedder, settings, self.prices, head, models)
+        prices, head = self.router.prices, head_path(self.config.location.state_dir)
+        learned = learn_from(self.history, self.embedder, settings, prices, head, models)
         self.floors.prepare(learned, [model.name for model in models])
         self.router.learned = learned
         warnings = unreachable(learned.book, settings) if learned.book is not None else []
@@ -246,7 +243,7 @@ class Engine:
 
     def _trace(self, result: CallResult) -> Callable[[], Trace]:
         """What is kept of a call that settles now; made later, under what is in force now."""
-        prices, settings, models = self.prices, self.config.settings, self.router.models
+        prices, settings, models = self.router.prices, self.config.settings, self.router.models
         return lambda: trace_of(result, prices, settings, models)
 
     def _resting(self) -> frozenset[str]:

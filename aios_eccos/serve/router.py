@@ -2,9 +2,7 @@
 
     queries -> embeddings -> Forecast -> Candidates -> Plan -> leases -> Assignment
 
-This module alone joins the stages. It is free of AIOS, and of threads: the dispatcher calls
-`forecast` once per call and `assign` until the call has a slot. `decide` is the pure part: it lends
-nothing and remembers nothing.
+This module alone joins the stages. It is free of AIOS, and of threads.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.assign import assigned, slots_of
@@ -27,13 +24,14 @@ from aios_eccos.floor.explore import chance_of, explore_batch
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
-from aios_eccos.forecast.pricing import Prices
-from aios_eccos.serve.plan import Plan
+from aios_eccos.forecast.pricing import price_table
+from aios_eccos.serve.decisions import Plan
 from aios_eccos.values import (
     Assignment,
     BoolArray,
     Candidate,
     Decision,
+    Float32Array,
     FloatArray,
     Forecast,
     Lease,
@@ -52,10 +50,10 @@ class Router:
     Args:
         models: the pool, prices filled in as far as they are known.
         settings: floors, policies.
-        prices: the pool's price table.
         workload: lends slots.
 
     Attributes:
+        prices: the pool's price table.
         learned: may be replaced at any time, from any thread.
         floors: what a success is worth.
         slot_prices: what a slot is worth, shared by all kernels.
@@ -66,21 +64,20 @@ class Router:
         self,
         models: Sequence[Model],
         settings: Settings,
-        prices: Prices,
         workload: WorkloadStore,
         learned: Learned | None = None,
         floors: Floors | None = None,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
+        self.prices = price_table(models)
         self.learned = learned or Learned(PriorPredictor())
         self.floors = floors or Floors(settings, workload, workload)
         self.failures = 0
         self.slot_prices = SlotPrices(models, workload)
-        self._names = tuple(model.name for model in models)
+        self._names = self.prices.models
         self._by_name = {model.name: model for model in models}
         self._limits = {model.slot: model.limit for model in models}
-        self._prices = prices
         self._workload = workload
 
     @property
@@ -100,9 +97,8 @@ class Router:
         begun = time.perf_counter()
         allowed = np.array([self._allowed(query) for query in queries])
         forecast, embeddings = self._forecast(queries, allowed)
-        cost = self._prices.cost(
-            np.array([q.input_tokens for q in queries], dtype=float), forecast.output_tokens
-        )
+        tokens = np.array([query.input_tokens for query in queries], dtype=float)
+        cost = self.prices.cost(tokens, forecast.output_tokens)
         stored = self._stored()
         candidates = [
             self._candidate(query, row, forecast, cost[row], allowed[row], stored)
@@ -150,7 +146,9 @@ class Router:
         try:
             if plan.found.lost is not None:
                 self.slot_prices.note_losses(plan.found.lost, plan.found.usual)
-            return Assignment(plan.decisions(held), plan.found.solution.status.value)
+            leases = [held.get(candidate.query.id) for candidate in candidates]
+            decisions = tuple(plan.decision(row, lease) for row, lease in enumerate(leases))
+            return Assignment(decisions, plan.found.solution.status.value)
         except BaseException:
             self._workload.release([*held.values()])
             raise
@@ -169,8 +167,8 @@ class Router:
         order = [n for n in query.allowed or () if n in self._by_name] or [*self._names]
         allowed = self._allowed(query)
         able = [name for name in order if allowed[self._names.index(name)]]
-        chosen, lease = None, None
         able.sort(key=lambda name: name in failed_on)
+        chosen, lease = None, None
         for name in able if self.spills else able[:1]:
             asked = Lease(query.id, self._by_name[name].slot)
             if self._workload.acquire([asked], self._limits)[0]:
@@ -208,16 +206,15 @@ class Router:
 
     def _forecast(
         self, queries: Sequence[Query], allowed: BoolArray
-    ) -> tuple[Forecast, NDArray[np.float32] | None]:
+    ) -> tuple[Forecast, Float32Array | None]:
         """The predictor's forecast; priors where it fails, or where there is nothing to choose.
 
         With the embeddings that it took, if any.
         """
         if int(allowed.sum(axis=1).max(initial=0)) > 1:
             knows = self.learned
-            texts = [query.text for query in queries]
             try:
-                embeddings, layers = knows.embed(texts)
+                embeddings, layers = knows.embed([query.text for query in queries])
                 found = knows.predictor.forecast(queries, embeddings, self.models, layers)
                 return found, embeddings
             except EccosError as error:
@@ -268,7 +265,7 @@ class Router:
         if not wanted or query.served_by not in self._names:
             return None
         stays = np.array([name == query.served_by for name in self._names])
-        switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self._prices.input)
+        switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self.prices.input)
         return switch
 
     def _stored(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Makes a trace of a settled call."""
+"""Makes a trace of a settled call, or of one that nobody made."""
 
 from __future__ import annotations
 
@@ -6,26 +6,35 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+
+import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide import words
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.observe.trace import Option, Trace
+from aios_eccos.providers.tokens import estimated
+from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     EXPLORED,
     Answer,
     Attempt,
     CallResult,
+    Candidate,
     Control,
     Decision,
+    Lease,
     Model,
     Price,
+    Query,
+    Slots,
 )
 
 #: Reasons of failures are short words; whatever a library puts there is cut.
 REASON_MOST = 80
 NAME_MOST = 120
+#: Status of a call that never got a model.
+UNDECIDED = "undecided"
 
 
 def trace_of(
@@ -37,71 +46,78 @@ def trace_of(
     """What is kept of a settled call, at today's prices and under the settings in force."""
     settings = settings or Settings()
     query, answer, failure = settled.query, settled.answer, settled.answer.failure
+    decision = settled.decision or _undecided(settled)
+    worth = decision.candidate.worth
     spent, metered = _spent(settled, prices)
-    tries = (
-        replace(tried, failure=tried.failure[:REASON_MOST] if tried.failure else None)
-        for tried in settled.tries
-    )
     return Trace(
         call=query.id,
+        at=decision.at,
         agent=query.agent[:NAME_MOST],
         mode=settings.mode,
         named=len(query.allowed or ()),
+        policy=worth.policy,
+        status=decision.status,
+        reason=decision.reason,
+        model=decision.model,
+        floor=_known(worth.floor),
+        success_price_usd=_known(worth.value),
+        promised=_known(decision.promised),
+        novelty=_known(decision.candidate.novelty),
+        batch=decision.batch,
         attempts=settled.attempts,
+        decision_s=decision.decision_s,
         waited_s=max(settled.waited_s, 0.0),
         served_s=settled.served_s,
         input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
         output_tokens=answer.output_tokens,
         metered=metered,
         cost_usd=spent,
-        wasted_usd=_wasted(settled, prices),
         money=prices.money,
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
-        tries=tuple(tries),
-        **_decided(settled, settings, models),
+        options=_options(settled, decision, settings, models),
+        tries=tuple(
+            replace(tried, failure=tried.failure[:REASON_MOST] if tried.failure else None)
+            for tried in settled.tries
+        ),
+        wasted_usd=_wasted(settled, prices),
+        control=_control(decision),
+        whole=decision.whole,
     )
 
 
-def _decided(settled: CallResult, settings: Settings, models: Sequence[Model]) -> dict[str, Any]:
-    """What is kept of the decision, as fields of `Trace`; of a call that never got one, too."""
-    decision = settled.decision
-    worth = Price() if decision is None else decision.candidate.worth
-    fields: dict[str, Any] = {
-        "at": time.time() - settled.served_s,
-        "policy": worth.policy,
-        "status": "undecided",
-        "reason": words.UNDECIDED_REASON,
-        "model": None,
-        "floor": _known(worth.floor),
-        "success_price_usd": _known(worth.value),
-        "promised": None,
-        "novelty": None,
-        "batch": 0,
-        "decision_s": 0.0,
-        "options": (),
-    }
-    if decision is None:
-        return fields
-    return fields | {
-        "at": decision.at,
-        "status": decision.status,
-        "reason": decision.reason,
-        "model": decision.model,
-        "promised": _known(decision.promised),
-        "novelty": _known(decision.candidate.novelty),
-        "batch": decision.batch,
-        "whole": decision.whole,
-        "decision_s": decision.decision_s,
-        "options": _options(settled, decision, settings, models),
-        "control": _control(decision),
-    }
+def _undecided(settled: CallResult) -> Decision:
+    """What stands for the decision of a call that never got one."""
+    none, flags, at = np.empty(0), np.empty(0, dtype=bool), time.time() - settled.served_s
+    candidate = Candidate(settled.query, (), none, none, none, none, flags, math.nan, Price())
+    free = none.astype(np.int64)
+    reason = words.UNDECIDED_REASON
+    return Decision(candidate, None, None, free, none, UNDECIDED, reason, 0, 0.0, at)
+
+
+def decide_dry(
+    router: Router, slots: Slots, text: str, agent: str = "", floor: float | None = None
+) -> Trace:
+    """What would be decided for a text under such a load: no model is called, no slot is taken.
+
+    Args:
+        floor: absolute success asked for, instead of the configured floor.
+    """
+    query = Query(text=text, agent=agent, input_tokens=estimated(text), floor=floor)
+    (candidate,) = router.forecast([query])
+    awake = candidate.allowed & ~np.isin(candidate.models, [*slots.cooling])
+    # What chance would do is no explanation, so it has no lot.
+    open_to = awake if awake.any() else candidate.allowed
+    plan = router.decide([replace(candidate, allowed=open_to, lot=None)], slots)
+    decision = plan.decision(0, Lease(query.id, "") if plan.found.solution.choice[0] >= 0 else None)
+    made = CallResult(query, Answer(), decision, 0, 0.0, 0.0)
+    return replace(trace_of(made, router.prices, router.settings, router.models), at=time.time())
 
 
 def _control(decision: Decision) -> Control | None:
-    """How the call stands to the price that chose its model; None where chance explored."""
+    """How the call stands to the price that chose its model; None where no price chose."""
     price = decision.candidate.worth
-    if decision.status == EXPLORED:
+    if decision.status in (EXPLORED, UNDECIDED):
         return None
     if not price.key or decision.status == words.FALLBACK:
         return Control("", 1.0, 1.0, price.own)

@@ -12,7 +12,6 @@ import pytest
 
 from aios_eccos.config import Settings
 from aios_eccos.errors import WorkloadError
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.serve.router import Router
 from aios_eccos.values import Model, Query
@@ -28,7 +27,7 @@ NEAR = [
 def choice(models: list[Model], served_by: str | None, *, affinity: bool = True) -> str | None:
     workload = MemoryWorkload()
     settings = Settings(session_affinity=affinity)
-    router = Router(models, settings, price_table(models), workload)
+    router = Router(models, settings, workload)
     query = Query("go on", input_tokens=20_000, served_by=served_by)
     (decision,) = router.route([query]).decisions
     workload.close()

@@ -18,7 +18,7 @@ from aios_eccos.floor.explore import chance_of, doubly_robust
 from aios_eccos.metrics import Z
 from aios_eccos.observe import render
 from aios_eccos.observe.trace import read_traces
-from aios_eccos.serve.dry_run import decide_dry
+from aios_eccos.serve.tracing import decide_dry
 from aios_eccos.values import EXPLORED, Model, Query
 from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.periods import TOTAL, names_of
@@ -110,7 +110,7 @@ def test_never_above_a_limit_nor_on_a_second_try_nor_against_the_callers_own_flo
     asked = replace(queries[0], floor=0.9)
     pinned = replace(queries[1], allowed=("large",))
     assert [p.lot for p in engine.router.forecast([asked, pinned])] == [None, None]
-    dry = decide_dry(engine.router, engine.prices, engine.router.slots(), "0.2")
+    dry = decide_dry(engine.router, engine.router.slots(), "0.2")
     assert dry.status != EXPLORED and all(option.chance == 0 for option in dry.options)
 
 

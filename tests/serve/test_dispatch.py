@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from aios_eccos.config import Settings
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.records import Signals
 from aios_eccos.serve.attempt import Attempts
 from aios_eccos.serve.call import Call
@@ -801,7 +800,7 @@ def test_a_refusal_that_no_other_call_is_like_is_not_remembered(kind: Any) -> No
 def test_a_prompt_longer_than_was_thought_is_sent_to_no_model_with_as_small_a_window() -> None:
     pool = [Model("best", strength=0.9), Model("small", context_window=3000), Model("wide")]
     store = MemoryWorkload()
-    router = Router(pool, Settings(), price_table(pool), store)
+    router = Router(pool, Settings(), store)
     with Dispatcher(router) as dispatcher:
         query, run = (
             Query("", input_tokens=500),
@@ -818,7 +817,7 @@ def test_a_prompt_longer_than_was_thought_is_sent_to_no_model_with_as_small_a_wi
 
 def test_of_models_that_all_rest_the_one_that_has_rested_most_is_asked() -> None:
     pool, store = [Model("best", strength=0.9), Model("other", strength=0.1)], MemoryWorkload()
-    router = Router(pool, Settings(), price_table(pool), store)
+    router = Router(pool, Settings(), store)
     router.rest("best", 60.0)
     router.rest("other", 20.0)
     with Dispatcher(router) as dispatcher:
@@ -830,7 +829,7 @@ def test_of_models_that_all_rest_the_one_that_has_rested_most_is_asked() -> None
 
 def test_a_cooldown_of_nothing_rests_nothing() -> None:
     pool, store = [Model("a", strength=0.9), Model("b")], MemoryWorkload()
-    router = Router(pool, Settings(cooldown_s=0.0), price_table(pool), store)
+    router = Router(pool, Settings(cooldown_s=0.0), store)
     with Dispatcher(router) as dispatcher:
         run = failing_on("a", failure=Failure("503", 503))
         assert dispatcher.submit(Query(""), run).result(5).answer.value == "b"
@@ -892,7 +891,7 @@ def test_a_cooldown_does_not_hold_up_calls_that_have_no_other_model(
 ) -> None:
     monkeypatch.setattr("aios_eccos.serve.call.PINNED_BACKOFF_S", (0.02, 0.02))
     pool, store = [Model("only", limit=1)], MemoryWorkload()
-    router = Router(pool, Settings(cooldown_s=60.0), price_table(pool), store)
+    router = Router(pool, Settings(cooldown_s=60.0), store)
     results = iter([Answer(failure=Failure("503", 503)), Answer(value="second")])
     with Dispatcher(router) as dispatcher:
         first = dispatcher.submit(Query("", agent="x"), lambda model, left: next(results))

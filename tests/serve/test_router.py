@@ -70,7 +70,7 @@ def make_router(history=None, models=POOL, workload=None, **settings):
     if history is not None:
         taught = learn_from(history, None, parsed, prices)
         learned = Learned(taught.predictor, TwoWords(), taught.book)
-    return Router(models, parsed, prices, workload or MemoryWorkload(), learned)
+    return Router(models, parsed, workload or MemoryWorkload(), learned)
 
 
 def choices(assignment):
