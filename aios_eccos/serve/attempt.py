@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.call import Call, Routes
-from aios_eccos.values import Answer, Candidate, Decision, Failure, Query, Refused
+from aios_eccos.values import Answer, Candidate, Decision, Failure, Model, Query, Refused
+from aios_eccos.workload.ledger import Ledger
 
 log = logging.getLogger("aios_eccos.serve.attempt")
 
@@ -63,12 +66,13 @@ class Refusal:
     Attributes:
         tokens: for `context` the most that it takes, prompt and answer together; for `output` the
             answer's length that it refuses.
+        since: seconds since the epoch.
     """
 
     model: str
     kind: Refused
     tokens: int = 0
-    since: float = field(default_factory=time.monotonic)
+    since: float = field(default_factory=time.time)
 
     @property
     def words(self) -> str:
@@ -86,12 +90,39 @@ class Refusal:
 class Refusals:
     """What was refused lately: calls like it are sent there only where no other model may serve.
 
-    Each kernel learns it by one request that costs nothing. Safe to use from any thread.
+    All kernels that declare the model alike know it, by a note in the workload store. Once it is
+    declared another way, which may be the remedy, it is asked again. Safe to use from any thread.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[tuple[str, Refused], Refusal] = {}
+        #: The notes' names, by model and what it refuses.
+        self._names: dict[tuple[str, Refused], str] = {}
+
+    def use(self, models: Sequence[Model]) -> None:
+        """Forget what models refuse that are no longer declared as they were."""
+        names = {(m.name, kind): _name(m, kind) for m in models for kind in get_args(Refused)}
+        with self._lock:
+            same = {key for key in self._known if self._names.get(key) == names.get(key)}
+            self._known = {key: self._known[key] for key in same}
+            self._names = names
+
+    def share(self, ledger: Ledger) -> None:
+        """Tell other kernels what is known here, and learn what they know; the newer counts.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        names, mine = self._names, {(each.model, each.kind): each for each in self.known()}
+        for key, note in zip(names, ledger.notes([*names.values()]), strict=True):
+            known = mine.get(key)
+            told = _read(*key, note)
+            if told is not None and (known is None or known.since < told.since):
+                with self._lock:
+                    self._known[key] = told
+            elif known is not None and known != told:
+                ledger.swap_note(names[key], f"{known.tokens} {known.since!r}", BELIEVED_S)
 
     def note(self, model: str, query: Query, failure: Failure) -> None:
         """A model's server has refused a call; keep it if other calls may be like it."""
@@ -111,14 +142,21 @@ class Refusals:
 
     def known(self) -> list[Refusal]:
         """All that is believed now."""
-        oldest = time.monotonic() - BELIEVED_S
+        oldest = time.time() - BELIEVED_S
         with self._lock:
             return [each for each in self._known.values() if each.since > oldest]
 
-    def forget(self) -> None:
-        """The models may be other ones now."""
-        with self._lock:
-            self._known.clear()
+
+def _read(model: str, kind: Refused, note: str | None) -> Refusal | None:
+    with contextlib.suppress(ValueError):
+        tokens, since = (note or "").split()
+        return Refusal(model, kind, int(tokens), float(since))
+    return None
+
+
+def _name(model: Model, kind: Refused) -> str:
+    declared = f"{model.context_window} {sorted(model.abilities or ())}"
+    return f"refused:{model.slot} {declared} {kind}"
 
 
 class Attempts:

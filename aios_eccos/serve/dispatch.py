@@ -104,7 +104,6 @@ class Dispatcher:
         Waiting calls are forecast anew, calls in flight are not touched.
         """
         router.on_release(self._queue.wake)
-        self.attempts.refusals.forget()
         self._router, self._limits = router, limits
         self._queue.wake()
 

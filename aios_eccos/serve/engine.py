@@ -94,8 +94,15 @@ class Engine:
             self._trace, self.floors.settled, observers, self._teaches, events.look
         )
         self.dispatcher = Dispatcher(self.router, _limits(settings), on_settled=self.recorder)
+        refusals = self.dispatcher.attempts.refusals
+        refusals.use(pool)
         self._upkeep = Upkeep(
-            lambda: self.config, lambda: self.router.models, self.workload, self.learn, stores
+            lambda: self.config,
+            lambda: self.router.models,
+            self.workload,
+            self.learn,
+            lambda: refusals.share(self.ledger),
+            stores,
         )
         self._warned: set[str] = set()
         self.certificates: list[str] = []
@@ -126,6 +133,7 @@ class Engine:
         learned = self.router.learned
         self.router = Router(pool, settings, self.workload, learned, self.floors)
         self.dispatcher.use(self.router, _limits(settings))
+        self.dispatcher.attempts.refusals.use(pool)
         self._upkeep.renew()
 
     def set_mode(self, mode: str) -> None:

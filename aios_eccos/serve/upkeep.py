@@ -65,6 +65,7 @@ class Upkeep:
     Args:
         config: the configuration in force; models: the pool in force.
         learn: learns from the history as it is now.
+        share: tells other kernels what this one has learned of models, and learns what they have.
         stores: opens history and embedder.
 
     Attributes:
@@ -78,12 +79,14 @@ class Upkeep:
         models: Callable[[], tuple[Model, ...]],
         workload: WorkloadStore,
         learn: Callable[[], None],
+        share: Callable[[], None],
         stores: OpenStores,
     ) -> None:
         self.history: HistoryStore | None = None
         self.embedder: BackgroundEmbedder | None = None
         self._config, self._models = config, models
         self._workload, self._learn, self._stores = workload, learn, stores
+        self._share = share
         self._faults: dict[str, EccosError] = {}
         self._closing = threading.Event()
         self._ready = threading.Event()
@@ -151,6 +154,7 @@ class Upkeep:
     def _loop(self) -> None:
         while True:
             self._wake.clear()
+            self._tend(self._share)
             if self.history is None:
                 # Another process may hold it for a moment, or the server comes back.
                 self._tend(self._open)

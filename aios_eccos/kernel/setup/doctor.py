@@ -84,7 +84,7 @@ def _check_sdk() -> Check:
 
 
 class LearnedRefusal(BaseModel):
-    """What a living kernel has learned that a model refuses; see `serve.refusals`."""
+    """What a living kernel has learned that a model refuses; see `serve.attempt`."""
 
     model: str
     refuses: str
