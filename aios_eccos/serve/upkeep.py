@@ -114,7 +114,7 @@ class Upkeep:
         return self._ready.wait(timeout_s)
 
     def close(self) -> None:
-        """End the thread, then the history."""
+        """End the thread, then the history and the loading of its embedder."""
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
@@ -122,6 +122,8 @@ class Upkeep:
         self._head.close()
         if self.history is not None:
             self.history.close()
+        if self.embedder is not None:
+            self.embedder.close()
 
     @property
     def error(self) -> EccosError | None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.config import parse_settings
-from aios_eccos.errors import HistoryError, HistoryOwned
+from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.ingest import hand_over
 from aios_eccos.history.memory import MemoryHistory
@@ -102,6 +102,19 @@ def test_what_was_ingested_is_there_at_the_next_start(folder) -> None:
         assert len(engine.history.compared()) == 60
         settled = engine.dispatcher.submit(Query("What is 3 plus 4?"), answer).result(30)
     assert settled.answer.value == "small"
+
+
+def test_an_embedder_that_cannot_be_loaded_is_not_tried_again_after_the_end(tmp_path) -> None:
+    def load() -> object:
+        raise EmbedderError("no such folder")
+
+    embedder = BackgroundEmbedder(load)
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    with Engine(config, models=MODELS, stores=lambda _: (MemoryHistory(), embedder)) as engine:
+        assert engine.wait_ready(10)
+        assert "eccos-embedder" in {thread.name for thread in threading.enumerate()}
+    wait_for(lambda: "eccos-embedder" not in {t.name for t in threading.enumerate()}, 3)
 
 
 def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
