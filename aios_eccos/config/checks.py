@@ -39,12 +39,8 @@ class Checked(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """A quality floor: absolute success, or a share of the strongest allowed model's.
-
-    Attributes:
-        value: 0..1.
-        relative: True: `value` times what the strongest allowed model would reach on the same
-            calls; False: `value` itself.
+    """A quality floor, 0..1: absolute success, or (`relative`) a share of what the strongest
+    allowed model would reach on the same calls.
     """
 
     value: float
@@ -74,11 +70,7 @@ def parse_floor(raw: object) -> Floor:
 
 
 def check_redis(value: str) -> str:
-    """What can be seen of it without redis-py; the rest is looked at when it is opened.
-
-    Raises:
-        ValueError: neither a word that we know nor a Redis URL.
-    """
+    """What can be seen of it without redis-py; the rest is looked at when it is opened."""
     if not re.match(r"(embedded|memory)$|rediss?(\+sentinel|\+cluster)?://.|unix://.", value):
         raise ValueError(
             "allowed: embedded, memory, or a URL that begins with redis://, rediss://, unix://, "
@@ -88,22 +80,14 @@ def check_redis(value: str) -> str:
 
 
 def check_history(value: str) -> str:
-    """What can be seen of it without Chroma.
-
-    Raises:
-        ValueError: neither `embedded` nor a URL.
-    """
+    """What can be seen of it without Chroma."""
     if not re.match(r"embedded$|https?://[^/]", value):
         raise ValueError("allowed: embedded, or a URL such as http://chroma:8000")
     return value
 
 
 def check_token(raw: object) -> object:
-    """A token that strangers cannot guess, and that a header can carry.
-
-    Raises:
-        ValueError: it is no such token; the reason does not show it.
-    """
+    """A token that strangers cannot guess, and that a header can carry; errors do not show it."""
     if raw is None:
         return None
     if not isinstance(raw, str):
@@ -139,14 +123,11 @@ def misspelt(key: object, known: Collection[str]) -> str | None:
 def refuse(
     error: ValidationError, where: str, known: Collection[str], inner: Collection[str] = ()
 ) -> NoReturn:
-    """Turn pydantic's first complaint into one line: key, value, what is allowed.
+    """Raise pydantic's first complaint as one line: key, value, what is allowed.
 
     Args:
         where: key of what was validated.
         known: its keys; inner: those of mappings in it.
-
-    Raises:
-        ConfigError: always.
     """
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
@@ -163,7 +144,6 @@ def refuse(
 
 
 def no_mapping(where: str, found: object, wanted: str) -> ConfigError:
-    """The error for a value that is no mapping."""
     return ConfigError(f"{where} = {_shown(found)}: wanted a mapping {wanted}")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
@@ -16,15 +16,10 @@ from aios_eccos.errors import ConfigError
 #: Values that a file may stand for once its aliases are written out.
 MOST_VALUES = 100_000
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-Found = TypeVar("Found")
 
 
 def decode(raw: bytes, where: str) -> str:
-    """A file's text.
-
-    Raises:
-        ConfigError: it is not UTF-8; names the file and the byte.
-    """
+    """A file's text; a `ConfigError` names the byte that is not UTF-8."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -42,26 +37,18 @@ def load(text: str, where: str) -> Any:
     Raises:
         ConfigError: it is no YAML, or its aliases grow without measure.
     """
-
-    def construct(loader: yaml.SafeLoader) -> Any:
-        node = _checked(loader.get_single_node(), where)
-        return None if node is None else loader.construct_document(node)
-
-    return _read(text, where, construct)
+    return _read(text, where, lambda loader, node: node and loader.construct_document(node))
 
 
-def compose(text: str, where: str) -> yaml.Node | None:
+def compose(text: str, where: str) -> Any:
     """The document as nodes, which know their places in the text; see `load`."""
-    return _read(text, where, lambda loader: _checked(loader.get_single_node(), where))
+    return _read(text, where, lambda _, node: node)
 
 
-def _read(text: str, where: str, work: Callable[[yaml.SafeLoader], Found]) -> Found:
+def _read(text: str, where: str, take: Callable[[yaml.SafeLoader, yaml.Node | None], Any]) -> Any:
     try:
         loader = yaml.SafeLoader(text)
-        try:
-            return work(loader)
-        finally:
-            loader.dispose()
+        return take(loader, _checked(loader.get_single_node(), where))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark is not None else ""
@@ -83,11 +70,7 @@ def _problem(words: str) -> str:
 
 
 def _checked(node: yaml.Node | None, where: str) -> yaml.Node | None:
-    """The document, unless its aliases make it endless or huge.
-
-    Raises:
-        ConfigError: they do.
-    """
+    """The document, unless its aliases make it endless or huge."""
     sizes: dict[int, int] = {}
 
     def size(part: Any) -> int:

@@ -1,14 +1,14 @@
 """An answer of a chat completion, in every shape in which servers give it.
 
-`read` is the one parser for kernel and `collect`. It never fails on a shape: what it cannot make
-out is missing, and what carries an error raises that.
+`read` never fails on a shape: what it cannot make out is missing, and what carries an error raises
+that.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -75,12 +75,10 @@ class Completion:
 
     @property
     def input_tokens(self) -> int | None:
-        """Tokens of the prompt."""
         return self.usage.input
 
     @property
     def output_tokens(self) -> int | None:
-        """Tokens of the answer, thoughts included."""
         return self.usage.output
 
     def counted(self, prompt: str | None) -> Completion:
@@ -103,7 +101,9 @@ def read(body: object) -> Completion:
         Broken: there is no choice in it, or it was broken off.
         StatusError: it carries a server's error.
     """
-    found = _plain(body)
+    dump = getattr(body, "model_dump", None)
+    # Servers give other types than the client's classes say, which it lets pass with a warning.
+    found = mapping(dump(warnings=False) if dump is not None else body)
     raise_error(found)
     usage = read_usage(found)
     choices = found.get("choices")
@@ -114,9 +114,10 @@ def read(body: object) -> Completion:
         raise Broken(replace(INVALID, reason=reason), usage)
     raise_error(choice)
     finish = _finish(choice)
-    if finish in ("error", "filter"):
-        broken_off = replace(INVALID, reason="answer broken off")
-        raise Broken(FILTERED if finish == "filter" else broken_off, usage)
+    if finish == "filter":
+        raise Broken(FILTERED, usage)
+    if finish == "error":
+        raise Broken(replace(INVALID, reason="answer broken off"), usage)
     message = mapping(choice.get("message"))
     content = message.get("content", choice.get("text"))
     text, thoughts = _texts(content)
@@ -132,12 +133,6 @@ def read(body: object) -> Completion:
         finish=finish,
         usage=usage,
     )
-
-
-def _plain(body: object) -> Mapping[str, Any]:
-    dump = getattr(body, "model_dump", None)
-    # Servers give other types than the client's classes say, which it lets pass with a warning.
-    return mapping(dump(warnings=False) if dump is not None else body)
 
 
 def _finish(choice: Mapping[str, Any]) -> Finish | None:
@@ -179,28 +174,18 @@ def _first(part: Mapping[str, Any], keys: tuple[str, ...]) -> Any:
 
 
 def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...] | None:
+    calls, old, content = (message.get(key) for key in ("tool_calls", "function_call", "content"))
+    parts = [mapping(call) for call in (calls if isinstance(calls, list) else ())]
+    parts += [old] if isinstance(old, Mapping) else []
+    inside = map(mapping, content if isinstance(content, list) else ())
+    parts += [part for part in inside if part.get("type") in _CALLS]
     try:
-        return tuple(_call(part) for part in _called(message))
+        return tuple(map(_call, parts))
     except ValueError:
         return None
 
 
-def _called(message: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    calls, old, content = (message.get(key) for key in ("tool_calls", "function_call", "content"))
-    yield from (mapping(call) for call in (calls if isinstance(calls, list) else ()))
-    if isinstance(old, Mapping):
-        yield old
-    for part in content if isinstance(content, list) else ():
-        if mapping(part).get("type") in _CALLS:
-            yield part
-
-
 def _call(part: Mapping[str, Any]) -> ToolCall:
-    """One call.
-
-    Raises:
-        ValueError: it has no name, or its arguments are no JSON object.
-    """
     function = mapping(part.get("function")) or part
     name, given = function.get("name"), function.get("arguments", function.get("input"))
     for _ in range(_ENCODED_MOST):

@@ -1,8 +1,7 @@
 """What a status or an exception of a model's client means: one table for all who ask models.
 
-`failure_of` takes whatever was raised. LiteLLM wraps what happened into statuses of its own, so
-the whole chain of causes is looked at; classes are known by library and name, as none of the
-libraries need be there.
+LiteLLM wraps what happened into statuses of its own, so the whole chain of causes is looked at.
+Classes are known by library and name, as none of the libraries need be there.
 """
 
 from __future__ import annotations
@@ -66,35 +65,29 @@ _REASONS: Mapping[Refused, str] = {
 #: What an exception means, by its library and class; a class that is not listed counts as its
 #: base. Exceptions that carry a server's status are not listed: the status tells.
 EXCEPTIONS: Mapping[str, Failure] = {
-    "httpx.TimeoutException": TIMEOUT,
-    "httpx.ConnectTimeout": NO_CONNECTION,
-    "httpx.UnsupportedProtocol": NOT_SET_UP,
-    "httpx.LocalProtocolError": NOT_SET_UP,
-    "httpx.InvalidURL": NOT_SET_UP,
-    "httpx.DecodingError": INVALID,
-    "httpx.TooManyRedirects": INVALID,
-    "httpx.CookieConflict": INVALID,
-    "httpx.StreamError": INVALID,
-    "httpx.HTTPError": NO_CONNECTION,
-    "openai.APITimeoutError": TIMEOUT,
-    "openai.APIConnectionError": NO_CONNECTION,
-    "openai.APIResponseValidationError": INVALID,
-    "openai.APIError": INVALID,
-    "openai.OpenAIError": NOT_SET_UP,
-    "litellm.Timeout": TIMEOUT,
-    "litellm.APIConnectionError": NO_CONNECTION,
-    "litellm.APIResponseValidationError": INVALID,
-    "litellm.OpenAIError": NOT_SET_UP,
-    "litellm.GuardrailRaisedException": FILTERED,
-    "litellm.BlockedPiiEntityError": FILTERED,
-    "litellm.SensitiveDataRouteException": FILTERED,
-    "litellm.ModifyResponseException": FILTERED,
-    "litellm.BudgetExceededError": REFUSES_US,
-    "litellm.ModelNotMappedError": NOT_SET_UP,
-    "requests.Timeout": TIMEOUT,
-    "requests.RequestException": NO_CONNECTION,
-    "json.JSONDecodeError": INVALID,
-    "pydantic_core.ValidationError": INVALID,
+    f"{library}.{name}": failure
+    for library, names, failure in (
+        ("httpx", "TimeoutException", TIMEOUT),
+        ("httpx", "ConnectTimeout HTTPError", NO_CONNECTION),
+        ("httpx", "UnsupportedProtocol LocalProtocolError InvalidURL", NOT_SET_UP),
+        ("httpx", "DecodingError TooManyRedirects CookieConflict StreamError", INVALID),
+        ("openai", "APITimeoutError", TIMEOUT),
+        ("openai", "APIConnectionError", NO_CONNECTION),
+        ("openai", "APIResponseValidationError APIError", INVALID),
+        ("openai", "OpenAIError", NOT_SET_UP),
+        ("litellm", "Timeout", TIMEOUT),
+        ("litellm", "APIConnectionError", NO_CONNECTION),
+        ("litellm", "APIResponseValidationError", INVALID),
+        ("litellm", "OpenAIError ModelNotMappedError", NOT_SET_UP),
+        ("litellm", "GuardrailRaisedException BlockedPiiEntityError", FILTERED),
+        ("litellm", "SensitiveDataRouteException ModifyResponseException", FILTERED),
+        ("litellm", "BudgetExceededError", REFUSES_US),
+        ("requests", "Timeout", TIMEOUT),
+        ("requests", "RequestException", NO_CONNECTION),
+        ("json", "JSONDecodeError", INVALID),
+        ("pydantic_core", "ValidationError", INVALID),
+    )
+    for name in names.split()
 }
 #: LiteLLM's classes that tell a refusal whatever the words.
 REFUSING: Mapping[str, Refused] = {
@@ -107,21 +100,13 @@ REFUSING: Mapping[str, Refused] = {
 
 
 class Broken(Exception):
-    """An answer with nothing to hand on.
-
-    Args:
-        failure: what it means.
-        usage: tokens that it cost all the same.
-        signals: what it shows all the same.
-    """
+    """An answer with nothing to hand on: what it means, cost and shows all the same."""
 
     def __init__(
         self, failure: Failure, usage: Usage = NOTHING_USED, signals: Signals = NOTHING_SEEN
     ) -> None:
         super().__init__(failure.reason)
-        self.failure = failure
-        self.usage = usage
-        self.signals = signals
+        self.failure, self.usage, self.signals = failure, usage, signals
 
 
 class StatusError(Exception):
@@ -130,15 +115,12 @@ class StatusError(Exception):
     Args:
         status: the HTTP status, or that of an error within a good answer.
         text: the server's words.
-        headers: of the answer.
         body: its error object, where it has one.
     """
 
     def __init__(self, status: int, text: str, headers: object = None, body: object = None) -> None:
         super().__init__(text)
-        self.status_code = status
-        self.headers = headers
-        self.body = body
+        self.status_code, self.headers, self.body = status, headers, body
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -150,9 +132,12 @@ def failure_of(error: BaseException) -> Failure:
     for each, names in zip(chain, named, strict=True):
         if _litellms(names):  # which calls much an APIConnectionError: what it wraps tells more
             continue
-        if status_of(each) is not None:
+        if (status := status_of(each)) is not None:
+            headers = getattr(getattr(each, "response", None), "headers", None)
+            headers = headers or getattr(each, "headers", None)
             kinds = (REFUSING[name] for names in named for name in names if name in REFUSING)
-            return _of_answer(each, str(error), next(kinds, None))
+            body = getattr(each, "body", None)
+            return of_status(status, str(error), headers, body, next(kinds, None))
         if (meant := meaning(names)) is not None:
             return meant
     if (meant := meaning(named[0])) is not None:
@@ -171,12 +156,6 @@ def meaning(names: list[str]) -> Failure | None:
     return next((EXCEPTIONS[name] for name in own if name in EXCEPTIONS), None)
 
 
-def _of_answer(error: BaseException, text: str, kind: Refused | None) -> Failure:
-    response = getattr(error, "response", None)
-    headers = getattr(response, "headers", None) or getattr(error, "headers", None)
-    return of_status(status_of(error) or 500, text, headers, getattr(error, "body", None), kind)
-
-
 def of_status(
     status: int,
     text: str = "",
@@ -184,13 +163,7 @@ def of_status(
     body: object = None,
     kind: Refused | None = None,
 ) -> Failure:
-    """A server's error answer.
-
-    Args:
-        text: its words.
-        body: its error object, where it has one.
-        kind: what is refused, where that is known without the words.
-    """
+    """A server's error answer; `kind` is what it refuses, where that is known without its words."""
     if not 400 <= status < 600:
         return INVALID
     meant = STATUSES.get(status, BUSY if status >= 500 else MALFORMED)
@@ -222,11 +195,7 @@ _CODES: tuple[tuple[int, str], ...] = (
 
 
 def raise_error(body: Mapping[str, Any]) -> None:
-    """Raise the error that an answer with a good status, or a choice in it, carries.
-
-    Raises:
-        StatusError: it carries one.
-    """
+    """Raise the `StatusError` that an answer with a good status, or a choice in it, carries."""
     several = body.get("errors")
     error: Any = body.get("error") or (several[0] if isinstance(several, list) and several else 0)
     if not error and "choices" not in body and (body.get("object") or body.get("type")) == "error":
@@ -254,7 +223,6 @@ def status_of(error: BaseException) -> int | None:
 
 
 def _litellms(names: list[str]) -> bool:
-    """Whether an exception is LiteLLM's, which may tell of no server's answer."""
     return names[0].startswith("litellm.")
 
 

@@ -1,4 +1,4 @@
-"""Providers: two methods by which a model is asked, over HTTP, through LiteLLM, or as a script.
+"""Providers: two methods by which a model is asked, over HTTP or through LiteLLM.
 
 A provider returns a completion's body, or raises what `failures.failure_of` knows. It never
 repeats a request.
@@ -32,19 +32,13 @@ class Provider(Protocol):
 
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
         """Send OpenAI's request for a chat completion and return the answer's body."""
-        ...
 
     def close(self) -> None:
         """Give back connections."""
-        ...
 
 
 class HttpProvider:
-    """An OpenAI-compatible server.
-
-    Args:
-        base_url: up to `/v1`.
-        key: goes into a header and nowhere else.
+    """An OpenAI-compatible server, whose `base_url` goes up to `/v1`.
 
     Raises:
         ConfigError: the address is none, or its proxy cannot be used.
@@ -53,7 +47,6 @@ class HttpProvider:
     def __init__(self, base_url: str, key: str | None = None) -> None:
         import httpx
 
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
         # As many connections as there are calls: slots are what limits them.
         limits = httpx.Limits(max_connections=None)
         proxy = None
@@ -62,7 +55,7 @@ class HttpProvider:
             proxy = _proxy(base_url)
             self._client = httpx.Client(
                 base_url=base_url,
-                headers=headers,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
                 limits=limits,
                 proxy=proxy,
                 transport=None if proxy else httpx.HTTPTransport(limits=limits),
@@ -89,10 +82,10 @@ class HttpProvider:
             body: object = json.loads(raw)
         except (ValueError, RecursionError):
             body = None
-        if response.is_success and body is not None:
-            return body
         if response.is_success:
-            raise Broken(INVALID)
+            if body is None:
+                raise Broken(INVALID)
+            return body
         # Google's errors come as a list of one.
         told = body[0] if isinstance(body, list) and body else body
         text = raw.decode("utf-8", "replace")
@@ -107,7 +100,6 @@ class LiteLLMProvider:
 
     Args:
         place: `api_base` and `api_key`, as far as the configuration names them.
-        more: further options of LiteLLM's.
 
     Raises:
         ConfigError: LiteLLM is not installed.
@@ -136,28 +128,6 @@ class LiteLLMProvider:
         """LiteLLM keeps its connections itself."""
 
 
-class Script:
-    """A provider for tests: plays one answer or exception after the other, the last for ever.
-
-    Attributes:
-        requests: what was asked.
-    """
-
-    def __init__(self, *steps: object) -> None:
-        self._steps = [*steps]
-        self.requests: list[dict[str, Any]] = []
-
-    def complete(self, request: dict[str, Any], timeout_s: float) -> object:
-        self.requests.append(request)
-        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
-        if isinstance(step, BaseException):
-            raise step
-        return step
-
-    def close(self) -> None:
-        pass
-
-
 def _whole(response: Any, until: float) -> bytes:
     """The answer's body.
 
@@ -184,11 +154,7 @@ def _limit(timeout_s: float) -> Any:
 
 
 def _proxy(url: str) -> str | None:
-    """The environment's proxy for a server; None for this machine and for what is excepted.
-
-    Raises:
-        ValueError: the address is none.
-    """
+    """The environment's proxy for a server; None for this machine and for what is excepted."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     try:

@@ -66,10 +66,8 @@ class Usage:
 
 def whole(value: object) -> int | None:
     """A count that can be true: a whole number in range, also as text or as a float."""
-    if isinstance(value, bool):
-        return None
     try:
-        return _COUNT.validate_python(value)
+        return None if isinstance(value, bool) else _COUNT.validate_python(value)
     except ValidationError:
         return None
 

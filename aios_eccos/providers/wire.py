@@ -16,8 +16,6 @@ def clean(text: str) -> str:
 
     Two halves that belong together become their character.
     """
-    if text.isascii():
-        return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

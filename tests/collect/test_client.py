@@ -19,11 +19,28 @@ from aios_eccos.lab.replay_server import ReplayServers
 from aios_eccos.locate import Location
 from aios_eccos.providers.failures import StatusError
 from aios_eccos.providers.tokens import tokenizer
-from aios_eccos.providers.transport import Script
 from aios_eccos.values import Failure, Model
 
 QUICK = Patience(base_s=0.01, cap_s=0.05, timeout_s=0.3)
 NOWHERE = Endpoint(Model("m"), "vllm", "http://127.0.0.1:9/v1", "m")
+
+
+class Script:
+    """A provider that plays one answer or exception after the other, the last for ever."""
+
+    def __init__(self, *steps):
+        self._steps = [*steps]
+        self.requests = []
+
+    def complete(self, request, timeout_s):
+        self.requests.append(request)
+        step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        if isinstance(step, BaseException):
+            raise step
+        return step
+
+    def close(self):
+        pass
 
 
 def body(content="7", finish="stop", usage=True, **message):

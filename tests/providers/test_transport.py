@@ -17,9 +17,8 @@ import pytest
 
 from aios_eccos.errors import ConfigError
 from aios_eccos.providers import transport
-from aios_eccos.providers.completion import read
 from aios_eccos.providers.failures import Broken, StatusError, failure_of
-from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Script
+from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider
 
 PROXIES = [f"{name}_PROXY" for name in ("ALL", "HTTP", "HTTPS", "NO")]
 
@@ -192,13 +191,3 @@ def test_a_request_that_is_no_json_is_the_agents_own_fault(server: HTTPServer, o
     provider.close()
     failure = failure_of(broken.value)
     assert (failure.status_code, failure.retryable, failure.elsewhere) == (400, False, False)
-
-
-def test_a_script_plays_its_steps_and_keeps_what_was_asked() -> None:
-    script = Script(httpx.ReadTimeout("late"), {"choices": [{"message": {"content": "4"}}]})
-    with pytest.raises(httpx.ReadTimeout):
-        script.complete({"n": 1}, 1.0)
-    assert read(script.complete({"n": 2}, 1.0)).text == "4"
-    assert read(script.complete({"n": 3}, 1.0)).text == "4"
-    script.close()
-    assert [request["n"] for request in script.requests] == [1, 2, 3]
