@@ -15,10 +15,17 @@ from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_types import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler, Process
 from aios_eccos.kernel.serving import Serving
-from aios_eccos.observe import command
 from aios_eccos.observe.reader import Reader, state_of
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.engine import Engine
+from aios_eccos.values import Refused
+
+#: What an operator may declare of a model, so that no request has to find it out.
+REMEDIES: dict[Refused, str] = {
+    "context": "set its context_window",
+    "output": "ask it for shorter answers (max_new_tokens)",
+    **dict.fromkeys(("tools", "json", "vision"), "set its abilities"),
+}
 
 
 def kernel_status(process: Process) -> dict[str, Any]:
@@ -40,10 +47,8 @@ def kernel_status(process: Process) -> dict[str, Any]:
         "last": list(serving.last),
         "undecided": engine.router.failures if engine is not None else 0,
         "refusals": [
-            {"model": refusal.model, "refuses": refusal.words}
-            for refusal in (
-                engine.dispatcher.attempts.refusals.known() if engine is not None else ()
-            )
+            {"model": each.model, "refuses": each.words, "remedy": REMEDIES[each.kind]}
+            for each in (engine.dispatcher.attempts.refusals.known() if engine is not None else ())
         ],
         "observed": serving.observed.sums.model_dump(),
     }
@@ -112,11 +117,3 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         observed=serving.observed.sums,
         certificates=engine.certificates,
     )
-
-
-def text(serving: Serving, words: str) -> str:
-    """The reply to `/eccos WORDS` in AIOS's terminal."""
-    try:
-        return command.answer(reader(serving), words)
-    except KernelError as error:
-        return f"/eccos: {error}"

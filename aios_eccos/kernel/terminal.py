@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from aios_eccos.errors import raised
+from aios_eccos.errors import KernelError, raised
 from aios_eccos.kernel import status
 from aios_eccos.kernel.calls import last_user_text
 from aios_eccos.kernel.serving import Serving
+from aios_eccos.observe import command
 
 log = logging.getLogger("aios_eccos.kernel.terminal")
 
@@ -53,7 +54,9 @@ def answer(serving: Serving, agent: str, query: Any, response: Callable[..., Any
 
 def _rendered(serving: Serving, words: str) -> str:
     try:
-        return status.text(serving, words)
+        return command.answer(status.reader(serving), words)
+    except KernelError as error:
+        return f"/eccos: {error}"
     except Exception as error:  # noqa: BLE001 - an inspection that fails must say so, not break the terminal
         log.error("/eccos %s failed: %s", words.split(" ")[0][:40], raised(error))
         return f"/eccos failed: {type(error).__name__}: {error}"

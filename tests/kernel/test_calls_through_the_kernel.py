@@ -19,6 +19,8 @@ from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel import operations, status
 from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
+from aios_eccos.kernel.setup import doctor
+from aios_eccos.observe import command
 from aios_eccos.observe.trace import of_fields
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider
 from aios_eccos.values import EXPLORED
@@ -334,8 +336,14 @@ def test_a_window_that_a_server_names_is_kept_to_and_told(fresh: Any) -> None:
     fresh.stubs.reset()
     assert fresh.ask(f"another {long}").response_message.startswith("small: ")
     assert fresh.stubs.stats("large")["requests"] == 0
-    (told,) = status.kernel_status(fresh.process)["refusals"]
-    assert (told["model"], told["refuses"]) == ("large", "has refused more than 4096 tokens")
+    said = doctor.LivingKernel.model_validate(status.kernel_status(fresh.process))
+    assert said.refusals == [
+        {
+            "model": "large",
+            "refuses": "has refused more than 4096 tokens",
+            "remedy": "set its context_window",
+        }
+    ]
     engine = fresh.serving.engine
     assert engine.recorder.flush()
     ((identity, flat),) = engine.ledger.decisions(1)
@@ -944,7 +952,7 @@ def test_agents_keep_no_process_alive(fresh: Any) -> None:
 
 
 def test_eccos_in_the_terminal_asks_no_model(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "text", lambda serving, words: f"rendered: {words}")
+    monkeypatch.setattr(command, "answer", lambda reader, words: f"rendered: {words}")
     assert fresh.ask("/eccos status", agent="terminal").response_message == "rendered: status"
     classifier = [
         {"role": "system", "content": "Answer with chat or file_operation"},
@@ -957,15 +965,15 @@ def test_eccos_in_the_terminal_asks_no_model(fresh: Any, monkeypatch: pytest.Mon
 
 
 def test_eccos_is_for_the_terminal_alone(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status, "text", lambda serving, words: "secret")
+    monkeypatch.setattr(command, "answer", lambda reader, words: "secret")
     assert "secret" not in fresh.ask("/eccos status", agent="spy").response_message
 
 
 def test_an_inspection_that_fails_says_so(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(serving: Any, words: str) -> str:
+    def broken(reader: Any, words: str) -> str:
         raise ValueError("no such decision")
 
-    monkeypatch.setattr(status, "text", broken)
+    monkeypatch.setattr(command, "answer", broken)
     assert "no such decision" in fresh.ask("/eccos last", agent="terminal").response_message
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import socket
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -32,12 +32,8 @@ def check_aios(config: Config, reach: bool = False) -> Iterator[Check]:
     points = f"{len(contract.points())} points, contract {manifest().aios.contract}"
     yield Check("contract", not moved, "; ".join(moved) or f"{home} is as expected ({points})")
     on = config.strategy == manifest().aios.strategy
-    yield Check(
-        "strategy",
-        on,
-        f"llms.router.strategy: {config.strategy or 'not set'}"
-        + ("" if on else "; switch on with `aios-eccos enable`"),
-    )
+    remedy = "" if on else "; switch on with `aios-eccos enable`"
+    yield Check("strategy", on, f"llms.router.strategy: {config.strategy or 'not set'}{remedy}")
     yield from _check_hook(home)
     yield _check_sdk()
     yield from _check_kernel(config, home)
@@ -72,23 +68,14 @@ def _check_sdk() -> Check:
 
     The two generations carry one version number; their modules tell them apart.
     """
-    spec = importlib.util.find_spec("cerebrum")
-    places = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
-    if any((place / "llm/apis.py").is_file() for place in places):
+    places = [home / "cerebrum/llm" for home in contract.sdk_homes()]
+    if any((place / "apis.py").is_file() for place in places):
         return Check("SDK", True, f"cerebrum.llm.apis (git) in {sys.executable}")
-    if any((place / "llm/communication.py").is_file() for place in places):
+    if any((place / "communication.py").is_file() for place in places):
         return Check(
             "SDK", None, "PyPI generation (cerebrum.llm.communication): chat and operate_file only"
         )
     return Check("SDK", None, f"{sys.executable} has no cerebrum")
-
-
-class LearnedRefusal(BaseModel):
-    """What a living kernel has learned that a model refuses; see `serve.attempt`."""
-
-    model: str
-    refuses: str
-    remedy: str
 
 
 class LivingKernel(BaseModel):
@@ -98,7 +85,7 @@ class LivingKernel(BaseModel):
     models: list[str]
     seams: dict[str, bool]
     executor: int | None = None
-    refusals: list[LearnedRefusal] = []
+    refusals: list[dict[str, str]] = []
 
 
 def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
@@ -134,8 +121,9 @@ def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     detail = f"AIOS could not set up {', '.join(lost)}; its log says why" if lost else "all set up"
     yield Check("kernel: models", not lost, detail)
     for found in living.refusals:
-        detail = f"{found.refuses}: {found.remedy}, else each kernel finds it out anew"
-        yield Check(f"model {found.model}", None, detail)
+        refuses, remedy = found.get("refuses"), found.get("remedy", "declare it in llms.models")
+        detail = f"{refuses}: {remedy}, else each kernel finds it out anew"
+        yield Check(f"model {found.get('model')}", None, detail)
 
 
 def _check_stock(detail: str, config: Config, home: Path) -> Check:
@@ -148,8 +136,6 @@ def _check_stock(detail: str, config: Config, home: Path) -> Check:
 
 
 def _check_models(config: Config) -> Iterator[Check]:
-    import socket
-
     for entry in config.entries:
         if not entry.hostname:
             continue
