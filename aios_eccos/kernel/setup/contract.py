@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from aios_eccos.config.yaml_text import load
 
 #: Where Cerebrum's own generation of the SDK is told by.
 SDK = "cerebrum/llm/apis.py"
+_SCOPES = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +57,27 @@ def check(aios_home: Path, cerebrum_home: Path | None = None) -> list[str]:
     """What moved: one line per point that is not as we know it; empty when all hold.
 
     Args:
-        aios_home: AIOS's checkout.
         cerebrum_home: folder that holds the package `cerebrum`; None finds it on `sys.path`.
     """
-    return [problem for point in points() for problem in _problems(point, aios_home, cerebrum_home)]
+    sdks = [cerebrum_home] if cerebrum_home is not None else sdk_homes()
+    return [problem for point in points() for problem in _problems(point, aios_home, sdks)]
 
 
-def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iterator[str]:
-    path = _locate(point.file, aios_home, cerebrum_home)
+def _problems(point: Point, aios_home: Path, sdks: Sequence[Path]) -> Iterator[str]:
     where = f"{point.file}: {point.name}".removesuffix(": ")
+    of_sdk = point.file.startswith("cerebrum/")
+    places = [home / point.file for home in (sdks if of_sdk else [aios_home])]
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
+        # The SDK may live where only the kernel's interpreter finds it.
+        if not of_sdk or any((home / SDK).is_file() for home in sdks):
+            yield f"{point.file}: no such file ({point.why})"
+        return
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path is not None else None
+        node = _find(ast.parse(path.read_text(encoding="utf-8")), point.name)
     except (OSError, SyntaxError, UnicodeDecodeError) as error:
         yield f"{point.file}: cannot be read ({error})"
         return
-    if tree is None:
-        # The SDK may live where only the kernel's interpreter finds it.
-        if not point.file.startswith("cerebrum/") or _locate(SDK, aios_home, cerebrum_home):
-            yield f"{point.file}: no such file ({point.why})"
-        return
-    node = _find(tree, point.name)
     if node is None:
         yield f"{where}: is gone ({point.why})"
         return
@@ -82,18 +85,8 @@ def _problems(point: Point, aios_home: Path, cerebrum_home: Path | None) -> Iter
     if point.kind == "absent":
         clash = [value for value in point.wanted if value in have]
         yield from (f"{where}: has {value!r} of its own ({point.why})" for value in clash)
-        return
-    lost = [name for name in point.wanted if name not in have]
-    if lost:
+    elif lost := [name for name in point.wanted if name not in have]:
         yield f"{where}: lacks {', '.join(lost)} ({point.why})"
-
-
-def _locate(file: str, aios_home: Path, cerebrum_home: Path | None) -> Path | None:
-    if not file.startswith("cerebrum/"):
-        path = aios_home / file
-        return path if path.is_file() else None
-    homes = [cerebrum_home] if cerebrum_home is not None else sdk_homes()
-    return next((home / file for home in homes if (home / file).is_file()), None)
 
 
 def sdk_homes() -> list[Path]:
@@ -102,35 +95,24 @@ def sdk_homes() -> list[Path]:
     return [Path(place).parent for place in (spec.submodule_search_locations or ())] if spec else []
 
 
-def _find(tree: ast.Module, name: str) -> ast.AST | None:
-    node: ast.AST | None = tree
+def _find(node: Any, name: str) -> Any:
+    """What has a dotted name in a module; None where there is no such class or function."""
     for part in filter(None, name.split(".")):
-        body: Sequence[ast.stmt] = getattr(node, "body", ())
-        node = next(
-            (
-                item
-                for item in body
-                if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-                and item.name == part
-            ),
-            None,
-        )
+        named = (item for item in getattr(node, "body", ()) if isinstance(item, _SCOPES))
+        node = next((item for item in named if item.name == part), None)
     return node
 
 
-def _parameters(node: ast.AST) -> set[str]:
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return set()
-    arguments = node.args
-    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
-    return {argument.arg for argument in every}
+def _parameters(node: Any) -> set[str]:
+    arguments = ast.walk(node.args) if hasattr(node, "args") else ()
+    return {each.arg for each in arguments if isinstance(each, ast.arg)}
 
 
-def _names(node: ast.AST) -> set[str]:
+def _names(node: Any) -> set[str]:
     """Everything that a scope defines, imports or assigns, and what a class sets on itself."""
     found: set[str] = set()
     for item in ast.walk(node):
-        if isinstance(item, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(item, _SCOPES):
             found.add(item.name)
         elif isinstance(item, ast.Import | ast.ImportFrom):
             found |= {alias.asname or alias.name.split(".")[0] for alias in item.names}
@@ -141,7 +123,7 @@ def _names(node: ast.AST) -> set[str]:
     return found
 
 
-def _passed(node: ast.AST) -> set[str]:
+def _passed(node: Any) -> set[str]:
     """Every keyword that a method is called with, as "method(keyword=)"."""
     return {
         f"{item.func.attr}({keyword.arg}=)"
@@ -151,18 +133,17 @@ def _passed(node: ast.AST) -> set[str]:
     }
 
 
-def _used(node: ast.AST) -> set[str]:
+def _used(node: Any) -> set[str]:
     return {item.attr for item in ast.walk(node) if isinstance(item, ast.Attribute)}
 
 
-def _values(node: ast.AST) -> set[str]:
+def _values(node: Any) -> set[str]:
     constants = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
     return {value.lower() for value in constants if isinstance(value, str)}
 
 
-_FOUND: dict[str, Callable[[ast.AST], set[str]]] = {
+_FOUND: dict[str, Callable[[Any], set[str]]] = {
     "call": _parameters,
-    "fields": _names,
     "names": _names,
     "uses": _used,
     "passes": _passed,

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from aios_eccos import __version__, files
-from aios_eccos.config import ModelEntry, parse_models, parse_settings
+from aios_eccos.config import parse_models, parse_settings
 from aios_eccos.config.yaml_text import decode, load
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.forecast.pricing import with_facts
@@ -36,11 +35,9 @@ NOTE, BEFORE = "enabled.json", "config.yaml.before"
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What `enable` did to one checkout.
+    """What `enable` did to one checkout: the hook's file in an interpreter, and config.yaml.
 
     Attributes:
-        python: the interpreter that got the hook.
-        hook: path of the hook's file there.
         created: whether config.yaml was made from the example.
         strategy: the strategy's scalar before, as it was written; None if there was none.
         before, after: sha256 of config.yaml.
@@ -56,11 +53,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """AIOS's config.yaml as it lies there.
-
-    Attributes:
-        created: it does not yet: `raw` is its example.
-    """
+    """AIOS's config.yaml; with `created` it is not there yet, and `raw` is its example."""
 
     path: Path
     raw: bytes
@@ -68,11 +61,6 @@ class ConfigFile:
 
     @property
     def text(self) -> str:
-        """The file's text.
-
-        Raises:
-            ConfigError: it is not UTF-8.
-        """
         return decode(self.raw, str(self.path))
 
 
@@ -97,7 +85,13 @@ def enable(aios_home: Path, python: str = sys.executable, observe: bool = False)
     # The hook first, as that may fail: the note then still names the hook of before.
     hooked = interpreter.write_hook(hook, manifest().entry_point)
     _write_note(state, note)
-    said = [*_write_config(file, text.encode(), state / BEFORE), hooked]
+    said = [f"made {file.path} from config.yaml.example"] if file.created else []
+    if file.created or text != file.text:
+        _write(file.path, text.encode())
+        said.append(f"wrote strategy: eccos into {file.path} (as it was: {state / BEFORE})")
+    else:
+        said.append(f"{file.path} has strategy: eccos already")
+    said.append(hooked)
     if known is not None and Path(known.hook).resolve() != hook:
         said.append(_remove_hook(Path(known.hook), state))
     if unpriced:
@@ -109,8 +103,11 @@ def enable(aios_home: Path, python: str = sys.executable, observe: bool = False)
 def _switched_on(text: str, observe: bool) -> tuple[str, list[str]]:
     """The configuration with the plugin on, validated; and its models without a known price."""
     shipped = manifest()
-    entries = parse_models(edit.read_llms(text).get("models"))
-    unpriced = [entry.name for entry in entries if _unpriced(entry)]
+    unpriced = [
+        entry.name
+        for entry in parse_models(edit.read_llms(text).get("models"))
+        if with_facts(entry.model(), entry.backend).price_state == "unknown"
+    ]
     strategy, block = shipped.aios.strategy, shipped.default_block
     new = edit.switch_on(text, strategy, block, PRICE_COMMENT, unpriced)
     if observe:
@@ -128,16 +125,6 @@ def _noted(known: Note | None, file: ConfigFile, text: str, python: str, hook: P
     # If the operator has changed the file since the first time, `disable` must not undo that.
     ours = before in (known.before, known.after)
     return replace(known, python=python, hook=str(hook), after=after if ours else "")
-
-
-def _write_config(file: ConfigFile, content: bytes, saved: Path) -> Iterator[str]:
-    if file.created:
-        yield f"made {file.path} from config.yaml.example"
-    if content == file.raw and not file.created:
-        yield f"{file.path} has strategy: eccos already"
-        return
-    _write(file.path, content)
-    yield f"wrote strategy: eccos into {file.path} (as it was: {saved})"
 
 
 def disable(aios_home: Path) -> list[str]:
@@ -167,8 +154,7 @@ def disable(aios_home: Path) -> list[str]:
 def _restore(path: Path, state: Path, note: Note | None) -> str:
     if not path.is_file():
         return f"{path} does not exist"
-    file = ConfigFile(path, _read(path))
-    saved = state / BEFORE
+    file, saved = ConfigFile(path, _read(path)), state / BEFORE
     if note is not None and _digest(file.raw) == note.after and saved.is_file():
         if note.created:
             path.resolve().unlink()
@@ -206,11 +192,7 @@ def set_mode(path: Path, mode: str) -> None:
 
 
 def check_contract(home: Path) -> None:
-    """Compare AIOS's sources with what the plugin relies on.
-
-    Raises:
-        KernelError: not a checkout of AIOS, or names the first points that moved.
-    """
+    """Raise a `KernelError` unless this is a checkout of AIOS and as the plugin relies on it."""
     if not (home / "runtime/launch.py").is_file():
         raise KernelError(f"{home} is no checkout of AIOS: it has no runtime/launch.py")
     moved = contract.check(home)
@@ -266,10 +248,6 @@ def _write(path: Path, content: bytes) -> None:
         files.write(path, content, synced=True)
     except OSError as error:
         raise KernelError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _unpriced(entry: ModelEntry) -> bool:
-    return with_facts(entry.model(), entry.backend).price_state == "unknown"
 
 
 def _remove_hook(hook: Path, state: Path) -> str:

@@ -78,10 +78,9 @@ def probe(python: str) -> dict[str, Any]:
 
 
 def write_hook(hook: Path, module: str) -> str:
-    """Have the interpreter import a module at its start; says what was done.
+    """Have the interpreter whose site-packages hold `hook` import a module at its start.
 
-    Args:
-        hook: the hook's file in its site-packages.
+    Says what was done.
 
     Raises:
         KernelError: the file cannot be written.
@@ -102,10 +101,10 @@ def remove_hook(hook: Path) -> str:
     Raises:
         KernelError: the file cannot be removed.
     """
-    if not hook.is_file():
-        return f"the hook {hook} was removed already"
     try:
         hook.unlink()
+    except FileNotFoundError:
+        return f"the hook {hook} was removed already"
     except OSError as error:
         raise KernelError(f"the hook cannot be removed: {error}") from error
     return f"removed the hook {hook}"

@@ -1,7 +1,7 @@
 """Changes to AIOS's config.yaml that leave every other byte as it was.
 
-A YAML library that writes the file anew keeps comments at best; the operator's quotes, spaces and
-line ends go. So the parser only says where a value stands (its marks), and the text is cut there.
+A YAML library would write the operator's quotes, spaces and line ends anew. So the parser only
+says where a value stands (its marks), and the text is cut there.
 """
 
 from __future__ import annotations
@@ -95,8 +95,7 @@ def set_option(text: str, key: str, value: str) -> str:
 def drop_block(text: str, default: object) -> str:
     """The configuration without the `eccos` block, if that is still the `default`."""
     router = get(_llms(text), "router")
-    node = get(router, "eccos")
-    if node is None or load(text, FILE)["llms"]["router"]["eccos"] != default:
+    if get(router, "eccos") is None or load(text, FILE)["llms"]["router"]["eccos"] != default:
         return text
     return _without(text, router, "eccos")
 
