@@ -15,7 +15,6 @@ from aios_eccos.errors import ConfigError, DataError, HistoryOwned
 from aios_eccos.floor.certify import Certificate, Refusal, read_papers
 from aios_eccos.floor.configured import certificate_words, certificates
 from aios_eccos.floor.learn import head_path, learn_from
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history import open as opening
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.locate import Config
@@ -90,7 +89,7 @@ def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusa
         models = configured_models(found) or [Model(n) for n in history.table(limit=1000).models]
         background = BackgroundEmbedder(lambda: embedder)
         head = head_path(found.location.state_dir)
-        known = learn_from(history, background, settings, price_table(models), head, models)
+        known = learn_from(history, background, settings, models, head)
         if known.certifier is None or known.book is None:
             raise DataError("certify: the history holds too few verdicts; `ingest` or `collect`")
         return certificates(known.certifier, known.book, settings)

@@ -15,9 +15,8 @@ from aios_eccos.config import Floor, parse_settings
 from aios_eccos.decide.assign import slots_of
 from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
 from aios_eccos.floor.configured import keepable
+from aios_eccos.floor.floors import Learned
 from aios_eccos.floor.learn import head_path, learn_from
-from aios_eccos.floor.learned import Learned
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.dataset import load_prices, pool
@@ -100,7 +99,7 @@ def _learned(
     background = BackgroundEmbedder(lambda: embedder)
     background.wait()
     head = head_path(config.location.state_dir)
-    learned = learn_from(history, background, config.settings, price_table(models), head)
+    learned = learn_from(history, background, config.settings, models, head)
     return models, learned, "" if history.count() else "forecast on priors: no history yet"
 
 

@@ -9,15 +9,16 @@ calls are drawn like them and no limit changes the choices.
 
 from __future__ import annotations
 
+import itertools
 import json
-import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from aios_eccos import files
 from aios_eccos.decide.rule import choose
@@ -32,6 +33,13 @@ DELTA = 0.1
 STEP = 0.005
 
 
+#: What a file says is checked as it stands: no number from a text, none that is not finite.
+STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
+Chance = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+@with_config(STRICT)
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """What anyone needs to recompute the claim.
@@ -43,27 +51,24 @@ class Certificate:
         data: hash of the calibration rows. Void while limits bind.
     """
 
-    floor: float
+    floor: Chance
     price: float
-    n: int
-    delta: float
+    n: Count
+    delta: Annotated[float, Field(gt=0, lt=1)]
     grid: tuple[float, ...]
-    successes: tuple[int, ...]
+    successes: tuple[Count, ...]
     data: str
 
-    def to_json(self) -> str:
-        """One JSON object."""
-        return json.dumps(asdict(self))
 
-
+@with_config(STRICT)
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """No price passes. `reachable` is the highest floor that the dearest one would certify."""
 
-    floor: float
-    reachable: float
-    n: int
-    delta: float
+    floor: Chance
+    reachable: Chance
+    n: Count
+    delta: Annotated[float, Field(gt=0, lt=1)]
 
 
 def success_bound(successes: int, n: int, delta: float) -> float:
@@ -118,44 +123,19 @@ def certify(
     return Certificate(floor, grid[passed - 1], n, delta, walked, tuple(counts), data)
 
 
-def verify(raw: str) -> Certificate:
-    """Read a certificate and recompute its claim.
+def verify(paper: Certificate) -> None:
+    """Recompute a certificate's claim.
 
     Raises:
-        DataError: it is no certificate, or its claim does not follow from its counts.
+        DataError: it does not follow from the certificate's counts.
     """
-    try:
-        fields: dict[str, Any] = json.loads(raw)
-        paper = Certificate(
-            **fields | {"grid": tuple(fields["grid"]), "successes": tuple(fields["successes"])}
-        )
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"not a certificate: {error}") from error
-    _check(paper)
-    numbers = all(type(price) in (int, float) and math.isfinite(price) for price in paper.grid)
-    counts = all(type(count) is int and 0 <= count <= paper.n for count in paper.successes)
-    passed = 0
-    for count in paper.successes if numbers and counts else ():
-        if not success_bound(count, paper.n, paper.delta) >= paper.floor:
-            break
-        passed += 1
-    falling = all(a > b for a, b in zip(paper.grid, paper.grid[1:], strict=False))
+    bounds = (success_bound(count, paper.n, paper.delta) for count in paper.successes)
+    passed = len([*itertools.takewhile(lambda bound: bound >= paper.floor, bounds)])
+    sound = max(paper.successes, default=0) <= paper.n
+    falling = all(a > b for a, b in itertools.pairwise(paper.grid))
     walked = 0 < passed <= len(paper.grid)
-    if not walked or not falling or paper.price != paper.grid[passed - 1]:
+    if not (sound and walked and falling and paper.price == paper.grid[passed - 1]):
         raise DataError("the certificate's claim does not follow from its counts")
-    return paper
-
-
-def _check(paper: Certificate | Refusal) -> None:
-    """Whether its numbers can be those of any paper at all.
-
-    Raises:
-        DataError: they cannot.
-    """
-    chances = (paper.floor, paper.delta, getattr(paper, "reachable", 0.0))
-    fine = all(type(chance) in (int, float) and 0 <= chance <= 1 for chance in chances)
-    if not (fine and 0 < paper.delta < 1 and type(paper.n) is int and paper.n >= 0):
-        raise DataError("not a certificate: floor, delta or n is none")
 
 
 #: Schema of a file of certificates.
@@ -189,19 +169,19 @@ def read_papers(raw: str) -> dict[str, Certificate | Refusal]:
     Raises:
         DataError: it is no such file, or a claim does not follow from its counts.
     """
+    papers: dict[str, Certificate | Refusal] = {}
     try:
         body = json.loads(raw)
-        floors = {key: dict(fields) for key, fields in body["floors"].items()}
         if body["schema"] != SCHEMA:
             raise ValueError(f"schema {body['schema']!r}, wanted {SCHEMA!r}")
-        papers = {
-            key: verify(json.dumps(fields)) if fields.pop("certified") else Refusal(**fields)
-            for key, fields in floors.items()
-        }
+        for key, fields in body["floors"].items():
+            kind = Certificate if fields.pop("certified") else Refusal
+            papers[key] = TypeAdapter[Certificate | Refusal](kind).validate_json(json.dumps(fields))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DataError(f"not a file of certificates: {error}") from error
     for paper in papers.values():
-        _check(paper)
+        if isinstance(paper, Certificate):
+            verify(paper)
     return papers
 
 

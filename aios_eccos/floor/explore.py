@@ -16,8 +16,6 @@ import numpy as np
 
 from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray
 
-#: Share of calls that may explore.
-SHARE = 0.02
 #: Verdicts from which on a model is known well enough.
 ENOUGH = 100
 
@@ -28,11 +26,11 @@ def chance_of(call_id: str) -> float:
     return int.from_bytes(digest[:7], "big") / 2**56
 
 
-def exploration_chances(judged: FloatArray, allowed: BoolArray, share: float = SHARE) -> FloatArray:
+def exploration_chances(judged: FloatArray, allowed: BoolArray, share: float) -> FloatArray:
     """(m,) chance that a call is given to each model to learn about it; sums to at most `share`.
 
     A model's next verdict moves its mean by about 1 / (verdicts + 1): chances go by that, and only
-    to models below `ENOUGH` verdicts. Where none is, nothing is explored.
+    to models below `ENOUGH` verdicts.
 
     Args:
         judged: (m,) verdicts on each model.
@@ -58,22 +56,18 @@ class Trial:
 
     Attributes:
         chances: (m,) with which it explores each model, None where it may not.
-        column: of the model that it explores, None for none.
+        column: of the model that it explores, None for none; chance: that of this model.
     """
 
     chances: FloatArray | None = None
     column: int | None = None
+    chance: float = 0.0
 
     def limited(self, candidate: Candidate) -> Candidate:
         """The candidate, open to the explored model only."""
         if self.column is None:
             return candidate
         return replace(candidate, allowed=np.arange(len(candidate.models)) == self.column)
-
-    @property
-    def chance(self) -> float:
-        """With which it explores the model that it explores; 0 for none."""
-        return 0.0 if self.column is None or self.chances is None else self.chances[self.column]
 
 
 def explore_batch(
@@ -92,11 +86,10 @@ def explore_batch(
         may = candidate.allowed if candidate.explorable is None else candidate.explorable
         known = np.array([judged.get(name, 0.0) for name in candidate.models])
         chances = exploration_chances(known, may & (left > 0), share)
-        found = explore(chances, candidate.lot)
-        column = None if found is None else found[0]
+        column, chance = explore(chances, candidate.lot) or (None, 0.0)
         if column is not None:
             left[column] -= 1
-        trials.append(Trial(chances, column))
+        trials.append(Trial(chances, column, chance))
     return trials
 
 
@@ -152,32 +145,3 @@ class Sums:
         spread = max(self.miss2 - 2 * off * self.cross + off**2 * self.weight2, 0.0) / self.weight2
         variance += (spread + 1 / effective) / effective
         return Estimate(mean + off, float(np.sqrt(variance)), effective)
-
-
-def doubly_robust(forecast: FloatArray, outcome: FloatArray, propensity: FloatArray) -> Estimate:
-    """The estimate for one model from n calls, those that could not explore it left out.
-
-    Args:
-        forecast: (n,) success forecast of the model on every call.
-        outcome: (n,) its success where it was explored and judged, NaN elsewhere.
-        propensity: (n,) chance with which it was explored, NaN where it could not be.
-
-    Raises:
-        ValueError: no call could explore it, or an outcome has no propensity in (0, 1].
-    """
-    able, seen = ~np.isnan(propensity), ~np.isnan(outcome)
-    if not np.all((propensity[seen] > 0) & (propensity[seen] <= 1)):
-        raise ValueError("an explored outcome has no propensity in (0, 1]")
-    if not able.any():
-        raise ValueError("no calls to estimate from")
-    weight, miss = 1.0 / propensity[seen], outcome[seen] - forecast[seen]
-    return Sums(
-        n=float(able.sum()),
-        forecast=float(forecast[able].sum()),
-        forecast2=float((forecast[able] ** 2).sum()),
-        weight=float(weight.sum()),
-        weight2=float((weight**2).sum()),
-        miss=float((weight * miss).sum()),
-        cross=float((weight**2 * miss).sum()),
-        miss2=float(((weight * miss) ** 2).sum()),
-    ).estimate()

@@ -1,11 +1,6 @@
 """The floor's one home: what a success is worth, and what moves that.
 
-    value = base on history x factor that outcomes (or spending) moved, within the price's ends
-
-`Floors.price` is the one function that gives a price and its ends. Whatever moves a price moves the
-stored factor of that very price: `settled` by what was promised of a call, `judged` by its verdict.
-Factors, sums of verdicts and the alarm lie in the workload store, shared by all kernels and kept
-over restarts. An `Engine` owns one `Floors`; the lab drives the same class.
+value = base on history x factor that outcomes (or spending) moved, within the price's ends
 """
 
 from __future__ import annotations
@@ -15,16 +10,19 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.alarm import Alarm, of_verdict, read_alarms
+from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.control import BOOST, START_AT, outcome_step, spending_step
-from aios_eccos.floor.learned import Learned
+from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.modes import BUDGETED, EXPECTED, Asked, Expected, Made, mode_of
+from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import Control, Price, Query
+from aios_eccos.values import Control, Float32Array, Price, Query
 from aios_eccos.workload.ledger import Ledger
 from aios_eccos.workload.periods import TOTAL, add, period_sums
 from aios_eccos.workload.store import PriceStore
@@ -37,8 +35,48 @@ MIN_SUPPORT = 1.0
 SERVED_MOST = 64
 
 
+class Embeds(Protocol):
+    """As much of an embedder as the router uses; None while its model is still loading."""
+
+    def try_embed(self, texts: Sequence[str]) -> Float32Array | None: ...
+    def try_embed_with_layers(
+        self, texts: Sequence[str]
+    ) -> tuple[Float32Array, Float32Array] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What past calls taught; replaced as a whole when there is more of it.
+
+    Attributes:
+        predictor: forecasts; where it fails, priors stand in and `Router.failures` counts it.
+        embedder: for its queries; None forecasts without their text.
+        book: what success costs, None while there are too few verdicts.
+        judged: verdicts by model; None: not known, so nothing is explored.
+        certifier: where floors are certified.
+    """
+
+    predictor: Predictor
+    embedder: Embeds | None = None
+    book: PriceBook | None = None
+    judged: Mapping[str, float] | None = None
+    certifier: Certifier | None = None
+
+    def embed(self, texts: Sequence[str]) -> tuple[Float32Array | None, Float32Array | None]:
+        """(n, d) embeddings and, if the predictor wants them, (n, 4 d) layers; None as yet."""
+        if self.embedder is None:
+            return None, None
+        if self.predictor.wants_layers:
+            return self.embedder.try_embed_with_layers(texts) or (None, None)
+        return self.embedder.try_embed(texts), None
+
+
 class Floors:
     """Prices of success under the settings in force, and what moves them.
+
+    Whatever moves a price moves the stored factor of that very price: `settled` by what was
+    promised of a call, `judged` by its verdict. Factors, sums of verdicts and the alarm lie in the
+    workload store, shared by all kernels and kept over restarts.
 
     Args:
         settings: floors, budgets, agents' policies.
@@ -73,8 +111,6 @@ class Floors:
         """Share of calls that may explore now: none before verdicts come that could teach."""
         return self._settings.exploration if self._told else 0.0
 
-    # Giving prices.
-
     def price(
         self,
         query: Query,
@@ -104,13 +140,15 @@ class Floors:
             known = asked.floor is not None and not asked.floor.relative
             floor = asked.floor.value if asked.floor is not None and known else math.nan
             return Price(asked.policy, floor, own=asked.own)
-        self._note_served(asked, names, query.agent)
+        if not asked.own and len(self._served) < SERVED_MOST:
+            self._served[asked.policy, frozenset(names)] = query.agent
         floor = _absolute(asked.floor, names, learned)
         if math.isnan(floor) and asked.budget is None:
             return Price(asked.policy, own=asked.own)
         span = mode.span(asked, curve, names, Made(floor, learned.certifier))
         key = mode.key(asked)
-        factor = factors.get(key, 1.0) if self._moves(asked) else 1.0
+        moves = asked.budget is not None or asked.policy in self.controlled
+        factor = factors.get(key, 1.0) if moves else 1.0
         value = min(max(span.base * factor, span.least), span.greatest)
         optimism = curve.optimism(value)
         return Price(
@@ -145,15 +183,6 @@ class Floors:
         if policy.quality_floor is None and self._settings.budget_per_call is not None:
             return Asked(pattern, budget=self._settings.budget_per_call)
         return Asked(pattern, policy.quality_floor or self._settings.quality_floor)
-
-    def _note_served(self, asked: Asked, names: Sequence[str], agent: str) -> None:
-        if not asked.own and len(self._served) < SERVED_MOST:
-            self._served[asked.policy, frozenset(names)] = agent
-
-    def _moves(self, asked: Asked) -> bool:
-        return asked.budget is not None or asked.policy in self.controlled
-
-    # Moving prices.
 
     def settled(self, traces: Sequence[Trace]) -> list[Trace]:
         """Move the prices by settled calls.

@@ -15,9 +15,8 @@ from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
-from aios_eccos.floor.floors import Floors
+from aios_eccos.floor.floors import Floors, Learned
 from aios_eccos.floor.learn import head_path, learn_from
-from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.store import HistoryStore
@@ -194,8 +193,8 @@ class Engine:
         if self.history is None:
             return
         settings, models = self.config.settings, self.router.models
-        prices, head = self.router.prices, head_path(self.config.location.state_dir)
-        learned = learn_from(self.history, self.embedder, settings, prices, head, models)
+        head = head_path(self.config.location.state_dir)
+        learned = learn_from(self.history, self.embedder, settings, models, head)
         self.floors.prepare(learned, [model.name for model in models])
         self.router.learned = learned
         warnings = unreachable(learned.book, settings) if learned.book is not None else []

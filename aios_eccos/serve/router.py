@@ -21,8 +21,7 @@ from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.floor.explore import chance_of, explore_batch
-from aios_eccos.floor.floors import Floors
-from aios_eccos.floor.learned import Learned
+from aios_eccos.floor.floors import Floors, Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.serve.decisions import Plan

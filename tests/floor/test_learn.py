@@ -58,9 +58,9 @@ def add_live(history, n, tokens=20):
 def test_calls_without_a_verdict_do_not_move_the_price(monkeypatch, limit) -> None:
     monkeypatch.setattr(learn, "BOOK_ROWS", limit)
     history = judged_history()
-    before = learn_from(history, None, SETTINGS, PRICES).book.curve()
+    before = learn_from(history, None, SETTINGS, POOL).book.curve()
     add_live(history, 1000)
-    after = learn_from(history, None, SETTINGS, PRICES).book.curve()
+    after = learn_from(history, None, SETTINGS, POOL).book.curve()
     assert after.verdicts == before.verdicts == 200
     for name in ("prices", "promised", "realised", "cost"):
         np.testing.assert_allclose(getattr(after, name), getattr(before, name))
@@ -69,7 +69,7 @@ def test_calls_without_a_verdict_do_not_move_the_price(monkeypatch, limit) -> No
 def test_their_lengths_stand_in_where_judged_rows_have_none() -> None:
     history = judged_history(tokens=None)
     add_live(history, 1000, tokens=300)
-    learned = learn_from(history, None, SETTINGS, PRICES)
+    learned = learn_from(history, None, SETTINGS, POOL)
     assert np.isfinite(learned.book.curve().cost).all()
     assert learned.predictor.means.output_tokens.tolist() == [20.0, 300.0]
 
@@ -77,7 +77,7 @@ def test_their_lengths_stand_in_where_judged_rows_have_none() -> None:
 def test_without_verdicts_there_is_no_price() -> None:
     history = MemoryHistory()
     add_live(history, 100)
-    assert learn_from(history, None, SETTINGS, PRICES).book is None
+    assert learn_from(history, None, SETTINGS, POOL).book is None
 
 
 @pytest.mark.parametrize("keep", [[], range(0), np.zeros(200, dtype=bool)])
@@ -95,7 +95,7 @@ def test_where_nothing_calibrates_floors_are_refused_and_calls_are_learnt_from()
         for i in range(200)
     ]
     history.add(rows, angles(200, 2))
-    known = learn_from(history, None, CERTIFIED, PRICES, models=POOL)
+    known = learn_from(history, None, CERTIFIED, POOL)
     assert known.book is not None and known.judged == {"small": 100, "large": 100}
     refused = known.certifier.at(0.5)
     assert isinstance(refused, Refusal) and refused.n == 0 and refused.reachable == 0.0
@@ -104,14 +104,14 @@ def test_where_nothing_calibrates_floors_are_refused_and_calls_are_learnt_from()
 def test_live_verdicts_neither_push_calibration_records_out_nor_are_withheld(monkeypatch) -> None:
     monkeypatch.setattr(learn, "BOOK_ROWS", 100)
     history = judged_history()
-    n = learn_from(history, None, CERTIFIED, PRICES, models=POOL).certifier.at(0.5).n
+    n = learn_from(history, None, CERTIFIED, POOL).certifier.at(0.5).n
     assert n == int(calibration(history.table().keys).sum()) > 30
     rows = [
         Record(f"v{i}", "", 50, (Outcome("large", 1.0, 20),), source="live", created=9e8)
         for i in range(400)
     ]
     history.add(rows, angles(400, 2))
-    known = learn_from(history, None, CERTIFIED, PRICES, models=POOL)
+    known = learn_from(history, None, CERTIFIED, POOL)
     assert known.certifier.at(0.5).n == n
     assert known.judged["large"] == 100
     ids = [row.id for row in rows if calibration([question_key(row.text, row.id)])[0]]
@@ -122,16 +122,16 @@ def test_live_verdicts_neither_push_calibration_records_out_nor_are_withheld(mon
 
 def test_a_verdict_on_a_model_out_of_use_compares_nothing() -> None:
     history = judged_history()
-    known = learn_from(history, None, CERTIFIED, PRICES, models=POOL)
+    known = learn_from(history, None, CERTIFIED, POOL)
     other = [Record(f"j{i}", "", 0, (Outcome("gone", 1.0, 9),)) for i in range(200)]
     history.add(other)
-    again = learn_from(history, None, CERTIFIED, PRICES, models=POOL)
+    again = learn_from(history, None, CERTIFIED, POOL)
     assert again.certifier.at(0.5).n == known.certifier.at(0.5).n
-    alone = learn_from(history, None, CERTIFIED, PRICES, models=POOL[:1])
+    alone = learn_from(history, None, CERTIFIED, POOL[:1])
     assert alone.certifier.at(0.5).n == 0 and alone.judged["small"] == 200
 
 
 def test_the_newest_calibrate(monkeypatch) -> None:
     monkeypatch.setattr(learn, "MOST", 20)
-    known = learn_from(judged_history(), None, CERTIFIED, PRICES, models=POOL)
+    known = learn_from(judged_history(), None, CERTIFIED, POOL)
     assert known.certifier.at(0.5).n == 20

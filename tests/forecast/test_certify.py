@@ -13,9 +13,10 @@ from aios_eccos.floor.certify import (
     Certificate,
     Refusal,
     certify,
+    papers_json,
     price_grid,
+    read_papers,
     success_bound,
-    verify,
 )
 from aios_eccos.floor.curve import price_curve
 from aios_eccos.forecast.pricing import price_table
@@ -69,13 +70,13 @@ def test_missing_verdicts_and_half_right_answers_never_help():
 def test_certificates_are_recomputed_by_anyone():
     table, truth, cost = world_of(400, 5)
     paper = certify(truth, table.correctness, cost, 0.6, grid=GRID, data="abc")
-    assert verify(paper.to_json()) == paper
-    for change in ({"floor": 0.9}, {"price": 1.0}, {"successes": [401]}, {"successes": []}):
+    assert read_papers(papers_json({"a": paper})) == {"a": paper}
+    for change in ({"floor": 0.9}, {"price": 1.0}, {"successes": (401,)}, {"successes": ()}):
         with pytest.raises(DataError, match="does not follow"):
-            verify(json.dumps(dataclasses.asdict(paper) | change))
+            read_papers(papers_json({"a": dataclasses.replace(paper, **change)}))
     for raw in ("{", "[]", '{"floor": 1}'):
-        with pytest.raises(DataError, match="not a certificate"):
-            verify(raw)
+        with pytest.raises(DataError, match="not a file of certificates"):
+            read_papers(raw)
 
 
 @pytest.mark.parametrize(
@@ -96,9 +97,12 @@ def test_certificates_are_recomputed_by_anyone():
 )
 def test_no_certificate_is_made_of_impossible_numbers(change):
     paper = Certificate(0.6, 1.0, 400, 0.1, (1.0,), (400,), "abc")
-    assert verify(paper.to_json()) == paper
+    raw = papers_json({"a": paper})
+    assert read_papers(raw) == {"a": paper}
+    body = json.loads(raw)
+    body["floors"]["a"] |= change
     with pytest.raises(DataError):
-        verify(json.dumps(dataclasses.asdict(paper) | change))
+        read_papers(json.dumps(body))
 
 
 def test_a_floor_that_is_no_number_is_not_certified():

@@ -5,10 +5,11 @@ import io
 
 import numpy as np
 import pytest
+from doubly_robust import doubly_robust
 from predict_world import make_layers, make_table
 
 from aios_eccos.errors import EmbedderError
-from aios_eccos.floor.explore import ENOUGH, doubly_robust, exploration_chances, explore
+from aios_eccos.floor.explore import ENOUGH, exploration_chances, explore
 from aios_eccos.forecast.head import refit as module
 from aios_eccos.forecast.head.artifact import load_apart, load_head, save_head
 from aios_eccos.forecast.head.refit import (
@@ -29,7 +30,7 @@ def test_exploration_goes_to_models_with_few_verdicts_and_stays_capped():
     chances = exploration_chances(judged, allowed, 0.02)
     assert chances.sum() == pytest.approx(0.02)
     assert chances[0] == pytest.approx(10 * chances[1]) and chances[2] == chances[3] == 0
-    assert exploration_chances(np.array([ENOUGH]), np.array([True])).sum() == 0
+    assert exploration_chances(np.array([ENOUGH]), np.array([True]), 0.02).sum() == 0
     assert exploration_chances(judged, allowed, 0.0).sum() == 0
 
 

@@ -29,7 +29,6 @@ from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.explore import explore_batch
 from aios_eccos.floor.learn import learn_from
 from aios_eccos.forecast.parts import calibration
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe import render
 from aios_eccos.observe.views import EdgeView
@@ -211,7 +210,7 @@ def test_a_head_that_saw_every_record_is_not_used(tmp_path, monkeypatch, caplog)
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
         settings = engine.config.settings
-        known = learn_from(engine.history, Line(), settings, price_table(POOL), head, POOL)
+        known = learn_from(engine.history, Line(), settings, POOL, head)
         assert known.predictor.name == "retrieval"
         assert isinstance(known.certifier.at(0.5), Certificate)
         assert "`aios-eccos train` makes one anew" in caplog.text
@@ -237,7 +236,7 @@ def test_papers_are_recomputed_by_whoever_reads_them() -> None:
     forged = papers_json({"quality_floor": replace(good, floor=0.86)})
     with pytest.raises(DataError, match="does not follow"):
         read_papers(forged)
-    with pytest.raises(DataError, match="not a certificate"):
+    with pytest.raises(DataError, match="not a file of certificates"):
         read_papers(papers_json({"quality_floor": Refusal(float("nan"), 0.9, 100, 0.1)}))
     for odd in ("{}", "[]", '{"schema": "x", "floors": {}}', '{"floors": {"a": 1}}', "no"):
         with pytest.raises(DataError):

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubly_robust import doubly_robust
 from observe_world import LARGE, SMALL, World, make_engine
 
 from aios_eccos.config import ModelEntry
 from aios_eccos.floor.alarm import read_alarms
-from aios_eccos.floor.explore import chance_of, doubly_robust
+from aios_eccos.floor.explore import chance_of
 from aios_eccos.metrics import Z
 from aios_eccos.observe import render
 from aios_eccos.observe.trace import read_traces

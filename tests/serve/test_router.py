@@ -11,10 +11,9 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import HistoryError
 from aios_eccos.floor.configured import unreachable
+from aios_eccos.floor.floors import Learned
 from aios_eccos.floor.learn import learn_from
-from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
-from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.router import Router
@@ -65,10 +64,9 @@ def history():
 
 def make_router(history=None, models=POOL, workload=None, **settings):
     parsed = parse_settings(settings)
-    prices = price_table(models)
     learned = None
     if history is not None:
-        taught = learn_from(history, None, parsed, prices)
+        taught = learn_from(history, None, parsed, models)
         learned = Learned(taught.predictor, TwoWords(), taught.book)
     return Router(models, parsed, workload or MemoryWorkload(), learned)
 
@@ -299,7 +297,7 @@ def test_over_capacity_a_call_may_wait_for_its_own_model(history) -> None:
 
 def test_a_floor_out_of_reach_is_named_with_what_can_be_reached(history) -> None:
     settings = parse_settings({"quality_floor": 0.999, "agents": {"a": {"quality_floor": 0.5}}})
-    book = learn_from(history, None, settings, price_table(POOL)).book
+    book = learn_from(history, None, settings, POOL).book
     (sentence,) = unreachable(book, settings)
     assert "quality_floor = 0.999" in sentence
     assert f"{book.curve().reachable:.3f}" in sentence
