@@ -46,6 +46,9 @@ class Line:
     def try_embed_with_layers(self, texts):
         return None
 
+    def close(self):
+        pass
+
 
 def toy_stores(config: Config) -> tuple[MemoryHistory, Line]:
     """A history in memory: the small model's success falls with hardness."""
