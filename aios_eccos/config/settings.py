@@ -101,7 +101,8 @@ class Settings(_Strict):
     )
     history: Annotated[str, AfterValidator(check_history)] = _setting(
         "embedded",
-        "where past calls are kept: `embedded` or the URL of a Chroma server",
+        "where past calls are kept: `embedded` or the URL of a Chroma server "
+        "(http(s)://[user:password@]host:port)",
         repr=False,
     )
     namespace: str = _setting(

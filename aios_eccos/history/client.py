@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from aios_eccos import files
 from aios_eccos.errors import EccosError, HistoryError, HistoryOwned, hide
@@ -106,7 +107,7 @@ def open_folder(folder: Path, *, check: bool = True) -> Any:
 
 
 def open_server(url: str) -> Any:
-    """A client of a Chroma server.
+    """A client of a Chroma server; user and password in the URL are sent as basic authentication.
 
     Raises:
         HistoryError: no such URL, or nothing answers there.
@@ -123,16 +124,28 @@ def open_server(url: str) -> Any:
         reason = encoded if "@" in url else error
         raise HistoryError(f"history = {hide(url)!r}: {reason}") from None
     secure = parts.scheme == "https"
-    if parts.scheme not in ("http", "https") or not host:
-        allowed = "allowed are `embedded` and http(s)://host:port"
+    beyond = parts.path.strip("/") or parts.query or parts.fragment
+    if parts.scheme not in ("http", "https") or not host or beyond:
+        allowed = "allowed are `embedded` and http(s)://[user:password@]host:port"
         raise HistoryError(f"history = {hide(url)!r}: {allowed}")
     port = port or (443 if secure else 8000)
+    headers = {}
+    if parts.username is not None:
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
     with translated():
         # Chroma's client waits without end, from its first request on.
         socket.create_connection((host, port), HTTP_TIMEOUT_S).close()
         bare = f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
-        httpx.get(f"{bare}/api/v2/heartbeat", timeout=HTTP_TIMEOUT_S).raise_for_status()
-        client = chromadb.HttpClient(host=host, port=port, ssl=secure, settings=_settings())
+        asked = f"{bare}/api/v2/heartbeat", f"{bare}/api/v2/auth/identity"
+        answers = [httpx.get(each, timeout=HTTP_TIMEOUT_S, headers=headers) for each in asked]
+        if any(answer.status_code in (401, 403) for answer in answers):
+            wanted = "the server wants another user and password: http(s)://user:password@host:port"
+            raise HistoryError(f"history = {hide(url)!r}: {wanted}")
+        answers[0].raise_for_status()
+        client = chromadb.HttpClient(
+            host=host, port=port, ssl=secure, headers=headers, settings=_settings()
+        )
     for session in _sessions(client):
         session.timeout = httpx.Timeout(HTTP_TIMEOUT_S)
     return client

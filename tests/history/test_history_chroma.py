@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from history_world import (
     DIMENSION,
     MODELS,
     ChromaServer,
+    Gate,
     ToyEmbedder,
     record,
     some_records,
@@ -305,7 +307,36 @@ def test_a_servers_history_of_another_embedder_is_refused(
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://localhost", "http://", "chroma", "http://host:port", "http://[::1"]
+    ("user", "password"), [("eccos", "pw"), ("", "token"), ("a b", "p@ss/w:rd#?"), ("ü", "ключ")]
+)
+def test_user_and_password_in_the_url_are_used(
+    clean_server: ChromaServer, tmp_path: Path, user: str, password: str
+) -> None:
+    gate = Gate(clean_server.url, user, password)
+    try:
+        store = opened(tmp_path, f"http://{quote(user, '')}:{quote(password, '')}@{gate.at}")
+        store.add(some_records(5), vectors(5))
+        assert store.count() == 5
+        store.close()
+        for wrong in ("", "eccos@", "eccos:hunter2@"):
+            with pytest.raises(HistoryError, match=r"history = .* user and password") as error:
+                opened(tmp_path, f"http://{wrong}{gate.at}")
+            assert "hunter2" not in str(error.value)
+    finally:
+        gate.close()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "http://",
+        "chroma",
+        "http://host:port",
+        "http://[::1",
+        "http://chroma:8000/prefix",
+        "http://chroma:8000?token=hunter2",
+    ],
 )
 def test_what_is_no_url_is_named(tmp_path: Path, url: str) -> None:
     with pytest.raises(HistoryError, match="history = "):
