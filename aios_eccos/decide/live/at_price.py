@@ -61,11 +61,12 @@ def _within(value: FloatArray, capacity: IntArray) -> tuple[IntArray, FloatArray
         choice = transport(value, capacity)
         prices = slot_prices(value, choice)
         return choice, prices, loose(value, choice, prices, capacity)
-    from aios_eccos.decide.whole.program import Program, largest
+    from aios_eccos.decide.whole.program import Program
     from aios_eccos.decide.whole.relax import relax
 
-    unit = largest(value)
-    program = Program.of_limits(value / unit, capacity)
+    n, m = value.shape
+    program = Program(value, np.zeros((0, n, m)), np.zeros(0), np.minimum(capacity, n))
+    unit = program.largest
+    program = replace(program, objective=value / unit)
     found = relax(program)
-    off = program.loose(found.choice, found.prices)
-    return found.choice, found.prices.slots * unit, off * unit
+    return found.choice, found.prices * unit, program.loose(found.choice, found.prices) * unit

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos.decide.whole.program import TOLERANCE, Prices, Program
+from aios_eccos.decide.whole.program import TOLERANCE, Program
 from aios_eccos.values import FloatArray, IntArray
 
 SMALL = 128
@@ -19,36 +19,36 @@ EXACT_GAP, EXACT_S = 1e-4, 0.2
 
 @dataclass(frozen=True)
 class LpAnswer:
-    """Shares (n, m) that sum to one per row, the prices, and how far the rows fell short.
+    """Shares (n, m) that sum to one per row, the prices (K + m,), and how far needs fell short.
 
     `short` (K,) is positive only where a need cannot be met; the shares then miss it by least.
     """
 
     shares: FloatArray
-    prices: Prices
+    prices: FloatArray
     short: FloatArray
 
 
 def relaxed(
-    program: Program, *, penalty: float | None = None, method: str = "highs-ds"
+    program: Program, *, penalty: float = np.inf, method: str = "highs-ds"
 ) -> LpAnswer | None:
     """The LP optimum; None if the needs cannot be met.
 
-    With `penalty`, a unit of unmet need costs that much and there is always an optimum. Only the
-    simplex method answers with a vertex, which divides few rows.
+    With a finite `penalty`, a unit of unmet need costs that much and there is always an optimum.
+    Only the simplex method answers with a vertex, which divides few rows.
     """
     from scipy.optimize import linprog
 
-    rows, columns = np.nonzero(program.columns())
-    cost, count = program.objective[rows, columns], len(program.need)
+    rows, columns = np.nonzero(np.isfinite(program.objective))
+    cost, count, size = program.objective[rows, columns], len(program.need), len(rows)
     equal, limits, right = _constraints(program, rows, columns)
-    if penalty is not None:
+    if penalty < np.inf:
         from scipy.sparse import coo_array, hstack
 
         slack = coo_array(np.vstack([-np.eye(count), np.zeros((program.m, count))]))
         limits = hstack([limits, slack], format="coo")
         equal = hstack([equal, coo_array((program.n, count))], format="coo")
-        cost = np.r_[cost, np.full(count, penalty)]
+        cost = np.append(cost, np.full(count, penalty))
     options: dict[str, Any] = {"presolve": program.n > SMALL}
     if method == "highs-ds":  # a tenth quicker on small programs than the steepest edge
         options["simplex_dual_edge_weight_strategy"] = "devex"
@@ -59,28 +59,22 @@ def relaxed(
     if answer.status != 0:
         return None
     shares = np.zeros((program.n, program.m))
-    shares[rows, columns] = answer.x[: len(rows)]
-    marginals = np.maximum(-answer.ineqlin.marginals, 0.0)
+    shares[rows, columns] = answer.x[:size]
     short = np.zeros(count)
-    if penalty is not None:  # a little more, so that what is left can be met
-        short = np.maximum(answer.x[len(rows) :], 0.0) * (1 + TOLERANCE)
-    return LpAnswer(shares, Prices(rows=marginals[:count], slots=marginals[count:]), short)
+    if penalty < np.inf:  # a little more, so that what is left can be met
+        short = np.maximum(answer.x[size:], 0.0) * (1 + TOLERANCE)
+    return LpAnswer(shares, np.maximum(-answer.ineqlin.marginals, 0.0), short)
 
 
 def exact(program: Program) -> IntArray | None:
     """(n,) columns of the MILP optimum; None if nothing was found in time."""
     from scipy.optimize import Bounds, LinearConstraint, milp
-    from scipy.sparse import vstack
 
-    rows, columns = np.nonzero(program.columns())
+    rows, columns = np.nonzero(np.isfinite(program.objective))
     equal, limits, right = _constraints(program, rows, columns)
     answer = milp(
         program.objective[rows, columns],
-        constraints=LinearConstraint(
-            vstack([equal, limits], format="csc"),
-            np.r_[np.ones(program.n), np.full(len(right), -np.inf)],
-            np.r_[np.ones(program.n), right],
-        ),
+        constraints=[LinearConstraint(equal, 1, 1), LinearConstraint(limits, -np.inf, right)],
         integrality=np.ones(len(rows)),
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": EXACT_GAP, "time_limit": EXACT_S},
@@ -98,9 +92,8 @@ def _constraints(program: Program, rows: IntArray, columns: IntArray) -> tuple[A
     """Rows sum to one; then needs (negated) and limits as upper bounds."""
     from scipy.sparse import coo_array  # what linprog would make of any other
 
-    size = len(rows)
+    size, count = len(rows), len(program.need)
     index, ones = np.arange(size), np.ones(size)
-    count = len(program.need)
     equal = coo_array((ones, (rows, index)), shape=(program.n, size))
     gains = -program.gains[:, rows, columns]
     need, place = np.nonzero(gains)  # a floor of a few rows says nothing of the others

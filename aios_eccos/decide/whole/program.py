@@ -27,32 +27,25 @@ TIE = 1e-12
 
 
 @dataclass(frozen=True)
-class Prices:
-    """A price per linear row (`rows`, K) and per column (`slots`, m), in objective units."""
-
-    rows: FloatArray
-    slots: FloatArray
-
-
-@dataclass(frozen=True)
 class Relaxed:
     """What a relaxation found.
 
     Attributes:
         choice: (n,) an assignment that keeps the limits, and the needs less `short`.
-        prices: near the dual optimum.
+        prices: (K + m,) near the dual optimum, in units of the objective: of needs, then of slots.
         short: (K,) what the needs had to be lowered by to be met at all.
         split: rows that the relaxed optimum divides between columns.
     """
 
     choice: IntArray
-    prices: Prices
+    prices: FloatArray
     short: FloatArray
     split: int = 0
 
-    def misses(self, n: int) -> bool:
-        """Whether any need of a program of n rows is missed, by more than rounding."""
-        return bool((self.short > TOLERANCE * n).any())
+    @property
+    def misses(self) -> bool:
+        """Whether any need is missed, by more than rounding."""
+        return bool((self.short > TOLERANCE * len(self.choice)).any())
 
 
 @dataclass(frozen=True)
@@ -71,12 +64,6 @@ class Program:
     need: FloatArray
     capacity: IntArray
 
-    @classmethod
-    def of_limits(cls, objective: FloatArray, capacity: IntArray) -> Program:
-        """A program without linear rows."""
-        n, m = objective.shape
-        return cls(objective, np.zeros((0, n, m)), np.zeros(0), np.minimum(capacity, n))
-
     @property
     def n(self) -> int:
         """Number of rows."""
@@ -87,24 +74,30 @@ class Program:
         """Number of columns."""
         return int(self.objective.shape[1])
 
-    def no_prices(self) -> Prices:
-        """Nothing costs anything."""
-        return Prices(np.zeros(len(self.need)), np.zeros(self.m))
+    @property
+    def right(self) -> FloatArray:
+        """(K + m,) what the prices are for: needs, and limits negated."""
+        return np.concatenate([self.need, -self.capacity])
 
-    def reduced(self, prices: Prices) -> FloatArray:
+    @property
+    def largest(self) -> float:
+        """The objective's largest finite magnitude; 1 if there is none but 0."""
+        finite = np.abs(self.objective[np.isfinite(self.objective)])
+        return float(finite.max(initial=0.0)) or 1.0
+
+    def reduced(self, prices: FloatArray) -> FloatArray:
         """(n, m) objective less what the gains are worth, plus the slots' prices."""
-        reduced: FloatArray = self.objective + prices.slots
-        for price, gain in zip(prices.rows, self.gains, strict=True):  # BLAS would start threads
+        reduced: FloatArray = self.objective + prices[len(self.need) :]
+        for price, gain in zip(prices, self.gains, strict=False):  # BLAS would start threads
             if price:
                 reduced -= price * gain
         return reduced
 
-    def bound(self, prices: Prices) -> float:
+    def bound(self, prices: FloatArray) -> float:
         """The certificate: no assignment has a smaller objective."""
-        least = float(self.reduced(prices).min(axis=1).sum())
-        return least + float(prices.rows @ self.need) - float(prices.slots @ self.capacity)
+        return float(self.reduced(prices).min(axis=1).sum()) + float(prices @ self.right)
 
-    def loose(self, choice: IntArray, prices: Prices) -> float:
+    def loose(self, choice: IntArray, prices: FloatArray) -> float:
         """How far above the bound an assignment is, summed without cancellation.
 
         That is what is not tight: rows that are not at their least, gains above the need, slots
@@ -113,8 +106,7 @@ class Program:
         reduced = self.reduced(prices)
         excess = reduced[np.arange(self.n), choice] - reduced.min(axis=1)
         above = np.maximum(self.gained(choice) - self.need, 0.0)
-        free = prices.slots @ self.free(choice)
-        return float(excess.sum()) + float(prices.rows @ above) + float(free)
+        return float(excess.sum()) + float(prices @ np.concatenate([above, self.free(choice)]))
 
     def value(self, choice: IntArray) -> float:
         """The objective of an assignment of all rows."""
@@ -135,24 +127,17 @@ class Program:
 
     def part(self, rows: IntArray, choice: IntArray) -> Program:
         """The program of some rows, all others keeping their choice."""
-        rest = np.ones(self.n, dtype=bool)
-        rest[rows] = False
-        kept = np.flatnonzero(rest)
-        used = np.bincount(choice[kept], minlength=self.m)
+        kept = np.delete(np.arange(self.n), rows)
         return Program(
             objective=self.objective[rows],
             gains=self.gains[:, rows],
             need=self.need - self.gains[:, kept, choice[kept]].sum(axis=1),
-            capacity=self.capacity - used,
+            capacity=self.capacity - np.bincount(choice[kept], minlength=self.m),
         )
 
     def lowered(self, short: FloatArray) -> Program:
         """The program with needs lowered to what can be met."""
         return replace(self, need=self.need - short)
-
-    def columns(self) -> BoolArray:
-        """(n, m) where a row may go."""
-        return np.isfinite(self.objective)
 
 
 def program_of(
@@ -160,7 +145,7 @@ def program_of(
 ) -> tuple[Program, float]:
     """The rows' program in costs of the order of 1, and the dollars of one such cost."""
     allowed, success = problem.allowed[rows], problem.success[rows]
-    unit = typical_cost(problem.cost[rows], allowed)
+    unit = _typical(problem.cost[rows], allowed)
     cost = problem.cost[rows] / unit
     gains = [success * floor.rows[rows, None] for floor in problem.floors]
     need = [floor.floor * int(floor.rows[rows].sum()) for floor in problem.floors]
@@ -178,14 +163,8 @@ def program_of(
     return program, unit
 
 
-def typical_cost(cost: FloatArray, allowed: BoolArray) -> float:
+def _typical(cost: FloatArray, allowed: BoolArray) -> float:
     """Median of the positive costs (of a sample, if there are many rows); 1 if there are none."""
     step = max(1, len(cost) // 4_096)
     positive = cost[::step][allowed[::step] & (cost[::step] > 0)]
     return float(np.median(positive)) if len(positive) else 1.0
-
-
-def largest(objective: FloatArray) -> float:
-    """Largest finite magnitude, 1 if there is none but 0."""
-    finite = np.abs(objective[np.isfinite(objective)])
-    return float(finite.max(initial=0.0)) or 1.0

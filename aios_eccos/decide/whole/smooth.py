@@ -1,97 +1,65 @@
 """Near-optimal prices of a large program: the Lagrange dual, smoothed and cooled.
 
-The row minimum in the dual is replaced by a soft minimum of temperature T, which makes it twice
-differentiable in its few unknowns (one price per linear row, one per limited column). Newton's
-method takes two or three steps per temperature. The first temperatures are done on samples.
+The row minimum in the dual is replaced by a soft minimum of temperature T, which makes it
+differentiable in its few unknowns (one price per linear row, one per limited column), and
+L-BFGS-B maximizes it while T falls. The first temperatures are done on samples.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from aios_eccos.decide.whole.program import Prices, Program
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from aios_eccos.decide.whole.program import Program
+from aios_eccos.values import FloatArray, IntArray
 
 SAMPLES = (1_000, 10_000)
 """Rows of the samples; each is used where it is at most a third of what comes after it."""
 
 COOLING = 0.25
-FARTHEST = 1e4
-"""Longest step, in temperatures: where little bends, Newton's own goes anywhere."""
-
-REHEATS = 3
-"""How often Newton may start again from warmer, where it did not arrive."""
-
 FINE = 1e-6
 """Relative error of smoothing below which only ties can still be divided."""
 
-NEWTON_STEPS = 12
+COARSE = 1e-3
+"""The same for samples, which are no better than that anyway."""
+
+STEPS = 60
+"""Most steps per temperature."""
+
 LOOSE = 2e-4
-"""Share of the rows by which limits and needs may be missed while it still cools."""
+"""Share of the rows by which limits and needs may be missed while it cools."""
 
 HIGHEST = 1e6
 """Highest price of a linear row in units of the largest objective; beyond it needs are taken
 for out of reach."""
 
-COARSE = 1e-3
-"""The same for samples, which are no better than that anyway."""
-
 SETTLED = 0.98
 """A row whose largest share is above this is settled."""
 
 
-@dataclass(frozen=True)
-class Soft:
-    """The smoothed optimum.
-
-    Attributes:
-        prices: near the dual optimum.
-        choice: (n,) column per row, in the proportions of the shares.
-        value: of the smoothed dual.
-        open: rows still divided between columns.
-    """
-
-    prices: Prices
-    choice: IntArray
-    value: float
-    open: int
-
-
 def anneal(
-    program: Program,
-    *,
-    unsettled: int,
-    ceiling: float = np.inf,
-    start: tuple[Prices, float] | None = None,
-) -> Soft:
-    """Cools until at most `unsettled` rows are divided between columns (or only ties are).
+    program: Program, unsettled: int, ceiling: float = np.inf
+) -> tuple[FloatArray, IntArray]:
+    """Near-optimal prices (K + m,), and a column (n,) per row in the proportions of the shares.
+
+    Cools until at most `unsettled` rows are divided between columns (or only ties are).
 
     Args:
         ceiling: highest price of a linear row (what a unit of unmet need costs).
-        start: prices and temperature to start from, instead of samples.
     """
     count = len(program.need)
     spread = program.objective[np.isfinite(program.objective)]
     heat = 0.1 * ceiling if ceiling < np.inf else 1e-6
     hottest = temperature = 0.3 * float(spread.std()) + heat
-    prices = np.zeros(count + program.m)
     top = min(ceiling, HIGHEST * float(np.abs(spread).max()))
-    if start is not None:
-        prices, temperature = np.concatenate([start[0].rows, start[0].slots]), start[1]
-    else:
-        rng = np.random.default_rng(0)
-        for size in [size for size in SAMPLES if 3 * size <= program.n]:
-            rows = rng.choice(program.n, size, replace=False).astype(np.int64)
-            dual = _Dual(_sample(program, rows), top)
-            prices, _, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
-            if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
-                prices, temperature = np.zeros_like(prices), hottest
-    fine = FINE if start is None else FINE * FINE
-    prices, value, _, shares = _Dual(program, top).cool(prices, temperature, unsettled, fine)
-    loose = int((shares.max(axis=0) < SETTLED).sum())
-    return Soft(Prices(prices[:count], prices[count:]), dealt(shares), value, loose)
+    prices = np.zeros(count + program.m)
+    rng = np.random.default_rng(0)
+    for size in [size for size in SAMPLES if 3 * size <= program.n]:
+        dual = _Dual(_sample(program, rng.choice(program.n, size, replace=False)), top)
+        prices, temperature, _ = dual.cool(prices, temperature, size // 20, COARSE)
+        if (prices[:count] > 1e3 * hottest).any():  # the sample is out of reach
+            prices, temperature = np.zeros_like(prices), hottest
+    prices, _, shares = _Dual(program, top).cool(prices, temperature, unsettled, FINE)
+    return prices, dealt(shares)
 
 
 def dealt(shares: FloatArray) -> IntArray:
@@ -123,114 +91,55 @@ class _Dual:
     def __init__(self, program: Program, top: float) -> None:
         self.objective = np.ascontiguousarray(program.objective.T)
         self.gains = [np.ascontiguousarray(gain.T) for gain in program.gains]
-        self.count = len(self.gains)
-        self.right = np.concatenate([program.need, -program.capacity.astype(np.float64)])
-        self.active: BoolArray = np.concatenate(
-            [np.ones(self.count, dtype=bool), program.capacity < program.n]
+        self.count, self.n = len(self.gains), program.n
+        self.right = program.right
+        self.top = np.append(
+            np.full(self.count, top), np.where(program.capacity < program.n, np.inf, 0.0)
         )
-        self.top = np.concatenate([np.full(self.count, top), np.full(program.m, np.inf)])
         # what a unit of each price moves reduced costs by
-        self.weight = np.ones(self.count + program.m)
-        self.weight[: self.count] = [float(np.abs(gain).mean()) for gain in self.gains]
-        self.n = program.n
+        self.weight = np.append([np.abs(gain).mean() for gain in self.gains], np.ones(program.m))
+        self.weight[self.weight == 0] = 1.0
 
     def cool(
         self, prices: FloatArray, temperature: float, unsettled: int, fine: float
-    ) -> tuple[FloatArray, float, float, FloatArray]:
-        """Newton at falling temperatures; (prices, dual value, last temperature, shares (m, n)).
+    ) -> tuple[FloatArray, float, FloatArray]:
+        """Maximizes at falling temperatures; (prices, last temperature, shares (m, n)).
 
         Stops when at most `unsettled` rows are divided, or when they may stay so: the smoothing
         then costs no more than `fine` of the objective.
         """
-        exact = 0.05
-        before, chances, first = prices, REHEATS, temperature
+        before, first = prices, temperature
         while True:
-            prices, value, shares, done = self.newton(
-                prices, temperature, max(exact, LOOSE * self.n)
-            )
-            if not done and chances:  # too cold for the distance
-                chances -= 1
-                before, temperature = prices, min(temperature / COOLING**4, 4 * first)
-                continue
-            loose = int((shares.max(axis=0) < SETTLED).sum())
+            prices = self.best(prices, temperature, max(0.05, LOOSE * self.n))
+            value, _, shares = self.value(prices, temperature)
+            divided = int((shares.max(axis=0) < SETTLED).sum())
             smooth = temperature * self.n <= fine * abs(value) or temperature <= 1e-12 * first
-            if loose <= unsettled or smooth:
-                prices, value, shares, _ = self.newton(prices, temperature, exact)
-                return prices, value, temperature, shares
+            if divided <= unsettled or smooth:
+                return prices, temperature, shares
             # near the end prices go linearly with the temperature
             ahead = prices + (prices - before) * COOLING if before is not prices else prices
             before, prices = prices, np.clip(ahead, 0.0, self.top)
             temperature *= COOLING
 
-    def newton(
-        self, prices: FloatArray, temperature: float, off: float
-    ) -> tuple[FloatArray, float, FloatArray, bool]:
-        """Maximizes over 0 <= price <= top; (prices, dual value, shares, whether it arrived).
+    def best(self, prices: FloatArray, temperature: float, off: float) -> FloatArray:
+        """The maximum over 0 <= price <= top; its shares miss limits and needs by `off` rows."""
+        from scipy.optimize import minimize
 
-        Args:
-            off: rows by which the shares may miss a limit or a need.
-        """
-        value, slope, shares = self.value(prices, temperature)
-        for _ in range(NEWTON_STEPS):
-            free = self.active & ((prices > 0) | (slope > 0)) & ((prices < self.top) | (slope < 0))
-            if not free.any() or np.abs(slope[free]).max() <= off:
-                return prices, value, shares, True
-            bend = self.curvature(shares, temperature)
-            index, step = self.step(prices, slope, bend, free, temperature)
-            farthest = float(np.abs(step * self.weight[index]).max())
-            length, better = min(1.0, FARTHEST * temperature / (farthest + 1e-300)), False
-            shortest = min(1e-3 * length, temperature / (farthest + 1e-300))
-            while not better and length > shortest:
-                trial = prices.copy()
-                trial[index] = np.clip(prices[index] + length * step, 0.0, self.top[index])
-                reached, new_slope, new_shares = self.value(trial, temperature)
-                better = reached >= value + 1e-4 * slope[index] @ (trial - prices)[index]
-                length *= 0.3
-            if not better:
-                break
-            prices, value, slope, shares = trial, reached, new_slope, new_shares
-        return prices, value, shares, False
+        unit = self.n * temperature
 
-    def step(
-        self,
-        prices: FloatArray,
-        slope: FloatArray,
-        bend: FloatArray,
-        free: BoolArray,
-        temperature: float,
-    ) -> tuple[IntArray, FloatArray]:
-        """Newton's step for the prices that it does not push out of their bounds.
+        def downward(scaled: FloatArray) -> tuple[float, FloatArray]:
+            value, slope, _ = self.value(scaled / self.weight, temperature)
+            return -value / unit, -slope / self.weight / unit
 
-        Where the dual is flat (the level of prices of slots that just suffice), the shortest one.
-        Where it is straight (floors over the same rows), on to the next bound.
-        """
-        scale = np.sqrt(np.maximum(np.diag(bend), 1e-12 * np.diag(bend).max() + 1e-100))
-        scaled = bend / scale / scale[:, None]
-        index = np.flatnonzero(free)
-        while True:
-            part = scaled[np.ix_(index, index)] + 1e-12 * np.eye(len(index))
-            rise = (slope / scale)[index]
-            step = np.linalg.lstsq(part, rise, rcond=1e-9)[0]
-            straight = rise - part @ step
-            step /= scale[index]
-            if np.abs(straight).max() > 1e-6 * np.abs(rise).max():
-                step += self.reach(prices[index], straight / scale[index], index, temperature)
-            out = ((prices[index] <= 0) & (step < 0)) | (
-                (prices[index] >= self.top[index]) & (step > 0)
-            )
-            if not out.any() or out.all():
-                return index, step
-            index = index[~out]
-
-    def reach(
-        self, prices: FloatArray, direction: FloatArray, index: IntArray, temperature: float
-    ) -> FloatArray:
-        """As far along the direction as the first price that falls to 0 or rises to its top."""
-        room = np.where(direction < 0, prices, self.top[index] - prices)
-        longest = np.full(len(index), np.inf)
-        np.divide(room, np.abs(direction), out=longest, where=direction != 0)
-        length = float(longest[room > 0].min(initial=np.inf))
-        return direction * min(length, 1e3 * temperature / float(np.abs(direction).max()))
+        found = minimize(
+            downward,
+            prices * self.weight,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=np.stack([np.zeros_like(self.top), self.top * self.weight], axis=1),
+            options={"gtol": off / unit, "ftol": 0.0, "maxiter": STEPS},
+        )
+        return np.asarray(found.x / self.weight)
 
     def value(self, prices: FloatArray, temperature: float) -> tuple[float, FloatArray, FloatArray]:
         """The smoothed dual, its gradient, and the shares (m, n) of each row."""
@@ -244,40 +153,7 @@ class _Dual:
         total = shares.sum(axis=0)
         shares /= total
         value = least.sum() - temperature * np.log(total).sum() + prices @ self.right
-        used = [-_dot(shares, gain) for gain in self.gains]
-        slope = self.right + np.concatenate([used, shares.sum(axis=1)])
+        # BLAS would use threads, which wait for each other on a busy machine
+        used = [-np.einsum("ij,ij->", shares, gain) for gain in self.gains]
+        slope = self.right + np.append(used, shares.sum(axis=1))
         return float(value), slope, shares
-
-    def curvature(self, shares: FloatArray, temperature: float) -> FloatArray:
-        """Minus the Hessian: the summed covariance, over columns, of gains and slots taken."""
-        count, size = self.count, self.count + len(shares)
-        bend = np.empty((size, size))
-        bend[count:, count:] = np.diag(shares.sum(axis=1)) - _product(shares, shares)
-        weighted = [shares * gain for gain in self.gains]
-        means = [gain.sum(axis=0) for gain in weighted]
-        for k in range(count):
-            mixed = _product(shares, means[k][None])[:, 0]
-            bend[k, count:] = bend[count:, k] = mixed - weighted[k].sum(axis=1)
-            for other in range(k + 1):
-                both = _dot(weighted[k], self.gains[other])
-                both -= _dot(means[k][None], means[other][None])
-                bend[k, other] = bend[other, k] = both
-        return bend / temperature
-
-
-# BLAS would use threads for these sizes; on a busy machine those wait for each other and a product
-# of 0.1 ms takes 10 ms. Pieces below its threshold, and einsum, stay on this thread.
-
-
-def _product(left: FloatArray, right: FloatArray) -> FloatArray:
-    """left @ right.T for few rows and many columns."""
-    pieces = range(0, left.shape[1], 2_048)
-    result: FloatArray = sum(
-        (left[:, at : at + 2_048] @ right[:, at : at + 2_048].T for at in pieces),
-        start=np.zeros((len(left), len(right))),
-    )
-    return result
-
-
-def _dot(left: FloatArray, right: FloatArray) -> float:
-    return float(np.einsum("ij,ij->", left, right))

@@ -87,7 +87,6 @@ def _fewer(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found | N
 def _in_money(problem: AssignmentProblem, program: Program, relaxed: Relaxed, unit: float) -> Found:
     """The relaxation's prices in dollars; statuses from what fell short."""
     count, statuses = len(problem.floors), set()
-    prices, slots = relaxed.prices.rows, relaxed.prices.slots
     missed = relaxed.short > TOLERANCE * max(program.n, 1)
     if missed[:count].any():
         statuses.add(Status.INFEASIBLE_FLOOR)
@@ -96,12 +95,12 @@ def _in_money(problem: AssignmentProblem, program: Program, relaxed: Relaxed, un
     loose = program.lowered(relaxed.short).loose(relaxed.choice, relaxed.prices)
     dollars, budget_price = unit, 0.0
     if problem.budget is not None:
-        budget_price = float(prices[count]) / unit
+        budget_price = float(relaxed.prices[count]) / unit
         dollars = 1.0 / budget_price if budget_price > 0 else 0.0
     return Found(
         choice=relaxed.choice,
-        floor_prices=prices[:count] * dollars,
-        slot_prices=slots * dollars,
+        floor_prices=relaxed.prices[:count] * dollars,
+        slot_prices=relaxed.prices[len(program.need) :] * dollars,
         loose=loose if problem.budget is not None else loose * unit,
         budget_price=budget_price,
         statuses=frozenset(statuses),

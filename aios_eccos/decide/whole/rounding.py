@@ -1,10 +1,13 @@
-"""Makes whole assignments cheaper by exchanges of up to two rows at a time."""
+"""Makes an assignment fit the limits, and whole assignments cheaper, by moving few rows."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
-from aios_eccos.decide.whole.program import TOLERANCE, Prices, Program
+from aios_eccos.decide.live.transport import moves
+from aios_eccos.decide.whole.program import TOLERANCE, Program
 from aios_eccos.values import BoolArray, FloatArray, IntArray
 
 MOVES = 128
@@ -17,7 +20,45 @@ UNMET = 1e6
 """What a unit of unmet need counts, in the largest saving in sight."""
 
 
-def exchange(program: Program, choice: IntArray, prices: Prices) -> IntArray:
+def fit(reduced: FloatArray, choice: IntArray, capacity: IntArray) -> IntArray:
+    """Moves rows, each at little extra cost, until all limits hold.
+
+    Along the cheapest chain from an overfull column to one with room as many rows move on, step by
+    step, as it takes. The rows must fit (ask `servable` first).
+    """
+    choice, m = choice.copy(), len(capacity)
+    while ((free := capacity - np.bincount(choice, minlength=m)) < 0).any():
+        chain = _chain(np.maximum(moves(reduced, choice), 0.0), free)  # no cycles
+        amount = min(int(-free[chain[0]]), int(free[chain[-1]]))
+        steps = []
+        for column, goal in pairwise(chain):
+            rows = np.flatnonzero((choice == column) & np.isfinite(reduced[:, goal]))
+            extra = reduced[rows, goal] - reduced[rows, column]
+            steps.append((rows[np.argsort(extra, kind="stable")], goal))
+            amount = min(amount, len(rows))
+        for rows, goal in steps:
+            choice[rows[:amount]] = goal
+    return choice
+
+
+def _chain(move: FloatArray, free: IntArray) -> list[int]:
+    """Columns from an overfull one to one with room, at the least extra cost (Bellman-Ford)."""
+    cost, came = np.where(free < 0, 0.0, np.inf), np.full(len(free), -1)
+    for _ in free:
+        through = cost[:, None] + move
+        better = through.min(axis=0) < cost
+        came[better] = np.argmin(through, axis=0)[better]
+        cost = np.minimum(cost, through.min(axis=0))
+    goal = int(np.argmin(np.where(free > 0, cost, np.inf)))
+    if free[goal] <= 0 or not np.isfinite(cost[goal]):
+        raise ValueError("the rows do not fit into their allowed slots")
+    chain = [goal]
+    while came[chain[0]] >= 0:
+        chain.insert(0, int(came[chain[0]]))
+    return chain
+
+
+def exchange(program: Program, choice: IntArray, prices: FloatArray) -> IntArray:
     """Applies the best single move, swap or pair of moves until none makes `choice` cheaper.
 
     Needs that are missed come first; limits must hold. A better assignment uses no (row, column)
