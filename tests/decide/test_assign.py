@@ -124,6 +124,9 @@ class Line:
     def try_embed_with_layers(self, texts):
         return None
 
+    def close(self):
+        """Nothing loads."""
+
 
 def stores(config: Config) -> tuple[MemoryHistory, Line]:
     """A history in which hard questions are for the large model."""
