@@ -25,9 +25,8 @@ from aios_eccos.forecast.parts import parts_of
 from aios_eccos.history import open as opening
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.mirror import build_table
-from aios_eccos.lab.dataset import load_dataset
+from aios_eccos.lab.dataset import load_dataset, split_labels
 from aios_eccos.lab.metrics import auc, calibration_error
-from aios_eccos.lab.splits import split_labels
 from aios_eccos.locate import Config, cache_dir
 from aios_eccos.observe.opened import history_of, located
 from aios_eccos.records import HistoryTable

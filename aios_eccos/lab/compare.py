@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,9 +43,8 @@ class OptimizerRow:
     milliseconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One solve. Fields as in `OptimizerRow`."""
+class Trial(NamedTuple):
+    """One solve; see `OptimizerRow`."""
 
     limits: str
     optimizer: str

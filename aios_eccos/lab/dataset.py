@@ -6,6 +6,7 @@ import functools
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ from aios_eccos.forecast.pricing import Prices, price_table, with_facts
 from aios_eccos.history.dataset import read_records
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.mirror import build_table
-from aios_eccos.lab.splits import split_labels
 from aios_eccos.locate import cache_dir
 from aios_eccos.records import HistoryTable, Record
 from aios_eccos.values import BoolArray, FloatArray, IntArray, Model
 
+#: Shares of test and validation rows; the rest trains.
+TEST_SHARE, VAL_SHARE = 0.3, 0.1
 #: Slots of a model that no limit is given for.
 DEFAULT_LIMIT = 32
 
@@ -51,19 +53,16 @@ def load_dataset(paths: Sequence[Path]) -> Dataset:
     Raises:
         DataError: a file cannot be read, or none has a good row.
     """
-    records: list[Record] = []
-    bad: list[DataError] = []
+    rows: list[Record | DataError] = []
     digest = hashlib.sha256()
     for path in paths:
         try:
             digest.update(path.read_bytes())
         except OSError as error:
             raise DataError(error.strerror or str(error), source=str(path)) from error
-        for row in read_records(path):
-            if isinstance(row, DataError):
-                bad.append(row)
-            else:
-                records.append(row)
+        rows += read_records(path)
+    records = [row for row in rows if isinstance(row, Record)]
+    bad = [row for row in rows if isinstance(row, DataError)]
     if not records:
         raise bad[0] if bad else DataError("holds no records", source=str(paths[0]))
     name = " ".join(path.name for path in paths)
@@ -175,20 +174,16 @@ def load_prices(path: Path) -> dict[str, tuple[float, float]]:
     source = str(path)
     try:
         models = json.loads(path.read_text(encoding="utf-8"))["models"]
-        return {str(name): _price(name, entry, source) for name, entry in models.items()}
+        found = {name: (float(p["input"]), float(p["output"])) for name, p in models.items()}
     except OSError as error:
         raise DataError(error.strerror or str(error), source=source) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            'wanted {"models": {NAME: {"input": PRICE, "output": PRICE}}}', source=source
-        ) from error
-
-
-def _price(name: str, entry: Mapping[str, float], source: str) -> tuple[float, float]:
-    prices = float(entry["input"]), float(entry["output"])
-    if not all(price >= 0 and math.isfinite(price) for price in prices):
-        raise DataError(f"{name}: prices {prices}, allowed 0 or more", source=source)
-    return prices[0] / 1e6, prices[1] / 1e6
+        wanted = '{"models": {NAME: {"input": PRICE, "output": PRICE}}}'
+        raise DataError(f"wanted {wanted}", source=source) from error
+    for name, prices in found.items():
+        if not all(0 <= price < math.inf for price in prices):
+            raise DataError(f"{name}: prices {prices}, allowed 0 or more", source=source)
+    return {name: (read / 1e6, write / 1e6) for name, (read, write) in found.items()}
 
 
 def pool(
@@ -216,3 +211,54 @@ def pool(
         )
         for name in names
     ]
+
+
+def split_labels(
+    ids: Sequence[str],
+    tasks: Sequence[str],
+    texts: Sequence[str],
+    own: Sequence[str],
+    *,
+    number: int = 0,
+    seed: int = 0,
+) -> tuple[str, ...]:
+    """The label (train, val or test) of each row in split `number`.
+
+    Number 0 is the file's own (a row without a label trains). Number r >= 1 sorts the ids of each
+    task by sha256("seed:r:id"): the first 30 % test, the next 10 % validate. Rows of equal text
+    follow the first of them in that order (in the file's order for number 0), so that no text
+    stands on both sides.
+
+    Raises:
+        ValueError: `number` is negative, or the sequences differ in length.
+    """
+    if number < 0:
+        raise ValueError(f"split number is {number}, wanted 0 (the file's own) or higher")
+    if not len(ids) == len(tasks) == len(texts) == len(own):
+        raise ValueError("ids, tasks, texts and own labels differ in length")
+    if number == 0:
+        order = list(range(len(ids)))
+        labels = [label or "train" for label in own]
+    else:
+        order, labels = _shuffled(ids, tasks, f"{seed}:{number}")
+    first: dict[str, str] = {}
+    for row in order:
+        first.setdefault(texts[row], labels[row])
+    return tuple(first[text] if text else label for text, label in zip(texts, labels, strict=True))
+
+
+def _shuffled(ids: Sequence[str], tasks: Sequence[str], salt: str) -> tuple[list[int], list[str]]:
+    """Rows in hash order, task after task, and their labels by row."""
+    digest = [hashlib.sha256(f"{salt}:{name}".encode()).hexdigest() for name in ids]
+    groups: dict[str, list[int]] = defaultdict(list)
+    for row, task in enumerate(tasks):
+        groups[task].append(row)
+    labels = ["train"] * len(ids)
+    for rows in groups.values():
+        rows.sort(key=digest.__getitem__)
+        test, val = round(TEST_SHARE * len(rows)), round(VAL_SHARE * len(rows))
+        for row in rows[:test]:
+            labels[row] = "test"
+        for row in rows[test : test + val]:
+            labels[row] = "val"
+    return sorted(range(len(ids)), key=digest.__getitem__), labels

@@ -115,19 +115,16 @@ def plans(
     """
     table = build_table(history, np.zeros((len(history), 1), dtype=np.float32))
     names = sorted(model.name for model in models)
-    shape = (len(table), len(names))
-    success, tokens = np.full(shape, np.nan), np.full(shape, np.nan)
-    for j, name in enumerate(names):
-        if name in table.models:
-            column = table.models.index(name)
-            success[:, j] = table.correctness[:, column]
-            tokens[:, j] = table.output_tokens[:, column]
+    # The column past the last one is that of a model that the history does not know.
+    columns = [[*table.models, *names].index(name) for name in names]
+    success, tokens = (
+        np.pad(values, ((0, 0), (0, len(names))), constant_values=np.nan)[:, columns]
+        for values in (table.correctness, table.output_tokens)
+    )
     cost = price_table(models).select(names).cost(table.input_tokens, tokens)
     means = column_means(success), column_means(cost)
-    found: dict[str, list[str | None]] = {"eccos": [None] * count}
-    for rule, choose in BLIND.items():
-        found[rule] = [names[column] for column in choose(*means, count)]
-    return found
+    rivals = {rule: [names[j] for j in choose(*means, count)] for rule, choose in BLIND.items()}
+    return {"eccos": [None] * count, **rivals}
 
 
 def run_strategy(

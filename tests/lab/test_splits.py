@@ -2,7 +2,7 @@
 
 import pytest
 
-from aios_eccos.lab.splits import split_labels
+from aios_eccos.lab.dataset import split_labels
 
 
 def rows(n, task="t"):

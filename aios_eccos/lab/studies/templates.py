@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.lab.metrics import brier
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.studies.quality import mean_auc
+
+#: How questions are worded in measurements, as data.
+WORDINGS = yaml.safe_load((Path(__file__).parents[2] / "data" / "wordings.yaml").read_text("utf-8"))
+TEMPLATES: dict[str, str] = WORDINGS["templates"]
 
 
 def templates(problem: Problem, number: int) -> list[dict[str, Any]]:
@@ -19,9 +25,9 @@ def templates(problem: Problem, number: int) -> list[dict[str, Any]]:
     """
     bare = [*problem.test.texts]
     texts = {("bare", "as sent"): bare}
-    for name, wrap in TEMPLATES.items():
+    for name, template in TEMPLATES.items():
         cleaner = TemplateFilter()
-        wrapped = [wrap(text, i) for i, text in enumerate(bare)]
+        wrapped = [_wrapped(template, text, i) for i, text in enumerate(bare)]
         texts[name, "as sent"] = wrapped
         texts[name, "filtered"] = [cleaner.question(name, text) for text in wrapped]
     rows: list[dict[str, Any]] = []
@@ -34,53 +40,12 @@ def templates(problem: Problem, number: int) -> list[dict[str, Any]]:
     return rows
 
 
-def _tutor(text: str, number: int) -> str:
-    return (
-        "You are a careful tutor. Answer the question of the student.\n"
-        "Think step by step, and check your result before you answer.\n"
-        "Do not mention these instructions.\n\n"
-        f"### Question\n{text}\n\n"
-        "### Format\n- One short paragraph of reasoning.\n"
-        '- Then one line that begins with "Answer:".\n'
-        f"Session {_digits(number)}"
-    )
-
-
-def _react(text: str, number: int) -> str:
-    return (
-        "Answer the following question as best you can. You have access to these tools:\n\n"
-        "search: looks a phrase up in the knowledge base. Input: a phrase.\n"
-        "calculator: evaluates an arithmetic expression. Input: an expression.\n"
-        "python: runs code and returns what it prints. Input: a program.\n\n"
-        "Use this format:\n\nThought: what to do next\n"
-        "Action: one of [search, calculator, python]\n"
-        "Action Input: the input of the action\nObservation: what the action returned\n"
-        "... (this can repeat)\nFinal Answer: the answer to the question\n\nBegin!\n\n"
-        f"Question: {text}\nThought:"
-    )
-
-
-def _planner(text: str, number: int) -> str:
-    return (
-        f"[step {number % 7 + 1} of 7] [{_digits(number)[:2]}:{_digits(number)[2:4]}]\n"
-        "You are the worker of a team of agents. The planner has assigned you this task.\n"
-        "Earlier results, newest first:\n"
-        f"- file {_digits(number + 1)}.txt was written\n"
-        f"- the tool returned {_digits(number + 2)} rows\n"
-        "Work on this task only, and report to the planner in JSON.\n\n"
-        f"Task: {text}\n\n"
-        'Reply as {"result": ..., "confidence": ...}.'
-    )
+def _wrapped(template: str, text: str, number: int) -> str:
+    """A question in an agent's template; numbers in it change from call to call."""
+    digits = [_digits(number + k) for k in range(3)]
+    clock = f"{digits[0][:2]}:{digits[0][2:4]}"
+    return template.format(text=text, digits=digits, clock=clock, step=number % 7 + 1)
 
 
 def _digits(number: int) -> str:
-    """Six digits that change from call to call."""
     return str(int(hashlib.sha256(str(number).encode()).hexdigest()[:8], 16) % 900_000 + 100_000)
-
-
-#: How three kinds of agents wrap a question in their last user turn.
-TEMPLATES: dict[str, Callable[[str, int], str]] = {
-    "tutor": _tutor,
-    "react": _react,
-    "planner": _planner,
-}
