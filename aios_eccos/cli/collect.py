@@ -16,9 +16,8 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from aios_eccos.cli.ingest import ingest as add_records
 from aios_eccos.cli.options import AiosHome
 from aios_eccos.cli.output import console, draw_table, token_prices, versions, write_json
-from aios_eccos.collect.client import Patience
+from aios_eccos.collect.client import Patience, load_endpoints
 from aios_eccos.collect.collector import GIVE_UP
-from aios_eccos.collect.endpoints import load_endpoints
 from aios_eccos.collect.questions import SHIPPED, load_questions
 from aios_eccos.collect.run import Plan, Summary, as_json, run
 from aios_eccos.errors import ConfigError

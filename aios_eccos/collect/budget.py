@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aios_eccos.collect.endpoints import Endpoint
+from aios_eccos.collect.client import Endpoint
 from aios_eccos.collect.reply import Reply
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import Prices, price_table

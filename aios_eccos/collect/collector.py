@@ -19,8 +19,7 @@ from aios_eccos.collect.client import Client
 from aios_eccos.collect.journal import Answer, Journal, prompt_hash
 from aios_eccos.collect.prompts import judge_prompt, prompt_for, read_verdict
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.record import GradedReply, row_of
-from aios_eccos.collect.reply import Reply
+from aios_eccos.collect.reply import GradedReply, Reply, row_of
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.errors import ConfigError, EccosError
 

@@ -1,18 +1,21 @@
-"""Reply: what came back from a model, read from the body of an OpenAI chat completion.
-
-`ok` is an answer to grade. `truncated` was cut off by its token limit, or is empty because thoughts
-used the tokens: a missing outcome that was paid for. `error` is none. These are never wrong.
-"""
+"""Reply: what came back from a model, and how it stands in the data set."""
 
 from __future__ import annotations
 
+import json
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from aios_eccos import files
 from aios_eccos.collect.extract import split_thinking
+from aios_eccos.collect.questions import Question
+from aios_eccos.errors import DataError
 from aios_eccos.providers.completion import read
 from aios_eccos.providers.failures import INVALID, Broken
-from aios_eccos.providers.tokens import Counter
+from aios_eccos.providers.tokens import Counter, estimated
 from aios_eccos.providers.usage import Usage
 from aios_eccos.values import Failure
 
@@ -92,3 +95,75 @@ def _tokens(usage: Usage, counted_by: Counter | None) -> dict[str, Any]:
         "cached_tokens": usage.cached,
         "tokens_from": counted_by or "usage",
     }
+
+
+@dataclass(frozen=True, slots=True)
+class GradedReply:
+    """A reply to a question; `correct` is None where nothing could be graded."""
+
+    reply: Reply
+    correct: bool | None = None
+
+
+def row_of(question: Question, replies: Mapping[str, GradedReply]) -> dict[str, Any]:
+    """The QAServe row; models in the order of `replies`."""
+    lengths = [g.reply.input_tokens for g in replies.values() if g.reply.input_tokens]
+    return {
+        "query_id": question.id,
+        "task": question.task,
+        "query": question.query,
+        "input_token_length": (
+            statistics.median_low(lengths) if lengths else estimated(question.query)
+        ),
+        "outputs": [_output(name, graded) for name, graded in replies.items()],
+    }
+
+
+def _output(name: str, graded: GradedReply) -> dict[str, Any]:
+    reply = graded.reply
+    output: dict[str, Any] = {
+        "model_name": name,
+        "correctness": graded.correct,
+        "output_token_length": reply.output_tokens if reply.tokens_from else None,
+    }
+    if reply.tokens_from:
+        output["input_token_length"] = reply.input_tokens
+    if reply.tokens_from not in ("usage", ""):
+        output["tokens_from"] = reply.tokens_from
+    for name in ("reasoning_tokens", "cached_tokens"):
+        if getattr(reply, name):
+            output[name] = getattr(reply, name)
+    if reply.error:
+        output["error"] = reply.error
+    return output
+
+
+class RowFile:
+    """The data set on disk: rows are appended as they come, and put in order at the end.
+
+    What the file held is replaced: a resumed run makes its rows anew.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.replace(())
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def replace(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        try:
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            files.write(self.path, lines, mode=0o644, synced=True)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> DataError:
+        return DataError(error.strerror or str(error), source=str(self.path))

@@ -1,27 +1,99 @@
-"""One run of `aios-eccos collect`: what it opens, from the plan to the finished data set."""
+"""One run of collect: what it opens, from the plan to the finished data set, and what it says."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aios_eccos.collect.budget import Budget
-from aios_eccos.collect.client import Client, Patience
+from aios_eccos.collect.client import Client, Endpoint, Patience
 from aios_eccos.collect.collector import Collector, Ending, Progress
-from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.journal import Journal
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.record import RowFile
-from aios_eccos.collect.report import ModelReport, report_on
+from aios_eccos.collect.reply import GradedReply, RowFile
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.collect.slots import Slots
+from aios_eccos.forecast.pricing import PriceState
 from aios_eccos.workload.store import SlotStore
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """One model's answers.
+
+    Attributes:
+        answers: whole answers; truncated, errors: missing outcomes.
+        success: share of right ones among those that were graded; None of none.
+        output_tokens: mean over whole and truncated answers.
+        counted: answers whose tokens were counted here, as the provider gave none.
+        cost_usd: at the prices of `price_state`; None where no price is known at all.
+    """
+
+    name: str
+    answers: int
+    success: float | None
+    truncated: int
+    errors: int
+    input_tokens: int
+    output_tokens: float | None
+    reasoning_tokens: int
+    cached_tokens: int
+    counted: int
+    latency_p50_s: float | None
+    latency_p95_s: float | None
+    cost_usd: float | None
+    price_state: PriceState
+    by_task: dict[str, float]
+
+
+def report_on(
+    name: str,
+    questions: Sequence[Question],
+    graded: Mapping[tuple[str, str], GradedReply],
+    cost_usd: float | None,
+    price_state: PriceState,
+) -> ModelReport:
+    mine = {q: graded[q.id, name] for q in questions if (q.id, name) in graded}
+    replies = [g.reply for g in mine.values()]
+    paid = [r for r in replies if r.tokens_from]
+    times = sorted(r.latency_s for r in replies if r.status == "ok")
+    grades: dict[str, list[bool]] = defaultdict(list)
+    for question, g in mine.items():
+        if g.correct is not None:
+            grades[question.task].append(g.correct)
+    return ModelReport(
+        name=name,
+        answers=len(times),
+        success=_mean([right for task in grades.values() for right in task]),
+        truncated=sum(r.status == "truncated" for r in replies),
+        errors=sum(r.status == "error" for r in replies),
+        input_tokens=sum(r.input_tokens for r in paid),
+        output_tokens=_mean([r.output_tokens for r in paid]),
+        reasoning_tokens=sum(r.reasoning_tokens for r in paid),
+        cached_tokens=sum(r.cached_tokens for r in paid),
+        counted=sum(r.tokens_from != "usage" for r in paid),
+        latency_p50_s=_quantile(times, 0.5),
+        latency_p95_s=_quantile(times, 0.95),
+        cost_usd=cost_usd,
+        price_state=price_state,
+        by_task={task: sum(right) / len(right) for task, right in grades.items()},
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+
 
 #: Requests at once for one model, where neither the plan nor the model's own limit says less.
 DEFAULT_CONCURRENCY = 8

@@ -7,11 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aios_eccos.lab.compare import OptimizerRow
 from aios_eccos.lab.metrics import Estimate, estimate
-from aios_eccos.lab.robustness import Robustness
+from aios_eccos.lab.parts import BATCHES, OptimizerRow, Ratios, Robustness, Streams
 from aios_eccos.lab.strategy import Played
-from aios_eccos.lab.stream import BATCHES, Ratios, Streams
 from aios_eccos.lab.summary import HEADLINE_COST, At, Headline, Line, Summary
 
 #: What the JSON calls fields of `Played`.

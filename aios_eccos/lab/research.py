@@ -14,8 +14,15 @@ import numpy as np
 from aios_eccos.decide.rule import choose
 from aios_eccos.decide.whole.solve import solve
 from aios_eccos.forecast.head.fit import log_odds, sigmoid
-from aios_eccos.lab.baselines import assignment, serve, utility
-from aios_eccos.lab.neighbors import UTILITY_NEIGHBORS, linear_forecasts, nearest, plain_means
+from aios_eccos.lab.baselines import (
+    UTILITY_NEIGHBORS,
+    assignment,
+    linear_forecasts,
+    nearest,
+    plain_means,
+    serve,
+    utility,
+)
 from aios_eccos.lab.problem import Problem, column_means
 from aios_eccos.lab.served import expected
 from aios_eccos.lab.strategy import (

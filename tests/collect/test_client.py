@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from aios_eccos.collect.client import Client, Patience, open_provider
-from aios_eccos.collect.endpoints import Endpoint, load_endpoints
+from aios_eccos.collect.client import Client, Endpoint, Patience, load_endpoints, open_provider
 from aios_eccos.collect.reply import read_reply
 from aios_eccos.errors import ConfigError, EmbedderError
 from aios_eccos.lab.replay_server import ReplayServers

@@ -7,11 +7,10 @@ import json
 import pytest
 
 from aios_eccos.collect.budget import Budget
-from aios_eccos.collect.endpoints import Endpoint
+from aios_eccos.collect.client import Endpoint
 from aios_eccos.collect.journal import Answer, Journal
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.record import GradedReply, RowFile, row_of
-from aios_eccos.collect.reply import Reply
+from aios_eccos.collect.reply import GradedReply, Reply, RowFile, row_of
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.values import Model
 

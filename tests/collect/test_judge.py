@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from aios_eccos.collect.budget import Budget
-from aios_eccos.collect.client import Client, Patience
+from aios_eccos.collect.client import Client, Endpoint, Patience
 from aios_eccos.collect.collector import Collector
-from aios_eccos.collect.endpoints import Endpoint
 from aios_eccos.collect.journal import Journal
 from aios_eccos.collect.prompts import JUDGE, TEMPLATES, judge_prompt, prompt_for, read_verdict
 from aios_eccos.collect.questions import GRADERS, Question, parse_question

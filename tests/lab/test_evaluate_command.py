@@ -12,7 +12,7 @@ from aios_eccos.cli.output import numbers
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab import report
 from aios_eccos.lab.commands.evaluate import evaluate
-from aios_eccos.lab.compare import summarize_trials, trials
+from aios_eccos.lab.parts import summarize_trials, trials
 from aios_eccos.lab.problem import Plan
 from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Played, Setting

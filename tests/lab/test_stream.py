@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from aios_eccos.floor.curve import price_curve
+from aios_eccos.lab.parts import frontier, ratios
 from aios_eccos.lab.problem import Calls
-from aios_eccos.lab.stream import frontier, ratios
 
 
 def world(n: int, seed: int) -> Calls:

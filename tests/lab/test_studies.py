@@ -15,12 +15,18 @@ from aios_eccos.lab.commands.evaluate_predictor import evaluate_predictor as com
 from aios_eccos.lab.dataset import Dataset, recorded
 from aios_eccos.lab.problem import Plan, problem_of
 from aios_eccos.lab.studies import checks, little, streams
-from aios_eccos.lab.studies.certified import certified
-from aios_eccos.lab.studies.end_to_end import end_to_end
-from aios_eccos.lab.studies.quality import default_floors, floor_rows, held, peer_costs, quality
+from aios_eccos.lab.studies.little import certified, mean_rounds, rounds
+from aios_eccos.lab.studies.quality import (
+    TEMPLATES,
+    default_floors,
+    floor_rows,
+    held,
+    peer_costs,
+    quality,
+    templates,
+)
 from aios_eccos.lab.studies.report import evaluate_predictor
-from aios_eccos.lab.studies.rounds import mean_rounds, rounds
-from aios_eccos.lab.studies.templates import TEMPLATES, templates
+from aios_eccos.lab.studies.streams import end_to_end
 
 FLOORS = [0.55, 0.65]
 

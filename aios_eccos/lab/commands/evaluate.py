@@ -13,17 +13,23 @@ from rich.console import Console
 from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import bar, console, draw_table, numbers, pairs, versions, write_json
 from aios_eccos.errors import ConfigError
-from aios_eccos.lab.compare import Trial, summarize_trials, trials
 from aios_eccos.lab.dataset import Dataset, Recorded, load_dataset, open_recorded
 from aios_eccos.lab.fitted import KINDS, Kind
 from aios_eccos.lab.page import write_page
+from aios_eccos.lab.parts import (
+    Robustness,
+    Streams,
+    Trial,
+    measure,
+    streams,
+    summarize_trials,
+    trials,
+)
 from aios_eccos.lab.plots import draw, pictures
 from aios_eccos.lab.problem import Plan, Problem
 from aios_eccos.lab.report import Results, Table, as_json, tables
-from aios_eccos.lab.robustness import Robustness, measure
 from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Setting
-from aios_eccos.lab.stream import Streams, streams
 from aios_eccos.lab.summary import summarize
 
 #: Columns from which a screen shows all of a table.

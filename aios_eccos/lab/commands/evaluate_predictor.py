@@ -16,10 +16,10 @@ from aios_eccos.errors import ConfigError
 from aios_eccos.lab.dataset import load_dataset, open_recorded
 from aios_eccos.lab.plots import draw_reliability
 from aios_eccos.lab.studies.checks import certificates, checks
+from aios_eccos.lab.studies.little import mean_rounds
 from aios_eccos.lab.studies.quality import default_floors
 from aios_eccos.lab.studies.report import PARTS, SCHEMA
 from aios_eccos.lab.studies.report import evaluate_predictor as measure
-from aios_eccos.lab.studies.rounds import mean_rounds
 
 #: Columns of the predictors' table.
 COLUMNS = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",

@@ -11,9 +11,15 @@ from aios_eccos.errors import DataError
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import KINDS, Fitted, Kind
 from aios_eccos.lab.problem import Plan, Problem, problem_of
-from aios_eccos.lab.studies.certified import certified
-from aios_eccos.lab.studies.end_to_end import end_to_end
-from aios_eccos.lab.studies.little import FEW, SPLITS, few_records, middle_model, new_model
+from aios_eccos.lab.studies.little import (
+    FEW,
+    SPLITS,
+    certified,
+    few_records,
+    middle_model,
+    new_model,
+    rounds,
+)
 from aios_eccos.lab.studies.quality import (
     ease,
     floor_errors,
@@ -23,10 +29,9 @@ from aios_eccos.lab.studies.quality import (
     quality,
     ratios,
     sampling_sd,
+    templates,
 )
-from aios_eccos.lab.studies.rounds import rounds
-from aios_eccos.lab.studies.streams import budgets, shift, streams
-from aios_eccos.lab.studies.templates import templates
+from aios_eccos.lab.studies.streams import budgets, end_to_end, shift, streams
 
 SCHEMA = "aios-eccos/evaluate-predictor/1"
 #: Parts of the report beside `rows`, in the order in which they are measured.
