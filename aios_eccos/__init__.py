@@ -13,57 +13,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from aios_eccos.config import Settings
-    from aios_eccos.errors import EccosError
-    from aios_eccos.floor.floors import Floors
-    from aios_eccos.locate import Config, load_config
-    from aios_eccos.records import Outcome, Record
-    from aios_eccos.serve.dispatch import Dispatcher
-    from aios_eccos.serve.engine import Engine
-    from aios_eccos.serve.router import Router
-    from aios_eccos.values import Answer, CallResult, Decision, Failure, Model, Price, Query
+    from aios_eccos.config import Settings as Settings
+    from aios_eccos.errors import EccosError as EccosError
+    from aios_eccos.floor.floors import Floors as Floors
+    from aios_eccos.locate import Config as Config
+    from aios_eccos.locate import load_config as load_config
+    from aios_eccos.serve.dispatch import Dispatcher as Dispatcher
+    from aios_eccos.serve.engine import Engine as Engine
+    from aios_eccos.serve.router import Router as Router
+    from aios_eccos.values import Answer as Answer
+    from aios_eccos.values import CallResult as CallResult
+    from aios_eccos.values import Decision as Decision
+    from aios_eccos.values import Failure as Failure
+    from aios_eccos.values import Model as Model
+    from aios_eccos.values import Outcome as Outcome
+    from aios_eccos.values import Price as Price
+    from aios_eccos.values import Query as Query
+    from aios_eccos.values import Record as Record
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "Answer": "values",
-    "CallResult": "values",
-    "Config": "locate",
-    "Decision": "values",
-    "Dispatcher": "serve.dispatch",
-    "EccosError": "errors",
-    "Engine": "serve.engine",
-    "Failure": "values",
-    "Floors": "floor.floors",
-    "Model": "values",
-    "Outcome": "records",
-    "Price": "values",
-    "Query": "values",
-    "Record": "records",
-    "Router": "serve.router",
-    "Settings": "config",
-    "load_config": "locate",
+_NAMES = {
+    "config": ("Settings",),
+    "errors": ("EccosError",),
+    "floor.floors": ("Floors",),
+    "locate": ("Config", "load_config"),
+    "records": ("Outcome", "Record"),
+    "serve.dispatch": ("Dispatcher",),
+    "serve.engine": ("Engine",),
+    "serve.router": ("Router",),
+    "values": ("Answer", "CallResult", "Decision", "Failure", "Model", "Price", "Query"),
 }
-__all__ = [
-    "Answer",
-    "CallResult",
-    "Config",
-    "Decision",
-    "Dispatcher",
-    "EccosError",
-    "Engine",
-    "Failure",
-    "Floors",
-    "Model",
-    "Outcome",
-    "Price",
-    "Query",
-    "Record",
-    "Router",
-    "Settings",
-    "__version__",
-    "load_config",
-]
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> Any:

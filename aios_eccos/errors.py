@@ -1,15 +1,5 @@
 """Every error that aios-eccos raises on purpose. Catch `EccosError` to catch them all.
 
-    EccosError
-    ├── ConfigError         a setting is unknown, malformed or out of range
-    ├── DataError           a data set's row or file is malformed
-    ├── HistoryError        the history cannot be read or written
-    │   └── HistoryOwned    another process owns the embedded history
-    ├── EmbedderError       no embedder can be loaded, or it is not the history's
-    ├── ArtifactError       a trained artefact is missing, damaged or does not match
-    ├── WorkloadError       the workload store cannot be used
-    └── KernelError         AIOS is not what the plugin's contract expects
-
 Messages say which key or file, which value, and what to do next. Errors of libraries are
 translated into these at the edge, with `raise ... from error`.
 """

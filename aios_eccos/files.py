@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 #: How often a lock that another process holds is tried again, seconds.
@@ -76,17 +76,15 @@ def lock(path: Path, *, shared: bool = False, wait_s: float = 0.0) -> int | None
         shared: together with other holders that share it.
         wait_s: how long to wait for another holder, seconds.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     until = time.monotonic() + wait_s
-    try:
+    with ExitStack() as undo:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        undo.callback(os.close, handle)
         while not lock_handle(handle, shared=shared):
             if time.monotonic() >= until:
-                os.close(handle)
                 return None
             time.sleep(LOOK_S)
-    except BaseException:
-        os.close(handle)
-        raise
+        undo.pop_all()
     return handle
 
 

@@ -93,29 +93,21 @@ def locate(config: Path | None = None, aios_home: Path | None = None) -> Locatio
         inside = config.parent.resolve() / config.name  # which may be a link to elsewhere
         home = inside.parents[2] if inside.parts[-3:] == CONFIG_IN_AIOS.parts else None
         return Location(home, config, state_dir_of(home), "--config")
+    named = os.environ.get("AIOS_HOME")
     for home, found_by in (
         (aios_home, "--aios-home"),
-        (_from_environment(), "$AIOS_HOME"),
+        (Path(named) if named else None, "$AIOS_HOME"),
         (last_enabled(), "the last `enable`"),
     ):
-        if home is not None:
-            return _in_home(home, found_by)
+        if home is None:
+            continue
+        if not (home / CONFIG_IN_AIOS).is_file():
+            raise ConfigError(
+                f"{found_by}: {home} holds no {CONFIG_IN_AIOS}; name AIOS's checkout, or run "
+                "`aios-eccos enable --aios-home DIR`, which makes it from config.yaml.example"
+            )
+        return Location(home, home / CONFIG_IN_AIOS, state_dir_of(home), found_by)
     return Location(None, None, state_dir_of(None), "defaults")
-
-
-def _from_environment() -> Path | None:
-    value = os.environ.get("AIOS_HOME")
-    return Path(value) if value else None
-
-
-def _in_home(home: Path, found_by: str) -> Location:
-    path = home / CONFIG_IN_AIOS
-    if not path.is_file():
-        raise ConfigError(
-            f"{found_by}: {home} holds no {CONFIG_IN_AIOS}; name AIOS's checkout, or run "
-            "`aios-eccos enable --aios-home DIR`, which makes it from config.yaml.example"
-        )
-    return Location(home, path, state_dir_of(home), found_by)
 
 
 def last_enabled() -> Path | None:
@@ -124,10 +116,10 @@ def last_enabled() -> Path | None:
         noted = json.loads((state_root() / "enabled.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-    noted_home = noted.get("aios_home") if isinstance(noted, dict) else None
-    if not isinstance(noted_home, str) or not noted_home:
+    home = noted.get("aios_home") if isinstance(noted, dict) else None
+    if not isinstance(home, str) or not home or not (Path(home) / CONFIG_IN_AIOS).is_file():
         return None
-    return Path(noted_home) if (Path(noted_home) / CONFIG_IN_AIOS).is_file() else None
+    return Path(home)
 
 
 def remember_enabled(aios_home: Path | None) -> None:
@@ -157,21 +149,13 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """Parse a YAML file whose top is a mapping.
 
     Raises:
-        ConfigError: unreadable or no mapping; names file and line.
-    """
-    return mapping_of(load(read_text(path), str(path)), str(path))
-
-
-def read_text(path: Path) -> str:
-    """A configuration file's text.
-
-    Raises:
-        ConfigError: it cannot be read, or is not UTF-8.
+        ConfigError: unreadable, not UTF-8, or no mapping; names file and line.
     """
     try:
-        return decode(path.read_bytes(), str(path))
+        raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    return mapping_of(load(decode(raw, str(path)), str(path)), str(path))
 
 
 def mapping_of(raw: object, where: str) -> Mapping[str, Any]:

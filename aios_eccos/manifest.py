@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,24 +18,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Tested(_Strict):
-    """Commits that the integration suite has run on."""
-
-    aios: tuple[str | int, ...]
-    cerebrum: tuple[str | int, ...]
-
-
 class Supported(_Strict):
     """What of AIOS the plugin fits.
 
     Attributes:
         contract: number of the list of points in `kernel.contract`.
+        tested: commits that the integration suite has run on.
         needs: packages without which an interpreter cannot run AIOS.
         strategy: value of `llms.router.strategy` that switches the plugin on.
     """
 
     contract: int = Field(ge=1)
-    tested: Tested
+    tested: dict[Literal["aios", "cerebrum"], tuple[str | int, ...]]
     needs: tuple[str, ...] = Field(min_length=1)
     strategy: str
 

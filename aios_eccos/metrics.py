@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 #: Two-sided 95 %.
 Z = 1.959964
@@ -89,8 +89,7 @@ class Errors:
 
 def add_errors(parts: Sequence[Errors]) -> Errors:
     """The sums of all parts."""
-    names = ("count", "f", "a", "ff", "af", "aa")
-    return Errors(*(sum(getattr(part, name) for part in parts) for name in names))
+    return Errors(*map(sum, zip(*map(astuple, parts), strict=True)))
 
 
 def forecast_total(total: float, calls: float, own: Errors, others: Sequence[Errors]) -> Interval:

@@ -6,46 +6,28 @@ All are frozen, none knows AIOS, Redis or Chroma. Arrays are float64 unless said
 indexed [query, model]; a missing outcome is NaN, never zero. Money is US dollars.
 """
 
-from aios_eccos.records import Outcome, Record
-from aios_eccos.values.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from aios_eccos.values.decision import (
-    EXPLORED,
-    Assignment,
-    Candidate,
-    Control,
-    Decision,
-    Forecast,
-    Lease,
-    Price,
-    Slots,
-)
-from aios_eccos.values.query import NOT_ALLOWED, Ability, Model, Query, dollars_known
-from aios_eccos.values.result import Answer, Attempt, CallResult, Failure, Refused
-
-__all__ = [
-    "EXPLORED",
-    "NOT_ALLOWED",
-    "Ability",
-    "Answer",
-    "Assignment",
-    "Attempt",
-    "BoolArray",
-    "CallResult",
-    "Candidate",
-    "Control",
-    "Decision",
-    "Failure",
-    "Float32Array",
-    "FloatArray",
-    "Forecast",
-    "IntArray",
-    "Lease",
-    "Model",
-    "Outcome",
-    "Price",
-    "Query",
-    "Record",
-    "Refused",
-    "Slots",
-    "dollars_known",
-]
+from aios_eccos.records import Outcome as Outcome
+from aios_eccos.records import Record as Record
+from aios_eccos.values.arrays import BoolArray as BoolArray
+from aios_eccos.values.arrays import Float32Array as Float32Array
+from aios_eccos.values.arrays import FloatArray as FloatArray
+from aios_eccos.values.arrays import IntArray as IntArray
+from aios_eccos.values.decision import EXPLORED as EXPLORED
+from aios_eccos.values.decision import Assignment as Assignment
+from aios_eccos.values.decision import Candidate as Candidate
+from aios_eccos.values.decision import Control as Control
+from aios_eccos.values.decision import Decision as Decision
+from aios_eccos.values.decision import Forecast as Forecast
+from aios_eccos.values.decision import Lease as Lease
+from aios_eccos.values.decision import Price as Price
+from aios_eccos.values.decision import Slots as Slots
+from aios_eccos.values.query import NOT_ALLOWED as NOT_ALLOWED
+from aios_eccos.values.query import Ability as Ability
+from aios_eccos.values.query import Model as Model
+from aios_eccos.values.query import Query as Query
+from aios_eccos.values.query import dollars_known as dollars_known
+from aios_eccos.values.result import Answer as Answer
+from aios_eccos.values.result import Attempt as Attempt
+from aios_eccos.values.result import CallResult as CallResult
+from aios_eccos.values.result import Failure as Failure
+from aios_eccos.values.result import Refused as Refused

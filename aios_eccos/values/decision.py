@@ -33,12 +33,11 @@ class Forecast:
     novelty: FloatArray
 
     def __post_init__(self) -> None:
-        shape = (len(self.success), len(self.models))
-        for name in ("success", "output_tokens", "support"):
+        n, m = len(self.success), len(self.models)
+        shapes = {"success": (n, m), "output_tokens": (n, m), "support": (n, m), "novelty": (n,)}
+        for name, shape in shapes.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, wanted {shape}")
-        if self.novelty.shape != shape[:1]:
-            raise ValueError(f"novelty has shape {self.novelty.shape}, wanted {shape[:1]}")
 
     def __len__(self) -> int:
         return len(self.success)
@@ -103,13 +102,11 @@ class Candidate:
     """One query with what every model would do for it and what a success is worth: a row to assign.
 
     Attributes:
-        query: the query.
         models: the m model names; all arrays are (m,) in their order.
         success, output_tokens, support: the query's row of the `Forecast`.
         cost: forecast dollars (or the price-free stand-in, see `forecast.pricing`).
         allowed: which models may serve this query at all.
         novelty: as in `Forecast`.
-        worth: what a success is worth here.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
         switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
             where there is none. It counts in choosing, not in what a call is said to cost.
@@ -167,8 +164,7 @@ class Lease:
     """One slot of one model, lent to one call until it is released or expires.
 
     Attributes:
-        call_id: the query's id. An attempt gives its slot back before the next one borrows, so
-            that no two attempts of a call hold a slot of one model.
+        call_id: the query's id; no two attempts of a call hold a slot of one model.
         slot: `Model.slot` of the lender.
     """
 
@@ -223,12 +219,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The decisions for all queries that were assigned together.
-
-    Attributes:
-        decisions: one per query, in the order given.
-        status: the optimizer's status.
-    """
+    """The decisions for all queries assigned together, in their order; the optimizer's status."""
 
     decisions: tuple[Decision, ...]
     status: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import time
 import uuid
@@ -12,11 +11,6 @@ from typing import Literal
 
 Ability = Literal["tools", "json", "vision"]
 NOT_ALLOWED = "is not allowed to its agent"
-
-
-@functools.lru_cache(maxsize=1024)
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,7 @@ class Model:
     @property
     def slot(self) -> str:
         """Key of the model's slots: name plus a hash of the endpoint, equal in every kernel."""
-        return f"{self.name}@{_short_hash(self.endpoint)}"
+        return f"{self.name}@{hashlib.sha256(self.endpoint.encode()).hexdigest()[:8]}"
 
     @property
     def price_state(self) -> Literal["priced", "free", "unknown"]:

@@ -85,13 +85,11 @@ class CallResult:
     """A call that is over: served, failed, or given up.
 
     Attributes:
-        query: the query.
-        answer: the last attempt's answer.
-        decision: the last attempt's decision; None if it never got one.
+        answer, decision: the last attempt's; no decision if it never got one.
         attempts: model requests made.
         waited_s: arrival to first start, seconds.
         served_s: first start to end, seconds; 0 if it never started.
-        tries: the requests made, in order.
+        tries: they, in order.
         closed: why models were closed to it at the last decision, in words that follow their
             names; models that could never serve it are not among them.
     """
