@@ -18,10 +18,10 @@ from aios_eccos.files import private_dir
 from aios_eccos.history import ingest as records
 from aios_eccos.history.dataset import count_rows
 from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.history import History
 from aios_eccos.history.ingest import IngestReport
 from aios_eccos.history.open import EMBEDDED, open_embedder
 from aios_eccos.history.rebuild import RebuildReport
-from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config, cache_dir
 from aios_eccos.observe.opened import history_of, located, workload_of
 from aios_eccos.workload.store import WorkloadStore
@@ -102,7 +102,7 @@ def _ingest(
             return records.hand_over(paths, inbox, splits=splits, progress=advance), True
 
 
-def _take_in(config: Config, history: HistoryStore, embedder: Embedder) -> None:
+def _take_in(config: Config, history: History, embedder: Embedder) -> None:
     """Store what others handed over while this process owned the history."""
     settings = config.settings
     # An embedded Redis that never ran holds nothing.

@@ -24,8 +24,8 @@ from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.forecast.pricing import Prices, price_table
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
+from aios_eccos.history.history import History
 from aios_eccos.history.mirror import build_table
-from aios_eccos.history.store import HistoryStore
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import IntArray, Model, Query
 
@@ -41,7 +41,7 @@ def head_path(state_dir: Path) -> Path:
 
 
 def learn_from(
-    history: HistoryStore,
+    history: History,
     embedder: BackgroundEmbedder | None,
     settings: Settings,
     models: Sequence[Model],
@@ -114,7 +114,7 @@ def _seen_all(head_file: Path | None) -> bool:
 
 
 def _certifier(
-    history: HistoryStore,
+    history: History,
     predictor: Predictor,
     book: PriceBook,
     models: Sequence[Model],
@@ -150,7 +150,7 @@ def _certifier(
 
 
 def _calibrating(
-    history: HistoryStore,
+    history: History,
     models: Sequence[Model],
     dimension: int,
     among: Collection[str] | None,

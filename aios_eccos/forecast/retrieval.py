@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from aios_eccos.forecast.means import Means, own_means
 from aios_eccos.forecast.predictor import PriorPredictor, cap_tokens
-from aios_eccos.history.store import Embeddings, HistoryStore, Neighbors
+from aios_eccos.history.history import History
+from aios_eccos.history.store import Embeddings, Neighbors
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import BoolArray, FloatArray, Forecast, IntArray, Model, Query
 
@@ -150,7 +151,7 @@ class RetrievalPredictor:
 
     def __init__(
         self,
-        history: HistoryStore,
+        history: History,
         *,
         k: int = NEIGHBORS,
         without: Callable[[Sequence[str]], BoolArray] | None = None,

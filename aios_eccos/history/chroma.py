@@ -105,8 +105,9 @@ class ChromaRows:
     @translated()
     def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
         found: dict[str, Row] = {}
-        for start in range(0, len(ids), PAGE):
-            part = list(ids[start : start + PAGE])
+        unique = list(dict.fromkeys(ids))
+        for start in range(0, len(unique), PAGE):
+            part = unique[start : start + PAGE]
             # In this order, since a row that moves meanwhile is first added there, then removed.
             for rows in (self._unjudged, self._judged):
                 found.update(_read(rows, part, vectors=vectors))
@@ -136,9 +137,9 @@ class ChromaRows:
 
     @translated()
     def find(
-        self, queries: Embeddings, k: int, *, records: bool
+        self, queries: Embeddings, k: int
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        include = ["distances", "metadatas"] if records else ["distances"]
+        include = ["distances", "metadatas"] if self.shared else ["distances"]
         got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
         near = [
             [(record_id, 1.0 - far) for record_id, far in zip(*pair, strict=True)]
@@ -146,7 +147,7 @@ class ChromaRows:
         ]
         found = [
             from_metadata(record_id, metadata)
-            for pair in zip(got["ids"], got["metadatas"] if records else (), strict=records)
+            for pair in zip(got["ids"], got["metadatas"] if self.shared else (), strict=False)
             for record_id, metadata in zip(*pair, strict=True)
             if metadata is not None
         ]

@@ -210,11 +210,11 @@ def _outcome(item: Mapping[str, Any], place: str) -> Outcome:
     if item.get("truncated") or item.get("finish_reason") == "length":
         reason = reason or "truncated"
     grade = _number(item.get("correctness"), f"{place}.correctness", most=1.0)
-    prediction, length = item.get("prediction"), item.get("output_token_length")
+    prediction = item.get("prediction")
     return Outcome(
         model=model,
         correctness=None if reason else grade,
-        output_tokens=None if _is_nan(length) else _count(length, f"{place}.output_token_length"),
+        output_tokens=_count(item.get("output_token_length"), f"{place}.output_token_length"),
         latency_s=_number(item.get("latency_s"), f"{place}.latency_s", most=MAX_SECONDS),
         error=reason,
         prediction=mend(prediction) if isinstance(prediction, str) else None,
@@ -222,7 +222,7 @@ def _outcome(item: Mapping[str, Any], place: str) -> Outcome:
 
 
 def _is_nan(value: object) -> bool:
-    """Whether it is how tables write what is missing."""
+    """Tables write NaN for what is missing."""
     return isinstance(value, float) and math.isnan(value)
 
 

@@ -8,18 +8,18 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 
 import numpy as np
 
 from aios_eccos.errors import DataError, EccosError, HistoryError
 from aios_eccos.history.merge import (
     check_embeddings,
-    is_same_question,
+    finite,
     is_same_row,
+    kept_apart,
     mend,
-    other_id,
     storable,
     update_row,
     verdict,
@@ -45,7 +45,9 @@ EARLY_MOST, EARLY_S = 10_000, 900.0
 
 
 class History:
-    """See `HistoryStore`. Made by `open_history`.
+    """Past queries by nearness; made by `open_history`. Safe to use from several threads.
+
+    Every method raises `HistoryError` where the history cannot be read or written.
 
     Args:
         rows: where they lie.
@@ -53,7 +55,7 @@ class History:
         store_text: whether texts are kept; None: those of data sets are, those of live calls not.
         max_records: most records kept; the oldest live ones go first.
         max_age_days: live records older than this are removed.
-        on_close: called once, to close what the rows lie in.
+        closing: what is closed with the history, taken over once that is open.
     """
 
     def __init__(
@@ -64,14 +66,13 @@ class History:
         store_text: bool | None = None,
         max_records: int = sys.maxsize,
         max_age_days: float = math.inf,
-        on_close: Callable[[], None] = lambda: None,
+        closing: ExitStack | None = None,
     ) -> None:
         self._rows = rows
         self._dimension = dimension
         self._store_text = store_text
         self._max_records = max_records
         self._max_age_days = max_age_days
-        self._on_close: Callable[[], None] | None = on_close
         self._lock = threading.RLock()
         self._version = 0
         self._stamp, self._looked = "", -STAMP_S
@@ -80,10 +81,14 @@ class History:
         #: By record id: when the first came (monotonic), and verdicts by model.
         self._early: OrderedDict[str, tuple[float, dict[str, Record]]] = OrderedDict()
         self._judged, self._count = rows.counts()
+        self._closing = (closing or ExitStack()).pop_all()
 
     @property
     def version(self) -> int:
-        """See `HistoryStore.version`; of a shared history at most `STAMP_S` seconds old."""
+        """Changes whenever rows change, so that what was fitted on them can be fitted anew.
+
+        That of a shared history is at most `STAMP_S` seconds old.
+        """
         if self._rows.shared and time.monotonic() - self._looked >= STAMP_S:
             with self._lock:
                 self._looked = time.monotonic()
@@ -97,6 +102,18 @@ class History:
         return self._version
 
     def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> Changes:
+        """Add records or, by id, update them (outcomes are merged per model, see `merge`).
+
+        Two questions are never merged: one whose id another question has gets an id of its own.
+        A record that cannot be stored keeps no other one out.
+
+        Args:
+            embeddings: (n, d) rows of unit length. None is allowed where all ids are known.
+
+        Raises:
+            HistoryError: embeddings of another shape: nothing is stored. Or records that cannot
+                be, such as an unknown id without an embedding: all others are stored.
+        """
         if embeddings is not None:
             if self._dimension is None:
                 self._dimension = int(np.asarray(embeddings).shape[-1])
@@ -125,15 +142,16 @@ class History:
         given: list[tuple[Record, Embeddings | None]] = []
         for row, record in enumerate(records):
             try:
-                given.append((storable(record), _finite(embeddings, row)))
+                given.append((storable(record), finite(embeddings, row)))
             except DataError as error:
                 faults.append(error)
-        before = self._rows.read(list(dict.fromkeys(record.id for record, _ in given)))
-        apart = _kept_apart(given, before)
-        renamed = [(old.id, new.id) for (old, _), (new, _) in zip(given, apart, strict=True)]
-        renamed = [pair for pair in dict.fromkeys(renamed) if pair[0] != pair[1]]
+        before = self._rows.read([record.id for record, _ in given])
+        apart = kept_apart(given, before)
+        ids = [(old.id, new.id) for (old, _), (new, _) in zip(given, apart, strict=True)]
+        renamed = [pair for pair in dict.fromkeys(ids) if pair[0] != pair[1]]
         before |= self._rows.read([name for _, name in renamed])
-        early = [one for record, _ in apart for one in self._early_of(record.id)]
+        waiting = (self._early.get(record.id, (0.0, {}))[1] for record, _ in apart)
+        early = [(one, None) for verdicts in waiting for one in verdicts.values()]
         after = dict(before)
         for record, vector in [*apart, *early]:
             try:
@@ -152,36 +170,37 @@ class History:
         added = len(changed.keys() - before.keys())
         return Changes(added, len(changed) - added, tuple(renamed))
 
-    def _early_of(self, record_id: str) -> list[tuple[Record, None]]:
-        """The verdicts that came before their record, as records."""
-        _, verdicts = self._early.get(record_id, (0.0, {}))
-        return [(one, None) for one in verdicts.values()]
-
     def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        """See `HistoryStore.nearest`. A server that has just failed is not asked again at once."""
+        """The k judged records nearest to each of the (n, d) unit rows, by cosine.
+
+        Live calls without a verdict (see `is_judged`) say nothing about success, and would take
+        the places of those that do. A server that has just failed is not asked again at once.
+        """
         queries = check_embeddings(embeddings, None, self._dimension or embeddings.shape[-1])
         if not np.isfinite(queries).all():
             raise HistoryError("embeddings hold numbers that are not finite")
-        if self._rows.shared and time.monotonic() - self._failed < REST_S:
+        shared = self._rows.shared
+        if shared and time.monotonic() - self._failed < REST_S:
             raise HistoryError("the Chroma server has just failed, and is left alone for a while")
+        if not len(queries) or not (shared or self._judged):
+            return Mirror().neighbors([[] for _ in queries], models, k)
         try:
-            return self._nearest(queries, models, k)
+            near, records = self._rows.find(queries, k if shared else min(k, self._judged))
+            mirror = Mirror(records) if shared else self._read_mirror()
+            return mirror.neighbors(near, models, k)
         except HistoryError:
             self._failed = time.monotonic()
             raise
 
-    def _nearest(self, queries: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        if not len(queries) or not (self._rows.shared or self._judged):
-            return Mirror().neighbors([[] for _ in queries], models, k)
-        if self._rows.shared:
-            near, records = self._rows.find(queries, k, records=True)
-            return Mirror(records).neighbors(near, models, k)
-        near, _ = self._rows.find(queries, min(k, self._judged), records=False)
-        return self._read_mirror().neighbors(near, models, k)
-
     def table(
         self, *, limit: int | None = None, splits: Collection[str] | None = None
     ) -> HistoryTable:
+        """The history as arrays: at most `limit` rows; only `splits` if given.
+
+        Judged records come first, of those the newest day. Within a day (UTC) the order is as good
+        as random but always the same, so that the first rows are a sample of a data set and not
+        the end of its file.
+        """
         order = self._read_mirror().newest(splits)[:limit]
         rows = self._rows.read(order)
         kept = [rows[record_id] for record_id in order if record_id in rows]
@@ -191,9 +210,17 @@ class History:
         )
 
     def compared(self) -> dict[str, str]:
+        """`question_key`s by id of the records on which more than one model was judged.
+
+        In the order of `table`.
+        """
         return self._read_mirror().compared()
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
+        """Store a verdict (0..1) on what `model` did; False if the record is not known yet.
+
+        A verdict that comes before its record is kept for a while, and joins it.
+        """
         given = verdict(record_id, model, correctness)
         faults: list[EccosError] = []
         with self._lock:
@@ -202,30 +229,33 @@ class History:
             if faults:
                 now = time.monotonic()
                 self._early.setdefault(record_id, (now, {}))[1][model] = given
-                while len(self._early) > EARLY_MOST or now - self._first_early() > EARLY_S:
+                while (
+                    len(self._early) > EARLY_MOST
+                    or now - next(iter(self._early.values()))[0] > EARLY_S
+                ):
                     self._early.popitem(last=False)
         return not faults
 
-    def _first_early(self) -> float:
-        return next(iter(self._early.values()))[0]
-
     def recall(self, ids: Sequence[str]) -> dict[str, Row]:
-        return self._rows.read(list(dict.fromkeys(ids)))
+        """Records with their (d,) embeddings, by id; unknown ids are left out."""
+        return self._rows.read(ids)
 
     def count(self) -> int:
+        """Number of records."""
         return self._rows.counts()[1] if self._rows.shared else self._count
 
     def forget(self, *, agent: str) -> int:
+        """Remove every record of an agent; returns how many there were."""
         with self._lock:
             gone = self._rows.ids({"agent": mend(agent)})
             self._delete(gone)
             return len(gone)
 
     def close(self) -> None:
+        """Release files, locks and connections; harmless when repeated."""
         with self._lock:
-            on_close, self._on_close = self._on_close, None
-        if on_close is not None:
-            on_close()
+            closing = self._closing.pop_all()
+        closing.close()
 
     def _read_mirror(self) -> Mirror:
         """Outcomes and labels of every row; read once where no other process writes.
@@ -274,27 +304,3 @@ class History:
         if self._count > self._max_records:
             keep = int(self._max_records * (1 - PRUNE_SHARE))
             self._delete(self._read_mirror().surplus(keep))
-
-
-def _finite(embeddings: Embeddings | None, row: int) -> Embeddings | None:
-    """One of the embeddings, if there are any.
-
-    Raises:
-        DataError: it holds a number that is not finite.
-    """
-    if embeddings is not None and not np.isfinite(embeddings[row]).all():
-        raise DataError("its embedding holds numbers that are not finite")
-    return None if embeddings is None else embeddings[row]
-
-
-def _kept_apart(
-    given: Sequence[tuple[Record, Embeddings | None]], known: Mapping[str, Row]
-) -> list[tuple[Record, Embeddings | None]]:
-    """The records, each under an id that no other question has."""
-    first: dict[str, tuple[Record, Embeddings | None]] = {**known}
-    apart = []
-    for record, vector in given:
-        if not is_same_question(first.setdefault(record.id, (record, vector)), record, vector):
-            record = replace(record, id=other_id(record))
-        apart.append((record, vector))
-    return apart

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from aios_eccos.errors import DataError, EccosError, raised
 from aios_eccos.history.dataset import read_records
-from aios_eccos.history.embed.embedding import Embedder
+from aios_eccos.history.embed.embedding import Embedder, Embeds
+from aios_eccos.history.history import History
 from aios_eccos.history.merge import storable
 from aios_eccos.history.rows import Message, decode_message, encode_records
-from aios_eccos.history.store import Changes, Embeddings, HistoryStore
+from aios_eccos.history.store import Changes
 from aios_eccos.records import Record
 from aios_eccos.workload.store import Inbox
 
@@ -27,14 +28,6 @@ BATCH = 512
 MESSAGE, MESSAGE_BYTES = 64, 1 << 20
 #: Stored and removed again, to tell a store that is down from a record that cannot be stored.
 TRIAL = Record("aios-eccos/trial", "trial", 0, (), source="live", agent="aios-eccos/trial")
-
-
-class Embeds(Protocol):
-    """As much of an embedder as is needed for records; asked only if there are any."""
-
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """(n, d) unit rows."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +51,7 @@ class IngestReport:
 
 def ingest(
     paths: Iterable[Path],
-    store: HistoryStore,
+    store: History,
     embedder: Embedder,
     *,
     splits: Collection[str] | None = None,
@@ -121,27 +114,21 @@ def _pass_on(
     progress: Callable[[int], None],
 ) -> IngestReport:
     bad: list[DataError] = []
-    batch: list[Record] = []
     changes, rows = Changes(), 0
 
-    def flush() -> None:
-        nonlocal changes, rows
-        changes, rows = changes + put(batch), rows + len(batch)
-        progress(len(batch))
-        batch.clear()
-
-    for path in paths:
-        for row in _rows(path):
+    def good() -> Iterator[Record]:
+        for row in itertools.chain.from_iterable(map(_rows, paths)):
             if isinstance(row, DataError):
                 bad.append(row)
             elif splits is None or row.split in splits:
-                batch.append(row)
-                if len(batch) == BATCH:
-                    flush()
+                yield row
                 continue
             progress(1)
-    if batch:
-        flush()
+
+    records = good()
+    while batch := list(itertools.islice(records, BATCH)):
+        changes, rows = changes + put(batch), rows + len(batch)
+        progress(len(batch))
     return IngestReport(
         changes.added, changes.updated, rows - changes.total, tuple(bad), changes.renamed
     )
@@ -154,9 +141,7 @@ def _rows(path: Path) -> Iterator[Record | DataError]:
         yield error
 
 
-def drain_inbox(
-    inbox: Inbox, store: HistoryStore, embedder: Embeds, *, for_s: float = math.inf
-) -> int:
+def drain_inbox(inbox: Inbox, store: History, embedder: Embeds, *, for_s: float = math.inf) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
     A record without text carries verdicts, which wait in the store where they come before their
@@ -184,7 +169,7 @@ def drain_inbox(
 
 
 def _take_in(
-    raw: bytes, store: HistoryStore, embedder: Embeds, refused: list[tuple[bytes, Exception]]
+    raw: bytes, store: History, embedder: Embeds, refused: list[tuple[bytes, Exception]]
 ) -> int:
     """Carry out a message, and add what of it cannot be to `refused`; returns like `_carry_out`."""
     try:
@@ -207,13 +192,13 @@ def _take_in(
     return changed
 
 
-def _try_out(store: HistoryStore, embedder: Embeds) -> None:
+def _try_out(store: History, embedder: Embeds) -> None:
     """Raise what keeps any record from being stored, if anything does."""
     store.add([TRIAL], embedder.embed([TRIAL.text]))
     store.forget(agent=TRIAL.agent)
 
 
-def _carry_out(message: Message, store: HistoryStore, embedder: Embeds) -> int:
+def _carry_out(message: Message, store: History, embedder: Embeds) -> int:
     """Returns how many records changed."""
     if message.forget is not None:
         return store.forget(agent=message.forget)

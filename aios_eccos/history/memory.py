@@ -14,7 +14,7 @@ from aios_eccos.records import Record
 
 
 class MemoryHistory(History):
-    """See `HistoryStore`.
+    """See `History`.
 
     Args:
         dimension: length of an embedding; None takes it from the first one added.
@@ -71,9 +71,8 @@ class MemoryRows:
             self._stacked = None
 
     def find(
-        self, queries: Embeddings, k: int, *, records: bool
+        self, queries: Embeddings, k: int
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        """See `Rows.find`; nobody asks for the records of a history in memory."""
         with self._lock:
             if self._stacked is None:
                 judged = [record_id for record_id in self._rows if record_id in self._judged]

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import math
 import time
-import zlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ SAME_EMBEDDING = 1e-4
 MAX_TEXT = 1 << 20
 #: Counts beyond this are damage; they would also not be exact in arrays.
 MAX_TOKENS = 10**9
+#: The texts of a record.
+TEXTS = ("id", "text", "task", "split", "source", "agent")
 
 
 def mend(text: str) -> str:
@@ -38,21 +40,15 @@ def storable(record: Record) -> Record:
     tokens = _count(record.input_tokens)
     if tokens is None:
         raise DataError(f"input_tokens = {record.input_tokens!r:.80}: allowed 0..{MAX_TOKENS}")
-    record_id = mend(record.id)
-    if not record_id:
+    texts: dict[str, Any] = {name: mend(getattr(record, name)) for name in TEXTS}
+    if not texts["id"]:
         raise DataError("a record without an id")
-    created = record.created if math.isfinite(record.created) else 0.0
     return dataclasses.replace(
         record,
-        id=record_id,
-        text=mend(record.text),
+        **texts,
         input_tokens=tokens,
-        outcomes=tuple(_storable(outcome) for outcome in record.outcomes),
-        task=mend(record.task),
-        split=mend(record.split),
-        source=mend(record.source),
-        agent=mend(record.agent),
-        created=max(created, 0.0),
+        outcomes=tuple(map(_storable, record.outcomes)),
+        created=max(record.created, 0.0) if math.isfinite(record.created) else 0.0,
     )
 
 
@@ -64,14 +60,12 @@ def _storable(outcome: Outcome) -> Outcome:
         grade = None
     if grade is not None and not 0 <= grade <= 1:
         raise DataError(f"correctness of {outcome.model!r:.80} = {grade!r:.80}: allowed 0..1")
-    if seconds is not None and not 0 <= seconds < math.inf:
-        seconds = None
     return dataclasses.replace(
         outcome,
         model=mend(outcome.model),
         correctness=None if grade is None else float(grade),
         output_tokens=_count(outcome.output_tokens),
-        latency_s=seconds,
+        latency_s=seconds if seconds is not None and 0 <= seconds < math.inf else None,
         error=None if outcome.error is None else mend(outcome.error),
         prediction=None if outcome.prediction is None else mend(outcome.prediction),
     )
@@ -83,7 +77,32 @@ def _count(value: float | None) -> int | None:
     return int(value) if whole and value is not None else None
 
 
-def is_same_question(
+def finite(embeddings: Embeddings | None, row: int) -> Embeddings | None:
+    """One of the embeddings, if there are any.
+
+    Raises:
+        DataError: it holds a number that is not finite.
+    """
+    if embeddings is not None and not np.isfinite(embeddings[row]).all():
+        raise DataError("its embedding holds numbers that are not finite")
+    return None if embeddings is None else embeddings[row]
+
+
+def kept_apart(
+    given: Sequence[tuple[Record, Embeddings | None]], known: Mapping[str, Row]
+) -> list[tuple[Record, Embeddings | None]]:
+    """The records, each under an id that no other question has: the same whenever it is asked."""
+    first: dict[str, tuple[Record, Embeddings | None]] = {**known}
+    apart = []
+    for record, vector in given:
+        if not _is_same_question(first.setdefault(record.id, (record, vector)), record, vector):
+            tail = hashlib.sha256(text_key(record.text).encode()).hexdigest()[:8]
+            record = dataclasses.replace(record, id=f"{record.id}#{tail}")
+        apart.append((record, vector))
+    return apart
+
+
+def _is_same_question(
     old: tuple[Record, Embeddings | None], new: Record, embedding: Embeddings | None
 ) -> bool:
     """Whether `new`, under the id of `old`, asks the same: by text, where both are known.
@@ -93,11 +112,6 @@ def is_same_question(
     if new.text and old[0].text:
         return text_key(new.text) == text_key(old[0].text)
     return not new.text or embedding is None or old[1] is None or _close(embedding, old[1])
-
-
-def other_id(record: Record) -> str:
-    """The id of a record whose own another question has: the same whenever that happens."""
-    return f"{record.id}#{hashlib.sha256(text_key(record.text).encode()).hexdigest()[:8]}"
 
 
 def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
@@ -186,11 +200,6 @@ def verdict(record_id: str, model: str, correctness: float) -> Record:
 def is_judged(record: Record) -> bool:
     """Whether the correctness of any model is known; that of no whole answer is not."""
     return any(o.error is None and o.correctness is not None for o in record.outcomes)
-
-
-def rank(judged: bool, created: float, record_id: str) -> tuple[bool, int, int, str]:
-    """Sort key of the order that `HistoryStore.table` has."""
-    return not judged, -int(created // 86_400), zlib.crc32(record_id.encode()), record_id
 
 
 def check_embeddings(embeddings: NDArray[Any], rows: int | None, dimension: int) -> Embeddings:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import zlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from aios_eccos.history.merge import is_judged, rank
+from aios_eccos.history.merge import is_judged
 from aios_eccos.history.store import Embeddings, Neighbors
 from aios_eccos.records import HistoryTable, Outcome, Record, question_key
 from aios_eccos.values import FloatArray
@@ -38,12 +39,6 @@ class Mirror:
         self._values = np.full((64, 8, 2), np.nan)
         for record in records:
             self.put(record)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __contains__(self, record_id: str) -> bool:
-        return record_id in self._rows
 
     def put(self, record: Record) -> None:
         """Add or replace a record."""
@@ -122,11 +117,11 @@ class Mirror:
         )
 
     def newest(self, splits: Collection[str] | None = None) -> list[str]:
-        """The ids of all records, or of those of some splits, in the order of `rank`."""
+        """The ids of all records, or of those of some splits, in the order of `History.table`."""
         with self._lock:
             order = sorted(
-                rank(label.judged, label.created, record_id)
-                for record_id, label in self._labels.items()
+                (not label.judged, -int(label.created // 86_400), zlib.crc32(i.encode()), i)
+                for i, label in self._labels.items()
                 if splits is None or label.split in splits
             )
         return [record_id for *_, record_id in order]
@@ -148,11 +143,6 @@ class Mirror:
         with self._lock:
             order = sorted((not label.live, label.created, i) for i, label in self._labels.items())
         return [record_id for _, _, record_id in order[: max(len(order) - most, 0)]]
-
-    def expired(self, before: float) -> list[str]:
-        """The ids of live records created before a time (seconds since the epoch)."""
-        with self._lock:
-            return [i for i, label in self._labels.items() if label.live and label.created < before]
 
 
 def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTable:

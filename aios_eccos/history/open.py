@@ -40,27 +40,24 @@ def open_history(
         HistoryError: it cannot be reached, is damaged, or another version made it.
     """
     shared = setting != EMBEDDED
-    closing = contextlib.ExitStack()
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as closing:
         if shared:
             client = open_server(setting)
         else:
-            undo.callback(own(state_dir / FOLDER))
+            closing.callback(own(state_dir / FOLDER))
             client = open_folder(state_dir / FOLDER / "chroma")
-        undo.callback(close_client, client)
+        closing.callback(close_client, client)
         rows = ChromaRows(
             client, embedder=embedder.name, dimension=embedder.dimension, shared=shared
         )
-        history = History(
+        return History(
             rows,
             dimension=embedder.dimension,
             store_text=store_text,
             max_records=max_records,
             max_age_days=max_age_days,
-            on_close=closing.close,
+            closing=closing,
         )
-        closing.callback(undo.pop_all().close)
-        return history
 
 
 def open_embedder(

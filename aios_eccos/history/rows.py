@@ -9,17 +9,38 @@ from dataclasses import dataclass
 from typing import Any
 
 from aios_eccos.errors import DataError
-from aios_eccos.history.merge import storable
+from aios_eccos.history.merge import TEXTS, storable
 from aios_eccos.records import Outcome, Record, Signals
 
 #: Order of an outcome's columns in its compact form; the signals have columns of their own.
 FIELDS = tuple(field.name for field in dataclasses.fields(Outcome) if field.name != "signals")
 SIGNALS = tuple(field.name for field in dataclasses.fields(Signals))
-#: The texts of a record on its way through the inbox.
-TEXTS = ("id", "text", "task", "split", "source", "agent")
+#: A record's columns besides id and outcomes. The text lies among them and not in Chroma's
+#: documents, which would be indexed word by word.
+COLUMNS: dict[str, type[str | int | float]] = {
+    "input_tokens": int,
+    "task": str,
+    "split": str,
+    "source": str,
+    "agent": str,
+    "created": float,
+    "text": str,
+}
 
 
-def pack(outcomes: Sequence[Outcome]) -> str:
+def to_metadata(record: Record) -> dict[str, str | int | float]:
+    """A record's row in Chroma, apart from id and embedding."""
+    return {"outcomes": _pack(record.outcomes)} | {n: getattr(record, n) for n in COLUMNS}
+
+
+def from_metadata(record_id: str, metadata: Mapping[str, Any]) -> Record:
+    """Inverse of `to_metadata`."""
+    outcomes = tuple(_outcome(row) for row in json.loads(metadata["outcomes"]))
+    fields: dict[str, Any] = {name: kind(metadata[name]) for name, kind in COLUMNS.items()}
+    return Record(record_id, outcomes=outcomes, **fields)
+
+
+def _pack(outcomes: Sequence[Outcome]) -> str:
     """Outcomes as compact JSON: one list each, unknown values at the end left out."""
     rows = []
     for outcome in outcomes:
@@ -31,49 +52,12 @@ def pack(outcomes: Sequence[Outcome]) -> str:
     return json.dumps(rows, separators=(",", ":"), allow_nan=False)
 
 
-def unpack(packed: str) -> tuple[Outcome, ...]:
-    """Inverse of `pack`."""
-    return tuple(_outcome(row) for row in json.loads(packed))
-
-
 def _outcome(row: list[Any]) -> Outcome:
     own = len(FIELDS)
     if len(row) <= own:
         return Outcome(*row)
     columns = [*row[:own], Signals(*row[own:])]
     return Outcome(*columns)
-
-
-def to_metadata(record: Record) -> dict[str, str | int | float]:
-    """A record's row in Chroma, apart from id and embedding.
-
-    The text lies here and not in Chroma's documents, which would be indexed word by word.
-    """
-    return {
-        "outcomes": pack(record.outcomes),
-        "input_tokens": record.input_tokens,
-        "task": record.task,
-        "split": record.split,
-        "source": record.source,
-        "agent": record.agent,
-        "created": record.created,
-        "text": record.text,
-    }
-
-
-def from_metadata(record_id: str, metadata: Mapping[str, Any]) -> Record:
-    """Inverse of `to_metadata`."""
-    return Record(
-        id=record_id,
-        text=str(metadata["text"]),
-        input_tokens=int(metadata["input_tokens"]),
-        outcomes=unpack(metadata["outcomes"]),
-        task=str(metadata["task"]),
-        split=str(metadata["split"]),
-        source=str(metadata["source"]),
-        agent=str(metadata["agent"]),
-        created=float(metadata["created"]),
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
-"""The history's contract: what every store of past queries does, and what it answers."""
+"""What the history answers, and the seam to where its rows lie."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.records import HistoryTable, Record
+from aios_eccos.records import Record
 from aios_eccos.values import FloatArray
 
 Embeddings: TypeAlias = NDArray[np.float32]
@@ -69,88 +69,15 @@ class Changes:
         )
 
 
-class HistoryStore(Protocol):
-    """Past queries by nearness. Safe to use from several threads.
+class Rows(Protocol):
+    """Where rows lie, judged and unjudged ones. One writer at a time; readers at any time.
 
-    Every method raises `HistoryError` where the store cannot be read or written.
+    Attributes:
+        shared: whether other processes write too.
+        batch: most rows written at a time.
     """
 
-    @property
-    def version(self) -> int:
-        """Changes whenever rows change, so that what was fitted on them can be fitted anew."""
-        ...
-
-    def add(self, records: Sequence[Record], embeddings: Embeddings | None = None) -> Changes:
-        """Add records or, by id, update them (outcomes are merged per model, see `merge`).
-
-        Two questions are never merged: one whose id another question has gets an id of its own.
-        A record that cannot be stored keeps no other one out.
-
-        Args:
-            embeddings: (n, d) rows of unit length. None is allowed where all ids are known.
-
-        Raises:
-            HistoryError: embeddings of another shape: nothing is stored. Or records that cannot
-                be, such as an unknown id without an embedding: all others are stored.
-        """
-        ...
-
-    def nearest(self, embeddings: Embeddings, models: Sequence[str], k: int) -> Neighbors:
-        """The k judged records nearest to each of the (n, d) unit rows, by cosine.
-
-        Live calls without a verdict (see `is_judged`) say nothing about success, and would take
-        the places of those that do.
-        """
-        ...
-
-    def table(
-        self, *, limit: int | None = None, splits: Collection[str] | None = None
-    ) -> HistoryTable:
-        """The history as arrays: at most `limit` rows; only `splits` if given.
-
-        Judged records come first, of those the newest day. Within a day (UTC) the order is as good
-        as random but always the same, so that the first rows are a sample of a data set and not
-        the end of its file.
-        """
-        ...
-
-    def compared(self) -> dict[str, str]:
-        """The records on which more than one model was judged, in the order of `table`.
-
-        By id, each one's `question_key`.
-        """
-        ...
-
-    def judge(self, record_id: str, model: str, correctness: float) -> bool:
-        """Store a verdict (0..1) on what `model` did; False if the record is not known yet.
-
-        A verdict that comes before its record is kept for a while, and joins it.
-        """
-        ...
-
-    def recall(self, ids: Sequence[str]) -> dict[str, Row]:
-        """Records with their (d,) embeddings, by id; unknown ids are left out."""
-        ...
-
-    def count(self) -> int:
-        """Number of records."""
-        ...
-
-    def forget(self, *, agent: str) -> int:
-        """Remove every record of an agent; returns how many there were."""
-        ...
-
-    def close(self) -> None:
-        """Release files, locks and connections; harmless when repeated."""
-        ...
-
-
-class Rows(Protocol):
-    """Where rows lie, judged and unjudged ones. One writer at a time; readers at any time."""
-
-    #: Whether other processes write too.
     shared: bool
-    #: Most rows written at a time.
     batch: int
 
     def counts(self) -> tuple[int, int]:
@@ -174,13 +101,12 @@ class Rows(Protocol):
         ...
 
     def find(
-        self, queries: Embeddings, k: int, *, records: bool
+        self, queries: Embeddings, k: int
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        """Per query, ids and cosines of at most k judged rows, nearest first.
+        """Per (n, d) unit row, ids and cosines of at most k judged rows, nearest first.
 
-        Args:
-            queries: (n, d) unit rows.
-            records: whether the rows are given too (reading them takes most of the time).
+        The rows themselves are given too where they are shared; reading them takes most of the
+        time.
         """
         ...
 

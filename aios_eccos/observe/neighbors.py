@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from aios_eccos.history.store import Embeddings, HistoryStore
+from aios_eccos.history.history import History
+from aios_eccos.history.store import Embeddings
 from aios_eccos.observe.call_views import NeighborView
 from aios_eccos.observe.trace import Trace
 
@@ -13,9 +14,7 @@ from aios_eccos.observe.trace import Trace
 NEAREST = 5
 
 
-def neighbors_of_call(
-    history: HistoryStore, trace: Trace, *, texts: bool = False
-) -> list[NeighborView]:
+def neighbors_of_call(history: History, trace: Trace, *, texts: bool = False) -> list[NeighborView]:
     """The neighbors of a call's record, itself left out; none where the history does not know it.
 
     Args:
@@ -33,7 +32,7 @@ def neighbors_of_call(
 
 
 def neighbors(
-    history: HistoryStore, vector: Embeddings, models: Sequence[str], k: int, *, texts: bool = False
+    history: History, vector: Embeddings, models: Sequence[str], k: int, *, texts: bool = False
 ) -> list[NeighborView]:
     """The `k` records nearest to a (d,) vector; see `neighbors_of_call`."""
     found = history.nearest(vector[None, :], models, k)

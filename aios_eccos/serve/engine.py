@@ -19,7 +19,7 @@ from aios_eccos.floor.floors import Floors, Learned
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
-from aios_eccos.history.store import HistoryStore
+from aios_eccos.history.history import History
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.dispatch import Dispatcher, Limits
@@ -156,7 +156,7 @@ class Engine:
     # The history, and what is learned from it.
 
     @property
-    def history(self) -> HistoryStore | None:
+    def history(self) -> History | None:
         """None until it is open."""
         return self._upkeep.history
 

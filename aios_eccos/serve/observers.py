@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
-from aios_eccos.history.store import Embeddings, HistoryStore
+from aios_eccos.history.history import History
+from aios_eccos.history.store import Embeddings
 from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.records import Outcome, Record
@@ -97,7 +98,7 @@ class TeachesHistory:
     """
 
     def __init__(
-        self, stores: Callable[[], tuple[HistoryStore | None, BackgroundEmbedder | None]]
+        self, stores: Callable[[], tuple[History | None, BackgroundEmbedder | None]]
     ) -> None:
         self.unlearnt = 0
         self._stores = stores

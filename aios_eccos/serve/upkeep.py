@@ -17,9 +17,9 @@ from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.refit import Asked
 from aios_eccos.forecast.head.upkeep import HeadUpkeep
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
+from aios_eccos.history.history import History
 from aios_eccos.history.ingest import drain_inbox
 from aios_eccos.history.open import open_embedder, open_history
-from aios_eccos.history.store import HistoryStore
 from aios_eccos.locate import Config
 from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
@@ -37,10 +37,10 @@ GROWN = 0.1
 PATIENCE, RELEARN_S = 20.0, 60.0
 
 #: Opens the history and the embedder that a configuration names.
-OpenStores = Callable[[Config], tuple[HistoryStore, BackgroundEmbedder]]
+OpenStores = Callable[[Config], tuple[History, BackgroundEmbedder]]
 
 
-def open_stores(config: Config) -> tuple[HistoryStore, BackgroundEmbedder]:
+def open_stores(config: Config) -> tuple[History, BackgroundEmbedder]:
     """The configured history, and its embedder, which loads in the background.
 
     Raises:
@@ -82,7 +82,7 @@ class Upkeep:
         share: Callable[[], None],
         stores: OpenStores,
     ) -> None:
-        self.history: HistoryStore | None = None
+        self.history: History | None = None
         self.embedder: BackgroundEmbedder | None = None
         self._config, self._models = config, models
         self._workload, self._learn, self._stores = workload, learn, stores
@@ -173,7 +173,7 @@ class Upkeep:
     def _open(self) -> None:
         self.history, self.embedder = self._stores(self._config())
 
-    def _learn_if_due(self, history: HistoryStore) -> None:
+    def _learn_if_due(self, history: History) -> None:
         now = time.monotonic()
         if now < self._again_at or not (self._stale.is_set() or self._due(history, now)):
             return
@@ -187,7 +187,7 @@ class Upkeep:
             self._learned, self._again_at = None, now + self._pause_s
             self._pause_s = min(2 * self._pause_s, RELEARN_S)
 
-    def _due(self, history: HistoryStore, now: float) -> bool:
+    def _due(self, history: History, now: float) -> bool:
         if self._learned is None:
             return True
         version, count = self._learned

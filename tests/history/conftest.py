@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from history_world import DIMENSION, ChromaServer, Open, ToyEmbedder
 
+from aios_eccos.history.history import History
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.history.open import open_history
-from aios_eccos.history.store import HistoryStore
 
 
 @pytest.fixture(scope="session")
@@ -29,10 +29,10 @@ def clean_server(chroma_server: ChromaServer) -> ChromaServer:
 @pytest.fixture(params=["memory", "embedded", "server"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens an empty store of each kind; keyword arguments as for `open_history`."""
-    opened: list[HistoryStore] = []
+    opened: list[History] = []
 
-    def open_one(**options: object) -> HistoryStore:
-        store: HistoryStore
+    def open_one(**options: object) -> History:
+        store: History
         if request.param == "memory":
             store = MemoryHistory(DIMENSION, **options)  # type: ignore[arg-type]
         else:
@@ -49,5 +49,5 @@ def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
 
 
 @pytest.fixture
-def store(open_store: Open) -> HistoryStore:
+def store(open_store: Open) -> History:
     return open_store()

@@ -18,14 +18,15 @@ import httpx
 import numpy as np
 
 from aios_eccos.history.client import close_client
-from aios_eccos.history.store import Embeddings, HistoryStore
+from aios_eccos.history.history import History
+from aios_eccos.history.store import Embeddings
 from aios_eccos.records import Outcome, Record
 
 DIMENSION = 8
 MODELS = ("large", "small")
 
 #: Opens a store; keyword arguments as for `open_history`.
-Open = Callable[..., HistoryStore]
+Open = Callable[..., History]
 
 
 class ToyEmbedder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +16,10 @@ from aios_eccos.errors import HistoryError
 from aios_eccos.history.history import EARLY_MOST, EARLY_S, History
 from aios_eccos.history.memory import MemoryHistory, MemoryRows
 from aios_eccos.history.open import open_history
-from aios_eccos.history.store import HistoryStore
 from aios_eccos.records import Outcome, Record, Signals
 
 
-def test_an_empty_history_has_no_neighbors(store: HistoryStore) -> None:
+def test_an_empty_history_has_no_neighbors(store: History) -> None:
     found = store.nearest(vectors(2), MODELS, 3)
     assert store.count() == 0
     assert found.ids == ((), ())
@@ -30,7 +30,7 @@ def test_an_empty_history_has_no_neighbors(store: HistoryStore) -> None:
     assert len(store.table()) == 0
 
 
-def test_neighbors_are_the_nearest_by_cosine(store: HistoryStore) -> None:
+def test_neighbors_are_the_nearest_by_cosine(store: History) -> None:
     known, queries = vectors(40), vectors(5, seed=1)
     assert store.add(some_records(40), known).total == 40
     found = store.nearest(queries, MODELS, 6)
@@ -44,7 +44,7 @@ def test_neighbors_are_the_nearest_by_cosine(store: HistoryStore) -> None:
         np.testing.assert_array_equal(found.output_tokens[row, :, 0], 100 + best)
 
 
-def test_columns_follow_the_models_asked_for(store: HistoryStore) -> None:
+def test_columns_follow_the_models_asked_for(store: History) -> None:
     store.add(some_records(2), vectors(2))
     found = store.nearest(vectors(1), ("small", "unheard of"), 2)
     assert np.isnan(found.correctness[..., 1]).all()
@@ -52,7 +52,7 @@ def test_columns_follow_the_models_asked_for(store: HistoryStore) -> None:
     assert store.nearest(vectors(1), (), 2).correctness.shape == (1, 2, 0)
 
 
-def test_missing_neighbors_are_padded(store: HistoryStore) -> None:
+def test_missing_neighbors_are_padded(store: History) -> None:
     store.add(some_records(2), vectors(2))
     found = store.nearest(vectors(1), MODELS, 5)
     assert len(found.ids[0]) == 2
@@ -61,12 +61,12 @@ def test_missing_neighbors_are_padded(store: HistoryStore) -> None:
     assert not np.isnan(found.similarity[0, :2]).any()
 
 
-def test_no_queries_find_nothing(store: HistoryStore) -> None:
+def test_no_queries_find_nothing(store: History) -> None:
     store.add(some_records(2), vectors(2))
     assert store.nearest(vectors(1)[:0], MODELS, 3).similarity.shape == (0, 3)
 
 
-def test_adding_the_same_again_changes_nothing(store: HistoryStore) -> None:
+def test_adding_the_same_again_changes_nothing(store: History) -> None:
     store.add(some_records(5), vectors(5))
     version, table = store.version, store.table()
     assert store.add(some_records(5), vectors(5)).total == 0
@@ -75,7 +75,7 @@ def test_adding_the_same_again_changes_nothing(store: HistoryStore) -> None:
     assert store.count() == 5
 
 
-def test_outcomes_are_merged_by_model(store: HistoryStore) -> None:
+def test_outcomes_are_merged_by_model(store: History) -> None:
     vector = vectors(1)
     store.add([record("a", Outcome("small", 1.0, 50), Outcome("large", None, 80))], vector)
     later = record("a", Outcome("large", 0.5), Outcome("third", 0.0, 9), task="new", split="val")
@@ -87,7 +87,7 @@ def test_outcomes_are_merged_by_model(store: HistoryStore) -> None:
     assert (table.tasks, table.splits) == (("new",), ("val",))
 
 
-def test_a_known_record_needs_no_new_embedding(store: HistoryStore) -> None:
+def test_a_known_record_needs_no_new_embedding(store: History) -> None:
     vector = vectors(1)
     store.add([record("a", Outcome("small", None, 50))], vector)
     assert store.add([record("a", Outcome("small", 1.0), text="")]).total == 1
@@ -95,26 +95,26 @@ def test_a_known_record_needs_no_new_embedding(store: HistoryStore) -> None:
     assert store.table().correctness[0, 0] == 1.0
 
 
-def test_an_unknown_record_needs_an_embedding(store: HistoryStore) -> None:
+def test_an_unknown_record_needs_an_embedding(store: History) -> None:
     with pytest.raises(HistoryError, match="'new' is new and has no embedding"):
         store.add([record("new")])
     assert store.count() == 0
 
 
-def test_another_embedding_replaces_the_old_one(store: HistoryStore) -> None:
+def test_another_embedding_replaces_the_old_one(store: History) -> None:
     store.add([record("a")], vectors(1))
     assert store.add([record("a")], vectors(1, seed=9)).total == 1
     np.testing.assert_allclose(store.table().embeddings, vectors(1, seed=9), atol=1e-6)
 
 
-def test_one_id_twice_in_a_call_is_one_record(store: HistoryStore) -> None:
+def test_one_id_twice_in_a_call_is_one_record(store: History) -> None:
     twice = [record("a", Outcome("small", 1.0, 5)), record("a", Outcome("large", 0.0, 6))]
     assert store.add(twice, np.repeat(vectors(1), 2, axis=0)).total == 1
     assert store.count() == 1
     np.testing.assert_array_equal(store.table().correctness, [[0.0, 1.0]])
 
 
-def test_an_answer_that_is_not_whole_is_missing(store: HistoryStore) -> None:
+def test_an_answer_that_is_not_whole_is_missing(store: History) -> None:
     cut = Outcome("small", 0.0, 4096, error="truncated")
     store.add([record("a", cut, Outcome("large", 1.0, 5))], vectors(1))
     table, found = store.table(), store.nearest(vectors(1), MODELS, 1)
@@ -125,7 +125,7 @@ def test_an_answer_that_is_not_whole_is_missing(store: HistoryStore) -> None:
     np.testing.assert_array_equal(store.table().correctness[0], [1.0, 1.0])
 
 
-def test_signals_are_kept_apart_and_are_no_correctness(store: HistoryStore) -> None:
+def test_signals_are_kept_apart_and_are_no_correctness(store: History) -> None:
     seen = Signals(valid_json=True, tool_calls=False, truncated=False, empty=False)
     asked = [Outcome("small", None, 50, signals=seen), Outcome("large", None, 60)]
     store.add([record("a", *asked)], vectors(1))
@@ -136,7 +136,7 @@ def test_signals_are_kept_apart_and_are_no_correctness(store: HistoryStore) -> N
     np.testing.assert_array_equal(store.table().correctness[0], [np.nan, 0.0])
 
 
-def test_an_answer_cut_off_says_nothing_of_its_length(store: HistoryStore) -> None:
+def test_an_answer_cut_off_says_nothing_of_its_length(store: History) -> None:
     cut = Outcome("small", None, 16, signals=Signals(truncated=True))
     store.add([record("a", cut)], vectors(1))
     store.judge("a", "small", 1.0)
@@ -154,20 +154,20 @@ def test_an_answer_cut_off_says_nothing_of_its_length(store: HistoryStore) -> No
     ],
 )
 def test_wrong_embeddings_are_refused(
-    store: HistoryStore, bad: np.ndarray[tuple[int, int], np.dtype[np.float32]], reason: str
+    store: History, bad: np.ndarray[tuple[int, int], np.dtype[np.float32]], reason: str
 ) -> None:
     with pytest.raises(HistoryError, match=reason):
         store.add([record("a")], bad)
     assert store.count() == 0
 
 
-def test_a_query_of_another_dimension_is_refused(store: HistoryStore) -> None:
+def test_a_query_of_another_dimension_is_refused(store: History) -> None:
     store.add([record("a")], vectors(1))
     with pytest.raises(HistoryError, match="shape"):
         store.nearest(unit([[1.0, 0.0]]), MODELS, 1)
 
 
-def test_a_verdict_is_kept(store: HistoryStore) -> None:
+def test_a_verdict_is_kept(store: History) -> None:
     store.add([record("a", Outcome("small", None, 50), source="live")], vectors(1))
     version = store.version
     assert store.judge("a", "small", 0.25)
@@ -181,7 +181,7 @@ def unjudged(n: int) -> list[Record]:
     return [record(f"live{i}", Outcome("small", None, 50), source="live") for i in range(n)]
 
 
-def test_neighbors_are_judged(store: HistoryStore) -> None:
+def test_neighbors_are_judged(store: History) -> None:
     query = vectors(1)
     near = unit((query + vectors(200, seed=2) * 0.01).tolist())
     store.add(unjudged(200), near)
@@ -203,7 +203,7 @@ def test_neighbors_are_judged(store: HistoryStore) -> None:
 
 
 def test_a_row_is_judged_by_merging_too_and_is_so_no_longer_when_the_answer_was_none(
-    store: HistoryStore,
+    store: History,
 ) -> None:
     store.add(unjudged(1), vectors(1))
     assert store.add([record("live0", Outcome("small", 1.0), text="")]).total == 1
@@ -213,7 +213,7 @@ def test_a_row_is_judged_by_merging_too_and_is_so_no_longer_when_the_answer_was_
     assert store.count() == len(store.table()) == 1
 
 
-def test_compared_are_records_with_more_than_one_verdict(store: HistoryStore) -> None:
+def test_compared_are_records_with_more_than_one_verdict(store: History) -> None:
     assert store.compared() == {}
     both = [Outcome("small", 1.0, 50), Outcome("large", 0.0, 80)]
     rows = [
@@ -229,7 +229,7 @@ def test_compared_are_records_with_more_than_one_verdict(store: HistoryStore) ->
     assert set(store.compared()) == {"newer", "both", "one"}
 
 
-def test_the_table_prefers_judged_rows(store: HistoryStore) -> None:
+def test_the_table_prefers_judged_rows(store: History) -> None:
     rows = unjudged(40) + some_records(6)  # the live ones are newer
     store.add(rows, vectors(46))
     assert set(store.table(limit=6).ids) == {f"r{i:03}" for i in range(6)}
@@ -241,7 +241,7 @@ def test_the_table_prefers_judged_rows(store: HistoryStore) -> None:
     assert store.table(limit=1).ids == ("live3",)
 
 
-def test_rows_that_nobody_judged_are_forgotten_too(store: HistoryStore) -> None:
+def test_rows_that_nobody_judged_are_forgotten_too(store: History) -> None:
     rows = [replace(each, agent="ann") for each in unjudged(4)]
     store.add(rows, vectors(4))
     store.judge("live0", "small", 1.0)
@@ -250,20 +250,20 @@ def test_rows_that_nobody_judged_are_forgotten_too(store: HistoryStore) -> None:
     assert store.nearest(vectors(1), MODELS, 1).ids == ((),)
 
 
-def test_a_verdict_on_an_unknown_record_is_none(store: HistoryStore) -> None:
+def test_a_verdict_on_an_unknown_record_is_none(store: History) -> None:
     version = store.version
     assert not store.judge("nobody", "small", 1.0)
     assert store.version == version
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-def test_a_verdict_lies_in_0_to_1(store: HistoryStore, value: float) -> None:
+def test_a_verdict_lies_in_0_to_1(store: History, value: float) -> None:
     store.add([record("a")], vectors(1))
     with pytest.raises(HistoryError, match=r"allowed 0\.\.1"):
         store.judge("a", "small", value)
 
 
-def test_an_agent_is_forgotten(store: HistoryStore) -> None:
+def test_an_agent_is_forgotten(store: History) -> None:
     rows = [record(f"r{i}", source="live", agent="ann" if i % 2 else "bob") for i in range(6)]
     store.add(rows, vectors(6))
     store.nearest(vectors(1), MODELS, 6)
@@ -280,7 +280,7 @@ def test_an_agent_is_forgotten(store: HistoryStore) -> None:
 DAY_S = 86_400.0
 
 
-def test_the_table_begins_with_the_newest_day(store: HistoryStore) -> None:
+def test_the_table_begins_with_the_newest_day(store: History) -> None:
     known = vectors(9)
     rows = [replace(each, created=DAY_S * i) for i, each in enumerate(some_records(9), start=1)]
     store.add(rows, known)
@@ -292,7 +292,7 @@ def test_the_table_begins_with_the_newest_day(store: HistoryStore) -> None:
     assert table.texts[0] == "text of r008"
 
 
-def test_the_rows_of_one_day_are_sampled(store: HistoryStore) -> None:
+def test_the_rows_of_one_day_are_sampled(store: History) -> None:
     store.add(some_records(60), vectors(60))
     some = [int(name[1:]) for name in store.table(limit=20).ids]
     assert some == [int(name[1:]) for name in store.table().ids][:20]
@@ -301,7 +301,7 @@ def test_the_rows_of_one_day_are_sampled(store: HistoryStore) -> None:
     assert max(some) >= 40
 
 
-def test_the_table_keeps_to_splits(store: HistoryStore) -> None:
+def test_the_table_keeps_to_splits(store: History) -> None:
     store.add(some_records(9), vectors(9))
     table = store.table(splits=("train", "val"))
     assert set(table.splits) == {"train", "val"}
@@ -325,14 +325,14 @@ def test_text_is_kept_only_where_told(
     assert set(store.table().texts) - {""} == kept - {""}
 
 
-def test_any_text_survives(store: HistoryStore) -> None:
+def test_any_text_survives(store: History) -> None:
     text = 'naïve 日本語 🙂 "quoted" \\back\\ line\nbreak\ttab' + "x" * 100_000
     store.add([record("ключ/1 #%", Outcome("modèle:7b", 1.0, 3), text=text)], vectors(1))
     table = store.table()
     assert (table.ids, table.texts, table.models) == (("ключ/1 #%",), (text,), ("modèle:7b",))
 
 
-def test_threads_may_add_and_ask_at_once(store: HistoryStore) -> None:
+def test_threads_may_add_and_ask_at_once(store: History) -> None:
     errors: list[HistoryError] = []
 
     def work(number: int) -> None:
@@ -355,7 +355,9 @@ def test_threads_may_add_and_ask_at_once(store: HistoryStore) -> None:
 
 def test_what_closes_with_it_is_closed_once() -> None:
     closed: list[str] = []
-    store = History(MemoryRows(), on_close=lambda: closed.append("closed"))
+    with ExitStack() as closing:
+        closing.callback(closed.append, "closed")
+        store = History(MemoryRows(), closing=closing)
     assert closed == []
     store.close()
     store.close()
@@ -371,7 +373,7 @@ def test_a_closed_history_says_so_and_gives_its_folder_back(tmp_path: Path) -> N
     open_history("embedded", tmp_path, ToyEmbedder()).close()
 
 
-def test_what_is_unknown_stays_unknown(store: HistoryStore) -> None:
+def test_what_is_unknown_stays_unknown(store: History) -> None:
     bare = Record("a", "", 0, (Outcome("small"),))
     store.add([bare], vectors(1))
     table = store.table()
@@ -386,7 +388,7 @@ LAW = record("0", Outcome("lawyer", 1.0, 9), text="Which law applies?")
 SUM = record("0", Outcome("solver", 1.0, 9), text="What is 2 plus 2?")
 
 
-def test_an_id_that_another_question_has_is_kept_apart(store: HistoryStore) -> None:
+def test_an_id_that_another_question_has_is_kept_apart(store: History) -> None:
     assert store.add([LAW], vectors(1)).renamed == ()
     changes = store.add([SUM], vectors(1, seed=1))
     ((old, new),) = changes.renamed
@@ -399,7 +401,7 @@ def test_an_id_that_another_question_has_is_kept_apart(store: HistoryStore) -> N
     assert store.count() == 2
 
 
-def test_one_id_for_two_questions_in_one_call(store: HistoryStore) -> None:
+def test_one_id_for_two_questions_in_one_call(store: History) -> None:
     both = [LAW, SUM, replace(SUM, text=f"  {SUM.text}\n"), LAW]
     changes = store.add(both, vectors(2)[[0, 1, 1, 0]])
     assert (changes.added, len(changes.renamed)) == (2, 1)
@@ -415,7 +417,7 @@ def test_where_texts_are_not_kept_the_embeddings_tell(open_store: Open) -> None:
     assert store.count() == 2
 
 
-def test_a_verdict_goes_to_whoever_had_the_id_first(store: HistoryStore) -> None:
+def test_a_verdict_goes_to_whoever_had_the_id_first(store: History) -> None:
     store.add([LAW, SUM], vectors(2))
     assert store.judge("0", "lawyer", 0.25)
     assert store.recall(["0"])["0"][0].outcomes == (Outcome("lawyer", 0.25, 9),)
@@ -424,7 +426,7 @@ def test_a_verdict_goes_to_whoever_had_the_id_first(store: HistoryStore) -> None
 # Changes are counted as what they are.
 
 
-def test_another_grade_is_an_update_once(store: HistoryStore) -> None:
+def test_another_grade_is_an_update_once(store: History) -> None:
     store.add([record("a", Outcome("small", 1.0, 50))], vectors(1))
     better = [record("a", Outcome("small", 0.0, 50)), record("b")]
     changes = store.add(better, vectors(2))
@@ -433,7 +435,7 @@ def test_another_grade_is_an_update_once(store: HistoryStore) -> None:
     assert (changes.added, changes.updated) == (0, 0)
 
 
-def test_grades_that_end_where_they_began_are_no_change(store: HistoryStore) -> None:
+def test_grades_that_end_where_they_began_are_no_change(store: History) -> None:
     twice = [record("a", Outcome("small", grade, 50)) for grade in (1.0, 0.0)]
     store.add(twice, vectors(1)[[0, 0]])
     version = store.version
@@ -473,7 +475,7 @@ def test_an_odd_text_is_mended_wherever_it_stands(open_store: Open, text: str) -
         Outcome("small", None, 50, latency_s=float("inf")),
     ],
 )
-def test_a_number_that_cannot_be_is_missing(store: HistoryStore, odd: Outcome) -> None:
+def test_a_number_that_cannot_be_is_missing(store: History, odd: Outcome) -> None:
     store.add([record("a", odd, Outcome("large", 1.0, 9))], vectors(1))
     ((kept, _),) = store.recall(["a"]).values()
     assert kept.outcomes[0].correctness is None and kept.outcomes[0].latency_s is None
@@ -490,15 +492,13 @@ def test_a_number_that_cannot_be_is_missing(store: HistoryStore, odd: Outcome) -
         record("bad", input_tokens=10**12),
     ],
 )
-def test_a_record_that_cannot_be_stored_keeps_no_other_out(
-    store: HistoryStore, bad: Record
-) -> None:
+def test_a_record_that_cannot_be_stored_keeps_no_other_out(store: History, bad: Record) -> None:
     with pytest.raises(HistoryError, match="1 of 3 records cannot be stored"):
         store.add([record("one"), bad, record("two")], vectors(3))
     assert set(store.table().ids) == {"one", "two"}
 
 
-def test_an_embedding_that_is_not_finite_keeps_no_other_out(store: HistoryStore) -> None:
+def test_an_embedding_that_is_not_finite_keeps_no_other_out(store: History) -> None:
     broken = vectors(3)
     broken[1, 0] = np.inf
     with pytest.raises(HistoryError, match=r"1 of 3 .* not finite"):
@@ -506,7 +506,7 @@ def test_an_embedding_that_is_not_finite_keeps_no_other_out(store: HistoryStore)
     assert set(store.table().ids) == {"one", "two"}
 
 
-def test_more_ids_than_sqlite_takes_variables(store: HistoryStore) -> None:
+def test_more_ids_than_sqlite_takes_variables(store: History) -> None:
     store.add(some_records(3), vectors(3))
     ids = [f"unknown{i}" for i in range(33_000)] + ["r001"]
     assert set(store.recall(ids)) == {"r001"}
@@ -515,7 +515,7 @@ def test_more_ids_than_sqlite_takes_variables(store: HistoryStore) -> None:
 # Verdicts that come before their record.
 
 
-def test_a_verdict_waits_for_its_record(store: HistoryStore) -> None:
+def test_a_verdict_waits_for_its_record(store: History) -> None:
     assert not store.judge("call", "small", 0.0)
     assert not store.judge("call", "small", 0.5)
     assert not store.judge("call", "large", 1.0)
@@ -529,7 +529,7 @@ def test_a_verdict_waits_for_its_record(store: HistoryStore) -> None:
     assert store.add([live], vectors(1)).total == 0, "what was early is used once"
 
 
-def test_a_verdict_that_came_before_a_bad_record_waits_on(store: HistoryStore) -> None:
+def test_a_verdict_that_came_before_a_bad_record_waits_on(store: History) -> None:
     store.judge("call", "small", 1.0)
     with pytest.raises(HistoryError):
         store.add([record("call", input_tokens=-1)], vectors(1))
@@ -537,7 +537,7 @@ def test_a_verdict_that_came_before_a_bad_record_waits_on(store: HistoryStore) -
     assert store.table().correctness.tolist() == [[1.0]]
 
 
-def test_a_verdict_out_of_range_does_not_wait(store: HistoryStore) -> None:
+def test_a_verdict_out_of_range_does_not_wait(store: History) -> None:
     with pytest.raises(HistoryError, match=r"allowed 0\.\.1"):
         store.judge("call", "small", 1.5)
     store.add([record("call", Outcome("small", None, 50))], vectors(1))

@@ -16,7 +16,7 @@ import numpy as np
 
 from aios_eccos.forecast.head.artifact import read_about
 from aios_eccos.forecast.head.refit import Asked, BackgroundRefit, is_unfit, judged_rows
-from aios_eccos.history.store import HistoryStore
+from aios_eccos.history.history import History
 from aios_eccos.records import HistoryTable
 
 log = logging.getLogger("aios_eccos.forecast.head.upkeep")
@@ -45,7 +45,7 @@ class HeadUpkeep:
         self._asked: Asked | None = None
         self._unfit: str | None = None
 
-    def tend(self, history: HistoryStore, asked: Asked) -> bool:
+    def tend(self, history: History, asked: Asked) -> bool:
         """Start a re-fit if one is due, take what one has come to; True: a new head is in place.
 
         Raises:

@@ -30,8 +30,16 @@ LOADED_S = 60.0
 RETRY_S, RETRY_MOST_S = 5.0, 300.0
 
 
-class Embedder(Protocol):
-    """Turns texts into vectors. Safe to use from several threads."""
+class Embeds(Protocol):
+    """As much of an embedder as texts need. Safe to use from several threads."""
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """(n, d) float32, rows of unit length."""
+        ...
+
+
+class Embedder(Embeds, Protocol):
+    """Turns texts into vectors."""
 
     @property
     def name(self) -> str:
@@ -46,10 +54,6 @@ class Embedder(Protocol):
     @property
     def identity(self) -> str:
         """The same for the same vectors: unlike the name, it differs where the weights do."""
-        ...
-
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """(n, d) float32, rows of unit length."""
         ...
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
