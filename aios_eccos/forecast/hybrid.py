@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.head.fit import log_odds, sigmoid
+from aios_eccos.forecast.head.fit import bounded, log_odds, sigmoid
 from aios_eccos.forecast.head.train import Trained
 from aios_eccos.forecast.predictor import PRIOR_WEIGHT, cap_tokens
 from aios_eccos.forecast.retrieval import RetrievalPredictor
@@ -24,7 +24,7 @@ class HybridPredictor:
     A model that the head does not know is forecast by shared difficulty: its own level (declared
     strength, else the pool's, moved by the verdicts that history holds) plus what the head says of
     this question's difficulty for all models. A query farther from history than `FAR` of its own
-    records from each other is forecast closer to the models' levels.
+    records from each other is forecast half as far from the models' levels.
 
     Args:
         neighbors: retrieval over the live history.
@@ -70,11 +70,12 @@ class HybridPredictor:
         m = len(head.models)
         out = outputs.astype(float)
         if self.name == "trained":
-            odds = head.alone(out[:, :m])
+            odds = bounded(out[:, :m])
         else:
             odds = head.mixer(out[:, :m], self._near_odds(near, models))
         level = head.mixer.level
-        odds = level + confidence(near.novelty)[:, None] * (odds - level)
+        sure = np.where(np.nan_to_num(near.novelty) > FAR, 0.5, 1.0)
+        odds = level + sure[:, None] * (odds - level)
         success, tokens = near.success.copy(), near.output_tokens.copy()
         hard = (odds - level).mean(axis=1)
         lengths = np.exp(np.clip(out[:, m:], 0.0, 12.0))
@@ -113,13 +114,5 @@ class HybridPredictor:
         if column is None or not means.judged[column]:
             return level
         count = float(means.judged[column])
-        seen = float(means.correctness[column])
-        mixed = (count * seen + PRIOR_WEIGHT * float(sigmoid(np.array(level)))) / (
-            count + PRIOR_WEIGHT
-        )
-        return float(log_odds(np.array(mixed)))
-
-
-def confidence(novelty: FloatArray) -> FloatArray:
-    """(n,) factor on what is said beyond the models' levels: 1, and one half beyond `FAR`."""
-    return np.where(np.nan_to_num(novelty) > FAR, 0.5, 1.0)
+        total = count * means.correctness[column] + PRIOR_WEIGHT * sigmoid(np.array(level))
+        return float(log_odds(total / (count + PRIOR_WEIGHT)))

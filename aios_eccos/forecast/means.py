@@ -12,6 +12,9 @@ from aios_eccos.forecast.predictor import PRIOR_TOKENS, PRIOR_WEIGHT, prior_succ
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import FloatArray, Model
 
+#: Rows whose distance to their nearest record is measured.
+SAMPLE = 2000
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -31,16 +34,16 @@ class Means:
     spacing: FloatArray
 
     @classmethod
-    def of(cls, table: HistoryTable, sample: int = 2000) -> Means:
-        """Summarize a table; distances are measured on a fixed sample of at most `sample` rows."""
-        judged = np.sum(~np.isnan(table.correctness), axis=0).astype(float)
+    def of(cls, table: HistoryTable) -> Means:
+        """Summarize a table; distances are measured on a fixed sample of its rows."""
+        present = ~np.isnan(table.correctness)
         return cls(
             models=table.models,
             correctness=_mean_of_present(table.correctness),
             output_tokens=_mean_of_present(table.output_tokens),
-            judged=judged,
+            judged=present.sum(axis=0).astype(float),
             # Among judged rows, as only they are neighbors.
-            spacing=_spacing(table.embeddings[~np.isnan(table.correctness).all(axis=1)], sample),
+            spacing=_spacing(table.embeddings[present.any(axis=1)]),
         )
 
     def column(self, name: str) -> int | None:
@@ -86,11 +89,11 @@ def _mean_of_present(values: FloatArray, axis: int = 0) -> FloatArray:
     return mean
 
 
-def _spacing(embeddings: NDArray[np.float32], sample: int) -> FloatArray:
+def _spacing(embeddings: NDArray[np.float32]) -> FloatArray:
     n = len(embeddings)
-    if n < 2 or sample < 1:
+    if n < 2:
         return np.empty(0)
-    rows = np.linspace(0, n - 1, min(n, sample)).astype(int)
+    rows = np.linspace(0, n - 1, min(n, SAMPLE)).astype(int)
     cosine = embeddings[rows] @ embeddings.T
     cosine[np.arange(len(rows)), rows] = -1.0
     return np.sort(1.0 - cosine.max(axis=1).astype(float))

@@ -6,6 +6,7 @@ ids: in `train`, in every re-fit, and among the neighbors while floors are certi
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,14 +26,16 @@ CALIBRATE = 4
 MOST = 5_000
 
 
-def held_back(keys: Iterable[str]) -> BoolArray:
-    """(n,) of n `question_key`s, those that compare heads."""
-    return _drawn("held", keys, HELD_BACK)
+def _drawn(salt: str, one_in: int, keys: Iterable[str]) -> BoolArray:
+    """(n,) of n `question_key`s, those drawn."""
+    digests = (hashlib.sha256(f"{salt}:{key}".encode()).digest() for key in keys)
+    drawn = [int.from_bytes(digest[:4], "big") % one_in == 0 for digest in digests]
+    return np.array(drawn, dtype=bool)
 
 
-def calibration(keys: Iterable[str]) -> BoolArray:
-    """(n,) of n `question_key`s, those that certificates rest on."""
-    return _drawn("calibrate", keys, CALIBRATE)
+#: Which of n `question_key`s compare heads, and which certificates rest on: (n,).
+held_back = functools.partial(_drawn, "held", HELD_BACK)
+calibration = functools.partial(_drawn, "calibrate", CALIBRATE)
 
 
 def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> BoolArray:
@@ -46,12 +49,6 @@ def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> Boo
     columns = [j for j, name in enumerate(table.models) if models is None or name in models]
     compared: BoolArray = (~np.isnan(table.correctness[:, columns])).sum(axis=1) > 1
     return calibration(table.keys) & compared
-
-
-def _drawn(salt: str, keys: Iterable[str], one_in: int) -> BoolArray:
-    digests = (hashlib.sha256(f"{salt}:{key}".encode()).digest() for key in keys)
-    drawn = [int.from_bytes(digest[:4], "big") % one_in == 0 for digest in digests]
-    return np.array(drawn, dtype=bool)
 
 
 @dataclass(frozen=True, slots=True)

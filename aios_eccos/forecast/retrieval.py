@@ -1,9 +1,7 @@
 """Forecasts from the most similar past queries.
 
-Per model: the outcomes of the k nearest records, weighted by exp(similarity / temperature), shrunk
-to the model's own mean by how many records really speak (the effective number of weights that are
-neither missing nor negligible). Plain means of 16 neighbors, as AIOS ships, miss a floor by 5 to
-11 points once an optimizer has chosen among them.
+Plain means of 16 neighbors, as AIOS ships, miss a floor by 5 to 11 points once an optimizer has
+chosen among them: so neighbors are weighted, and drawn to each model's own mean where few speak.
 """
 
 from __future__ import annotations
@@ -37,8 +35,8 @@ def weigh(
 ) -> tuple[FloatArray, FloatArray]:
     """Weighted mean of neighbors' values (n, k, m), missing ones masked, and its support (n, m).
 
-    Support is Kish's effective number (sum w)^2 / sum w^2 of the weights present. Where nothing is
-    present the mean is NaN and the support 0.
+    Weights are exp(similarity / temperature); support is Kish's effective number
+    (sum w)^2 / sum w^2 of those present. Without any the mean is NaN and the support 0.
     """
     known = np.where(np.isfinite(similarity), similarity, -np.inf).astype(float)
     top = np.max(known, axis=1, keepdims=True, initial=-1.0)
@@ -51,11 +49,6 @@ def weigh(
     support = np.zeros(total.shape)
     np.divide(total**2, squares, out=support, where=seen)
     return mean, support
-
-
-def shrink(mean: FloatArray, support: FloatArray, toward: FloatArray) -> FloatArray:
-    """Pull neighbors' means (n, m) to the models' own (m,) by how little they are supported."""
-    return (np.nan_to_num(mean) * support + SHRINK * toward) / (support + SHRINK)
 
 
 def _settle(
@@ -71,10 +64,14 @@ def _settle(
         correctness, output_tokens: (n, k, m), NaN = missing.
         own: see `own_means`, each (m,) or (n, m).
     """
-    rate, support = weigh(similarity, correctness)
-    length, heard = weigh(similarity, output_tokens)
-    success = np.clip(shrink(rate, support, own[0]), 0.0, 1.0)
-    return success, shrink(length, heard, own[1]), support
+
+    def drawn(values: FloatArray, toward: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Neighbors' means, drawn to the models' own by how little they are supported."""
+        mean, support = weigh(similarity, values)
+        return (np.nan_to_num(mean) * support + SHRINK * toward) / (support + SHRINK), support
+
+    success, support = drawn(correctness, own[0])
+    return np.clip(success, 0.0, 1.0), drawn(output_tokens, own[1])[0], support
 
 
 def leave_one_out(

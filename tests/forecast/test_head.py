@@ -172,8 +172,6 @@ def test_mixer_trusts_the_better_source():
     good_head = Mixer.fit(truth, noise, y)
     assert good_near.weights[2] > 0.7 > 0.3 > good_near.weights[0]
     assert good_head.weights[0] > 0.7 > 0.3 > good_head.weights[2]
-    alone = Mixer.head_alone(truth)
-    assert alone(truth) == pytest.approx(np.clip(truth, -5, 5))
     assert log_odds(np.array([0.0, 1.0])) == pytest.approx([-4.595, 4.595], abs=1e-3)
 
 

@@ -45,7 +45,6 @@ _PARTS = {
     "machine": ("machine", ("weights", "word_weights", "offset")),
     "marks": ("machine.marks", ("layers", "counts")),
     "mixer": ("mixer", _fields(Mixer)),
-    "alone": ("alone", _fields(Mixer)),
     "replay": ("replay", _fields(Replay)),
 }
 
@@ -185,7 +184,6 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
             models=names,
             machine=Machine(whitening, marks, **part["machine"]),
             mixer=Mixer(**part["mixer"]),
-            alone=Mixer(**part["alone"]),
             replay=Replay(**part["replay"]),
             version=about["arrays"][:8],
         )

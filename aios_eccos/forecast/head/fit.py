@@ -32,6 +32,11 @@ def sigmoid(x: FloatArray) -> FloatArray:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * np.asarray(x, dtype=float))), dtype=float)
 
 
+def bounded(odds: FloatArray) -> FloatArray:
+    """Log-odds within `MAX_LOG_ODDS`: the head's own forecast, where no neighbors are mixed in."""
+    return np.asarray(np.clip(odds, -MAX_LOG_ODDS, MAX_LOG_ODDS), dtype=float)
+
+
 def log_odds(p: FloatArray) -> FloatArray:
     """ln(p / (1 - p)), with p kept in .01 to .99."""
     p = np.clip(np.asarray(p, dtype=float), 0.01, 0.99)
@@ -167,12 +172,6 @@ class Mixer:
     weights: FloatArray
 
     @classmethod
-    def head_alone(cls, head: FloatArray) -> Mixer:
-        """The head as it is, from its (n, m) out-of-fold log-odds."""
-        level = head.mean(axis=0)
-        return cls(level, np.zeros_like(level), level, np.array([1.0, 1.0, 0.0, 0.0]))
-
-    @classmethod
     def fit(cls, head: FloatArray, near: FloatArray, correctness: FloatArray) -> Mixer:
         """Weights by ridge logistic on (n, m) out-of-fold log-odds; one set for all models."""
         m = head.shape[1]
@@ -191,15 +190,12 @@ class Mixer:
             weights = weights + step
         return cls(plain.head_level, plain.near_level, plain.level + weights[4:], weights[:4])
 
-    def __call__(self, head: FloatArray, near: FloatArray | None = None) -> FloatArray:
-        """(n, m) combined log-odds; without neighbors the head stands in for them."""
-        if near is None:
-            near = np.broadcast_to(self.near_level, head.shape)
+    def __call__(self, head: FloatArray, near: FloatArray) -> FloatArray:
+        """(n, m) combined log-odds."""
         hard, rest, near_hard, near_rest = self._parts(head, near)
         a, b, c, d = self.weights
         shared = a * hard + c * near_hard
-        out = self.level + shared + b * rest + d * near_rest
-        return np.asarray(np.clip(out, -MAX_LOG_ODDS, MAX_LOG_ODDS), dtype=float)
+        return bounded(self.level + shared + b * rest + d * near_rest)
 
     def _parts(
         self, head: FloatArray, near: FloatArray

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from aios_eccos import files
 from aios_eccos.errors import ArtifactError, EccosError
 from aios_eccos.forecast.head.artifact import Apart, data_hash, load_head, read_about, save_head
-from aios_eccos.forecast.head.fit import sigmoid
+from aios_eccos.forecast.head.fit import bounded, sigmoid
 from aios_eccos.forecast.head.train import Trained, train, usable
 from aios_eccos.forecast.parts import Parts, parts_of
 from aios_eccos.records import HistoryTable
@@ -75,7 +75,7 @@ def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) ->
     m = len(head.models)
     odds = head.machine(layers, table.texts).astype(float)[:, :m]
     both = [name for name in head.models if name in table.models]
-    p = sigmoid(head.alone(odds))[:, [head.models.index(name) for name in both]]
+    p = sigmoid(bounded(odds))[:, [head.models.index(name) for name in both]]
     y = table.correctness[:, [table.models.index(name) for name in both]]
     seen = ~np.isnan(y)
     return float(((p - y)[seen] ** 2).mean()) if seen.any() else float("nan")

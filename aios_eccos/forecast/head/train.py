@@ -16,6 +16,7 @@ from aios_eccos.forecast.head.fit import (
     LEVEL_SPREAD,
     MANY,
     Mixer,
+    bounded,
     fit_lengths,
     fit_success,
     log_odds,
@@ -46,7 +47,7 @@ class Trained:
     Attributes:
         models: the m columns, as in the history.
         machine: (n, 2 m) outputs: log-odds of success, then ln(tokens).
-        mixer: head and neighbors combined; alone: the head without them.
+        mixer: head and neighbors combined.
         replay: the records' own out-of-fold forecasts.
         version: of the file it was read from, 8 hex digits of its arrays' hash; "" before that.
     """
@@ -54,7 +55,6 @@ class Trained:
     models: tuple[str, ...]
     machine: Machine
     mixer: Mixer
-    alone: Mixer
     replay: Replay
     version: str = ""
 
@@ -153,17 +153,17 @@ def train(
         head[out], length[out] = values[:, :m], values[:, m:]
     progress("head")
     near_odds = log_odds(near)
-    mixer, alone = Mixer.fit(head, near_odds, table.correctness), Mixer.head_alone(head)
+    mixer = Mixer.fit(head, near_odds, table.correctness)
     replay = Replay(
         success=sigmoid(mixer(head, near_odds)),
-        alone=sigmoid(alone(head)),
+        alone=sigmoid(bounded(head)),
         near=sigmoid(near_odds),
         tokens=np.exp(length),
         correctness=table.correctness,
         output_tokens=table.output_tokens,
         input_tokens=table.input_tokens,
     )
-    return Trained(table.models, ground.fit(np.arange(len(table)))[0], mixer, alone, replay)
+    return Trained(table.models, ground.fit(np.arange(len(table)))[0], mixer, replay)
 
 
 def fit_machine(
