@@ -81,12 +81,15 @@ def own_means(means: Means, models: Sequence[Model]) -> tuple[FloatArray, FloatA
     return rate, length
 
 
+def ratio(total: FloatArray, count: FloatArray) -> FloatArray:
+    """total / count of like shapes; NaN where the count, and so the total, is 0."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(total / count, dtype=float)
+
+
 def _mean_of_present(values: FloatArray, axis: int = 0) -> FloatArray:
     """Means along an axis of what is not NaN; NaN where nothing is."""
-    count = (~np.isnan(values)).sum(axis=axis)
-    mean = np.full(count.shape, np.nan)
-    np.divide(np.nan_to_num(values).sum(axis=axis), count, out=mean, where=count > 0)
-    return mean
+    return ratio(np.nan_to_num(values).sum(axis=axis), (~np.isnan(values)).sum(axis=axis))
 
 
 def _spacing(embeddings: NDArray[np.float32]) -> FloatArray:

@@ -31,15 +31,13 @@ def prior_success(models: Sequence[Model]) -> FloatArray:
     rank = (below + ties / 2) / max(len(models) - 1, 1) if len(models) > 1 else np.array([0.5])
     prior = PRIOR_LOW + (PRIOR_HIGH - PRIOR_LOW) * rank[: len(models)]
     declared = np.array([np.nan if m.strength is None else m.strength for m in models])
-    own: FloatArray = np.where(np.isnan(declared), prior, declared)
-    return own
+    return np.asarray(np.where(np.isnan(declared), prior, declared), dtype=float)
 
 
 def cap_tokens(tokens: FloatArray, queries: Sequence[Query]) -> FloatArray:
     """(n, m) lengths, none above its query's own answer limit."""
     caps = np.array([q.max_output_tokens or np.inf for q in queries], dtype=float)
-    capped: FloatArray = np.minimum(tokens, caps[:, None])
-    return capped
+    return np.asarray(np.minimum(tokens, caps[:, None]), dtype=float)
 
 
 class Predictor(Protocol):
@@ -89,10 +87,7 @@ class PriorPredictor:
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
         n, m = len(queries), len(models)
-        return Forecast(
-            models=tuple(model.name for model in models),
-            success=np.tile(prior_success(models), (n, 1)).reshape(n, m),
-            output_tokens=cap_tokens(np.full((n, m), PRIOR_TOKENS), queries),
-            support=np.zeros((n, m)),
-            novelty=np.full(n, np.nan),
-        )
+        success = np.tile(prior_success(models), (n, 1)).reshape(n, m)
+        tokens = cap_tokens(np.full((n, m), PRIOR_TOKENS), queries)
+        names = tuple(model.name for model in models)
+        return Forecast(names, success, tokens, np.zeros((n, m)), np.full(n, np.nan))

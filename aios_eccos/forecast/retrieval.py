@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.means import Means, own_means
+from aios_eccos.forecast.means import Means, own_means, ratio
 from aios_eccos.forecast.predictor import PriorPredictor, cap_tokens
 from aios_eccos.history.history import History
 from aios_eccos.history.store import Embeddings, Neighbors
@@ -26,29 +26,24 @@ NEIGHBORS = 32
 TEMPERATURE = 0.1
 #: Effective records that a model's own mean weighs as much as.
 SHRINK = 3.0
+#: Rows compared with all others at a time.
+BLOCK = 512
 #: Cosine beyond which a record is the query itself, under another id.
 ITSELF = 1 - 1e-6
 
 
-def weigh(
-    similarity: NDArray[np.floating], values: FloatArray, temperature: float = TEMPERATURE
-) -> tuple[FloatArray, FloatArray]:
+def weigh(similarity: NDArray[np.floating], values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Weighted mean of neighbors' values (n, k, m), missing ones masked, and its support (n, m).
 
-    Weights are exp(similarity / temperature); support is Kish's effective number
+    Weights are exp(similarity / `TEMPERATURE`); support is Kish's effective number
     (sum w)^2 / sum w^2 of those present. Without any the mean is NaN and the support 0.
     """
     known = np.where(np.isfinite(similarity), similarity, -np.inf).astype(float)
     top = np.max(known, axis=1, keepdims=True, initial=-1.0)
-    weight = np.exp((known - top) / temperature)[:, :, None] * ~np.isnan(values)
+    weight = np.exp((known - top) / TEMPERATURE)[:, :, None] * ~np.isnan(values)
     total = weight.sum(axis=1)
-    squares = (weight**2).sum(axis=1)
-    seen = total > 0
-    mean = np.full(total.shape, np.nan)
-    np.divide((weight * np.nan_to_num(values)).sum(axis=1), total, out=mean, where=seen)
-    support = np.zeros(total.shape)
-    np.divide(total**2, squares, out=support, where=seen)
-    return mean, support
+    mean = ratio((weight * np.nan_to_num(values)).sum(axis=1), total)
+    return mean, np.nan_to_num(ratio(total**2, (weight**2).sum(axis=1)))
 
 
 def _settle(
@@ -75,11 +70,7 @@ def _settle(
 
 
 def leave_one_out(
-    table: HistoryTable,
-    k: int = NEIGHBORS,
-    block: int = 512,
-    *,
-    models: Sequence[Model] = (),
+    table: HistoryTable, k: int = NEIGHBORS, *, models: Sequence[Model] = ()
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """What retrieval would have forecast of each record had its question not been there.
 
@@ -101,8 +92,8 @@ def leave_one_out(
     n, shape = len(table), table.correctness.shape
     width = min(k, max(n - 1, 0))
     success, tokens, support = np.empty(shape), np.empty(shape), np.empty(shape)
-    for start in range(0, n, block):
-        rows = slice(start, min(start + block, n))
+    for start in range(0, n, BLOCK):
+        rows = slice(start, min(start + BLOCK, n))
         cosine = table.embeddings[rows] @ table.embeddings.T
         cosine[(question[rows, None] == question) | (cosine > ITSELF)] = -np.inf
         near = np.argpartition(-cosine, width - 1, axis=1)[:, :width]
@@ -127,9 +118,8 @@ def _means_without(values: FloatArray, question: IntArray) -> tuple[FloatArray, 
     np.add.at(sums, question, np.nan_to_num(values))
     np.add.at(counts, question, present)
     count = counts.sum(axis=0) - counts[question]
-    mean = np.full(values.shape, np.nan)
-    np.divide(sums.sum(axis=0) - sums[question], count, out=mean, where=count > 0)
-    return mean, count
+    total = sums.sum(axis=0) - sums[question]
+    return ratio(np.where(count > 0, total, 0.0), count), count
 
 
 class RetrievalPredictor:
@@ -180,7 +170,7 @@ class RetrievalPredictor:
         models: Sequence[Model],
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
-        """Forecast from neighbors; without embeddings from the models' means, else from priors."""
+        """From neighbors; without embeddings from the models' means, else from priors."""
         n, names = len(queries), tuple(model.name for model in models)
         means = self.means
         if not n or not means.models:
@@ -194,13 +184,8 @@ class RetrievalPredictor:
         success, tokens, support = _settle(
             found.similarity, found.correctness, found.output_tokens, (toward, length)
         )
-        return Forecast(
-            models=names,
-            success=success,
-            output_tokens=cap_tokens(tokens, queries),
-            support=support,
-            novelty=novelty(found.similarity, means.spacing),
-        )
+        far = novelty(found.similarity, means.spacing)
+        return Forecast(names, success, cap_tokens(tokens, queries), support, far)
 
     def _nearest(self, embeddings: Embeddings, names: Sequence[str]) -> Neighbors:
         """The k nearest; without some, those of the 2 k nearest that are left, at most k."""
