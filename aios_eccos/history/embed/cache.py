@@ -28,15 +28,10 @@ class EmbeddingCache:
     """A file of vectors that several processes may share.
 
     A damaged or unwritable file costs time, never an error: it is begun anew, or done without.
-
-    Args:
-        path: the SQLite file; its folder is made.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
         for _ in range(2):
             with contextlib.suppress(OSError, sqlite3.Error):
                 self._connection = _open(path)
@@ -44,35 +39,31 @@ class EmbeddingCache:
             log.info("the embedding cache cannot be read and is begun anew")
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+        # In a database without tables nothing is found or kept.
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False)
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, Embeddings]:
         """The vectors known, by key."""
         found: dict[bytes, Embeddings] = {}
         with self._lock, _forgiving():
-            for start in range(0, len(keys) if self._connection else 0, LOOKUP):
+            for start in range(0, len(keys), LOOKUP):
                 part = keys[start : start + LOOKUP]
                 marks = ",".join("?" * len(part))
                 query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
-                rows = self._connection.execute(query, part) if self._connection else ()
+                rows = self._connection.execute(query, part)
                 found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
         return found
 
     def put(self, vectors: Mapping[bytes, Embeddings]) -> None:
         """Add vectors; those known are left as they are."""
         rows = [(key, vector.astype(np.float32).tobytes()) for key, vector in vectors.items()]
-        with self._lock, _forgiving():
-            if self._connection is not None:
-                with self._connection:
-                    self._connection.executemany(
-                        "INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows
-                    )
+        with self._lock, _forgiving(), self._connection:
+            self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
 
     def close(self) -> None:
         """Close the file; later calls find and keep nothing."""
         with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
+            self._connection.close()
 
 
 @contextlib.contextmanager
@@ -87,13 +78,10 @@ def _open(path: Path) -> sqlite3.Connection:
     files.private_dir(path.parent)
     connection = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        with connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB)"
-                " WITHOUT ROWID"
-            )
+        connection.executescript(
+            "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
+            "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB) WITHOUT ROWID"
+        )
     except sqlite3.Error:
         connection.close()
         raise
@@ -106,71 +94,53 @@ class CachedEmbedder:
     Args:
         embedder: computes what is not known.
         cache: where vectors are kept; not closed by this class.
-        progress: called with the number of texts just done, after every batch.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        cache: EmbeddingCache,
-        *,
-        progress: Callable[[int], None] = lambda done: None,
-    ) -> None:
+    def __init__(self, embedder: Embedder, cache: EmbeddingCache) -> None:
         self._embedder = embedder
         self._cache = cache
-        self._identity = embedder.identity
-        self.progress = progress
-
-    @property
-    def name(self) -> str:
-        return self._embedder.name
-
-    @property
-    def dimension(self) -> int:
-        return self._embedder.dimension
-
-    @property
-    def identity(self) -> str:
-        return self._identity
+        self.name, self.dimension = embedder.name, embedder.dimension
+        self.identity = embedder.identity
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        return self._look_up(texts, ("embedding",), lambda part: (self._embedder.embed(part),))[0]
+        kinds = {"embedding": self.dimension}
+        return self._look_up(texts, kinds, lambda part: (self._embedder.embed(part),))[0]
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
-        kinds = ("embedding", "layers")
+        kinds = {"embedding": self.dimension, "layers": 4 * self.dimension}
         embeddings, layers = self._look_up(texts, kinds, self._embedder.embed_with_layers)
         return embeddings, layers
 
     def _look_up(
         self,
         texts: Sequence[str],
-        kinds: tuple[str, ...],
+        kinds: Mapping[str, int],
         compute: Callable[[Sequence[str]], tuple[Embeddings, ...]],
     ) -> list[Embeddings]:
-        """One array per kind of vector; a text is computed where any kind is missing."""
+        """(n, width) per kind of vector; a text is computed where any kind is missing.
+
+        Args:
+            kinds: width by name.
+        """
         texts = [clean_text(text) for text in texts]
         keys = {text: [self._key(kind, text) for kind in kinds] for text in texts}
         known = self._cache.get([key for row in keys.values() for key in row])
         missing = [text for text, row in keys.items() if not all(key in known for key in row)]
-        self.progress(len(keys) - len(missing))
         missing.sort(key=len, reverse=True)
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             fresh = {
-                key: vector
-                for kind, vectors in enumerate(compute(part))
-                for key, vector in zip((keys[text][kind] for text in part), vectors, strict=True)
+                keys[text][at]: vector
+                for at, vectors in enumerate(compute(part))
+                for text, vector in zip(part, vectors, strict=True)
             }
             self._cache.put(fresh)
             known.update(fresh)
-            self.progress(len(part))
-        width = self.dimension
+        found = ([known[keys[text][at]] for text in texts] for at in range(len(kinds)))
         return [
-            np.array([known[keys[text][kind]] for text in texts], dtype=np.float32)
-            if texts
-            else np.empty((0, width if name == "embedding" else 4 * width), dtype=np.float32)
-            for kind, name in enumerate(kinds)
+            np.array(rows, dtype=np.float32).reshape(len(texts), width)
+            for rows, width in zip(found, kinds.values(), strict=True)
         ]
 
     def _key(self, kind: str, text: str) -> bytes:
-        return hashlib.sha256(f"{self._identity}\0{kind}\0{text}".encode()).digest()
+        return hashlib.sha256(f"{self.identity}\0{kind}\0{text}".encode()).digest()
