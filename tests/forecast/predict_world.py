@@ -69,3 +69,16 @@ def make_layers(table):
     rng = np.random.default_rng(9)
     noise = rng.normal(size=(len(table), 4))
     return np.concatenate([table.embeddings, table.embeddings**2, noise], axis=1).astype(np.float32)
+
+
+class Layered:
+    """An embedder that knows the texts of a table, and their layers."""
+
+    name = "mini"
+
+    def __init__(self, table):
+        self._rows = dict(zip(table.texts, make_layers(table), strict=True))
+
+    def embed_with_layers(self, texts):
+        rows = np.stack([self._rows[text] for text in texts])
+        return rows, rows

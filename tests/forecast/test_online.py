@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 from doubly_robust import doubly_robust
-from predict_world import make_layers, make_table
+from predict_world import Layered, make_layers, make_table
 
 from aios_eccos.errors import EmbedderError
 from aios_eccos.floor.explore import ENOUGH, exploration_chances, explore
@@ -97,10 +97,10 @@ def test_without_outcomes_it_is_the_forecast_and_says_so():
 def test_a_refit_replaces_the_head_and_keeps_the_old_one(tmp_path):
     table, _ = make_table(200, seed=5)
     path = tmp_path / "head.safetensors"
-    first = refit(table, make_layers(table), path, embedder="mini")
+    first = refit(table, path, Layered(table), Asked())
     assert first.taken and first.old is None and first.new < 0.25
     assert first.records == int((~held_back(table.keys)).sum()) < len(table)
-    again = refit(table, make_layers(table), path, embedder="mini")
+    again = refit(table, path, Layered(table), Asked())
     assert again.taken and again.old == pytest.approx(again.new, abs=1e-3)
     assert path.with_suffix(".previous").exists()
 
@@ -112,7 +112,7 @@ def test_a_worse_head_is_turned_down(tmp_path):
               embedder="mini", data="good")  # fmt: skip
     before = path.read_bytes()
     lies = np.where(held_back(table.keys)[:, None], table.correctness, 1 - table.correctness)
-    result = refit(dataclasses.replace(table, correctness=lies), layers, path, embedder="mini")
+    result = refit(dataclasses.replace(table, correctness=lies), path, Layered(table), Asked())
     assert not result.taken and result.new > result.old and path.read_bytes() == before
 
 
@@ -139,7 +139,7 @@ def test_rows_stay_on_their_side():
 def test_what_calibrates_is_not_fitted_on_but_kept_with_the_head(tmp_path):
     table, _ = make_table(300, seed=5)
     path, layers = tmp_path / "head.safetensors", make_layers(table)
-    assert refit(table, layers, path, embedder="mini", asked=Asked(calibrate=True)).taken
+    assert refit(table, path, Layered(table), Asked(calibrate=True)).taken
     apart = load_apart(path)
     assert set(apart.ids) == set(np.array(table.ids)[calibration(table.keys)].tolist())
     rows = table.rows([table.ids.index(i) for i in apart.ids])
@@ -148,13 +148,13 @@ def test_what_calibrates_is_not_fitted_on_but_kept_with_the_head(tmp_path):
     )
     np.testing.assert_allclose(apart.outputs, again, atol=2e-3)
     plain = tmp_path / "plain.safetensors"
-    refit(table, layers, plain, embedder="mini")
+    refit(table, plain, Layered(table), Asked())
     assert load_apart(plain) is None
 
 
 def test_too_little_to_fit_is_said(tmp_path):
     table, _ = make_table(10)
-    result = refit(table, make_layers(table), tmp_path / "h", embedder="mini")
+    result = refit(table, tmp_path / "h", Layered(table), Asked())
     assert not result.taken and "records" in result.error
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from predict_world import make_layers, make_table
+from predict_world import Layered, make_layers, make_table
 
 from aios_eccos.forecast.head import refit as module
 from aios_eccos.forecast.head.artifact import load_apart, read_about
@@ -26,15 +26,15 @@ from aios_eccos.history import open as opening
 def test_a_head_that_certificates_cannot_use_is_no_rival(tmp_path, monkeypatch):
     """It saw the very records, so it may well look better."""
     table, _ = make_table(300, seed=5)
-    path, layers = tmp_path / "head.safetensors", make_layers(table)
-    assert refit(table, layers, path, embedder="mini").taken
+    path, embedder = tmp_path / "head.safetensors", Layered(table)
+    assert refit(table, path, embedder, Asked()).taken
     scores = iter([0.3, 0.1, 0.3, 0.1])
     monkeypatch.setattr(module, "brier_on", lambda *_: next(scores))
     asked = Asked(calibrate=True)
-    result = refit(table, layers, path, embedder="mini", asked=asked)
+    result = refit(table, path, embedder, asked)
     assert result.taken and load_apart(path) is not None
     scores = iter([0.3, 0.1])
-    assert not refit(table, layers, path, embedder="mini", asked=asked).taken, "now they compete"
+    assert not refit(table, path, embedder, asked).taken, "now they compete"
 
 
 def test_a_head_is_not_made_again_and_again_where_nothing_calibrates(tmp_path):
@@ -44,7 +44,7 @@ def test_a_head_is_not_made_again_and_again_where_nothing_calibrates(tmp_path):
     table = dataclasses.replace(table, correctness=correctness)
     path = tmp_path / "head.safetensors"
     asked = Asked(calibrate=True)
-    assert refit(table, make_layers(table), path, embedder="mini", asked=asked).taken
+    assert refit(table, path, Layered(table), asked).taken
     about = read_about(path)
     assert about["apart"] == [] and not module.is_unfit(about, asked)
 

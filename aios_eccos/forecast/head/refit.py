@@ -27,6 +27,7 @@ from aios_eccos.forecast.head.artifact import Apart, data_hash, load_head, read_
 from aios_eccos.forecast.head.fit import bounded, sigmoid
 from aios_eccos.forecast.head.train import Trained, train, usable
 from aios_eccos.forecast.parts import Parts, parts_of
+from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.records import HistoryTable
 
 #: How much worse (mean Brier) a new head may be: less than rows held back can tell.
@@ -81,25 +82,12 @@ def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) ->
     return float(((p - y)[seen] ** 2).mean()) if seen.any() else float("nan")
 
 
-def refit(
-    table: HistoryTable,
-    layers: NDArray[np.float32],
-    path: Path,
-    *,
-    embedder: str,
-    parts: Parts | None = None,
-    asked: Asked | None = None,
-    judged: int | None = None,
-) -> RefitResult:
-    """Fit on the parts' rows; take the new head unless it is worse on those held back.
-
-    Args:
-        layers: (N, 4 d) of the table's rows; those that no part names are not looked at.
-        embedder: name of the embedder that made them.
-        parts: default: of the whole table. judged: rows there were to choose from; the table's.
-    """
-    asked = asked or Asked()
-    parts = parts or parts_of(table, calibrate=asked.calibrate)
+def refit(table: HistoryTable, path: Path, embedder: Embedder, asked: Asked) -> RefitResult:
+    """Fit on some rows; take the new head unless it is worse on those held back (`parts`)."""
+    judged = judged_rows(table)
+    parts = parts_of(table, calibrate=asked.calibrate)
+    table, parts = parts.only(table)
+    _, layers = embedder.embed_with_layers(table.texts)
     kept, held = table.rows(parts.fitted), table.rows(parts.held)
     try:
         new = train(kept, layers[parts.fitted], strengths=dict(asked.strengths))
@@ -111,7 +99,7 @@ def refit(
         with contextlib.suppress(ArtifactError):
             # What certificates cannot use is no rival.
             if not is_unfit(read_about(path), asked):
-                old = brier_on(load_head(path, embedder=embedder), held, layers[parts.held])
+                old = brier_on(load_head(path, embedder=embedder.name), held, layers[parts.held])
     better = old is None or np.isnan(old) or np.isnan(score) or score <= old + TOLERANCE
     if better:
         if path.exists():
@@ -119,11 +107,11 @@ def refit(
         save_head(
             path,
             new,
-            embedder=embedder,
+            embedder=embedder.name,
             data=data_hash(kept),
             facts={
                 "held_back_brier": _finite(score),
-                "judged": judged or judged_rows(table),
+                "judged": judged,
                 "calibrate": asked.calibrate,
             },
             apart=set_apart(new, table, layers, parts) if asked.calibrate else None,
@@ -245,15 +233,8 @@ def carry_out(file: IO[bytes], path: Path) -> RefitResult:
 
     try:
         table, asked = read_task(file)
-        parts = parts_of(table, calibrate=asked.calibrate)
         # No cache of embeddings: `forget` could not take a live text's vector out of it.
-        embedder = open_embedder(asked.embedder, None)
-        known = judged_rows(table)
-        table, parts = parts.only(table)
-        _, layers = embedder.embed_with_layers(table.texts)
-        return refit(
-            table, layers, path, embedder=embedder.name, parts=parts, asked=asked, judged=known
-        )
+        return refit(table, path, open_embedder(asked.embedder, None), asked)
     except EccosError as error:
         return RefitResult(False, error=str(error))
 
