@@ -32,12 +32,7 @@ class ChromaRows:
 
     Args:
         client: a Chroma client.
-        embedder, dimension: of the vectors.
-        shared: whether other processes write too (a Chroma server).
-
-    Raises:
-        EmbedderError: the rows were made by another embedder.
-        HistoryError: they cannot be read, or another version made them.
+        embedder, dimension: of the vectors; `EmbedderError` where the rows were made by another.
     """
 
     def __init__(self, client: Any, *, embedder: str, dimension: int, shared: bool) -> None:
@@ -79,15 +74,11 @@ class ChromaRows:
     @translated()
     def _probe(self, rows: Any) -> None:
         """Read and find one row, since a lost index would only show as missing neighbors."""
-        wanted = min(8, int(rows.count()))
-        if not wanted:
-            return
-        row = rows.get(limit=1, include=["embeddings"])
-        found = rows.query(
-            query_embeddings=row["embeddings"], n_results=wanted, include=["distances"]
-        )
-        if len(found["ids"][0]) < wanted:
-            raise ValueError("the index does not hold the rows")
+        if wanted := min(8, int(rows.count())):
+            row = rows.get(limit=1, include=["embeddings"])["embeddings"]
+            found = rows.query(query_embeddings=row, n_results=wanted, include=["distances"])
+            if len(found["ids"][0]) < wanted:
+                raise ValueError("the index does not hold the rows")
 
     @translated()
     def counts(self) -> tuple[int, int]:

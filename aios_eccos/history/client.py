@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -72,13 +73,7 @@ def own(folder: Path) -> Callable[[], None]:
         raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
     except OSError as error:
         raise HistoryError(f"the history's folder cannot be used: {error}") from error
-    held = [handle]
-
-    def release() -> None:
-        while held:
-            os.close(held.pop())
-
-    return release
+    return functools.partial(os.close, handle)
 
 
 def open_folder(folder: Path, *, check: bool = True) -> Any:
@@ -86,9 +81,6 @@ def open_folder(folder: Path, *, check: bool = True) -> Any:
 
     Args:
         check: False opens a damaged index too; then only metadata may be read.
-
-    Raises:
-        HistoryError: the files are damaged.
     """
     import chromadb
     from chromadb.api.shared_system_client import SharedSystemClient
@@ -158,11 +150,6 @@ def close_client(client: Any) -> None:
         client.close()
     for session in sessions:
         session.close()
-
-
-def names_of(client: Any) -> list[str]:
-    """The names of a client's collections."""
-    return [str(getattr(each, "name", each)) for each in client.list_collections()]
 
 
 def _sessions(client: Any) -> list[httpx.Client]:

@@ -58,8 +58,7 @@ def read_records(path: Path) -> Iterator[Record | DataError]:
 def _check_repeated(record: Record, before: dict[str, int]) -> None:
     """Refuse a row that says otherwise than an earlier one of its id: which of them is right?
 
-    Args:
-        before: hashes of what earlier rows said, by what it is about; this row's are added.
+    `before` holds hashes of what earlier rows said, by what it is about; this row's are added.
     """
     facts: dict[str, object] = {
         "queries": text_key(record.text),
@@ -152,11 +151,7 @@ def _elements(file: IO[bytes]) -> Iterator[tuple[int, object]]:
 
 
 def parse_row(row: object) -> Record:
-    """One row of a data set as a record.
-
-    Raises:
-        DataError: names the field, its value and what is allowed.
-    """
+    """One row of a data set; a `DataError` names the field, its value and what is allowed."""
     if isinstance(row, DataError):
         raise row
     if not isinstance(row, Mapping):

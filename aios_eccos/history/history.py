@@ -210,10 +210,7 @@ class History:
         )
 
     def compared(self) -> dict[str, str]:
-        """`question_key`s by id of the records on which more than one model was judged.
-
-        In the order of `table`.
-        """
+        """`question_key`s, in the order of `table`, of records with more than one model judged."""
         return self._read_mirror().compared()
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:

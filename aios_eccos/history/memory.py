@@ -14,12 +14,7 @@ from aios_eccos.records import Record
 
 
 class MemoryHistory(History):
-    """See `History`.
-
-    Args:
-        dimension: length of an embedding; None takes it from the first one added.
-        store_text: whether texts are kept; None: those of data sets are, those of live calls not.
-    """
+    """See `History`."""
 
     def __init__(self, dimension: int | None = None, *, store_text: bool | None = None) -> None:
         super().__init__(MemoryRows(), dimension=dimension, store_text=store_text)

@@ -78,11 +78,7 @@ def _count(value: float | None) -> int | None:
 
 
 def finite(embeddings: Embeddings | None, row: int) -> Embeddings | None:
-    """One of the embeddings, if there are any.
-
-    Raises:
-        DataError: it holds a number that is not finite.
-    """
+    """One of the embeddings, if there are any; `DataError` where it holds NaN or infinity."""
     if embeddings is not None and not np.isfinite(embeddings[row]).all():
         raise DataError("its embedding holds numbers that are not finite")
     return None if embeddings is None else embeddings[row]
@@ -120,9 +116,6 @@ def merge(old: Record | None, new: Record, *, keep_text: bool) -> Record:
     Per model, a value that `new` knows replaces the old one, and one it does not know stays. What
     the row itself says (task, split, length) is taken from `new` where it says anything; source,
     agent and time of creation stay as they were first.
-
-    Args:
-        keep_text: whether query and answer texts may be kept.
     """
     if not keep_text:
         bare = tuple(dataclasses.replace(outcome, prediction=None) for outcome in new.outcomes)
@@ -162,11 +155,8 @@ def update_row(
     """The row after `new` arrived; `old` itself if nothing changes.
 
     Args:
-        embedding: (d,) of `new`; None keeps the row's.
-        store_text: whether texts are kept; None: those of data sets are, those of live calls not.
-
-    Raises:
-        HistoryError: a new row without an embedding.
+        embedding: (d,) of `new`; None keeps the row's; a new row without is a `HistoryError`.
+        store_text: see `History`.
     """
     keep_text = new.source != "live" if store_text is None else store_text
     merged = merge(old[0] if old else None, new, keep_text=keep_text)
@@ -187,11 +177,7 @@ def _close(one: Embeddings, two: Embeddings) -> bool:
 
 
 def verdict(record_id: str, model: str, correctness: float) -> Record:
-    """A verdict on one model as a record to merge.
-
-    Raises:
-        HistoryError: the verdict is not in 0..1.
-    """
+    """A verdict on one model, 0..1 or it is a `HistoryError`, as a record to merge."""
     if not 0 <= correctness <= 1:
         raise HistoryError(f"verdict {correctness} on {model}: allowed 0..1")
     return Record(record_id, "", 0, (Outcome(model, correctness=float(correctness)),))
@@ -203,11 +189,7 @@ def is_judged(record: Record) -> bool:
 
 
 def check_embeddings(embeddings: NDArray[Any], rows: int | None, dimension: int) -> Embeddings:
-    """The embeddings as float32 of shape (rows, dimension).
-
-    Raises:
-        HistoryError: another shape.
-    """
+    """The embeddings as float32; `HistoryError` where their shape is not (rows, dimension)."""
     array = np.ascontiguousarray(embeddings, dtype=np.float32)
     wanted = (array.shape[0] if rows is None and array.ndim else rows, dimension)
     if array.shape != wanted:

@@ -94,11 +94,7 @@ class Mirror:
     def neighbors(
         self, near: Sequence[Sequence[tuple[str, float]]], models: Sequence[str], k: int
     ) -> Neighbors:
-        """What was found as `Neighbors`; records that are gone by now are left out.
-
-        Args:
-            near: per query, ids and cosines of at most k records, nearest first.
-        """
+        """What `Rows.find` found as `Neighbors`; records that are gone by now are left out."""
         kept = [[pair for pair in row if pair[0] in self._rows] for row in near]
         ids = tuple(tuple(record_id for record_id, _ in row) for row in kept)
         similarity = np.full((len(near), k), np.nan)

@@ -66,11 +66,7 @@ def open_embedder(
     *,
     allow_download: bool = False,
 ) -> CachedEmbedder | SentenceEmbedder:
-    """Find an embedder; with a cache folder, one that keeps the vectors of data sets there.
-
-    Raises:
-        EmbedderError: see `find_embedder`.
-    """
+    """`find_embedder`'s; with a cache folder, one that keeps the vectors of data sets there."""
     embedder = SentenceEmbedder(find_embedder(setting, allow_download=allow_download))
     if cache_dir is None:
         return embedder

@@ -16,14 +16,7 @@ import numpy as np
 
 from aios_eccos.errors import HistoryError
 from aios_eccos.history.chroma import NAME, UNJUDGED, ChromaRows
-from aios_eccos.history.client import (
-    close_client,
-    names_of,
-    open_folder,
-    open_server,
-    own,
-    translated,
-)
+from aios_eccos.history.client import close_client, open_folder, open_server, own, translated
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
@@ -63,8 +56,7 @@ def rebuild(
     embedded again from their text. Nothing is changed before that is done.
 
     Args:
-        setting, state_dir: see `open_history`.
-        embedder: of the new history.
+        setting, state_dir: see `open_history`; embedder: of the new history.
         progress: called with the number of rows just embedded.
 
     Raises:
@@ -98,7 +90,7 @@ def rebuild(
 
 
 class _Place:
-    """Where a history lies: how it is opened, set aside under another name, and removed there."""
+    """Where a history lies, is set aside under another name, and is removed there."""
 
     def __init__(self, setting: str, folder: Path) -> None:
         self._url = None if setting == EMBEDDED else setting
@@ -106,10 +98,8 @@ class _Place:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self._name = f"old-{stamp}-{secrets.token_hex(2)}"
 
-    @property
-    def aside(self) -> str:
-        """Where the old history lies once it is set aside."""
-        return f"{NAME}-{self._name}" if self._url else str(self._folder.with_name(self._name))
+        #: Where the old history lies once it is set aside.
+        self.aside = f"{NAME}-{self._name}" if self._url else str(folder.with_name(self._name))
 
     def is_sound(self) -> bool:
         """Whether vectors can be read without a crash."""
@@ -117,7 +107,6 @@ class _Place:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Any]:
-        """A client for a while."""
         client = open_server(self._url) if self._url else open_folder(self._folder, check=False)
         try:
             yield client
@@ -125,10 +114,9 @@ class _Place:
             close_client(client)
 
     def set_aside(self) -> None:
-        """Rename the history, if there is one."""
         if self._url:
             with self.opened() as client, translated():
-                for name in {NAME, UNJUDGED} & set(names_of(client)):
+                for name in _names(client):
                     old = client.get_collection(name, embedding_function=None)
                     old.modify(name=f"{name}-{self._name}")
         elif self._folder.exists():
@@ -136,14 +124,18 @@ class _Place:
                 self._folder.rename(self.aside)
 
     def discard(self) -> None:
-        """Remove what was set aside."""
         if self._url:
             with self.opened() as client, translated():
-                mine = {f"{name}-{self._name}" for name in (NAME, UNJUDGED)}
-                for name in mine & set(names_of(client)):
+                for name in _names(client, f"-{self._name}"):
                     client.delete_collection(name)
         else:
             shutil.rmtree(self.aside, ignore_errors=True)
+
+
+def _names(client: Any, suffix: str = "") -> list[str]:
+    """The history's collections that there are; of a row in both, that in the last one counts."""
+    there = {str(getattr(each, "name", each)) for each in client.list_collections()}
+    return [name for name in (UNJUDGED + suffix, NAME + suffix) if name in there]
 
 
 def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings | None]] | None:
@@ -151,11 +143,9 @@ def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings
     try:
         with place.opened() as client, translated():
             mine = {"embedder": embedder.name, "dimension": embedder.dimension}
-            sound, names = place.is_sound(), names_of(client)
+            sound = place.is_sound()
             rows: dict[str, tuple[Record, Embeddings | None]] = {}
-            for name in (UNJUDGED, NAME):  # of a row in both, the judged one counts
-                if name not in names:
-                    continue
+            for name in _names(client):
                 old = client.get_collection(name, embedding_function=None)
                 same = sound and mine.items() <= (old.metadata or {}).items()
                 ids = list(old.get(include=[])["ids"])

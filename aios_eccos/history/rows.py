@@ -87,11 +87,7 @@ def encode_forget(agent: str) -> bytes:
 
 
 def decode_message(message: bytes) -> Message:
-    """Inverse of `encode_records` and `encode_forget`.
-
-    Raises:
-        DataError: the message is of neither.
-    """
+    """Inverse of `encode_records` and `encode_forget`; `DataError` for what is of neither."""
     try:
         raw = json.loads(message)
     except (ValueError, RecursionError) as error:

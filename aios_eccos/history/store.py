@@ -105,8 +105,7 @@ class Rows(Protocol):
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
         """Per (n, d) unit row, ids and cosines of at most k judged rows, nearest first.
 
-        The rows themselves are given too where they are shared; reading them takes most of the
-        time.
+        And, where rows are shared, these themselves; reading them takes most of the time.
         """
         ...
 

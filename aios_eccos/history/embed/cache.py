@@ -89,12 +89,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 class CachedEmbedder:
-    """An embedder that looks a text up before it computes it. For data sets, not for live calls.
-
-    Args:
-        embedder: computes what is not known.
-        cache: where vectors are kept; not closed by this class.
-    """
+    """An embedder that looks a text up before it computes it. For data sets, not for live calls."""
 
     def __init__(self, embedder: Embedder, cache: EmbeddingCache) -> None:
         self._embedder = embedder
@@ -117,11 +112,7 @@ class CachedEmbedder:
         kinds: Mapping[str, int],
         compute: Callable[[Sequence[str]], tuple[Embeddings, ...]],
     ) -> list[Embeddings]:
-        """(n, width) per kind of vector; a text is computed where any kind is missing.
-
-        Args:
-            kinds: width by name.
-        """
+        """(n, width) per kind and its width; a text is computed where any kind is missing."""
         texts = [clean_text(text) for text in texts]
         keys = {text: [self._key(kind, text) for kind in kinds] for text in texts}
         known = self._cache.get([key for row in keys.values() for key in row])

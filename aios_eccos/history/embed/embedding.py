@@ -39,22 +39,22 @@ class Embeds(Protocol):
 
 
 class Embedder(Embeds, Protocol):
-    """Turns texts into vectors."""
+    """Turns texts into vectors.
+
+    Attributes:
+        name: stored with a history, so that vectors of two models never mix.
+        dimension: length d of a vector.
+        identity: the same for the same vectors: unlike the name, it differs where the weights do.
+    """
 
     @property
-    def name(self) -> str:
-        """Stored with a history, so that vectors of two models never mix."""
-        ...
+    def name(self) -> str: ...
 
     @property
-    def dimension(self) -> int:
-        """Length d of a vector."""
-        ...
+    def dimension(self) -> int: ...
 
     @property
-    def identity(self) -> str:
-        """The same for the same vectors: unlike the name, it differs where the weights do."""
-        ...
+    def identity(self) -> str: ...
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
         """The embeddings and, from the same forward pass, hidden layers (n, 4 d) float32.
@@ -91,7 +91,6 @@ def find_embedder(setting: str | None = None, *, allow_download: bool = False) -
 
     Args:
         setting: a folder or a model's name; None means the default model.
-        allow_download: whether the hub may be asked at last.
 
     Raises:
         EmbedderError: not on this machine; the message says how to get it.
@@ -103,17 +102,13 @@ def find_embedder(setting: str | None = None, *, allow_download: bool = False) -
     if folder.is_absolute() or wanted.startswith((".", "~")):
         raise EmbedderError(f"embedder {wanted}: no such folder")
     name = wanted.rsplit("/", 1)[-1]
-    packaged = _packaged() if name == DEFAULT_MODEL else None
-    if packaged is not None:
-        return EmbedderSource(name, packaged, "package")
+    if name == DEFAULT_MODEL and (path := _packaged()):
+        return EmbedderSource(name, path, "package")
     repository = wanted if "/" in wanted else f"{DEFAULT_ORGANIZATION}/{wanted}"
-    cached = _from_hub(repository, local_only=True)
-    if cached is not None:
-        return EmbedderSource(name, cached, "hub cache")
-    if allow_download:
-        loaded = _from_hub(repository, local_only=False)
-        if loaded is not None:
-            return EmbedderSource(name, loaded, "download")
+    if path := _from_hub(repository, local_only=True):
+        return EmbedderSource(name, path, "hub cache")
+    if allow_download and (path := _from_hub(repository, local_only=False)):
+        return EmbedderSource(name, path, "download")
     raise EmbedderError(
         f"embedder {wanted} is not on this machine: pip install 'aios-eccos[offline]' brings "
         f"{DEFAULT_MODEL}; `aios-eccos doctor --fix` downloads {repository}; or set `embedder` to "
@@ -150,8 +145,8 @@ class BackgroundEmbedder:
 
     What cannot be loaded is tried again, ever later: a memory that was full may be free by then.
 
-    Args:
-        load: makes the embedder; runs in the background.
+    Attributes:
+        error: why loading failed the last time, if it did.
     """
 
     def __init__(self, load: Callable[[], Embedder]) -> None:
@@ -159,9 +154,8 @@ class BackgroundEmbedder:
         self._tried = threading.Event()
         self._closing = threading.Event()
         self._embedder: Embedder | None = None
-        self._error: EmbedderError | None = None
-        self._thread = threading.Thread(target=self._run, name="eccos-embedder", daemon=True)
-        self._thread.start()
+        self.error: EmbedderError | None = None
+        threading.Thread(target=self._run, name="eccos-embedder", daemon=True).start()
 
     def _run(self) -> None:
         pause = RETRY_S
@@ -169,7 +163,7 @@ class BackgroundEmbedder:
             try:
                 embedder = self._load()
                 embedder.embed(["warm up"])
-                self._embedder, self._error = embedder, None
+                self._embedder, self.error = embedder, None
                 return
             except EmbedderError as error:
                 self._failed(error)
@@ -181,9 +175,9 @@ class BackgroundEmbedder:
             pause = min(2 * pause, RETRY_MOST_S)
 
     def _failed(self, error: EmbedderError) -> None:
-        if str(error) != str(self._error):
+        if str(error) != str(self.error):
             log.warning("calls are forecast without their text: %s", error)
-        self._error = error
+        self.error = error
 
     @property
     def ready(self) -> bool:
@@ -191,34 +185,21 @@ class BackgroundEmbedder:
         return self._embedder is not None
 
     @property
-    def error(self) -> EmbedderError | None:
-        """Why loading failed the last time, if it did."""
-        return self._error
-
-    @property
     def state(self) -> str:
         """`ready`, `loading`, or `failed: ` with the reason."""
         if self._embedder is not None:
             return "ready"
-        return "loading" if self._error is None else f"failed: {self._error}"
+        return "loading" if self.error is None else f"failed: {self.error}"
 
     def wait(self, timeout_s: float | None = None) -> Embedder:
-        """The loaded embedder, as soon as loading has been tried once.
-
-        Raises:
-            EmbedderError: it could not be loaded, or is not yet after `timeout_s` seconds.
-        """
+        """The loaded embedder, as soon as loading has been tried once; else `EmbedderError`."""
         self._tried.wait(timeout_s)
         if self._embedder is None:
-            raise self._error or EmbedderError("the embedder is still loading")
+            raise self.error or EmbedderError("the embedder is still loading")
         return self._embedder
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """`Embedder.embed`, once the model is loaded.
-
-        Raises:
-            EmbedderError: it could not be loaded, or not within `LOADED_S` seconds.
-        """
+        """`Embedder.embed` after `wait` of at most `LOADED_S` seconds."""
         return self.wait(LOADED_S).embed(texts)
 
     def try_embed(self, texts: Sequence[str]) -> Embeddings | None:

@@ -19,8 +19,7 @@ from aios_eccos.history.store import Embeddings
 
 log = logging.getLogger("aios_eccos.history")
 
-#: Most threads of one forward pass by ONNX Runtime. Two are as quick for many texts as two passes
-#: of one thread each, and 1.8 x as quick for one text; a small model's pass does not scale far.
+#: Most threads of one forward pass by ONNX Runtime: a small model's pass does not scale far.
 PASS_THREADS = 4
 
 #: From (n, length) token ids and mask: (n, d) embeddings of any length, and the hidden states
@@ -50,17 +49,10 @@ class Encoder:
 
 
 def load_encoder(path: Path) -> Encoder:
-    """Load the model in a folder.
-
-    Raises:
-        EmbedderError: the folder holds no sentence-transformers model, or a damaged one.
-    """
+    """Load the model in a folder; `EmbedderError` where that holds none, or a damaged one."""
     settings = read_json(path / "config.json")
-    if _is_plain_bert(path, settings):
-        encoder = _load_onnx(path, settings)
-        if encoder is not None:
-            return encoder
-    return _load_torch(path)
+    encoder = _load_onnx(path, settings) if _is_plain_bert(path, settings) else None
+    return encoder or _load_torch(path)
 
 
 def _is_plain_bert(path: Path, settings: dict[str, Any]) -> bool:
@@ -89,16 +81,12 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    depth = int(settings["num_hidden_layers"])
+    depth, heads = int(settings["num_hidden_layers"]), int(settings["num_attention_heads"])
     try:
         raw = load_file(path / "model.safetensors")
         weights = {name.removeprefix("bert."): array for name, array in raw.items()}
-        model, outputs = bert_encoder(
-            weights,
-            layers=depth,
-            heads=int(settings["num_attention_heads"]),
-            epsilon=float(settings["layer_norm_eps"]),
-        )
+        epsilon = float(settings["layer_norm_eps"])
+        model, outputs = bert_encoder(weights, layers=depth, heads=heads, epsilon=epsilon)
         word, position, kind = (
             weights[f"embeddings.{part}_embeddings.weight"]
             for part in ("word", "position", "token_type")
@@ -151,15 +139,10 @@ def _session(model: bytes, threads: int) -> Any:
     # Threads that spin while they wait for each other make a busy machine slower.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
+    refusals = ("Fail", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except (
-        state.Fail,
-        state.InvalidGraph,
-        state.InvalidProtobuf,
-        state.NotImplemented,
-        state.RuntimeException,
-    ) as error:
+    except tuple(getattr(state, name) for name in refusals) as error:
         log.info("embedding by PyTorch, since ONNX Runtime refuses the model: %.200s", error)
         return None
 
@@ -209,11 +192,7 @@ def mean_over_tokens(states: Embeddings, mask: NDArray[np.int64]) -> Embeddings:
 
 
 def read_modules(path: Path) -> list[dict[str, Any]]:
-    """The parts of a sentence-transformers model, in order.
-
-    Raises:
-        EmbedderError: the folder holds no such model.
-    """
+    """The parts of a sentence-transformers model in a folder, in order."""
     modules = _read(path / "modules.json")
     if not isinstance(modules, list) or not all(isinstance(part, dict) for part in modules):
         raise EmbedderError(f"embedder: {path / 'modules.json'}: wanted a list of objects")
@@ -221,11 +200,7 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """One of a model's settings files.
-
-    Raises:
-        EmbedderError: missing, or no mapping.
-    """
+    """One of a model's settings files; `EmbedderError` where it is missing or no mapping."""
     raw = _read(path)
     if not isinstance(raw, dict):
         raise EmbedderError(f"embedder: {path}: wanted an object")

@@ -32,34 +32,22 @@ HASHED = 1 << 20
 class SentenceEmbedder:
     """See `Embedder`. The model is loaded at the first text.
 
-    Args:
-        source: where the model lies, from `find_embedder`.
-
     Raises:
         EmbedderError: the folder holds no sentence-transformers model (weights that are damaged
             are noticed at the first text).
     """
 
     def __init__(self, source: EmbedderSource) -> None:
-        self.source = source
+        self.source, self.name = source, source.name
         dense = [
             read_json(source.path / module["path"] / "config.json")["out_features"]
             for module in read_modules(source.path)
             if str(module["type"]).endswith(".Dense")
         ]
-        self._dimension = int(
-            (dense or [read_json(source.path / "config.json")["hidden_size"]])[-1]
-        )
+        config = source.path / "config.json"
+        self.dimension = int(dense[-1] if dense else read_json(config)["hidden_size"])
         self._lock = threading.Lock()
         self._encoder: Encoder | None = None
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def dimension(self) -> int:
-        return self._dimension
 
     @property
     def identity(self) -> str:
@@ -74,11 +62,7 @@ class SentenceEmbedder:
         return f"{self.name} {digest.hexdigest()} {READING}"
 
     def load(self) -> Encoder:
-        """Load the model now, if it is not yet.
-
-        Raises:
-            EmbedderError: it is damaged.
-        """
+        """Load the model now, if it is not yet; `EmbedderError` where it is damaged."""
         with self._lock:
             if self._encoder is None:
                 self._encoder = load_encoder(self.source.path)
@@ -93,9 +77,9 @@ class SentenceEmbedder:
     def _run(self, texts: Sequence[str], *, with_layers: bool) -> tuple[Embeddings, Embeddings]:
         encoder = self.load()
         rows = [_ends(encoder.tokens(clean_text(text)), encoder.most) for text in texts]
-        embeddings = np.zeros((len(rows), self._dimension), dtype=np.float32)
+        embeddings = np.zeros((len(rows), self.dimension), dtype=np.float32)
         height = len(rows) if with_layers else 0
-        layers = np.zeros((height, 4 * self._dimension), dtype=np.float32)
+        layers = np.zeros((height, 4 * self.dimension), dtype=np.float32)
 
         def one_pass(group: list[int]) -> None:
             ids, mask = _pad([rows[row] for row in group])
