@@ -13,8 +13,8 @@ from fastapi import HTTPException, Request
 
 from aios_eccos.errors import ConfigError, hide
 from aios_eccos.kernel import calls
-from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.aios_config import check_file
+from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.workers import Broadcast, beside

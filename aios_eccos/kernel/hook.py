@@ -91,33 +91,10 @@ def _patch_rr(module: Any) -> None:
 
 
 def _patch_executor(module: Any) -> None:
-    from aios_eccos.kernel import actions, calls, terminal
+    from aios_eccos.kernel import executor
 
     stock = module.SyscallExecutor
-    create, execute = stock.create_syscall, stock.execute_request
-    ask, store = stock.execute_llm_syscall, stock.execute_storage_syscall
-
-    def create_syscall(self: Any, agent_name: str, query: Any) -> Any:
-        syscall = create(self, agent_name, query)
-        syscall.eccos_caller = calls.caller.get()
-        # AIOS's threads for calls would keep a process alive that was told to end.
-        syscall.daemon = True
-        return syscall
-
-    def execute_request(self: Any, agent_name: str, query: Any) -> Any:
-        if not wanted():  # a refresh has gone to another strategy
-            return execute(self, agent_name, query)
-        reply = terminal.answer(process().serving, agent_name, query, module.LLMResponse)
-        return actions.perform(execute, self, agent_name, query) if reply is None else reply
-
-    def execute_llm_syscall(self: Any, agent_name: str, query: Any) -> Any:
-        return actions.ask(ask, self, agent_name, query)
-
-    def execute_storage_syscall(self: Any, agent_name: str, query: Any) -> Any:
-        return actions.store(store, self, agent_name, query)
-
-    for method in (create_syscall, execute_request, execute_llm_syscall, execute_storage_syscall):
-        setattr(stock, method.__name__, method)
+    module.SyscallExecutor = executor.over(stock, process(), module.LLMResponse)
 
 
 def _patch_tools(module: Any) -> None:

@@ -10,7 +10,6 @@ from collections import Counter
 from typing import Any
 
 from aios_eccos.errors import KernelError
-from aios_eccos.kernel import handlers
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_types import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler, Process
@@ -20,6 +19,8 @@ from aios_eccos.observe.views import EdgeView
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Refused
 
+#: The module of our `/query`.
+HANDLERS = "aios_eccos.kernel.handlers"
 #: What an operator may declare of a model, so that no request has to find it out.
 REMEDIES: dict[Refused, str] = {
     "context": "set its context_window",
@@ -82,7 +83,7 @@ def seams(process: Process) -> dict[str, bool]:
         "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
         "one active scheduler": [s for s in process.schedulers if s.active] == [current],
         "adapter in force": current is not None and current.llm is process.serving.adapter,
-        "query route": getattr(endpoint, "__module__", None) == handlers.__name__,
+        "query route": getattr(endpoint, "__module__", None) == HANDLERS,
     }
 
 

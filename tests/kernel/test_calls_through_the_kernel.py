@@ -17,8 +17,8 @@ import pytest
 
 from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel import operations, status
-from aios_eccos.kernel.actions import StepFailed
 from aios_eccos.kernel.calls import turn
+from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.setup import doctor
 from aios_eccos.observe import command
 from aios_eccos.observe.trace import of_fields

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from aios_eccos.config import parse_settings
 from aios_eccos.kernel import aios_config, http, status, workers
-from aios_eccos.kernel.actions import StepFailed
+from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.workers import Broadcast
 from aios_eccos.locate import state_dir_of
