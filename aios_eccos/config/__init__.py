@@ -25,11 +25,7 @@ __all__ = [
 
 
 def parse_config(settings: object, models: object) -> tuple[Settings, tuple[ModelEntry, ...]]:
-    """Validate `llms.router.eccos` and `llms.models`, each and as they go together.
-
-    Raises:
-        ConfigError: names the key, its value and what is allowed.
-    """
+    """Validate `llms.router.eccos` and `llms.models`, each and together; see `parse_settings`."""
     found, entries = parse_settings(settings), tuple(parse_models(models))
     names = [entry.name for entry in entries]
     if found.baseline is not None and found.baseline not in names:

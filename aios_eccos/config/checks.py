@@ -51,11 +51,7 @@ class Floor:
 
 
 def parse_floor(raw: object) -> Floor:
-    """Read `0.8` (absolute) or `95 %` (relative to the strongest allowed model).
-
-    Raises:
-        ValueError: neither, or outside 0..1.
-    """
+    """Read `0.8` (absolute) or `95 %` (relative); a ValueError if it is neither, or not in 0..1."""
     if isinstance(raw, Floor):
         return raw
     text = str(raw).strip() if isinstance(raw, str | int | float) else ""
@@ -109,8 +105,8 @@ def check_token(raw: object) -> object:
 def misspelt(key: object, known: Collection[str]) -> str | None:
     """The known key that an unknown one was meant to be; None where it is another key.
 
-    AIOS and LiteLLM have keys of their own that are near ours, as `input_cost_per_token_batches`
-    is; these differ by more letters than a misspelling does.
+    AIOS and LiteLLM have keys near ours, as `input_cost_per_token_batches` is; these differ by more
+    letters than a misspelling does.
     """
     near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.8)
     if key in known or not near:
@@ -125,9 +121,7 @@ def refuse(
 ) -> NoReturn:
     """Raise pydantic's first complaint as one line: key, value, what is allowed.
 
-    Args:
-        where: key of what was validated.
-        known: its keys; inner: those of mappings in it.
+    `known` are the keys of what was validated, `inner` those of mappings in it.
     """
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]

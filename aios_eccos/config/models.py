@@ -62,11 +62,7 @@ class ModelEntry(Checked, extra="ignore"):
 
 
 def parse_models(raw: object) -> list[ModelEntry]:
-    """Validate `llms.models`: every entry, and that names are unique.
-
-    Raises:
-        ConfigError: names the entry, the key, its value and what is allowed.
-    """
+    """Validate `llms.models`: every entry, and that names are unique; see `parse_settings`."""
     where = "llms.models"
     if not isinstance(raw, Sequence) or isinstance(raw, str) or not raw:
         raise ConfigError(f"{where}: wanted a list with at least one model")

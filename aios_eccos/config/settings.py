@@ -187,8 +187,7 @@ class Settings(_Strict):
 def parse_settings(raw: object) -> Settings:
     """Validate the `llms.router.eccos` block; None means all defaults.
 
-    Raises:
-        ConfigError: names the key, its value and what is allowed; for an unknown key, the nearest.
+    A ConfigError names the key, its value and what is allowed; for an unknown key, the nearest.
     """
     where = "llms.router.eccos"
     if raw is None:

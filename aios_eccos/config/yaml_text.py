@@ -34,8 +34,7 @@ def decode(raw: bytes, where: str) -> str:
 def load(text: str, where: str) -> Any:
     """The document as plain values.
 
-    Raises:
-        ConfigError: it is no YAML, or its aliases grow without measure.
+    A ConfigError says that it is no YAML, or that its aliases grow without measure.
     """
     return _read(text, where, lambda loader, node: node and loader.construct_document(node))
 

@@ -39,13 +39,9 @@ def aios_home() -> Path:
 
 
 def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
-    """The configuration in force in this process, validated.
+    """The configuration in force in this process, validated; see `config.parse_settings`.
 
-    Args:
-        llm_configs: the models as AIOS hands them to its adapter; None reads its configuration.
-
-    Raises:
-        ConfigError: names the key, its value and what is allowed.
+    `llm_configs` are the models as AIOS hands them to its adapter; None reads its configuration.
     """
     from aios_eccos.config import parse_config
     from aios_eccos.locate import Config, Location, state_dir_of
@@ -58,11 +54,7 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
 
 
 def check_file() -> None:
-    """Validate the configuration file before AIOS takes anything down for it.
-
-    Raises:
-        ConfigError: what is wrong with it.
-    """
+    """Validate the configuration file before AIOS takes anything down for it."""
     from aios_eccos.config import parse_config
     from aios_eccos.locate import mapping_of, read_yaml
 

@@ -42,9 +42,6 @@ def wire_tools(tools: list[Any]) -> tuple[list[dict[str, Any]], dict[str, str]]:
 
     A slash is not allowed in a function's name there. The agent's own list is left alone: AIOS
     edits it in place, and a second attempt would then see other names.
-
-    Raises:
-        ValueError: an entry is no tool.
     """
     sent, names = [], {}
     for tool in deepcopy(tools):
@@ -69,12 +66,8 @@ def offered(
 def read(response: Any, names: Mapping[str, str] | None) -> Completion:
     """The first choice's text and tool calls, these by the agent's names; its tokens are counted.
 
-    Args:
-        names: names of the offered tools, as `wire_tools` gives them; None = none were offered.
-
-    Raises:
-        Broken: there is no choice, nothing in it, or a tool call that cannot be read.
-        StatusError: it carries a server's error.
+    `names` are as `wire_tools` gives them; None = no tools were offered. Raises as
+    `completion.read`, and `Broken` where there is nothing in it, or an unreadable tool call.
     """
     found = read_completion(response)
     truncated = found.truncated
@@ -115,14 +108,7 @@ def signals_of(
     calls: Sequence[Mapping[str, Any]] | None,
     truncated: bool | None,
 ) -> Signals:
-    """The signals of a usable answer.
-
-    Args:
-        query: AIOS's LLMQuery.
-        offered: the tools' schemas of parameters, by the names that the agent knows.
-        calls: the tool calls of the answer, in AIOS's form.
-        truncated: whether it ends at its token limit, None where the server does not say.
-    """
+    """The signals of a usable answer; `offered` are schemas of parameters by the agent's names."""
     asked = query.message_return_type == "json" or bool(query.response_format)
     return Signals(
         valid_json=_valid(text, _schema(query.response_format)) if asked and text else None,

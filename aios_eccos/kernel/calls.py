@@ -95,11 +95,7 @@ def summary(settled: CallResult) -> dict[str, Any]:
 
 
 def names_asked(query: Any) -> list[str]:
-    """Names in the call's `llms`, in order.
-
-    Raises:
-        Refused: an entry that neither names a model nor carries hints.
-    """
+    """Names in the call's `llms`, in order."""
     names = []
     for entry in query.llms or ():
         name = entry.get("name") if isinstance(entry, Mapping) else None
@@ -113,8 +109,7 @@ def names_asked(query: Any) -> list[str]:
 def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
     """AIOS's LLMQuery as the router sees it; `available` are the kernel's models.
 
-    Raises:
-        Refused: no messages, a malformed `llms` entry or hint, or no model that is available.
+    `Refused` are: no messages, a malformed `llms` entry or hint, no model that is available.
     """
     messages = query.messages
     if not isinstance(messages, list) or not messages:

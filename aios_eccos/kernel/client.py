@@ -19,11 +19,7 @@ TIMEOUT_S, DECISION_S = 2.0, 10.0
 
 
 def url_of(config: Config) -> str | None:
-    """Where the kernel of this configuration listens; None without a configuration file.
-
-    Raises:
-        ConfigError: it names no host or port.
-    """
+    """Where the kernel of this configuration listens; None without a configuration file."""
     path = config.location.config_path
     if path is None:
         return None
@@ -44,11 +40,7 @@ def get(config: Config, path: str) -> Any:
 
 
 def post(config: Config, path: str, body: Any) -> Any:
-    """POST as JSON; None where no kernel with the plugin answers.
-
-    Raises:
-        KernelError: the kernel refuses.
-    """
+    """POST as JSON; None where no kernel with the plugin answers, a KernelError where it refuses."""
     return _ask(config, path, json.dumps(body).encode())
 
 

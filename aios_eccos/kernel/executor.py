@@ -32,11 +32,8 @@ _Stock: Any = object
 
 @dataclass(slots=True)
 class Action:
-    """An action under way in this thread.
-
-    Attributes:
-        llms: what the agent named; it serves every step.
-        done: what came of its steps so far, in AIOS's words.
+    """An action under way in this thread: the models that the agent named, which serve every step,
+    and what came of its steps so far, in AIOS's words.
     """
 
     llms: Any
@@ -49,9 +46,7 @@ _action: ContextVar[Action | None] = ContextVar("aios_eccos_action", default=Non
 class StepFailed(Exception):
     """A model that an action depends on gave no answer; the text goes to the agent.
 
-    Args:
-        answer: what AIOS's executor returned for the step.
-        done: what came of the action's steps before it.
+    `answer` is what AIOS's executor returned for the step, `done` what came of those before it.
     """
 
     def __init__(self, answer: dict[str, Any], done: list[str]) -> None:
@@ -80,8 +75,7 @@ class EccosExecutor(_Stock):  # type: ignore[misc]
     def execute_request(self, agent_name: str, query: Any) -> Any:
         """AIOS's; a failed `call_tool` is its failed call.
 
-        Raises:
-            StepFailed: of `operate_file`, which answers with a bare string: no place for an error.
+        `operate_file` answers with a bare string, which has no place for an error: it is raised.
         """
         if not wanted():  # a refresh has gone to another strategy
             return super().execute_request(agent_name, query)

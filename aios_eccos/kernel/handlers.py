@@ -105,12 +105,9 @@ def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:
 
 
 def selection(asked: list[Any] | None, selected: list[Any]) -> list[Any] | None:
-    """The models of a call under the user's global selection, as AIOS means it.
+    """The models of a call under the user's global selection; a ValueError if there are none.
 
     AIOS compares `provider`, which only its web page sends; others send `backend` or neither.
-
-    Raises:
-        ValueError: the call names models, and not one of them is selected.
     """
     if not selected:
         return asked

@@ -31,10 +31,7 @@ _TURNS = {kind: threading.Lock() for kind in ("Memory", "Storage", "Tool")}
 class Operation:
     """One memory, storage or tool call; settles it exactly once, whatever its manager does.
 
-    Args:
-        kind: the kernel's own word for the kind of call.
-        execute: the manager.
-        error: makes a response of the kind from a text and a status.
+    `execute` is the manager, `error` makes a response of the kind from a text and a status.
     """
 
     def __init__(

@@ -121,9 +121,7 @@ def refusal(
 ) -> tuple[int, str] | None:
     """The status and the reason for which a request may not be answered; None if it may.
 
-    Args:
-        client: the peer's address; host, origin and authorization are headers.
-        forwarded: whether a proxy sent it on.
+    `client` is the peer's address; `forwarded`: a proxy sent it on.
     """
     named = HOST.fullmatch(host)
     if named is None:

@@ -38,9 +38,6 @@ class Process:
     """Made once, by `hook`, and handed to everything of ours in the kernel.
 
     Attributes:
-        state_dir: the checkout's state folder.
-        broadcast: how workers of one checkout hear of each other. Made before anything is read
-            that another worker may have been told to read anew.
         scheduler: the one in force; every refresh makes another.
         schedulers: those of ours that still exist; one of them is active.
         stock_schedulers: AIOS's own, made while another strategy was in force.

@@ -39,16 +39,12 @@ ENDING = Failure("the kernel is ending", 503, retryable=False)
 
 
 class Serving:
-    """Serves LLM syscalls through an `Engine`; settles each exactly once.
-
-    Args:
-        open_engine: opens stores, router and dispatcher for a configuration, and starts them.
+    """Serves LLM syscalls through an `Engine`, which `open_engine` starts; settles each exactly once.
 
     Attributes:
         engine: stores, router and dispatcher; None before the first start and after the end.
         adapter, config: those in force; None before the first start.
         mode: `route`, or `observe`: decide and log, but serve AIOS's own choice.
-        settled, failed: calls that are over, and those of them that failed.
         ends_at: `time.monotonic()` at which every call is over, once the process is told to end.
         last: what the last calls got, oldest first; no text of theirs.
     """

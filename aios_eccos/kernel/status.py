@@ -88,11 +88,7 @@ def seams(process: Process) -> dict[str, bool]:
 
 
 def reader(serving: Serving) -> Reader:
-    """Answers questions about what the engine in force decided.
-
-    Raises:
-        KernelError: there is no engine yet, or no more.
-    """
+    """Answers what the engine in force decided; a KernelError while there is none."""
     engine = serving.engine
     if not isinstance(engine, Engine):
         raise KernelError("the plugin serves no calls now")

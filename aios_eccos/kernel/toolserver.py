@@ -39,10 +39,7 @@ class ToolServers:
         self._note: Path | None = None
 
     def add(self, state_dir: Path, server: subprocess.Popen[Any]) -> None:
-        """Note a server that has just been started.
-
-        Servers that killed kernels or failed refreshes have left are ended.
-        """
+        """Note a server just started; end those that killed kernels or failed refreshes have left."""
         clear(state_dir)
         with self._lock:
             if self._note is None:
@@ -99,9 +96,9 @@ def folder_of(state_dir: Path) -> Path:
 
 
 def birth(pid: int) -> str | None:
-    """User and start time of a living process; None if there is none, or it cannot be told.
+    """User and start time of a living process, as a number alone is given to later ones again.
 
-    A number alone is given to later processes again.
+    None if there is none, or it cannot be told.
     """
     with suppress(psutil.Error):
         process = psutil.Process(pid)

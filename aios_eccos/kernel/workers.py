@@ -32,8 +32,7 @@ BESIDE = ThreadPoolExecutor(2, thread_name_prefix="eccos-beside")
 class Broadcast:
     """Messages between the workers of one checkout; the last of each kind is kept.
 
-    Args:
-        folder: the checkout's state folder. Messages that lie there already are old.
+    Those that lie in its state folder already are old.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +44,7 @@ class Broadcast:
     def send(self, kind: str, value: str = "") -> None:
         """Tell the other workers. Where the message cannot be written, the log says so.
 
-        Args:
-            kind: of the message; it replaces the one of its kind before.
-            value: the state that is wanted; "" for an order, which no worker may miss.
+        `value` is the state that is wanted; "" for an order, which no worker may miss.
         """
         try:
             files.private_dir(self._path.parent)

@@ -97,9 +97,8 @@ class Completion:
 def read(body: object) -> Completion:
     """Read a completion: the body itself, or the object that a client made of it.
 
-    Raises:
-        Broken: there is no choice in it, or it was broken off.
-        StatusError: it carries a server's error.
+    Raises `Broken` where there is no choice in it, or that was broken off; `StatusError` where it
+    carries a server's error.
     """
     dump = getattr(body, "model_dump", None)
     # Servers give other types than the client's classes say, which it lets pass with a warning.

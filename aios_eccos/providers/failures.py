@@ -110,13 +110,7 @@ class Broken(Exception):
 
 
 class StatusError(Exception):
-    """A server answered with an error.
-
-    Args:
-        status: the HTTP status, or that of an error within a good answer.
-        text: the server's words.
-        body: its error object, where it has one.
-    """
+    """A server answered with an error, perhaps within a good answer; `body` is its error object."""
 
     def __init__(self, status: int, text: str, headers: object = None, body: object = None) -> None:
         super().__init__(text)

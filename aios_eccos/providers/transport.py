@@ -40,8 +40,7 @@ class Provider(Protocol):
 class HttpProvider:
     """An OpenAI-compatible server, whose `base_url` goes up to `/v1`.
 
-    Raises:
-        ConfigError: the address is none, or its proxy cannot be used.
+    A ConfigError says that the address is none, or that its proxy cannot be used.
     """
 
     def __init__(self, base_url: str, key: str | None = None) -> None:
@@ -98,11 +97,7 @@ class HttpProvider:
 class LiteLLMProvider:
     """A provider that LiteLLM knows; keys that it is not given are its own affair.
 
-    Args:
-        place: `api_base` and `api_key`, as far as the configuration names them.
-
-    Raises:
-        ConfigError: LiteLLM is not installed.
+    `place` is `api_base` and `api_key` as configured. A ConfigError: LiteLLM is not installed.
     """
 
     def __init__(self, model: str, place: dict[str, Any], **more: Any) -> None:
@@ -129,11 +124,9 @@ class LiteLLMProvider:
 
 
 def _whole(response: Any, until: float) -> bytes:
-    """The answer's body.
+    """The answer's body; `Broken` if it has no end.
 
-    Raises:
-        httpx.ReadTimeout: it is still coming at `until`; httpx limits each of its pieces alone.
-        Broken: it has no end.
+    A ReadTimeout says that it is still coming at `until`: httpx limits each of its pieces alone.
     """
     import httpx
 

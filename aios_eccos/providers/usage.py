@@ -52,10 +52,7 @@ _COUNT = TypeAdapter(Annotated[int, Field(ge=0, le=MOST_TOKENS)])
 class Usage:
     """Tokens of a request as billed; None where the server does not say, or what cannot be.
 
-    Attributes:
-        input, output: the whole prompt, cached tokens included, and the whole answer, thoughts
-            included.
-        cached, reasoning: the parts of them that the server tells apart.
+    The prompt with its cached tokens, the answer with its thoughts, and these parts of them.
     """
 
     input: int | None = None

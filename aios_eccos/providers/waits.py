@@ -32,10 +32,8 @@ _RESETS = (
 def asked_wait(headers: object, body: object = None, *, limited: bool = True) -> float | None:
     """Seconds that a server asks to wait, at most `WAIT_MOST_S`; None where it does not say.
 
-    Args:
-        headers: the answer's; names in any case.
-        body: its error object, in which Google and OpenRouter say it.
-        limited: whether a limit refused the call, so that the limits' own headers tell.
+    `body` is its error object, in which Google and OpenRouter say it. `limited`: a limit refused
+    the call, so that the limits' own headers tell.
     """
     found = mapping(headers) or dict(getattr(headers, "items", tuple)())
     named = {str(name).lower(): str(value) for name, value in found.items()}

@@ -22,8 +22,7 @@ def clean(text: str) -> str:
 def cleaned(value: Any, depth: int = 0) -> Any:
     """A JSON value with every text in it clean.
 
-    Raises:
-        ValueError: it is nested too deep, or holds a number that is not finite.
+    A ValueError says that it is nested too deep, or holds a number that is not finite.
     """
     if isinstance(value, str):
         return clean(value)
@@ -42,11 +41,7 @@ def cleaned(value: Any, depth: int = 0) -> Any:
 
 
 def strict_json(text: str) -> Any:
-    """Parse JSON that others must be able to read.
-
-    Raises:
-        ValueError: it is none, is nested too deep, or holds NaN or an infinity.
-    """
+    """Parse JSON that others must be able to read; a ValueError if it is none, or as of `cleaned`."""
     try:
         return cleaned(json.loads(text, parse_constant=_refuse))
     except RecursionError:

@@ -24,13 +24,9 @@ _SCOPES = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One thing that must be as we know it.
+    """One thing that must be as we know it; see `points.yaml`.
 
-    Attributes:
-        file: in AIOS's checkout, or in the package `cerebrum` when it begins with "cerebrum/".
-        name: dotted name within the file; "" for the file's top level.
-        kind: what `wanted` lists; see `points.yaml`.
-        why: what breaks without it.
+    The file is in AIOS's checkout, or in the package `cerebrum` when it begins with "cerebrum/".
     """
 
     file: str
@@ -56,8 +52,7 @@ def points() -> tuple[Point, ...]:
 def check(aios_home: Path, cerebrum_home: Path | None = None) -> list[str]:
     """What moved: one line per point that is not as we know it; empty when all hold.
 
-    Args:
-        cerebrum_home: folder that holds the package `cerebrum`; None finds it on `sys.path`.
+    `cerebrum_home` holds the package `cerebrum`; None finds it on `sys.path`.
     """
     sdks = [cerebrum_home] if cerebrum_home is not None else sdk_homes()
     return [problem for point in points() for problem in _problems(point, aios_home, sdks)]

@@ -67,9 +67,8 @@ class ConfigFile:
 def enable(aios_home: Path, python: str = sys.executable, observe: bool = False) -> list[str]:
     """Switch the plugin on; says what it did, line by line. Harmless when repeated.
 
-    Raises:
-        ConfigError: AIOS's configuration is missing or does not validate.
-        KernelError: AIOS is not as we know it, or the interpreter cannot run it.
+    A ConfigError: AIOS's configuration is missing or does not validate; a KernelError: AIOS is not
+    as we know it, or the interpreter cannot run it.
     """
     home, python = aios_home.resolve(), interpreter.absolute(python)
     found = interpreter.probe(python)
@@ -128,12 +127,7 @@ def _noted(known: Note | None, file: ConfigFile, text: str, python: str, hook: P
 
 
 def disable(aios_home: Path) -> list[str]:
-    """Switch the plugin off; says what it did, line by line. Harmless when repeated.
-
-    Raises:
-        ConfigError: AIOS's configuration cannot be read.
-        KernelError: the hook or the configuration cannot be written.
-    """
+    """Switch the plugin off; says what it did, line by line. Harmless when repeated."""
     home = aios_home.resolve()
     state = state_dir_of(home)
     note = _note(state)
@@ -176,11 +170,7 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
 
 
 def set_mode(path: Path, mode: str) -> None:
-    """Write `mode` into the configuration file; `disable` still knows the file as its own.
-
-    Raises:
-        ConfigError: the file cannot be read, or has no `eccos` block.
-    """
+    """Write `mode` into the configuration file; `disable` still knows the file as its own."""
     file = ConfigFile(path, _read(path))
     new = edit.set_option(file.text, "mode", mode).encode()
     # Not resolved: the file itself may be a link to somewhere else.

@@ -51,8 +51,7 @@ def absolute(python: str) -> str:
 def probe(python: str) -> dict[str, Any]:
     """What an interpreter has: its version, its site-packages, our package, our hook.
 
-    Raises:
-        KernelError: it does not run, cannot run AIOS, or does not have this package.
+    A KernelError: it does not run, cannot run AIOS, or does not have this package.
     """
     needs = manifest().aios.needs
     try:
@@ -78,13 +77,7 @@ def probe(python: str) -> dict[str, Any]:
 
 
 def write_hook(hook: Path, module: str) -> str:
-    """Have the interpreter whose site-packages hold `hook` import a module at its start.
-
-    Says what was done.
-
-    Raises:
-        KernelError: the file cannot be written.
-    """
+    """Have the interpreter of these site-packages import a module at its start; says what was done."""
     line = HOOK_LINE.format(module=module).encode()
     try:
         if hook.is_file() and hook.read_bytes() == line:
@@ -96,11 +89,7 @@ def write_hook(hook: Path, module: str) -> str:
 
 
 def remove_hook(hook: Path) -> str:
-    """Take the hook away; says what was done.
-
-    Raises:
-        KernelError: the file cannot be removed.
-    """
+    """Take the hook away; says what was done."""
     try:
         hook.unlink()
     except FileNotFoundError:

@@ -24,12 +24,8 @@ FILE = "config.yaml"
 def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequence[str]) -> str:
     """The configuration with our strategy, our block unless there is one, and price reminders.
 
-    Args:
-        block: lines of the `eccos` block, unindented.
-        comment: lines that go below each model of `unpriced`, unindented.
-
-    Raises:
-        ConfigError: there is no `llms` mapping to put it into, or no place that takes it as it is.
+    `block` and, below each model of `unpriced`, `comment` are lines, unindented. A ConfigError: no
+    `llms` mapping to put it into, or no place that takes it as it is.
     """
     before = read_llms(text)
     router = before.get("router") or {}
@@ -54,9 +50,8 @@ def switch_on(text: str, strategy: str, block: str, comment: str, unpriced: Sequ
 def put(text: str, path: Sequence[str], value: str) -> str:
     """The configuration with a key set in a mapping that is there and has keys.
 
-    Args:
-        path: the key's name below `llms`.
-        value: a plain value, or lines of a mapping, unindented; those come last in their mapping.
+    `path` leads there from `llms`. `value` is plain, or lines of a mapping, unindented; those come
+    last in their mapping.
     """
     mapping, key = _llms(text), path[-1]
     for name in path[:-1]:
@@ -81,11 +76,7 @@ def set_strategy(text: str, strategy: str) -> str:
 
 
 def set_option(text: str, key: str, value: str) -> str:
-    """The configuration with one key of the `eccos` block set to a plain value.
-
-    Raises:
-        ConfigError: there is no `eccos` block.
-    """
+    """The configuration with one key of the `eccos` block set to a plain value."""
     block = get(get(_llms(text), "router"), "eccos")
     if not isinstance(block, yaml.MappingNode) or not block.value:
         raise ConfigError("llms.router.eccos: no such block; run `aios-eccos enable` first")
@@ -118,11 +109,7 @@ def get(node: Any, key: str) -> Any:
 
 
 def read_llms(text: str) -> dict[str, Any]:
-    """What the configuration says of `llms`; its router may be missing or null.
-
-    Raises:
-        ConfigError: it is no YAML, has no `llms`, or a router that is no mapping.
-    """
+    """What the configuration says of `llms`; its router may be missing or null."""
     _llms(text)
     found: dict[str, Any] = load(text, FILE)["llms"]
     router = found.get("router")
