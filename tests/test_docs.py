@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -23,9 +27,15 @@ def default_of(name: str) -> str:
 
 
 def settings_rows() -> list[str]:
+    (settings,) = ast.parse(textwrap.dedent(inspect.getsource(Settings))).body
+    assert isinstance(settings, ast.ClassDef)
+    described = {
+        ast.unparse(field.target): " ".join(str(ast.literal_eval(text.value)).split())
+        for field, text in itertools.pairwise(settings.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+    }
     return [
-        f"| `{name}` | {default_of(name)} | {field.description} |"
-        for name, field in Settings.model_fields.items()
+        f"| `{name}` | {default_of(name)} | {described[name]} |" for name in Settings.model_fields
     ]
 
 

