@@ -14,7 +14,7 @@ from typing import Any
 
 from aios_eccos.errors import ConfigError
 from aios_eccos.kernel import aios_config, answers
-from aios_eccos.kernel.aios_types import Syscall
+from aios_eccos.kernel.calls import Syscall
 from aios_eccos.kernel.setup.install import strategy_before
 from aios_eccos.locate import Config
 from aios_eccos.providers.failures import MALFORMED, Broken

@@ -1,4 +1,4 @@
-"""AIOS's configuration as this process has it: whether we are wanted, and our settings in it.
+"""AIOS as this process has it: its launcher, its configuration, and our settings in that.
 
 `hook` reads it in every AIOS process, so the libraries that validate it are imported when used.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 STRATEGY = "eccos"
 #: What AIOS's base class is told in place of ours; its router then serves as the fallback.
 STOCK_STRATEGY = "sequential"
+#: Modules under which AIOS's launcher runs: by itself, or imported by uvicorn.
+LAUNCHERS = ("__main__", "runtime.launch")
+
+
+def find_launch() -> Any:
+    """AIOS's module `runtime/launch.py`, if this process runs it, else None."""
+    for name in LAUNCHERS:
+        module = sys.modules.get(name)
+        if module is not None and hasattr(module, "app") and hasattr(module, "execute_request"):
+            return module
+    return None
 
 
 def wanted() -> bool:

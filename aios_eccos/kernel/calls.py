@@ -15,15 +15,43 @@ from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
-from aios_eccos.kernel.aios_types import Syscall
 from aios_eccos.providers.tokens import images, prompt_tokens, text_of
 from aios_eccos.providers.usage import MOST_TOKENS
 from aios_eccos.values import Ability, CallResult, Query
 
 #: AIOS's own words to an agent whose models do not exist.
 UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
+
+
+class Syscall(Protocol):
+    """A call of an agent that waits in one of the kernel's queues."""
+
+    agent_name: str
+    query: Any
+    event: Any
+
+    def set_status(self, status: str) -> None: ...
+    def set_response(self, response: Any) -> None: ...
+    def set_start_time(self, time: float) -> None: ...
+    def set_end_time(self, time: float) -> None: ...
+    def get_start_time(self) -> float | None: ...
+
+
+def settle(syscall: Syscall, response: Any) -> None:
+    """End a kernel's call: as `done`, whatever the response says, and the event last.
+
+    Any other status makes AIOS submit the call again; an event that comes first lets the agent
+    read a call that is half ended.
+    """
+    now = time.time()
+    if syscall.get_start_time() is None:
+        syscall.set_start_time(now)
+    syscall.set_response(response)
+    syscall.set_end_time(now)
+    syscall.set_status("done")
+    syscall.event.set()
 
 
 class Refused(Exception):

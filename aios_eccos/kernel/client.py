@@ -40,7 +40,7 @@ def get(config: Config, path: str) -> Any:
 
 
 def post(config: Config, path: str, body: Any) -> Any:
-    """POST as JSON; None where no kernel with the plugin answers, a KernelError where it refuses."""
+    """POST as JSON; None where no kernel with the plugin answers, KernelError where it refuses."""
     return _ask(config, path, json.dumps(body).encode())
 
 

@@ -1,4 +1,4 @@
-"""Brings the kernel's HTTP side up and down: threads, handlers, routes, signals, other workers.
+"""The kernel's HTTP side: our handlers in the place of AIOS's own, and what comes up with them.
 
 AIOS's `app` exists before its scheduler starts, and its routes do not; so the lifespan is wrapped
 then, and the routes are exchanged inside it. No file of AIOS is touched.
@@ -9,20 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from fastapi import HTTPException, Request
+
 from aios_eccos import __version__
-from aios_eccos.kernel import handlers, routes, workers
-from aios_eccos.kernel.aios_config import check_file
-from aios_eccos.kernel.aios_types import find_launch
+from aios_eccos.errors import ConfigError, hide
+from aios_eccos.kernel import calls, routes, workers
+from aios_eccos.kernel.aios_config import check_file, find_launch
 from aios_eccos.kernel.engine_setup import set_aside
+from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
-from aios_eccos.kernel.workers import beside
+from aios_eccos.kernel.workers import Broadcast, beside
+
+log = logging.getLogger("aios_eccos.kernel.http")
+
+#: How often a call under way is checked for its client, seconds.
+PRESENCE_S = 0.5
 
 
 def attach(process: Process, scheduler: Any) -> None:
@@ -56,8 +65,8 @@ def lifespan(launch: Any, process: Process, inner: Callable[[Any], Any]) -> Call
         pool = ThreadPoolExecutor(threads, thread_name_prefix="eccos-http")
         asyncio.get_running_loop().set_default_executor(pool)
         app.state.eccos_threads = threads
-        steps = handlers.Steps(launch)
-        handlers.exchange(launch, process, steps)
+        steps = Steps(launch)
+        exchange(launch, process, steps)
         routes.add(app, process)
         end_with_signals(serving)
 
@@ -98,3 +107,147 @@ def end_with_signals(serving: Serving) -> None:
                 before(number, frame)
 
         signal.signal(number, ended)
+
+
+class Steps:
+    """AIOS's own refresh and clean-up, one at a time.
+
+    They take seconds and never await: on the event loop they would stop every answer.
+    """
+
+    def __init__(self, launch: Any) -> None:
+        self._stock = {
+            "refresh": launch.refresh_configuration,
+            "cleanup": launch.cleanup_components,
+        }
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix="eccos-refresh")
+
+    def __contains__(self, kind: str) -> bool:
+        return kind in self._stock
+
+    async def run(self, kind: str) -> Any:
+        """Carry out a `refresh` or a `cleanup`; returns AIOS's answer."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: asyncio.run(self._stock[kind]()))
+
+    def close(self) -> None:
+        """Wait for the one that runs and drop those that wait."""
+        self._threads.shutdown(cancel_futures=True)
+
+
+def exchange(launch: Any, process: Process, steps: Steps) -> None:
+    """Put our handlers in the place of AIOS's."""
+
+    async def cleanup() -> Any:
+        """`POST /core/cleanup`, in all workers."""
+        answer = await steps.run("cleanup")
+        await beside(process.broadcast.send, "cleanup")
+        return answer
+
+    refresh = refresh_handler(process, steps)
+    # AIOS's own /core/config/update calls the function by its name in the module.
+    launch.refresh_configuration = refresh
+    ours = {
+        "/query": query_handler(launch, process.serving),
+        "/core/refresh": refresh,
+        "/core/cleanup": cleanup,
+        "/user/select/llms": select_handler(launch, process.broadcast),
+    }
+    routes = launch.app.router.routes
+    routes[:] = [route for route in routes if getattr(route, "path", None) not in ours]
+    for path, endpoint in ours.items():
+        launch.app.add_api_route(path, endpoint, methods=["POST"])
+
+
+def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:
+    """`POST /query`, for all kinds of queries off the event loop."""
+
+    async def query(body: Any, request: Request) -> Any:
+        data = body.query_data
+        try:
+            if body.query_type == "llm":
+                data.llms = selection(data.llms, launch.selected_llms["llms"])
+            caller = calls.Caller()
+            calls.caller.set(caller)  # of this request: each runs in a context of its own
+            work = asyncio.ensure_future(
+                asyncio.to_thread(launch.execute_request, body.agent_name, data)
+            )
+            while not (await asyncio.wait({work}, timeout=PRESENCE_S))[0]:
+                if not caller.gone and await request.is_disconnected():
+                    await beside(serving.leave, caller)
+            return work.result()
+        except Exception as error:  # as AIOS's own handler: the agent gets the text
+            status = error.status_code if isinstance(error, StepFailed) else 500
+            raise HTTPException(status, hide(str(error))) from error
+
+    # FastAPI reads annotations; the body's class is only known here.
+    query.__annotations__["body"] = launch.QueryRequest
+    return query
+
+
+def selection(asked: list[Any] | None, selected: list[Any]) -> list[Any] | None:
+    """The models of a call under the user's global selection; a ValueError if there are none.
+
+    AIOS compares `provider`, which only its web page sends; others send `backend` or neither.
+    """
+    if not selected:
+        return asked
+    if not asked:
+        return [dict(entry) for entry in selected]
+    kept = [entry for entry in asked if any(_same(entry, other) for other in selected)]
+    if not kept:
+        names = ", ".join(str(entry.get("name")) for entry in asked)
+        raise ValueError(f"Required LLM {names} is not selected")
+    return kept
+
+
+def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
+    mine = entry.get("provider") or entry.get("backend")
+    theirs = other.get("provider") or other.get("backend")
+    same_backend = mine is None or theirs is None or mine == theirs
+    return entry.get("name") == other.get("name") and same_backend
+
+
+def select_handler(launch: Any, broadcast: Broadcast) -> Callable[..., Any]:
+    """`POST /user/select/llms`: AIOS's own, which an empty list clears here."""
+    stock = launch.select_llm
+
+    async def select(request: Request) -> Any:
+        if await request.json():
+            answer = await stock(request)
+        else:
+            launch.selected_llms["llms"] = []
+            answer = {"status": "success", "message": "No LLM selected: all are allowed"}
+        await beside(broadcast.send, "selection", json.dumps(launch.selected_llms["llms"]))
+        return answer
+
+    return select
+
+
+def refresh_handler(process: Process, steps: Steps) -> Callable[..., Any]:
+    """`POST /core/refresh`, in all workers, with a look at the configuration first."""
+    serving, broadcast = process.serving, process.broadcast
+    stays = "the configuration before stays in force"
+
+    async def refresh() -> Any:
+        try:
+            await beside(check_file)
+        except ConfigError as error:
+            log.error("not refreshed, %s: %s", stays, error)
+            raise HTTPException(422, f"Not refreshed, {stays}: {error}") from error
+        before = serving.config
+        try:
+            answer = await steps.run("refresh")
+        except Exception as error:
+            kept = serving.config is before
+            reason = hide(str(getattr(error, "detail", error)))
+            which = "the one before stays" if kept else "the new one is"
+            detail = f"{reason}; of aios-eccos's configuration {which} in force"
+            log.error("AIOS could not refresh: %s", detail)
+            if not kept:
+                await beside(broadcast.send, "refresh")
+            raise HTTPException(500, detail) from error
+        await beside(broadcast.send, "refresh")
+        return answer
+
+    return refresh

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from aios_eccos.kernel.aios_types import Syscall, settle
+from aios_eccos.kernel.calls import Syscall, settle
 from aios_eccos.kernel.serving import ENDING, Serving
 
 log = logging.getLogger("aios_eccos.kernel.operations")

@@ -18,7 +18,7 @@ from typing import Any
 
 from aios_eccos.errors import raised
 from aios_eccos.kernel.aios_config import wanted
-from aios_eccos.kernel.aios_types import Syscall, settle
+from aios_eccos.kernel.calls import Syscall, settle
 from aios_eccos.kernel.engine_setup import open_engine
 from aios_eccos.kernel.operations import Operation
 from aios_eccos.kernel.serving import ENDING, Serving

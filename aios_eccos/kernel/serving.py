@@ -19,8 +19,7 @@ from typing import Any
 from aios_eccos.errors import raised
 from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel.adapter import EccosAdapter
-from aios_eccos.kernel.aios_types import Syscall, settle
-from aios_eccos.kernel.calls import Caller, Refused, Ticket, read_query, summary
+from aios_eccos.kernel.calls import Caller, Refused, Syscall, Ticket, read_query, settle, summary
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
 from aios_eccos.kernel.observe_mode import Observed, for_model
 from aios_eccos.kernel.sessions import Sessions
@@ -39,7 +38,7 @@ ENDING = Failure("the kernel is ending", 503, retryable=False)
 
 
 class Serving:
-    """Serves LLM syscalls through an `Engine`, which `open_engine` starts; settles each exactly once.
+    """Serves LLM syscalls through an `Engine`, which `open_engine` starts; settles each once.
 
     Attributes:
         engine: stores, router and dispatcher; None before the first start and after the end.

@@ -11,7 +11,7 @@ from typing import Any
 
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel.adapter import EccosAdapter
-from aios_eccos.kernel.aios_types import find_launch
+from aios_eccos.kernel.aios_config import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler, Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe.reader import Reader, state_of
@@ -20,7 +20,7 @@ from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Refused
 
 #: The module of our `/query`.
-HANDLERS = "aios_eccos.kernel.handlers"
+HTTP = "aios_eccos.kernel.http"
 #: What an operator may declare of a model, so that no request has to find it out.
 REMEDIES: dict[Refused, str] = {
     "context": "set its context_window",
@@ -83,7 +83,7 @@ def seams(process: Process) -> dict[str, bool]:
         "RR scheduler": issubclass(getattr(scheduler, "RRScheduler", object), EccosScheduler),
         "one active scheduler": [s for s in process.schedulers if s.active] == [current],
         "adapter in force": current is not None and current.llm is process.serving.adapter,
-        "query route": getattr(endpoint, "__module__", None) == HANDLERS,
+        "query route": getattr(endpoint, "__module__", None) == HTTP,
     }
 
 

@@ -39,7 +39,7 @@ class ToolServers:
         self._note: Path | None = None
 
     def add(self, state_dir: Path, server: subprocess.Popen[Any]) -> None:
-        """Note a server just started; end those that killed kernels or failed refreshes have left."""
+        """Note a server just started; end those of killed kernels and of failed refreshes."""
         clear(state_dir)
         with self._lock:
             if self._note is None:

@@ -41,7 +41,7 @@ def cleaned(value: Any, depth: int = 0) -> Any:
 
 
 def strict_json(text: str) -> Any:
-    """Parse JSON that others must be able to read; a ValueError if it is none, or as of `cleaned`."""
+    """Parse JSON that others must be able to read; a ValueError if it is none, see `cleaned`."""
     try:
         return cleaned(json.loads(text, parse_constant=_refuse))
     except RecursionError:

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from aios_eccos.config import parse_settings
-from aios_eccos.kernel import handlers, routes
-from aios_eccos.kernel.handlers import selection
+from aios_eccos.kernel import http, routes
+from aios_eccos.kernel.http import selection
 from aios_eccos.kernel.routes import refusal
 from aios_eccos.kernel.workers import Broadcast
 
@@ -172,7 +172,7 @@ def test_two_hosts_in_one_request_are_a_bad_request(client: Any) -> None:
 def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handlers, "PRESENCE_S", 0.01)
+    monkeypatch.setattr(http, "PRESENCE_S", 0.01)
     dropped = threading.Event()
 
     async def gone() -> bool:
@@ -186,7 +186,7 @@ def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(
 
     async def ask() -> object:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-        query = handlers.query_handler(launch, serving)
+        query = http.query_handler(launch, serving)
         return await query(body, SimpleNamespace(is_disconnected=gone))
 
     assert asyncio.run(ask()) is True

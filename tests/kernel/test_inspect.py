@@ -21,7 +21,7 @@ import typer
 from typer.testing import CliRunner
 
 from aios_eccos.cli.doctor import doctor
-from aios_eccos.kernel import handlers, status
+from aios_eccos.kernel import http, status
 from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.kernel.setup import doctor as inspect
 from aios_eccos.locate import load_config, locate, state_dir_of
@@ -286,7 +286,7 @@ def test_the_kernel_knows_its_threads_and_whose_query_is(
     pytest.importorskip("fastapi")
     launch: Any = SimpleNamespace(QueryRequest=object)
     process: Any = SimpleNamespace(serving=None, scheduler=None, schedulers=())
-    ours = SimpleNamespace(path="/query", endpoint=handlers.query_handler(launch, process.serving))
+    ours = SimpleNamespace(path="/query", endpoint=http.query_handler(launch, process.serving))
     theirs = SimpleNamespace(path="/query", endpoint=configure)
     routes = [SimpleNamespace(path="/status"), ours, theirs]
     launch.app = SimpleNamespace(

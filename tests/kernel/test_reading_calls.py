@@ -9,7 +9,7 @@ import pytest
 
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel import answers, calls, client
-from aios_eccos.kernel.aios_types import settle
+from aios_eccos.kernel.calls import settle
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.kernel.setup import contract
 from aios_eccos.providers.failures import Broken, StatusError

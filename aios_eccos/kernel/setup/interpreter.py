@@ -77,7 +77,7 @@ def probe(python: str) -> dict[str, Any]:
 
 
 def write_hook(hook: Path, module: str) -> str:
-    """Have the interpreter of these site-packages import a module at its start; says what was done."""
+    """Have the interpreter of the hook import a module at its start; says what was done."""
     line = HOOK_LINE.format(module=module).encode()
     try:
         if hook.is_file() and hook.read_bytes() == line:
