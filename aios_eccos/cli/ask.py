@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,11 +23,7 @@ View = TypeVar("View", bound=BaseModel)
 
 
 class Asker:
-    """Looks things up for one command. A context manager: it closes what it opened.
-
-    Args:
-        config, aios_home: as given on the command line.
-    """
+    """Looks things up for one command, given its options. A context manager."""
 
     def __init__(self, config: Path | None, aios_home: Path | None) -> None:
         self.config: Config = located(config, aios_home)
@@ -85,15 +81,14 @@ class Asker:
         return self._reader
 
 
-def _models(config: Config) -> list[Model]:
-    """The configured pool; LiteLLM's table is read only for models without a price."""
-    models = [entry.model() for entry in config.entries]
-    if all(model.price_state != "unknown" for model in models):
-        return models
+def _models(config: Config) -> Iterator[Model]:
+    """The configured pool; LiteLLM's table is read only where a price is missing."""
+    models = [(entry.model(), entry.backend) for entry in config.entries]
+    if all(model.price_state != "unknown" for model, _ in models):
+        return (model for model, _ in models)
     from aios_eccos.forecast.pricing import with_facts
 
-    backends = [entry.backend for entry in config.entries]
-    return [with_facts(model, backend) for model, backend in zip(models, backends, strict=True)]
+    return (with_facts(model, backend) for model, backend in models)
 
 
 def show(view: View, as_json: bool, render: Callable[[View], str]) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.cli.options import AiosHome, ConfigFile, JsonFile
 from aios_eccos.cli.output import console, versions, write_json
-from aios_eccos.config import Settings, parse_settings
+from aios_eccos.config import parse_settings
 from aios_eccos.errors import ConfigError, DataError, HistoryOwned
 from aios_eccos.floor.certify import Certificate, Refusal, read_papers
 from aios_eccos.floor.configured import certificate_words, certificates
@@ -35,9 +35,7 @@ def certify(
     ] = None,
     config: ConfigFile = None,
     aios_home: AiosHome = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the result here; `-` is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Certify floors on the history's calibration records (one in four, never fitted on).
 
@@ -45,31 +43,22 @@ def certify(
     """
     if check is not None and floor is not None:
         raise ConfigError("certify: --floor and --check exclude each other")
-    if check is not None:
-        papers = _read(check)
-    else:
-        found = located(config, aios_home)
-        try:
-            papers = _compute(found, floor)
-        except HistoryOwned:
-            kept = found.location.state_dir / CERTIFICATES
-            if floor is not None or not kept.exists():
-                raise
-            papers = _read(kept)  # the kernel that has the history open wrote them
+    papers = _compute(located(config, aios_home), floor) if check is None else _read(check)
     screen = console(json_file)
     for key, paper in papers.items():
         screen.print(certificate_words(key, paper))
         if not isinstance(paper, Refusal):
+            right = paper.successes[paper.grid.index(paper.price)]
             screen.print(
-                f"  {paper.price:.3g} per success; {paper.successes[paper.grid.index(paper.price)]}"
-                f" of {paper.n} right there; calibration records {paper.data}; void while a limit "
-                "decides"
+                f"  {paper.price:.3g} per success; {right} of {paper.n} right there; calibration "
+                f"records {paper.data}; void while a limit decides"
             )
     if json_file is not None:
-        body: dict[str, Any] = {"schema": SCHEMA, "versions": versions(), "floors": {}}
-        for key, paper in papers.items():
-            body["floors"][key] = {"certified": not isinstance(paper, Refusal)} | asdict(paper)
-        write_json(body, json_file)
+        floors = {
+            key: {"certified": not isinstance(paper, Refusal)} | asdict(paper)
+            for key, paper in papers.items()
+        }
+        write_json({"schema": SCHEMA, "versions": versions(), "floors": floors}, json_file)
     if any(isinstance(paper, Refusal) for paper in papers.values()):
         raise typer.Exit(1)
 
@@ -82,22 +71,24 @@ def _read(path: Path) -> dict[str, Certificate | Refusal]:
 
 
 def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusal]:
-    """From the history, as a kernel with these settings would."""
-    settings = _certified(found.settings, floor)
-    embedder = opening.open_embedder(settings.embedder)
-    with history_of(found, embedder) as history:
-        models = configured_models(found) or [Model(n) for n in history.table(limit=1000).models]
-        background = BackgroundEmbedder(lambda: embedder)
-        head = head_path(found.location.state_dir)
-        known = learn_from(history, background, settings, models, head)
-        if known.certifier is None or known.book is None:
-            raise DataError("certify: the history holds too few verdicts; `ingest` or `collect`")
-        return certificates(known.certifier, known.book, settings)
-
-
-def _certified(settings: Settings, floor: str | None) -> Settings:
-    changes: dict[str, Any] = {"floor_mode": "certified"}
+    """From the history, as a kernel would; what that wrote, where it has it open."""
+    settings = found.settings.model_copy(update={"floor_mode": "certified"})
     if floor is not None:
         asked = parse_settings({"quality_floor": floor}).quality_floor
-        changes |= {"quality_floor": asked, "agents": {}, "budget_per_call": None}
-    return settings.model_copy(update=changes)
+        changes = {"quality_floor": asked, "agents": {}, "budget_per_call": None}
+        settings = settings.model_copy(update=changes)
+    state_dir = found.location.state_dir
+    embedder = opening.open_embedder(settings.embedder)
+    try:
+        with history_of(found, embedder) as history:
+            names = history.table(limit=1000).models
+            models = configured_models(found) or [Model(name) for name in names]
+            background = BackgroundEmbedder(lambda: embedder)
+            known = learn_from(history, background, settings, models, head_path(state_dir))
+    except HistoryOwned:
+        if floor is not None or not (state_dir / CERTIFICATES).exists():
+            raise
+        return _read(state_dir / CERTIFICATES)
+    if known.certifier is None or known.book is None:
+        raise DataError("certify: the history holds too few verdicts; `ingest` or `collect`")
+    return certificates(known.certifier, known.book, settings)

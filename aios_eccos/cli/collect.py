@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
 from aios_eccos.cli.ingest import ingest as add_records
-from aios_eccos.cli.options import AiosHome
+from aios_eccos.cli.options import AiosHome, JsonFile
 from aios_eccos.cli.output import console, draw_table, token_prices, versions, write_json
 from aios_eccos.collect.client import Patience, load_endpoints
 from aios_eccos.collect.collector import GIVE_UP
@@ -61,9 +61,7 @@ def collect(
     ] = None,
     max_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of one answer.")] = 4096,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for one answer.")] = 300.0,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the summary here; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Ask every model every question, grade the answers and write QAServe records.
 
@@ -76,10 +74,8 @@ def collect(
     prices = token_prices(price)
     location = locate(None, aios_home)
     names = None if models == "all" else [name.strip() for name in models.split(",")]
-    judges = [judge] if judge else []
-    found = load_endpoints(
-        location, models_file, None if names is None else [*names, *judges], prices
-    )
+    wanted = None if names is None else [*names, *([judge] if judge else [])]
+    found = load_endpoints(location, models_file, wanted, prices)
     if judge and judge not in {endpoint.name for endpoint in found}:
         raise ConfigError(f"--judge {judge}: no such model")
     plan = Plan(
@@ -97,9 +93,13 @@ def collect(
     summary = _run(plan, location)
     _tell(console(json_file), plan, summary)
     if json_file is not None:
-        _write_json(json_file, plan, summary)
+        head = {"schema": "aios-eccos/collect/1", "seed": None, "versions": versions()}
+        of = {"data_hash": plan.data_hash, "out": str(out), "questions": len(asked)}
+        write_json({**head, **of, "max_cost": max_cost, **as_json(summary)}, json_file)
     if ingest:
-        _ingest(plan.out, aios_home, json_file)
+        # Its words leave standard output to JSON where that is asked.
+        with redirect_stdout(sys.stderr) if json_file == "-" else nullcontext():
+            add_records([out], aios_home=aios_home)
     if summary.ending == "interrupted":
         raise typer.Exit(130)
     if summary.ending == "max_cost" or any(model.errors for model in summary.models):
@@ -196,15 +196,3 @@ def _cost(dollars: float | None, state: str) -> str:
     if state == "unknown":
         return f"<= {money(dollars)}"  # the highest known price stands in
     return "free" if state == "free" else money(dollars)
-
-
-def _write_json(target: str, plan: Plan, summary: Summary) -> None:
-    head = {"schema": "aios-eccos/collect/1", "seed": None, "versions": versions()}
-    asked = {"out": str(plan.out), "questions": len(plan.questions), "max_cost": plan.max_cost}
-    write_json({**head, "data_hash": plan.data_hash, **asked, **as_json(summary)}, target)
-
-
-def _ingest(out: Path, aios_home: Path | None, json_file: str | None) -> None:
-    """As `aios-eccos ingest` does; its words leave standard output to JSON where that is asked."""
-    with redirect_stdout(sys.stderr) if json_file == "-" else nullcontext():
-        add_records([out], aios_home=aios_home)

@@ -21,8 +21,8 @@ Home = Annotated[Path | None, typer.Option(help="AIOS's checkout; default: $AIOS
 
 
 def _home(aios_home: Path | None) -> Path:
-    named = aios_home or (Path(value) if (value := os.environ.get("AIOS_HOME")) else None)
-    home = named or last_enabled()
+    named = os.environ.get("AIOS_HOME")
+    home = aios_home or (Path(named) if named else last_enabled())
     if home is None:
         raise ConfigError("which AIOS? Name its checkout with --aios-home DIR")
     if not home.is_dir():
@@ -44,15 +44,10 @@ def enable(
     for line in install.enable(home, python, observe):
         typer.echo(line)
     remember_enabled(home)
-    _fetch_embedder(home)
-
-
-def _fetch_embedder(home: Path) -> None:
-    """The one place where the embedder may be downloaded: never on a call's way."""
     try:
-        source = find_embedder(
-            load_config(locate(aios_home=home)).settings.embedder, allow_download=True
-        )
+        # The one place where the embedder may be downloaded: never on a call's way.
+        wanted = load_config(locate(aios_home=home)).settings.embedder
+        source = find_embedder(wanted, allow_download=True)
         typer.echo(f"embedder: {source.name} ({source.found_in})")
     except EccosError as error:
         typer.echo(f"calls will be routed on priors, there is no embedder: {error}", err=True)
@@ -84,8 +79,7 @@ def run(
     if python is not None:
         interpreter.probe(python)
     once = Path(aios_eccos.kernel.__file__).with_name("preload")
-    before = os.environ.get("PYTHONPATH")
-    paths = [str(once), *([before] if before else [])]
+    paths = filter(None, [str(once), os.environ.get("PYTHONPATH")])
     environment = {**os.environ, "AIOS_ECCOS": "run", "PYTHONPATH": os.pathsep.join(paths)}
     sys.stdout.flush()
     os.execve(program, command, environment)
@@ -104,6 +98,5 @@ def mode(
     install.set_mode(location.config_path, wanted)
     typer.echo(f"wrote mode: {wanted} into {location.config_path}")
     living = client.post(load_config(location), "/eccos/mode", {"mode": wanted})
-    typer.echo(
-        "the living kernel follows" if living else "no kernel answers; it holds at its start"
-    )
+    follows = "the living kernel follows" if living else "no kernel answers; it holds at its start"
+    typer.echo(follows)

@@ -1,4 +1,4 @@
-"""`aios-eccos ingest`: recorded answers into the history."""
+"""`aios-eccos ingest | forget`: records into the history, and out of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile, JsonFile
 from aios_eccos.cli.output import bar, write_json
 from aios_eccos.errors import ConfigError, HistoryOwned, WorkloadError
 from aios_eccos.files import private_dir
@@ -22,6 +22,7 @@ from aios_eccos.history.history import History
 from aios_eccos.history.ingest import IngestReport
 from aios_eccos.history.open import EMBEDDED, open_embedder
 from aios_eccos.history.rebuild import RebuildReport
+from aios_eccos.history.rows import encode_forget
 from aios_eccos.locate import Config, cache_dir
 from aios_eccos.observe.opened import history_of, located, workload_of
 from aios_eccos.workload.store import WorkloadStore
@@ -50,9 +51,7 @@ def ingest(
     ] = False,
     config: ConfigFile = None,
     aios_home: AiosHome = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the result here; - for standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Add graded records to the history; a file that is in it already changes nothing.
 
@@ -89,16 +88,15 @@ def _ingest(
     advance: Callable[[int], None],
 ) -> tuple[IngestReport, bool]:
     """What became of the rows, and whether they were handed to the history's owner."""
-    settings = config.settings
-    bounds = {"max_records": settings.max_records, "max_age_days": settings.max_age_days}
-    texts = {"store_text": settings.store_text or None}
+    bounds = {name: getattr(config.settings, name) for name in ("max_records", "max_age_days")}
+    texts = config.settings.store_text or None
     try:
-        with history_of(config, embedder, **texts, **bounds) as history:
+        with history_of(config, embedder, store_text=texts, **bounds) as history:
             report = records.ingest(paths, history, embedder, splits=splits, progress=advance)
             _take_in(config, history, embedder)
             return report, False
     except HistoryOwned as owned:
-        with owners_inbox(config, owned) as inbox:
+        with _owners_inbox(config, owned) as inbox:
             return records.hand_over(paths, inbox, splits=splits, progress=advance), True
 
 
@@ -117,8 +115,32 @@ def _take_in(config: Config, history: History, embedder: Embedder) -> None:
         log.warning("records that were handed over stay where they are: %s", error)
 
 
+def forget(
+    agent: Annotated[str, typer.Option(help="The agent's name, as AIOS knows it.")],
+    config: ConfigFile = None,
+    aios_home: AiosHome = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove every record of an agent. Beside a running kernel, it does so within seconds."""
+    found = located(config, aios_home)
+    removed: int | None = None
+    try:
+        with history_of(found) as history:
+            removed = history.forget(agent=agent)
+    except HistoryOwned as owned:
+        with _owners_inbox(found, owned) as inbox:
+            inbox.push_inbox([encode_forget(agent)])
+    if as_json:
+        head = {"schema": "aios-eccos/forget/1", "agent": agent}
+        write_json({**head, "removed": removed, "handed_over": removed is None}, "-")
+    elif removed is None:
+        typer.echo("asked the process that owns the history to forget them")
+    else:
+        typer.echo(f"removed {removed} records")
+
+
 @contextmanager
-def owners_inbox(config: Config, owned: HistoryOwned) -> Iterator[WorkloadStore]:
+def _owners_inbox(config: Config, owned: HistoryOwned) -> Iterator[WorkloadStore]:
     """The way to the process that owns the history.
 
     Raises:
@@ -142,15 +164,10 @@ def _rebuild(config: Config, embedder: Embedder) -> RebuildReport:
 def _json(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> dict[str, Any]:
     return {
         "schema": "aios-eccos/ingest/1",
-        "added": report.added,
-        "updated": report.updated,
-        "unchanged": report.unchanged,
+        **{name: getattr(report, name) for name in ("added", "updated", "unchanged")},
         "kept_apart": [{"query_id": old, "id": new} for old, new in report.renamed],
         "handed_over": handed,
-        "bad": [
-            {"file": error.source, "line": error.line, "reason": error.reason}
-            for error in report.bad
-        ],
+        "bad": [{"file": e.source, "line": e.line, "reason": e.reason} for e in report.bad],
         "rebuilt": None if rebuilt is None else asdict(rebuilt),
     }
 
@@ -169,9 +186,8 @@ def _show(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> 
         )
     else:
         updated = f", updated {report.updated}" if report.updated else ""
-        typer.echo(
-            f"added {report.added}{updated}, unchanged {report.unchanged}, bad {len(report.bad)}"
-        )
+        rest = f"unchanged {report.unchanged}, bad {len(report.bad)}"
+        typer.echo(f"added {report.added}{updated}, {rest}")
     if report.renamed:
         old, new = report.renamed[0]
         typer.echo(

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Libraries whose versions decide a measurement.
 MEASURED_WITH = ("numpy", "scipy", "torch", "sentence-transformers", "chromadb", "redis")
-
-
 #: Columns of what goes into a file or a pipe.
 UNSEEN_WIDTH = 120
 
@@ -34,10 +32,9 @@ def draw_table(
     words: Collection[str] = (),
     bold: Collection[int] = (),
 ) -> Table:
-    """Rows of cells by head, alike in their heads: the first column is words, others are numbers.
+    """Rows of cells by head: the first column and `words` to the left, others are numbers.
 
     Args:
-        words: heads of further columns that are words.
         bold: the numbers of rows that stand out.
     """
     from rich.box import SIMPLE
@@ -84,10 +81,8 @@ def versions() -> dict[str, str]:
     """Versions of Python, the plugin and the libraries that decide a measurement."""
     found = {"python": platform.python_version(), "aios-eccos": __version__}
     for name in MEASURED_WITH:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -108,11 +103,7 @@ def write_json(value: Mapping[str, Any], target: str) -> None:
 
 
 def pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """`NAME=VALUE` options as a mapping.
-
-    Raises:
-        ConfigError: one is not of that form.
-    """
+    """`NAME=VALUE` options as a mapping; `ConfigError` where one is not of that form."""
     found = {}
     for text in given or []:
         name, equals, value = text.rpartition("=")
@@ -135,9 +126,8 @@ def token_prices(given: list[str] | None) -> dict[str, tuple[float, float]]:
         except ValueError as error:
             raise ConfigError(f"--price {name}={text}: wanted NAME=IN,OUT") from error
         if not (0 <= per_input < 1 and 0 <= per_output < 1):
-            raise ConfigError(
-                f"--price {name}={text}: wanted dollars per million tokens, 0 or more"
-            )
+            wanted = "wanted dollars per million tokens, 0 or more"
+            raise ConfigError(f"--price {name}={text}: {wanted}")
         found[name] = (per_input, per_output)
     return found
 

@@ -47,7 +47,7 @@ def route(
     Without configured models, those that the history knows are compared.
     """
     asked = None if floor is None else parse_settings({"quality_floor": floor}).quality_floor
-    body = {"text": text, "agent": agent} | ({} if floor is None else {"floor": floor})
+    body = {"text": text, "agent": agent, "floor": floor}
     with Asker(config, aios_home) as asker:
         view = asker.kernel("/eccos/route", RouteView, body)
         if view is None:

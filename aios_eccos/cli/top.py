@@ -6,7 +6,7 @@ import contextlib
 import select
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Annotated
 
@@ -43,12 +43,8 @@ def top(
         if as_json:
             _print_looks(asker, every)
         screen = Screen(*_look(asker))
-        console = Console()
-        with (
-            _keys() as pressed,
-            Live(screen, console=console, screen=True, refresh_per_second=4),
-        ):
-            while pressed(every) not in ("q", "Q", "\x03", "\x04"):
+        with _keys() as typed, Live(screen, console=Console(), screen=True, refresh_per_second=4):
+            while _pressed(every, typed) not in ("q", "Q", "\x03", "\x04"):
                 screen.status, screen.last = _look(asker)
 
 
@@ -70,35 +66,30 @@ def _print_looks(asker: Asker, every: float) -> None:
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[Callable[[float], str]]:
-    """Yields a function that waits so many seconds for a key and returns it, or ""."""
+def _keys() -> Iterator[bool]:
+    """Has the terminal give keys at once; yields whether there is one that can."""
     if not sys.stdin.isatty() or sys.platform == "win32":
-        yield _sleep
+        yield False
         return
 
     import termios  # Windows has neither
     import tty
 
-    handle = sys.stdin.fileno()
-    before = termios.tcgetattr(handle)
-
-    def pressed(seconds: float) -> str:
-        try:
-            ready, _, _ = select.select([handle], [], [], seconds)
-            return sys.stdin.read(1) if ready else ""
-        except KeyboardInterrupt:
-            return "q"
-
+    before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setcbreak(handle)
-        yield pressed
+        tty.setcbreak(sys.stdin)
+        yield True
     finally:
-        termios.tcsetattr(handle, termios.TCSADRAIN, before)
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def _sleep(seconds: float) -> str:
+def _pressed(seconds: float, typed: bool) -> str:
+    """Wait so many seconds for a key; returns it, "" for none."""
     try:
-        time.sleep(seconds)
+        if typed and select.select([sys.stdin], [], [], seconds)[0]:
+            return sys.stdin.read(1)
+        if not typed:
+            time.sleep(seconds)
     except KeyboardInterrupt:
         return "q"
     return ""
@@ -112,7 +103,6 @@ class Screen:
         self.last = last
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The screen, cut to its lines."""
         width, height = options.max_width, options.max_height
         lines = [*self._lines(width)][:height]
         for line in lines:
@@ -136,7 +126,7 @@ class Screen:
 
 
 def _styled(text: str, styles: list[str]) -> Iterator[Text]:
-    """The lines of a table, its heads bold, the first rows in these styles."""
+    """The lines of a table: its heads bold, the first rows in these styles."""
     for line, style in zip_longest(text.splitlines(), ["bold", *styles], fillvalue=""):
         yield Text(line, style=style)
 

@@ -12,21 +12,21 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
-from aios_eccos.cli.options import AiosHome, ConfigFile
+from aios_eccos.cli.options import AiosHome, ConfigFile, JsonFile
 from aios_eccos.cli.output import console, draw_table, versions, write_json
 from aios_eccos.errors import ConfigError
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
 from aios_eccos.forecast.head.fit import sigmoid
 from aios_eccos.forecast.head.refit import judged_rows, set_apart
-from aios_eccos.forecast.head.train import Progress, fit_machine
+from aios_eccos.forecast.head.train import fit_machine
 from aios_eccos.forecast.head.train import train as fit
 from aios_eccos.forecast.parts import parts_of
 from aios_eccos.history import open as opening
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.mirror import build_table
 from aios_eccos.lab.dataset import load_dataset, split_labels
-from aios_eccos.lab.metrics import auc, calibration_error
+from aios_eccos.lab.metrics import auc, brier, calibration_error
 from aios_eccos.locate import Config, cache_dir
 from aios_eccos.observe.opened import history_of, located
 from aios_eccos.records import HistoryTable
@@ -45,9 +45,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of landmarks, folds and held-back rows.")] = 0,
     config: ConfigFile = None,
     aios_home: AiosHome = None,
-    json_file: Annotated[
-        str | None, typer.Option("--json", help="Write the report here; `-` is standard output.")
-    ] = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Fit the head: success and answer length of every model, for `trained` and `hybrid`.
 
@@ -57,38 +55,33 @@ def train(
     """
     if data and from_history:
         raise ConfigError("train: --data and --from-history exclude each other")
-    screen = console(json_file)
-    found = located(config, aios_home)
+    screen, found = console(json_file), located(config, aios_home)
     embedder = opening.open_embedder(found.settings.embedder, cache_dir())
-    strengths = {e.name: e.strength for e in (x.model() for x in found.entries)
-                 if e.strength is not None}  # fmt: skip
+    strengths = {x.name: x.strength for x in found.entries if x.strength is not None}
     certified = mode_of(found.settings).calibrates
     with screen.status("reading") as line:
-        say = line.update
         table, labels = _table(found, embedder, data or [], seed)
         judged = judged_rows(table)
         parts = parts_of(table, labels=labels, calibrate=certified, seed=seed)
         label_of = dict(zip(table.ids, labels, strict=True))
         held = len(parts.held)
         table, parts = replace(parts, held=parts.held[:0]).only(table)
-        say(f"embedding {len(table)} texts (kept for the next run)")
+        line.update(f"embedding {len(table)} texts (kept for the next run)")
         embeddings, layers = embedder.embed_with_layers(table.texts)
         table = replace(table, embeddings=embeddings)
         begun = time.perf_counter()
         known, seen = table.rows(parts.fitted), layers[parts.fitted]
-        rows = _measure(
-            known, seen, np.array([label_of[i] for i in known.ids]), seed, strengths, say
-        )
-        head = fit(known, seen, seed=seed, strengths=strengths, progress=say)
+        line.update("a head without val")
+        kept = np.array([label_of[i] for i in known.ids])
+        rows = _measure(known, seen, kept, seed, strengths)
+        head = fit(known, seen, seed=seed, strengths=strengths, progress=line.update)
         apart = set_apart(head, table, layers, parts) if certified else None
         took = time.perf_counter() - begun
-    path = out or found.location.state_dir / FILE_NAME
+    path, data_of = out or found.location.state_dir / FILE_NAME, data_hash(known)
     facts = {"val": rows, "seed": seed, "judged": judged}
-    size = save_head(
-        path, head, embedder=embedder.name, data=data_hash(known), facts=facts, apart=apart
-    )
+    size = save_head(path, head, embedder=embedder.name, data=data_of, facts=facts, apart=apart)
     body = {
-        "schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": data_hash(known),
+        "schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": data_of,
         "records": len(known), "held_back": held, "calibration": len(parts.apart),
         "file": str(path), "bytes": size, "fit_s": took, "models": rows,
     }  # fmt: skip
@@ -122,19 +115,17 @@ def _measure(
     labels: NDArray[np.str_],
     seed: int,
     strengths: dict[str, float],
-    say: Progress,
 ) -> list[dict[str, Any]]:
     """Brier, AUC, calibration and length error per model on the `val` rows."""
-    fitted, held = labels == "train", np.flatnonzero(labels == "val")
+    fitted, held = labels == "train", table.rows(np.flatnonzero(labels == "val"))
     if not len(held):
         return []
-    say("a head without val")
     machine = fit_machine(table.rows(fitted), layers[fitted], seed=seed, strengths=strengths)
-    values = machine(layers[held], [table.texts[i] for i in held]).astype(float)
-    m, rows = len(table.models), []
-    success, tokens = sigmoid(values[:, :m]), np.exp(values[:, m:])
+    values = machine(layers[labels == "val"], held.texts).astype(float)
+    success, tokens = np.hsplit(values, 2)
+    rows = []
     for j, name in enumerate(table.models):
-        p, y, length = success[:, j], table.correctness[held, j], table.output_tokens[held, j]
+        p, y, length = sigmoid(success[:, j]), held.correctness[:, j], held.output_tokens[:, j]
         if np.isnan(y).all() or np.isnan(length).all():
             continue
         score = auc(p, y)
@@ -142,10 +133,10 @@ def _measure(
             {
                 "model": name,
                 "judged": int((~np.isnan(y)).sum()),
-                "brier": float(np.nanmean((p - y) ** 2)),
+                "brier": brier(p, y),
                 "auc": None if np.isnan(score) else score,
                 "calibration_error": calibration_error(p, y),
-                "length_mae_tokens": float(np.nanmean(np.abs(tokens[:, j] - length))),
+                "length_mae_tokens": float(np.nanmean(np.abs(np.exp(tokens[:, j]) - length))),
             }
         )
     return rows

@@ -18,9 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from aios_eccos.cli.ask import Asker
-from aios_eccos.cli.explain import explain
-from aios_eccos.cli.feedback import feedback
-from aios_eccos.cli.look_ups import events, last, savings, status
+from aios_eccos.cli.look_ups import events, explain, feedback, last, savings, status
 from aios_eccos.cli.route import route
 from aios_eccos.cli.top import Screen, top
 from aios_eccos.errors import ConfigError, EccosError, WorkloadError
