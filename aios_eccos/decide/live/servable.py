@@ -16,9 +16,7 @@ from aios_eccos.values import BoolArray, IntArray
 def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArray]:
     """The rows to serve and the columns whose slots the others wait for.
 
-    Rows with equal allowed columns are one pattern. A pattern that no longer fits never fits
-    again, so the greedy order is found by a binary search for each moment at which patterns die
-    (at most m moments), with one small flow per step.
+    Rows with equal allowed columns are one pattern. A pattern that no longer fits never fits again.
 
     Args:
         allowed: (n, m) bool.
@@ -31,27 +29,14 @@ def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArr
     patterns, kind = _patterns(allowed)
     if len(patterns) == 1:  # as many as there are slots
         fitting = np.arange(n) < capacity[patterns[0]].sum()
-        return fitting, patterns[0] & ~fitting.all()
+        return fitting, np.asarray(patterns[0] & ~fitting.all())
     total = np.bincount(kind, minlength=len(patterns))
-    if _Flow(patterns, capacity).send(total):
+    if all(map(_Flow(patterns, capacity).send, range(len(patterns)), total.tolist())):
         return np.ones(n, dtype=bool), np.zeros(m, dtype=bool)
-    quota = total.copy()
-    low = 0  # the first `low` rows fit under the quotas
-    while not _Flow(patterns, capacity).send(quota):
-        high = n
-        while high - low > 1:
-            middle = (low + high) // 2
-            prefix = np.minimum(np.bincount(kind[:middle], minlength=len(patterns)), quota)
-            if _Flow(patterns, capacity).send(prefix):
-                low = middle
-            else:
-                high = middle
-        prefix = np.minimum(np.bincount(kind[:low], minlength=len(patterns)), quota)
-        flow = _Flow(patterns, capacity)
-        flow.send(prefix)
-        stuck = np.array([flow.path(pattern) is None for pattern in range(len(patterns))])
-        quota = np.where(stuck, prefix, quota)
-    served = _rank(kind, len(patterns)) < quota[kind]
+    flow, fits, served = _Flow(patterns, capacity), [True] * len(patterns), np.zeros(n, dtype=bool)
+    for row, pattern in enumerate(kind.tolist()):
+        if fits[pattern]:
+            served[row] = fits[pattern] = flow.send(pattern, 1)
     return served, patterns[np.unique(kind[~served])].any(axis=0)
 
 
@@ -97,21 +82,26 @@ class _Flow:
 
     def __init__(self, patterns: BoolArray, capacity: IntArray) -> None:
         self.columns = [np.flatnonzero(row).tolist() for row in patterns]
-        self.sent = np.zeros(patterns.shape, dtype=np.int64)
-        self.free = capacity.astype(np.int64).copy()
+        self.sent = [[0] * len(capacity) for _ in patterns]
+        self.free: list[int] = capacity.tolist()
 
-    def send(self, counts: IntArray) -> bool:
-        """Sends `counts` rows of each pattern; False as soon as one does not fit."""
-        for pattern in np.flatnonzero(counts):
-            want = int(counts[pattern])
-            while want:
-                path = self.path(int(pattern))
-                if path is None:
-                    return False
-                want -= self._push(int(pattern), path, want)
+    def send(self, pattern: int, want: int) -> bool:
+        """Sends `want` rows of a pattern; False as soon as one does not fit."""
+        while want:
+            path = self._path(pattern)
+            if path is None:
+                return False
+            end = path[-1][0]
+            amount = min([want, self.free[end]] + [self.sent[p][c] for c, p in path[:-1]])
+            self.sent[pattern][path[0][0]] += amount
+            for (column, mover), (target, _) in pairwise(path):
+                self.sent[mover][column] -= amount
+                self.sent[mover][target] += amount
+            self.free[end] -= amount
+            want -= amount
         return True
 
-    def path(self, pattern: int) -> list[tuple[int, int]] | None:
+    def _path(self, pattern: int) -> list[tuple[int, int]] | None:
         """Shortest way to a free slot: (column, pattern that moves on from it; -1 at the end)."""
         came: dict[int, tuple[int, int]] = dict.fromkeys(self.columns[pattern], (-1, -1))
         queue = list(came)
@@ -122,19 +112,9 @@ class _Flow:
                     steps.append(came[column])
                     column = came[column][0]
                 return steps[::-1]
-            for mover in np.flatnonzero(self.sent[:, column]).tolist():
+            for mover in (p for p, sent in enumerate(self.sent) if sent[column]):
                 for target in self.columns[mover]:
                     if target not in came:
                         came[target] = (column, mover)
                         queue.append(target)
         return None
-
-    def _push(self, pattern: int, path: list[tuple[int, int]], want: int) -> int:
-        end = path[-1][0]
-        amount = min([want, int(self.free[end])] + [int(self.sent[p, c]) for c, p in path[:-1]])
-        self.sent[pattern, path[0][0]] += amount
-        for (column, mover), (target, _) in pairwise(path):
-            self.sent[mover, column] -= amount
-            self.sent[mover, target] += amount
-        self.free[end] -= amount
-        return amount
