@@ -17,11 +17,9 @@ from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray, Model,
 from aios_eccos.workload.store import Load
 
 #: Calls with a floor from which on the floors are put on the batch itself; below, history's price
-#: stands for them. Measured on train and val rows of math10 and mixed4 (hybrid forecasts, 12
-#: halvings, streams of 2,048 drawn rows, cost at equal success beside the price's): a floor per
-#: batch costs 1.22 and 1.24 x at 64 rows, 1.07 and 1.04 x at 256, 1.04 and 1.02 x at 512, 1.04 and
-#: 1.00 x at 1,024, each +- .02; the floor is missed by .013 and .012 on average, at the price by
-#: .019 and .014.
+#: stands for them. Measured on math10 and mixed4 (hybrid forecasts, streams of 2,048 drawn rows,
+#: cost at equal success beside the price's): a floor per batch costs 1.22 and 1.24 x at 64 rows,
+#: 1.04 and 1.02 x at 512; it is missed by .013 and .012, at the price by .019 and .014.
 WHOLE_BATCH = 512
 #: Most that a call is taken to lose by a full model, in the dearest forecast cost of its batch.
 LOST_MOST = 3.0
@@ -51,10 +49,9 @@ def assigned(
     *,
     whole_batches: bool = True,
 ) -> Assigned:
-    """A model for each candidate within the free slots; earlier ones go first where they are short.
+    """A model for each candidate within the free slots (m,); earlier ones go first if too few.
 
     Args:
-        free: (m,) slots.
         whole_batches: whether a large batch may be solved under its floors.
     """
     price = np.array([candidate.price for candidate in candidates])
@@ -124,10 +121,7 @@ def floor_rows(candidates: Sequence[Candidate], known: BoolArray) -> tuple[Floor
     """One floor per policy, and one per floor that calls bring themselves, in terms of forecasts.
 
     Each is raised by the optimism of its forecasts (`Price.batch_floor`), so that it holds once
-    real.
-
-    Args:
-        known: (n,) calls whose price is known; the others have no floor.
+    real. Calls whose price is not `known` (n,) have none.
     """
     groups: dict[tuple[str, float | None], list[int]] = {}
     for row in np.flatnonzero(known).tolist():

@@ -1,7 +1,7 @@
 """What is asked of the optimizer and what it answers: plain arrays, no models, no queries.
 
-A column is whatever can serve a row. Today that is a model; it may become a variant or a plan.
-Rows come in order of precedence: where slots are too few, the last rows wait.
+A column is whatever can serve a row: a model. Rows come in order of precedence: where slots are
+too few, the last rows wait.
 """
 
 from __future__ import annotations
@@ -117,12 +117,10 @@ class AssignmentProblem:
 
     @property
     def n(self) -> int:
-        """Number of rows."""
         return int(self.cost.shape[0])
 
     @property
     def m(self) -> int:
-        """Number of columns."""
         return int(self.cost.shape[1])
 
 

@@ -6,10 +6,9 @@ This is the row minimum in the Lagrange dual of the assignment problem (ECCOS, a
 section 3.2): at the dual price of the floor it keeps the floor at the least cost. Whatever decides,
 calibrates a price, certifies it, or tells what would have been decided, calls `choose`.
 
-Ties go to the cheaper column, then to the better, then to the first. The cheaper one, because a
-price at which two columns tie is the price at which a floor is just kept: the dearer one would
-spend money that nobody asked for, and what calibration promises must not need it. Values that
-differ by no more than rounding are ties: prices often are exactly those at which two columns tie.
+Ties, up to rounding, go to the cheaper column, then to the better, then to the first. The cheaper
+one, because a price at which two columns tie is the price at which a floor is just kept: the dearer
+one would spend money that nobody asked for, and what calibration promises must not need it.
 """
 
 from __future__ import annotations

@@ -3,15 +3,13 @@
 Where a model is full for long, whoever comes first would take its slots, not who gains most. So a
 slot has a price that is carried from call to call. A call that would have chosen the model at that
 price, and found it full, lost something: the difference to what it got instead. The price is the
-mean of these losses (0 for calls that found a slot), per output token: a slot is held for a time,
-and tokens stand for it. That is the worth of a slot in a loss network (F. P. Kelly, "Routing in
-circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs); what a call got instead is
-weighed with its own slot's price.
+mean of these losses (0 for calls that found a slot), per output token, which stands for the time
+that a slot is held: the worth of a slot in a loss network (F. P. Kelly, "Routing in
+circuit-switched networks", Adv. Appl. Prob. 20, 1988: implied costs).
 
-Where no call finds a model full its price falls to zero. While more than half of a model's slots
-are free none is charged: prices fall with calls, and the first calls after a busy spell must not
-avoid a model that idles. The price only says which free model serves: no call waits for it, and
-limits stay the store's.
+While more than half of a model's slots are free none is charged: prices fall with calls, and the
+first calls after a busy spell must not avoid a model that idles. The price only says which free
+model serves: no call waits for it, and limits stay the store's.
 """
 
 from __future__ import annotations
@@ -39,18 +37,9 @@ ZERO = 1e-200
 
 
 class SlotPrices:
-    """The store's prices as last read, and what was learned since.
+    """The store's prices as last read, and what was learned since."""
 
-    Args:
-        slots: (m,) slot prices to begin with.
-    """
-
-    def __init__(
-        self,
-        models: Sequence[Model],
-        workload: PriceStore,
-        slots: FloatArray | None = None,
-    ) -> None:
+    def __init__(self, models: Sequence[Model], workload: PriceStore) -> None:
         self._names = tuple(f"slot:{model.slot}" for model in models)
         self._limits = np.array([model.limit for model in models])
         self._workload = workload
@@ -74,10 +63,9 @@ class SlotPrices:
             self._slots = np.where(slots > ZERO, slots, 0.0)
 
     def note_losses(self, lost: FloatArray, usual: float) -> None:
-        """Move the prices by what served calls lost.
+        """Move the prices by what served calls lost, (b, m) as `losses` gives it.
 
         Args:
-            lost: (b, m) as `losses` gives it.
             usual: dollars per output token, against which a price is large or small.
         """
         with self._lock:

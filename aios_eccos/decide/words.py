@@ -50,8 +50,7 @@ class Case:
     Attributes:
         cost, total_cost: forecast dollars without and with what a switch of models costs.
         success, support: forecast, and the effective number of records behind it.
-        allowed: models that could be chosen.
-        free: slots at the decision.
+        allowed, free: models that could be chosen, and their slots at the decision.
         price: dollars that a success is worth; infinite where none is known.
         column: of the model that serves; None = none does.
         status: the optimizer's, `EXPLORED` or `FALLBACK`.
@@ -73,18 +72,9 @@ class Case:
     @classmethod
     def of(cls, candidate: Candidate, column: int | None, free: IntArray, whole: int = 0) -> Case:
         """Of a decision that is being made: the column that has a slot, None = none has."""
-        return cls(
-            models=candidate.models,
-            cost=candidate.cost,
-            total_cost=candidate.total_cost,
-            success=candidate.success,
-            support=candidate.support,
-            allowed=candidate.allowed,
-            free=free,
-            price=candidate.price,
-            column=column,
-            whole=whole,
-        )
+        same = ("models", "cost", "total_cost", "success", "support", "allowed", "price")
+        kept = {name: getattr(candidate, name) for name in same}
+        return cls(**kept, free=free, column=column, whole=whole)
 
     def best(self, columns: BoolArray | None = None) -> int:
         """The column that the rule chooses among some (m,), else all allowed; -1 without any."""
@@ -100,14 +90,7 @@ class Case:
 def reason(
     candidate: Candidate, column: int, lease: Lease | None, free: IntArray, whole: int = 0
 ) -> str:
-    """Why this model, in one sentence.
-
-    Args:
-        column: the optimizer's choice, -1 = waits.
-        lease: the slot that was lent, None = none.
-        free: (m,) slots at the decision.
-        whole: as in `Case`.
-    """
+    """Why this model, in one sentence; `column` is the optimizer's choice, -1 = waits."""
     case = Case.of(candidate, None if lease is None else column, free, whole)
     if lease is None:
         return _waits(case)
@@ -133,7 +116,6 @@ def closed(query: Query, model: Model, own: Collection[str] | None, failed: bool
 
     Args:
         own: models that the settings leave to the query's agent, None = all.
-        failed: whether it has failed on this call.
     """
     if query.allowed is None and own is not None and model.name not in own:
         return NOT_ALLOWED
@@ -164,11 +146,7 @@ def bound_by(case: Case, *, observed: bool = False) -> str:
 
 
 def why(case: Case, column: int, closed: str = "") -> str:
-    """Why this model was chosen, or why it was not, in a few words.
-
-    Args:
-        closed: why it could not be chosen, where that is known.
-    """
+    """Why this model was chosen, or why it was not (`closed`, if known), in a few words."""
     chosen = case.column
     if column == chosen:
         return "chosen"
@@ -244,7 +222,6 @@ def only(case: Case, closed: list[str], named: int) -> str:
 
 
 def _waits(case: Case) -> str:
-    """Why no model serves yet."""
     if not case.allowed.any():
         return "no configured model may serve this call"
     if (case.free[case.allowed] > 0).any():
@@ -253,7 +230,6 @@ def _waits(case: Case) -> str:
 
 
 def _no_price(case: Case) -> str:
-    """Why no price of success is known."""
     if case.support[case.allowed].max() < SOME_SUPPORT:
         return "no history like it yet to save money by"
     return "what a success is worth is not known yet, history is too short or still being read"

@@ -27,10 +27,9 @@ def solve_at_price(
     *,
     over_capacity: OverCapacity = "spill",
 ) -> Solution:
-    """Every row its best column at the floor's dual price, limits kept.
+    """Every row its best column at the price that stands for the problem's floors, limits kept.
 
-    Floors and budget of the problem are not constraints here: `price` stands for them. Only where
-    the rule's choice breaks a limit are the rows that have slots assigned together.
+    Only where the rule's choice breaks a limit are the rows that have slots assigned together.
 
     Args:
         price: dollars per success, one for all rows or (n,); infinite = the strongest.

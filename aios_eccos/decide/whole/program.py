@@ -66,12 +66,10 @@ class Program:
 
     @property
     def n(self) -> int:
-        """Number of rows."""
         return int(self.objective.shape[0])
 
     @property
     def m(self) -> int:
-        """Number of columns."""
         return int(self.objective.shape[1])
 
     @property
