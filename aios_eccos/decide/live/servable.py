@@ -37,7 +37,7 @@ def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArr
     for row, pattern in enumerate(kind.tolist()):
         if fits[pattern]:
             served[row] = fits[pattern] = flow.send(pattern, 1)
-    full: BoolArray = patterns[np.unique(kind[~served])].any(axis=0)
+    full = np.asarray(patterns[np.unique(kind[~served])].any(axis=0))
     return served, full
 
 
