@@ -256,7 +256,7 @@ class Floors:
     def _move(self, policy: str, control: Control, step: float, moves: int) -> None:
         """Move a factor, and count the moves that left it at an end: no bound holds of them."""
         once, low, high = uuid.uuid4().hex, control.low, control.high
-        factor = self._prices.move_price(control.key, step, 1.0, low, high, once=once)
+        factor = self._prices.move_price(control.key, step, 1.0, (low, high), once=once)
         ended = moves * (factor <= low or factor >= high)
         amounts = {f"moves:{policy}": float(moves), f"ended:{policy}": float(ended)}
         self._ledger.add_sums([period_sums("d", time.time(), amounts)])

@@ -17,7 +17,7 @@ from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.store import PRICE_RANGE, Load
+from aios_eccos.workload.store import PRICE_RANGE, Ends, Load
 
 log = logging.getLogger(__name__)
 
@@ -133,18 +133,11 @@ class ResilientWorkload(Proxy):
         super().set_prices(prices)
 
     def move_price(
-        self,
-        name: str,
-        step: float,
-        start: float,
-        low: float = PRICE_RANGE[0],
-        high: float = PRICE_RANGE[1],
-        *,
-        once: str = "",
+        self, name: str, step: float, start: float, ends: Ends = PRICE_RANGE, *, once: str = ""
     ) -> float:
         # A Redis that has lost the price goes on from where it stood here.
         before = self._local.read_prices().get(name, start)
-        price = super().move_price(name, step, before, low, high, once=once)
+        price = super().move_price(name, step, before, ends, once=once)
         self._local.set_prices({name: price})
         return price
 

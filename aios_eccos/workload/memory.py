@@ -19,6 +19,7 @@ from aios_eccos.workload.store import (
     PRICE_RANGE,
     REMEMBERED_S,
     TAKEN_BYTES,
+    Ends,
     Load,
     check_limits,
     check_move,
@@ -121,24 +122,17 @@ class MemoryWorkload:
             self._prices = dict(prices)
 
     def move_price(
-        self,
-        name: str,
-        step: float,
-        start: float,
-        low: float = PRICE_RANGE[0],
-        high: float = PRICE_RANGE[1],
-        *,
-        once: str = "",
+        self, name: str, step: float, start: float, ends: Ends = PRICE_RANGE, *, once: str = ""
     ) -> float:
-        check_move(step, start, low, high)
+        check_move(step, start, ends)
 
         def move() -> float:
             price = self._prices.get(name, start)
             target = price * math.exp(min(step, math.log(PRICE_RANGE[1])))
-            if step > 0 and price < high:
-                price = min(target, high)
-            elif step < 0 and price > low:
-                price = max(target, low)
+            if step > 0 and price < ends[1]:
+                price = min(target, ends[1])
+            elif step < 0 and price > ends[0]:
+                price = max(target, ends[0])
             self._prices[name] = price
             return price
 

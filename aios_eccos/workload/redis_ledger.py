@@ -17,6 +17,7 @@ from aios_eccos.workload.store import (
     MESSAGE_BYTES,
     PRICE_RANGE,
     TAKEN_BYTES,
+    Ends,
     check_move,
     check_price,
     check_sizes,
@@ -65,17 +66,10 @@ class RedisLedger:
             client.hset(self._redis.key("prices"), mapping=texts)
 
     def move_price(
-        self,
-        name: str,
-        step: float,
-        start: float,
-        low: float = PRICE_RANGE[0],
-        high: float = PRICE_RANGE[1],
-        *,
-        once: str = "",
+        self, name: str, step: float, start: float, ends: Ends = PRICE_RANGE, *, once: str = ""
     ) -> float:
-        check_move(step, start, low, high)
-        args = [name, *(repr(float(number)) for number in (step, start, low, high))]
+        check_move(step, start, ends)
+        args = [name, *(repr(float(number)) for number in (step, start, *ends))]
         keys = [self._redis.key("prices")]
         return float(self._redis.run("move_price", keys, args, once and f"{name}:{once}"))
 

@@ -19,8 +19,10 @@ from aios_eccos.workload.ledger import Decisions, Ledger
 
 #: Seconds for which a store knows a write by its name.
 REMEMBERED_S = 600
+#: A least and a greatest price.
+Ends = tuple[float, float]
 #: A price outside this range could never move back by finite steps.
-PRICE_RANGE = (1e-300, 1e300)
+PRICE_RANGE: Ends = (1e-300, 1e300)
 #: Longest rest of a model, seconds.
 REST_MOST_S = 86_400.0
 #: Largest message of the inbox, and bytes of messages that are taken together: a kernel gives
@@ -110,27 +112,12 @@ class PriceStore(Protocol):
         """Set shared prices (> 0), all in one request."""
 
     def move_price(
-        self,
-        name: str,
-        step: float,
-        start: float,
-        low: float = PRICE_RANGE[0],
-        high: float = PRICE_RANGE[1],
-        *,
-        once: str = "",
+        self, name: str, step: float, start: float, ends: Ends = PRICE_RANGE, *, once: str = ""
     ) -> float:
         """Multiply a price by exp(step), atomically, and return the price after the move.
 
         A price that does not exist yet is `start` before the move. No move leads outward beyond
-        an end, `low` or `high`; a price that lies beyond one already is not pulled back to it.
-
-        Args:
-            name: the price's name.
-            step: the move of the price's natural logarithm.
-            start: the price before its first move.
-            low: least price that a step downward leads to.
-            high: greatest price that a step upward leads to.
-            once: names this move of this price, see the module.
+        an end; a price that lies beyond one already is not pulled back to it.
         """
 
 
@@ -204,9 +191,9 @@ def check_price(value: float) -> None:
         raise ValueError(f"a price must be between {low} and {high}, not {value}")
 
 
-def check_move(step: float, *prices: float) -> None:
+def check_move(step: float, start: float, ends: Ends) -> None:
     """Refuse a move whose step is not finite, or whose start or ends are no prices."""
-    for price in prices:
+    for price in (start, *ends):
         check_price(price)
     if not math.isfinite(step):
         raise ValueError(f"a price cannot move by {step}")

@@ -229,11 +229,11 @@ def test_a_price_stays_one_that_can_move_back(store: WorkloadStore) -> None:
 @every_kind
 def test_a_price_is_kept_between_the_ends_of_its_move(kernel: Kernel, store: WorkloadStore) -> None:
     ends = (0.5, 2.0)
-    assert store.move_price("floor", 5.0, 1.0, *ends) == 2.0
-    assert kernel().move_price("floor", -0.1, 1.0, *ends) == pytest.approx(2 * math.exp(-0.1))
-    assert store.move_price("floor", -5.0, 1.0, *ends) == 0.5
+    assert store.move_price("floor", 5.0, 1.0, ends) == 2.0
+    assert kernel().move_price("floor", -0.1, 1.0, ends) == pytest.approx(2 * math.exp(-0.1))
+    assert store.move_price("floor", -5.0, 1.0, ends) == 0.5
     with pytest.raises(ValueError, match="a price must be between"):
-        store.move_price("floor", 0.1, 1.0, 0.0, 2.0)
+        store.move_price("floor", 0.1, 1.0, (0.0, 2.0))
 
 
 @every_kind
@@ -254,9 +254,9 @@ def test_a_price_is_kept_between_the_ends_of_its_move(kernel: Kernel, store: Wor
 def test_a_price_beyond_an_end_moves_inward_only_and_is_not_pulled_back(
     store: WorkloadStore, before: float, step: float, after: float
 ) -> None:
-    assert store.move_price("absent", step, before, 0.5, 2.0) == pytest.approx(after)
+    assert store.move_price("absent", step, before, (0.5, 2.0)) == pytest.approx(after)
     store.set_prices({"floor": before})
-    assert store.move_price("floor", step, 99.0, 0.5, 2.0) == pytest.approx(after)
+    assert store.move_price("floor", step, 99.0, (0.5, 2.0)) == pytest.approx(after)
     assert store.read_prices() == pytest.approx({"absent": after, "floor": after})
 
 

@@ -408,8 +408,8 @@ def test_a_price_that_stood_at_its_end_meanwhile_comes_back_as_it_does_here(
 ) -> None:
     own_server.kill()
     for _ in range(20):
-        store.move_price("floor", 1.0, 1.0, 0.5, 2.0)
-    store.move_price("floor", -0.1, 1.0, 0.5, 2.0)
+        store.move_price("floor", 1.0, 1.0, (0.5, 2.0))
+    store.move_price("floor", -0.1, 1.0, (0.5, 2.0))
     own_server.start()
     until(lambda: not store.degraded)
     until(lambda: store.read_prices() == pytest.approx({"floor": 2 * math.exp(-0.1)}))
