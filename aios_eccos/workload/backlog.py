@@ -7,27 +7,20 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.client import RefusedWrite
 from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.periods import total_of
 from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger(__name__)
 
 #: Most writes kept; additions to sums do not count, as they are added up.
 WRITES_KEPT = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One call of a store's method `name`."""
-
-    name: str
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+#: A store's method, and its arguments by place and by name.
+Write = tuple[str, tuple[Any, ...], dict[str, Any]]
 
 
 class Backlog:
@@ -43,14 +36,11 @@ class Backlog:
         self._dropped = 0
 
     def keep(self, write: Write, *, tried: bool) -> None:
-        """Keep a write.
-
-        Args:
-            tried: Redis was asked for it, and may have done it.
-        """
+        """Keep a write; `tried`: Redis was asked for it, and may have done it."""
+        name, args, _ = write
         with self._lock:
-            if write.name == "add_sums" and not tried:
-                self._add_up(write.args[0])
+            if name == "add_sums" and not tried:
+                self._add_up(args[0])
                 return
             self._writes.append(write)
             if len(self._writes) > WRITES_KEPT:
@@ -60,9 +50,7 @@ class Backlog:
     def _add_up(self, additions: Sequence[PeriodSums]) -> None:
         for each in additions:
             known = self._sums.get(each.period)
-            amounts = dict(known.amounts) if known is not None else {}
-            for name, amount in each.amounts.items():
-                amounts[name] = amounts.get(name, 0.0) + amount
+            amounts = total_of([known.amounts if known else {}, each.amounts])
             self._sums[each.period] = PeriodSums(each.period, each.keep_s, amounts)
 
     def replay(self, store: WorkloadStore) -> None:
@@ -72,8 +60,9 @@ class Backlog:
             WorkloadError: the store cannot be used.
         """
         while (write := self._next()) is not None:
+            name, args, kwargs = write
             try:
-                getattr(store, write.name)(*write.args, **write.kwargs)
+                getattr(store, name)(*args, **kwargs)
             except RefusedWrite as error:
                 log.warning("dropped what Redis refuses for good: %s", error)
             except WorkloadError:
@@ -91,4 +80,4 @@ class Backlog:
             if not self._sums:
                 return None
             additions, self._sums = [*self._sums.values()], {}
-            return Write("add_sums", (additions,), {"once": uuid.uuid4().hex})
+            return "add_sums", (additions,), {"once": uuid.uuid4().hex}

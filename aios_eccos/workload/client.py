@@ -36,12 +36,7 @@ class RefusedWrite(WorkloadError):
 
 
 class RedisClient:
-    """Runs commands and scripts on one server, within one namespace.
-
-    Args:
-        server: which Redis; `close` ends its use.
-        namespace: letters, digits, `_`, `-` and `.`.
-    """
+    """Runs commands and scripts on one server, within one namespace; `close` ends its use."""
 
     def __init__(self, server: Server, namespace: str) -> None:
         self._server = server
@@ -67,9 +62,6 @@ class RedisClient:
         Args:
             once: not if it was run under this name lately; "": a name of its own. Without it the
                 script may be run twice, as it changes nothing then.
-
-        Raises:
-            WorkloadError: the server cannot be reached or refuses.
         """
         if once is not None:
             keys = [self.key(f"once:{once or uuid.uuid4().hex}"), *keys]
@@ -83,11 +75,7 @@ class RedisClient:
 
     @contextmanager
     def using(self, action: str) -> Iterator[Any]:
-        """The redis-py client, for an action that the error message names.
-
-        Raises:
-            WorkloadError: whatever redis-py raises inside.
-        """
+        """The redis-py client; what it raises becomes an error that names the action."""
         try:
             yield self._open()
         except (RedisError, RedisClusterException, OSError) as error:

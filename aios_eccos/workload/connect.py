@@ -40,7 +40,7 @@ def open_workload(
         redis: "embedded", "memory", or a URL: redis://, rediss:// (TLS), unix:///path,
             redis+sentinel://host:port,.../service[/db] or redis+cluster://host:port,... (the last
             two with rediss too). Its query sets redis-py's options, e.g. `?socket_timeout=0.2`.
-        state_dir: the state folder; the embedded server keeps its data in its `redis` folder.
+        state_dir: the embedded server keeps its data in this folder's `redis`.
         namespace: kernels that share one share limits; letters, digits, `_`, `-` and `.`.
         member: False for a look-up such as `status`: no heartbeat, no fallback, not a kernel.
         required: False: start on local limits when the server cannot be reached yet.
@@ -62,9 +62,7 @@ def open_workload(
     from aios_eccos.workload.fallback import ResilientWorkload
     from aios_eccos.workload.redis import RedisWorkload
 
-    if timeout_s is None:
-        timeout_s = CALL_TIMEOUT_S if member else LOOK_TIMEOUT_S
-    server = _server(redis, state_dir, timeout_s)
+    server = _server(redis, state_dir, timeout_s or (CALL_TIMEOUT_S if member else LOOK_TIMEOUT_S))
     shared = RedisWorkload(
         server, namespace=namespace, lease_ttl_s=lease_ttl_s, longest_s=longest_s
     )
@@ -84,10 +82,10 @@ def open_workload(
 
 
 def _server(redis: str, state_dir: Path, timeout_s: float) -> Server:
-    from aios_eccos.workload.server import RemoteServer
+    from aios_eccos.workload.server import Server
 
     if redis != "embedded":
-        return RemoteServer(redis, timeout_s)
+        return Server(redis, timeout_s)
     if sys.platform == "win32":
         raise ConfigError("redis: embedded does not exist on Windows; set the URL of a server")
     from aios_eccos.workload.embedded import EmbeddedServer

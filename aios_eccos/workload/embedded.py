@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,15 +47,10 @@ SOCKET_PATH_MOST = 100
 
 
 class EmbeddedServer(Server):
-    """The state folder's own server, as one of its users.
-
-    Args:
-        state_dir: the state folder.
-        timeout_s: longest wait for an answer.
-    """
+    """The state folder's own server, as one of its users."""
 
     def __init__(self, state_dir: Path, timeout_s: float) -> None:
-        self._folder = _folder(state_dir)
+        self._folder = state_dir.resolve() / "redis"
         self.place = str(self._folder)
         self._timeout_s = timeout_s
         self._socket: str | None = None
@@ -69,11 +64,7 @@ class EmbeddedServer(Server):
         return Redis(unix_socket_path=self._socket, **options(self._timeout_s))
 
     def ensure(self) -> bool:
-        """Become a user, and start the server unless it runs; True if its socket moved.
-
-        Raises:
-            WorkloadError: it cannot be started, or this user has left.
-        """
+        """Become a user, and start the server unless it runs; True if its socket moved."""
         with self._lock:
             if self._ended:
                 raise WorkloadError("the workload store is closed")
@@ -102,20 +93,12 @@ class EmbeddedServer(Server):
 
 def stop_embedded(state_dir: Path) -> bool:
     """End the state folder's server whoever uses it; False if none ran."""
-    folder = _folder(state_dir)
-    if not folder.exists():
-        return False
-    with _starting(folder):
-        return _stop(folder)
+    return _if_there(state_dir, _stop)
 
 
 def embedded_runs(state_dir: Path) -> bool:
     """Whether the state folder's server runs; starts nothing."""
-    folder = _folder(state_dir)
-    if not folder.exists():
-        return False
-    with _starting(folder):
-        return not is_free(folder / "server.lock")
+    return _if_there(state_dir, lambda folder: not is_free(folder / "server.lock"))
 
 
 def redis_binary() -> str:
@@ -138,8 +121,13 @@ def redis_binary() -> str:
     return found
 
 
-def _folder(state_dir: Path) -> Path:
-    return state_dir.resolve() / "redis"
+def _if_there(state_dir: Path, look: Callable[[Path], bool]) -> bool:
+    """What a look at the server's folder says, taken while nobody starts it; False without one."""
+    folder = state_dir.resolve() / "redis"
+    if not folder.exists():
+        return False
+    with _starting(folder):
+        return look(folder)
 
 
 @contextmanager
@@ -156,13 +144,18 @@ def _running(folder: Path) -> str | None:
     """The socket of the server that runs, or None; one that does not answer is ended."""
     if is_free(folder / "server.lock"):
         return None
-    record = folder / "socket"
-    path = record.read_text() if record.exists() else "/missing"
+    path = _recorded(folder)
     # A log-out or a cleaner may have removed the run folder under the living server.
-    if Path(path).exists() and _answers(folder, path):
+    if path and Path(path).exists() and _answers(folder, path):
         return path
     _stop(folder)
     return None
+
+
+def _recorded(folder: Path) -> str | None:
+    """The path that the file `socket` names."""
+    record = folder / "socket"
+    return record.read_text() if record.exists() else None
 
 
 def _answers(folder: Path, path: str) -> bool:
@@ -222,8 +215,7 @@ def _shut_down(path: str | None) -> None:
 
 def _stop(folder: Path) -> bool:
     """End the server, kindly first; False if none ran."""
-    held, record = folder / "server.lock", folder / "socket"
-    path = record.read_text() if record.exists() else None
+    held, path = folder / "server.lock", _recorded(folder)
     ran = not is_free(held)
     if ran:
         _shut_down(path)
@@ -243,7 +235,7 @@ def _stop(folder: Path) -> bool:
         with suppress(OSError):
             Path(path).unlink(missing_ok=True)
             Path(path).parent.rmdir()
-        record.unlink()
+        (folder / "socket").unlink()
     return ran
 
 

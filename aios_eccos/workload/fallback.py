@@ -12,12 +12,12 @@ from typing import Any
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
-from aios_eccos.workload.backlog import Backlog, Write
+from aios_eccos.workload.backlog import Backlog
 from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.store import PRICE_RANGE, Ends, Load
+from aios_eccos.workload.store import PRICE_RANGE, Ends
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class ResilientWorkload(Proxy):
         self._shared = shared
         self._local = MemoryWorkload(leases=shared.leases, notifier=shared.notifier)
         self._backlog = Backlog()
-        # Guards `_degraded` together with what is lent locally; never held while Redis is asked.
+        # Guards `_degraded` and what is lent locally; never held while Redis is asked.
         self._switch = threading.Lock()
         self._degraded = False
         self._closed = False
@@ -104,15 +104,6 @@ class ResilientWorkload(Proxy):
                 return
         self._local.release(leases)
 
-    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
-        self._check_open()
-        if not self._degraded:
-            try:
-                return self._shared.loads(limits)
-            except WorkloadError as error:
-                self._lose(error)
-        return self._local.loads(self._caps(limits))
-
     def renew(self) -> None:
         self.ask("renew", (), {})
 
@@ -154,9 +145,11 @@ class ResilientWorkload(Proxy):
                 return getattr(self._shared, name)(*args, **kwargs)
             except WorkloadError as error:
                 self._lose(error)
+        if name == "loads":
+            args = (self._caps(*args),)
         answer = getattr(self._local, name)(*args, **kwargs)
         if "once" in kwargs or name in KEPT:
-            self._backlog.keep(Write(name, args, kwargs), tried=tried)
+            self._backlog.keep((name, args, kwargs), tried=tried)
         return answer
 
     def close(self) -> None:

@@ -19,14 +19,11 @@ RETRY_S = (0.1, 2.0)
 LOOK_S = 0.25
 
 
-class Heartbeat:
-    """Renews a store's leases, hears of other kernels' releases, tells lost from back.
+class Heartbeat(threading.Thread):
+    """Renews a store's leases each `period_s`, and hears of other kernels' releases.
 
-    Args:
-        store: whose leases to renew.
-        period_s: seconds between two heartbeats.
-        lost: told each time that the server does not answer.
-        back: told after each heartbeat that reached the server.
+    It tells `lost` each time that the server does not answer, `back` after each heartbeat that
+    reached it.
     """
 
     def __init__(
@@ -37,18 +34,12 @@ class Heartbeat:
         lost: Callable[[WorkloadError], None],
         back: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._period_s = period_s
-        self._lost = lost
-        self._back = back
+        super().__init__(name="eccos-heartbeat", daemon=True)
+        self._store, self._period_s = store, period_s
+        self._lost, self._back = lost, back
         self._said: set[str] = set()
         self._doubtful = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="eccos-heartbeat", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
 
     def doubt(self) -> None:
         """Ask for a heartbeat soon: a call failed."""
@@ -59,9 +50,10 @@ class Heartbeat:
         self._stopping.set()
         with suppress(WorkloadError):
             self._store.wake()
-        self._thread.join()
+        self.join()
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Beat until it is stopped."""
         wait_s, longest_s = RETRY_S
         while not self._stopping.is_set():
             try:
@@ -73,7 +65,8 @@ class Heartbeat:
                     self._attend(heard)
             except Exception as error:  # noqa: BLE001 - without this thread all leases would end
                 if not self._stopping.is_set():
-                    self._lost(_as_lost(error))
+                    lost = error if isinstance(error, WorkloadError) else None
+                    self._lost(lost or WorkloadError(raised(error)))
                     self._stopping.wait(wait_s)
                     wait_s = min(2 * wait_s, longest_s)
 
@@ -98,7 +91,3 @@ class Heartbeat:
         self._doubtful.clear()
         self._store.renew()
         self._back()
-
-
-def _as_lost(error: Exception) -> WorkloadError:
-    return error if isinstance(error, WorkloadError) else WorkloadError(raised(error))

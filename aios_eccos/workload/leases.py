@@ -53,11 +53,7 @@ class LeaseBook:
             return sum(lease.slot == slot for lease in self._counted)
 
     def drop(self, leases: Iterable[Lease], *, told: bool = False) -> int:
-        """Hold leases no longer; returns how many were held.
-
-        Args:
-            told: Redis is told now, and may or may not hear it; else nobody tells it yet.
-        """
+        """Hold leases no longer; returns how many were held. `told`: Redis is told of it now."""
         end, found = time.monotonic() + self.ttl_s, 0
         with self._lock:
             for lease in leases:

@@ -14,6 +14,7 @@ from aios_eccos.values import Lease
 from aios_eccos.workload.leases import LeaseBook
 from aios_eccos.workload.ledger import DECISIONS_KEPT, EVENTS_KEPT, PeriodSums
 from aios_eccos.workload.notify import Notifier
+from aios_eccos.workload.periods import total_of
 from aios_eccos.workload.store import (
     ASIDE_KEPT,
     PRICE_RANGE,
@@ -37,19 +38,13 @@ TIDY_ABOVE = 500
 class MemoryWorkload:
     """Everything in plain dictionaries under one lock; leases end with this process.
 
-    Args:
-        leases: what this process holds, if another store lends it too.
-        notifier: of whoever waits for slots, if another store has the same waiters.
+    Leases and waiters may be those of another store, whose place this one takes.
     """
 
     degraded = False
     kernels = 1
 
-    def __init__(
-        self,
-        leases: LeaseBook | None = None,
-        notifier: Notifier | None = None,
-    ) -> None:
+    def __init__(self, leases: LeaseBook | None = None, notifier: Notifier | None = None) -> None:
         self._lock = threading.Lock()
         self._closed = False
         self._notifier = notifier or Notifier()
@@ -173,8 +168,7 @@ class MemoryWorkload:
 
     def decision(self, identity: str) -> Fields | None:
         with self._open():
-            found = (fields for i, fields in self._decisions if i == identity)
-            return next((dict(fields) for fields in found), None)
+            return next((dict(fields) for i, fields in self._decisions if i == identity), None)
 
     def append_event(self, fields: Mapping[str, str], *, once: str = "") -> str:
         return self._once(once, lambda: self._append(self._events, fields))
@@ -197,9 +191,7 @@ class MemoryWorkload:
     def add_sums(self, additions: Sequence[PeriodSums], *, once: str = "") -> None:
         def add() -> None:
             for each in additions:
-                sums = self._sums.get(each.period) or {}
-                for name, amount in each.amounts.items():
-                    sums[name] = sums.get(name, 0.0) + amount
+                sums = total_of([self._sums.get(each.period) or {}, each.amounts])
                 self._sums.put(each.period, sums, each.keep_s)
 
         self._once(once, add)
@@ -232,10 +224,8 @@ class MemoryWorkload:
     def forget_ledger(self) -> None:
         """Drop decisions, sums, events and notes: another store has them now."""
         with self._lock:
-            self._decisions.clear()
-            self._events.clear()
-            self._sums.clear()
-            self._notes.clear()
+            for each in (self._decisions, self._events, self._sums, self._notes):
+                each.clear()
 
     def close(self) -> None:
         with self._lock:
@@ -259,8 +249,6 @@ class MemoryWorkload:
 
 
 class _Expiring(Generic[T]):
-    """Values by name, each for a while."""
-
     def __init__(self) -> None:
         self._values: dict[str, tuple[float, T]] = {}
         self._tidy_above = TIDY_ABOVE

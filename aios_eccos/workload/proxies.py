@@ -8,6 +8,7 @@ import math
 import threading
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -40,12 +41,12 @@ def _passed(
     return call
 
 
-class Proxy:
+class Proxy(ABC):
     """All of a store but its slots, passed on by `ask`."""
 
+    @abstractmethod
     def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the method `name` of whatever store is in reach; writes bring `once`."""
-        raise NotImplementedError
 
     loads = _passed(Loads.loads)
     read_prices = _passed(PriceStore.read_prices)
@@ -73,12 +74,8 @@ class ObserverStore(Proxy):
     """The store as observers use it: looking must never cost a kernel its Redis.
 
     A kernel gives Redis 50 ms and lends from memory when that is not enough. Observers read more at
-    once and can wait: they have a connection of their own with a second's patience, and use the
-    kernel's store only while that fails.
-
-    Args:
-        own: the kernel's store.
-        connect: opens the other connection, when it is first needed; None: there is none.
+    once and can wait: they have a connection of their own with a second's patience, opened by
+    `connect` (None: there is none), and use the kernel's `own` store only while that fails.
     """
 
     def __init__(

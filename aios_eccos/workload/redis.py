@@ -30,6 +30,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
@@ -47,15 +48,9 @@ _WAKE = b""
 
 
 class RedisWorkload(RedisLedger):
-    """Everything on one Redis.
+    """Everything on one Redis; arguments as in `connect.open_workload`.
 
     It starts no thread: `ResilientWorkload` renews the leases and listens for releases.
-
-    Args:
-        server: which Redis; `close` ends its use.
-        namespace: kernels that share one share slots; letters, digits, `_`, `-` and `.`.
-        lease_ttl_s: seconds after which a lease that nobody renews ends.
-        longest_s: seconds that the longest call takes.
     """
 
     degraded = False
@@ -96,9 +91,7 @@ class RedisWorkload(RedisLedger):
         asked_at = time.monotonic()
         try:
             answer = self._redis.run(
-                "acquire",
-                [self._redis.key("kernels"), *keys],
-                [*args, *_indexed(leases, slots)],
+                "acquire", [self._redis.key("kernels"), *keys], [*args, *_indexed(leases, slots)]
             )
         except WorkloadError:
             self.leases.doubt(leases)
@@ -106,7 +99,7 @@ class RedisWorkload(RedisLedger):
         self.kernels = answer[0]
         self.limits.update(zip(slots, answer[1:], strict=False))
         granted = [number == 1 for number in answer[1 + len(slots) :]]
-        self.leases.grant(chosen(leases, granted), asked_at)
+        self.leases.grant(compress(leases, granted), asked_at)
         return granted
 
     def release(self, leases: Sequence[Lease]) -> None:
@@ -219,11 +212,6 @@ class RedisWorkload(RedisLedger):
             [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
             [self.kernel, self._redis.key("releases"), *_indexed(held, slots)],
         )
-
-
-def chosen(leases: Sequence[Lease], granted: Sequence[bool]) -> list[Lease]:
-    """The leases that were granted."""
-    return [lease for lease, ok in zip(leases, granted, strict=True) if ok]
 
 
 def _indexed(leases: Iterable[Lease], slots: Sequence[str]) -> list[object]:

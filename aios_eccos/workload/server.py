@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,48 +20,22 @@ _CLUSTER_PORT = 6379
 
 
 class Server:
-    """A Redis to connect to.
+    """A Redis that others run, named by a URL as in `connect.open_workload`.
+
+    Args:
+        timeout_s: longest wait for a connection and for an answer.
 
     Attributes:
         place: its name for messages, without user and password.
-    """
-
-    place: str
-
-    def client(self) -> Any:
-        """A new redis-py client, of whichever kind."""
-        raise NotImplementedError
-
-    def hide(self, text: str) -> str:
-        """A text of redis-py or of the server, without this server's passwords."""
-        return text
-
-    def ensure(self) -> bool:
-        """Make sure that it runs, if that is ours to do; True: clients must be made anew.
-
-        Raises:
-            WorkloadError: it cannot be started.
-        """
-        return False
-
-    def end(self) -> None:
-        """This process no longer uses it; idempotent."""
-
-
-class RemoteServer(Server):
-    """A server that others run, named by a URL.
-
-    Args:
-        url: see `connect.open_workload`.
-        timeout_s: longest wait for a connection and for an answer.
 
     Raises:
         ConfigError: the URL is malformed.
     """
 
+    place = "?"
+    _secrets: Sequence[str] = ()
+
     def __init__(self, url: str, timeout_s: float) -> None:
-        self.place = "?"
-        self._secrets: list[str] = []
         try:
             self._secrets = _secrets(url)
             self.place = safe_name(url)
@@ -75,12 +49,25 @@ class RemoteServer(Server):
             raise ConfigError(f"redis {self.place!r}: {self.hide(str(error))}") from None
 
     def client(self) -> Any:
+        """A new redis-py client, of whichever kind."""
         return self._make()
 
     def hide(self, text: str) -> str:
+        """A text of redis-py or of the server, without this server's passwords."""
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return text
+
+    def ensure(self) -> bool:
+        """Make sure that it runs, if that is ours to do; True: clients must be made anew.
+
+        Raises:
+            WorkloadError: it cannot be started.
+        """
+        return False
+
+    def end(self) -> None:
+        """This process no longer uses it; idempotent."""
 
 
 def safe_name(url: str) -> str:

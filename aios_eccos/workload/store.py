@@ -1,9 +1,8 @@
 """What a workload store does, one protocol a capability; a consumer asks for what it needs.
 
 All methods are safe to call from any thread, and raise `WorkloadError` when the store cannot be
-used. Where a method takes `once`, that names the write: a second write of the same name, within
-`REMEMBERED_S`, changes nothing and returns what the first one returned. So a write whose answer
-came too late can be repeated. Without a name, each write is one of its own.
+used. `once` names a write: a second write of that name within `REMEMBERED_S` changes nothing and
+returns what the first one did, so that one whose answer came too late can be repeated.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ class Load:
 
     Attributes:
         in_use: slots lent out now, by all kernels.
-        limit: most slots at once; the smallest that a living kernel declares.
-        cooling_s: seconds that the model still rests after an error; 0 = it does not.
+        limit: the smallest that a living kernel declares.
+        cooling_s: seconds that the model still rests after an error.
     """
 
     in_use: int
@@ -78,8 +77,7 @@ class SlotStore(Loads, Protocol):
         """Take slots for a whole batch in one round trip; the i-th answer is for the i-th lease.
 
         A full slot is refused; one that cools down is not, because only the asker knows whether
-        another model may serve the call. A lease that is already held is granted again, so that
-        an acquire whose answer was lost can be repeated.
+        another model may serve the call. A lease that is already held is granted again.
 
         Raises:
             ValueError: a lease's slot has no limit.
@@ -97,8 +95,7 @@ class SlotStore(Loads, Protocol):
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back, from a background thread, after releases by any kernel, this one included.
 
-        Several releases may be told by one call, and a callback given twice is called once. It
-        must be short and must not raise.
+        Several releases may be told by one call. The callback must be short and must not raise.
         """
 
 

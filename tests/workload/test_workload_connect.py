@@ -21,7 +21,7 @@ from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.server import RemoteServer, safe_name
+from aios_eccos.workload.server import Server, safe_name
 from aios_eccos.workload.store import Load, WorkloadStore
 
 SLOT = "small@1234"
@@ -242,7 +242,7 @@ def test_a_server_that_became_a_replica_is_asked_for_anew(
     """Its name may mean another server by now; an open connection would never find that out."""
     made: list[RedisServer] = []
 
-    class Renamed(RemoteServer):
+    class Renamed(Server):
         def __init__(self) -> None:
             super().__init__(own_server.url, 5.0)
             self.client = self.choose
@@ -264,7 +264,7 @@ def test_a_server_that_became_a_replica_is_asked_for_anew(
 
 def test_a_url_can_ask_for_more_patience() -> None:
     for url in ("redis://host?socket_timeout=0.2", "redis+sentinel://a,b/main?socket_timeout=0.2"):
-        client = RemoteServer(url, 0.05).client()
+        client = Server(url, 0.05).client()
         options = client.connection_pool.connection_kwargs
         assert options["socket_timeout"] == 0.2
         assert options["socket_connect_timeout"] == 0.05
@@ -272,7 +272,7 @@ def test_a_url_can_ask_for_more_patience() -> None:
 
 def test_tls_is_asked_for() -> None:
     for url in ("rediss://host", "rediss+sentinel://a:1/main"):
-        pool = RemoteServer(url, 0.05).client().connection_pool
+        pool = Server(url, 0.05).client().connection_pool
         assert "SSL" in pool.connection_class.__name__
 
 

@@ -19,7 +19,7 @@ from aios_eccos.values import Lease
 from aios_eccos.workload.fallback import ResilientWorkload
 from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.server import RemoteServer
+from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import Load, WorkloadStore
 
 SLOT = "small@1234"
@@ -522,7 +522,7 @@ def test_what_is_lent_just_before_the_return_reaches_redis(
             store.acquire(leases(1, "late"), {SLOT: 5})
             return super().append_decision(fields, once=once)
 
-    shared = Watched(RemoteServer(own_server.url, PROMISED_S), namespace="default")
+    shared = Watched(Server(own_server.url, PROMISED_S), namespace="default")
     shared.check()
     store = ResilientWorkload(shared, heartbeat_s=60.0)
     own_server.kill()

@@ -18,7 +18,7 @@ from aios_eccos.values import Lease
 from aios_eccos.workload import redis_ledger
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.server import RemoteServer
+from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import Load, WorkloadStore
 
 SLOT = "small@1234"
@@ -109,7 +109,7 @@ def test_a_kernel_that_is_told_to_end_returns_its_slots(
     assert looker.kernels == 1
 
 
-class Busy(RemoteServer):
+class Busy(Server):
     """A server on whose way to Redis something else happens first, once."""
 
     def __init__(self, url: str) -> None:
@@ -224,10 +224,10 @@ class TestOfDeadKernels:
 
     @pytest.fixture
     def living(self, redis_server: RedisServer, namespace: str) -> Iterator[RedisWorkload]:
-        found = RedisWorkload(RemoteServer(redis_server.url, 10.0), namespace=namespace)
+        found = RedisWorkload(Server(redis_server.url, 10.0), namespace=namespace)
         for n in range(50):
             dead = RedisWorkload(
-                RemoteServer(redis_server.url, 10.0), namespace=namespace, lease_ttl_s=0.05
+                Server(redis_server.url, 10.0), namespace=namespace, lease_ttl_s=0.05
             )
             dead.acquire([Lease(f"dead-{n}", SLOT)], {SLOT: 100 if n % 2 else 3})
             atexit.unregister(dead.close)
@@ -273,7 +273,7 @@ def test_the_store_leaves_nothing_in_redis_but_what_should_last(
 
 def test_decisions_are_capped(own_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_ledger, "DECISIONS_KEPT", 100)
-    plain = RedisWorkload(RemoteServer(own_server.url, 10.0), namespace="default")
+    plain = RedisWorkload(Server(own_server.url, 10.0), namespace="default")
     for n in range(400):
         plain.append_decision({"n": str(n)})
     kept = plain.decisions(999)
