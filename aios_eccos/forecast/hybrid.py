@@ -27,8 +27,6 @@ class HybridPredictor:
     records from each other is forecast half as far from the models' levels.
 
     Args:
-        neighbors: retrieval over the live history.
-        head: the trained head.
         kind: `hybrid`, or `trained` for the head alone.
     """
 

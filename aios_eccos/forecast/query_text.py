@@ -1,12 +1,8 @@
 """Which text of an agent's call is forecast on.
 
-Agents wrap their question: instructions, a format, a list of tools. What the history holds is the
-bare question, and a wrapped one looks unlike all of it. The last user turn is taken, and from it go
-the lines that the same agent sends with nearly every call. What is left is a call's `Query.text`:
-forecast on, embedded, learnt. System prompts, earlier turns and tool results are not read.
-
-Only hashes of lines are remembered, salted anew in every process, in memory, of the last texts of
-the last agents: some 20 MB where every text has `MAX_LINES` lines of its own, else far less.
+Agents wrap their question (instructions, a format, tools), and a wrapped one looks unlike all that
+the history holds. So of the last user turn go the lines that the same agent sends with nearly every
+call. Only hashes of lines are remembered, salted anew in every process: 20 MB at the very most.
 """
 
 from __future__ import annotations

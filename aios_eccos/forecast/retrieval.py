@@ -72,15 +72,12 @@ def _settle(
 def leave_one_out(
     table: HistoryTable, k: int = NEIGHBORS, *, models: Sequence[Model] = ()
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """What retrieval would have forecast of each record had its question not been there.
+    """Success, output tokens and support, each (N, M), forecast as if a record's question were new.
 
-    Neither as a neighbor, under whatever id, nor in the models' own means.
+    It is no neighbor, under whatever id, nor counted in the models' own means.
 
     Args:
         models: what is declared of the table's models; of one that is not named, nothing is.
-
-    Returns:
-        success, output tokens and support, each (N, M).
     """
     declared = {model.name: model for model in models}
     columns = [declared.get(name, Model(name)) for name in table.models]
@@ -107,10 +104,9 @@ def leave_one_out(
 
 
 def _means_without(values: FloatArray, question: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Each model's mean and count of what is present, without a row's own question: both (N, M).
+    """Each model's mean and count of the (N, M) values present, without a row's own question.
 
     Args:
-        values: (N, M), NaN = missing.
         question: (N,) numbers, equal where rows hold one question.
     """
     present = ~np.isnan(values)

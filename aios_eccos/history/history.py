@@ -224,13 +224,10 @@ class History:
             if self._put([given], None, faults).total:
                 self._touch()
             if faults:
-                now = time.monotonic()
-                self._early.setdefault(record_id, (now, {}))[1][model] = given
-                while (
-                    len(self._early) > EARLY_MOST
-                    or now - next(iter(self._early.values()))[0] > EARLY_S
-                ):
-                    self._early.popitem(last=False)
+                now, early = time.monotonic(), self._early
+                early.setdefault(record_id, (now, {}))[1][model] = given
+                while len(early) > EARLY_MOST or now - next(iter(early.values()))[0] > EARLY_S:
+                    early.popitem(last=False)
         return not faults
 
     def recall(self, ids: Sequence[str]) -> dict[str, Row]:

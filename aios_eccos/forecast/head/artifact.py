@@ -85,9 +85,6 @@ def save_head(
         data: `data_hash` of the table it was fitted on.
         facts: further JSON (the report on `val`, say), to be shown by others.
         apart: where floors are certified, what it says of the calibration records.
-
-    Raises:
-        ArtifactError: the file cannot be written.
     """
     from safetensors.numpy import save
 
@@ -133,11 +130,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def read_about(path: Path) -> dict[str, Any]:
-    """The facts of a head's file, without its arrays.
-
-    Raises:
-        ArtifactError: missing or damaged.
-    """
+    """The facts of a head's file, without its arrays."""
     from safetensors import safe_open
 
     with _reading(path):
@@ -149,14 +142,11 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = None) -> Trained:
-    """Read a head back.
+    """Read a head back; `ArtifactError` where it was made with something else than is in use.
 
     Args:
         embedder: name of the embedder in use.
         models: names in use; the head must know at least one of them.
-
-    Raises:
-        ArtifactError: missing, damaged, or made with something else; the message says with what.
     """
     from safetensors.numpy import load
 
@@ -190,11 +180,7 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
 
 
 def load_apart(path: Path) -> Apart | None:
-    """What the head says of calibration records; None where it was fitted on all records.
-
-    Raises:
-        ArtifactError: missing or damaged.
-    """
+    """What the head says of calibration records; None where it was fitted on all records."""
     from safetensors import safe_open
 
     ids = tuple(str(name) for name in read_about(path).get("apart", ()))

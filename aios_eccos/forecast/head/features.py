@@ -1,9 +1,7 @@
 """What a text shows of its own difficulty, besides its meaning: counts and words.
 
-Embeddings say what a question is about; how hard it is shows more in its length, its numbers, its
-notation and its words. All of it is counted here without any fitted state, so that a text has the
-same features on every machine: words are hashed with CRC-32, never looked up in a vocabulary. Of a
-long text only its gist counts, as for the embedder.
+Without any fitted state, so that a text has the same features on every machine: words are hashed
+with CRC-32, never looked up in a vocabulary. Of a long text only its gist counts, as for embedders.
 """
 
 from __future__ import annotations

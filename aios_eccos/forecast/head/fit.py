@@ -157,8 +157,7 @@ class Mixer:
     """How the head's and the neighbors' log-odds become one forecast.
 
     Both are taken apart into each model's level, the query's difficulty (shared by all models) and
-    a remainder (this model on this query). The remainder is where the optimizer's choices come
-    from and where noise is; `spread` shrinks it.
+    a remainder (this model on this query), where the optimizer's choices come from, and noise is.
 
     Attributes:
         head_level, near_level: (m,) mean log-odds over history.
@@ -178,7 +177,7 @@ class Mixer:
         plain = cls(head.mean(axis=0), near.mean(axis=0), head.mean(axis=0), np.zeros(4))
         parts = np.stack(plain._parts(head, near), axis=-1)
         prior = np.concatenate([[1.0, 1.0, 0.0, 0.0], np.zeros(m)])
-        stiff = np.concatenate([np.full(4, 25.0), np.full(m, 25.0)])
+        stiff = np.full(4 + m, 25.0)
         seen = ~np.isnan(correctness)
         columns = np.broadcast_to(np.arange(m), seen.shape)[seen]
         x = np.concatenate([parts[seen], np.eye(m)[columns]], axis=1)
@@ -186,8 +185,7 @@ class Mixer:
         for _ in range(8):
             p = sigmoid(x @ weights + fixed)
             hessian = (x * (p * (1 - p))[:, None]).T @ x + np.diag(stiff)
-            step = np.linalg.solve(hessian, x.T @ (target - p) - stiff * (weights - prior))
-            weights = weights + step
+            weights += np.linalg.solve(hessian, x.T @ (target - p) - stiff * (weights - prior))
         return cls(plain.head_level, plain.near_level, plain.level + weights[4:], weights[:4])
 
     def __call__(self, head: FloatArray, near: FloatArray) -> FloatArray:

@@ -79,10 +79,9 @@ class Replay:
 
 
 class _Ground:
-    """What all fits on a table share: its usable rows, as the kernel sees them.
+    """What all fits on a table and its (N, 4 d) layers share: usable rows as the kernel sees them.
 
     Args:
-        layers: (N, 4 d) hidden layers of the table's rows.
         seed: of the landmarks, and of the rows drawn where there are too many.
         strengths: declared success of models, the prior of those with few outcomes.
     """

@@ -29,11 +29,7 @@ LOOK_S, SHARE = 600.0, 0.01
 
 
 class HeadUpkeep:
-    """Looks after the head at `path`: fits it anew in the background. For one thread.
-
-    Args:
-        background: where it is fitted; default: in a process of its own.
-    """
+    """Looks after the head at `path`: fits it anew in the background. For one thread."""
 
     def __init__(self, path: Path, background: BackgroundRefit | None = None) -> None:
         self._path = path

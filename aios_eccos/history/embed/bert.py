@@ -1,10 +1,8 @@
 """BERT encoders as ONNX graphs, written straight from the weights.
 
-Why: ONNX Runtime (a dependency of chromadb) embeds a short text in half of PyTorch's time, starts
-in a tenth of it, and spares the process PyTorch's memory. Exporting a graph needs the package
-`onnx`; the file format itself is a few protobuf messages, of which this module writes those that a
-BERT encoder is made of (field numbers: github.com/onnx/onnx, onnx.proto). Operators of the domain
-com.microsoft are ONNX Runtime's fused ones (its docs/ContribOperators.md).
+ONNX Runtime (a dependency of chromadb) embeds a short text in half of PyTorch's time, starts in a
+tenth of it, and spares PyTorch's memory. A graph is a few protobuf messages (field numbers:
+github.com/onnx/onnx, onnx.proto); com.microsoft has fused operators (docs/ContribOperators.md).
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The passage of a long text that asks, which alone is embedded and described.
 
-An embedder reads a few hundred tokens; agents put documents before their question, or behind it.
-Embedded by its head, a question is routed by the documents: two unrelated questions behind one
-context have a cosine of 1. The mean over windows mends little: half of it is still documents.
-
-So of a long text the sentence is looked for that asks (a question mark, a verb such as `find` or
-`explain` at its start, a label such as `Task:`) and says something new (words that few other
-sentences have, unlike logs and lists), with what belongs to it before and behind.
+An embedder reads a few hundred tokens, and agents put documents before or behind their question:
+two questions behind one context would have a cosine of 1. So the sentence is looked for that asks
+(a question mark, a verb such as `find` first, a label such as `Task:`) and says something new
+(words that few other sentences have, unlike logs and lists), with what belongs to it around it.
 """
 
 from __future__ import annotations
