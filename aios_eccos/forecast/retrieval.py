@@ -190,7 +190,7 @@ class RetrievalPredictor:
         found = self._history.nearest(embeddings, names, 2 * self._k)
         seen = np.isfinite(found.similarity)
         compared = (~np.isnan(found.correctness)).sum(axis=2) > 1
-        for row, keys in enumerate(found.keys or found.ids):
+        for row, keys in enumerate(found.keys):
             seen[row, : len(keys)] &= ~(self._without(keys) & compared[row, : len(keys)])
         seen &= seen.cumsum(axis=1) <= self._k
         return replace(found, similarity=np.where(seen, found.similarity, np.nan))

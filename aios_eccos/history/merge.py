@@ -73,8 +73,9 @@ def _storable(outcome: Outcome) -> Outcome:
 
 def _count(value: float | None) -> int | None:
     """A whole number of tokens, None where it is none that can be."""
-    whole = value is not None and 0 <= value <= MAX_TOKENS and value == int(value)
-    return int(value) if whole and value is not None else None
+    if value is None or not 0 <= value <= MAX_TOKENS or value != int(value):
+        return None
+    return int(value)
 
 
 def finite(embeddings: Embeddings | None, row: int) -> Embeddings | None:
@@ -147,10 +148,7 @@ def _merge_outcome(old: Outcome | None, new: Outcome) -> Outcome:
 
 
 def update_row(
-    old: Row | None,
-    new: Record,
-    embedding: Embeddings | None,
-    store_text: bool | None,
+    old: Row | None, new: Record, embedding: Embeddings | None, store_text: bool | None
 ) -> Row:
     """The row after `new` arrived; `old` itself if nothing changes.
 
@@ -168,7 +166,6 @@ def update_row(
 
 
 def is_same_row(one: Row, other: Row | None) -> bool:
-    """Whether two rows say the same."""
     return other is not None and one[0] == other[0] and np.array_equal(one[1], other[1])
 
 

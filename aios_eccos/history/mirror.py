@@ -16,12 +16,17 @@ from aios_eccos.values import FloatArray
 
 
 class _Label(NamedTuple):
-    judged: bool
-    live: bool
-    created: float
-    split: str
-    task: str
-    key: str
+    row: int = 0
+    judged: bool = False
+    live: bool = False
+    created: float = 0.0
+    split: str = ""
+    task: str = ""
+    key: str = ""
+
+
+#: Of a record that is not there.
+GONE = _Label()
 
 
 class Mirror:
@@ -32,7 +37,6 @@ class Mirror:
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
         self._lock = threading.Lock()
-        self._rows: dict[str, int] = {}
         self._labels: dict[str, _Label] = {}
         self._columns: dict[str, int] = {}
         self._unused: list[int] = []
@@ -43,10 +47,8 @@ class Mirror:
     def put(self, record: Record) -> None:
         """Add or replace a record."""
         with self._lock:
-            row = self._rows.get(record.id)
-            if row is None:
-                row = self._unused.pop() if self._unused else len(self._rows) + 1
-                self._rows[record.id] = row
+            row = self._labels.get(record.id, GONE).row
+            row = row or (self._unused.pop() if self._unused else len(self._labels) + 1)
             columns = [
                 self._columns.setdefault(outcome.model, len(self._columns) + 1)
                 for outcome in record.outcomes
@@ -56,29 +58,23 @@ class Mirror:
             for column, outcome in zip(columns, record.outcomes, strict=True):
                 self._values[row, column] = _facts(outcome)
             self._labels[record.id] = _Label(
-                is_judged(record),
-                record.source == "live",
-                record.created,
-                record.split,
-                record.task,
-                question_key(record.text, record.id),
-            )
+                row, is_judged(record), record.source == "live", record.created, record.split,
+                record.task, question_key(record.text, record.id),
+            )  # fmt: skip
 
     def drop(self, record_id: str) -> None:
         """Remove a record, if it is there."""
         with self._lock:
-            row = self._rows.pop(record_id, None)
-            if row is not None:
-                self._unused.append(row)
-                del self._labels[record_id]
+            label = self._labels.pop(record_id, None)
+            if label is not None:
+                self._unused.append(label.row)
 
     def _grow(self, rows: int, columns: int) -> None:
         height, width, _ = self._values.shape
         if rows > height or columns > width:
-            height = max(height, 2 * rows) if rows > height else height
-            width = max(width, 2 * columns) if columns > width else width
-            larger = np.full((height, width, 2), np.nan)
-            larger[: self._values.shape[0], : self._values.shape[1]] = self._values
+            shape = 2 * rows if rows > height else height, 2 * columns if columns > width else width
+            larger = np.full((*shape, 2), np.nan)
+            larger[:height, :width] = self._values
             self._values = larger
 
     def values(self, ids: Sequence[Sequence[str]], models: Sequence[str], k: int) -> FloatArray:
@@ -86,7 +82,7 @@ class Mirror:
         rows = np.zeros((len(ids), k), dtype=np.int64)
         with self._lock:
             for at, row in enumerate(ids):
-                rows[at, : len(row)] = [self._rows.get(record_id, 0) for record_id in row]
+                rows[at, : len(row)] = [self._labels.get(i, GONE).row for i in row]
             columns = np.array([self._columns.get(name, 0) for name in models], dtype=np.int64)
             found: FloatArray = self._values[rows[:, :, None], columns]
         return found
@@ -95,14 +91,13 @@ class Mirror:
         self, near: Sequence[Sequence[tuple[str, float]]], models: Sequence[str], k: int
     ) -> Neighbors:
         """What `Rows.find` found as `Neighbors`; records that are gone by now are left out."""
-        kept = [[pair for pair in row if pair[0] in self._rows] for row in near]
+        kept = [[pair for pair in row if pair[0] in self._labels] for row in near]
         ids = tuple(tuple(record_id for record_id, _ in row) for row in kept)
         similarity = np.full((len(near), k), np.nan)
         for at, row in enumerate(kept):
             similarity[at, : len(row)] = [cosine for _, cosine in row]
         values = self.values(ids, models, k)
-        gone = _Label(False, False, 0.0, "", "", "")
-        labels = [[self._labels.get(record_id, gone) for record_id in row] for row in ids]
+        labels = [[self._labels.get(record_id, GONE) for record_id in row] for row in ids]
         return Neighbors(
             ids=ids,
             similarity=similarity,
@@ -123,16 +118,14 @@ class Mirror:
         return [record_id for *_, record_id in order]
 
     def compared(self) -> dict[str, str]:
+        """See `History.compared`."""
         order = self.newest()
         with self._lock:
-            order = [record_id for record_id in order if record_id in self._rows]
-            rows = [self._rows[record_id] for record_id in order]
+            labels = {i: self._labels[i] for i in order if i in self._labels}
+            rows = [label.row for label in labels.values()]
             verdicts = (~np.isnan(self._values[rows, :, 0])).sum(axis=1)
-            return {
-                record_id: self._labels[record_id].key
-                for record_id, n in zip(order, verdicts, strict=True)
-                if n > 1
-            }
+            pairs = zip(labels.items(), verdicts, strict=True)
+            return {record_id: label.key for (record_id, label), n in pairs if n > 1}
 
     def surplus(self, most: int) -> list[str]:
         """The ids to give up so that `most` records stay: live ones first, the oldest first."""

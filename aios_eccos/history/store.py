@@ -33,7 +33,7 @@ class Neighbors:
         correctness: (n, k, m) 0..1, NaN = missing; m in the order of the models asked for.
         output_tokens: (n, k, m), NaN = missing.
         tasks: n tuples of task labels, like `ids`.
-        keys: n tuples of `question_key`s, like `ids`; empty: the ids.
+        keys: n tuples of `question_key`s, like `ids`.
     """
 
     ids: tuple[tuple[str, ...], ...]
@@ -41,7 +41,7 @@ class Neighbors:
     correctness: FloatArray
     output_tokens: FloatArray
     tasks: tuple[tuple[str, ...], ...]
-    keys: tuple[tuple[str, ...], ...] = ()
+    keys: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,8 +32,10 @@ class TableHistory:
             missing = np.full((len(values), 1), np.nan)
             return np.hstack([values, missing])[:, columns][near]
 
+        ids = tuple(tuple(self._table.ids[i] for i in row) for row in near)
         return Neighbors(
-            ids=tuple(tuple(self._table.ids[i] for i in row) for row in near),
+            ids=ids,
+            keys=ids,
             similarity=np.take_along_axis(similarity, near, axis=1),
             correctness=of(self._table.correctness),
             output_tokens=of(self._table.output_tokens),
