@@ -20,8 +20,7 @@ from aios_eccos.history.dataset import count_rows
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.history import History
 from aios_eccos.history.ingest import IngestReport
-from aios_eccos.history.open import EMBEDDED, open_embedder
-from aios_eccos.history.rebuild import RebuildReport
+from aios_eccos.history.open import EMBEDDED, RebuildReport, open_embedder
 from aios_eccos.history.rows import encode_forget
 from aios_eccos.locate import Config, cache_dir
 from aios_eccos.observe.opened import history_of, located, workload_of
@@ -154,7 +153,7 @@ def _owners_inbox(config: Config, owned: HistoryOwned) -> Iterator[WorkloadStore
 
 
 def _rebuild(config: Config, embedder: Embedder) -> RebuildReport:
-    from aios_eccos.history.rebuild import rebuild
+    from aios_eccos.history.open import rebuild
 
     state_dir = config.location.state_dir
     with bar("old records", None) as advance:

@@ -13,8 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.means import Means, own_means, ratio
-from aios_eccos.forecast.predictor import PriorPredictor, cap_tokens
+from aios_eccos.forecast.predictor import Means, PriorPredictor, cap_tokens, own_means, ratio
 from aios_eccos.history.history import History
 from aios_eccos.history.store import Embeddings, Neighbors
 from aios_eccos.records import HistoryTable

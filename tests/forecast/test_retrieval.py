@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from predict_world import MODELS, TableHistory, make_table
 
-from aios_eccos.forecast.means import Means
 from aios_eccos.forecast.parts import calibration
-from aios_eccos.forecast.predictor import PriorPredictor, prior_success
+from aios_eccos.forecast.predictor import Means, PriorPredictor, prior_success
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out, weigh
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.records import Outcome, Record, question_key

@@ -26,8 +26,7 @@ from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.history import chroma, client, history
 from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
-from aios_eccos.history.open import open_history
-from aios_eccos.history.rebuild import rebuild
+from aios_eccos.history.open import open_history, rebuild
 from aios_eccos.records import Outcome, Record
 
 DAY_S = 86_400.0

@@ -15,8 +15,7 @@ from aios_eccos.cli.main import main
 from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned
 from aios_eccos.history.history import History
 from aios_eccos.history.ingest import drain_inbox
-from aios_eccos.history.open import open_embedder, open_history
-from aios_eccos.history.rebuild import rebuild
+from aios_eccos.history.open import open_embedder, open_history, rebuild
 from aios_eccos.records import Outcome
 
 

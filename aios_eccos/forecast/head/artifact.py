@@ -20,7 +20,7 @@ import numpy as np
 from aios_eccos import __version__, files
 from aios_eccos.errors import ArtifactError
 from aios_eccos.forecast.head import features
-from aios_eccos.forecast.head.features_space import Floats, Machine, Rows, Whitening
+from aios_eccos.forecast.head.features import Floats, Machine, Rows, Whitening
 from aios_eccos.forecast.head.fit import Mixer
 from aios_eccos.forecast.head.train import Replay, Trained
 from aios_eccos.records import HistoryTable

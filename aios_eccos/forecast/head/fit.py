@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aios_eccos.forecast.head.features_space import Floats
+from aios_eccos.forecast.head.features import Floats
 from aios_eccos.forecast.predictor import PRIOR_TOKENS
 from aios_eccos.values import BoolArray, FloatArray
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.errors import ArtifactError
-from aios_eccos.forecast.head.features import count_features
-from aios_eccos.forecast.head.features_space import Floats, Machine, Space, Whitening
+from aios_eccos.forecast.head.features import Floats, Machine, Space, Whitening, count_features
 from aios_eccos.forecast.head.fit import (
     LEAST_SPREAD,
     LEVEL_SPREAD,
