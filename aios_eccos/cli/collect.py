@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from aios_eccos.cli.output import console, draw_table, token_prices, versions, w
 from aios_eccos.collect.client import Patience, load_endpoints
 from aios_eccos.collect.collector import GIVE_UP
 from aios_eccos.collect.questions import SHIPPED, load_questions
-from aios_eccos.collect.run import Plan, Summary, as_json, run
+from aios_eccos.collect.run import Plan, Summary, run
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.locate import Location, load_config, locate
@@ -95,7 +96,7 @@ def collect(
     if json_file is not None:
         head = {"schema": "aios-eccos/collect/1", "seed": None, "versions": versions()}
         of = {"data_hash": plan.data_hash, "out": str(out), "questions": len(asked)}
-        write_json({**head, **of, "max_cost": max_cost, **as_json(summary)}, json_file)
+        write_json({**head, **of, "max_cost": max_cost, **asdict(summary)}, json_file)
     if ingest:
         # Its words leave standard output to JSON where that is asked.
         with redirect_stdout(sys.stderr) if json_file == "-" else nullcontext():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -80,11 +80,12 @@ class Collector:
         self.models = tuple(clients)
         self.graded: dict[tuple[str, str], GradedReply] = {}
         self.given_up: dict[str, str] = {}
-        self.cost_by_model: dict[str, float] = {}
+        self.cost_by_model: dict[str, float] = defaultdict(float)
         self._clients, self._judge = clients, judge
         self._budget, self._journal, self._sandbox = budget, journal, sandbox
         self._stop, self._concurrency = stop, concurrency
         self._on_row, self._on_progress = on_row, on_progress
+        self._judging = threading.Semaphore(concurrency[judge.endpoint.name] if judge else 1)
         self._changed = threading.Condition()
         self._queues: dict[str, deque[Job]] = {name: deque() for name in clients}
         self._failures = dict.fromkeys(clients, 0)
@@ -104,7 +105,8 @@ class Collector:
         """Take over the journal's answers and queue the rest; returns how many there were."""
         held: dict[tuple[str, str], Answer] = {}
         for answer in self._journal.answers:
-            self._charge(answer.model, answer.cost_usd)
+            self._budget.spent += answer.cost_usd or 0.0
+            self.cost_by_model[answer.model] += answer.cost_usd or 0.0
             if answer.judged:
                 self._verdicts[answer.question, answer.judged] = answer
             elif answer.reply.status != "error":
@@ -122,9 +124,6 @@ class Collector:
         return len(self.graded)
 
     def start(self) -> None:
-        self._judging = threading.Semaphore(
-            self._concurrency[self._judge.endpoint.name] if self._judge else 1
-        )
         for name in self.models:
             for _ in range(self._concurrency[name]):
                 thread = threading.Thread(target=self._work, args=(name,), daemon=True)
@@ -183,11 +182,10 @@ class Collector:
     def _serve(self, name: str, job: Job) -> None:
         graded, cost = None, 0.0
         try:
-            reply = job.reply
+            reply = job.reply or self._clients[name].ask(job.prompt)
             if reply is None:
-                reply = self._clients[name].ask(job.prompt)
-                if reply is None:
-                    return
+                return
+            if job.reply is None:
                 cost += self._note(job, name, job.prompt, reply)
             graded, extra = self._grade(job, name, reply)
             cost += extra
@@ -245,12 +243,8 @@ class Collector:
         question, digest = job.question.id, self._hash(prompt)
         self._journal.append(Answer(question, model, digest, reply, judged, cost, now))
         with self._changed:
-            self.cost_by_model[model] = self.cost_by_model.get(model, 0.0) + (cost or 0.0)
+            self.cost_by_model[model] += cost or 0.0
         return cost or 0.0
-
-    def _charge(self, model: str, cost: float | None) -> None:
-        self._budget.spent += cost or 0.0
-        self.cost_by_model[model] = self.cost_by_model.get(model, 0.0) + (cost or 0.0)
 
     def _job(self, question: Question, name: str) -> Job:
         prompt = prompt_for(question)
@@ -264,8 +258,8 @@ class Collector:
         return prompt_hash(prompt, self._budget.max_tokens)
 
     def _replies(self, question: Question) -> dict[str, GradedReply]:
-        keys = [(name, (question.id, name)) for name in self.models]
-        return {name: self.graded[key] for name, key in keys if key in self.graded}
+        asked = [name for name in self.models if (question.id, name) in self.graded]
+        return {name: self.graded[question.id, name] for name in asked}
 
     def _report(self, question: Question) -> None:
         replies = self._replies(question)

@@ -63,7 +63,8 @@ class Journal:
         except OSError as error:
             raise DataError(error.strerror or str(error), source=str(path)) from error
         try:
-            self._own()
+            if not files.lock_handle(self._file.fileno()):
+                raise DataError("another run writes this journal", source=str(path))
             self.answers = self._read()
         except BaseException:
             self._file.close()
@@ -87,10 +88,6 @@ class Journal:
         with self._lock:
             if not self._file.closed:  # answers that come after an end that did not wait for them
                 self._write(row)
-
-    def _own(self) -> None:
-        if not files.lock_handle(self._file.fileno()):
-            raise DataError("another run writes this journal", source=str(self.path))
 
     def _read(self) -> list[Answer]:
         self._file.seek(0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ from aios_eccos.collect.client import Client, Endpoint, Patience
 from aios_eccos.collect.collector import Collector, Ending, Progress
 from aios_eccos.collect.journal import Journal
 from aios_eccos.collect.questions import Question
-from aios_eccos.collect.reply import GradedReply, RowFile
+from aios_eccos.collect.reply import RowFile
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.collect.slots import Slots
 from aios_eccos.forecast.pricing import PriceState
+from aios_eccos.metrics import mean_of
 from aios_eccos.workload.store import SlotStore
 
 
@@ -53,14 +53,9 @@ class ModelReport:
     by_task: dict[str, float]
 
 
-def report_on(
-    name: str,
-    questions: Sequence[Question],
-    graded: Mapping[tuple[str, str], GradedReply],
-    cost_usd: float | None,
-    price_state: PriceState,
-) -> ModelReport:
-    mine = {q: graded[q.id, name] for q in questions if (q.id, name) in graded}
+def _report_on(endpoint: Endpoint, collector: Collector, money: bool) -> ModelReport:
+    name, graded = endpoint.name, collector.graded
+    mine = {q: graded[q.id, name] for q in collector.questions if (q.id, name) in graded}
     replies = [g.reply for g in mine.values()]
     paid = [r for r in replies if r.tokens_from]
     times = sorted(r.latency_s for r in replies if r.status == "ok")
@@ -71,24 +66,20 @@ def report_on(
     return ModelReport(
         name=name,
         answers=len(times),
-        success=_mean([right for task in grades.values() for right in task]),
+        success=mean_of([right for task in grades.values() for right in task]),
         truncated=sum(r.status == "truncated" for r in replies),
         errors=sum(r.status == "error" for r in replies),
         input_tokens=sum(r.input_tokens for r in paid),
-        output_tokens=_mean([r.output_tokens for r in paid]),
+        output_tokens=mean_of([r.output_tokens for r in paid]),
         reasoning_tokens=sum(r.reasoning_tokens for r in paid),
         cached_tokens=sum(r.cached_tokens for r in paid),
         counted=sum(r.tokens_from != "usage" for r in paid),
         latency_p50_s=_quantile(times, 0.5),
         latency_p95_s=_quantile(times, 0.95),
-        cost_usd=cost_usd,
-        price_state=price_state,
+        cost_usd=collector.cost_by_model.get(name, 0.0) if money else None,
+        price_state=endpoint.model.price_state,
         by_task={task: sum(right) / len(right) for task, right in grades.items()},
     )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
@@ -181,24 +172,14 @@ def run(
         found = collector.rows()
         rows.replace(found)
         money = budget.prices.money
-        reports = tuple(
-            report_on(
-                endpoint.name,
-                plan.questions,
-                collector.graded,
-                collector.cost_by_model.get(endpoint.name, 0.0) if money else None,
-                endpoint.model.price_state,
-            )
-            for endpoint in plan.asked
-        )
         return Summary(
             ending=ending,
             held=held,
             records=len(found),
             complete=sum(len(row["outputs"]) == len(plan.endpoints) for row in found),
             cost_usd=budget.spent if money else None,
-            models=reports,
-            given_up=dict(collector.given_up),
+            models=tuple(_report_on(endpoint, collector, money) for endpoint in plan.asked),
+            given_up=collector.given_up,
         )
 
 
@@ -242,7 +223,3 @@ def _opened(
             on_progress=on_progress,
         )
         yield collector, budget, rows
-
-
-def as_json(summary: Summary) -> dict[str, object]:
-    return dataclasses.asdict(summary)

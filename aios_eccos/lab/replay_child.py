@@ -95,16 +95,15 @@ def completion(model: str, number: int, answer: dict[str, Any], fault: str | Non
     if fault == "invalid_json":
         return b'{"id": "replay", "choices": [{'
     content = None if fault == "null_content" else answer["content"]
-    message = {"role": "assistant", "content": content}
     finish = "length" if answer["truncated"] else "stop"
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}}
     used = {"prompt_tokens": answer["input_tokens"], "completion_tokens": answer["output_tokens"]}
-    choices = [{"index": 0, "message": message, "finish_reason": finish}]
     body = {
         "id": f"replay-{model}-{number}",
         "object": "chat.completion",
         "created": 0,
         "model": model,
-        "choices": [] if fault == "empty_choices" else choices,
+        "choices": [] if fault == "empty_choices" else [choice | {"finish_reason": finish}],
         "usage": used | {"total_tokens": sum(used.values())},
     }
     return json.dumps(body).encode()

@@ -19,7 +19,6 @@ import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from aios_eccos.errors import EccosError
@@ -138,12 +137,7 @@ class ReplayServers:
             raise EccosError("the replay servers did not start; their error is above") from error
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -159,7 +153,9 @@ class ReplayServers:
             process.communicate()
 
     def url(self, model: str) -> str:
-        return self._root(model) + "/v1"
+        if model not in self._ports:
+            raise EccosError(f"no replay server for model {model!r} is running")
+        return f"http://127.0.0.1:{self._ports[model]}/v1"
 
     def stats(self) -> dict[str, ServerStats]:
         body = self._control(self.models[0], "/stats")
@@ -173,17 +169,14 @@ class ReplayServers:
         """From now on give this share of `model`'s requests each kind of fault; {} ends them."""
         self._control(model, "/faults", _checked(faults))
 
-    def _root(self, model: str) -> str:
-        if model not in self._ports:
-            raise EccosError(f"no replay server for model {model!r} is running")
-        return f"http://127.0.0.1:{self._ports[model]}"
-
     def _control(self, model: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         # A proxy from the environment must not come between us and loopback.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(self._root(model) + path, data, CONTROL_TIMEOUT_S) as response:
+            with opener.open(
+                self.url(model).removesuffix("/v1") + path, data, CONTROL_TIMEOUT_S
+            ) as response:
                 answer: dict[str, Any] = json.load(response)
         except OSError as error:
             raise EccosError(f"the replay servers do not answer: {error}") from error
@@ -192,11 +185,8 @@ class ReplayServers:
 
 def _answer(outcome: Outcome, input_tokens: int) -> dict[str, Any]:
     grade = outcome.correctness
-    made_up = {
-        "answer": "replayed",
-        "correct": None if grade is None else grade >= 0.5,
-        "correctness": grade,
-    }
+    correct = None if grade is None else grade >= 0.5
+    made_up = {"answer": "replayed", "correct": correct, "correctness": grade}
     tokens = outcome.output_tokens
     return {
         "content": json.dumps(made_up) if outcome.prediction is None else outcome.prediction,

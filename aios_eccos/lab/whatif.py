@@ -124,23 +124,17 @@ def _arrival(trace: Trace) -> float:
 
 def _durations(traces: Sequence[Trace], models: tuple[str, ...]) -> FloatArray:
     """(n, m) seconds: the call's own for the model that served, else the model's usual pace."""
-    spent = {name: [0.0, 0.0] for name in models}
-    for trace in traces:
-        if trace.model is not None and trace.output_tokens:
-            spent[trace.model][0] += trace.served_s
-            spent[trace.model][1] += trace.output_tokens
-    seconds, words = (sum(pair[k] for pair in spent.values()) for k in (0, 1))
-    usual = seconds / words if words else float(np.mean([t.served_s for t in traces])) / 250
-    pace = np.array([pair[0] / pair[1] if pair[1] else usual for pair in spent.values()])
-    tokens = np.zeros((len(traces), len(models)))
+    served, spoken, tokens = np.zeros((3, len(traces), len(models)))
     for i, trace in enumerate(traces):
         for option in trace.options:
             tokens[i, models.index(option.model)] = option.output_tokens
-    duration = np.maximum(tokens * pace, SHORTEST_S)
-    for i, trace in enumerate(traces):
         if trace.model is not None:
-            duration[i, models.index(trace.model)] = max(trace.served_s, SHORTEST_S)
-    return np.asarray(duration, dtype=float)
+            served[i, models.index(trace.model)] = max(trace.served_s, SHORTEST_S)
+            spoken[i, models.index(trace.model)] = trace.output_tokens or 0
+    seconds, words = (served * (spoken > 0)).sum(axis=0), spoken.sum(axis=0)
+    usual = seconds.sum() / words.sum() if words.any() else served.sum() / len(traces) / 250
+    pace = np.where(words > 0, seconds / np.maximum(words, 1), usual)
+    return np.where(served > 0, served, np.maximum(tokens * pace, SHORTEST_S))
 
 
 def _absolute(floor: Floor, calls: KeptCalls) -> float:

@@ -26,11 +26,6 @@ bench = typer.Typer(
 )
 
 
-@bench.callback()
-def _group() -> None:
-    """Measure against budgets and peers."""
-
-
 @bench.command()
 def optimizer(
     sizes: Annotated[str, typer.Option(help="Rows, `a,b`.")] = "1,8,64,1000,10000,100000",
@@ -93,12 +88,10 @@ def scarcity(
     screen.print(scarcity_table(rows))
 
 
-#: A name, and forecasts of recorded questions.
-Base = tuple[str, Calls]
-
-
-def _recorded(data: Path | None, prices: Path | None) -> tuple[Base | None, str | None]:
-    """Neighbors' forecasts of recorded questions, and the data's hash; None where there is none."""
+def _recorded(
+    data: Path | None, prices: Path | None
+) -> tuple[tuple[str, Calls] | None, str | None]:
+    """Name and neighbors' forecasts of recorded questions, and their hash; None without any."""
     folder = os.environ.get("AIOS_ECCOS_DATA")
     if data is None:
         if not folder:
