@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,11 +125,10 @@ class Collector:
         return len(self.graded)
 
     def start(self) -> None:
-        for name in self.models:
-            for _ in range(self._concurrency[name]):
-                thread = threading.Thread(target=self._work, args=(name,), daemon=True)
-                self._threads.append(thread)
-                thread.start()
+        workers = [name for name in self.models for _ in range(self._concurrency[name])]
+        for name in workers:
+            self._threads.append(threading.Thread(target=self._work, args=(name,), daemon=True))
+            self._threads[-1].start()
 
     def wait(self) -> Ending:
         """Wait until every thread has ended.
@@ -136,9 +136,9 @@ class Collector:
         Raises:
             EccosError: the journal or the data set cannot be written any more.
         """
-        for thread in self._threads:
-            while thread.is_alive():
-                thread.join(timeout=0.2)  # so that Ctrl-C comes through
+        # A thread whose `join` Ctrl-C interrupts counts as ended from then on (bpo-45274).
+        while any(thread.is_alive() for thread in self._threads):
+            time.sleep(0.05)
         if self._error is not None:
             raise self._error
         if self._stop.is_set():

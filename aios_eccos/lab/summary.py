@@ -156,60 +156,50 @@ class _Split:
         cost, got = np.array([(row.cost, row.success) for row in self.singles]).T
         return metrics.hull_cost(cost, got, success)
 
-    def wanted(self, key: Key, targets: Sequence[float]) -> Sequence[float]:
-        """The successes at which a strategy is compared: its own, if it has but one setting."""
-        front = self.fronts[key]
-        return targets if len(self.rows[key]) > 1 else [float(front.success[0])]
-
-    def costs(self, key: Key | None, wanted: Sequence[float]) -> list[float]:
-        return [] if key is None else [self.fronts[key].cost_at(success) for success in wanted]
-
-    def gap_closed(self, key: Key, wanted: Sequence[float]) -> float:
-        """Mean share of the way from hull to clairvoyant."""
-        seer = self.costs(("clairvoyant", None), wanted)
-        hull = [self.hull(success) for success in wanted]
-        gaps = map(metrics.gap_closed, self.costs(key, wanted), hull, seer)
-        return estimate([*gaps]).mean
-
-    def saved(self, key: Key) -> float:
-        return metrics.cost_save(self.fronts[key], self.best.success, self.best.cost)
-
-    def distance(self, key: Key) -> float:
-        points = [(row.cost, row.success) for row in self.rows[key]]
-        return metrics.pareto_distance(points, self.pareto)
-
-    def mean(self, key: Key, figure: str) -> float:
-        return float(np.mean([getattr(row, figure) for row in self.rows[key]]))
+    def figures(self, key: Key, targets: Sequence[float]) -> dict[str, float]:
+        """A strategy's figures, named as in `Line`."""
+        rows, front = self.rows[key], self.fronts[key]
+        # A strategy of one setting is compared at its own success.
+        wanted = targets if len(rows) > 1 else [float(front.success[0])]
+        costs = [front.cost_at(success) for success in wanted]
+        ours = [] if self.ours is None else [self.fronts[self.ours].cost_at(s) for s in wanted]
+        gaps = [
+            metrics.gap_closed(cost, self.hull(s), self.fronts["clairvoyant", None].cost_at(s))
+            for cost, s in zip(costs, wanted, strict=True)
+        ]
+        both = [*zip(ours, costs, strict=False)]
+        return {
+            "cost_ratio": metrics.ratio(ours, costs[: len(ours)]),
+            "missed": sum(math.isnan(own) and math.isfinite(its) for own, its in both),
+            "gap_closed": estimate(gaps).mean,
+            "gain": metrics.perf_gain(front, self.best.success),
+            "save": metrics.cost_save(front, self.best.success, self.best.cost),
+            "distance": metrics.pareto_distance([(r.cost, r.success) for r in rows], self.pareto),
+            "success": float(np.mean([row.success for row in rows])),
+            "cost": float(np.mean([row.cost for row in rows])),
+        }
 
 
 def _line(key: Key, splits: Sequence[_Split], targets: Sequence[float]) -> Line:
-    wanted = [split.wanted(key, targets) for split in splits]
-    pairs = [
-        (split.costs(split.ours, levels), split.costs(key, levels))
-        for split, levels in zip(splits, wanted, strict=True)
-    ]
-    ours = splits[0].ours is not None
-    missed = sum(
-        math.isnan(own) and math.isfinite(its)
-        for both in (pairs if ours else ())
-        for own, its in zip(*both, strict=True)
-    )
-    saves = [split.saved(key) for split in splits]
+    figures = [split.figures(key, targets) for split in splits]
+    rows = [row for split in splits for row in split.rows[key]]
+    found = {name: [each[name] for each in figures] for name in figures[0]}
+    saves = found["save"]
     return Line(
         strategy=key[0],
         predictor=key[1],
         points=max(len(split.rows[key]) for split in splits),
-        cost_ratio=ratio_over_splits([metrics.ratio(*both) for both in pairs] if ours else []),
-        missed=missed,
-        gap_closed=estimate([s.gap_closed(key, w) for s, w in zip(splits, wanted, strict=True)]),
-        gain=estimate([metrics.perf_gain(s.fronts[key], s.best.success) for s in splits]),
+        cost_ratio=ratio_over_splits(found["cost_ratio"]),
+        missed=int(sum(found["missed"])),
+        gap_closed=estimate(found["gap_closed"]),
+        gain=estimate(found["gain"]),
         save=estimate([0.0 if math.isnan(save) else save for save in saves]),
         saved_on=sum(math.isfinite(save) for save in saves),
-        distance=estimate([split.distance(key) for split in splits]),
-        success=estimate([split.mean(key, "success") for split in splits]),
-        cost=estimate([split.mean(key, "cost") for split in splits]),
-        violations=estimate([float(row.violations) for s in splits for row in s.rows[key]]),
-        decision_s=estimate([row.decision_s for split in splits for row in split.rows[key]]),
+        distance=estimate(found["distance"]),
+        success=estimate(found["success"]),
+        cost=estimate(found["cost"]),
+        violations=estimate([float(row.violations) for row in rows]),
+        decision_s=estimate([row.decision_s for row in rows]),
     )
 
 
@@ -219,18 +209,22 @@ def _headline(splits: Sequence[_Split]) -> Headline | None:
     if ours is None or theirs not in splits[0].rows:
         return None
     pairs = [
-        (split, split.fronts[ours], row)
+        (split.fronts[ours], row, split.hull(row.success) / row.cost)
         for split in splits
         for row in split.rows[theirs]
         if row.setting.value == AIOS_THRESHOLD
     ]
+
+    def gains(share: float) -> Estimate:
+        return estimate(
+            [front.success_at(share * row.cost) - row.success for front, row, _ in pairs]
+        )
+
     return Headline(
-        estimate([front.success_at(row.cost) - row.success for _, front, row in pairs]),
-        estimate(
-            [front.success_at(HEADLINE_COST * row.cost) - row.success for _, front, row in pairs]
-        ),
-        ratio_over_splits([front.cost_at(row.success) / row.cost for _, front, row in pairs]),
-        ratio_over_splits([split.hull(row.success) / row.cost for split, _, row in pairs]),
+        gains(1.0),
+        gains(HEADLINE_COST),
+        ratio_over_splits([front.cost_at(row.success) / row.cost for front, row, _ in pairs]),
+        ratio_over_splits([hull for *_, hull in pairs]),
     )
 
 

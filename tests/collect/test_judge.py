@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -51,12 +54,12 @@ def client(name, say):
     )
 
 
-def collect(journal, asked, judge, **options):
+def collect(journal, asked, judge, kind=Collector, **options):
     clients = {c.endpoint.name: c for c in asked}
     everyone = {**clients, **({judge.endpoint.name: judge} if judge else {})}
     budget = Budget([c.endpoint for c in everyone.values()], None, 9)
     with Sandbox() as sandbox:
-        collector = Collector(
+        collector = kind(
             [QUESTION],
             clients,
             budget=budget,
@@ -199,6 +202,34 @@ def test_a_second_ctrl_c_leaves_at_once():
     collector = Interrupted()
     assert _wind_up(collector) == "interrupted"
     assert collector.stopped
+
+
+def test_what_is_on_its_way_at_ctrl_c_is_waited_for(tmp_path):
+    asked, answers = threading.Event(), threading.Event()
+
+    def slowly(prompt):
+        asked.set()
+        answers.wait(10)
+        return "By Rayleigh scattering."
+
+    def interrupt():
+        asked.wait(10)
+        time.sleep(0.1)  # the main thread waits by then
+        os.kill(os.getpid(), signal.SIGINT)
+
+    class Winding(Collector):
+        def wait(self):
+            threading.Thread(target=interrupt).start()
+            with pytest.raises(KeyboardInterrupt):
+                super().wait()
+            threading.Timer(0.3, answers.set).start()
+            self.wait = super().wait
+            assert _wind_up(self) == "interrupted"
+            return "done"
+
+    with Journal(tmp_path / "j") as journal:
+        collector, _ = collect(journal, [client("m", slowly)], client("judge", judging), Winding)
+    assert [g.correct for g in collector.graded.values()] == [True]
 
 
 def test_a_broken_worker_is_no_finished_run(tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from aios_eccos.cli.output import bar, console, draw_table, numbers, pairs, vers
 from aios_eccos.errors import ConfigError
 from aios_eccos.lab.dataset import Dataset, Recorded, load_dataset, open_recorded
 from aios_eccos.lab.fitted import KINDS, Kind
-from aios_eccos.lab.page import write_page
 from aios_eccos.lab.parts import (
     Robustness,
     Streams,
@@ -25,7 +24,7 @@ from aios_eccos.lab.parts import (
     summarize_trials,
     trials,
 )
-from aios_eccos.lab.plots import draw, pictures
+from aios_eccos.lab.plots import draw, pictures, write_page
 from aios_eccos.lab.problem import Plan, Problem
 from aios_eccos.lab.report import Results, Table, as_json, tables
 from aios_eccos.lab.run import Wanted, play_all, steps
