@@ -14,7 +14,8 @@ from aios_eccos.floor.control import BOOST, ETA
 from aios_eccos.lab.commands.evaluate_predictor import evaluate_predictor as command
 from aios_eccos.lab.dataset import Dataset, recorded
 from aios_eccos.lab.problem import Plan, problem_of
-from aios_eccos.lab.studies import checks, little, streams
+from aios_eccos.lab.studies import little, streams
+from aios_eccos.lab.studies import report as checks
 from aios_eccos.lab.studies.little import certified, mean_rounds, rounds
 from aios_eccos.lab.studies.quality import (
     TEMPLATES,

@@ -15,10 +15,9 @@ from aios_eccos.cli.output import console, draw_table, numbers, versions, write_
 from aios_eccos.errors import ConfigError
 from aios_eccos.lab.dataset import load_dataset, open_recorded
 from aios_eccos.lab.plots import draw_reliability
-from aios_eccos.lab.studies.checks import certificates, checks
 from aios_eccos.lab.studies.little import mean_rounds
 from aios_eccos.lab.studies.quality import default_floors
-from aios_eccos.lab.studies.report import PARTS, SCHEMA
+from aios_eccos.lab.studies.report import PARTS, SCHEMA, certificates, checks
 from aios_eccos.lab.studies.report import evaluate_predictor as measure
 
 #: Columns of the predictors' table.
