@@ -92,11 +92,7 @@ def _mark(found: re.Match[str]) -> str:
 
 
 def _stated(answer: str, choices: Sequence[str]) -> str | None:
-    """The letter that a final answer begins with, or whose choice's text it is.
-
-    Raises:
-        SeveralAnswers: it names two.
-    """
+    """The letter that a final answer begins with, or whose choice's text it is."""
     number = parse_whole(answer.strip(" $"))
     answer = WRAPPED.sub(r"\1", answer).strip(_WRAPPING)
     answer = answer.translate(_OTHER_LETTERS) if len(answer) == 1 else answer

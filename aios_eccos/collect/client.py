@@ -43,11 +43,8 @@ IN_AIOS = ("huggingface", "local")
 class Endpoint:
     """One model that can be asked.
 
-    Attributes:
-        base_url: of the OpenAI-compatible API; empty where LiteLLM finds the way.
-        target: the name that the server knows the model by.
-        api_base: address that LiteLLM is told, if the configuration names one.
-        cached_price: dollars per cached prompt token; None = the full input price.
+    `base_url` is of the OpenAI-compatible API, empty where LiteLLM finds the way with `api_base`;
+    `target`: the server's name for the model; `cached_price`: of a cached prompt token, dollars.
     """
 
     model: Model
@@ -73,7 +70,6 @@ def load_endpoints(
 
     Args:
         models_file: YAML or JSON, a list as under `llms.models` or a whole config.yaml.
-        wanted: names; None means all.
         prices: dollars per input and output token by name, instead of the configured ones.
 
     Raises:
@@ -159,13 +155,10 @@ ALTERNATIVES = {"max_tokens": "max_completion_tokens", "temperature": None}
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a model is given.
+    """How long a model is given: `attempts` requests for one question, `timeout_s` for an answer.
 
-    Attributes:
-        attempts: requests for one question, the first among them.
-        base_s, cap_s: wait before the second request and at most, doubled each time, with jitter;
-            a wait that the server asks for takes their place.
-        timeout_s: time for one answer; a timeout is tried again once.
+    The wait before the second request is `base_s`, doubled each time up to `cap_s`, with jitter,
+    unless the server asks for another. A timeout is tried again once.
     """
 
     attempts: int = 5
@@ -232,10 +225,7 @@ class Client:
                     raise
 
     def _adapt(self, sent: dict[str, Any], complaint: str) -> bool:
-        """Send another parameter where the model refuses one; whether there is something to try.
-
-        Reasoning models want `max_completion_tokens`, and some no temperature but their own.
-        """
+        """Send another parameter where the model refuses one; False if there is none to try."""
         for name, instead in ALTERNATIVES.items():
             if name in sent and (name in complaint or (instead or name) in complaint):
                 changed = {k: v for k, v in sent.items() if k != name}
@@ -252,11 +242,7 @@ class Client:
 
 
 def open_provider(endpoint: Endpoint) -> Provider:
-    """HTTP where there is an address, else LiteLLM.
-
-    Raises:
-        ConfigError: the address or its proxy cannot be used, or LiteLLM is not installed.
-    """
+    """HTTP where there is an address, else LiteLLM; ConfigError if that cannot be used."""
     key = endpoint.api_key.get_secret_value() if endpoint.api_key else None
     try:
         if endpoint.base_url:

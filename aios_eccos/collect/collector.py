@@ -50,17 +50,13 @@ class Progress:
 
 
 class Collector:
-    """One run over some questions.
+    """One run over some questions. A ConfigError says that a question needs a judge.
 
     Args:
-        clients: the models to ask, by name.
-        judge: gives verdicts on questions with grader judge; may be one of the models.
+        judge: gives verdicts on questions with grader judge; may be one of the `clients`.
         concurrency: most requests at once, by model.
         on_row: called with each record as soon as all models have answered its question.
         on_progress: called after each answer. Both are called by one thread at a time.
-
-    Raises:
-        ConfigError: a question needs a judge and there is none.
     """
 
     def __init__(
@@ -131,11 +127,7 @@ class Collector:
             self._threads[-1].start()
 
     def wait(self) -> Ending:
-        """Wait until every thread has ended.
-
-        Raises:
-            EccosError: the journal or the data set cannot be written any more.
-        """
+        """Wait until every thread has ended; EccosError if what they write cannot be written."""
         # A thread whose `join` Ctrl-C interrupts counts as ended from then on (bpo-45274).
         while any(thread.is_alive() for thread in self._threads):
             time.sleep(0.05)

@@ -85,11 +85,9 @@ _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A place of an answer that says what the final answer is.
+    """A place of an answer that says what the final answer is: `text`, None where it breaks off.
 
-    Attributes:
-        text: what is said; None where it is empty or breaks off, so that there is no answer.
-        last: whether nothing but this is left of the answer, or it is marked as final.
+    `last`: whether nothing but this is left of the answer, or it is marked as final.
     """
 
     text: str | None
@@ -228,11 +226,7 @@ def final_text(text: str) -> str | None:
 
 
 def final_json(text: str) -> Any:
-    """The value of the JSON that an answer is, else of its last fenced block that is JSON.
-
-    Raises:
-        ValueError: it holds none.
-    """
+    """The JSON that an answer is, else its last fenced block that is JSON, else ValueError."""
     text = text.replace("\ufeff", "")
     for candidate in (text.strip(), *reversed(fenced_blocks(text))):
         try:
@@ -248,10 +242,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def fenced_blocks(text: str) -> list[str]:
-    """The contents of Markdown's fenced code blocks; one that does not end goes to the text's end.
-
-    A fence on the line of what it holds is one too.
-    """
+    """The contents of Markdown's fenced code blocks, also where a fence stands on their line."""
     from markdown_it import MarkdownIt
 
     text = _GLUED_END.sub(r"\1\n\2", _GLUED_START.sub(r"\1\n", text))

@@ -27,7 +27,6 @@ class Answer:
     """One model's reply to one question, as it is journaled.
 
     Attributes:
-        question: the question's id.
         prompt: hash of what was asked; an answer to another prompt is not used.
         judged: for a judge's reply, the model whose answer it is about; else empty.
         cost_usd: at the prices of that moment; None where no price is known.
@@ -49,11 +48,7 @@ def prompt_hash(prompt: str, max_tokens: int) -> str:
 
 
 class Journal:
-    """An append-only file that one run at a time writes. Use as a context manager.
-
-    Raises:
-        DataError: another run writes it, or it is not a journal of this version.
-    """
+    """An append-only file that one run at a time writes, as a context manager; else DataError."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -78,11 +73,7 @@ class Journal:
             self._file.close()
 
     def append(self, answer: Answer) -> None:
-        """Write one answer and wait until the disk has it.
-
-        Raises:
-            DataError: the disk is full or gone.
-        """
+        """Write one answer and wait until the disk has it; DataError if it is full or gone."""
         row = dataclasses.asdict(answer)
         row |= row.pop("reply")
         with self._lock:

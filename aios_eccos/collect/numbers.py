@@ -116,10 +116,7 @@ def parse_whole(text: str) -> Number | None:
 
 
 def final_number(text: str) -> Number | None:
-    """The number that an answer states, else its last one.
-
-    None if there is none, if the answer breaks off or states several, or a formula.
-    """
+    """The number that an answer states, else its last; None if it states several, or a formula."""
     for statement in statements(text):
         try:
             number = statement.text and read_number(statement.text, last=statement.last)

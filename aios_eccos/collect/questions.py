@@ -53,11 +53,7 @@ class Question:
 
 
 def load_questions(paths: Sequence[Path]) -> list[Question]:
-    """Read question files in order.
-
-    Raises:
-        DataError: unreadable file, malformed line (named) or an id that stands twice.
-    """
+    """Read question files in order; DataError names the file and line that is wrong."""
     questions: dict[str, Question] = {}
     for path in paths:
         try:
@@ -85,11 +81,7 @@ def load_questions(paths: Sequence[Path]) -> list[Question]:
 
 
 def parse_question(row: object) -> Question:
-    """One question from its JSON object.
-
-    Raises:
-        ValueError: says which key is wrong and what is wanted.
-    """
+    """One question from its JSON object; ValueError says which key is wrong and what is wanted."""
     if not isinstance(row, dict):
         raise ValueError("wanted a JSON object")
     _check_keys(row)

@@ -35,14 +35,12 @@ WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One model's reply to one prompt.
+    """One model's reply to one prompt; `content` is the answer without thoughts.
 
     Attributes:
-        content: the answer without thoughts.
         error: short reason where there is no whole answer ("429", "timeout", "truncated", ...).
         input_tokens, output_tokens: as billed; output includes reasoning, input includes cached.
         latency_s: the last attempt's time, without earlier attempts and waits.
-        attempts: requests sent.
     """
 
     status: Status
@@ -58,12 +56,7 @@ class Reply:
 
 
 def read_reply(body: object, prompt: str) -> Reply:
-    """Read a completion's body.
-
-    Raises:
-        Broken: it is no completion: no choice, or no text and no thoughts.
-        StatusError: it carries a server's error.
-    """
+    """Read a completion's body; Broken or StatusError if it is none, or a server's error."""
     found = read(body).counted(prompt)
     inline, content = split_thinking((found.text or "")[:MAX_CONTENT])
     thoughts = f"{found.thoughts}{inline}"
@@ -142,9 +135,6 @@ class RowFile:
     """The data set on disk: rows are appended as they come, and put in order at the end.
 
     What the file held is replaced: a resumed run makes its rows anew.
-
-    Raises:
-        DataError: it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:

@@ -26,14 +26,10 @@ from aios_eccos.workload.store import SlotStore
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model's answers.
+    """One model's answers: whole ones, and missing outcomes (truncated, errors).
 
-    Attributes:
-        answers: whole answers; truncated, errors: missing outcomes.
-        success: share of right ones among those that were graded; None of none.
-        output_tokens: mean over whole and truncated answers.
-        counted: answers whose tokens were counted here, as the provider gave none.
-        cost_usd: at the prices of `price_state`; None where no price is known at all.
+    `success` is among those that were graded, `output_tokens` a mean over whole and truncated ones;
+    `counted`: whose tokens were counted here, as the provider gave none.
     """
 
     name: str
@@ -92,14 +88,10 @@ DEFAULT_CONCURRENCY = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to collect.
+    """What to collect into `out`, a .jsonl file beside whose the journal lies.
 
-    Attributes:
-        judge: grades questions with grader judge; may be one of the endpoints.
-        out: the data set, a .jsonl file; the journal lies beside it.
-        max_cost: dollars over the whole collection, resumed runs included; None = no limit.
-        max_tokens: of one answer.
-        concurrency: requests at once per model; None = the model's limit, at most 8.
+    `max_cost` is in dollars over resumed runs too, `concurrency` by model; None = no limit, and the
+    model's own limit, at most `DEFAULT_CONCURRENCY`.
     """
 
     questions: Sequence[Question]
@@ -154,7 +146,6 @@ def run(
 
     Args:
         workload: where living kernels lend their models' slots; None where there are none.
-        on_interrupt: called at the first Ctrl-C.
 
     Raises:
         ConfigError: a price, a judge or LiteLLM is missing.

@@ -16,11 +16,7 @@ LOOK_AGAIN_S = 1.0
 
 
 class Slots:
-    """Borrows slots of models from the store that kernels share; for several threads.
-
-    Args:
-        stop: set when the run ends early; waits end then.
-    """
+    """Borrows slots of models from the store that kernels share; for several threads."""
 
     def __init__(self, workload: SlotStore, stop: threading.Event) -> None:
         self._workload, self._stop = workload, stop
@@ -31,11 +27,7 @@ class Slots:
 
     @contextmanager
     def one(self, model: Model) -> Iterator[bool]:
-        """Hold a slot of `model` as soon as one is to spare; False if the run was stopped before.
-
-        Raises:
-            WorkloadError: the store cannot be used.
-        """
+        """Hold a slot of `model` as soon as one is to spare; False if the run stopped before."""
         lease, taken = Lease(uuid.uuid4().hex, model.slot), False
         while not self._stop.is_set():
             seen = self._changes

@@ -96,11 +96,7 @@ DUAL_ROUNDS, DUAL_STEP = 400, 20.0
 
 
 def serve(problem: Problem, decide: Callable[[IntArray], IntArray]) -> tuple[IntArray, IntArray]:
-    """Let rows arrive batch by batch; those that `decide` makes wait (-1) come first next time.
-
-    Returns:
-        (n,) columns and (n,) the round in which each row was served.
-    """
+    """(n,) columns and rounds of rows that come batch by batch; who waits (-1) is first next time."""
     choice = np.full(problem.n, -1, dtype=np.int64)
     rounds = np.zeros(problem.n, dtype=np.int64)
     arrivals = problem.batches()

@@ -48,11 +48,7 @@ class Dataset:
 
 
 def load_dataset(paths: Sequence[Path]) -> Dataset:
-    """Read QAServe files whole.
-
-    Raises:
-        DataError: a file cannot be read, or none has a good row.
-    """
+    """Read QAServe files whole; DataError if one cannot be read, or none has a good row."""
     rows: list[Record | DataError] = []
     digest = hashlib.sha256()
     for path in paths:
@@ -148,12 +144,7 @@ def open_recorded(
 ) -> Recorded:
     """Embed a data set with the default embedder; embeddings and fits are kept between runs.
 
-    Args:
-        prices: a file for `load_prices`; models that it does not name are looked up as in a kernel.
-        limits: see `pool`.
-
-    Raises:
-        DataError, EmbedderError: prices cannot be read, or there is no embedder.
+    Models that the file of prices does not name are looked up as in a kernel.
     """
     from aios_eccos.history.open import open_embedder
 
@@ -166,10 +157,7 @@ def open_recorded(
 def load_prices(path: Path) -> dict[str, tuple[float, float]]:
     """Input and output price by model, dollars per token, from dollars per million in the file.
 
-    The file is `{"models": {NAME: {"input": 0.05, "output": 0.1}}}`.
-
-    Raises:
-        DataError: unreadable, of another shape, or a price that is negative or not a number.
+    The file is `{"models": {NAME: {"input": 0.05, "output": 0.1}}}`. DataError: it is not.
     """
     source = str(path)
     try:
@@ -192,11 +180,7 @@ def pool(
     limits: Mapping[str, int],
     default_limit: int,
 ) -> list[Model]:
-    """Models of a data set, with prices and limits.
-
-    Raises:
-        DataError: a limit names no model of the data set, or is below 1.
-    """
+    """Models of a data set, with prices and limits; DataError names a limit that is none."""
     for name, limit in limits.items():
         if name not in names:
             raise DataError(f"limit for {name!r}: the data knows only {', '.join(names)}")
@@ -228,37 +212,24 @@ def split_labels(
     task by sha256("seed:r:id"): the first 30 % test, the next 10 % validate. Rows of equal text
     follow the first of them in that order (in the file's order for number 0), so that no text
     stands on both sides.
-
-    Raises:
-        ValueError: `number` is negative, or the sequences differ in length.
     """
     if number < 0:
         raise ValueError(f"split number is {number}, wanted 0 (the file's own) or higher")
     if not len(ids) == len(tasks) == len(texts) == len(own):
         raise ValueError("ids, tasks, texts and own labels differ in length")
-    if number == 0:
-        order = list(range(len(ids)))
-        labels = [label or "train" for label in own]
-    else:
-        order, labels = _shuffled(ids, tasks, f"{seed}:{number}")
+    order, labels = list(range(len(ids))), [label or "train" for label in own]
+    if number:
+        digest = [hashlib.sha256(f"{seed}:{number}:{name}".encode()).hexdigest() for name in ids]
+        order.sort(key=digest.__getitem__)
+        groups: dict[str, list[int]] = defaultdict(list)
+        for row in order:
+            groups[tasks[row]].append(row)
+        for rows in groups.values():
+            test, val = round(TEST_SHARE * len(rows)), round(VAL_SHARE * len(rows))
+            named = ["test"] * test + ["val"] * val + ["train"] * (len(rows) - test - val)
+            for row, label in zip(rows, named, strict=True):
+                labels[row] = label
     first: dict[str, str] = {}
     for row in order:
         first.setdefault(texts[row], labels[row])
     return tuple(first[text] if text else label for text, label in zip(texts, labels, strict=True))
-
-
-def _shuffled(ids: Sequence[str], tasks: Sequence[str], salt: str) -> tuple[list[int], list[str]]:
-    """Rows in hash order, task after task, and their labels by row."""
-    digest = [hashlib.sha256(f"{salt}:{name}".encode()).hexdigest() for name in ids]
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, task in enumerate(tasks):
-        groups[task].append(row)
-    labels = ["train"] * len(ids)
-    for rows in groups.values():
-        rows.sort(key=digest.__getitem__)
-        test, val = round(TEST_SHARE * len(rows)), round(VAL_SHARE * len(rows))
-        for row in rows[:test]:
-            labels[row] = "test"
-        for row in rows[test : test + val]:
-            labels[row] = "val"
-    return sorted(range(len(ids)), key=digest.__getitem__), labels

@@ -109,10 +109,7 @@ def run_demo(
 def plans(
     models: Sequence[Model], history: Sequence[Record], count: int
 ) -> dict[str, list[str | None]]:
-    """The model of each of `count` calls by strategy; None lets the router decide.
-
-    The plain rivals are judged on history only; models of equal figures go by name.
-    """
+    """The model of each of `count` calls by strategy, judged on history; None: the router's."""
     table = build_table(history, np.zeros((len(history), 1), dtype=np.float32))
     names = sorted(model.name for model in models)
     # The column past the last one is that of a model that the history does not know.

@@ -96,7 +96,6 @@ class Fitted:
     """All that is fitted on some rows of a data set, each part once.
 
     Args:
-        rows: numbers of the data set's rows that are known.
         key: of the rows and of what is known of them, for the cache; None keeps nothing.
         table: what is known of the rows, where that is less than everything.
         head: instead of one fitted on these rows.
@@ -111,10 +110,9 @@ class Fitted:
         table: HistoryTable | None = None,
         head: Trained | None = None,
     ) -> None:
-        self.data = data
-        self.rows = rows
+        self.data, self.rows = data, rows
         self.table = data.table.rows(rows) if table is None else table
-        folder = None if key is None else data.folder
+        folder = data.folder if key else None
         self.cache = Cache(folder, f"{data.hash}:{key}:{data.embedder.name}")
         self._given = head
 
@@ -168,19 +166,17 @@ class Fitted:
                 else (embedder.embed(texts), None)
             )
         embeddings, layers = vectors
-        parts = []
+        counts = map(int, input_tokens)
+        queries = [Query(text, input_tokens=n) for text, n in zip(texts, counts, strict=True)]
+        found = []
         for start in range(0, len(texts), BLOCK):
             part = slice(start, start + BLOCK)
-            queries = [
-                Query(text=text, input_tokens=int(count))
-                for text, count in zip(texts[part], input_tokens[part], strict=True)
-            ]
             hidden = None if layers is None else layers[part]
-            parts.append(predictor.forecast(queries, embeddings[part], self.data.models, hidden))
-        return (
-            np.concatenate([part.success for part in parts]),
-            np.concatenate([part.output_tokens for part in parts]),
-        )
+            args = queries[part], embeddings[part], self.data.models, hidden
+            forecast = predictor.forecast(*args)
+            found.append((forecast.success, forecast.output_tokens))
+        success, tokens = (np.concatenate(values) for values in zip(*found, strict=True))
+        return success, tokens
 
     def of_rows(self, kind: Kind, rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Success and output tokens, each (n, m), of rows of the data set; kept between runs."""
@@ -205,32 +201,26 @@ class Fitted:
         replay = self.head.replay
         columns = [self.head.models.index(model.name) for model in self.data.models]
         success = replay.alone if kind == "trained" else replay.success
-        return Past(
-            success[:, columns],
-            replay.tokens[:, columns],
-            replay.correctness[:, columns],
-            replay.input_tokens,
-        )
+        arrays = (values[:, columns] for values in (success, replay.tokens, replay.correctness))
+        return Past(*arrays, replay.input_tokens)
 
 
 def records_of(table: HistoryTable) -> list[Record]:
     """The table's rows as records; what is masked there has no outcome here."""
+
+    def outcome(i: int, j: int) -> Outcome:
+        right, length = table.correctness[i, j], table.output_tokens[i, j]
+        correctness = None if np.isnan(right) else float(right)
+        return Outcome(table.models[j], correctness, None if np.isnan(length) else int(length))
+
+    known = ~(np.isnan(table.correctness) & np.isnan(table.output_tokens))
+    facts = zip(table.ids, table.texts, map(int, table.input_tokens), strict=True)
     return [
         Record(
-            table.ids[i],
-            table.texts[i],
-            int(table.input_tokens[i]),
-            tuple(
-                Outcome(
-                    name,
-                    None if np.isnan(table.correctness[i, j]) else float(table.correctness[i, j]),
-                    None if np.isnan(table.output_tokens[i, j]) else int(table.output_tokens[i, j]),
-                )
-                for j, name in enumerate(table.models)
-                if not np.isnan([table.correctness[i, j], table.output_tokens[i, j]]).all()
-            ),
+            *fact,
+            tuple(outcome(i, int(j)) for j in np.flatnonzero(known[i])),
             task=table.tasks[i],
             split=table.splits[i],
         )
-        for i in range(len(table))
+        for i, fact in enumerate(facts)
     ]

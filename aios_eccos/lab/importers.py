@@ -36,22 +36,15 @@ _NO_MODEL = re.compile(
 
 
 def read_qaserve(path: Path, on_left_out: OnLeftOut = lambda error: None) -> Iterator[Row]:
-    """Rows of a QAServe / OmniRouteEval file (.json, .jsonl), or of a folder of them.
-
-    Raises:
-        DataError: no row has query, input_token_length and outputs.
-    """
+    """Rows of a QAServe / OmniRouteEval file (.json, .jsonl), or of a folder of them."""
     return _read(path, read_json, _qaserve, on_left_out)
 
 
 def read_routerbench(path: Path, on_left_out: OnLeftOut = lambda error: None) -> Iterator[Row]:
     """Rows of a RouterBench table, or of a folder of them.
 
-    A table has sample_id, prompt, eval_name and per model a column of scores. Lengths come from the
-    responses (`MODEL|model_response`); without them no row can be priced, which is an error.
-
-    Raises:
-        DataError: a pickle, another format, or a table without models or responses.
+    Lengths come from the responses (`MODEL|model_response`); without any no row can be priced,
+    which is an error.
     """
     return _read(path, read_table, _routerbench, on_left_out)
 
@@ -82,11 +75,7 @@ def _read(
 def good_rows(
     items: Iterable[Any], read: Callable[[Any], _Value], name: str, on_left_out: OnLeftOut
 ) -> Iterator[_Value]:
-    """What `read` makes of the items; those that it refuses are left out.
-
-    Raises:
-        DataError: it refuses all of them.
-    """
+    """What `read` makes of the items; those that it refuses are left out, all of them an error."""
     refused, good = list[DataError](), False
     for number, item in enumerate(items, start=1):
         try:
@@ -182,23 +171,16 @@ def tokens_of(text: str) -> int | None:
 
 
 def checked(row: Row) -> Row:
-    """The row, if it is one that `ingest` would take.
-
-    Raises:
-        DataError: it is not.
-    """
+    """The row, if it is one that `ingest` would take, else DataError."""
     parse_row(row)
     return row
 
 
 def refuse_implausible(rows: Iterable[Row], *, by_task: bool) -> Iterator[Row]:
-    """The rows; at their end, an error if hardly any or nearly all answers are right.
+    """The rows; at their end DataError if hardly any or nearly all answers are right.
 
     Args:
         by_task: look at each task alone, as its answers were graded here.
-
-    Raises:
-        DataError: names the task and the share.
     """
     grades: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -215,11 +197,7 @@ def refuse_implausible(rows: Iterable[Row], *, by_task: bool) -> Iterator[Row]:
 
 
 def write_rows(rows: Iterable[Row], target: Path) -> int:
-    """Write one row a line (gzipped for .gz), whole or not at all; returns how many.
-
-    Raises:
-        DataError: there are none, or the file cannot be written.
-    """
+    """Write one row a line (gzipped for .gz), whole or not at all; returns how many."""
     count = 0
     try:
         opened = gzip.open if target.suffix == ".gz" else open

@@ -1,8 +1,7 @@
 """Figures of a comparison, as pure functions of means per call: success (0..1) and dollars.
 
-A frontier is what a strategy reached over its settings: points of (cost, success). "Cost at a
-success" is read off its non-dominated points, log cost interpolated between two neighbors; nothing
-is extrapolated, so a success that was not reached has no cost.
+"Cost at a success" is read off a strategy's non-dominated points, log cost interpolated between two
+neighbors; a success that was not reached has no cost.
 """
 
 from __future__ import annotations
@@ -77,11 +76,7 @@ class Frontier:
 def mixture(cost: FloatArray, success: FloatArray, wanted: float) -> FloatArray | None:
     """(m,) probabilities of the cheapest random mixture of two models that reaches a success.
 
-    Args:
-        cost, success: (m,) means of single models.
-
-    Returns:
-        None where no model reaches it.
+    Of (m,) means of single models; None where no model reaches it.
     """
     best, found = math.inf, None
     for i in np.flatnonzero(success >= wanted):
@@ -167,8 +162,7 @@ def pareto_distance(points: Sequence[tuple[float, float]], front: Frontier) -> f
 def auc(p: FloatArray, y: FloatArray) -> float:
     """Chance that a good answer is forecast above a bad one, ties half; NaN with one class.
 
-    Args:
-        p: (n,) forecasts. y: (n,) outcomes 0..1, NaN = missing.
+    (n,) forecasts and (n,) outcomes 0..1, NaN = missing.
     """
     from scipy.stats import rankdata
 
@@ -191,8 +185,7 @@ def reliability(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Mean forecast, mean outcome and share, each (bins,), of equally filled bins.
 
-    Args:
-        p: (n,) forecasts. y: (n,) outcomes 0..1, NaN = missing.
+    Of (n,) forecasts and (n,) outcomes 0..1, NaN = missing.
     """
     seen = ~np.isnan(y)
     p, y = p[seen], y[seen]

@@ -138,12 +138,7 @@ def streams(problem: Problem, split: int, floors: Sequence[float]) -> Streams:
 def ratios(
     curve: PriceCurve, calls: Calls, floors: Sequence[float], batches: Sequence[int] = BATCHES
 ) -> Ratios:
-    """Both rules at every batch size: geometric mean over the floors.
-
-    Args:
-        curve: of the history, whose forecasts must not have seen their own rows.
-        batches: rows per batch, beside all at once.
-    """
+    """Both rules at every batch size, beside all at once: geometric mean over the floors."""
     one_batch, n = frontier(calls), len(calls)
     found = {}
     for batch in (*(size for size in batches if size < n), None):

@@ -192,11 +192,7 @@ PICTURES: dict[str, Callable[[Results, Any], None]] = {
 
 
 def draw_reliability(problems: Mapping[Kind, Sequence[Problem]], path: Path) -> None:
-    """Forecast against outcome of every predictor, all splits together, as a PNG.
-
-    Raises:
-        ConfigError: matplotlib is not installed, or the file cannot be written.
-    """
+    """Forecast against outcome of every predictor, all splits together, as a PNG."""
     figure = _figure(5, 5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
@@ -254,11 +250,6 @@ def write_page(
     pictures: Mapping[str, bytes],
     tables: Sequence[Table],
 ) -> None:
-    """Write the page.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
     parts = [f"<h1>{html.escape(title)}</h1>", _facts(facts)]
     for name, picture in pictures.items():
         data = base64.b64encode(picture).decode()

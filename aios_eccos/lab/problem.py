@@ -166,11 +166,7 @@ class Problem:
 
     @functools.cached_property
     def curve(self) -> PriceCurve:
-        """What each price of success promises and realises on history.
-
-        Raises:
-            DataError: there is too little of it.
-        """
+        """What each price of success promises and realises; DataError if history is too short."""
         curve = self.book.curve()
         if curve is None:
             raise DataError(
@@ -199,11 +195,8 @@ def problem_of(
 ) -> Problem:
     """A split of a data set: fit on its history, forecast its test rows.
 
-    Args:
-        fitted: the split's, where another predictor has asked for it before.
-
-    Raises:
-        DataError: no test rows, or too little history to price success.
+    `fitted` is the split's, where another predictor has asked for it before. DataError: no test
+    rows, or too little history to price success.
     """
     history, test = data.split(number, plan.seed)
     return pose(fitted or Fitted(data, history, key=f"{number}:{plan.seed}"), kind, test, plan)

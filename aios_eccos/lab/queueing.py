@@ -21,8 +21,7 @@ def queue(
 
     Args:
         arrival: (n,) seconds, rising.
-        duration: (n, m) seconds that a call keeps a slot.
-        room: (m,) slots.
+        duration: (n, m) seconds that a call keeps one of the (m,) slots of `room`.
         decide: the column of a call, from its number and the (m,) free slots; -1 = it waits.
 
     Returns:

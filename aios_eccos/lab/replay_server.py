@@ -68,11 +68,7 @@ def seconds_per_token(records: Iterable[Record], models: Sequence[str], mean_s: 
 
 
 def graded(content: str) -> float | None:
-    """The recorded correctness (0..1) that an answer carries; None where nobody judged it.
-
-    Raises:
-        ValueError: `content` is not an answer that a replay server made up.
-    """
+    """The recorded correctness (0..1) that an answer carries; None where nobody judged it."""
     body = json.loads(content)
     if not isinstance(body, dict) or "correctness" not in body:
         raise ValueError("the content carries no recorded correctness")

@@ -39,11 +39,7 @@ def known_strategies(models: Sequence[str]) -> dict[str, Strategy]:
 
 
 def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
-    """The strategies named; those that comparisons need are added.
-
-    Raises:
-        ConfigError: an unknown name.
-    """
+    """The strategies named, and those that comparisons need; ConfigError names what is unknown."""
     known = known_strategies(models)
     wanted: set[str] = {name for name in known if name.startswith("single:")} | {"clairvoyant"}
     for name in names:
@@ -74,11 +70,7 @@ def play_all(
     progress: Progress = lambda step: None,
     inspect: Callable[[int, Problem], None] = lambda split, problem: None,
 ) -> list[Played]:
-    """Play everything; `inspect` is shown every split's problem with the last predictor.
-
-    Raises:
-        DataError, ConfigError: the data cannot be split, or a name is unknown.
-    """
+    """Play everything; `inspect` is shown every split's problem with the last predictor."""
     strategies = select(wanted.strategies, data.table.models)
     rows: list[Played] = []
     for split in wanted.splits:

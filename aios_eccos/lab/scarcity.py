@@ -8,7 +8,7 @@ bound is the LP over all slot-seconds at once: no policy for one call at a time 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -102,15 +102,19 @@ def run(
     arrival = np.cumsum(rng.exponential(1 / rate, CALLS))
     models = [Model(name, limit=SLOTS) for name in problem.models]
     shared, settings = rule(models, MemoryWorkload()), Settings()
-    blank = _blank(problem, price)
 
     def decide(i: int, free: IntArray) -> int:
         row = rows[i]
-        call = replace(
-            blank,
+        call = Candidate(
+            query=Query(""),
+            models=problem.models,
             success=problem.success[row],
             output_tokens=problem.tokens[row],
+            support=np.zeros(problem.m),
             cost=problem.cost[row],
+            allowed=np.ones(problem.m, dtype=bool),
+            novelty=0.0,
+            worth=Price(value=price),
         )
         found = assigned([call], free, settings, shared)
         if found.lost is not None:
@@ -122,21 +126,6 @@ def run(
     row, column = rows[WARM:], choice[WARM:]
     success, cost = problem.calls.rows(row).came_to(column)
     return success, cost, float((start - arrival)[WARM:].mean())
-
-
-def _blank(problem: Problem, price: float) -> Candidate:
-    nothing = np.zeros(problem.m)
-    return Candidate(
-        query=Query(""),
-        models=problem.models,
-        success=nothing,
-        output_tokens=nothing,
-        support=nothing,
-        cost=nothing,
-        allowed=np.ones(problem.m, dtype=bool),
-        novelty=0.0,
-        worth=Price(value=price),
-    )
 
 
 def _one_batch(problem: Problem, price: float, rate: float) -> tuple[float, float]:
@@ -164,9 +153,8 @@ def _one_batch(problem: Problem, price: float, rate: float) -> tuple[float, floa
 
 def _ratio(front: Frontier, plain: Frontier) -> float:
     """Geometric mean of the cost ratio over the successes that both reach."""
-    low, high = (
-        pick(front.success[end], plain.success[end]) for pick, end in ((max, 0), (min, -1))
-    )
+    low = max(front.success[0], plain.success[0])
+    high = min(front.success[-1], plain.success[-1])
     if high <= low:
         return float("nan")
     at = np.linspace(low, high, COMPARED + 2)[1:-1]

@@ -47,10 +47,8 @@ class Recorded:
 
     name = "recorded"
     wants_layers = False
-
-    def __init__(self) -> None:
-        self.success: FloatArray = np.empty((0, 0))
-        self.tokens: FloatArray = np.empty((0, 0))
+    success: FloatArray
+    tokens: FloatArray
 
     def forecast(
         self,
@@ -67,10 +65,7 @@ class Recorded:
 class Served:
     """A router, its floors and a workload that serve recorded calls under the settings.
 
-    Args:
-        models: the pool, in the order of the rows' columns.
-        learned: what history taught; its predictor is replaced by the recorded forecasts.
-        workload: shared with other kernels, else its own.
+    `models` are in the order of the rows' columns; the predictor that was `learned` is replaced.
     """
 
     def __init__(
@@ -106,12 +101,10 @@ class Served:
         had_tokens: FloatArray | None = None,
         failure: Failure | None = None,
     ) -> Trace:
-        """Serve one call, and move the price as a settled call does.
+        """Serve one call with (m,) forecasts, and move the price as a settled call does.
 
         Args:
-            success, tokens: (m,) forecasts.
             had_tokens: (m,) output tokens of each model's recorded answer; default: the forecast.
-            failure: instead of an answer.
         """
         candidates = self.forecast([query], success[None], tokens[None])
         (decision,) = self.router.assign(candidates, self.router.slots()).decisions
@@ -141,11 +134,8 @@ def served_of(
     problem: Problem, settings: Settings, workload: MemoryWorkload | None = None
 ) -> Served:
     """Serves a problem's rows, each model within the problem's limits, if it has any."""
-    limits = [problem.n] * problem.m if problem.limits is None else problem.limits.tolist()
-    pool = [
-        replace(model, limit=limit)
-        for model, limit in zip(problem.fitted.data.models, limits, strict=True)
-    ]
+    limits = problem.plan.limits
+    pool = [replace(m, limit=limits.get(m.name, problem.n)) for m in problem.fitted.data.models]
     return Served(pool, settings, learned_of(problem), workload)
 
 
@@ -163,8 +153,7 @@ def settings_of(name: str | None, value: float, **more: object) -> Settings:
 
 
 def queries_of(problem: Problem, rows: IntArray) -> list[Query]:
-    tokens = problem.test.input_tokens
-    ids = problem.test.ids
+    ids, tokens = problem.test.ids, problem.test.input_tokens
     return [Query("", id=ids[row], input_tokens=int(tokens[row])) for row in rows]
 
 
@@ -235,7 +224,6 @@ def stream(
     """Serve rows of a problem one at a time.
 
     Args:
-        order: (n,) the rows.
         seen: (n,) which calls get a verdict; None = all.
         delay: calls that settle between a call and its verdict.
         boosted: whether an alarm makes steps larger, as in a kernel.
@@ -257,9 +245,5 @@ def stream(
             if not boosted:
                 served.floors.alarmed = frozenset()
     ends = [alarm.at_end or 0.0 for alarm in served.floors.look()]
-    return Run(
-        choice,
-        problem.outcomes[order, choice],
-        problem.spent[order, choice],
-        max(ends, default=0.0),
-    )
+    success, spent = problem.outcomes[order, choice], problem.spent[order, choice]
+    return Run(choice, success, spent, max(ends, default=0.0))

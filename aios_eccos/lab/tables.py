@@ -16,11 +16,7 @@ _CSV_FIELD = 16 * 1024 * 1024
 
 
 def read_table(path: Path) -> Iterator[object]:
-    """Rows of a CSV, JSON, JSON-lines or parquet table, plain or gzipped; never of a pickle.
-
-    Raises:
-        DataError: another format, or a file that cannot be read.
-    """
+    """Rows of a CSV, JSON, JSON-lines or parquet table, plain or gzipped; never of a pickle."""
     suffix = path.name.removesuffix(".gz").rsplit(".", 1)[-1].lower()
     if suffix in ("pkl", "pickle"):
         raise DataError(
@@ -62,11 +58,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def read_json(path: Path) -> Iterator[object]:
-    """The elements of a JSON list, or (.jsonl) one JSON value a line, or the line's error.
-
-    Raises:
-        DataError: not readable, no JSON, or no list.
-    """
+    """The elements of a JSON list, or (.jsonl) one JSON value a line, or the line's error."""
     try:
         with _open(path) as file:
             if ".jsonl" in path.suffixes:

@@ -77,10 +77,7 @@ class WhatIf:
 
 
 def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) -> WhatIf:
-    """Decide the log's answered calls again.
-
-    Args:
-        limits: those in force, by model; a model without one has no limit.
+    """Decide the log's answered calls again, within `limits` (a model without one has none).
 
     Raises:
         DataError: no answered calls, or a change names a model that the log does not know.
@@ -176,11 +173,7 @@ def _simulate(
     price: FloatArray,
     limits: Mapping[str, int],
 ) -> Course:
-    """Let the calls arrive; each takes the best model with a free slot, else it waits its turn.
-
-    Args:
-        durations: (n, m) seconds of an answer; price: (n,) of a success.
-    """
+    """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
     arrival = np.array([_arrival(trace) for trace in traces])
     room = np.array([limits.get(name, len(price)) for name in calls.models])
     value = net_cost(calls.total_cost, calls.success, price, calls.allowed & (room > 0))

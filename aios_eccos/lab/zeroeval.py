@@ -29,11 +29,7 @@ _FIRST_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def read_zeroeval(path: Path, on_left_out: OnLeftOut = lambda error: None) -> Iterator[Row]:
-    """Rows of a `result_dirs` folder, or of one task's folder in it; other files are left out.
-
-    Raises:
-        DataError: no folder of TASK/MODEL.json files, or none of them holds ZeroEval's answers.
-    """
+    """Rows of a `result_dirs` folder, or of one task's folder in it; other files are left out."""
     files = sorted(path.glob("*/*.json")) or sorted(path.glob("*.json"))
     files = [file for file in files if not file.name.endswith("summary.json")]
     if not files:

@@ -128,11 +128,7 @@ def mean_rounds(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _known_of(data: Recorded, known: BoolArray, rows: IntArray) -> HistoryTable:
-    """What is known of some rows.
-
-    Args:
-        known: (N, m) outcomes that are.
-    """
+    """What is known of some rows; `known`: (N, m)."""
     table, seen = data.table.rows(rows), known[rows]
     return replace(
         table,
@@ -232,11 +228,7 @@ def certified(
 def _certify(
     problem: Problem, calibrate: IntArray, calls: IntArray, floors: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """Each floor's certificate on some rows, and what its price gives on others.
-
-    Args:
-        calibrate, calls: numbers of test rows.
-    """
+    """Each floor's certificate on some rows of the test, and what its price gives on others."""
     seen, served = problem.calls.rows(calibrate), problem.calls.rows(calls)
     data = _hash(" ".join(problem.test.ids[i] for i in calibrate))[:16]
     made = Certifier(problem.models, seen.success, seen.outcomes, seen.cost, problem.book, data)

@@ -53,18 +53,15 @@ def evaluate_predictor(
     new: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> tuple[dict[str, Any], dict[Kind, list[Problem]]]:
-    """Measure on splits 0 to `resplits` - 1; every number is on test rows that no fit has seen.
+    """The JSON of splits 0 to `resplits` - 1, and every predictor's problem by split.
+
+    Every number is on test rows that no fit has seen. DataError: a split has no test rows, or `new`
+    is unknown.
 
     Args:
         targets: success levels at which costs are compared with peers'; default the floors.
         parts: which studies to run besides the predictors' own rows.
         new: the model whose outcomes are hidden in the study of new models.
-
-    Returns:
-        The report's JSON, and every predictor's problem by split.
-
-    Raises:
-        DataError: a split has no test rows, or `new` is unknown.
     """
     if new is not None and new not in data.table.models:
         raise DataError(f"{new!r} is not in the data: {', '.join(data.table.models)}")
