@@ -96,7 +96,7 @@ DUAL_ROUNDS, DUAL_STEP = 400, 20.0
 
 
 def serve(problem: Problem, decide: Callable[[IntArray], IntArray]) -> tuple[IntArray, IntArray]:
-    """(n,) columns and rounds of rows that come batch by batch; who waits (-1) is first next time."""
+    """(n,) columns and rounds of rows that come by the batch; who waits (-1) is first next time."""
     choice = np.full(problem.n, -1, dtype=np.int64)
     rounds = np.zeros(problem.n, dtype=np.int64)
     arrivals = problem.batches()
