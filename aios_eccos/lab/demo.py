@@ -9,7 +9,7 @@ import math
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,21 +144,18 @@ def run_strategy(
         ExitStack() as stack,
         Dispatcher(router, Limits(window_s=router.settings.window_ms / 1000)) as dispatcher,
     ):
-        providers = {model.name: HttpProvider(servers.url(model.name)) for model in router.models}
-        for provider in providers.values():
-            stack.callback(provider.close)
+        providers = {
+            model.name: stack.enter_context(closing(HttpProvider(servers.url(model.name))))
+            for model in router.models
+        }
 
         def agent(number: int) -> None:
             for i in range(number, len(calls), asked.agents):
-                pinned = plan[i]
-                query = Query(
-                    text=calls[i].text,
-                    agent=f"agent-{number:02d}",
-                    input_tokens=calls[i].input_tokens,
-                    allowed=(pinned,) if pinned is not None else None,
-                )
-                ask = _asking(providers, calls[i].text)
-                settled[i] = dispatcher.submit(query, ask).result()
+                text, pinned = calls[i].text, plan[i]
+                allowed = (pinned,) if pinned is not None else None
+                who, tokens = f"agent-{number:02d}", calls[i].input_tokens
+                query = Query(text, agent=who, input_tokens=tokens, allowed=allowed)
+                settled[i] = dispatcher.submit(query, _asking(providers, text)).result()
                 progress(name, 1)
 
         numbers = range(asked.agents)
@@ -224,7 +221,7 @@ def _asking(providers: Mapping[str, Provider], text: str) -> Callable[[str, floa
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    found = metrics.mean(math.fsum(values), len(values))
+    found = metrics.mean_of(values)
     return None if found is None else _rounded(found)
 
 

@@ -201,8 +201,8 @@ class Fitted:
         replay = self.head.replay
         columns = [self.head.models.index(model.name) for model in self.data.models]
         success = replay.alone if kind == "trained" else replay.success
-        arrays = (values[:, columns] for values in (success, replay.tokens, replay.correctness))
-        return Past(*arrays, replay.input_tokens)
+        right = replay.correctness[:, columns]
+        return Past(success[:, columns], replay.tokens[:, columns], right, replay.input_tokens)
 
 
 def records_of(table: HistoryTable) -> list[Record]:

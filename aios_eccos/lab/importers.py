@@ -76,7 +76,7 @@ def good_rows(
     items: Iterable[Any], read: Callable[[Any], _Value], name: str, on_left_out: OnLeftOut
 ) -> Iterator[_Value]:
     """What `read` makes of the items; those that it refuses are left out, all of them an error."""
-    refused, good = list[DataError](), False
+    refused, number = list[DataError](), 0
     for number, item in enumerate(items, start=1):
         try:
             if isinstance(item, DataError):
@@ -84,10 +84,9 @@ def good_rows(
             found = read(item)
         except DataError as error:
             refused.append(DataError(error.reason, source=name, line=number))
-            continue
-        good = True
-        yield found
-    if refused and not good:
+        else:
+            yield found
+    if refused and len(refused) == number:
         raise refused[0]
     if refused:
         reason = f"{refused[0].reason} ({len(refused)} rows left out)"
@@ -127,8 +126,10 @@ def _routerbench(row: object) -> Row:
             "no model has a column of scores and one of responses (NAME|model_response)"
         )
     prompt = _text(row["prompt"])
-    found = {"query_id": str(row["sample_id"])} if row.get("sample_id") else {}
-    outputs = [
+    found: Row = {"query_id": str(row["sample_id"])} if row.get("sample_id") else {}
+    found |= {"task": str(row["eval_name"]), "query": prompt}
+    found["input_token_length"] = tokens_of(prompt)
+    found["outputs"] = [
         {
             "model_name": name,
             "correctness": _score(row[name], name),
@@ -136,9 +137,7 @@ def _routerbench(row: object) -> Row:
         }
         for name in models
     ]
-    task, length = str(row["eval_name"]), tokens_of(prompt)
-    more = {"task": task, "query": prompt, "input_token_length": length, "outputs": outputs}
-    return checked({**found, **more})
+    return checked(found)
 
 
 def _score(value: object, model: str) -> float | None:

@@ -55,12 +55,11 @@ class ServerStats:
 
 def seconds_per_token(records: Iterable[Record], models: Sequence[str], mean_s: float) -> float:
     """The pace at which the mean recorded answer of `models` takes `mean_s` seconds."""
-    wanted = set(models)
     lengths = [
         outcome.output_tokens
         for record in records
         for outcome in record.outcomes
-        if outcome.model in wanted and outcome.output_tokens is not None
+        if outcome.model in models and outcome.output_tokens is not None
     ]
     if not sum(lengths):
         raise EccosError("no recorded answer lengths to derive a pace from")

@@ -124,8 +124,7 @@ def run(
     held = problem.test.output_tokens[rows] * PACE_S
     choice, start = queue(arrival, held, np.full(problem.m, SLOTS), decide)
     row, column = rows[WARM:], choice[WARM:]
-    success, cost = problem.calls.rows(row).came_to(column)
-    return success, cost, float((start - arrival)[WARM:].mean())
+    return *problem.calls.rows(row).came_to(column), float((start - arrival)[WARM:].mean())
 
 
 def _one_batch(problem: Problem, price: float, rate: float) -> tuple[float, float]:

@@ -90,8 +90,7 @@ def what_if(traces: Sequence[Trace], change: Change, limits: Mapping[str, int]) 
         if name not in before.models:
             raise DataError(f"{name!r} is not in the log, which knows {', '.join(before.models)}")
     durations = _durations(served, before.models)
-    floors = [t.floor for t in served if t.floor is not None]
-    usual = float(np.mean(floors)) if floors else None
+    usual = metrics.mean_of([t.floor for t in served if t.floor is not None])
     floor = usual if change.floor is None else _absolute(change.floor, after)
     prices = np.array([np.inf if p is None else p for p in (t.success_price_usd for t in served)])
     same = np.where(np.isfinite(prices), prices, _dearest(before))
@@ -200,14 +199,12 @@ def _simulate(
 
 
 def _happened(traces: Sequence[Trace]) -> Course:
-    costs = [t.cost_usd for t in traces if t.cost_usd is not None]
-    spent = metrics.mean(math.fsum(costs), len(costs))
-    hopes = [t.promised for t in traces if t.promised is not None]
+    spent = metrics.mean_of([t.cost_usd for t in traces if t.cost_usd is not None])
     return _course(
         np.array([_wait(trace) for trace in traces]),
         unserved=0,
         cost=math.nan if spent is None else spent,
-        promised=metrics.mean(math.fsum(hopes), len(hopes)),
+        promised=metrics.mean_of([t.promised for t in traces if t.promised is not None]),
         share=shares([str(trace.model) for trace in traces]),
     )
 

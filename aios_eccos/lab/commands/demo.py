@@ -15,10 +15,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from aios_eccos.cli.options import JsonFile, PriceFile
-from aios_eccos.cli.output import console, pairs, versions, write_json
+from aios_eccos.cli.output import console, draw_table, pairs, versions, write_json
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import ConfigError
 from aios_eccos.history.embed.cache import EmbeddingCache
@@ -139,13 +138,8 @@ def _progress(totals: dict[str, int]) -> Iterator[Callable[[str, int], None]]:
 
 
 def _show(screen: Console, rows: list[dict[str, Any]], floor: Floor) -> None:
-    title = f"Quality floor: {floor}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    cells = [_cells(row) for row in rows]
-    for head in cells[0]:
-        table.add_column(head, justify="left" if head == "strategy" else "right", no_wrap=True)
-    for row in cells:
-        table.add_row(*row.values())
+    table = draw_table([_cells(row) for row in rows], f"Quality floor: {floor}")
+    table.box, table.padding = None, (0, 1, 0, 0)  # 80 columns
     screen.print(table)
     screen.print(
         "wait and latency: p50/p95; decide: p50/p99; busiest: most calls at once in the server "

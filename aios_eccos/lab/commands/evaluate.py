@@ -71,6 +71,7 @@ def evaluate(
     History and training from the splits train and val, measured on test. Strategies are compared
     at equal realised success, split by split. Embeddings and fitted heads are kept between runs.
     """
+    begun = time.monotonic()
     _can_write(json_file, plot, report)
     wanted = Wanted(
         # Ours comes last, so that it is always there.
@@ -80,20 +81,7 @@ def evaluate(
         splits=tuple(range(resplits)),
         plan=_plan(mode, batch_size, limits, order, seed),
     )
-    _evaluate(data, prices, wanted, console(json_file), json_file, plot, report)
-
-
-def _evaluate(
-    paths: list[Path],
-    prices: Path | None,
-    wanted: Wanted,
-    screen: Console,
-    json_file: str | None,
-    plot: Path | None,
-    report: Path | None,
-) -> None:
-    begun = time.monotonic()
-    dataset = load_dataset(paths)
+    dataset = load_dataset(data)
     for bad in dataset.bad[:NAMED]:
         typer.echo(f"left out: {bad}", err=True)
     layers = wanted.predictors != ("retrieval",)
@@ -103,7 +91,7 @@ def _evaluate(
     shown = tables(results, wanted.floors)
     facts = _facts(dataset, wanted) | {"seconds": round(time.monotonic() - begun, 1)}
     if json_file != "-":
-        _show(screen, shown)
+        _show(console(json_file), shown)
     if json_file is not None:
         write_json(as_json(results, facts), json_file)
     if plot is not None:
