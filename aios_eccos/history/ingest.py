@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aios_eccos.errors import DataError, EccosError, raised
+from aios_eccos.errors import DataError, EccosError, HistoryError, raised
 from aios_eccos.history.dataset import read_records
 from aios_eccos.history.embed.embedding import Embedder, Embeds
 from aios_eccos.history.history import History
@@ -157,11 +157,11 @@ def drain_inbox(inbox: Inbox, store: History, embedder: Embeds, *, for_s: float 
     """
     changed, until = 0, time.monotonic() + for_s
     while time.monotonic() < until and (messages := inbox.take_inbox(1)):
-        refused: list[tuple[bytes, Exception]] = []
+        refused: list[tuple[bytes, EccosError]] = []
         for raw in messages:
             changed += _take_in(raw, store, embedder, refused)
         for _, fault in refused:
-            log.warning("set aside: %s", fault if isinstance(fault, EccosError) else raised(fault))
+            log.warning("set aside: %s", fault)
         if refused:
             inbox.set_aside([raw for raw, _ in refused])
         inbox.ack_inbox()
@@ -169,7 +169,7 @@ def drain_inbox(inbox: Inbox, store: History, embedder: Embeds, *, for_s: float 
 
 
 def _take_in(
-    raw: bytes, store: History, embedder: Embeds, refused: list[tuple[bytes, Exception]]
+    raw: bytes, store: History, embedder: Embeds, refused: list[tuple[bytes, EccosError]]
 ) -> int:
     """Carry out a message, and add what of it cannot be to `refused`; returns like `_carry_out`."""
     try:
@@ -188,7 +188,10 @@ def _take_in(
             changed += _carry_out(part, store, embedder)
         except Exception as error:  # noqa: BLE001 - as above
             _try_out(store, embedder)
-            refused.append((encode_records(part.records) if part.records else raw, error))
+            what = f"record {part.records[0].id!r:.80}" if part.records else "a wish to forget"
+            reason = error if isinstance(error, EccosError) else raised(error)
+            alone = encode_records(part.records) if part.records else raw
+            refused.append((alone, HistoryError(f"{what}: {reason}")))
     return changed
 
 
