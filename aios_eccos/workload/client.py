@@ -6,7 +6,7 @@ import hashlib
 import threading
 import traceback
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
@@ -50,22 +50,19 @@ class RedisClient:
         """The full name of a key."""
         return self._prefix + name
 
-    def slot_keys(self, slots: Iterable[str], *kinds: str) -> list[str]:
-        """For each slot its key of each kind."""
-        return [f"{self._prefix}{kind}:{slot}" for slot in slots for kind in kinds]
-
     def run(
-        self, verb: str, keys: Sequence[str], args: Sequence[object], once: str | None = None
+        self, verb: str, names: Sequence[str], args: Sequence[object], once: str | None = None
     ) -> Any:
-        """Run the script `lua/VERB.lua`.
+        """Run the script `lua/VERB.lua` on the keys of these names.
 
         Args:
             once: not if it was run under this name lately; "": a name of its own. Without it the
                 script may be run twice, as it changes nothing then.
         """
         if once is not None:
-            keys = [self.key(f"once:{once or uuid.uuid4().hex}"), *keys]
+            names = [f"once:{once or uuid.uuid4().hex}", *names]
             args = [REMEMBERED_S, *args]
+        keys = [self.key(name) for name in names]
         text, digest = _script(verb, once is not None)
         with self.using(verb.replace("_", " ")) as client:
             try:

@@ -86,13 +86,11 @@ class RedisWorkload(RedisLedger):
             self._known = True
             self._declared.update((slot, limits[slot]) for slot in slots)
         self.leases.settle(leases)
-        keys = self._redis.slot_keys(slots, "slots", "limits")
+        names = ["kernels", *_per_slot(slots, "slots", "limits")]
         args = [self._ttl_ms, self.kernel, len(slots), *(limits[slot] for slot in slots)]
         asked_at = time.monotonic()
         try:
-            answer = self._redis.run(
-                "acquire", [self._redis.key("kernels"), *keys], [*args, *_indexed(leases, slots)]
-            )
+            answer = self._redis.run("acquire", names, [*args, *_indexed(leases, slots)])
         except WorkloadError:
             self.leases.doubt(leases)
             raise
@@ -107,11 +105,8 @@ class RedisWorkload(RedisLedger):
             return
         self.leases.drop(leases, told=True)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
-        self._redis.run(
-            "release",
-            self._redis.slot_keys(slots, "slots"),
-            [self._redis.key("releases"), self.kernel, *_indexed(leases, slots)],
-        )
+        args = [self._redis.key("releases"), self.kernel, *_indexed(leases, slots)]
+        self._redis.run("release", _per_slot(slots, "slots"), args)
         self.leases.settle(leases)
         self.notifier.notify()
 
@@ -132,7 +127,7 @@ class RedisWorkload(RedisLedger):
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
         self.kernels, self.rank = self._redis.run(
             "renew",
-            [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
+            ["kernels", *_per_slot(slots, "slots", "limits")],
             [self._ttl_ms, self.kernel, self._redis.key("releases"), len(slots)]
             + [declared.get(slot, "") for slot in slots]
             + [len(held), *_indexed(held, slots), *_indexed(owed, slots)],
@@ -148,10 +143,8 @@ class RedisWorkload(RedisLedger):
         self._redis.revive()
 
     def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
-        keys = self._redis.slot_keys(limits, "slots", "limits", "cooling")
-        answer = self._redis.run(
-            "loads", [self._redis.key("kernels"), *keys], list(limits.values())
-        )
+        names = ["kernels", *_per_slot(limits, "slots", "limits", "cooling")]
+        answer = self._redis.run("loads", names, list(limits.values()))
         self.kernels = max(1, answer[0])
         triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
         return {
@@ -160,8 +153,7 @@ class RedisWorkload(RedisLedger):
         }
 
     def cool_down(self, slot: str, seconds: float) -> None:
-        keys = self._redis.slot_keys([slot], "cooling")
-        self._redis.run("cool_down", keys, [math.ceil(rest_of(seconds) * 1000)])
+        self._redis.run("cool_down", [f"cooling:{slot}"], [math.ceil(rest_of(seconds) * 1000)])
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.notifier.add(callback)
@@ -207,11 +199,14 @@ class RedisWorkload(RedisLedger):
         held = self.leases.clear()
         with self._lock:
             slots = list(dict.fromkeys([*self._declared, *(lease.slot for lease in held)]))
-        self._redis.run(
-            "leave",
-            [self._redis.key("kernels"), *self._redis.slot_keys(slots, "slots", "limits")],
-            [self.kernel, self._redis.key("releases"), *_indexed(held, slots)],
-        )
+        names = ["kernels", *_per_slot(slots, "slots", "limits")]
+        args = [self.kernel, self._redis.key("releases"), *_indexed(held, slots)]
+        self._redis.run("leave", names, args)
+
+
+def _per_slot(slots: Iterable[str], *kinds: str) -> list[str]:
+    """For each slot its key's name of each kind."""
+    return [f"{kind}:{slot}" for slot in slots for kind in kinds]
 
 
 def _indexed(leases: Iterable[Lease], slots: Sequence[str]) -> list[object]:

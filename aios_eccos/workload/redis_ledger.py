@@ -70,33 +70,30 @@ class RedisLedger:
     ) -> float:
         check_move(step, start, ends)
         args = [name, *(repr(float(number)) for number in (step, start, *ends))]
-        keys = [self._redis.key("prices")]
-        return float(self._redis.run("move_price", keys, args, once and f"{name}:{once}"))
+        return float(self._redis.run("move_price", ["prices"], args, once and f"{name}:{once}"))
 
     def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
         check_sizes(payloads)
         if payloads:
-            self._redis.run("push_inbox", [self._redis.key("inbox")], payloads, once)
+            self._redis.run("push_inbox", ["inbox"], payloads, once)
 
     def take_inbox(self, most: int) -> list[bytes]:
         if most < 1:
             return []
-        keys = [self._redis.key(name) for name in ("inbox", "taken", "batch", "aside")]
+        names = ("inbox", "taken", "batch", "aside")
         args = [most, TAKEN_BYTES, MESSAGE_BYTES, ASIDE_KEPT, ASIDE_S]
         messages: list[bytes]
-        self._batch, aside, *messages = self._redis.run("take_inbox", keys, args)
+        self._batch, aside, *messages = self._redis.run("take_inbox", names, args)
         if aside:
             log.warning("%d messages of more than %d bytes are set aside", aside, MESSAGE_BYTES)
         return messages
 
     def ack_inbox(self) -> None:
-        keys = [self._redis.key("taken"), self._redis.key("batch")]
-        self._redis.run("ack_inbox", keys, [self._batch])
+        self._redis.run("ack_inbox", ["taken", "batch"], [self._batch])
 
     def set_aside(self, payloads: Sequence[bytes]) -> None:
         if payloads:
-            args = [ASIDE_KEPT, ASIDE_S, *payloads]
-            self._redis.run("set_aside", [self._redis.key("aside")], args)
+            self._redis.run("set_aside", ["aside"], [ASIDE_KEPT, ASIDE_S, *payloads])
 
     def inbox_sizes(self) -> tuple[int, int]:
         with self._redis.using("look at the inbox") as client:
@@ -126,7 +123,7 @@ class RedisLedger:
 
     def _append(self, stream: str, fields: Mapping[str, str], kept: int, once: str) -> str:
         flat = [part for pair in fields.items() for part in pair]
-        identity = self._redis.run("append", [self._redis.key(stream)], [kept, *flat], once)
+        identity = self._redis.run("append", [stream], [kept, *flat], once)
         return str(identity.decode())
 
     def _newest(self, stream: str, n: int) -> list[tuple[str, dict[str, str]]]:
@@ -145,21 +142,21 @@ class RedisLedger:
                 args += [math.ceil(each.keep_s), len(each.amounts)]
                 for name, amount in each.amounts.items():
                     args += [name, repr(float(amount))]
-            keys = [self._sums_key(each.period) for each in part]
-            self._redis.run("add_sums", keys, args, once and f"{once}:{start}")
+            names = [f"tally:{each.period}" for each in part]
+            self._redis.run("add_sums", names, args, once and f"{once}:{start}")
 
     def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
         found: list[dict[str, float]] = []
         for start in range(0, len(periods), PERIODS_AT_ONCE):
-            keys = [self._sums_key(period) for period in periods[start : start + PERIODS_AT_ONCE]]
-            found += [_sums(flat) for flat in self._redis.run("sums", keys, [])]
+            names = [f"tally:{period}" for period in periods[start : start + PERIODS_AT_ONCE]]
+            found += [_sums(flat) for flat in self._redis.run("sums", names, [])]
         return found
 
     def swap_note(
         self, name: str, value: str, keep_s: float = 0.0, *, once: str = ""
     ) -> str | None:
-        keys = [self._redis.key(f"note:{name}")]
-        before = self._redis.run("swap_note", keys, [value, math.ceil(keep_s)], once)
+        args = [value, math.ceil(keep_s)]
+        before = self._redis.run("swap_note", [f"note:{name}"], args, once)
         return None if before is None else str(before.decode())
 
     def notes(self, names: Sequence[str]) -> list[str | None]:
@@ -194,9 +191,6 @@ class RedisLedger:
                 "master, or its Sentinels by redis+sentinel://"
             )
         return said
-
-    def _sums_key(self, period: str) -> str:
-        return self._redis.key(f"tally:{period}")
 
 
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
