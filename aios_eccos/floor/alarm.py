@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from aios_eccos import metrics
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import EXPLORED
-from aios_eccos.workload.ledger import Ledger
 from aios_eccos.workload.periods import DAY_S, KEPT_S, SINCE, names_of, number, periods, total_of
+from aios_eccos.workload.store import Ledger
 
 #: Shares of the wealth that are bet, from a slight to a large shortfall.
 BETS = (0.1, 0.2, 0.4, 0.8)

@@ -23,9 +23,8 @@ from aios_eccos.floor.modes import BUDGETED, EXPECTED, Asked, Expected, Made, mo
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import Control, Float32Array, Price, Query
-from aios_eccos.workload.ledger import Ledger
 from aios_eccos.workload.periods import TOTAL, add, period_sums
-from aios_eccos.workload.store import PriceStore
+from aios_eccos.workload.store import Ledger, PriceStore
 
 log = logging.getLogger("aios_eccos.floor")
 

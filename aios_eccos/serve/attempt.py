@@ -14,7 +14,7 @@ from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.call import Call, Routes
 from aios_eccos.values import Answer, Candidate, Decision, Failure, Model, Query, Refused
-from aios_eccos.workload.ledger import Ledger
+from aios_eccos.workload.store import Ledger
 
 log = logging.getLogger("aios_eccos.serve.attempt")
 

@@ -10,7 +10,7 @@ from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.serve.observers import Kept
 from aios_eccos.values import Model
-from aios_eccos.workload.ledger import Ledger
+from aios_eccos.workload.store import Ledger
 
 log = logging.getLogger("aios_eccos.serve.events")
 

@@ -18,8 +18,7 @@ from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import CallResult
-from aios_eccos.workload.ledger import PeriodSums
-from aios_eccos.workload.periods import SINCE, TOTAL, period_sums, total_of
+from aios_eccos.workload.periods import SINCE, TOTAL, PeriodSums, period_sums, total_of
 from aios_eccos.workload.store import Observed
 
 log = logging.getLogger("aios_eccos.serve.observers")

@@ -8,9 +8,8 @@ from aios_eccos.history.rows import encode_records
 from aios_eccos.observe.sums import of_verdict
 from aios_eccos.observe.trace import Trace
 from aios_eccos.records import Outcome, Record
-from aios_eccos.workload.ledger import Ledger, PeriodSums
-from aios_eccos.workload.periods import KEPT_S, TOTAL, add, period_sums
-from aios_eccos.workload.store import Inbox
+from aios_eccos.workload.periods import KEPT_S, TOTAL, PeriodSums, add, period_sums
+from aios_eccos.workload.store import Inbox, Ledger
 
 
 def take_verdict(

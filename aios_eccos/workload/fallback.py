@@ -16,9 +16,8 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.client import RefusedWrite
 from aios_eccos.workload.heartbeat import Heartbeat
-from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
-from aios_eccos.workload.periods import total_of
+from aios_eccos.workload.periods import PeriodSums, total_of
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.store import PRICE_RANGE, Ends, WorkloadStore

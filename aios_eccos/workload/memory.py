@@ -12,11 +12,12 @@ from typing import Any, Generic, TypeVar
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.leases import LeaseBook
-from aios_eccos.workload.ledger import DECISIONS_KEPT, EVENTS_KEPT, PeriodSums
 from aios_eccos.workload.notify import Notifier
-from aios_eccos.workload.periods import total_of
+from aios_eccos.workload.periods import PeriodSums, total_of
 from aios_eccos.workload.store import (
     ASIDE_KEPT,
+    DECISIONS_KEPT,
+    EVENTS_KEPT,
     PRICE_RANGE,
     REMEMBERED_S,
     TAKEN_BYTES,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-
-from aios_eccos.workload.ledger import PeriodSums
+from dataclasses import dataclass
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86400.0
 #: How long each kind of period is kept, seconds.
@@ -13,6 +13,26 @@ LENGTH_S = {"m": MINUTE_S, "h": HOUR_S, "d": DAY_S}
 TOTAL = "total"
 #: The note of when the first call was kept.
 SINCE = "since"
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodSums:
+    """Amounts to add to the sums of one period.
+
+    Attributes:
+        period: its name; the caller's own scheme.
+        keep_s: seconds after the last addition until the period's sums are dropped; 0 = never.
+        amounts: finite numbers by name of the sum.
+    """
+
+    period: str
+    keep_s: float
+    amounts: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        for name, amount in self.amounts.items():
+            if not math.isfinite(amount):
+                raise ValueError(f"cannot add {amount} to {name!r}")
 
 
 def number(kind: str, at: float) -> int:

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.workload.ledger import Decisions, Ledger
-from aios_eccos.workload.store import Inbox, Loads, PriceStore, WorkloadStore
+from aios_eccos.workload.store import Decisions, Inbox, Ledger, Loads, PriceStore, WorkloadStore
 
 P = ParamSpec("P")
 T = TypeVar("T")

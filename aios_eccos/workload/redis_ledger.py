@@ -10,10 +10,12 @@ from typing import Any
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.client import RedisClient
-from aios_eccos.workload.ledger import DECISIONS_KEPT, EVENTS_KEPT, PeriodSums
+from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.store import (
     ASIDE_KEPT,
     ASIDE_S,
+    DECISIONS_KEPT,
+    EVENTS_KEPT,
     MESSAGE_BYTES,
     PRICE_RANGE,
     TAKEN_BYTES,

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from aios_eccos.errors import DataError
 from aios_eccos.values import Lease
-from aios_eccos.workload.ledger import Decisions, Ledger
+from aios_eccos.workload.periods import PeriodSums
 
 #: Seconds for which a store knows a write by its name.
 REMEMBERED_S = 600
@@ -29,6 +29,8 @@ REST_MOST_S = 86_400.0
 MESSAGE_BYTES, TAKEN_BYTES = 16_000_000, 1_000_000
 #: Messages set aside that are kept, and for how long.
 ASIDE_KEPT, ASIDE_S = 100, 7 * 86_400
+#: About how many decisions and events are kept.
+DECISIONS_KEPT, EVENTS_KEPT = 10_000, 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,43 @@ class Inbox(Protocol):
 
     def inbox_sizes(self) -> tuple[int, int]:
         """How many messages wait, and how many are set aside."""
+
+
+class Decisions(Protocol):
+    """The capped stream of all kernels' decisions."""
+
+    def append_decision(self, fields: Mapping[str, str], *, once: str = "") -> str:
+        """Add a decision; returns its id."""
+
+    def decisions(self, n: int) -> list[tuple[str, dict[str, str]]]:
+        """The last `n` decisions with their ids, newest first."""
+
+    def decision(self, identity: str) -> dict[str, str] | None:
+        """One decision by its id; None if it is not, or no longer, kept."""
+
+
+class Ledger(Protocol):
+    """Sums by period, the capped stream of events, and short notes."""
+
+    def add_sums(self, additions: Sequence[PeriodSums], *, once: str = "") -> None:
+        """Add to the sums of several periods, atomically and in one round trip."""
+
+    def sums(self, periods: Sequence[str]) -> list[dict[str, float]]:
+        """The sums of each period, empty where there are none."""
+
+    def append_event(self, fields: Mapping[str, str], *, once: str = "") -> str:
+        """Add an event; returns its id."""
+
+    def events(self, n: int) -> list[tuple[str, dict[str, str]]]:
+        """The last `n` events with their ids, newest first."""
+
+    def swap_note(
+        self, name: str, value: str, keep_s: float = 0.0, *, once: str = ""
+    ) -> str | None:
+        """Set a note for `keep_s` seconds (0 = for good) and return what stood there before."""
+
+    def notes(self, names: Sequence[str]) -> list[str | None]:
+        """The notes of these names, None where there is none."""
 
 
 class Observed(Loads, Inbox, Decisions, Ledger, Protocol):

@@ -19,9 +19,8 @@ from aios_eccos.floor.alarm import (
     read_alarms,
     wager,
 )
-from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
-from aios_eccos.workload.periods import DAY_S, SINCE
+from aios_eccos.workload.periods import DAY_S, SINCE, PeriodSums
 
 ALARM = 1 / DELTA
 

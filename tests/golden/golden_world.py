@@ -49,8 +49,7 @@ from aios_eccos.values import (
     Query,
     Record,
 )
-from aios_eccos.workload.ledger import PeriodSums
-from aios_eccos.workload.periods import TOTAL
+from aios_eccos.workload.periods import TOTAL, PeriodSums
 
 FILES = Path(__file__).parent / "files"
 SHIPPED = Path(aios_eccos.__file__).parent / "data"

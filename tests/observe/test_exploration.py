@@ -21,8 +21,7 @@ from aios_eccos.observe import render
 from aios_eccos.observe.trace import read_traces
 from aios_eccos.serve.tracing import decide_dry
 from aios_eccos.values import EXPLORED, Model, Query
-from aios_eccos.workload.ledger import PeriodSums
-from aios_eccos.workload.periods import TOTAL, names_of
+from aios_eccos.workload.periods import TOTAL, PeriodSums, names_of
 
 NEW = ModelEntry(
     name="new",

@@ -25,9 +25,8 @@ from aios_eccos.observe.trace import Option, Trace, to_fields
 from aios_eccos.observe.whatif import answered
 from aios_eccos.values import Answer, Model
 from aios_eccos.verdicts.taken import take_verdict
-from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
-from aios_eccos.workload.periods import DAY_S, HOUR_S, TOTAL, period_sums, total_of
+from aios_eccos.workload.periods import DAY_S, HOUR_S, TOTAL, PeriodSums, period_sums, total_of
 
 POOL = (
     Model("small", input_price=1e-7, output_price=1e-7),

@@ -7,8 +7,8 @@ import pytest
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload import proxies
-from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.proxies import ObserverStore
 
 

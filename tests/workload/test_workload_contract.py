@@ -13,7 +13,7 @@ from workload_servers import ears, until
 
 from aios_eccos.errors import DataError, WorkloadError
 from aios_eccos.values import Lease, Model
-from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.store import Load, WorkloadStore
 
 Kernel = Callable[[], WorkloadStore]

@@ -17,7 +17,7 @@ from workload_servers import RedisServer, ears, helpers, until
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease
 from aios_eccos.workload.fallback import ResilientWorkload
-from aios_eccos.workload.ledger import PeriodSums
+from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import Load, WorkloadStore

@@ -12,8 +12,8 @@ from workload_servers import RedisServer, until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.connect import open_workload
-from aios_eccos.workload.ledger import PeriodSums
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.store import WorkloadStore
 
 Kernel = Callable[[], WorkloadStore]
