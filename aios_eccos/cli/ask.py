@@ -50,9 +50,9 @@ class Asker:
         """The kernel's answer; None where no kernel with the plugin answers, or it refuses."""
         try:
             if body is None:
-                raw = client.get(self.config, path)
+                raw = client.ask(self.config, path)
             else:
-                raw = client.post(self.config, path, body)
+                raw = client.ask(self.config, path, body)
             return None if raw is None else view.model_validate(raw)
         except (KernelError, ValidationError) as error:
             if not self._told:

@@ -97,6 +97,6 @@ def mode(
         raise ConfigError("which AIOS? Name its checkout with --aios-home DIR")
     install.set_mode(location.config_path, wanted)
     typer.echo(f"wrote mode: {wanted} into {location.config_path}")
-    living = client.post(load_config(location), "/eccos/mode", {"mode": wanted})
+    living = client.ask(load_config(location), "/eccos/mode", {"mode": wanted})
     follows = "the living kernel follows" if living else "no kernel answers; it holds at its start"
     typer.echo(follows)

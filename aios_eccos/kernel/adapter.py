@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 from aios_eccos.errors import ConfigError
@@ -48,8 +49,6 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
         # method for tools, and calls are never interrupted here.
         super().__init__(llm_configs, *args, **options | {"use_context_manager": False})
         self._eccos_lock = threading.Lock()
-        self._eccos_following = threading.Lock()
-        self._eccos_follows = False
         self._eccos_asking = 0
         self._eccos_retired = False
 
@@ -104,26 +103,28 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
             if isinstance(client, Provider):
                 client.close()
 
+    @cached_property
+    def eccos_router(self) -> Any:
+        """The router that AIOS would follow; its `smart` strategy opens a store of its own."""
+        try:
+            return _own_router(self.llm_configs) or self.router
+        except Exception as error:  # noqa: BLE001 - AIOS's code, which may want the network
+            log.warning(
+                "AIOS's strategy of before cannot be followed (%s); its sequential serves",
+                type(error).__name__,
+            )
+            return self.router
+
     def follow(self) -> None:
-        """Make ready to choose as AIOS would: its `smart` strategy opens a store of its own."""
-        with self._eccos_following:
-            if self._eccos_follows:
-                return
-            self._eccos_follows = True
-            try:
-                self.router = _own_router(self.llm_configs) or self.router
-            except Exception as error:  # noqa: BLE001 - AIOS's code, which may want the network
-                log.warning(
-                    "AIOS's strategy of before cannot be followed (%s); its sequential serves",
-                    type(error).__name__,
-                )
+        """Make ready to choose as AIOS would, which may take seconds."""
+        _ = self.eccos_router
 
     def own_choice(self, asked: Any, query: Query) -> str:
         """The model that AIOS itself would take: its router's choice, else the first allowed."""
         names = list(query.allowed or self.available_llm_names)
         selected = [{"name": name} for name in names]
         try:
-            (index,) = self.router.get_model_idxs([selected], [asked.messages])
+            (index,) = self.eccos_router.get_model_idxs([selected], [asked.messages])
             chosen: str = self.llm_configs[index].name if index >= 0 else names[0]
         except Exception as error:  # noqa: BLE001 - a failing router of AIOS's must not cost the agent its answer
             log.warning("AIOS's own router failed: %s", type(error).__name__)

@@ -41,7 +41,6 @@ def forced() -> bool:
 
 
 def config_path() -> str:
-    """AIOS's configuration file."""
     return str(_manager().config_path)
 
 

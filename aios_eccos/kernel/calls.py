@@ -123,7 +123,6 @@ def summary(settled: CallResult) -> dict[str, Any]:
 
 
 def names_asked(query: Any) -> list[str]:
-    """Names in the call's `llms`, in order."""
     names = []
     for entry in query.llms or ():
         name = entry.get("name") if isinstance(entry, Mapping) else None

@@ -34,20 +34,15 @@ def url_of(config: Config) -> str | None:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def get(config: Config, path: str) -> Any:
-    """GET as JSON; None where no kernel with the plugin answers."""
-    return _ask(config, path, None)
+def ask(config: Config, path: str, body: Any = None) -> Any:
+    """The answer to a GET, or to a POST of `body`, as JSON.
 
-
-def post(config: Config, path: str, body: Any) -> Any:
-    """POST as JSON; None where no kernel with the plugin answers, KernelError where it refuses."""
-    return _ask(config, path, json.dumps(body).encode())
-
-
-def _ask(config: Config, path: str, data: bytes | None) -> Any:
+    None where no kernel with the plugin answers, a KernelError where it refuses.
+    """
     url = url_of(config)
     if url is None:
         return None
+    data = None if body is None else json.dumps(body).encode()
     token = config.settings.http_token
     headers = {"Content-Type": "application/json"}
     if token is not None:

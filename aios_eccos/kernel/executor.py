@@ -147,8 +147,6 @@ class EccosExecutor(_Stock):  # type: ignore[misc]
 
 
 def over(stock: Any, process: Process, response: Any) -> Any:
-    """Our executor over AIOS's, with Cerebrum's LLMResponse."""
-
     class EccosSyscallExecutor(EccosExecutor, stock):  # type: ignore[misc]
         eccos = process
         eccos_response = staticmethod(response)

@@ -56,8 +56,6 @@ def attach(process: Process, scheduler: Any) -> None:
 
 
 def lifespan(launch: Any, process: Process, inner: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """AIOS's lifespan of its server with ours around it."""
-
     @contextlib.asynccontextmanager
     async def ours(app: Any) -> AsyncIterator[Any]:
         serving = process.serving
@@ -136,8 +134,6 @@ class Steps:
 
 
 def exchange(launch: Any, process: Process, steps: Steps) -> None:
-    """Put our handlers in the place of AIOS's."""
-
     async def cleanup() -> Any:
         """`POST /core/cleanup`, in all workers."""
         answer = await steps.run("cleanup")

@@ -19,8 +19,6 @@ log = logging.getLogger("aios_eccos.kernel.observe_mode")
 
 
 class Observed:
-    """Forecast sums over the calls observed."""
-
     def __init__(self) -> None:
         self.sums = ObservedView()
         self._lock = threading.Lock()
@@ -36,27 +34,28 @@ class Observed:
             return
         served_at, routed_at = (candidate.models.index(name) for name in (decision.model, routed))
         cost, success = candidate.cost.tolist(), candidate.success.tolist()
+        more = {
+            "calls": 1,
+            "same_choice": routed == decision.model,
+            "forecast_cost_served_usd": cost[served_at],
+            "forecast_cost_routed_usd": cost[routed_at],
+            "forecast_successes_served": success[served_at],
+            "forecast_successes_routed": success[routed_at],
+        }
         with self._lock:
-            seen = self.sums
-            self.sums = ObservedView(
-                calls=seen.calls + 1,
-                same_choice=seen.same_choice + (routed == decision.model),
-                forecast_cost_served_usd=seen.forecast_cost_served_usd + cost[served_at],
-                forecast_cost_routed_usd=seen.forecast_cost_routed_usd + cost[routed_at],
-                forecast_successes_served=seen.forecast_successes_served + success[served_at],
-                forecast_successes_routed=seen.forecast_successes_routed + success[routed_at],
-            )
+            seen = self.sums.model_dump()
+            self.sums = ObservedView(**{key: seen[key] + more[key] for key in seen})
         log.debug("observed: served by %s, the router would take %s", decision.model, routed)
 
 
 def for_model(query: Query, name: str, engine: Engine) -> Query:
     """The query, to be served by one model, whatever that can: AIOS lets its server refuse."""
     windows = {model.name: model.context_window for model in engine.router.models}
-    window = windows.get(name)
+    most = windows.get(name) or query.input_tokens
     return replace(
         query,
         allowed=(name,),
         needs=frozenset(),
-        input_tokens=query.input_tokens if window is None else min(query.input_tokens, window),
+        input_tokens=min(query.input_tokens, most),
         max_output_tokens=None,
     )

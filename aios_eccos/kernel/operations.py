@@ -51,7 +51,6 @@ class Operation:
         self._once = threading.Lock()
 
     def start(self) -> None:
-        """Run it beside the others."""
         self._thread(self._attend)
 
     def _thread(self, work: Callable[[], None]) -> None:
@@ -95,7 +94,6 @@ class Operation:
             self._end(response)
 
     def _left(self) -> float:
-        """Seconds that it may still take."""
         return max(min(self._until, self._serving.ends_at) - time.monotonic(), 0.0)
 
     def _fail(self, reason: str, status: int) -> None:

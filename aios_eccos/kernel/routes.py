@@ -30,7 +30,6 @@ FORWARDED = {"forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-ho
 
 
 def add(app: Any, process: Process) -> None:
-    """Add the routes under /eccos/."""
     serving = process.serving
     classes = {
         "json": responses.JSONResponse,
@@ -144,7 +143,6 @@ def refusal(
 
 
 def is_here(name: str) -> bool:
-    """Whether a name or an address is this machine's own."""
     try:
         address = ip_address(name)
     except ValueError:

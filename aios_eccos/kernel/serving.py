@@ -166,7 +166,6 @@ class Serving:
                 engine.dispatcher.drop(query_id)
 
     def refuse(self, syscall: Syscall, failure: Failure) -> None:
-        """Settle a call that is not served."""
         if self.adapter is not None:
             settle(syscall, self.adapter.error_response(failure))
 

@@ -30,7 +30,6 @@ REMEDIES: dict[Refused, str] = {
 
 
 def kernel_status(process: Process) -> dict[str, Any]:
-    """What the edge knows of itself, as JSON."""
     serving = process.serving
     engine, adapter = serving.engine, serving.adapter
     waiting, running = engine.dispatcher.depth() if engine is not None else (0, 0)

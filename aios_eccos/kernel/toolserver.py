@@ -30,8 +30,6 @@ STOP_S = 2.0
 
 
 class ToolServers:
-    """The tool servers that this process has started."""
-
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._living: list[subprocess.Popen[Any]] = []

@@ -70,7 +70,6 @@ class Completion:
 
     @property
     def truncated(self) -> bool | None:
-        """Whether it was cut off at its token limit."""
         return None if self.finish is None else self.finish == "length"
 
     @property

@@ -7,7 +7,7 @@ Classes are known by library and name, as none of the libraries need be there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -121,7 +121,9 @@ def failure_of(error: BaseException) -> Failure:
     """Whatever a client raised, as a `Failure`."""
     if isinstance(error, Broken):
         return error.failure
-    chain = [*_wrapped(error)]
+    chain = [error]  # outermost first
+    while (inner := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < MOST_WRAPPED:
+        chain.append(inner)
     named = [names_of(each) for each in chain]
     for each, names in zip(chain, named, strict=True):
         if _litellms(names):  # which calls much an APIConnectionError: what it wraps tells more
@@ -210,7 +212,6 @@ def raise_error(body: Mapping[str, Any]) -> None:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The HTTP status that an exception carries."""
     response = getattr(error, "response", None)
     found = getattr(error, "status_code", None) or getattr(response, "status_code", None)
     return found if isinstance(found, int) else None
@@ -223,12 +224,3 @@ def _litellms(names: list[str]) -> bool:
 def names_of(error: BaseException) -> list[str]:
     """Library and name of an exception's class and of its bases."""
     return [f"{kind.__module__.split('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
-
-
-def _wrapped(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and those that it was raised from, outermost first."""
-    for _ in range(MOST_WRAPPED):
-        if error is None:
-            return
-        yield error
-        error = error.__cause__ or error.__context__

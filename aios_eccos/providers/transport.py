@@ -33,8 +33,7 @@ class Provider(Protocol):
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
         """Send OpenAI's request for a chat completion and return the answer's body."""
 
-    def close(self) -> None:
-        """Give back connections."""
+    def close(self) -> None: ...
 
 
 class HttpProvider:

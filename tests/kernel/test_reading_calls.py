@@ -289,9 +289,9 @@ def test_a_kernel_that_is_not_there_is_none_and_one_that_refuses_is_named(tmp_pa
         config = load_config(locate(config=path))
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        assert client.get(config, "/absent") is None
+        assert client.ask(config, "/absent") is None
         with pytest.raises(KernelError, match="HTTP 403"):
-            client.get(config, "/eccos/kernel")
+            client.ask(config, "/eccos/kernel")
         server.shutdown()
         thread.join()
-    assert client.get(config, "/eccos/kernel") is None
+    assert client.ask(config, "/eccos/kernel") is None

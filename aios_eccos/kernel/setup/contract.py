@@ -38,7 +38,6 @@ class Point:
 
 @cache
 def points() -> tuple[Point, ...]:
-    """Everything that the plugin relies on."""
     text = files("aios_eccos.kernel.setup").joinpath("points.yaml").read_text(encoding="utf-8")
     return tuple(
         Point(file, point.get("in", ""), kind, tuple(point[kind]), point["why"])

@@ -90,8 +90,8 @@ class LivingKernel(BaseModel):
 
 def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     try:
-        answer = client.get(config, "/eccos/kernel")
-        stock = answer is None and client.get(config, "/status") is not None
+        answer = client.ask(config, "/eccos/kernel")
+        stock = answer is None and client.ask(config, "/status") is not None
         url = client.url_of(config)
     except EccosError as error:
         yield Check("kernel", False, str(error))

@@ -89,7 +89,6 @@ def write_hook(hook: Path, module: str) -> str:
 
 
 def remove_hook(hook: Path) -> str:
-    """Take the hook away; says what was done."""
     try:
         hook.unlink()
     except FileNotFoundError:

@@ -71,7 +71,6 @@ def put(text: str, path: Sequence[str], value: str) -> str:
 
 
 def set_strategy(text: str, strategy: str) -> str:
-    """The configuration with AIOS's strategy set, where it has one."""
     return text if strategy_of(text) is None else put(text, ("router", "strategy"), strategy)
 
 
@@ -180,6 +179,5 @@ def _end(text: str, node: Any) -> int:
 
 
 def _flow(lines: str) -> str:
-    """Lines of a mapping in one."""
     values = load(lines, FILE)
     return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=10**6).strip()
