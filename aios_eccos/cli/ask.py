@@ -49,10 +49,7 @@ class Asker:
     def kernel(self, path: str, view: type[View], body: object = None) -> View | None:
         """The kernel's answer; None where no kernel with the plugin answers, or it refuses."""
         try:
-            if body is None:
-                raw = client.ask(self.config, path)
-            else:
-                raw = client.ask(self.config, path, body)
+            raw = client.ask(self.config, path, body)
             return None if raw is None else view.model_validate(raw)
         except (KernelError, ValidationError) as error:
             if not self._told:

@@ -11,6 +11,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from aios_eccos.kernel.calls import Syscall, settle
@@ -28,23 +29,21 @@ LOOK_S = 0.25
 _TURNS = {kind: threading.Lock() for kind in ("Memory", "Storage", "Tool")}
 
 
+@dataclass(eq=False)
 class Operation:
     """One memory, storage or tool call; settles it exactly once, whatever its manager does.
 
     `execute` is the manager, `error` makes a response of the kind from a text and a status.
     """
 
-    def __init__(
-        self,
-        kind: str,
-        syscall: Syscall,
-        execute: Callable[[Syscall], Any],
-        error: Callable[[str, int], Any],
-        serving: Serving,
-    ) -> None:
-        self._kind, self._syscall, self._execute = kind, syscall, execute
-        self._error, self._serving = error, serving
-        config = serving.config
+    kind: str
+    syscall: Syscall
+    execute: Callable[[Syscall], Any]
+    error: Callable[[str, int], Any]
+    serving: Serving
+
+    def __post_init__(self) -> None:
+        config = self.serving.config
         limit_s = config.settings.call_timeout_s if config is not None else math.inf
         self._until = time.monotonic() + limit_s
         self._over = threading.Event()
@@ -55,19 +54,19 @@ class Operation:
 
     def _thread(self, work: Callable[[], None]) -> None:
         try:
-            threading.Thread(target=work, name=f"eccos-{self._kind}", daemon=True).start()
+            threading.Thread(target=work, name=f"eccos-{self.kind}", daemon=True).start()
         except RuntimeError as error:  # the process may have no more threads
-            log.error("a %s call could not be started: %s", self._kind, error)
+            log.error("a %s call could not be started: %s", self.kind, error)
             self._fail("no thread", 503)
 
     def _attend(self) -> None:
         """Start the call when it is its turn, and settle it when its time is over."""
-        turn = _TURNS[self._kind]
+        turn = _TURNS[self.kind]
         mine = turn.acquire(timeout=min(TURNS_S, self._left()))
         try:
             if self._left():
-                self._syscall.set_status("executing")
-                self._syscall.set_start_time(time.time())
+                self.syscall.set_status("executing")
+                self.syscall.set_start_time(time.time())
                 self._thread(self._work)
                 if mine:
                     self._over.wait(TURN_S)
@@ -76,16 +75,16 @@ class Operation:
                 turn.release()
         while not self._over.wait(min(LOOK_S, self._left())):
             if not self._left():
-                ending = self._until > self._serving.ends_at
+                ending = self._until > self.serving.ends_at
                 reason, status = (ENDING.reason, 503) if ending else ("timeout", 504)
-                log.warning("a %s call was given up: %s", self._kind, reason)
+                log.warning("a %s call was given up: %s", self.kind, reason)
                 self._fail(reason, status)
 
     def _work(self) -> None:
         try:
-            response = self._execute(self._syscall)
+            response = self.execute(self.syscall)
         except BaseException as error:  # noqa: BLE001 - of a tool's sys.exit(), too
-            log.warning("a %s call failed: %s", self._kind, type(error).__name__)
+            log.warning("a %s call failed: %s", self.kind, type(error).__name__)
             self._fail(f"{type(error).__name__}: {error}", 500)
             return
         if response is None:  # as of a tool that has failed before, until a refresh
@@ -94,12 +93,12 @@ class Operation:
             self._end(response)
 
     def _left(self) -> float:
-        return max(min(self._until, self._serving.ends_at) - time.monotonic(), 0.0)
+        return max(min(self._until, self.serving.ends_at) - time.monotonic(), 0.0)
 
     def _fail(self, reason: str, status: int) -> None:
-        self._end(self._error(f"{self._kind} error: {reason}", status))
+        self._end(self.error(f"{self.kind} error: {reason}", status))
 
     def _end(self, response: Any) -> None:
         if self._once.acquire(blocking=False):
-            settle(self._syscall, response)
+            settle(self.syscall, response)
         self._over.set()

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, hide
 from aios_eccos.providers.failures import INVALID, MALFORMED, Broken, StatusError
 from aios_eccos.providers.wire import cleaned
 
@@ -60,8 +60,8 @@ class HttpProvider:
                 follow_redirects=True,
             )
         except (ImportError, httpx.InvalidURL, ValueError) as error:
-            by = f", by the proxy {_shown(proxy)}" if proxy else ""
-            raise ConfigError(f"{_shown(base_url)}{by}: {error}") from error
+            by = f", by the proxy {proxy}" if proxy else ""
+            raise ConfigError(f"{hide(base_url + by)}: {error}") from error
 
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
         try:
@@ -159,12 +159,6 @@ def _proxy(url: str) -> str | None:
     found = getproxies()
     proxy = found.get(parts.scheme) or found.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
-def _shown(url: str) -> str:
-    """An address without its user and password."""
-    scheme, mark, rest = url.rpartition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 def _loopback_goes_without_proxy() -> None:
