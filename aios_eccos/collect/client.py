@@ -48,7 +48,6 @@ class Endpoint:
     """
 
     model: Model
-    backend: str
     base_url: str
     target: str
     api_base: str | None = None
@@ -118,7 +117,6 @@ def _endpoint(
     provider = LITELLM_NAMES.get(entry.backend, entry.backend)
     return Endpoint(
         model=model,
-        backend=entry.backend,
         base_url=_base_url(entry.name, url) if url else "",
         target=entry.name if url or not provider else f"{provider}/{entry.name}",
         api_base=None if url else entry.hostname,
@@ -143,7 +141,7 @@ def _key(entry: ModelEntry, keys: Mapping[str, Any], provider: str) -> SecretStr
     for name in (entry.backend, provider):
         if isinstance(keys.get(name), str) and keys[name]:
             return SecretStr(keys[name])
-    found = environment_key(provider) if provider in ("openai",) else None
+    found = environment_key(provider) if provider == "openai" else None
     return SecretStr(found) if found else None
 
 
@@ -180,10 +178,8 @@ class Client:
         slots: Slots | None = None,
         provider: Provider | None = None,
     ) -> None:
-        self.endpoint = endpoint
-        self.patience = patience
-        self._stop = stop
-        self._slots = slots
+        self.endpoint, self.patience = endpoint, patience
+        self._stop, self._slots = stop, slots
         self._provider = provider or open_provider(endpoint)
         self._parameters: dict[str, Any] = {"temperature": 0, "max_tokens": max_tokens}
 

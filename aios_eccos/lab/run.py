@@ -14,9 +14,6 @@ from aios_eccos.lab.problem import Plan, Problem, problem_of
 from aios_eccos.lab.research import STRATEGIES as RESEARCH
 from aios_eccos.lab.strategy import Played, Setting, Strategy, play
 
-#: Told the split that begins, and each strategy that is done.
-Progress = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Wanted:
@@ -33,14 +30,10 @@ class Wanted:
         return [s.value for s in self.asked if s.name == "floor" and s.value is not None]
 
 
-def known_strategies(models: Sequence[str]) -> dict[str, Strategy]:
-    every = [*(single(name) for name in sorted(models)), *PLAIN, *RESEARCH]
-    return {strategy.name: strategy for strategy in every}
-
-
 def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
     """The strategies named, and those that comparisons need; ConfigError names what is unknown."""
-    known = known_strategies(models)
+    every = [*(single(name) for name in sorted(models)), *PLAIN, *RESEARCH]
+    known = {strategy.name: strategy for strategy in every}
     wanted: set[str] = {name for name in known if name.startswith("single:")} | {"clairvoyant"}
     for name in names:
         if name == "all":
@@ -57,7 +50,7 @@ def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
 
 
 def steps(wanted: Wanted, models: Sequence[str]) -> int:
-    """How many times `Progress` will be told of a strategy."""
+    """How many times `play_all` will tell of a strategy that is done."""
     chosen = select(wanted.strategies, models)
     first = sum(not strategy.forecasts for strategy in chosen)
     return len(wanted.splits) * (first + len(wanted.predictors) * (len(chosen) - first))
@@ -67,7 +60,7 @@ def play_all(
     data: Recorded,
     wanted: Wanted,
     *,
-    progress: Progress = lambda step: None,
+    progress: Callable[[str], None] = lambda strategy: None,
     inspect: Callable[[int, Problem], None] = lambda split, problem: None,
 ) -> list[Played]:
     """Play everything; `inspect` is shown every split's problem with the last predictor."""

@@ -16,8 +16,7 @@ from aios_eccos.collect.grade import grade
 from aios_eccos.collect.numbers import parse_whole
 from aios_eccos.collect.questions import Question
 from aios_eccos.errors import DataError
-from aios_eccos.lab.importers import OnLeftOut, Row, checked, good_rows, tokens_of
-from aios_eccos.lab.tables import read_json
+from aios_eccos.lab.importers import OnLeftOut, Row, checked, good_rows, read_json, tokens_of
 
 #: Tasks whose references are numbers, and texts of Python literals.
 NUMERIC, LITERAL = ("gsm", "math", "numersense", "aime"), ("crux",)

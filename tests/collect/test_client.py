@@ -21,7 +21,7 @@ from aios_eccos.providers.tokens import tokenizer
 from aios_eccos.values import Failure, Model
 
 QUICK = Patience(base_s=0.01, cap_s=0.05, timeout_s=0.3)
-NOWHERE = Endpoint(Model("m"), "vllm", "http://127.0.0.1:9/v1", "m")
+NOWHERE = Endpoint(Model("m"), "http://127.0.0.1:9/v1", "m")
 
 
 class Script:
@@ -198,7 +198,7 @@ def test_without_a_tokenizer_length_counts(monkeypatch):
 
 
 def http(url, **options):
-    endpoint = Endpoint(Model("m"), "vllm", url, "m", **options)
+    endpoint = Endpoint(Model("m"), url, "m", **options)
     return Client(endpoint, max_tokens=9, patience=QUICK, stop=threading.Event())
 
 
@@ -242,7 +242,7 @@ def litellm(monkeypatch):
 
 
 def test_litellm_is_asked_once_at_the_models_place(litellm):
-    endpoint = Endpoint(Model("flash"), "google", "", "gemini/flash", "http://proxy:1")
+    endpoint = Endpoint(Model("flash"), "", "gemini/flash", "http://proxy:1")
     calls = []
 
     def completion(**options):
@@ -260,7 +260,7 @@ def test_litellm_is_asked_once_at_the_models_place(litellm):
 def test_a_missing_litellm_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "litellm", None)
     with pytest.raises(ConfigError, match=r"flash.*aios-eccos\[collect\]"):
-        open_provider(Endpoint(Model("flash"), "google", "", "gemini/flash"))
+        open_provider(Endpoint(Model("flash"), "", "gemini/flash"))
 
 
 MODELS = """

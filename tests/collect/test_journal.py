@@ -149,7 +149,7 @@ def test_rows_are_replaced_at_one_stroke(tmp_path):
 
 def endpoint(name, read, write, cached=None):
     model = Model(name, input_price=read, output_price=write)
-    return Endpoint(model, "vllm", "http://x/v1", name, cached_price=cached)
+    return Endpoint(model, "http://x/v1", name, cached_price=cached)
 
 
 def test_reasoning_and_cached_tokens_are_priced():

@@ -44,7 +44,7 @@ class Says:
 
 
 def client(name, say):
-    endpoint = Endpoint(Model(name, input_price=0.0, output_price=1.0), "vllm", "http://x", name)
+    endpoint = Endpoint(Model(name, input_price=0.0, output_price=1.0), "http://x", name)
     return Client(
         endpoint,
         max_tokens=9,

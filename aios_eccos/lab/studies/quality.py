@@ -60,15 +60,9 @@ def floor_rows(problem: Problem, floors: Sequence[float]) -> list[dict[str, floa
         price = expected(problem, floor)
         choice = problem.calls.choose(price.value)
         realised, cost = problem.calls.came_to(choice)
-        hoped = float(problem.success[np.arange(problem.n), choice].mean())
-        rows.append(
-            {
-                "asked": floor,
-                "realised": realised,
-                "promised": hoped - price.optimism,
-                "cost_per_call_usd": cost,
-            }
-        )
+        promised = problem.hoped(choice) - price.optimism
+        row = {"asked": floor, "realised": realised, "promised": promised}
+        rows.append(row | {"cost_per_call_usd": cost})
     return rows
 
 
@@ -135,14 +129,12 @@ def ratios(costs: Sequence[dict[str, list[float]]]) -> list[dict[str, Any]]:
     for peer in (*PEERS, "hull") if costs else ():
         pairs = [(split["eccos"], split[peer]) for split in costs]
         found = ratio_over_splits([ratio(*pair) for pair in pairs])
-        both = sum(int(np.isfinite(np.add(*pair)).sum()) for pair in pairs)
-        known = bool(found.count)
         rows.append(
             {
                 "peer": peer,
-                "ratio": found.mean if known else None,
+                "ratio": found.mean if found.count else None,
                 "standard_error": found.mean * found.error if found.count > 1 else 0.0,
-                "compared": both,
+                "compared": sum(int(np.isfinite(np.add(*pair)).sum()) for pair in pairs),
                 "of": sum(len(ours) for ours, _ in pairs),
             }
         )

@@ -84,8 +84,9 @@ def evaluate_predictor(
     body |= {"ratios": [], "stream": [], "certified": []}
     hidden = new or middle_model(data)
     studies = _studies(data, hybrid, floors, targets or floors, seed, hidden, progress)
-    for part in PARTS:
-        if part in parts and (found := studies[part]()) is not None:
+    for part in filter(parts.__contains__, PARTS):
+        progress(part.replace("_", " "))
+        if (found := studies[part]()) is not None:
             body[part] = found
     return body, problems
 
@@ -106,21 +107,14 @@ def _studies(
             progress(f"{name} {number}")
             yield number
 
-    def once(name: str, study: Callable[[], Any]) -> Callable[[], Any]:
-        def told() -> Any:
-            progress(name)
-            return study()
-
-        return told
-
     middle = sorted(floors)[len(floors) // 2]
     counts = [count for count in FEW if count < 0.7 * len(data.table)]
     several = len(set(data.table.tasks)) > 1
     return {
-        "stream": once("streams", lambda: streams(problems, floors)),
-        "budgets": once("budgets", lambda: budgets(problems)),
-        "engine": once("engine", lambda: end_to_end(problems[0], middle, 0)),
-        "ratios": once("peers", lambda: ratios([peer_costs(p, targets) for p in problems])),
+        "stream": lambda: streams(problems, floors),
+        "budgets": lambda: budgets(problems),
+        "engine": lambda: end_to_end(problems[0], middle, 0),
+        "ratios": lambda: ratios([peer_costs(p, targets) for p in problems]),
         "certified": lambda: [
             row for n in each("certified") for row in certified(data, n, seed, floors)
         ],
@@ -129,10 +123,10 @@ def _studies(
             for count in counts
             for n in each(f"{count} records, split", SPLITS)
         ],
-        "new_model": once("new model", lambda: new_model(data, 0, seed, hidden)),
-        "shift": once("shift", lambda: shift(data, seed) if several else None),
+        "new_model": lambda: new_model(data, 0, seed, hidden),
+        "shift": lambda: shift(data, seed) if several else None,
         "rounds": lambda: [row for n in each("rounds") for row in rounds(data, n, seed, floors)],
-        "templates": once("templates", lambda: templates(problems[0], 0)),
+        "templates": lambda: templates(problems[0], 0),
     }
 
 
