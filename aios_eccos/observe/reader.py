@@ -33,7 +33,6 @@ from aios_eccos.observe.views import (
     SeriesView,
     StatusView,
 )
-from aios_eccos.verdicts.taken import read_verdicts
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 from aios_eccos.workload.store import Observed, PriceStore
 
@@ -95,6 +94,8 @@ class Reader:
         return None if away or self.workload.degraded else found
 
     def decisions(self, n: int = 10) -> DecisionsView:
+        from aios_eccos.verdicts.taken import read_verdicts
+
         traces = read_traces(self.workload.decisions(min(max(n, 0), MOST)))
         verdicts = read_verdicts(self.workload, [trace.id for trace in traces])
         return DecisionsView(decisions=traces, verdicts=verdicts)
@@ -106,12 +107,10 @@ class Reader:
             DataError: it is not, or no longer, kept.
         """
         if which == "last":
-            found = read_traces(self.workload.decisions(1))
-            if not found:
-                raise DataError("no decision has been kept yet")
-            return found[0]
-        flat = self.workload.decision(which)
-        if flat is not None:
+            if found := read_traces(self.workload.decisions(1)):
+                return found[0]
+            raise DataError("no decision has been kept yet")
+        if (flat := self.workload.decision(which)) is not None:
             return of_fields(which, flat)
         recent = read_traces(self.workload.decisions(SEARCHED)) if len(which) >= 6 else []
         matches = [trace for trace in recent if trace.call.startswith(which)]
@@ -123,6 +122,7 @@ class Reader:
         """One decision in full, found as by `find`."""
         from aios_eccos.floor.configured import certificate_void
         from aios_eccos.observe.explain import explain
+        from aios_eccos.verdicts.taken import read_verdicts
 
         trace = self.find(which)
         (verdict,) = read_verdicts(self.workload, [trace.id])

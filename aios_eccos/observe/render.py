@@ -22,6 +22,7 @@ from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.views import (
     EdgeView,
     EventsView,
+    ExploredView,
     ModelsView,
     ModelView,
     ObservedView,
@@ -33,25 +34,23 @@ if TYPE_CHECKING:
     from aios_eccos.observe.call_views import DecisionsView
 
 
+NO_MODELS = "no models are configured here"
 UNIT = "no price is known: u is an output token x billions of parameters"
 
 
 def status(view: StatusView) -> str:
     """The whole state in one screen."""
     rows = load_rows(view.models, view.money)
-    known = table(rows) if rows else "no models are configured here"
-    return "\n".join([*headline(view), "", known])
+    return "\n".join([*headline(view), "", table(rows) if rows else NO_MODELS])
 
 
 def headline(view: StatusView) -> list[str]:
     """The lines above the table of models."""
     edge = view.edge
     mode = f"mode {edge.mode}" if edge is not None else "no kernel answers, from Redis"
-    goal = (
-        f"floor {view.floor}"
-        if view.budget_per_call is None
-        else f"budget {money(view.budget_per_call)} per call"
-    )
+    goal = f"floor {view.floor}"
+    if view.budget_per_call is not None:
+        goal = f"budget {money(view.budget_per_call)} per call"
     kernels = f"{view.kernels} kernel" + ("s" if view.kernels != 1 else "")
     lines = [
         f"aios-eccos  {moment(view.at)} UTC  {mode}  {kernels}",
@@ -80,11 +79,9 @@ def window(view: WindowView, known: bool) -> str:
     """A window's calls, spending and success."""
     head = f"{view.name:<8} {view.calls:,} calls, {view.failures:,} failed, "
     head += money(view.cost_usd, known)
-    judged = (
-        f"realised {rate(view.realised)} on {percent(view.verdict_share)} of calls"
-        if view.verdicts
-        else "no verdicts"
-    )
+    judged = "no verdicts"
+    if view.verdicts:
+        judged = f"realised {rate(view.realised)} on {percent(view.verdict_share)} of calls"
     text = f"{head}\n         promised {percent(view.promised)}, {judged}"
     if view.unpriced:
         without = "without prices" if known else "with prices"
@@ -108,16 +105,14 @@ def alarm(view: Alarm) -> str:
 
 def edge_lines(edge: EdgeView, known: bool) -> list[str]:
     """What the kernel's process says of itself."""
-    if edge.history is None:
-        history = edge.history_note or "not open yet"
-    else:
+    history = edge.history_note or "not open yet"
+    if edge.history is not None:
         state = edge.history_note or f"prices of success from {edge.floors_from}"
         history = f"{edge.history:,} records; {state}"
     lines = [wrap(f"history  {history}"), *(wrap(f"floor    {c}") for c in edge.certificates)]
     if edge.undecided or edge.lost_traces:
-        lines.append(
-            f"! {edge.undecided} decisions without forecasts, {edge.lost_traces} traces lost"
-        )
+        lost = f"{edge.lost_traces} traces lost"
+        lines.append(f"! {edge.undecided} decisions without forecasts, {lost}")
     if edge.observed is not None and edge.observed.calls:
         lines.append(observed(edge.observed, known))
     return lines
@@ -174,9 +169,10 @@ def models(view: ModelsView) -> str:
         for m in view.models
     ]
     if not rows:
-        return "no models are configured here"
+        return NO_MODELS
     note = "forecast: if it had served all calls of the day; real: verdicts on its own"
-    return "\n".join([table(rows), note, *(explored(m) for m in view.models if m.explored)])
+    found = [explored(m.model, m.explored) for m in view.models if m.explored is not None]
+    return "\n".join([table(rows), note, *found])
 
 
 def _prices(view: ModelView) -> str:
@@ -185,15 +181,12 @@ def _prices(view: ModelView) -> str:
     return "free" if view.price == "free" else "no price"
 
 
-def explored(view: ModelView) -> str:
+def explored(model: str, view: ExploredView) -> str:
     """What calls given to a model by chance say of it."""
-    found = view.explored
-    if found is None:
-        return ""
     return wrap(
-        f"{view.model}: {found.calls} calls explored it, {found.judged} were judged; on all calls "
-        f"it would reach {rate(found.success)} (forecast, doubly robust; worth "
-        f"{found.effective:.1f} verdicts, taken to fall on explored calls by chance)"
+        f"{model}: {view.calls} calls explored it, {view.judged} were judged; on all calls "
+        f"it would reach {rate(view.success)} (forecast, doubly robust; worth "
+        f"{view.effective:.1f} verdicts, taken to fall on explored calls by chance)"
     )
 
 

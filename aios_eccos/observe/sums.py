@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from aios_eccos.observe.trace import Option, Trace
 from aios_eccos.values import EXPLORED
+from aios_eccos.workload.periods import add
 
 #: Kinds of sums whose unit is that of costs: dollars, or size units with `UNITS` before the kind.
 SPENDING = frozenset(
@@ -25,9 +26,10 @@ DECIDED_LE = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
 
 def of_call(trace: Trace) -> dict[str, float]:
     """What a settled call adds to the hour and to the total."""
+    failed = float(trace.failure is not None)
     amounts = {
         "calls": 1.0,
-        "failures": float(trace.failure is not None),
+        "failures": failed,
         "attempts": float(trace.attempts),
         "waited": trace.waited_s,
         "decided": trace.decision_s,
@@ -35,21 +37,24 @@ def of_call(trace: Trace) -> dict[str, float]:
         f"decided_le:{_bucket(trace.decision_s, DECIDED_LE)}": 1.0,
     }
     if trace.model is not None:
-        amounts[f"calls:{trace.model}"] = 1.0
-        amounts[f"failures:{trace.model}"] = float(trace.failure is not None)
-        amounts[f"explored:{trace.model}"] = float(trace.status == EXPLORED)
+        explored = float(trace.status == EXPLORED)
+        amounts |= _of(trace.model, calls=1.0, failures=failed, explored=explored)
     amounts |= _circumstances(trace)
     if trace.cost_usd is not None:
         amounts |= _answered(trace, trace.cost_usd)
     for model, wasted in trace.wasted_usd.items():
-        for name in ("cost", f"cost:{model}", "wasted"):
-            amounts[name] = amounts.get(name, 0.0) + wasted
+        add(amounts, {"cost": wasted, f"cost:{model}": wasted, "wasted": wasted})
     unit = "" if trace.money else UNITS
     return {
         f"{unit}{name}" if _kind(name) in SPENDING else name: amount
         for name, amount in amounts.items()
         if amount
     }
+
+
+def _of(name: str | None, **sums: float) -> dict[str, float]:
+    """Sums by kind, of one model."""
+    return {f"{kind}:{name}": amount for kind, amount in sums.items()}
 
 
 def _kind(name: str) -> str:
@@ -66,37 +71,30 @@ def spending_in(sums: Mapping[str, float], money: bool) -> Mapping[str, float]:
 
 
 def _answered(trace: Trace, spent: float) -> dict[str, float]:
+    tokens = float(trace.output_tokens or 0)
     amounts = {
         "answers": 1.0,
         "costed": 1.0,
         "cost": spent,
         "unmetered": float(not trace.metered),
         "input_tokens": float(trace.input_tokens),
-        "output_tokens": float(trace.output_tokens or 0),
-        f"cost:{trace.model}": spent,
-        f"output_tokens:{trace.model}": float(trace.output_tokens or 0),
+        "output_tokens": tokens,
     }
+    amounts |= _of(trace.model, cost=spent, output_tokens=tokens)
     if trace.promised is not None:
         amounts |= {"promised": trace.promised, "promises": 1.0}
     chosen = trace.chosen
     if chosen is None:
         return amounts
     if trace.metered:
-        f = chosen.cost_usd
-        amounts |= {
-            f"metered:{trace.model}": 1.0,
-            f"f:{trace.model}": f,
-            f"a:{trace.model}": spent,
-            f"ff:{trace.model}": f * f,
-            f"af:{trace.model}": spent * f,
-            f"aa:{trace.model}": spent * spent,
-        }
+        f, a = chosen.cost_usd, spent
+        amounts |= _of(trace.model, metered=1.0, f=f, a=a, ff=f * f, af=a * f, aa=a * a)
     for option in trace.options:
         # A model that may not serve this call would not have had it under another policy either.
         amounts |= _beside(option.model, option if option.allowed else chosen, trace.model, spent)
         if option.chance > 0:
-            forecast = option.success
-            amounts |= _explorable(option.model, n=1.0, forecast=forecast, forecast2=forecast**2)
+            p = option.success
+            amounts |= _of(option.model, explore_n=1.0, explore_forecast=p, explore_forecast2=p * p)
     return amounts
 
 
@@ -107,17 +105,11 @@ def _beside(name: str, other: Option, served: str | None, spent: float) -> dict[
         other: the model's own forecast, or that of the choice where it may not serve.
         served: the model that answered; spent: what that cost.
     """
-    amounts = {f"compared:{name}": 1.0, f"spent:{name}": spent, f"hopes:{name}": 1.0}
-    amounts[f"hope:{name}"] = other.success
-    amounts[f"doubt:{name}"] = other.success * (1 - other.success)
+    p = other.success
+    amounts = _of(name, compared=1.0, spent=spent, hopes=1.0, hope=p, doubt=p * (1 - p))
     if other.model == served:
-        return amounts | {f"same_cost:{name}": spent}
-    return amounts | {f"other_cost:{name}": other.cost_usd, f"other_calls:{name}": 1.0}
-
-
-def _explorable(model: str, **sums: float) -> dict[str, float]:
-    """What adds to a model's `floor.explore.Sums`, field by field."""
-    return {f"explore_{name}:{model}": amount for name, amount in sums.items()}
+        return amounts | _of(name, same_cost=spent)
+    return amounts | _of(name, other_cost=other.cost_usd, other_calls=1.0)
 
 
 def _circumstances(trace: Trace) -> dict[str, float]:
@@ -156,22 +148,19 @@ def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, flo
         amounts |= {"judged_promised": trace.promised, "judged_promises": 1.0}
     if chosen is not None:
         miss = outcome - chosen.success
-        amounts |= {
-            f"verdicts:{trace.model}": 1.0,
-            f"successes:{trace.model}": outcome,
-            f"miss:{trace.model}": miss,
-            f"miss2:{trace.model}": miss * miss,
-        }
+        amounts |= _of(trace.model, verdicts=1.0, successes=outcome, miss=miss, miss2=miss * miss)
         if trace.status == EXPLORED and chosen.chance > 0:
-            weight = 1 / chosen.chance
-            amounts[f"told:{trace.model}"] = 1.0
-            amounts |= _explorable(
-                chosen.model,
-                weight=weight,
-                weight2=weight**2,
-                miss=weight * miss,
-                cross=weight**2 * miss,
-                miss2=(weight * miss) ** 2,
-            )
-    given = {f"given:{trace.model}": 1.0, f"given_successes:{trace.model}": outcome}
+            amounts |= _of(trace.model, told=1.0, **_explored(miss, 1 / chosen.chance))
+    given = _of(trace.model, given=1.0, given_successes=outcome)
     return {name: sign * amount for name, amount in amounts.items()} | (given if sign > 0 else {})
+
+
+def _explored(miss: float, weight: float) -> dict[str, float]:
+    """What a verdict on an explored call adds to `floor.explore.Sums`."""
+    return {
+        "explore_weight": weight,
+        "explore_weight2": weight**2,
+        "explore_miss": weight * miss,
+        "explore_cross": weight**2 * miss,
+        "explore_miss2": (weight * miss) ** 2,
+    }
