@@ -38,11 +38,7 @@ class Asker:
         self._opened.close()
 
     def get(self, path: str, view: type[View], direct: Callable[[Reader], View]) -> View:
-        """The kernel's answer to GET `path`; where none answers, what Redis says.
-
-        Raises:
-            EccosError: neither can tell.
-        """
+        """The kernel's answer to GET `path`; where none answers, what Redis says, or an error."""
         found = self.kernel(path, view)
         return direct(self.reader()) if found is None else found
 
@@ -59,11 +55,7 @@ class Asker:
             return None
 
     def reader(self) -> Reader:
-        """Reads Redis past the kernel.
-
-        Raises:
-            WorkloadError: it cannot be read.
-        """
+        """Reads Redis past the kernel; `WorkloadError` where it cannot."""
         from aios_eccos.observe.reader import Reader
         from aios_eccos.observe.summary import Scope
 

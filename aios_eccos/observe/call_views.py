@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.metrics import Interval
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.view import Usd, View
-from aios_eccos.observe.views import ObservedView
+from aios_eccos.observe.views import ObservedView, Usd, View
 
 
 class DecisionsView(View):
@@ -141,13 +140,7 @@ class WhatIfView(View):
 
 
 class RouteRow(View):
-    """One model.
-
-    Attributes:
-        net_cost_usd: cost less the worth of its success; null where no price of success is known.
-        support: the effective number of records behind the forecast.
-        in_use, limit: its slots.
-    """
+    """One model: its forecast as in `ChoiceView`, rounded, and its slots."""
 
     model: str
     chosen: bool
@@ -166,8 +159,7 @@ class RouteView(View):
 
     Attributes:
         note: what the reader should know of the forecasts; "" = nothing.
-        floor: that the decision keeps on average; null where no floor is known.
-        success_price_usd: what a success is worth; null where that is not known.
+        floor: that the decision keeps on average.
         novelty: how far the text is from all history, 0..1; null without a history.
         models: the cheapest first.
     """

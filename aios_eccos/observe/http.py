@@ -29,11 +29,9 @@ from aios_eccos.observe.views import EventsView, ModelsView, SeriesView, StatusV
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route.
+    """One route; `answers` is the shape of its JSON, None for text.
 
-    Attributes:
-        answers: shape of the JSON answer; None for text.
-        kind: `page` carries no data, so a browser may load it before it has the token.
+    A `page` carries no data, so a browser may load it before it has the token.
     """
 
     path: str

@@ -19,9 +19,6 @@ def neighbors_of_call(history: History, trace: Trace, *, texts: bool = False) ->
 
     Args:
         texts: whether stored texts may be shown: only in the local command line.
-
-    Raises:
-        HistoryError: the history cannot be read.
     """
     known = history.recall([trace.call]).get(trace.call)
     if known is None:

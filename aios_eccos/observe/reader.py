@@ -54,6 +54,9 @@ MOST = 500
 class Reader:
     """Reads what was kept and says what it means.
 
+    Raises `WorkloadError` where the store cannot be used, and `DataError` where what is asked for
+    is not kept, or only a living engine could tell.
+
     Attributes:
         workload: where it is kept.
         scope: settings and models now.
@@ -76,11 +79,7 @@ class Reader:
         )
 
     def status(self) -> StatusView:
-        """Load, queue, calls, spending, success and whether the floor holds.
-
-        Raises:
-            WorkloadError: the workload store cannot be used (as in all that follow).
-        """
+        """Load, queue, calls, spending, success and whether the floor holds."""
         return read_status(self.workload, self.scope(), self.edge())
 
     def models(self) -> ModelsView:
@@ -101,11 +100,7 @@ class Reader:
         return DecisionsView(decisions=traces, verdicts=verdicts)
 
     def find(self, which: str) -> Trace:
-        """A decision: `last`, its id, or the beginning of its call's id.
-
-        Raises:
-            DataError: it is not, or no longer, kept.
-        """
+        """A decision: `last`, its id, or the beginning of its call's id."""
         if which == "last":
             if found := read_traces(self.workload.decisions(1)):
                 return found[0]
@@ -131,11 +126,7 @@ class Reader:
         return _with_note(view, certificate_void(self.scope().settings, view.bound_by) or "")
 
     def explain_text(self, text: str, agent: str = "") -> ExplainView:
-        """What would be decided for a text now; asks no model and takes no slot.
-
-        Raises:
-            DataError: no engine lives here.
-        """
+        """What would be decided for a text now; asks no model and takes no slot."""
         from aios_eccos.observe.explain import explain
 
         trace, _ = self._decide_dry(text, agent)
@@ -145,11 +136,7 @@ class Reader:
         return _with_note(view, f"{note[0].upper()}{note[1:]}." if note else "")
 
     def route(self, text: str, agent: str = "", floor: Floor | None = None) -> RouteView:
-        """Which model would serve a text now, under `floor` or the configured one.
-
-        Raises:
-            DataError: no engine lives here.
-        """
+        """Which model would serve a text now, under `floor` or the configured one."""
         from aios_eccos.observe.explain import route_view
 
         trace, slots = self._decide_dry(text, agent, floor)
@@ -199,11 +186,7 @@ class Reader:
         return EventsView(events=events)
 
     def what_if(self, floor: Floor) -> WhatIfView | None:
-        """The last calls decided again at another floor; None where no call was answered yet.
-
-        Raises:
-            DataError: no engine lives here, or it has too few verdicts to know what a floor costs.
-        """
+        """The last calls decided again at another floor; None where no call was answered yet."""
         from aios_eccos.observe.whatif import what_if
 
         book = self._living().router.learned.book
@@ -213,11 +196,7 @@ class Reader:
         return what_if(traces, _absolute(book, floor), curve)
 
     def feedback(self, which: str, correctness: float) -> FeedbackView:
-        """Take a verdict (0..1) on a decision's answer: into the sums, the alarm, the history.
-
-        Raises:
-            DataError: the decision is not kept, or was not answered.
-        """
+        """Take a verdict (0..1) on a decision's answer: into the sums, the alarm, the history."""
         from aios_eccos.floor.floors import Floors
         from aios_eccos.serve.events import note_alarms
         from aios_eccos.verdicts.taken import hand_over, take_verdict

@@ -1,10 +1,8 @@
 """Money and success beside a named baseline: one model for every call.
 
-What the calls cost is known. What the baseline would have cost is known where it was asked anyway,
-and a forecast where it was not: the predictor's, scaled by how real costs stood to its forecasts,
-with a 95 % interval for the error of that scale and of single answers. A call that may not use the
-baseline (an agent named its models) counts the same on both sides; an answer from before the
-baseline was configured counts on neither.
+What the baseline would have cost is known where it was asked anyway, and a forecast elsewhere,
+scaled by how real costs stood to forecasts. A call that may not use the baseline counts the same on
+both sides; an answer from before the baseline was configured counts on neither.
 """
 
 from __future__ import annotations

@@ -60,10 +60,7 @@ class Scope:
 
 
 def read_status(workload: Observed, scope: Scope, edge: EdgeView | None = None) -> StatusView:
-    """`GET /eccos/status`, read in a few round trips.
-
-    Args:
-        edge: what only a kernel's own process knows; None without one.
+    """`GET /eccos/status`, read in a few round trips; `edge` only in a kernel's own process.
 
     Raises:
         WorkloadError: the workload store cannot be used.
@@ -175,11 +172,7 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
 
 
 def read_series(workload: Observed, money: bool) -> SeriesView:
-    """`GET /eccos/series`.
-
-    Raises:
-        WorkloadError: the workload store cannot be used.
-    """
+    """`GET /eccos/series`; raises as `read_status`."""
     now = time.time()
     read = workload.sums([*periods("m", now, 60), *periods("h", now, 24)])
     sums = [spending_in(part, money) for part in read]

@@ -34,10 +34,7 @@ class KeptCalls:
     optimism: float
 
     def choice_at(self, price: float | FloatArray) -> IntArray:
-        """(n,) columns that a price of success chooses, one or (n,), had every slot been free.
-
-        -1 where nothing may serve.
-        """
+        """(n,) columns that one or (n,) prices choose with every slot free; -1 where none may."""
         return choose(self.total_cost, self.success, price, self.allowed)
 
 
@@ -60,8 +57,8 @@ def kept_calls(
     """
     models = tuple(sorted({option.model for trace in traces for option in trace.options}))
     shape = (len(traces), len(models))
-    success, cost, total_cost = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    known, allowed = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
+    success, cost, total_cost = np.zeros((3, *shape))
+    known, allowed = np.zeros((2, *shape), dtype=bool)
     for i, trace in enumerate(traces):
         for option in trace.options:
             j, dollars = models.index(option.model), option.cost_usd

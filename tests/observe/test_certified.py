@@ -25,7 +25,6 @@ from aios_eccos.floor.certify import (
     success_bound,
 )
 from aios_eccos.floor.configured import certificates
-from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.explore import explore_batch
 from aios_eccos.floor.learn import learn_from
 from aios_eccos.forecast.parts import calibration
@@ -76,8 +75,8 @@ def test_no_call_waits_for_prices_that_learning_could_make(tmp_path, monkeypatch
         def made(*_):
             raise AssertionError("made while a call waits")
 
-        monkeypatch.setattr(Certifier, "_make", made)
-        monkeypatch.setattr(PriceBook, "_build", made)
+        monkeypatch.setattr("aios_eccos.floor.certify.certify", made)
+        monkeypatch.setattr("aios_eccos.floor.curve.price_curve", made)
         candidates = engine.router.forecast([known, pair])
         assert all(np.isfinite(p.price) for p in candidates)
 
