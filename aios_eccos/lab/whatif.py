@@ -160,7 +160,7 @@ def _price_for(calls: KeptCalls, floor: float) -> float:
     positive = calls.total_cost[calls.total_cost > 0]
     low = 1e-2 * float(np.median(positive)) if len(positive) else 1e-9
     for price in (0.0, *np.geomspace(low, max(_dearest(calls), 10 * low), PRICES)):
-        if _promise(calls, calls.choice_at(price)) >= floor:
+        if _promise(calls, calls.choice_at(price)) >= floor - 1e-9:  # but for rounding
             return float(price)
     return _dearest(calls)
 
