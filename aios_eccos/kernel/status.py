@@ -105,7 +105,7 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         running=running,
         undecided=engine.router.failures,
         lost_traces=engine.recorder.lost,
-        unlearnt=engine.unlearnt,
+        unlearnt=engine.teaches.unlearnt,
         history=history.count() if history is not None else None,
         history_note=state_of(engine) or None,
         embedder=None if embedder is None else embedder.state,

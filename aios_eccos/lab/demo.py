@@ -92,7 +92,7 @@ def run_demo(
     with Engine(Config(location, settings, ()), models=asked.models) as engine:
         engine.wait_ready()
         if engine.history is None or engine.embedder is None:
-            raise engine.history_error or RuntimeError("the history did not open")
+            raise engine.upkeep.error or RuntimeError("the history did not open")
         embedder = CachedEmbedder(engine.embedder.wait(), cache)
         for start in range(0, len(asked.history), BATCH):
             part = asked.history[start : start + BATCH]

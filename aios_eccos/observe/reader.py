@@ -260,7 +260,7 @@ def _absolute(book: PriceBook | None, floor: Floor) -> float:
 
 def state_of(engine: Engine) -> str:
     """What keeps an engine's decisions from resting on all of its history; "" = nothing."""
-    history, embedder, fault = engine.history, engine.embedder, engine.history_error
+    history, embedder, fault = engine.history, engine.embedder, engine.upkeep.error
     if history is None or embedder is None:
         return f"forecast on priors: {fault or 'the history is still being opened'}"
     count = history.count()
@@ -275,6 +275,6 @@ def state_of(engine: Engine) -> str:
     if book is not None and book.curve() is not None:
         return ""
     serves = "the strongest model serves"
-    if engine.learning:
+    if engine.upkeep.learning:
         return f"{count:,} records are still being learned from; until then {serves}"
     return f"the history has too few verdicts to say what a success costs: {serves}"

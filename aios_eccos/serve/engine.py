@@ -1,7 +1,6 @@
 """Everything that lives as long as a kernel: stores, floors, router, dispatcher, recorder.
 
-`Engine` opens them in the order of the data path and closes them in reverse. What is slow to open
-(Chroma, torch) is opened in the background; until then calls are routed on priors.
+What is slow to open (Chroma, torch) is opened in the background; until then priors route.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from aios_eccos import files
 from aios_eccos.config import Settings
-from aios_eccos.errors import EccosError
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
 from aios_eccos.floor.floors import Floors, Learned
@@ -23,7 +22,7 @@ from aios_eccos.history.history import History
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.dispatch import Dispatcher, Limits
-from aios_eccos.serve.events import NotesEvents, in_force, note_alarms
+from aios_eccos.serve.events import NotesEvents, note_alarms
 from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
@@ -52,7 +51,8 @@ class Engine:
 
     Attributes:
         workload: leases, prices, inbox; ledger: decisions, sums, events, for observers.
-        floors: what a success is worth.
+        floors: what a success is worth; upkeep: what is done for the history.
+        teaches: puts calls into the history, and counts those that did not reach it.
         certificates: where floors are certified, a sentence about each.
 
     Raises:
@@ -70,32 +70,30 @@ class Engine:
         settings = keepable(config.settings, pool)
         state_dir = files.private_dir(config.location.state_dir)
         self.config = config
-        self.workload = open_workload(
-            settings.redis,
-            state_dir=state_dir,
-            namespace=settings.namespace,
+        opened = partial(
+            open_workload, settings.redis, state_dir=state_dir, namespace=settings.namespace
+        )
+        self.workload = opened(
             required=False,
             lease_ttl_s=settings.lease_ttl_s,
             # A call is given up before; should its thread be lost, its slot comes back.
             longest_s=2 * settings.call_timeout_s,
         )
-        patient = lambda: open_workload(  # noqa: E731 - opened when it is first asked
-            settings.redis, state_dir=state_dir, namespace=settings.namespace, member=False
-        )
-        self.ledger = ObserverStore(self.workload, None if settings.redis == "memory" else patient)
+        patient = None if settings.redis == "memory" else partial(opened, member=False)
+        self.ledger = ObserverStore(self.workload, patient)
         self.floors = Floors(settings, self.workload, self.ledger)
         self.router = Router(pool, settings, self.workload, floors=self.floors)
-        self._teaches = TeachesHistory(lambda: (self.history, self.embedder))
-        events = NotesEvents(self.ledger, self._in_force, self.floors.look, self._resting)
+        self.teaches = TeachesHistory(lambda: (self.history, self.embedder))
+        events = NotesEvents(self.ledger, self.floors.look, lambda: self.router)
         keeps = KeepsCalls(self.ledger)
-        observers = keeps.decisions, keeps.sums, self._teaches.take, events.take
+        observers = keeps.decisions, keeps.sums, self.teaches.take, events.take
         self.recorder = Recorder(
-            self._trace, self.floors.settled, observers, self._teaches, events.look
+            self._trace, self.floors.settled, observers, self.teaches, events.look
         )
         self.dispatcher = Dispatcher(self.router, _limits(settings), on_settled=self.recorder)
         refusals = self.dispatcher.attempts.refusals
         refusals.use(pool)
-        self._upkeep = Upkeep(
+        self.upkeep = Upkeep(
             lambda: self.config,
             lambda: self.router.models,
             self.workload,
@@ -121,7 +119,7 @@ class Engine:
         """Serve and record calls; open the history in the background."""
         self.recorder.start()
         self.dispatcher.start()
-        self._upkeep.start()
+        self.upkeep.start()
 
     def use(self, config: Config, models: Sequence[Model] | None = None) -> None:
         """Swap settings, models, limits and prices; stores, history and calls under way stay."""
@@ -133,7 +131,7 @@ class Engine:
         self.router = Router(pool, settings, self.workload, learned, self.floors)
         self.dispatcher.use(self.router, _limits(settings))
         self.dispatcher.attempts.refusals.use(pool)
-        self._upkeep.renew()
+        self.upkeep.renew()
 
     def set_mode(self, mode: str) -> None:
         """Note the mode that the kernel serves in, until the next `use`."""
@@ -143,13 +141,13 @@ class Engine:
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Wait until the history has been opened and learned from, or that has failed."""
-        return self._upkeep.wait_ready(timeout_s)
+        return self.upkeep.wait_ready(timeout_s)
 
     def close(self) -> None:
         """Keep what is still queued, end the threads and stores; calls in flight settle later."""
         self.dispatcher.stop()
         self.recorder.close()
-        self._upkeep.close()
+        self.upkeep.close()
         self.ledger.close()
         self.workload.close()
 
@@ -158,31 +156,12 @@ class Engine:
     @property
     def history(self) -> History | None:
         """None until it is open."""
-        return self._upkeep.history
+        return self.upkeep.history
 
     @property
     def embedder(self) -> BackgroundEmbedder | None:
         """None until the history is open."""
-        return self._upkeep.embedder
-
-    @property
-    def history_error(self) -> EccosError | None:
-        """What keeps the history from being opened, filled or learned from, if anything does."""
-        return self._upkeep.error
-
-    @property
-    def learning(self) -> bool:
-        """Whether the history holds what has not been learned from yet."""
-        return self._upkeep.learning
-
-    @property
-    def unlearnt(self) -> int:
-        """Calls that did not reach the history."""
-        return self._teaches.unlearnt
-
-    def take_inbox(self) -> None:
-        """Add what other processes handed over; only the owner of an embedded history may."""
-        self._upkeep.take_inbox()
+        return self.upkeep.embedder
 
     def learn(self) -> None:
         """Learn from the history as it is now.
@@ -238,29 +217,20 @@ class Engine:
 
     def _teach(self, call: str, model: str, correctness: float) -> bool:
         """Store a verdict in the history; False: it was handed over, or its call is unknown."""
-        history = self.history
+        history, embedded = self.history, self.config.settings.history == "embedded"
         if history is not None and history.judge(call, model, correctness):
             return True
-        if self.config.settings.history != "embedded":
-            # Nobody empties the inbox of a history that is a server: its record may be on its way.
-            known = history is not None and self.recorder.flush(FLUSH_S)
-            return known and history is not None and history.judge(call, model, correctness)
-        hand_over(self.workload, call, model, correctness)
+        if not embedded and history is not None and self.recorder.flush(FLUSH_S):
+            # Nobody empties the inbox of a history that is a server: its record was on its way.
+            return history.judge(call, model, correctness)
+        if embedded:
+            hand_over(self.workload, call, model, correctness)
         return False
 
     def _trace(self, result: CallResult) -> Callable[[], Trace]:
         """What is kept of a call that settles now; made later, under what is in force now."""
         prices, settings, models = self.router.prices, self.config.settings, self.router.models
         return lambda: trace_of(result, prices, settings, models)
-
-    def _resting(self) -> frozenset[str]:
-        return frozenset(self.router.slots().cooling)
-
-    def _in_force(self) -> dict[str, str]:
-        predictor = self.router.learned.predictor
-        head = getattr(predictor, "version", None)
-        name = f"{predictor.name} {head}" if head else predictor.name
-        return in_force(self.config.settings, self.router.models, name)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -6,9 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.serve.observers import Kept
+from aios_eccos.serve.router import Router
 from aios_eccos.values import Model
 from aios_eccos.workload.store import Ledger
 
@@ -22,20 +22,14 @@ class NotesEvents:
     """Keeps an event for every change of what is in force and of an alarm; logs who rests.
 
     Args:
-        in_force: everything whose change is an event, as text by name.
         alarms: reads the alarms anew.
-        resting: names of models that rest now.
+        router: the one that decides now.
     """
 
     def __init__(
-        self,
-        ledger: Ledger,
-        in_force: Callable[[], dict[str, str]],
-        alarms: Callable[[], list[Alarm]],
-        resting: Callable[[], frozenset[str]],
+        self, ledger: Ledger, alarms: Callable[[], list[Alarm]], router: Callable[[], Router]
     ) -> None:
-        self._ledger = ledger
-        self._in_force, self._alarms, self._resting_now = in_force, alarms, resting
+        self._ledger, self._alarms, self._router = ledger, alarms, router
         self._known: dict[str, str] | None = None
         self._resting: frozenset[str] = frozenset()
 
@@ -50,7 +44,7 @@ class NotesEvents:
         Raises:
             WorkloadError: the store cannot be used.
         """
-        facts = self._in_force()
+        facts = _in_force(self._router())
         if facts != self._known:
             _note_in_force(self._ledger, facts)
             self._known = facts
@@ -60,7 +54,7 @@ class NotesEvents:
 
     def _look_for_rest(self) -> None:
         """One warning when a model starts to rest, one when it is asked again."""
-        resting = self._resting_now()
+        resting = frozenset(self._router().slots().cooling)
         for name in sorted(resting - self._resting):
             log.warning("model %s rests after an error of its server", name)
         for name in sorted(self._resting - resting):
@@ -68,19 +62,21 @@ class NotesEvents:
         self._resting = resting
 
 
-def in_force(settings: Settings, models: Sequence[Model], predictor: str) -> dict[str, str]:
+def _in_force(router: Router) -> dict[str, str]:
     """Everything whose change is an event, as text by name."""
+    settings, predictor = router.settings, router.learned.predictor
+    head = getattr(predictor, "version", None)
     facts = {
         "quality floor": str(settings.quality_floor),
         "mode": settings.mode,
-        "predictor": predictor,
+        "predictor": f"{predictor.name} {head}" if head else predictor.name,
     }
     if settings.budget_per_call is not None:
         facts["budget per call"] = f"${settings.budget_per_call:g}"
     for pattern, policy in settings.agents.items():
         if policy.quality_floor is not None:
             facts[f"quality floor of agents {pattern}"] = str(policy.quality_floor)
-    for model in models:
+    for model in router.models:
         facts[f"limit of {model.name}"] = str(model.limit)
         facts[f"price of {model.name}"] = _price_text(model)
     return facts

@@ -192,8 +192,8 @@ def test_an_engine_fits_its_head_anew_in_a_process_of_its_own(tmp_path, monkeypa
     with Engine(config, models=POOL, stores=stores) as engine:
         assert engine.wait_ready(60)
         assert engine.router.learned.predictor.name == "retrieval", "it saw every record"
-        wait(lambda: engine._upkeep._head._background.running, 20)
-        child = engine._upkeep._head._background._running[0].pid
+        wait(lambda: engine.upkeep._head._background.running, 20)
+        child = engine.upkeep._head._background._running[0].pid
         if hasattr(os, "getpriority"):
             wait(lambda: not alive(child) or os.getpriority(os.PRIO_PROCESS, child) == 19, 60)
         wait(lambda: engine.router.learned.predictor.name == "hybrid", 120)

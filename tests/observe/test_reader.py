@@ -188,7 +188,7 @@ def test_what_a_dry_decision_does_not_rest_on_yet_is_said(
             "240 records are still being learned from; until then the strongest model serves"
         )
         go.set()
-        assert until(lambda: not engine.learning)
+        assert until(lambda: not engine.upkeep.learning)
         assert "too few verdicts" in said()
 
 
@@ -200,7 +200,7 @@ def until(met: Callable[[], bool], seconds: float = 10.0) -> bool:
 
 
 def test_a_dry_decision_that_rests_on_all_history_says_nothing_more(world: World) -> None:
-    assert until(lambda: not world.engine.learning)
+    assert until(lambda: not world.engine.upkeep.learning)
     assert world.reader.route("0.2 what").note == ""
 
 

@@ -167,7 +167,7 @@ def test_a_history_that_fails_costs_only_the_record(
 
     monkeypatch.setattr(world.engine.history, "add", broken)
     world.call()
-    assert world.engine.unlearnt == 1
+    assert world.engine.teaches.unlearnt == 1
     assert len(world.reader.decisions(5).decisions) == 1
 
 

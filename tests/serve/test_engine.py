@@ -71,19 +71,19 @@ def test_an_engine_serves_learns_and_leaves_nothing_running(folder, tmp_path) ->
         early = engine.dispatcher.submit(Query("What is 5 plus 6?"), answer).result(30)
         assert early.answer.value == "large", "no history yet: the strongest by price"
         assert engine.wait_ready(60)
-        assert engine.history_error is None
+        assert engine.upkeep.error is None
         assert engine.history is not None
         rows = tmp_path / "rows.jsonl"
         rows.write_text(ROWS, encoding="utf-8")
         hand_over([rows], engine.workload)
-        engine.take_inbox()
+        engine.upkeep.take_inbox()
         assert len(engine.history.compared()) == 60
         engine.learn()
         late = engine.dispatcher.submit(Query("What is 7 plus 8?"), answer).result(30)
         assert late.answer.value == "small"
         with open_engine(folder) as other:
             assert other.wait_ready(60)
-            assert isinstance(other.history_error, HistoryOwned)
+            assert isinstance(other.upkeep.error, HistoryOwned)
             served = other.dispatcher.submit(Query("Hello?"), answer).result(30)
             assert served.answer.failure is None, "without the history, priors route"
             assert other.workload.kernels == 2
@@ -170,9 +170,9 @@ def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
         Config(Location(None, None, tmp_path, "test"), settings, ()), stores=stores
     ) as engine:
         assert engine.wait_ready(10)
-        assert "the store is busy" in str(engine.history_error)
+        assert "the store is busy" in str(engine.upkeep.error)
         told.set()
         wait_for(lambda: engine.learnt)
         time.sleep(0.2)
-        assert engine.history_error is None
+        assert engine.upkeep.error is None
         assert engine.learnt == 1, "what is learnt is not learnt again"
