@@ -6,12 +6,10 @@ given what came before, E cannot be expected to grow, and by Ville's inequality 
 1/delta with probability delta at most (Ramdas et al., arXiv 2210.01948). Several b share the
 wealth, and so do several starts, one a day with weight 1/(k (k + 1)) for day k: a long good time
 does not hide a later break. Logs of wealth add up, so kernels simply add to shared sums of days.
+Before days go, all starts up to one are folded into four numbers; a start whose days are gone
+unfolded is given up, which only lowers the wealth.
 
-Days are kept for a while only. Before they go, the wealth of all starts up to a day is folded into
-four numbers. A start whose days are gone unfolded is given up: that only lowers the wealth.
-
-It speaks of the calls that got a verdict. Verdicts that are asked for where trouble is suspected
-are no fair draw, and then the alarm is about those calls only.
+It speaks of the calls that got a verdict: where trouble is suspected, they are no fair draw.
 """
 
 from __future__ import annotations
@@ -36,6 +34,8 @@ ALARM_AT = 1 / DELTA
 DAYS = int(KEPT_S["d"] / DAY_S)
 #: Days after which a day is folded: no kernel adds to it any more.
 FOLD_AFTER = 30
+#: Begins the notes of what was folded, by policy.
+WEALTH = "alarm-wealth"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ def read_alarms(ledger: Ledger, now: float) -> list[Alarm]:
     days = {today - DAYS + 1 + i: sums for i, sums in enumerate(found) if sums}
     first = min(first, *days) if days else first
     policies = sorted({name for sums in days.values() for name in names_of("floors", sums)})
-    folds = ledger.notes([_note(policy) for policy in policies]) if policies else []
+    folds = ledger.notes([f"{WEALTH}:{policy}" for policy in policies]) if policies else []
     return [
         _alarm(ledger, policy, days, _unfolded(text, first, today), today)
         for policy, text in zip(policies, folds, strict=True)
@@ -166,7 +166,7 @@ def _alarm(
     }
     if today - wealth.day > 2 * FOLD_AFTER:
         wealth = grown(wealth, bets, today - FOLD_AFTER)
-        ledger.swap_note(_note(policy), json.dumps([wealth.day, wealth.first, *wealth.logs]))
+        ledger.swap_note(f"{WEALTH}:{policy}", json.dumps([wealth.day, wealth.first, *wealth.logs]))
     whole = total_of(days.values())
     verdicts = whole.get(f"floor_verdicts:{policy}", 0.0)
     value = e_value(bets, wealth, today)
@@ -180,10 +180,6 @@ def _alarm(
         broken=value >= ALARM_AT,
         at_end=metrics.mean(whole.get(f"ended:{policy}", 0.0), whole.get(f"moves:{policy}", 0.0)),
     )
-
-
-def _note(policy: str) -> str:
-    return f"alarm-wealth:{policy}"
 
 
 def _unfolded(text: str | None, first: int, today: int) -> Wealth:

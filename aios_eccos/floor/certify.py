@@ -82,7 +82,7 @@ def price_grid(curve: PriceCurve) -> tuple[float, ...]:
     """Prices to walk, dearest first, from rows that were fitted on, so that no calibration row has
     a say in it; even in the success that those rows forecast.
     """
-    rises = np.concatenate([[True], np.diff(curve.realised) > 0])
+    rises = np.diff(curve.realised, prepend=-np.inf) > 0
     levels = np.arange(curve.reachable, float(curve.realised[0]), -STEP)
     log_price = np.log(np.maximum(curve.prices, curve.prices[1] / 10))[rises]
     found = np.exp(np.interp(levels, curve.realised[rises], log_price))

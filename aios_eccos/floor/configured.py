@@ -4,59 +4,55 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.floor.certify import Certificate, Certifier, Refusal
-from aios_eccos.floor.curve import PriceBook
+from aios_eccos.floor.curve import PriceBook, PriceCurve
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.values import Model, dollars_known
 
 log = logging.getLogger("aios_eccos.floor.configured")
 
 
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """A floor of the configuration.
+class Configured(NamedTuple):
+    """A floor of the configuration, by its setting's key, with its curve.
 
     Attributes:
-        key: the setting; value: absolute; models: those that its agents may use, None = all.
+        value: absolute; models: those that its agents may use, None = all.
     """
 
     key: str
     floor: Floor
     value: float
     models: tuple[str, ...] | None
+    curve: PriceCurve
 
 
 def configured_floors(book: PriceBook, settings: Settings) -> Iterator[Configured]:
     """The floors that history knows enough of to price."""
-    floors = {"quality_floor": settings.quality_floor} if settings.budget_per_call is None else {}
-    allowed: dict[str, tuple[str, ...] | None] = {}
-    for pattern, policy in settings.agents.items():
-        if policy.quality_floor is not None:
-            floors[f"agents.{pattern}.quality_floor"] = policy.quality_floor
-        allowed[f"agents.{pattern}.quality_floor"] = policy.models
-    for key, floor in floors.items():
-        names = allowed.get(key)
-        strongest = book.strongest(names)
-        if book.curve(names) is not None and strongest is not None:
+    asked: list[tuple[str, Floor | None, tuple[str, ...] | None]] = [
+        (f"agents.{pattern}.quality_floor", policy.quality_floor, policy.models)
+        for pattern, policy in settings.agents.items()
+    ]
+    if settings.budget_per_call is None:
+        asked.insert(0, ("quality_floor", settings.quality_floor, None))
+    for key, floor, names in asked:
+        curve, strongest = book.curve(names), book.strongest(names)
+        if floor is not None and curve is not None and strongest is not None:
             value = floor.value * (strongest[1] if floor.relative else 1.0)
-            yield Configured(key, floor, value, names)
+            yield Configured(key, floor, value, names, curve)
 
 
 def unreachable(book: PriceBook, settings: Settings) -> list[str]:
     """One sentence for each configured floor that history says cannot be kept."""
-    found = []
-    for asked in configured_floors(book, settings):
-        curve = book.curve(asked.models)
-        if curve is not None and asked.value > curve.reachable + 1e-9:
-            found.append(
-                f"{asked.key} = {asked.floor} ({asked.value:.3f}) is out of reach: history says at "
-                f"most {curve.reachable:.3f}, at {curve.cost_for(1.0):.3g} per call; the best that "
-                "there is will be served"
-            )
-    return found
+    return [
+        f"{key} = {floor} ({value:.3f}) is out of reach: history says at most "
+        f"{curve.reachable:.3f}, at {curve.cost_for(1.0):.3g} per call; the best that there is "
+        "will be served"
+        for key, floor, value, _, curve in configured_floors(book, settings)
+        if value > curve.reachable + 1e-9
+    ]
 
 
 def unkept_budget(settings: Settings, models: Sequence[Model]) -> str | None:

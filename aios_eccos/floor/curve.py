@@ -1,12 +1,9 @@
 """The floor's price: what lambda keeps, on realised success, the floor that was asked for.
 
-A decision is argmin_j c_ij - lambda p_ij. The optimizer picks what looks cheap and good, so it
-picks the forecasts' errors too (the winner's curse), and success that was promised is not had.
-Therefore the very decision is replayed over the history with forecasts that have not seen the
-record (leave-one-out, out of fold), for a grid of lambdas; promised and realised success are laid
-side by side; their gap, smoothed, corrects every later look-up. Small batches are served at
-`PriceCurve.price_for(floor)`, moved by control; large ones, solved whole, must promise what that
-price promises on history, `floor_for(price) + optimism(price)` (`Floors.price`).
+A decision is argmin_j c_ij - lambda p_ij. It picks what looks cheap and good, so it picks the
+forecasts' errors too (the winner's curse), and success that was promised is not had. Therefore the
+very decision is replayed over the history, for a grid of lambdas, with forecasts that have not seen
+the record; the gap between promised and realised success, smoothed, corrects every later look-up.
 """
 
 from __future__ import annotations
@@ -86,7 +83,7 @@ class PriceCurve:
 
     def price_for(self, floor: float) -> float:
         """Least lambda that realises the floor; the dearest one where none does."""
-        return self._at(floor, np.log(np.maximum(self.prices, self.prices[1] / 10)), exp=True)
+        return float(np.exp(self._at(floor, self._log_prices)))
 
     def internal_floor(self, floor: float) -> float:
         """The promised success at which `floor` is realised (the selection-aware floor).
@@ -110,22 +107,22 @@ class PriceCurve:
 
     def price_for_cost(self, budget: float) -> float:
         """Greatest lambda whose mean cost per call is within `budget`; the least if none is."""
-        logs = np.log(np.maximum(self.prices, self.prices[1] / 10))
-        return float(np.exp(np.interp(budget, np.maximum.accumulate(self.cost), logs)))
+        spent = np.maximum.accumulate(self.cost)
+        return float(np.exp(np.interp(budget, spent, self._log_prices)))
 
-    def floor_for_cost(self, budget: float) -> float:
-        """Highest success that a mean cost per call of `budget` buys; the cheapest if too small."""
-        return float(np.interp(budget, np.maximum.accumulate(self.cost), self.realised))
+    @property
+    def _log_prices(self) -> FloatArray:
+        logs: FloatArray = np.log(np.maximum(self.prices, self.prices[1] / 10))
+        return logs
 
-    def _at(self, floor: float, values: FloatArray, *, exp: bool = False) -> float:
+    def _at(self, floor: float, values: FloatArray) -> float:
+        """A (G,) row where the floor is first realised; at its end where it never is."""
         right = int(np.searchsorted(self.realised, floor, side="left"))
         if right == 0 or right == len(self.realised):
-            value = float(values[min(right, len(values) - 1)])
-        else:
-            low, high = self.realised[right - 1], self.realised[right]
-            share = (floor - low) / (high - low)
-            value = float(values[right - 1] + share * (values[right] - values[right - 1]))
-        return float(np.exp(value)) if exp else value
+            return float(values[min(right, len(values) - 1)])
+        low, high = self.realised[right - 1], self.realised[right]
+        share = (floor - low) / (high - low)
+        return float(values[right - 1] + share * (values[right] - values[right - 1]))
 
 
 def price_curve(
@@ -193,7 +190,7 @@ def _smooth(promised: FloatArray, gap: FloatArray) -> FloatArray:
     if high - low < 1e-6:
         return np.full(len(gap), gap.mean())
     x = np.linspace(low, high, GAP_POINTS)
-    first = np.concatenate([[True], np.diff(promised) > 0])
+    first = np.diff(promised, prepend=-np.inf) > 0
     y = np.interp(x, promised[first], gap[first])
     middle, half = (low + high) / 2, (high - low) / 2
     fit = np.polynomial.polynomial.polyfit((x - middle) / half, y, 2)
@@ -214,8 +211,7 @@ def strongest_of(successes: FloatArray, judged: FloatArray, names: Sequence[str]
     had, told = np.asarray(successes, dtype=float), np.asarray(judged, dtype=float)
     if not (told > 0).any():
         return None
-    bound = np.full(len(told), -1.0)
-    bound[told > 0] = 0.0
+    bound = np.where(told > 0, 0.0, -1.0)
     some = (told > 0) & (had > 0)
     bound[some] = betaincinv(had[some], told[some] - had[some] + 1.0, SURE)
     return min(range(len(names)), key=lambda j: (-bound[j], names[j]))
@@ -224,7 +220,8 @@ def strongest_of(successes: FloatArray, judged: FloatArray, names: Sequence[str]
 class PriceBook:
     """The history replayed under today's prices: one curve per set of allowed models.
 
-    Rebuild it when prices, the predictor or the history change; curves are made at first use.
+    Curves are made at first use. Of N rows: unseen forecasts, correctness and costs, (N, m) with
+    columns named by `models`.
     """
 
     def __init__(
@@ -234,7 +231,6 @@ class PriceBook:
         outcomes: FloatArray,
         cost: FloatArray,
     ) -> None:
-        """Take (N, m) unseen forecasts, correctness and costs, columns named by `models`."""
         self.models = tuple(models)
         self._success, self._outcomes, self._cost = success, outcomes, cost
         self._curves: dict[frozenset[str], PriceCurve | None] = {}
@@ -261,10 +257,10 @@ class PriceBook:
 
     def strongest(self, allowed: Sequence[str] | None = None) -> tuple[str, float] | None:
         """Name and mean success of the strongest allowed model on history (`strongest_of`)."""
-        names = self.models if allowed is None else [n for n in self.models if n in set(allowed)]
-        columns = [self._outcomes[:, self.models.index(name)] for name in names]
-        judged = np.array([np.sum(~np.isnan(column)) for column in columns], dtype=float)
-        had = np.array([np.nansum(column) for column in columns], dtype=float)
+        names = [name for name in self.models if allowed is None or name in allowed]
+        outcomes = self._outcomes[:, [self.models.index(name) for name in names]]
+        judged = (~np.isnan(outcomes)).sum(axis=0)
+        had = np.nansum(outcomes, axis=0)
         best = strongest_of(had, judged, names)
         return None if best is None else (names[best], float(had[best] / judged[best]))
 

@@ -1,9 +1,8 @@
 """Asking a model that would not be asked, now and then, and what may be concluded from it.
 
-Only the chosen model's outcome is ever seen, and the choice is an argmin: a model that looks bad is
-not asked, so it cannot show that it is good. A small share of calls is therefore given at random
-to models with few verdicts. Only those calls have a known chance of their choice (a propensity),
-so only they may stand for calls that were not made.
+A model that looks bad is not asked, so it cannot show that it is good: a small share of calls is
+given at random to models with few verdicts. Only those have a known chance of their choice (a
+propensity), so only they may stand for calls that were not made.
 """
 
 from __future__ import annotations
@@ -95,11 +94,9 @@ def explore_batch(
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a model would reach on the calls that could explore it: a forecast, corrected by those
-    that did.
+    """A model's mean success on the calls that could explore it, corrected by those that did.
 
     Attributes:
-        value: mean success; standard_error: of it.
         effective: Kish's effective number of explored outcomes behind the correction.
     """
 

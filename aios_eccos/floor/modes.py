@@ -1,13 +1,14 @@
-"""What a floor promises, as objects: expected, controlled, certified; and a budget.
+"""What a floor promises (`docs/promises.md`): expected, controlled, certified; and a budget.
 
-`docs/promises.md` says what each promises. A mode gives the range of a call's price of success, and
-what may move the price within it. No other module asks which mode is set.
+A mode gives the range of a call's price of success, and what may move the price within it. No other
+module asks which mode is set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.floor.certify import Certificate, Certifier
@@ -31,22 +32,15 @@ class Asked:
     own: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """A price of success on history, and the ends it can be moved to; dollars per success."""
 
     base: float
     least: float
     greatest: float
 
-    @classmethod
-    def within(cls, base: float, ends: tuple[float, float]) -> Span:
-        """The price, put within its ends."""
-        return cls(min(max(base, ends[0]), ends[1]), *ends)
 
-
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """An absolute floor (NaN under a budget), and what certifies floors."""
 
     floor: float
@@ -79,7 +73,7 @@ class Expected:
             made: the absolute floor, and what certifies it.
         """
         ends = float(curve.prices[1]), float(curve.prices[-1])
-        return Span.within(curve.price_for(made.floor), ends)
+        return _within(curve.price_for(made.floor), *ends)
 
     def key(self, asked: Asked) -> str:
         """Name of the stored factor that moves the price; "" = nothing does."""
@@ -90,7 +84,7 @@ class Controlled(Expected):
     """Outcomes move the price, from `control.START_AT` verdicts on."""
 
     def span(self, asked: Asked, curve: PriceCurve, names: Sequence[str], made: Made) -> Span:
-        return Span.within(curve.price_for(made.floor), curve.ends)
+        return _within(curve.price_for(made.floor), *curve.ends)
 
     def key(self, asked: Asked) -> str:
         # It holds the floor: after a change, control begins anew.
@@ -121,10 +115,14 @@ class Budgeted(Expected):
 
     def span(self, asked: Asked, curve: PriceCurve, names: Sequence[str], made: Made) -> Span:
         base = curve.price_for_cost(asked.budget or 0.0)
-        return Span.within(base, (float(curve.prices[1]), curve.saturated))
+        return _within(base, float(curve.prices[1]), curve.saturated)
 
     def key(self, asked: Asked) -> str:
         return f"spend:{asked.policy}:{asked.budget:g}"
+
+
+def _within(base: float, least: float, greatest: float) -> Span:
+    return Span(min(max(base, least), greatest), least, greatest)
 
 
 EXPECTED = Expected()

@@ -49,4 +49,4 @@ def test_the_worked_example_is_right() -> None:
 )
 def test_it_names_the_numbers_in_force(words: str) -> None:
     assert words in TEXT
-    assert upkeep.GROWTH == 0.2 and Settings().exploration == explore.SHARE
+    assert upkeep.GROWTH == 0.2 and Settings().exploration == 0.02

@@ -44,8 +44,6 @@ def test_a_curve_rises_from_the_cheapest_to_the_strongest(world):
     assert curve.cost_for(0.0) < curve.cost_for(0.7) < curve.cost_for(1.0)
     middle = curve.price_for(0.7)
     assert curve.floor_for(middle) == pytest.approx(0.7, abs=0.01)
-    assert curve.floor_for_cost(curve.cost_for(0.7)) == pytest.approx(0.7, abs=0.02)
-    assert curve.floor_for_cost(0.0) == curve.realised[0]
     assert curve.verdicts == len(table)
 
 

@@ -379,9 +379,8 @@ def stand_in(**told: object) -> SimpleNamespace:
     history = SimpleNamespace(count=lambda: told.get("records", 2000))
     return SimpleNamespace(
         history=history if told.get("open", True) else None,
-        history_error=told.get("error"),
         embedder=SimpleNamespace(ready="embedder" not in told, error=told.get("embedder")),
-        learning=told.get("learning", False),
+        upkeep=SimpleNamespace(error=told.get("error"), learning=told.get("learning", False)),
         router=SimpleNamespace(learned=SimpleNamespace(book=told.get("book"))),
     )
 
