@@ -44,6 +44,16 @@ def cap_tokens(tokens: FloatArray, queries: Sequence[Query]) -> FloatArray:
     return np.asarray(np.minimum(tokens, caps[:, None]), dtype=float)
 
 
+def alike(
+    queries: Sequence[Query], models: Sequence[Model], success: FloatArray, tokens: FloatArray
+) -> Forecast:
+    """The (m,) success and answer lengths for every query; support 0, novelty unknown."""
+    n, none = len(queries), np.zeros((len(queries), len(models)))
+    names = tuple(model.name for model in models)
+    lengths = cap_tokens(none + tokens, queries)
+    return Forecast(names, none + success, lengths, none, np.full(n, np.nan))
+
+
 class Predictor(Protocol):
     """Forecasts success and output length of every model on every query.
 
@@ -90,11 +100,7 @@ class PriorPredictor:
         models: Sequence[Model],
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
-        n, m = len(queries), len(models)
-        success = np.tile(prior_success(models), (n, 1)).reshape(n, m)
-        tokens = cap_tokens(np.full((n, m), PRIOR_TOKENS), queries)
-        names = tuple(model.name for model in models)
-        return Forecast(names, success, tokens, np.zeros((n, m)), np.full(n, np.nan))
+        return alike(queries, models, prior_success(models), np.array(PRIOR_TOKENS))
 
 
 @dataclass(frozen=True, slots=True)

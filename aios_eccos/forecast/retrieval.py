@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.predictor import Means, PriorPredictor, cap_tokens, own_means, ratio
+from aios_eccos.forecast.predictor import Means, alike, cap_tokens, own_means, ratio
 from aios_eccos.history.history import History
 from aios_eccos.history.store import Embeddings, Neighbors
 from aios_eccos.records import HistoryTable
@@ -165,16 +165,11 @@ class RetrievalPredictor:
         models: Sequence[Model],
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
-        """From neighbors; without embeddings from the models' means, else from priors."""
-        n, names = len(queries), tuple(model.name for model in models)
-        means = self.means
-        if not n or not means.models:
-            return PriorPredictor().forecast(queries, embeddings, models)
+        """From neighbors; without embeddings or records from `own_means`."""
+        means, names = self.means, tuple(model.name for model in models)
         toward, length = own_means(means, models)
-        if embeddings is None:
-            flat = np.zeros((n, len(models)))
-            tokens = cap_tokens(flat + length, queries)
-            return Forecast(names, flat + toward, tokens, flat, np.full(n, np.nan))
+        if embeddings is None or not queries or not means.models:
+            return alike(queries, models, toward, length)
         found = self._nearest(embeddings, names)
         success, tokens, support = _settle(
             found.similarity, found.correctness, found.output_tokens, (toward, length)

@@ -216,9 +216,8 @@ def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings
                 for start in range(0, len(ids), PAGE):
                     got = old.get(ids=ids[start : start + PAGE], include=["metadatas"])
                     vectors = _vectors(old, got["ids"]) if same else {}
-                    for record_id, metadata in zip(got["ids"], got["metadatas"], strict=True):
-                        record = from_metadata(record_id, metadata)
-                        rows[record_id] = record, vectors.get(record_id)
+                    for at, metadata in zip(got["ids"], got["metadatas"], strict=True):
+                        rows[at] = from_metadata(at, metadata), vectors.get(at)
             return list(rows.values())
     except HistoryError as error:
         log.warning("the old history cannot be read: %s", error)

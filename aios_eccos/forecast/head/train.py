@@ -63,17 +63,16 @@ class Replay:
     """Fitted records with forecasts that have not seen them: what floors are priced on.
 
     Attributes:
-        success, alone, near: (N, m) by the hybrid, the head, the neighbors.
+        success, alone: (N, m) by the hybrid and the head.
         tokens: (N, m).
-        correctness, output_tokens: (N, m), NaN = missing. input_tokens: (N,).
+        correctness: (N, m), NaN = missing.
+        input_tokens: (N,).
     """
 
     success: FloatArray
     alone: FloatArray
-    near: FloatArray
     tokens: FloatArray
     correctness: FloatArray
-    output_tokens: FloatArray
     input_tokens: FloatArray
 
 
@@ -155,10 +154,8 @@ def train(
     replay = Replay(
         success=sigmoid(mixer(head, near_odds)),
         alone=sigmoid(bounded(head)),
-        near=sigmoid(near_odds),
         tokens=np.exp(length),
         correctness=table.correctness,
-        output_tokens=table.output_tokens,
         input_tokens=table.input_tokens,
     )
     return Trained(table.models, ground.fit(np.arange(len(table)))[0], mixer, replay)

@@ -112,17 +112,21 @@ def bert_encoder(
     """
     graph = _Graph()
 
-    def norm(kind: str, *inputs: str, of: str, bias: str | None = None, **more: Any) -> str:
-        scale = [
-            graph.weight(f"{of}.{part}", weights[f"{of}.{part}"]) for part in ("weight", "bias")
-        ]
-        last = [graph.weight(bias, weights[bias])] if bias else []
-        return graph.add(kind, *inputs, *scale, *last, epsilon=epsilon, **more)
+    def kept(name: str) -> str:
+        return graph.weight(name, weights[name])
 
     def linear(hidden: str, of: str) -> str:
         return graph.add("MatMul", hidden, graph.weight(f"{of}.weight", weights[f"{of}.weight"].T))
 
-    hidden = norm("LayerNormalization", "tokens", of="embeddings.LayerNorm")
+    def scales(of: str) -> tuple[str, str]:
+        return kept(f"{of}.LayerNorm.weight"), kept(f"{of}.LayerNorm.bias")
+
+    def added(inner: str, hidden: str, of: str) -> str:
+        """A dense layer's output added to what went in before, and normed."""
+        parts = linear(inner, f"{of}.dense"), hidden, *scales(of), kept(f"{of}.dense.bias")
+        return graph.add("SkipLayerNormalization", *parts, domain=FUSED, epsilon=epsilon)
+
+    hidden = graph.add("LayerNormalization", "tokens", *scales("embeddings"), epsilon=epsilon)
     width = weights["embeddings.LayerNorm.bias"].shape[0]
     outputs = []
     for layer in range(layers):
@@ -137,26 +141,10 @@ def bert_encoder(
             domain=FUSED,
             num_heads=heads,
         )
-        after = f"{at}.attention.output"
-        hidden = norm(
-            "SkipLayerNormalization",
-            linear(attended, f"{after}.dense"),
-            hidden,
-            of=f"{after}.LayerNorm",
-            bias=f"{after}.dense.bias",
-            domain=FUSED,
-        )
+        hidden = added(attended, hidden, f"{at}.attention.output")
         inner = f"{at}.intermediate.dense"
-        bias = graph.weight(f"{inner}.bias", weights[f"{inner}.bias"])
-        active = graph.add("BiasGelu", linear(hidden, inner), bias, domain=FUSED)
-        hidden = norm(
-            "SkipLayerNormalization",
-            linear(active, f"{at}.output.dense"),
-            hidden,
-            of=f"{at}.output.LayerNorm",
-            bias=f"{at}.output.dense.bias",
-            domain=FUSED,
-        )
+        active = graph.add("BiasGelu", linear(hidden, inner), kept(f"{inner}.bias"), domain=FUSED)
+        hidden = added(active, hidden, f"{at}.output")
         outputs.append(hidden)
     inputs = [
         _value("tokens", FLOAT, ["batch", "length", width]),
