@@ -57,10 +57,8 @@ def alike(
 class Predictor(Protocol):
     """Forecasts success and output length of every model on every query.
 
-    Attributes:
-        name: `retrieval`, `trained`, `hybrid` or `priors`.
-        wants_layers: whether the caller shall embed with hidden layers and pass them; without
-            them the trained parts step back and neighbors decide.
+    `wants_layers` asks the caller to embed with hidden layers and to pass them; without them the
+    trained parts step back and neighbors decide.
     """
 
     name: str
@@ -73,12 +71,10 @@ class Predictor(Protocol):
         models: Sequence[Model],
         layers: NDArray[np.float32] | None = None,
     ) -> Forecast:
-        """Forecast n queries on m models.
+        """Forecast n queries on m models, seen before or not.
 
         Args:
-            queries: n queries; a query without text is forecast on priors.
             embeddings: (n, d) rows of unit length, None while the embedder is loading.
-            models: the m columns wanted, seen before or not.
             layers: (n, 4 d) pooled hidden layers of the same forward pass, if at hand.
 
         Raises:

@@ -32,14 +32,9 @@ TRIAL = Record("aios-eccos/trial", "trial", 0, (), source="live", agent="aios-ec
 
 @dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What became of the rows of some files.
+    """What became of the rows of some files, see `Changes`.
 
-    Attributes:
-        added: records that are new.
-        updated: records that the history had, and that are no longer what they were.
-        unchanged: records that the history had already.
-        bad: rows (or whole files) that were left out: file, line and reason of each.
-        renamed: `query_id`s that another question has in the history, and what is used instead.
+    `bad` are rows (or whole files) that were left out: file, line and reason of each.
     """
 
     added: int

@@ -80,10 +80,7 @@ def open_history(
 
 
 def open_embedder(
-    setting: str | None = None,
-    cache_dir: Path | None = None,
-    *,
-    allow_download: bool = False,
+    setting: str | None = None, cache_dir: Path | None = None, *, allow_download: bool = False
 ) -> CachedEmbedder | SentenceEmbedder:
     """`find_embedder`'s; with a cache folder, one that keeps the vectors of data sets there."""
     embedder = SentenceEmbedder(find_embedder(setting, allow_download=allow_download))

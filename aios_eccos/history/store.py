@@ -46,12 +46,9 @@ class Neighbors:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What adding records came to.
+    """What adding records came to: new ones, and known ones that are no longer what they were.
 
-    Attributes:
-        added: records that are new.
-        updated: known records that are no longer what they were.
-        renamed: ids that another question had already, with the ids given instead.
+    `renamed` are ids that another question had already, with the ids given instead.
     """
 
     added: int = 0
@@ -60,7 +57,6 @@ class Changes:
 
     @property
     def total(self) -> int:
-        """Records that are new or changed."""
         return self.added + self.updated
 
     def __add__(self, other: Changes) -> Changes:

@@ -44,10 +44,7 @@ def log_odds(p: FloatArray) -> FloatArray:
 
 
 def fit_success(
-    coordinates: Floats,
-    correctness: FloatArray,
-    level: FloatArray,
-    spread: float = LEVEL_SPREAD,
+    coordinates: Floats, correctness: FloatArray, level: FloatArray, spread: float = LEVEL_SPREAD
 ) -> tuple[Floats, Floats]:
     """Logistic functions of the coordinates, coupled over models; missing outcomes masked.
 

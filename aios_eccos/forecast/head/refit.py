@@ -41,12 +41,9 @@ _LISTS = ("ids", "models", "tasks", "splits", "texts")
 
 @dataclass(frozen=True, slots=True)
 class RefitResult:
-    """What became of a re-fit.
+    """Whether the new head is in place, or why there is none.
 
-    Attributes:
-        taken: whether the new head is in place.
-        new, old: Brier on held-back rows, None where there was no old head that fits.
-        records: rows fitted on; error: why there is no new head.
+    Of `records` rows fitted on; `new` and `old` are the heads' Brier on the rows held back.
     """
 
     taken: bool
@@ -61,7 +58,7 @@ class Asked:
     """How a re-fit is made.
 
     Attributes:
-        embedder: its setting, None for the default.
+        embedder: its setting.
         calibrate: whether calibration rows are set apart (`parts`).
         strengths: declared success of models.
     """

@@ -46,8 +46,6 @@ class Trained:
     Attributes:
         models: the m columns, as in the history.
         machine: (n, 2 m) outputs: log-odds of success, then ln(tokens).
-        mixer: head and neighbors combined.
-        replay: the records' own out-of-fold forecasts.
         version: of the file it was read from, 8 hex digits of its arrays' hash; "" before that.
     """
 
@@ -62,11 +60,7 @@ class Trained:
 class Replay:
     """Fitted records with forecasts that have not seen them: what floors are priced on.
 
-    Attributes:
-        success, alone: (N, m) by the hybrid and the head.
-        tokens: (N, m).
-        correctness: (N, m), NaN = missing.
-        input_tokens: (N,).
+    All (N, m) but the N input tokens; success is by the hybrid, `alone` by the head.
     """
 
     success: FloatArray

@@ -39,12 +39,10 @@ class Embeds(Protocol):
 
 
 class Embedder(Embeds, Protocol):
-    """Turns texts into vectors.
+    """Turns texts into vectors of a length d, the `dimension`.
 
-    Attributes:
-        name: stored with a history, so that vectors of two models never mix.
-        dimension: length d of a vector.
-        identity: the same for the same vectors: unlike the name, it differs where the weights do.
+    The name is stored with a history, so that vectors of two models never mix; unlike it, the
+    identity differs where the weights do.
     """
 
     @property
@@ -73,12 +71,9 @@ def clean_text(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderSource:
-    """A model that is on this machine.
+    """A sentence-transformers model on this machine; its name is without the organization.
 
-    Attributes:
-        name: the model's name, without its organization.
-        path: folder of the sentence-transformers model.
-        found_in: "configured path", "package", "hub cache" or "download".
+    `found_in` is "configured path", "package", "hub cache" or "download".
     """
 
     name: str
@@ -144,9 +139,7 @@ class BackgroundEmbedder:
     """An embedder that loads in a daemon thread, so that no call waits for it.
 
     What cannot be loaded is tried again, ever later: a memory that was full may be free by then.
-
-    Attributes:
-        error: why loading failed the last time, if it did.
+    `error` is why loading failed the last time.
     """
 
     def __init__(self, load: Callable[[], Embedder]) -> None:
