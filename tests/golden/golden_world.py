@@ -430,6 +430,9 @@ class Recorded:
     def try_embed_with_layers(self, texts: Sequence[str]) -> None:
         return None
 
+    def close(self) -> None:
+        pass
+
 
 def taught(config: Config) -> tuple[MemoryHistory, Any]:
     """A history in memory that holds the invented questions."""
