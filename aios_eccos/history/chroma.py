@@ -15,6 +15,7 @@ import numpy as np
 
 from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.history.client import translated
+from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.merge import is_judged
 from aios_eccos.history.rows import from_metadata, to_metadata
 from aios_eccos.history.store import PAGE, SCHEMA, Embeddings, Row
@@ -28,17 +29,14 @@ SENT = 4 << 20
 
 
 class ChromaRows:
-    """See `Rows`.
+    """See `Rows`; `EmbedderError` where they were made by another embedder."""
 
-    Args:
-        client: a Chroma client.
-        embedder, dimension: of the vectors; `EmbedderError` where the rows were made by another.
-    """
-
-    def __init__(self, client: Any, *, embedder: str, dimension: int, shared: bool) -> None:
+    def __init__(self, client: Any, embedder: Embedder, *, shared: bool) -> None:
         self.shared = shared
         self._client = client
-        self._identity = {"schema": SCHEMA, "embedder": embedder, "dimension": dimension}
+        self._identity = {
+            "schema": SCHEMA, "embedder": embedder.name, "dimension": embedder.dimension
+        }  # fmt: skip
         with translated():
             self._judged, self._unjudged = self._open(NAME), self._open(UNJUDGED)
             most = int(client.get_max_batch_size())

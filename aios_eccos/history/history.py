@@ -25,7 +25,7 @@ from aios_eccos.history.merge import (
     verdict,
 )
 from aios_eccos.history.mirror import Mirror, build_table
-from aios_eccos.history.store import PAGE, Changes, Embeddings, Neighbors, Row, Rows
+from aios_eccos.history.store import PAGE, Changes, Embeddings, Given, Neighbors, Row, Rows
 from aios_eccos.records import HistoryTable, Record
 
 log = logging.getLogger("aios_eccos.history")
@@ -139,7 +139,7 @@ class History:
         self, records: Sequence[Record], embeddings: Embeddings | None, faults: list[EccosError]
     ) -> Changes:
         """Write what is new or changed, of at most one batch; what cannot be is a fault."""
-        given: list[tuple[Record, Embeddings | None]] = []
+        given: list[Given] = []
         for row, record in enumerate(records):
             try:
                 given.append((storable(record), finite(embeddings, row)))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.errors import DataError, HistoryError
-from aios_eccos.history.store import Embeddings, Row
+from aios_eccos.history.store import Embeddings, Given, Row
 from aios_eccos.records import Outcome, Record, Signals, text_key
 
 #: Two embeddings of one text differ by less (float rounding of other batch sizes).
@@ -85,11 +85,9 @@ def finite(embeddings: Embeddings | None, row: int) -> Embeddings | None:
     return None if embeddings is None else embeddings[row]
 
 
-def kept_apart(
-    given: Sequence[tuple[Record, Embeddings | None]], known: Mapping[str, Row]
-) -> list[tuple[Record, Embeddings | None]]:
+def kept_apart(given: Sequence[Given], known: Mapping[str, Row]) -> list[Given]:
     """The records, each under an id that no other question has: the same whenever it is asked."""
-    first: dict[str, tuple[Record, Embeddings | None]] = {**known}
+    first: dict[str, Given] = {**known}
     apart = []
     for record, vector in given:
         if not _is_same_question(first.setdefault(record.id, (record, vector)), record, vector):
@@ -99,9 +97,7 @@ def kept_apart(
     return apart
 
 
-def _is_same_question(
-    old: tuple[Record, Embeddings | None], new: Record, embedding: Embeddings | None
-) -> bool:
+def _is_same_question(old: Given, new: Record, embedding: Embeddings | None) -> bool:
     """Whether `new`, under the id of `old`, asks the same: by text, where both are known.
 
     A record without text, as one that brings a verdict, means whatever has its id.

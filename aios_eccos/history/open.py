@@ -26,8 +26,7 @@ from aios_eccos.history.embed.sentence import SentenceEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.rows import from_metadata
-from aios_eccos.history.store import PAGE, Embeddings
-from aios_eccos.records import Record
+from aios_eccos.history.store import PAGE, Embeddings, Given
 
 log = logging.getLogger("aios_eccos.history")
 
@@ -66,11 +65,8 @@ def open_history(
             closing.callback(own(state_dir / FOLDER))
             client = open_folder(state_dir / FOLDER / "chroma")
         closing.callback(close_client, client)
-        rows = ChromaRows(
-            client, embedder=embedder.name, dimension=embedder.dimension, shared=shared
-        )
         return History(
-            rows,
+            ChromaRows(client, embedder, shared=shared),
             dimension=embedder.dimension,
             store_text=store_text,
             max_records=max_records,
@@ -134,12 +130,7 @@ def rebuild(
         place.set_aside()
         try:
             with place.opened() as client:
-                rows_anew = ChromaRows(
-                    client,
-                    embedder=embedder.name,
-                    dimension=embedder.dimension,
-                    shared=setting != EMBEDDED,
-                )
+                rows_anew = ChromaRows(client, embedder, shared=setting != EMBEDDED)
                 history = History(rows_anew, dimension=embedder.dimension, store_text=True)
                 history.add([record for record, _ in kept], vectors)
         except HistoryError as error:
@@ -154,11 +145,9 @@ class _Place:
     """Where a history lies, is set aside under another name, and is removed there."""
 
     def __init__(self, setting: str, folder: Path) -> None:
-        self._url = None if setting == EMBEDDED else setting
-        self._folder = folder
+        self._url, self._folder = None if setting == EMBEDDED else setting, folder
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         self._name = f"old-{stamp}-{secrets.token_hex(2)}"
-
         #: Where the old history lies once it is set aside.
         self.aside = f"{NAME}-{self._name}" if self._url else str(folder.with_name(self._name))
 
@@ -199,13 +188,13 @@ def _names(client: Any, suffix: str = "") -> list[str]:
     return [name for name in (UNJUDGED + suffix, NAME + suffix) if name in there]
 
 
-def _salvage(place: _Place, embedder: Embedder) -> list[tuple[Record, Embeddings | None]] | None:
+def _salvage(place: _Place, embedder: Embedder) -> list[Given] | None:
     """The old rows with their vectors, as far as they can be used; None if nothing can be read."""
     try:
         with place.opened() as client, translated():
             mine = {"embedder": embedder.name, "dimension": embedder.dimension}
             sound = place.is_sound()
-            rows: dict[str, tuple[Record, Embeddings | None]] = {}
+            rows: dict[str, Given] = {}
             for name in _names(client):
                 old = client.get_collection(name, embedding_function=None)
                 same = sound and mine.items() <= (old.metadata or {}).items()
@@ -232,18 +221,17 @@ def _vectors(rows: Any, ids: list[str]) -> dict[str, Embeddings]:
 
 
 def _embed(
-    rows: list[tuple[Record, Embeddings | None]],
+    rows: list[Given],
     embedder: Embedder,
     progress: Callable[[int], None],
 ) -> Embeddings:
     """(n, d): the vectors at hand, the others made from their texts."""
-    vectors = np.zeros((len(rows), embedder.dimension), dtype=np.float32)
-    bare = [at for at, (_, vector) in enumerate(rows) if vector is None]
-    for at, (_, vector) in enumerate(rows):
-        if vector is not None:
-            vectors[at] = vector
+    vectors = [vector for _, vector in rows]
+    bare = [at for at, vector in enumerate(vectors) if vector is None]
     for start in range(0, len(bare), PAGE):
         part = bare[start : start + PAGE]
-        vectors[part] = embedder.embed([rows[at][0].text for at in part])
+        made = embedder.embed([rows[at][0].text for at in part])
+        for at, vector in zip(part, made, strict=True):
+            vectors[at] = vector
         progress(len(part))
-    return vectors
+    return np.array(vectors, dtype=np.float32).reshape(len(rows), embedder.dimension)

@@ -14,8 +14,9 @@ from aios_eccos.values import FloatArray
 
 Embeddings: TypeAlias = NDArray[np.float32]
 
-#: A record and its (d,) embedding.
+#: A record and its (d,) embedding; a record that may come without one.
 Row: TypeAlias = tuple[Record, Embeddings]
+Given: TypeAlias = tuple[Record, Embeddings | None]
 
 #: Version of what is stored; a store made by another one is refused.
 SCHEMA = 3
