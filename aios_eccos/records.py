@@ -51,7 +51,6 @@ class Outcome:
     """What one model did with one query. Money is derived from tokens at today's prices.
 
     Attributes:
-        model: the model's name.
         correctness: 0..1 from a grader or a verdict; None = nobody judged (never assumed).
         output_tokens: length of the answer; None = unknown.
         latency_s: seconds from request to answer; None = unknown.
@@ -99,8 +98,7 @@ class HistoryTable:
     """The history as arrays, for fitting, calibration and replay.
 
     Attributes:
-        ids: the N record ids.
-        models: the M model names, naming the columns.
+        ids: the N record ids; models: the M model names, naming the columns.
         embeddings: (N, d) float32, rows of unit length.
         input_tokens: (N,).
         correctness: (N, M), NaN = missing.

@@ -183,11 +183,7 @@ class Engine:
         self._warned = set(warnings)
 
     def _certify(self, learned: Learned) -> list[str]:
-        """Keep the certificates of the configured floors; returns a sentence for each refused.
-
-        Raises:
-            ArtifactError: they cannot be written.
-        """
+        """Keep the certificates of the configured floors; returns a sentence for each refused."""
         path = self.config.location.state_dir / CERTIFICATES
         certifier, book = learned.certifier, learned.book
         if certifier is None or book is None:

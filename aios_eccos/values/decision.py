@@ -147,11 +147,9 @@ class Candidate:
 class Slots:
     """The models' load at one moment, over all kernels.
 
-    Attributes:
-        free: slots left by model name, 0 or more.
-        limits: slots in all by model name.
-        cooling: seconds that models still rest after an error, by name; they are used only where
-            nothing else may serve.
+    Attributes, by model name:
+        free: slots left, 0 or more; limits: slots in all.
+        cooling: seconds that it still rests after an error; used only where nothing else may serve.
     """
 
     free: Mapping[str, int]
