@@ -29,7 +29,7 @@ from aios_eccos.providers.completion import read
 from aios_eccos.providers.failures import failure_of
 from aios_eccos.providers.transport import HttpProvider, Provider
 from aios_eccos.records import Record
-from aios_eccos.serve.dispatch import Dispatcher, Limits
+from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import trace_of
@@ -142,7 +142,7 @@ def run_strategy(
     settled: list[CallResult | None] = [None] * len(calls)
     with (
         ExitStack() as stack,
-        Dispatcher(router, Limits(window_s=router.settings.window_ms / 1000)) as dispatcher,
+        Dispatcher(router, router.settings) as dispatcher,
     ):
         providers = {
             model.name: stack.enter_context(closing(HttpProvider(servers.url(model.name))))

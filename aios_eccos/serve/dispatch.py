@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
+from aios_eccos.config import Settings
 from aios_eccos.serve.attempt import Attempts, guarded
 from aios_eccos.serve.call import Call, Routes, Run
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
@@ -32,28 +32,12 @@ BROKEN = Failure("the dispatcher's own fault", 500, retryable=False)
 DROPPED = Failure("dropped while it waited to be tried again", 499, retryable=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a dispatcher keeps to.
-
-    Attributes:
-        window_s: seconds that calls are gathered for; a lone call does not wait.
-        max_batch: most calls assigned in one round.
-        max_workers: most calls in flight here.
-        call_timeout_s: seconds from arrival until a call is given up (deadlines may be sooner).
-    """
-
-    window_s: float = 0.005
-    max_batch: int = 1024
-    max_workers: int = 1024
-    call_timeout_s: float = 600.0
-
-
 class Dispatcher:
     """Schedules calls over a router. Use as a context manager, or `start()` and `stop()`.
 
     Args:
         router: forecasts, assigns and lends slots.
+        settings: how long and how many calls are gathered, how many may run, and for how long.
         on_settled: called once per call from its thread, before its future is done.
 
     Attributes:
@@ -63,7 +47,7 @@ class Dispatcher:
     def __init__(
         self,
         router: Routes,
-        limits: Limits | None = None,
+        settings: Settings | None = None,
         *,
         on_settled: Callable[[CallResult], None] | None = None,
     ) -> None:
@@ -73,7 +57,7 @@ class Dispatcher:
         self._decisions = Decisions()
         self._fair = FairShare()
         self._thread: threading.Thread | None = None
-        self.use(router, limits or Limits())
+        self.use(router, settings or Settings())
 
     def __enter__(self) -> Dispatcher:
         self.start()
@@ -98,19 +82,19 @@ class Dispatcher:
         for call in self._queue.take():
             self._settle(call, Answer(failure=STOPPED))
 
-    def use(self, router: Routes, limits: Limits) -> None:
-        """Replace the router and the limits (the timeout for calls to come).
+    def use(self, router: Routes, settings: Settings) -> None:
+        """Replace the router and the settings (the timeout for calls to come).
 
         Waiting calls are forecast anew, calls in flight are not touched.
         """
         router.on_release(self._queue.wake)
-        self._router, self._limits = router, limits
+        self._router, self._settings = router, settings
         self._queue.wake()
 
     def submit(self, query: Query, run: Run) -> Future[CallResult]:
         """Queue a call. The future always ends with a `CallResult`, or cancelled by `drop`."""
         future: Future[CallResult] = Future()
-        limit = time.monotonic() + self._limits.call_timeout_s
+        limit = time.monotonic() + self._settings.call_timeout_s
         expires = limit if query.deadline is None else min(limit, query.deadline)
         call = Call(query, run, future, expires)
         if not self._queue.put(call):
@@ -136,7 +120,8 @@ class Dispatcher:
 
     def _loop(self) -> None:
         while not self._queue.closed:
-            for call in self._queue.gather(self._limits.window_s, self._limits.max_batch):
+            settings = self._settings
+            for call in self._queue.gather(settings.window_ms / 1000, settings.max_batch):
                 self._settle(call, Answer(failure=LATE))
             try:
                 while self._round():
@@ -150,7 +135,7 @@ class Dispatcher:
                         self._give_up(call, UNDECIDED)
 
     def _room(self) -> int:
-        return max(self._limits.max_workers - self._queue.depth()[1], 0)
+        return max(self._settings.max_workers - self._queue.depth()[1], 0)
 
     def _round(self) -> bool:
         """Assign once. True if another look may pay: calls were started and some still wait."""
@@ -165,7 +150,7 @@ class Dispatcher:
             if call.candidate is not None and not call.able():
                 self._give_up(call, NOWHERE)
         slots = router.slots()
-        able, most = [call for call in waiting if call.able()], min(room, self._limits.max_batch)
+        able, most = [call for call in waiting if call.able()], min(room, self._settings.max_batch)
         calls = startable(able, slots, most, router, self._fair, self.attempts.pace)
         decided = self._decisions.assign(calls, slots, router)
         decided += [fallback(call, router) for call in odd]
@@ -217,7 +202,7 @@ class Dispatcher:
         """A call's own thread: one request."""
         answer, ended = Answer(failure=BROKEN), time.monotonic()
         try:
-            timeout_s = self._limits.call_timeout_s
+            timeout_s = self._settings.call_timeout_s
             answer, ended = self.attempts.make(call, decision, model, router, timeout_s)
         finally:
             if self._queue.over(call, answer, ended):

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 
 from aios_eccos import files
-from aios_eccos.config import Settings
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
 from aios_eccos.floor.floors import Floors, Learned
@@ -21,7 +20,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
-from aios_eccos.serve.dispatch import Dispatcher, Limits
+from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.events import NotesEvents, note_alarms
 from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
@@ -90,7 +89,7 @@ class Engine:
         self.recorder = Recorder(
             self._trace, self.floors.settled, observers, self.teaches, events.look
         )
-        self.dispatcher = Dispatcher(self.router, _limits(settings), on_settled=self.recorder)
+        self.dispatcher = Dispatcher(self.router, settings, on_settled=self.recorder)
         refusals = self.dispatcher.attempts.refusals
         refusals.use(pool)
         self.upkeep = Upkeep(
@@ -129,7 +128,7 @@ class Engine:
         self.floors.use(settings)
         learned = self.router.learned
         self.router = Router(pool, settings, self.workload, learned, self.floors)
-        self.dispatcher.use(self.router, _limits(settings))
+        self.dispatcher.use(self.router, settings)
         self.dispatcher.attempts.refusals.use(pool)
         self.upkeep.renew()
 
@@ -227,15 +226,6 @@ class Engine:
         """What is kept of a call that settles now; made later, under what is in force now."""
         prices, settings, models = self.router.prices, self.config.settings, self.router.models
         return lambda: trace_of(result, prices, settings, models)
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        window_s=settings.window_ms / 1000,
-        max_batch=settings.max_batch,
-        max_workers=settings.max_workers,
-        call_timeout_s=settings.call_timeout_s,
-    )
 
 
 def configured_models(config: Config) -> list[Model]:

@@ -29,6 +29,11 @@ BATCH = 64
 LEARN_AFTER_S = 1.0
 #: Live records that wait for the embedder at most.
 LEARN_MOST = 2_000
+#: What the log says of a decision, and how long it may be.
+LOGGED = (
+    *("call", "model", "status", "floor", "success_price_usd", "promised", "cost_usd", "waited_s"),
+    *("served_s", "decision_s", "attempts", "failure", "agent"),
+)
 LINE_MOST = 500
 
 
@@ -193,21 +198,6 @@ def _embedded(embedder: BackgroundEmbedder, waiting: list[tuple[Record, Any]]) -
 
 def line(trace: Trace) -> str:
     """A decision as one structured line for the log."""
-    chosen = trace.chosen
-    facts = {
-        "call": trace.call,
-        "agent": trace.agent[:40],
-        "model": trace.model,
-        "status": trace.status,
-        "floor": trace.floor,
-        "success_price": trace.success_price_usd,
-        "promised": trace.promised,
-        "forecast_usd": chosen.cost_usd if chosen is not None else None,
-        "cost_usd": trace.cost_usd,
-        "waited_s": round(trace.waited_s, 4),
-        "served_s": round(trace.served_s, 4),
-        "decision_s": round(trace.decision_s, 5),
-        "attempts": trace.attempts,
-        "failure": trace.failure,
-    }
+    facts = {name: getattr(trace, name) for name in LOGGED}
+    facts["forecast_usd"] = trace.chosen.cost_usd if trace.chosen is not None else None
     return json.dumps(facts, ensure_ascii=False)[:LINE_MOST]

@@ -19,7 +19,7 @@ from aios_eccos.config import Settings
 from aios_eccos.records import Signals
 from aios_eccos.serve.attempt import Attempts
 from aios_eccos.serve.call import Call
-from aios_eccos.serve.dispatch import Dispatcher, Limits
+from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.queue import FairShare
 from aios_eccos.serve.router import Router
 from aios_eccos.values import (
@@ -139,7 +139,7 @@ def wait_all(futures: Iterable[Future[CallResult]], timeout_s: float) -> list[Ca
 
 @contextmanager
 def dispatching(router: FewSlots, **settings: float) -> Iterator[Dispatcher]:
-    with Dispatcher(router, Limits(**settings)) as dispatcher:  # type: ignore[arg-type]
+    with Dispatcher(router, Settings().model_copy(update=settings)) as dispatcher:
         yield dispatcher
 
 
@@ -433,7 +433,7 @@ def test_a_new_router_takes_over_what_waits_on_its_own_models(broken: bool) -> N
         future = dispatcher.submit(Query(""), answers(0.0))
         while old.forecasts == 0:
             time.sleep(0.001)
-        dispatcher.use(new, Limits())
+        dispatcher.use(new, Settings())
         assert future.result(5).answer.value == "b"
     assert new.in_use == {"b": 0}
 
@@ -781,7 +781,7 @@ def test_calls_like_one_that_was_refused_are_not_sent_there(
         assert dispatcher.submit(pinned, answers(0.0)).result(5).answer.value == "a"
         (known,) = dispatcher.attempts.refusals.known()
         assert (known.model, known.words) == ("a", settled.closed["a"])
-        dispatcher.use(router, Limits())
+        dispatcher.use(router, Settings())
         again = dispatcher.submit(replace(alike, id="again"), answers(0.0)).result(5)
         assert again.answer.value == "b", "a refresh makes nobody ask again"
 
