@@ -210,7 +210,6 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
     def error_response(
         self, failure: Failure, name: str | None = None, error: Exception | None = None
     ) -> Any:
-        """An LLMResponse that ends the call with an error text and a true status code."""
         return self.refusal(answers.explain(failure, name, error), failure.status_code)
 
     def refusal(self, text: str, status_code: int) -> Any:

@@ -42,17 +42,19 @@ class Finder:
             spec: ModuleSpec | None = find(name, path, target) if find else None
             if spec is not None:
                 if spec.loader is not None:
-                    _patch_after(spec.loader)
+                    _patch_after(spec.loader, name)
                 return spec
         return None
 
 
-def _patch_after(loader: Any) -> None:
+def _patch_after(loader: Any, name: str) -> None:
     execute = loader.exec_module
 
     def exec_module(module: ModuleType) -> None:
         """A fault of ours costs one line, never the kernel's import."""
         execute(module)
+        if module.__name__ != name:  # a loader may serve several modules
+            return
         try:
             from aios_eccos.kernel import hook
 

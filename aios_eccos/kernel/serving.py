@@ -133,7 +133,7 @@ class Serving:
         if adapter is None or engine is None:
             self.refuse(syscall, ENDING)
             return
-        caller: Caller | None = getattr(syscall, "eccos_caller", None)
+        caller: Caller = getattr(syscall, "eccos_caller", None) or Caller()
         try:
             query = read_query(syscall.agent_name, syscall.query, adapter.available_llm_names)
             # What an agent wraps every question in says nothing of this one.
@@ -144,7 +144,7 @@ class Serving:
         except Refused as refused:
             settle(syscall, adapter.refusal(str(refused), refused.status_code))
             return
-        if caller is not None and not caller.waits_for(query.id):
+        if not caller.waits_for(query.id):
             self.refuse(syscall, GONE)
             return
         asked = query
@@ -155,7 +155,7 @@ class Serving:
             self._in_flight[query.id] = ticket
         future = engine.dispatcher.submit(query, lambda model, left: self._run(ticket, model, left))
         future.add_done_callback(lambda done: self._done(ticket, done))
-        if caller is not None and caller.gone:  # since it was asked whether it waits
+        if caller.gone:  # since it was asked whether it waits
             engine.dispatcher.drop(query.id)
 
     def leave(self, caller: Caller) -> None:
@@ -217,8 +217,7 @@ class Serving:
         adapter = self.adapter
         if mine and adapter is not None:
             settle(ticket.syscall, _response(adapter, settled))
-        if ticket.caller is not None:
-            ticket.caller.waiting.discard(ticket.query.id)
+        ticket.caller.waiting.discard(ticket.query.id)
         if settled is not None:
             self._record(ticket, settled, model)
 

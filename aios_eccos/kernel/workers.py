@@ -22,7 +22,6 @@ from aios_eccos.errors import EccosError, raised
 
 log = logging.getLogger("aios_eccos.kernel.workers")
 
-FAILED = "a %s that another worker asked for failed here: %s"
 #: How often a worker looks for messages, seconds.
 LOOK_S = 1.0
 #: The loop's own threads are full of calls when it matters most.
@@ -97,7 +96,6 @@ async def listen(broadcast: Broadcast, act: Callable[[str, str], Awaitable[objec
             try:
                 if broadcast.is_last(kind, value):
                     await act(kind, value)
-            except EccosError as error:
-                log.error(FAILED, kind, error)
             except Exception as error:  # noqa: BLE001 - the next message may do better
-                log.error(FAILED, kind, raised(error))
+                why = error if isinstance(error, EccosError) else raised(error)
+                log.error("a %s that another worker asked for failed here: %s", kind, why)

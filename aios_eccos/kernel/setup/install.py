@@ -160,7 +160,7 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
     router = edit.read_llms(new).get("router") or {}
     if router.get("strategy") == shipped.aios.strategy:
         before = note.strategy if note is not None else None
-        new = edit.set_strategy(new, before or FALLBACK_STRATEGY)
+        new = edit.put(new, ("router", "strategy"), before or FALLBACK_STRATEGY)
     new = edit.drop_comment(edit.drop_block(new, shipped.default_config), PRICE_COMMENT)
     if new == file.text:
         return f"{path} has no strategy: eccos; nothing to change"

@@ -70,10 +70,6 @@ def put(text: str, path: Sequence[str], value: str) -> str:
     return _insert(text, _end(text, mapping), added, first.column)
 
 
-def set_strategy(text: str, strategy: str) -> str:
-    return text if strategy_of(text) is None else put(text, ("router", "strategy"), strategy)
-
-
 def set_option(text: str, key: str, value: str) -> str:
     """The configuration with one key of the `eccos` block set to a plain value."""
     block = get(get(_llms(text), "router"), "eccos")
