@@ -37,7 +37,7 @@ _MARK = re.compile(
 )
 #: OpenAI's harmony format, with its special tokens and without them.
 _HARMONY = re.compile(
-    r"<\|channel\|>\s*(\w+)[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
+    r"<\|channel\|>\s*(\w+)\b[^<]*<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>|\Z)",
     re.DOTALL,
 )
 _BARE_HARMONY = re.compile(r"\s*analysis(?=[A-Z(\"'])")

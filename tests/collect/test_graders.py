@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
 from answers import ANSWERS, graded
+
+from aios_eccos.collect.extract import final_part
 
 
 @pytest.mark.parametrize(
@@ -19,3 +22,9 @@ def test_the_table_holds_every_kind_and_answers_of_both_grades():
     assert len(ANSWERS) >= 500
     assert min(Counter(case["kind"] for case in ANSWERS).values()) >= 25
     assert sum(case["right"] is False for case in ANSWERS) >= 200
+
+
+def test_a_channel_that_breaks_off_takes_time_linear_in_its_length():
+    began = time.process_time()
+    final_part("<|channel|>" + "a" * 200_000)
+    assert time.process_time() - began < 1.0
