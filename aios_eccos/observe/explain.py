@@ -7,14 +7,8 @@ from dataclasses import asdict
 
 from aios_eccos.decide import words
 from aios_eccos.decide.rule import net_cost
+from aios_eccos.observe import call_views
 from aios_eccos.observe.bound import bound_by, case_of
-from aios_eccos.observe.call_views import (
-    ChoiceView,
-    ExplainView,
-    NeighborView,
-    RouteRow,
-    RouteView,
-)
 from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Trace
 
@@ -23,14 +17,14 @@ def explain(
     trace: Trace,
     *,
     verdict: float | None = None,
-    neighbors: Sequence[NeighborView] = (),
+    neighbors: Sequence[call_views.NeighborView] = (),
     neighbors_note: str | None = None,
     dry: bool = False,
-) -> ExplainView:
+) -> call_views.ExplainView:
     """One decision in full; see `ExplainView`."""
     case, bound = case_of(trace), bound_by(trace)
     closed = [option.closed for option in trace.options]
-    return ExplainView(
+    return call_views.ExplainView(
         money=trace.money,
         decision=trace,
         verdict=verdict,
@@ -51,13 +45,13 @@ def explain(
     )
 
 
-def choices(trace: Trace, case: words.Case) -> list[ChoiceView]:
+def choices(trace: Trace, case: words.Case) -> list[call_views.ChoiceView]:
     """Every model, the cheapest first."""
     chosen = trace.chosen
     row = case.total_cost[None], case.success[None]
     net = net_cost(*row, case.price)[0] if trace.options else row[0][0]
     rows = [
-        ChoiceView.model_validate(
+        call_views.ChoiceView.model_validate(
             asdict(option)
             | {
                 "chosen": option.model == trace.model,
@@ -71,9 +65,9 @@ def choices(trace: Trace, case: words.Case) -> list[ChoiceView]:
     return sorted(rows, key=lambda row: (row.cost_usd, row.model))
 
 
-def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> RouteView:
+def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> call_views.RouteView:
     """A dry decision as `route` shows it; `limits` are the models' slots when it was made."""
-    return RouteView(
+    return call_views.RouteView(
         model=trace.model,
         reason=trace.reason,
         note=note,
@@ -83,7 +77,7 @@ def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> RouteView:
         novelty=None if trace.novelty is None else round(trace.novelty, 3),
         decision_s=float(f"{trace.decision_s:.4g}"),
         models=[
-            RouteRow(
+            call_views.RouteRow(
                 model=row.model,
                 chosen=row.chosen,
                 success=round(row.success, 4),

@@ -12,19 +12,9 @@ from importlib.resources import files
 from typing import Any, Literal
 
 from aios_eccos.errors import DataError, EccosError
-from aios_eccos.observe.call_views import (
-    DecisionsView,
-    ExplainRequest,
-    ExplainView,
-    FeedbackRequest,
-    FeedbackView,
-    RouteRequest,
-    RouteView,
-    SavingsView,
-)
+from aios_eccos.observe import call_views, views
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
-from aios_eccos.observe.views import EventsView, ModelsView, SeriesView, StatusView
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,43 +37,43 @@ class Endpoints:
     def __init__(self, reader: Callable[[], Reader]) -> None:
         self._reader = reader
 
-    def status(self) -> StatusView:
+    def status(self) -> views.StatusView:
         """Load, queue, calls, spending, success and whether the floor holds."""
         return self._reader().status()
 
-    def models(self) -> ModelsView:
+    def models(self) -> views.ModelsView:
         """Prices, limits, load, forecast and real success of each model."""
         return self._reader().models()
 
-    def decisions(self, n: int = 20) -> DecisionsView:
+    def decisions(self, n: int = 20) -> call_views.DecisionsView:
         """The last decisions, newest first."""
         return self._reader().decisions(n)
 
-    def decision(self, id: str) -> ExplainView:
+    def decision(self, id: str) -> call_views.ExplainView:
         """One decision (`last`, or its id): why, and what the others would have cost."""
         return self._reader().explain(id)
 
-    def explain(self, body: ExplainRequest) -> ExplainView:
+    def explain(self, body: call_views.ExplainRequest) -> call_views.ExplainView:
         """What would be decided for a text now: asks no model, takes no slot."""
         return self._reader().explain_text(body.text, body.agent)
 
-    def route(self, body: RouteRequest) -> RouteView:
+    def route(self, body: call_views.RouteRequest) -> call_views.RouteView:
         """Which model would serve a text now: asks no model, takes no slot."""
         return self._reader().route(body.text, body.agent, body.asked)
 
-    def savings(self, baseline: str | None = None) -> SavingsView:
+    def savings(self, baseline: str | None = None) -> call_views.SavingsView:
         """Spending beside one model for every call, by forecast."""
         return self._reader().savings(baseline)
 
-    def series(self) -> SeriesView:
+    def series(self) -> views.SeriesView:
         """The last hour by minute and the last day by hour."""
         return self._reader().series()
 
-    def events(self, n: int = 20) -> EventsView:
+    def events(self, n: int = 20) -> views.EventsView:
         """Changes of floors, limits, prices and models, newest first."""
         return self._reader().events(n)
 
-    def feedback(self, body: FeedbackRequest) -> FeedbackView:
+    def feedback(self, body: call_views.FeedbackRequest) -> call_views.FeedbackView:
         """A verdict on the answer of one decision."""
         return self._reader().feedback(body.id, body.correctness)
 
@@ -110,16 +100,16 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
 
     found = Endpoints(reader)
     return [
-        Route("/eccos/status", "GET", guarded(found.status), StatusView),
-        Route("/eccos/models", "GET", guarded(found.models), ModelsView),
-        Route("/eccos/decisions", "GET", guarded(found.decisions), DecisionsView),
-        Route("/eccos/decisions/{id}", "GET", guarded(found.decision), ExplainView),
-        Route("/eccos/explain", "POST", guarded(found.explain), ExplainView),
-        Route("/eccos/route", "POST", guarded(found.route), RouteView),
-        Route("/eccos/savings", "GET", guarded(found.savings), SavingsView),
-        Route("/eccos/series", "GET", guarded(found.series), SeriesView),
-        Route("/eccos/events", "GET", guarded(found.events), EventsView),
-        Route("/eccos/feedback", "POST", guarded(found.feedback), FeedbackView),
+        Route("/eccos/status", "GET", guarded(found.status), views.StatusView),
+        Route("/eccos/models", "GET", guarded(found.models), views.ModelsView),
+        Route("/eccos/decisions", "GET", guarded(found.decisions), call_views.DecisionsView),
+        Route("/eccos/decisions/{id}", "GET", guarded(found.decision), call_views.ExplainView),
+        Route("/eccos/explain", "POST", guarded(found.explain), call_views.ExplainView),
+        Route("/eccos/route", "POST", guarded(found.route), call_views.RouteView),
+        Route("/eccos/savings", "GET", guarded(found.savings), call_views.SavingsView),
+        Route("/eccos/series", "GET", guarded(found.series), views.SeriesView),
+        Route("/eccos/events", "GET", guarded(found.events), views.EventsView),
+        Route("/eccos/feedback", "POST", guarded(found.feedback), call_views.FeedbackView),
         Route("/eccos/metrics", "GET", guarded(found.metrics), None, "metrics"),
         Route("/eccos/", "GET", page, None, "page"),
     ]

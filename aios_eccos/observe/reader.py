@@ -13,26 +13,10 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor
 from aios_eccos.errors import DataError, EccosError
-from aios_eccos.observe.call_views import (
-    DecisionsView,
-    ExplainView,
-    FeedbackView,
-    NeighborView,
-    RouteView,
-    SavingsView,
-    WhatIfView,
-)
+from aios_eccos.observe import call_views, views
 from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
-from aios_eccos.observe.views import (
-    EdgeView,
-    EventsView,
-    EventView,
-    ModelsView,
-    SeriesView,
-    StatusView,
-)
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 from aios_eccos.workload.store import Observed, PriceStore
 
@@ -68,23 +52,23 @@ class Reader:
     workload: Observed
     scope: Callable[[], Scope]
     engine: Engine | None = None
-    edge: Callable[[], EdgeView | None] = lambda: None
+    edge: Callable[[], views.EdgeView | None] = lambda: None
     prices: PriceStore | None = None
 
     @classmethod
-    def of_engine(cls, engine: Engine, edge: Callable[[], EdgeView]) -> Reader:
+    def of_engine(cls, engine: Engine, edge: Callable[[], views.EdgeView]) -> Reader:
         """The reader of a living engine; it follows the engine's refreshes."""
         return cls(
             engine.ledger, lambda: Scope(engine.config.settings, engine.router.models), engine, edge
         )
 
-    def status(self) -> StatusView:
+    def status(self) -> views.StatusView:
         """Load, queue, calls, spending, success and whether the floor holds."""
         return read_status(self.workload, self.scope(), self.edge())
 
-    def models(self) -> ModelsView:
+    def models(self) -> views.ModelsView:
         status = self.status()
-        return ModelsView(at=status.at, money=status.money, models=status.models)
+        return views.ModelsView(at=status.at, money=status.money, models=status.models)
 
     def total(self) -> dict[str, float] | None:
         """All sums since the start, for metrics; None while Redis, which has them, is away."""
@@ -92,12 +76,12 @@ class Reader:
         (found,) = self.workload.sums([TOTAL])
         return None if away or self.workload.degraded else found
 
-    def decisions(self, n: int = 10) -> DecisionsView:
+    def decisions(self, n: int = 10) -> call_views.DecisionsView:
         from aios_eccos.verdicts.taken import read_verdicts
 
         traces = read_traces(self.workload.decisions(min(max(n, 0), MOST)))
         verdicts = read_verdicts(self.workload, [trace.id for trace in traces])
-        return DecisionsView(decisions=traces, verdicts=verdicts)
+        return call_views.DecisionsView(decisions=traces, verdicts=verdicts)
 
     def find(self, which: str) -> Trace:
         """A decision: `last`, its id, or the beginning of its call's id."""
@@ -113,7 +97,7 @@ class Reader:
             raise DataError(f"decision {which!r} is not among those kept; `last` shows their ids")
         return matches[0]
 
-    def explain(self, which: str) -> ExplainView:
+    def explain(self, which: str) -> call_views.ExplainView:
         """One decision in full, found as by `find`."""
         from aios_eccos.floor.configured import certificate_void
         from aios_eccos.observe.explain import explain
@@ -125,7 +109,7 @@ class Reader:
         view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
         return _with_note(view, certificate_void(self.scope().settings, view.bound_by) or "")
 
-    def explain_text(self, text: str, agent: str = "") -> ExplainView:
+    def explain_text(self, text: str, agent: str = "") -> call_views.ExplainView:
         """What would be decided for a text now; asks no model and takes no slot."""
         from aios_eccos.observe.explain import explain
 
@@ -135,7 +119,7 @@ class Reader:
         note = state_of(self._living())
         return _with_note(view, f"{note[0].upper()}{note[1:]}." if note else "")
 
-    def route(self, text: str, agent: str = "", floor: Floor | None = None) -> RouteView:
+    def route(self, text: str, agent: str = "", floor: Floor | None = None) -> call_views.RouteView:
         """Which model would serve a text now, under `floor` or the configured one."""
         from aios_eccos.observe.explain import route_view
 
@@ -150,7 +134,7 @@ class Reader:
         asked = None if floor is None else _absolute(router.learned.book, floor)
         return decide_dry(router, slots, text, agent, asked), slots
 
-    def savings(self, baseline: str | None = None) -> SavingsView:
+    def savings(self, baseline: str | None = None) -> call_views.SavingsView:
         """Spending beside the baseline's forecast: since the start, in a week and in a day."""
         from aios_eccos.observe.savings import savings
 
@@ -172,20 +156,20 @@ class Reader:
             pool=[model.name for model in scope.models],
         )
 
-    def series(self) -> SeriesView:
+    def series(self) -> views.SeriesView:
         return read_series(self.workload, self.scope().money)
 
-    def events(self, n: int = 20) -> EventsView:
+    def events(self, n: int = 20) -> views.EventsView:
         found = self.workload.events(min(max(n, 0), MOST))
         events = [
-            EventView.model_validate(
+            views.EventView.model_validate(
                 {"id": identity, "at": int(identity.split("-")[0]) / 1000} | fields
             )
             for identity, fields in found
         ]
-        return EventsView(events=events)
+        return views.EventsView(events=events)
 
-    def what_if(self, floor: Floor) -> WhatIfView | None:
+    def what_if(self, floor: Floor) -> call_views.WhatIfView | None:
         """The last calls decided again at another floor; None where no call was answered yet."""
         from aios_eccos.observe.whatif import what_if
 
@@ -195,7 +179,7 @@ class Reader:
         traces = read_traces(self.workload.decisions(REPLAYED))
         return what_if(traces, _absolute(book, floor), curve)
 
-    def feedback(self, which: str, correctness: float) -> FeedbackView:
+    def feedback(self, which: str, correctness: float) -> call_views.FeedbackView:
         """Take a verdict (0..1) on a decision's answer: into the sums, the alarm, the history."""
         from aios_eccos.floor.floors import Floors
         from aios_eccos.serve.events import note_alarms
@@ -215,7 +199,7 @@ class Reader:
             note_alarms(self.workload, alarms)
             hand_over(self.workload, trace.call, trace.model, correctness)
             learnt = False
-        return FeedbackView(
+        return call_views.FeedbackView(
             id=trace.id, model=trace.model, correctness=correctness, before=before, learnt=learnt
         )
 
@@ -224,7 +208,7 @@ class Reader:
             raise DataError("only a living kernel can tell, and none answers")
         return self.engine
 
-    def _neighbors_of(self, text: str) -> tuple[list[NeighborView], str | None]:
+    def _neighbors_of(self, text: str) -> tuple[list[call_views.NeighborView], str | None]:
         from aios_eccos.observe.neighbors import NEAREST, neighbors
 
         engine = self._living()
@@ -235,7 +219,7 @@ class Reader:
         found = [] if vectors is None else neighbors(engine.history, vectors[0], models, NEAREST)
         return found, None
 
-    def _near(self, trace: Trace) -> tuple[list[NeighborView], str | None]:
+    def _near(self, trace: Trace) -> tuple[list[call_views.NeighborView], str | None]:
         """The neighbors of a past call; its record holds the vector, not the text."""
         from aios_eccos.observe.neighbors import neighbors_of_call
 
@@ -248,7 +232,7 @@ class Reader:
         return found, None if found else "this call is not in the history (yet)"
 
 
-def _with_note(view: ExplainView, note: str) -> ExplainView:
+def _with_note(view: call_views.ExplainView, note: str) -> call_views.ExplainView:
     return view.model_copy(update={"sentence": f"{view.sentence} {note}".rstrip()})
 
 

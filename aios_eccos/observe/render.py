@@ -6,45 +6,26 @@ from typing import TYPE_CHECKING
 
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import percent
-from aios_eccos.observe.text import (
-    NONE,
-    cut,
-    moment,
-    money,
-    price,
-    rate,
-    seconds,
-    table,
-    wrap,
-)
+from aios_eccos.observe import views
+from aios_eccos.observe.text import NONE, cut, moment, money, price, rate, seconds, table, wrap
 from aios_eccos.observe.text import load as slots
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.views import (
-    EdgeView,
-    EventsView,
-    ExploredView,
-    ModelsView,
-    ModelView,
-    ObservedView,
-    StatusView,
-    WindowView,
-)
 
 if TYPE_CHECKING:
-    from aios_eccos.observe.call_views import DecisionsView
+    from aios_eccos.observe import call_views
 
 
 NO_MODELS = "no models are configured here"
 UNIT = "no price is known: u is an output token x billions of parameters"
 
 
-def status(view: StatusView) -> str:
+def status(view: views.StatusView) -> str:
     """The whole state in one screen."""
     rows = load_rows(view.models, view.money)
     return "\n".join([*headline(view), "", table(rows) if rows else NO_MODELS])
 
 
-def headline(view: StatusView) -> list[str]:
+def headline(view: views.StatusView) -> list[str]:
     """The lines above the table of models."""
     edge = view.edge
     mode = f"mode {edge.mode}" if edge is not None else "no kernel answers, from Redis"
@@ -75,7 +56,7 @@ def headline(view: StatusView) -> list[str]:
     return lines
 
 
-def window(view: WindowView, known: bool) -> str:
+def window(view: views.WindowView, known: bool) -> str:
     """A window's calls, spending and success."""
     head = f"{view.name:<8} {view.calls:,} calls, {view.failures:,} failed, "
     head += money(view.cost_usd, known)
@@ -103,7 +84,7 @@ def alarm(view: Alarm) -> str:
     )
 
 
-def edge_lines(edge: EdgeView, known: bool) -> list[str]:
+def edge_lines(edge: views.EdgeView, known: bool) -> list[str]:
     """What the kernel's process says of itself."""
     history = edge.history_note or "not open yet"
     if edge.history is not None:
@@ -118,7 +99,7 @@ def edge_lines(edge: EdgeView, known: bool) -> list[str]:
     return lines
 
 
-def observed(view: ObservedView, known: bool) -> str:
+def observed(view: views.ObservedView, known: bool) -> str:
     """Observe mode's ledger."""
     saved = view.forecast_cost_served_usd - view.forecast_cost_routed_usd
     gain = view.forecast_successes_routed - view.forecast_successes_served
@@ -129,7 +110,7 @@ def observed(view: ObservedView, known: bool) -> str:
     )
 
 
-def load_rows(models: list[ModelView], known: bool, bars: int = 10) -> list[dict[str, str]]:
+def load_rows(models: list[views.ModelView], known: bool, bars: int = 10) -> list[dict[str, str]]:
     """Load against limits, drawn in so many columns, and the day, by model."""
     return [
         {
@@ -145,7 +126,7 @@ def load_rows(models: list[ModelView], known: bool, bars: int = 10) -> list[dict
     ]
 
 
-def load(view: ModelsView) -> str:
+def load(view: views.ModelsView) -> str:
     """Only how busy the models are."""
     rows = [
         {"model": m.model, "load": slots(m.in_use, m.limit, m.cooling_s, 40)} for m in view.models
@@ -153,7 +134,7 @@ def load(view: ModelsView) -> str:
     return table(rows) if rows else "no models"
 
 
-def models(view: ModelsView) -> str:
+def models(view: views.ModelsView) -> str:
     """Prices, limits, abilities and what is known of each model's success."""
     rows = [
         {
@@ -175,13 +156,13 @@ def models(view: ModelsView) -> str:
     return "\n".join([table(rows), note, *found])
 
 
-def _prices(view: ModelView) -> str:
+def _prices(view: views.ModelView) -> str:
     if view.price == "priced":
         return f"{price(view.input_price)}/{price(view.output_price)}"
     return "free" if view.price == "free" else "no price"
 
 
-def explored(model: str, view: ExploredView) -> str:
+def explored(model: str, view: views.ExploredView) -> str:
     """What calls given to a model by chance say of it."""
     return wrap(
         f"{model}: {view.calls} calls explored it, {view.judged} were judged; on all calls "
@@ -190,14 +171,14 @@ def explored(model: str, view: ExploredView) -> str:
     )
 
 
-def last(view: DecisionsView) -> str:
+def last(view: call_views.DecisionsView) -> str:
     """Recent decisions, newest first."""
     rows = decision_rows(view)
     # The id must stay whole: it is what `explain` is asked with.
     return table(rows, give=(2, 3)) if rows else "no decisions yet"
 
 
-def decision_rows(view: DecisionsView, reason: bool = False) -> list[dict[str, str]]:
+def decision_rows(view: call_views.DecisionsView, reason: bool = False) -> list[dict[str, str]]:
     """A row a decision."""
     return [
         {
@@ -224,7 +205,7 @@ def outcome(trace: Trace, verdict: float | None) -> str:
     return "right" if verdict >= 1 else "wrong" if verdict <= 0 else f"{verdict:.2f}"
 
 
-def events(view: EventsView) -> str:
+def events(view: views.EventsView) -> str:
     """Changes, newest first."""
     lines = [
         wrap(f"{moment(e.at)}  {e.what}: {e.before or NONE} -> {e.after or NONE}")

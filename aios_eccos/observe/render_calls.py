@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from aios_eccos.metrics import percent
-from aios_eccos.observe.call_views import (
-    ExplainView,
-    NeighborView,
-    SavedView,
-    SavingsView,
-    WhatIfView,
-)
+from aios_eccos.observe import call_views
 from aios_eccos.observe.render import UNIT, observed, outcome
 from aios_eccos.observe.text import NONE, cut, moment, money, rate, seconds, table, wrap
 from aios_eccos.observe.trace import Trace
@@ -25,7 +19,7 @@ def _wasted(trace: Trace) -> str:
     return f" and {money(spent, trace.money)} without an answer" if spent else ""
 
 
-def explain(view: ExplainView) -> str:
+def explain(view: call_views.ExplainView) -> str:
     """One decision: the sentence, the alternatives, the neighbors."""
     trace = view.decision
     known = trace.money
@@ -75,7 +69,7 @@ def shown(signals: Signals) -> list[str]:
     return words
 
 
-def choices(view: ExplainView) -> str:
+def choices(view: call_views.ExplainView) -> str:
     """The alternatives and what each would have cost (forecast)."""
     known = view.decision.money
     rows = [
@@ -94,7 +88,7 @@ def choices(view: ExplainView) -> str:
     return "\n".join([table(rows), *reasons]) if rows else "no forecasts were made"
 
 
-def neighbors(found: list[NeighborView], note: str | None) -> str:
+def neighbors(found: list[call_views.NeighborView], note: str | None) -> str:
     """The nearest past queries and what came of them."""
     if not found:
         return f"neighbors: {note or 'none'}"
@@ -109,7 +103,7 @@ def neighbors(found: list[NeighborView], note: str | None) -> str:
     return "\n".join(["nearest past calls:", table(rows), *texts, *([note] if note else [])])
 
 
-def savings(view: SavingsView) -> str:
+def savings(view: call_views.SavingsView) -> str:
     """Spending beside the baseline's forecast."""
     if not view.windows:
         return f"savings: {view.note}"
@@ -129,7 +123,7 @@ def savings(view: SavingsView) -> str:
     return "\n".join(lines)
 
 
-def _saved(row: SavedView, known: bool) -> dict[str, str]:
+def _saved(row: call_views.SavedView, known: bool) -> dict[str, str]:
     saved = row.saved_usd
     spread = f"{money(saved.low, known)} to {money(saved.high, known)}"
     return {
@@ -143,7 +137,7 @@ def _saved(row: SavedView, known: bool) -> dict[str, str]:
     }
 
 
-def what_if(view: WhatIfView | None) -> str:
+def what_if(view: call_views.WhatIfView | None) -> str:
     """Another floor, by forecast."""
     if view is None:
         return "whatif: no answered calls yet to decide again"

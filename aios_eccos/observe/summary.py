@@ -9,17 +9,9 @@ from dataclasses import dataclass, fields
 from aios_eccos import metrics
 from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import read_alarms
+from aios_eccos.observe import views
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
-from aios_eccos.observe.views import (
-    EdgeView,
-    ExploredView,
-    ModelView,
-    PointView,
-    SeriesView,
-    StatusView,
-    WindowView,
-)
 from aios_eccos.values import Model, dollars_known
 from aios_eccos.workload.periods import (
     DAY_S,
@@ -59,7 +51,9 @@ class Scope:
         return dollars_known(self.models)
 
 
-def read_status(workload: Observed, scope: Scope, edge: EdgeView | None = None) -> StatusView:
+def read_status(
+    workload: Observed, scope: Scope, edge: views.EdgeView | None = None
+) -> views.StatusView:
     """`GET /eccos/status`, read in a few round trips; `edge` only in a kernel's own process.
 
     Raises:
@@ -74,7 +68,7 @@ def read_status(workload: Observed, scope: Scope, edge: EdgeView | None = None) 
     recent = [t for t in read_traces(workload.decisions(RECENT)) if t.money == scope.money]
     loads = workload.loads({model.slot: model.limit for model in scope.models})
     prices = (trace.success_price_usd for trace in recent)
-    return StatusView(
+    return views.StatusView(
         at=now,
         source="redis" if edge is None else "kernel",
         namespace=settings.namespace,
@@ -106,10 +100,10 @@ def _slot_price(name: str, recent: Sequence[Trace]) -> float:
     return max((option.slot_price_usd for option in options if option.model == name), default=0.0)
 
 
-def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) -> ModelView:
+def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) -> views.ModelView:
     """One model; its calls are those of the day."""
     of = amounts(day, model.name)
-    return ModelView(
+    return views.ModelView(
         model=model.name,
         in_use=load.in_use,
         limit=load.limit,
@@ -132,7 +126,7 @@ def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) 
     )
 
 
-def _explored(of: Callable[[str], float]) -> ExploredView | None:
+def _explored(of: Callable[[str], float]) -> views.ExploredView | None:
     """What explored calls say of a model; None while none of them was judged."""
     from aios_eccos.floor.explore import Sums as Explored
 
@@ -141,7 +135,7 @@ def _explored(of: Callable[[str], float]) -> ExploredView | None:
     found = Explored(*(of(f"explore_{field.name}") for field in fields(Explored))).estimate()
     half = metrics.Z * found.standard_error
     ends = (min(max(found.value + by, 0.0), 1.0) for by in (0.0, -half, half))
-    return ExploredView(
+    return views.ExploredView(
         calls=round(of("explored")),
         judged=round(of("told")),
         success=metrics.Interval(*ends),
@@ -149,10 +143,10 @@ def _explored(of: Callable[[str], float]) -> ExploredView | None:
     )
 
 
-def window(name: str, since: float | None, sums: Sums) -> WindowView:
+def window(name: str, since: float | None, sums: Sums) -> views.WindowView:
     """What the calls of some time came to."""
     of = amounts(sums)
-    return WindowView(
+    return views.WindowView(
         name=name,
         since=since,
         calls=round(of("calls")),
@@ -171,23 +165,23 @@ def window(name: str, since: float | None, sums: Sums) -> WindowView:
     )
 
 
-def read_series(workload: Observed, money: bool) -> SeriesView:
+def read_series(workload: Observed, money: bool) -> views.SeriesView:
     """`GET /eccos/series`; raises as `read_status`."""
     now = time.time()
     read = workload.sums([*periods("m", now, 60), *periods("h", now, 24)])
     sums = [spending_in(part, money) for part in read]
     minutes, hours = _points("m", now, sums[:60]), _points("h", now, sums[60:])
-    return SeriesView(at=now, money=money, minutes=minutes, hours=hours)
+    return views.SeriesView(at=now, money=money, minutes=minutes, hours=hours)
 
 
-def _points(kind: str, now: float, parts: Sequence[Sums]) -> list[PointView]:
+def _points(kind: str, now: float, parts: Sequence[Sums]) -> list[views.PointView]:
     first = number(kind, now) - len(parts) + 1
     return [_point((first + i) * LENGTH_S[kind], sums) for i, sums in enumerate(parts)]
 
 
-def _point(at: float, sums: Sums) -> PointView:
+def _point(at: float, sums: Sums) -> views.PointView:
     of = amounts(sums)
-    return PointView(
+    return views.PointView(
         at=at,
         calls=round(of("calls")),
         failures=round(of("failures")),
