@@ -160,11 +160,8 @@ def _tell(screen: Console, plan: Plan, summary: Summary) -> None:
     screen.print(draw_table(rows, f"{plan.out}: {summary.records} records"))
     tasks = dict.fromkeys(question.task for question in plan.questions)
     if len(tasks) > 1:
-        right = [
-            {"right, by task": task}
-            | {m.name: percent(m.by_task.get(task)) for m in summary.models}
-            for task in tasks
-        ]
+        head, by = "right, by task", {m.name: m.by_task for m in summary.models}
+        right = [{head: task} | {n: percent(by[n].get(task)) for n in by} for task in tasks]
         screen.print(draw_table(right))
     for line in _remarks(plan, summary):
         screen.print(line, soft_wrap=True)
@@ -183,10 +180,8 @@ def _remarks(plan: Plan, summary: Summary) -> Iterator[str]:
     if summary.complete < summary.records:
         yield f"{summary.records - summary.complete} records lack some models' answers."
     if summary.ending == "max_cost":
-        yield (
-            f"Stopped: ${summary.cost_usd:.4f} of --max-cost ${plan.max_cost:g} is spent; "
-            "go on with --resume and a higher one."
-        )
+        spent = f"${summary.cost_usd:.4f} of --max-cost ${plan.max_cost:g} is spent"
+        yield f"Stopped: {spent}; go on with --resume and a higher one."
     if summary.ending == "interrupted":
         yield "Interrupted: go on with --resume."
 

@@ -17,6 +17,7 @@ from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import install, interpreter
 from aios_eccos.locate import last_enabled, load_config, locate, remember_enabled
 
+WHICH = "which AIOS? Name its checkout with --aios-home DIR"
 Home = Annotated[Path | None, typer.Option(help="AIOS's checkout; default: $AIOS_HOME.")]
 
 
@@ -24,7 +25,7 @@ def _home(aios_home: Path | None) -> Path:
     named = os.environ.get("AIOS_HOME")
     home = aios_home or (Path(named) if named else last_enabled())
     if home is None:
-        raise ConfigError("which AIOS? Name its checkout with --aios-home DIR")
+        raise ConfigError(WHICH)
     if not home.is_dir():
         raise ConfigError(f"--aios-home {home}: no such folder")
     return home
@@ -94,7 +95,7 @@ def mode(
         raise ConfigError(f"mode {wanted!r}: allowed are route and observe")
     location = locate(aios_home=aios_home)
     if location.config_path is None:
-        raise ConfigError("which AIOS? Name its checkout with --aios-home DIR")
+        raise ConfigError(WHICH)
     install.set_mode(location.config_path, wanted)
     typer.echo(f"wrote mode: {wanted} into {location.config_path}")
     living = client.ask(load_config(location), "/eccos/mode", {"mode": wanted})

@@ -57,16 +57,11 @@ COMMANDS = {
 
 
 class LazyGroup(TyperGroup):
-    """A group whose commands are imported when called; the listing needs none of them.
-
-    Contexts and formatters are `Any`: older typers take them from click, newer ones bring their
-    own.
-    """
+    """Imports a command when it is called; contexts are `Any`, since typers differ in them."""
 
     listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """The commands, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
@@ -85,7 +80,6 @@ class LazyGroup(TyperGroup):
         return typer.main.get_command(single)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """List the commands without importing them."""
         self.listing = True
         super().format_help(ctx, formatter)
 

@@ -87,11 +87,7 @@ def versions() -> dict[str, str]:
 
 
 def write_json(value: Mapping[str, Any], target: str) -> None:
-    """Write one JSON object to a file, or to standard output for `-`.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
+    """Write one JSON object to a file, or to standard output for `-`; else `ConfigError`."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
     if target == "-":
         sys.stdout.write(text + "\n")

@@ -27,7 +27,7 @@ class NeighborView(View):
 
     Attributes:
         similarity: cosine, 1 = the same direction.
-        correctness: by model; a model without a verdict is left out.
+        correctness: by model that has a verdict.
         text: only in the local command line, and only where it is stored.
     """
 
@@ -45,7 +45,6 @@ class ChoiceView(View):
         net_usd: cost less the worth of its success: the least of these is chosen while limits
             allow; null where no price of success is known.
         extra_usd: forecast cost beside the chosen model's.
-        why: why it was, or was not, chosen.
     """
 
     model: str
@@ -207,7 +206,6 @@ class RouteRequest(ExplainRequest):
 
     @property
     def asked(self) -> Floor | None:
-        """The floor, read."""
         return None if self.floor is None else parse_floor(self.floor)
 
 
@@ -223,7 +221,7 @@ class FeedbackView(View):
 
     Attributes:
         before: an earlier verdict, which this one replaces.
-        learnt: whether the history has it now; False: it is handed over, or the record is gone.
+        learnt: whether the history has it now; else it is handed over, or the record is gone.
     """
 
     schema_: Literal["aios-eccos/feedback/1"] = Field(

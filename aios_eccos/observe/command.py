@@ -40,11 +40,10 @@ def answer(reader: Reader, words: str) -> str:
 
 
 def _number(rest: list[str], default: int) -> int:
-    if not rest:
-        return default
-    if not rest[0].isdecimal() or not 1 <= int(rest[0]) <= 50:
-        raise ValueError(f"{rest[0][:20]!r}: wanted a number from 1 to 50")
-    return int(rest[0])
+    word = rest[0] if rest else str(default)
+    if not word.isdecimal() or not 1 <= int(word) <= 50:
+        raise ValueError(f"{word[:20]!r}: wanted a number from 1 to 50")
+    return int(word)
 
 
 def _explain(reader: Reader, rest: list[str]) -> str:

@@ -90,8 +90,7 @@ class ModelView(View):
     """One model: its load over all kernels now, and its last 24 hours.
 
     Attributes:
-        limit: in force: the smallest that a living kernel declares.
-        declared_limit: of this configuration.
+        limit: in force, the smallest of all kernels; declared_limit: of this configuration.
         input_price, output_price: dollars per token; null = unknown.
         hoped: mean forecast success if it had served every call of the day.
         slot_price_usd: what one more slot would have saved at the last decisions (their largest).
@@ -123,11 +122,9 @@ class WindowView(View):
     """Some time's calls.
 
     Attributes:
-        name: `start` (since the first call that was kept), `week`, `day` or `hour`.
-        promised: mean success promised over all answers.
-        realised: mean of the verdicts, of the calls that have one.
-        judged_promised: mean success promised on just those calls.
-        verdict_share: share of the calls that have a verdict.
+        name: `start` (since the first call that was kept), `week` or `day`.
+        promised: mean success promised over all answers; judged_promised: over the judged.
+        realised: mean of the verdicts; verdict_share: share of the calls that have one.
         far_share: share of the forecast calls that lay far from all history.
         limited: calls that a limit kept from the model that their price would have chosen.
         unpriced: answers that are not in `cost_usd`, as their cost was counted in the other unit.
@@ -170,7 +167,6 @@ class EdgeView(View):
         history: records in the history, null while it is not open.
         history_note: what keeps calls from being forecast, or success from being priced, by it.
         floors_from: `verdicts` once the history has enough of them, else `priors`.
-        certificates: where floors are certified, a sentence about each.
     """
 
     mode: str
@@ -194,7 +190,6 @@ class StatusView(View):
         source: `kernel`, or `redis`: read past the kernel, which did not answer.
         set_aside: messages for the history that nobody could carry out, of the last week.
         success_price_usd: what one success was worth at the last decision that knew.
-        edge: null where no kernel answered.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")
