@@ -282,6 +282,30 @@ def test_other_kinds_of_models_run_by_torch(tmp_path: Path, minilm: SentenceEmbe
     np.testing.assert_allclose(layers, minilm.embed_with_layers(TEXTS[:3])[1], atol=1e-4)
 
 
+def test_a_dense_layer_after_the_pooling_changes_the_embeddings_and_not_the_layers(
+    tmp_path: Path, minilm: SentenceEmbedder
+) -> None:
+    from safetensors.numpy import save_file
+
+    folder = copy_of_minilm(tmp_path / "model", changed="modules.json")
+    dense = folder / "2_Dense"
+    dense.mkdir(exist_ok=True)
+    identity = {"in_features": 384, "out_features": 64, "bias": False}
+    activation = {"activation_function": "torch.nn.modules.linear.Identity"}
+    (dense / "config.json").write_text(json.dumps(identity | activation))
+    save_file({"linear.weight": np.eye(64, 384, dtype=np.float32)}, dense / "model.safetensors")
+    modules = json.loads((folder / "modules.json").read_text())[:2]
+    kind = "sentence_transformers.models.Dense"
+    modules.append({"idx": 2, "name": "2", "path": "2_Dense", "type": kind})
+    (folder / "modules.json").write_text(json.dumps(modules))
+    embedder = SentenceEmbedder(find_embedder(str(folder)))
+    found, layers = embedder.embed_with_layers(TEXTS[:3])
+    assert (embedder.dimension, found.shape, layers.shape) == (64, (3, 64), (3, 4 * 384))
+    np.testing.assert_allclose(layers, minilm.embed_with_layers(TEXTS[:3])[1], atol=1e-4)
+    kept = CachedEmbedder(embedder, EmbeddingCache(tmp_path / "e.sqlite"))
+    np.testing.assert_array_equal(kept.embed_with_layers(TEXTS[:3])[1], layers)
+
+
 def test_a_graph_that_onnxruntime_refuses_runs_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoders, "bert_encoder", lambda *a, **k: (b"\x00garbage", [""] * 6))
     encoder = encoders.load_encoder(find_embedder().path)

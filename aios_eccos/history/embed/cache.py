@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from aios_eccos import files
-from aios_eccos.history.embed.embedding import Embedder, clean_text
+from aios_eccos.history.embed.embedding import Embedder, clean_text, stacked
 from aios_eccos.history.store import Embeddings
 
 log = logging.getLogger("aios_eccos.history")
@@ -127,10 +127,9 @@ class CachedEmbedder:
             }
             self._cache.put(fresh)
             known.update(fresh)
-        found = ([known[keys[text][at]] for text in texts] for at in range(len(kinds)))
         return [
-            np.array(rows, dtype=np.float32).reshape(len(texts), width)
-            for rows, width in zip(found, kinds.values(), strict=True)
+            stacked([known[keys[text][at]] for text in texts], width)
+            for at, width in enumerate(kinds.values())
         ]
 
     def _key(self, kind: str, text: str) -> bytes:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed.gist import gist
 from aios_eccos.history.store import Embeddings
@@ -67,6 +69,11 @@ def clean_text(text: str) -> str:
     """What is embedded of a text: its gist, without control characters and lone surrogates."""
     whole = gist(text.strip()).encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() or c in "\n\t" else " " for c in whole).strip()
+
+
+def stacked(rows: Sequence[Embeddings], width: int) -> Embeddings:
+    """Vectors as rows; of none, (0, width)."""
+    return np.array(rows, dtype=np.float32) if rows else np.empty((0, width), dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

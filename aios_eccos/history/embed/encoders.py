@@ -22,11 +22,8 @@ log = logging.getLogger("aios_eccos.history")
 #: Most threads of one forward pass by ONNX Runtime: a small model's pass does not scale far.
 PASS_THREADS = 4
 
-#: From (n, length) token ids and mask: (n, d) embeddings of any length, and the hidden states
-#: (n, length, d) after one third, two thirds and all of the layers.
-Forward: TypeAlias = Callable[
-    [NDArray[np.int64], NDArray[np.int64]], tuple[Embeddings, Sequence[Embeddings]]
-]
+#: From (n, length) token ids and mask: (n, d) embeddings of any length, and `pooled` layers.
+Forward: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Embeddings, Embeddings]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +104,11 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
     wanted = [outputs[at - 1] for at in _thirds(depth)]
     position = position + kind[0]
 
-    def forward(
-        ids: NDArray[np.int64], mask: NDArray[np.int64]
-    ) -> tuple[Embeddings, Sequence[Embeddings]]:
+    def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Embeddings, Embeddings]:
         tokens = word[ids] + position[: ids.shape[1]]
         states = session.run(wanted, {"tokens": tokens, "mask": mask.astype(np.int32)})
-        return mean_over_tokens(states[-1], mask), states
+        layers, width = pooled(states, mask), word.shape[1]
+        return layers[:, 2 * width : 3 * width], layers
 
     return Encoder(
         engine="onnxruntime",
@@ -161,9 +157,7 @@ def _load_torch(path: Path) -> Encoder:
     def tokens(text: str) -> list[int]:
         return list(tokenizer(text, verbose=False)["input_ids"])
 
-    def forward(
-        ids: NDArray[np.int64], mask: NDArray[np.int64]
-    ) -> tuple[Embeddings, Sequence[Embeddings]]:
+    def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Embeddings, Embeddings]:
         with torch.inference_mode():
             seen = torch.from_numpy(mask)
             out = body(
@@ -173,7 +167,8 @@ def _load_torch(path: Path) -> Encoder:
             for head in heads:
                 features = head(features)
             states = [out.hidden_states[at] for at in _thirds(len(out.hidden_states) - 1)]
-            return features["sentence_embedding"].numpy(), [state.numpy() for state in states]
+            layers = pooled([state.numpy() for state in states], mask)
+            return features["sentence_embedding"].numpy(), layers
 
     return Encoder("torch", tokens, int(model.max_seq_length), forward, passes=1)
 
@@ -183,12 +178,13 @@ def _thirds(depth: int) -> tuple[int, int, int]:
     return max(depth // 3, 1), max(2 * depth // 3, 1), depth
 
 
-def mean_over_tokens(states: Embeddings, mask: NDArray[np.int64]) -> Embeddings:
-    """(n, d) means of the (n, length, d) states where the (n, length) mask is 1."""
+def pooled(states: Sequence[Embeddings], mask: NDArray[np.int64]) -> Embeddings:
+    """(n, 4 d): the means of three (n, length, d) states where the mask is 1, the last's maxima."""
     weight = mask.astype(np.float32)
     weight /= weight.sum(axis=1, keepdims=True)
-    means: Embeddings = np.einsum("nt,ntd->nd", weight, states, dtype=np.float32)
-    return means
+    means = (np.einsum("nt,ntd->nd", weight, state, dtype=np.float32) for state in states)
+    last = np.where(mask[:, :, None] == 1, states[-1], np.float32(-np.inf)).max(axis=1)
+    return np.concatenate([*means, last], axis=1)
 
 
 def read_modules(path: Path) -> list[dict[str, Any]]:

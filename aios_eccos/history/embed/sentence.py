@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.history.embed.embedding import EmbedderSource, clean_text
+from aios_eccos.history.embed.embedding import EmbedderSource, clean_text, stacked
 from aios_eccos.history.embed.encoders import (
     Encoder,
     load_encoder,
-    mean_over_tokens,
     read_json,
     read_modules,
 )
@@ -69,23 +68,16 @@ class SentenceEmbedder:
             return self._encoder
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        return self._run(texts, with_layers=False)[0]
+        return self.embed_with_layers(texts)[0]
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
-        return self._run(texts, with_layers=True)
-
-    def _run(self, texts: Sequence[str], *, with_layers: bool) -> tuple[Embeddings, Embeddings]:
         encoder = self.load()
         rows = [_ends(encoder.tokens(clean_text(text)), encoder.most) for text in texts]
-        embeddings = np.zeros((len(rows), self.dimension), dtype=np.float32)
-        height = len(rows) if with_layers else 0
-        layers = np.zeros((height, 4 * self.dimension), dtype=np.float32)
+        found: dict[int, tuple[Embeddings, Embeddings]] = {}
 
         def one_pass(group: list[int]) -> None:
             ids, mask = _pad([rows[row] for row in group])
-            embeddings[group], states = encoder.forward(ids, mask)
-            if with_layers:
-                layers[group] = _pool(states, mask)
+            found.update(zip(group, zip(*encoder.forward(ids, mask), strict=True), strict=True))
 
         groups = _passes([len(row) for row in rows])
         if len(groups) > 1 and encoder.passes > 1:
@@ -94,8 +86,9 @@ class SentenceEmbedder:
         else:
             for group in groups:
                 one_pass(group)
+        embeddings = stacked([found[row][0] for row in range(len(rows))], self.dimension)
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True) + 1e-12
-        return embeddings, layers
+        return embeddings, stacked([found[row][1] for row in range(len(rows))], 4 * self.dimension)
 
 
 def _ends(tokens: list[int], most: int) -> list[int]:
@@ -123,9 +116,3 @@ def _pad(rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.i
         ids[position, : len(row)] = row
         mask[position, : len(row)] = 1
     return ids, mask
-
-
-def _pool(states: Sequence[Embeddings], mask: NDArray[np.int64]) -> Embeddings:
-    """(n, 4 d): the means over tokens of three layers, and the maximum of the last."""
-    last = np.where(mask[:, :, None] == 1, states[-1], np.float32(-np.inf)).max(axis=1)
-    return np.concatenate([*(mean_over_tokens(state, mask) for state in states), last], axis=1)
