@@ -108,13 +108,15 @@ def test_an_embedder_that_cannot_be_loaded_is_not_tried_again_after_the_end(tmp_
     def load() -> object:
         raise EmbedderError("no such folder")
 
+    before = set(threading.enumerate())
     embedder = BackgroundEmbedder(load)
+    (loading,) = set(threading.enumerate()) - before
     settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     with Engine(config, models=MODELS, stores=lambda _: (MemoryHistory(), embedder)) as engine:
         assert engine.wait_ready(10)
-        assert "eccos-embedder" in {thread.name for thread in threading.enumerate()}
-    wait_for(lambda: "eccos-embedder" not in {t.name for t in threading.enumerate()}, 3)
+        assert loading.is_alive()
+    wait_for(lambda: not loading.is_alive(), 3)
 
 
 def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
