@@ -108,7 +108,7 @@ def certify(
         grid: prices, dearest first, chosen without these rows (`price_grid`).
         data: hash of the calibration rows, for the certificate.
     """
-    n = len(success)
+    n, passed = len(success), 0
     counts: list[int] = []
     for price in grid:
         pick = choose(cost, success, price)
@@ -116,7 +116,7 @@ def certify(
         counts.append(int((right & (pick >= 0)).sum()))
         if not success_bound(counts[-1], n, delta) >= floor:
             break
-    passed = len(counts) - (not success_bound(counts[-1], n, delta) >= floor)
+        passed += 1
     if not passed:
         return Refusal(floor, success_bound(counts[0], n, delta), n, delta)
     walked = grid[: len(counts)]
