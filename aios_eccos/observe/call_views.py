@@ -75,11 +75,11 @@ class ExplainView(View):
     schema_: Literal["aios-eccos/explain/1"] = Field(default="aios-eccos/explain/1", alias="schema")
     money: bool = True
     decision: Trace
-    verdict: float | None
+    verdict: float | None = None
     bound_by: str
     sentence: str
     choices: list[ChoiceView]
-    neighbors: list[NeighborView]
+    neighbors: list[NeighborView] = Field(default_factory=list)
     neighbors_note: str | None = None
     dry: bool = False
 

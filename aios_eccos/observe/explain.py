@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from aios_eccos.decide import words
 from aios_eccos.decide.rule import net_cost
@@ -13,35 +14,26 @@ from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Trace
 
 
-def explain(
-    trace: Trace,
-    *,
-    verdict: float | None = None,
-    neighbors: Sequence[call_views.NeighborView] = (),
-    neighbors_note: str | None = None,
-    dry: bool = False,
-) -> call_views.ExplainView:
-    """One decision in full; see `ExplainView`."""
+def explain(trace: Trace, **more: Any) -> call_views.ExplainView:
+    """One decision in full; `more` are fields of the view that the trace does not know."""
     case, bound = case_of(trace), bound_by(trace)
     closed = [option.closed for option in trace.options]
+    sentence = words.sentence(
+        case,
+        bound,
+        trace.failure or trace.reason if trace.chosen is None else trace.reason,
+        promised=trace.promised,
+        floor=trace.floor,
+        only=words.only(case, closed, trace.named),
+        money=lambda value: money(value, trace.money),
+    )
     return call_views.ExplainView(
         money=trace.money,
         decision=trace,
-        verdict=verdict,
         bound_by=bound,
-        sentence=words.sentence(
-            case,
-            bound,
-            trace.failure or trace.reason if trace.chosen is None else trace.reason,
-            promised=trace.promised,
-            floor=trace.floor,
-            only=words.only(case, closed, trace.named),
-            money=lambda value: money(value, trace.money),
-        ),
+        sentence=sentence,
         choices=choices(trace, case),
-        neighbors=list(neighbors),
-        neighbors_note=neighbors_note,
-        dry=dry,
+        **more,
     )
 
 
@@ -77,17 +69,15 @@ def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> call_views
         novelty=None if trace.novelty is None else round(trace.novelty, 3),
         decision_s=float(f"{trace.decision_s:.4g}"),
         models=[
-            call_views.RouteRow(
-                model=row.model,
-                chosen=row.chosen,
-                success=round(row.success, 4),
-                output_tokens=row.output_tokens,
-                cost_usd=row.cost_usd,
-                net_cost_usd=None if row.net_usd is None else float(f"{row.net_usd:.6g}"),
-                support=round(row.support, 2),
-                in_use=limits[row.model] - row.free,
-                limit=limits[row.model],
-                why=row.why,
+            call_views.RouteRow.model_validate(
+                dict(row)
+                | {
+                    "success": round(row.success, 4),
+                    "net_cost_usd": None if row.net_usd is None else float(f"{row.net_usd:.6g}"),
+                    "support": round(row.support, 2),
+                    "in_use": limits[row.model] - row.free,
+                    "limit": limits[row.model],
+                }
             )
             for row in choices(trace, case_of(trace))
         ],
