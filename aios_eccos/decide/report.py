@@ -22,18 +22,13 @@ NEGLIGIBLE = 1e-9
 
 @dataclass(frozen=True)
 class Found:
-    """An assignment with its prices in money, before it is judged.
+    """An assignment with its prices in money, before it is judged; arrays as in `Solution`.
 
     Attributes:
-        choice: (n,) column or -1.
-        floor_prices: (K,) dollars per unit of success.
-        slot_prices: (m,) dollars per slot.
         full: (m,) columns that the waiting rows wait for; None = no row does.
         loose: by how much the objective (dollars; with a budget, summed success) may miss the
             best there is: what is not tight in Lagrange's bound.
-        budget_price: success per dollar.
         statuses: conditions met on the way.
-        split: rows that the relaxed optimum divides.
     """
 
     choice: IntArray

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aios_eccos.decide.live.servable import servable, trim
-from aios_eccos.decide.live.transport import loose, slot_prices, transport
+from aios_eccos.decide.live.transport import slot_prices, transport
 from aios_eccos.decide.problem import AssignmentProblem, OverCapacity, Solution
 from aios_eccos.decide.report import Found, report
 from aios_eccos.decide.rule import choose, net_cost
+from aios_eccos.decide.whole.program import Program
 from aios_eccos.values import FloatArray, IntArray
 
 LARGE = 256
@@ -56,15 +57,14 @@ def solve_at_price(
 
 def _within(value: FloatArray, capacity: IntArray) -> tuple[IntArray, FloatArray, float]:
     """The columns of least summed value within the limits, the slots' prices, and what is loose."""
-    if len(value) < LARGE:
-        choice = transport(value, capacity)
-        prices = slot_prices(value, choice)
-        return choice, prices, loose(value, choice, prices, capacity)
-    from aios_eccos.decide.whole.program import Program
-    from aios_eccos.decide.whole.relax import relax
-
     n, m = value.shape
     program = Program(value, np.zeros((0, n, m)), np.zeros(0), np.minimum(capacity, n))
+    if n < LARGE:
+        choice = transport(value, capacity)
+        prices = slot_prices(value, choice)
+        return choice, prices, program.loose(choice, prices)
+    from aios_eccos.decide.whole.relax import relax
+
     unit = program.largest
     program = replace(program, objective=value / unit)
     found = relax(program)

@@ -64,14 +64,3 @@ def slot_prices(reduced: FloatArray, choice: IntArray) -> FloatArray:
     scale = float(np.abs(reduced[np.isfinite(reduced)]).max(initial=0.0))
     prices[prices <= 1e-12 * scale] = 0.0  # rounding
     return prices
-
-
-def loose(reduced: FloatArray, choice: IntArray, prices: FloatArray, capacity: IntArray) -> float:
-    """By how much the sum of `reduced` (n, m) may be above the least within the limits.
-
-    Lagrange's bound at slot prices (m,): rows that are not at their least, priced slots left free.
-    """
-    priced = reduced + prices
-    excess = priced[np.arange(len(choice)), choice] - priced.min(axis=1)
-    free = capacity - np.bincount(choice, minlength=len(capacity))
-    return float(excess.sum() + prices @ free)

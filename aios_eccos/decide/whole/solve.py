@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 
 import numpy as np
@@ -73,14 +74,10 @@ def _fewer(problem: AssignmentProblem, over_capacity: OverCapacity) -> Found | N
         allowed = problem.allowed & (np.arange(problem.n) < count)[:, None]
         return _solve(replace(problem, allowed=allowed), over_capacity)
 
-    low, high = 0, problem.n
-    while high - low > 1:
-        middle = (low + high) // 2
-        if Status.INFEASIBLE_FLOOR in first(middle).statuses:
-            high = middle
-        else:
-            low = middle
-    best = first(low)
+    def missed(count: int) -> bool:
+        return Status.INFEASIBLE_FLOOR in first(count).statuses
+
+    best = first(bisect_left(range(1, problem.n), True, key=missed))
     return replace(best, statuses=best.statuses | {Status.INFEASIBLE_FLOOR})
 
 
