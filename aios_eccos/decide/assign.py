@@ -49,11 +49,7 @@ def assigned(
     *,
     whole_batches: bool = True,
 ) -> Assigned:
-    """A model for each candidate within the free slots (m,); earlier ones go first if too few.
-
-    Args:
-        whole_batches: whether a large batch may be solved under its floors.
-    """
+    """A model for each candidate within the free slots (m,); earlier ones go first if too few."""
     price = np.array([candidate.price for candidate in candidates])
     problem = AssignmentProblem(
         cost=np.stack([candidate.total_cost for candidate in candidates]),
@@ -97,9 +93,7 @@ def _at_price(
 ) -> Assigned:
     """Each call by its own price (n,); what full models cost them goes into the slots' prices.
 
-    Args:
-        tokens: (n, m) output tokens forecast: how long a slot is held.
-        free: (m,) slots, also beyond n.
+    Tokens (n, m) forecast say how long a slot is held; `free` (m,) goes beyond n.
     """
     carried = slot_prices.charged(free) * tokens
     solution = solve_at_price(problem, price, carried)

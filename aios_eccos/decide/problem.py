@@ -49,12 +49,7 @@ SEVERITY = tuple(reversed(Status))
 
 @dataclass(frozen=True)
 class FloorRow:
-    """Mean success over the rows of the mask must reach `floor`.
-
-    Attributes:
-        rows: (n,) bool.
-        floor: 0..1. Rows that wait do not count.
-    """
+    """Mean success over the masked rows (n,) must reach `floor` (0..1); those that wait are out."""
 
     rows: BoolArray
     floor: float
@@ -133,8 +128,8 @@ class Solution:
         statuses: all that apply, worst first.
         cost: dollars, summed over the assigned rows.
         success: mean over the assigned rows (NaN if there are none).
-        lower_bound: dollars; nothing that assigns the same rows within the same limits and
-            floors (with a budget: with at least this success) can cost less.
+        lower_bound: dollars; no assignment of the same rows within the same limits and floors
+            (with a budget: of at least this success) costs less.
         gap: (cost - lower_bound) / cost; with a budget, or a floor out of reach, the summed success
             that may be missing / the summed success.
         floor_prices: one per floor, dollars per unit of summed success; inf = out of reach.

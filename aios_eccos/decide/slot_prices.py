@@ -65,8 +65,7 @@ class SlotPrices:
     def note_losses(self, lost: FloatArray, usual: float) -> None:
         """Move the prices by what served calls lost, (b, m) as `losses` gives it.
 
-        Args:
-            usual: dollars per output token, against which a price is large or small.
+        A price is large or small against the `usual` dollars per output token.
         """
         with self._lock:
             self._lost.extend(lost)

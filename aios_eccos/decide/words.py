@@ -1,8 +1,7 @@
 """Every sentence that says why a call went where it did.
 
-A decision is told twice: in few words when it is made (`reason`, kept with it), and in full when
-somebody asks (`sentence`, with a few words on each model, `why`). Both go by `bound_by`, which
-names the constraint that decided.
+In few words when it is made (`reason`, kept with the decision), and in full when somebody asks
+(`sentence`, and `why` of each model). Both go by `bound_by`, the constraint that decided.
 """
 
 from __future__ import annotations
@@ -114,8 +113,7 @@ def explored(name: str, chance: float) -> str:
 def closed(query: Query, model: Model, own: Collection[str] | None, failed: bool) -> str:
     """Why a model could not be chosen, in words that follow its name.
 
-    Args:
-        own: models that the settings leave to the query's agent, None = all.
+    `own` are the models that the settings leave to the query's agent, None = all.
     """
     if query.allowed is None and own is not None and model.name not in own:
         return NOT_ALLOWED
@@ -206,9 +204,7 @@ def sentence(
 def only(case: Case, closed: list[str], named: int) -> str:
     """Why no other model could be chosen.
 
-    Args:
-        closed: (m,) why each closed model is, "" = not known.
-        named: how many models the agent named.
+    `closed` (m,) says why each closed model is, "" = not known; the agent named so many models.
     """
     shut = np.flatnonzero(~case.allowed).tolist()
     words = [closed[column] for column in shut]

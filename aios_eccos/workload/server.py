@@ -22,16 +22,11 @@ _CLUSTER_PORT = 6379
 class Server:
     """A Redis that others run, named by a URL as in `connect.open_workload`.
 
-    Args:
-        timeout_s: longest wait for a connection and for an answer.
-
-    Attributes:
-        place: its name for messages, without user and password.
-
     Raises:
         ConfigError: the URL is malformed.
     """
 
+    #: Its name for messages, without user and password.
     place = "?"
     _secrets: Sequence[str] = ()
 
@@ -59,11 +54,7 @@ class Server:
         return text
 
     def ensure(self) -> bool:
-        """Make sure that it runs, if that is ours to do; True: clients must be made anew.
-
-        Raises:
-            WorkloadError: it cannot be started.
-        """
+        """Make sure that it runs, if that is ours to do; True: clients must be made anew."""
         return False
 
     def end(self) -> None:

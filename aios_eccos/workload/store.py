@@ -124,11 +124,7 @@ class Inbox(Protocol):
     """Messages for the one process that owns the embedded history."""
 
     def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
-        """Append messages.
-
-        Raises:
-            DataError: a message is larger than `MESSAGE_BYTES`.
-        """
+        """Append messages; a `DataError` names one larger than `MESSAGE_BYTES`."""
 
     def take_inbox(self, most: int) -> list[bytes]:
         """Up to `most` messages and `TAKEN_BYTES` bytes, at least one, oldest first.

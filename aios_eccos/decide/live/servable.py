@@ -14,16 +14,9 @@ from aios_eccos.values import BoolArray, IntArray
 
 
 def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArray]:
-    """The rows to serve and the columns whose slots the others wait for.
+    """(n,) the rows to serve, and (m,) the columns that are full for the rows left out.
 
-    Rows with equal allowed columns are one pattern. A pattern that no longer fits never fits again.
-
-    Args:
-        allowed: (n, m) bool.
-        capacity: (m,) free slots.
-
-    Returns:
-        (n,) bool: rows to serve; (m,) bool: columns that are full for the rows left out.
+    Rows with equal allowed columns (n, m) are one pattern; once one does not fit, none does again.
     """
     n, m = allowed.shape
     patterns, kind = _patterns(allowed)
@@ -42,15 +35,7 @@ def servable(allowed: BoolArray, capacity: IntArray) -> tuple[BoolArray, BoolArr
 
 
 def trim(choice: IntArray, capacity: IntArray) -> tuple[IntArray, BoolArray]:
-    """Lets the last rows of every overfull column wait.
-
-    Args:
-        choice: (n,) columns, -1 = waits already.
-        capacity: (m,) free slots.
-
-    Returns:
-        (n,) columns, -1 = waits; (m,) bool: the columns that were overfull.
-    """
+    """Lets the last rows of every overfull column wait (-1); (n,) columns, (m,) those overfull."""
     m = len(capacity)
     late = (choice >= 0) & (_rank(choice + 1, m + 1) >= np.append(0, capacity)[choice + 1])
     return np.where(late, -1, choice), np.bincount(choice[late], minlength=m) > 0

@@ -11,7 +11,7 @@ def transport(reduced: FloatArray, capacity: IntArray) -> IntArray:
     """(n,) column per row with the least sum of `reduced` (inf = not allowed) under the limits.
 
     Raises:
-        ValueError: not all rows fit (ask `serve.servable` first).
+        ValueError: not all rows fit (ask `servable` first).
     """
     n, m = reduced.shape
     choice: IntArray = np.argmin(reduced, axis=1).astype(np.int64)

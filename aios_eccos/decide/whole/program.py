@@ -98,8 +98,7 @@ class Program:
     def loose(self, choice: IntArray, prices: FloatArray) -> float:
         """How far above the bound an assignment is, summed without cancellation.
 
-        That is what is not tight: rows that are not at their least, gains above the need, slots
-        that are free but priced.
+        Not tight are rows that are not at their least, gains above the need, priced free slots.
         """
         reduced = self.reduced(prices)
         excess = reduced[np.arange(self.n), choice] - reduced.min(axis=1)

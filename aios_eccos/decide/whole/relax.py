@@ -142,9 +142,8 @@ def _pruned(program: Program, reduced: FloatArray, width: float) -> Program:
 def _outright(program: Program, ceiling: float = np.inf) -> Relaxed:
     """The LP's prices, and a whole assignment at them.
 
-    Args:
-        ceiling: what a unit of unmet need costs; if finite, needs that cannot be met are weighed
-            against the objective at that price, else they are lowered just as far as they must be.
+    A unit of unmet need costs `ceiling`; if infinite, needs that cannot be met are lowered just as
+    far as they must be.
     """
     short = np.zeros(len(program.need))
     answer = lp.relaxed(program, penalty=ceiling)

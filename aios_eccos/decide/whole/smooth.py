@@ -41,10 +41,8 @@ def anneal(
 ) -> tuple[FloatArray, IntArray]:
     """Near-optimal prices (K + m,), and a column (n,) per row in the proportions of the shares.
 
-    Cools until at most `unsettled` rows are divided between columns (or only ties are).
-
-    Args:
-        ceiling: highest price of a linear row (what a unit of unmet need costs).
+    Cools until at most `unsettled` rows are divided between columns (or only ties are). A unit of
+    unmet need costs `ceiling`.
     """
     count = len(program.need)
     spread = program.objective[np.isfinite(program.objective)]
