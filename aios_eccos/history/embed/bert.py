@@ -132,15 +132,10 @@ def bert_encoder(
     for layer in range(layers):
         at = f"encoder.layer.{layer}"
         parts = [f"{at}.attention.self.{part}" for part in ("query", "key", "value")]
-        attended = graph.add(
-            "Attention",
-            hidden,
-            graph.weight(f"{at}.qkv", np.concatenate([weights[f"{p}.weight"].T for p in parts], 1)),
-            graph.weight(f"{at}.qkv.bias", np.concatenate([weights[f"{p}.bias"] for p in parts])),
-            "mask",
-            domain=FUSED,
-            num_heads=heads,
-        )
+        weight = np.concatenate([weights[f"{part}.weight"].T for part in parts], axis=1)
+        bias = np.concatenate([weights[f"{part}.bias"] for part in parts])
+        joint = graph.weight(f"{at}.qkv", weight), graph.weight(f"{at}.qkv.bias", bias)
+        attended = graph.add("Attention", hidden, *joint, "mask", domain=FUSED, num_heads=heads)
         hidden = added(attended, hidden, f"{at}.attention.output")
         inner = f"{at}.intermediate.dense"
         active = graph.add("BiasGelu", linear(hidden, inner), kept(f"{inner}.bias"), domain=FUSED)

@@ -21,6 +21,8 @@ log = logging.getLogger("aios_eccos.history")
 
 #: Most threads of one forward pass by ONNX Runtime: a small model's pass does not scale far.
 PASS_THREADS = 4
+#: What a token's first vector is the sum of.
+TABLES = "word", "position", "token_type"
 
 #: From (n, length) token ids and mask: (n, d) embeddings of any length, and `pooled` layers.
 Forward: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Embeddings, Embeddings]]
@@ -84,10 +86,7 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
         weights = {name.removeprefix("bert."): array for name, array in raw.items()}
         epsilon = float(settings["layer_norm_eps"])
         model, outputs = bert_encoder(weights, layers=depth, heads=heads, epsilon=epsilon)
-        word, position, kind = (
-            weights[f"embeddings.{part}_embeddings.weight"]
-            for part in ("word", "position", "token_type")
-        )
+        word, position, kind = (weights[f"embeddings.{part}_embeddings.weight"] for part in TABLES)
     except (SafetensorError, KeyError, OSError) as error:
         raise EmbedderError(f"embedder {path} is damaged: {error!r}") from error
     try:
