@@ -159,7 +159,7 @@ def test_without_a_head_nothing_is_fitted(tmp_path) -> None:
 
 def stores(config):
     """A history in memory that keeps texts, with the real embedder."""
-    return HISTORY, SimpleNamespace(wait=lambda _: EMBEDDER)
+    return HISTORY, SimpleNamespace(wait=lambda _: EMBEDDER, close=lambda: None)
 
 
 def records(start, stop):
