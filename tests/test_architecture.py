@@ -30,7 +30,6 @@ ORDER = (
     "observe.trace",
     "floor",
     "decide",
-    "observe.bound",
     "observe.sums",
     "collect.extract",
     "collect.numbers",

@@ -14,6 +14,7 @@ import numpy as np
 
 from aios_eccos.decide.rule import choose
 from aios_eccos.metrics import percent
+from aios_eccos.observe.trace import Trace
 from aios_eccos.values import (
     EXPLORED,
     NOT_ALLOWED,
@@ -67,6 +68,25 @@ class Case:
     column: int | None
     status: str = ""
     whole: int = 0
+
+    @classmethod
+    def of_trace(cls, trace: Trace) -> Case:
+        """Of a decision that was kept."""
+        options, price = trace.options, trace.success_price_usd
+        names = tuple(option.model for option in options)
+        return cls(
+            models=names,
+            cost=np.array([option.cost_usd for option in options]),
+            total_cost=np.array([option.cost_usd + option.switch_usd for option in options]),
+            success=np.array([option.success for option in options]),
+            support=np.array([option.support for option in options]),
+            allowed=np.array([option.allowed for option in options], dtype=bool),
+            free=np.array([option.free for option in options], dtype=np.int64),
+            price=math.inf if price is None else price,
+            column=names.index(trace.model) if trace.model in names else None,
+            status=trace.status,
+            whole=trace.batch if trace.whole else 0,
+        )
 
     @classmethod
     def of(cls, candidate: Candidate, column: int | None, free: IntArray, whole: int = 0) -> Case:

@@ -9,14 +9,14 @@ from typing import Any
 from aios_eccos.decide import words
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.observe import call_views
-from aios_eccos.observe.bound import bound_by, case_of
 from aios_eccos.observe.text import money
 from aios_eccos.observe.trace import Trace
 
 
 def explain(trace: Trace, **more: Any) -> call_views.ExplainView:
     """One decision in full; `more` are fields of the view that the trace does not know."""
-    case, bound = case_of(trace), bound_by(trace)
+    case = words.Case.of_trace(trace)
+    bound = words.bound_by(case, observed=trace.mode == "observe")
     closed = [option.closed for option in trace.options]
     sentence = words.sentence(
         case,
@@ -79,6 +79,6 @@ def route_view(trace: Trace, limits: Mapping[str, int], note: str) -> call_views
                     "limit": limits[row.model],
                 }
             )
-            for row in choices(trace, case_of(trace))
+            for row in choices(trace, words.Case.of_trace(trace))
         ],
     )

@@ -115,10 +115,11 @@ def _beside(name: str, other: Option, served: str | None, spent: float) -> dict[
 def _circumstances(trace: Trace) -> dict[str, float]:
     """Whether a call lay far from all history, and whether a limit kept it from its model."""
     # Where calls are tallied, numpy is at hand; a look-up from a shell must not load it.
+    from aios_eccos.decide import words
     from aios_eccos.forecast.hybrid import FAR
-    from aios_eccos.observe.bound import bound_by
 
-    amounts = {"limited": float(bound_by(trace).startswith("limit of "))}
+    bound = words.bound_by(words.Case.of_trace(trace), observed=trace.mode == "observe")
+    amounts = {"limited": float(bound.startswith(words.LIMIT))}
     if trace.novelty is not None:
         amounts |= {"placed": 1.0, "far": float(trace.novelty > FAR)}
     return amounts

@@ -15,7 +15,6 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import DataError
-from aios_eccos.observe.bound import bound_by
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.reader import Reader, Scope, state_of
 from aios_eccos.observe.sums import of_call
@@ -122,7 +121,7 @@ def test_in_a_batch_solved_whole_no_limit_is_blamed(world: World) -> None:
     trace = world.reader.explain("last").decision
     # Its own price of success would have taken the small model: the batch's took the other.
     alone = replace(trace, success_price_usd=1e-9, batch=600)
-    assert bound_by(alone).startswith("limit of ") and of_call(alone)["limited"] == 1
+    assert explain(alone).bound_by.startswith("limit of ") and of_call(alone)["limited"] == 1
     whole = replace(alone, whole=True)
     assert "limited" not in of_call(whole)
     view = explain(whole)
