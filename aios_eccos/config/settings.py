@@ -1,7 +1,6 @@
 """The `llms.router.eccos` block of AIOS's config.yaml.
 
-Every setting has a default, its meaning and unit in the text below it, and a row in the README's
-table; a test holds them together.
+A test holds the text below each setting, its default and its row in the README together.
 """
 
 from __future__ import annotations

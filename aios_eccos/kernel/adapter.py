@@ -37,7 +37,7 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
 
     #: The configuration that goes with the models of this adapter.
     eccos_config: Config
-    #: Cerebrum's LLMResponse, `ended`; set by `over`.
+    #: Cerebrum's LLMResponse with a field more; set by `over`.
     eccos_response: Callable[..., Any]
     #: AIOS's own attributes.
     router: Any
@@ -222,20 +222,17 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
 def over(stock: Any, response: Any) -> Any:
     """Our adapter over AIOS's, with Cerebrum's LLMResponse; AIOS's own under another strategy."""
 
+    class LLMResponse(response):  # type: ignore[misc]
+        finish_reason: str | None = None  # how the answer ended, `length` = cut off
+
     class EccosLLMAdapter(EccosAdapter, stock):  # type: ignore[misc]
-        eccos_response = staticmethod(ended(response))
+        eccos_response = staticmethod(LLMResponse)
 
         def __new__(cls, *args: Any, **options: Any) -> Any:
             # A refresh may have gone back to another strategy: then AIOS's own adapter serves.
             return object.__new__(cls) if aios_config.wanted() else stock(*args, **options)
 
     return EccosLLMAdapter
-
-
-def ended(stock: Any) -> Any:
-    """Cerebrum's LLMResponse with a field more: how the answer ended, `length` = cut off."""
-    fields = {"__module__": stock.__module__, "__annotations__": {"finish_reason": str | None}}
-    return type(stock)(stock.__name__, (stock,), fields | {"finish_reason": None})
 
 
 def _own_router(llm_configs: list[Any]) -> Any:

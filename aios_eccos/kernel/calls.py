@@ -90,9 +90,7 @@ caller: ContextVar[Caller | None] = ContextVar("aios_eccos_caller", default=None
 class Ticket:
     """A call under way: the kernel's side and ours.
 
-    Attributes:
-        query: what is served; in observe mode it allows AIOS's choice and nothing else.
-        asked: what the agent asked for.
+    `asked` is what the agent asked for; in observe mode `query` allows AIOS's choice alone.
     """
 
     syscall: Syscall

@@ -1,8 +1,7 @@
 """AIOS's executor of agents' requests, as a subclass: `/eccos` in its terminal, and its actions.
 
-In `call_tool` and `operate_file` a model is asked on the way. AIOS looks at the tool calls of its
-answer and never at its error, so a failed call came out as "No tool was called by LLM" or as
-nothing. Here it ends the action, with its own text and status.
+In `call_tool` and `operate_file` a model is asked on the way, and AIOS never looks at its error: a
+failed call came out as "No tool was called by LLM". Here it ends the action, with its own text.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """AIOS's MCP tool server: a child process of every kernel, which AIOS leaves running at its end.
 
-Each kernel notes its children in a file of its own in the state folder. A later start reads the
-notes of kernels that are gone. It ends a noted process only if number, start time, user and command
-line (as a hash) are still the same. Nothing is ever looked for by its name.
+Each kernel notes its children in the state folder. A later start reads the notes of kernels that
+are gone, and ends a process whose number, start time, user and command line are still the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What one worker of a checkout is asked over HTTP, the others do too.
 
-Uvicorn's workers listen on one port, so a refresh, a clean-up, a change of mode or a selection of
-models reaches one of them. It writes a message into the state folder, where the others look once a
-second.
+Uvicorn's workers listen on one port, so a request reaches one of them. It writes a message into
+the state folder, where the others look once a second.
 """
 
 from __future__ import annotations

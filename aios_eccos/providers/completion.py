@@ -1,7 +1,6 @@
 """An answer of a chat completion, in every shape in which servers give it.
 
-`read` never fails on a shape: what it cannot make out is missing, and what carries an error raises
-that.
+`read` never fails on a shape: what it cannot make out is missing; an error in it is raised.
 """
 
 from __future__ import annotations
@@ -52,13 +51,9 @@ class ToolCall:
 class Completion:
     """The first choice of an answer.
 
-    Attributes:
-        text: None where there is none at all, not even an empty one.
-        thoughts: what a reasoning model thought, where the server tells it apart.
-        calls: None where one of them cannot be read.
-        finish: None where the server does not say.
-        usage: as the server counts.
-        counted_by: who counted what the server did not; None = it counts all that is known.
+    None stands for no text at all, calls of which one cannot be read, and an end that is not told.
+    Of a reasoning model, `thoughts` are what its server tells apart. `counted_by` counted what the
+    server did not; None = it counts all that is known.
     """
 
     text: str | None

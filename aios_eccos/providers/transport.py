@@ -1,7 +1,6 @@
 """Providers: two methods by which a model is asked, over HTTP or through LiteLLM.
 
-A provider returns a completion's body, or raises what `failures.failure_of` knows. It never
-repeats a request.
+One returns a completion's body or raises what `failure_of` knows, and repeats no request.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Whether AIOS and Cerebrum are as `points.yaml` lists them: names, parameters, fields.
 
-`check` reads the sources (ast), so it needs no interpreter that can import AIOS, takes
-milliseconds, and runs before anything is installed.
+`check` reads the sources (ast), so it needs no interpreter that can import AIOS.
 """
 
 from __future__ import annotations

@@ -37,10 +37,8 @@ NOTE, BEFORE = "enabled.json", "config.yaml.before"
 class Note:
     """What `enable` did to one checkout: the hook's file in an interpreter, and config.yaml.
 
-    Attributes:
-        created: whether config.yaml was made from the example.
-        strategy: the strategy's scalar before, as it was written; None if there was none.
-        before, after: sha256 of config.yaml.
+    That was `created` from its example, or had `strategy` as it is written there, None for none.
+    `before` and `after` are its sha256.
     """
 
     python: str
