@@ -75,19 +75,13 @@ def _patch_adapter(module: Any) -> None:
     module.LLMAdapter = adapter.over(module.LLMAdapter, module.LLMResponse)
 
 
-def _patch_fifo(module: Any) -> None:
-    from aios_eccos.kernel import http, scheduler
-
-    stock = module.FIFOScheduler
-    module.FIFOScheduler = scheduler.over(stock, stock, process(), http.attach)
-
-
-def _patch_rr(module: Any) -> None:
+def _patch_scheduler(module: Any) -> None:
     from aios_eccos.kernel import http, scheduler
 
     fifo = importlib.import_module("aios.scheduler.fifo_scheduler").FIFOScheduler
-    stock = module.RRScheduler
-    module.RRScheduler = scheduler.over(fifo.eccos_stock, stock, process(), http.attach)
+    name = "RRScheduler" if module.__name__ == "aios.scheduler.rr_scheduler" else "FIFOScheduler"
+    stock, base = getattr(module, name), getattr(fifo, "eccos_stock", fifo)
+    setattr(module, name, scheduler.over(base, stock, process(), http.attach))
 
 
 def _patch_executor(module: Any) -> None:
@@ -116,8 +110,8 @@ def _patch_tools(module: Any) -> None:
 
 _PATCHES: dict[str, Callable[[Any], None]] = {
     "aios.llm_core.adapter": _patch_adapter,
-    "aios.scheduler.fifo_scheduler": _patch_fifo,
-    "aios.scheduler.rr_scheduler": _patch_rr,
+    "aios.scheduler.fifo_scheduler": _patch_scheduler,
+    "aios.scheduler.rr_scheduler": _patch_scheduler,
     "aios.syscall.syscall": _patch_executor,
     "aios.tool.manager": _patch_tools,
 }
