@@ -22,20 +22,14 @@ if TYPE_CHECKING:
 View = TypeVar("View", bound=BaseModel)
 
 
-class Asker:
-    """Looks things up for one command, given its options. A context manager."""
+class Asker(contextlib.ExitStack):
+    """Looks things up for one command, given its options; closes what it opened."""
 
     def __init__(self, config: Path | None, aios_home: Path | None) -> None:
+        super().__init__()
         self.config: Config = located(config, aios_home)
-        self._opened = contextlib.ExitStack()
         self._reader: Reader | None = None
         self._told = False
-
-    def __enter__(self) -> Asker:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._opened.close()
 
     def get(self, path: str, view: type[View], direct: Callable[[Reader], View]) -> View:
         """The kernel's answer to GET `path`; where none answers, what Redis says, or an error."""
@@ -64,7 +58,7 @@ class Asker:
                 "no kernel answers, and with `redis: memory` only the kernel itself could tell"
             )
         if self._reader is None:
-            workload = self._opened.enter_context(workload_of(self.config))
+            workload = self.enter_context(workload_of(self.config))
             scope = Scope(self.config.settings, tuple(_models(self.config)))
             self._reader = Reader(workload, lambda: scope, prices=workload)
         return self._reader

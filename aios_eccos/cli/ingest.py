@@ -16,6 +16,7 @@ from aios_eccos.cli.output import bar, write_json
 from aios_eccos.errors import ConfigError, HistoryOwned, WorkloadError
 from aios_eccos.files import private_dir
 from aios_eccos.history import ingest as records
+from aios_eccos.history import open as opening
 from aios_eccos.history.dataset import count_rows
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.history import History
@@ -140,12 +141,7 @@ def forget(
 
 @contextmanager
 def _owners_inbox(config: Config, owned: HistoryOwned) -> Iterator[WorkloadStore]:
-    """The way to the process that owns the history.
-
-    Raises:
-        HistoryOwned: there is no way to it.
-        WorkloadError: Redis cannot be reached.
-    """
+    """The way to the process that owns the history; `owned` where there is none."""
     if config.settings.redis == "memory":
         raise owned
     with workload_of(config) as workload:
@@ -153,11 +149,9 @@ def _owners_inbox(config: Config, owned: HistoryOwned) -> Iterator[WorkloadStore
 
 
 def _rebuild(config: Config, embedder: Embedder) -> RebuildReport:
-    from aios_eccos.history.open import rebuild
-
-    state_dir = config.location.state_dir
+    where = config.settings.history, config.location.state_dir
     with bar("old records", None) as advance:
-        return rebuild(config.settings.history, state_dir, embedder, progress=advance)
+        return opening.rebuild(*where, embedder, progress=advance)
 
 
 def _json(report: IngestReport, handed: bool, rebuilt: RebuildReport | None) -> dict[str, Any]:
