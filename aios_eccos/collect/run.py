@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aios_eccos.collect.budget import Budget
 from aios_eccos.collect.client import Client, Endpoint, Patience
@@ -19,7 +19,6 @@ from aios_eccos.collect.questions import Question
 from aios_eccos.collect.reply import RowFile
 from aios_eccos.collect.sandbox import Sandbox
 from aios_eccos.collect.slots import Slots
-from aios_eccos.forecast.pricing import PriceState
 from aios_eccos.metrics import mean_of
 from aios_eccos.workload.store import SlotStore
 
@@ -45,7 +44,7 @@ class ModelReport:
     latency_p50_s: float | None
     latency_p95_s: float | None
     cost_usd: float | None
-    price_state: PriceState
+    price_state: Literal["priced", "free", "unknown"]
     by_task: dict[str, float]
 
 

@@ -57,16 +57,16 @@ def learn_from(
         HistoryError: it cannot be read.
     """
     if not mode_of(settings).calibrates:
-        near = RetrievalPredictor(history, k=settings.neighbors)
-        head = _head(head_file, embedder, settings, models)
-        known = _learn(near, history.table(limit=BOOK_ROWS), head, settings, models)
+        table = history.table(limit=BOOK_ROWS)
+        near = RetrievalPredictor(history, table, k=settings.neighbors)
+        known = _learn(near, table, _head(head_file, embedder, settings, models), settings, models)
         return replace(known, embedder=embedder)
     whole = history.table(limit=2 * BOOK_ROWS)
     apart = calibrating(whole, [model.name for model in models])
     rest = whole.rows(np.flatnonzero(~apart)[:BOOK_ROWS])
     usable = None if _seen_all(head_file) else head_file
     head = _head(usable, embedder, settings, models)
-    near = RetrievalPredictor(history, k=settings.neighbors, without=calibration)
+    near = RetrievalPredictor(history, rest, k=settings.neighbors, without=calibration)
     known = replace(_learn(near, rest, head, settings, models), embedder=embedder)
     if known.book is None:
         return known
@@ -82,7 +82,6 @@ def _learn(
     models: Sequence[Model],
 ) -> Learned:
     """What a table teaches, beside neighbors from the history itself."""
-    neighbors.refresh(table)
     prices, means = price_table(models), neighbors.means
     judged_of = dict(zip(means.models, means.judged.tolist(), strict=True))
     kind = settings.predictor

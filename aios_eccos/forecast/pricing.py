@@ -15,15 +15,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from aios_eccos.values import Ability, FloatArray, Model, dollars_known
 
 log = logging.getLogger("aios_eccos.forecast.pricing")
-
-PriceState: TypeAlias = Literal["priced", "free", "unknown"]
 
 #: LiteLLM's flags and the abilities they stand for.
 _ABILITY_FLAGS: dict[str, Ability] = {

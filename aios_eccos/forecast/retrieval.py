@@ -6,7 +6,6 @@ chosen among them: so neighbors are weighted, and drawn to each model's own mean
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -120,10 +119,9 @@ def _means_without(values: FloatArray, question: IntArray) -> tuple[FloatArray, 
 class RetrievalPredictor:
     """k nearest neighbors, weighted, shrunk, with priors for models never seen.
 
-    The models' own means are read from the history's table, at first use and again by `refresh`
-    (the caller refreshes when the history has grown by a few percent; neighbors are always live).
-
     Args:
+        history: neighbors come from it as it is at every call.
+        table: what the models' own means are of; default: the history's as it is now.
         without: (n,) of n `question_key`s: those whose records are no neighbors where more than
             one model was judged on them, since certificates rest on these.
     """
@@ -134,6 +132,7 @@ class RetrievalPredictor:
     def __init__(
         self,
         history: History,
+        table: HistoryTable | None = None,
         *,
         k: int = NEIGHBORS,
         without: Callable[[Sequence[str]], BoolArray] | None = None,
@@ -141,22 +140,7 @@ class RetrievalPredictor:
         self._history = history
         self._k = k
         self._without = without
-        self._lock = threading.Lock()
-        self._means: Means | None = None
-
-    @property
-    def means(self) -> Means:
-        """The models' own means, read once."""
-        with self._lock:
-            if self._means is None:
-                self._means = Means.of(self._history.table())
-            return self._means
-
-    def refresh(self, table: HistoryTable | None = None) -> None:
-        """Take the models' means anew, from `table` or from the history."""
-        means = Means.of(self._history.table() if table is None else table)
-        with self._lock:
-            self._means = means
+        self.means = Means.of(history.table() if table is None else table)
 
     def forecast(
         self,

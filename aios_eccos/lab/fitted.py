@@ -135,9 +135,7 @@ class Fitted:
     def neighbors(self) -> RetrievalPredictor:
         history = MemoryHistory()
         history.add(records_of(self.table), self.table.embeddings)
-        found = RetrievalPredictor(history)
-        found.refresh(self.table)
-        return found
+        return RetrievalPredictor(history, self.table)
 
     def predictor(self, kind: Kind) -> Predictor:
         """A predictor that knows these rows and nothing else."""

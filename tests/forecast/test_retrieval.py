@@ -206,9 +206,8 @@ def test_weigh_with_fewer_neighbors_than_wanted():
     assert support.tolist() == [[1.0, 0.0]]
 
 
-def test_refresh_takes_the_means_anew(world):
+def test_means_are_of_the_table_given(world):
     table, _ = world
-    predictor = RetrievalPredictor(TableHistory(table))
-    predictor.refresh(table.rows(np.arange(10)))
+    predictor = RetrievalPredictor(TableHistory(table), table.rows(np.arange(10)))
     assert predictor.means.judged.tolist() == [10, 10, 10]
     assert Means.of(table).column("nobody") is None
