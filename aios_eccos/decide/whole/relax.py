@@ -75,6 +75,9 @@ def _at_the_edge(program: Program, found: Relaxed) -> Relaxed:
 
 def _large(program: Program, ceiling: float = np.inf) -> Relaxed:
     """Smoothed prices, then the rows that they leave open."""
+    size = np.abs(program.objective[np.isfinite(program.objective)]).mean()
+    noise = np.random.default_rng(0).random(program.objective.shape) * (GAP * size)
+    program = replace(program, objective=program.objective + noise)  # tells ties apart
     prices, choice = anneal(program, unsettled=CORES[0] // 2, ceiling=ceiling)
     return _settled(program, prices, choice, ceiling)
 
