@@ -40,15 +40,14 @@ JITTER = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One instance, measured.
+    """One instance, measured: "optimizer" (floor and limits) or "price" (the rule of small
+    batches).
 
-    Attributes:
-        name: "optimizer" (floor and limits) or "price" (the rule of small batches).
-        value: median milliseconds; peer_value: the full LP's, by the method that scipy takes by
-            itself, in the same run; interior: by HiGHS's interior-point method.
-        gap: by the solver's own certificate; excess: cost above the LP optimum, relative.
-        split: rows that the relaxed optimum divides between models.
-        budget: milliseconds; ok: whether time, gap and ratio are within what is promised.
+    `value` is the median in milliseconds, `peer_value` the full LP's in the same run, by the method
+    that scipy takes by itself, `interior` by HiGHS's interior-point method. `gap` is by the
+    solver's own certificate, `excess` the relative cost above the LP optimum, `split` counts rows
+    that the relaxed optimum divides between models. `ok`: time (`budget`), gap and ratio are within
+    what is promised.
     """
 
     name: str

@@ -69,10 +69,8 @@ def load_dataset(paths: Sequence[Path]) -> Dataset:
 class Recorded:
     """A data set as arrays: N rows of m models' outcomes.
 
-    Attributes:
-        layers: makes the (N, 4 d) hidden layers of the rows' texts, once; only heads want them.
-        embedder: made the embeddings.
-        folder: what is fitted on the rows is kept here between runs; None keeps nothing.
+    `layers` makes the (N, 4 d) hidden layers of the rows' texts, once; only heads want them. What
+    is fitted on the rows is kept in `folder` between runs; None keeps nothing.
     """
 
     name: str
@@ -99,11 +97,7 @@ class Recorded:
         return np.asarray(~unknown.any(axis=1))
 
     def split(self, number: int, seed: int) -> tuple[IntArray, IntArray]:
-        """Row numbers of the history (train and val) and of the whole test rows of a split.
-
-        Raises:
-            DataError: one of them is empty (a file without labels has no split of its own).
-        """
+        """Row numbers of the history (train and val), and of whole test rows; DataError if none."""
         t = self.table
         labels = split_labels(t.ids, t.tasks, t.texts, t.splits, number=number, seed=seed)
         test = np.array(labels) == "test"

@@ -16,15 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos import metrics
 from aios_eccos.config import Floor, Settings
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
 from aios_eccos.history.mirror import build_table
 from aios_eccos.lab.baselines import BLIND
+from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.problem import column_means
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
 from aios_eccos.locate import Config, Location
+from aios_eccos.metrics import mean_of
 from aios_eccos.providers.completion import read
 from aios_eccos.providers.failures import failure_of
 from aios_eccos.providers.transport import HttpProvider, Provider
@@ -78,9 +79,8 @@ def run_demo(
 ) -> list[dict[str, Any]]:
     """Run every strategy over the same calls, with embedded Redis and Chroma in `state_dir`.
 
-    Args:
-        cache: of the history's embeddings; live calls are embedded anew, as in a kernel.
-        progress: called with the current step's name and how much of it was just done.
+    The history's embeddings are cached; live calls are embedded anew, as in a kernel. `progress` is
+    called with the current step's name and how much of it was just done.
     """
     location = Location(None, None, state_dir, "demo")
     settings = Settings(quality_floor=asked.floor, predictor="retrieval")
@@ -132,11 +132,7 @@ def run_strategy(
     servers: ReplayServers,
     progress: Callable[[str, int], None],
 ) -> dict[str, Any]:
-    """Let the agents send the calls, each its own share one after another (see `summarize`).
-
-    Args:
-        plan: the model of each call; None lets the router decide.
-    """
+    """Let the agents send the calls, each its own share one after another (see `summarize`)."""
     servers.reset()
     calls = asked.calls
     settled: list[CallResult | None] = [None] * len(calls)
@@ -189,21 +185,23 @@ def summarize(
     # A pinned call is not forecast, so nothing was promised of it.
     free = [trace for trace in traces if not trace.named]
     cost = math.fsum(trace.cost_usd or 0.0 for trace in traces)
-    return {
+    found = {
         "name": name,
         "calls": calls,
         "answers": len(answered),
-        "success": _mean(success),
-        "promised_success": _mean([t.promised for t in free if t.promised is not None]),
-        "floor": _mean([t.floor for t in free if t.floor is not None]),
-        "limited": _mean([t.reason.startswith(BEST_LEFT) for t in free]),
-        "cost_usd": _rounded(cost) if prices.money else None,
+        "success": mean_of(success),
+        "promised_success": mean_of([t.promised for t in free if t.promised is not None]),
+        "floor": mean_of([t.floor for t in free if t.floor is not None]),
+        "limited": mean_of([t.reason.startswith(BEST_LEFT) for t in free]),
+        "cost_usd": cost if prices.money else None,
         **_percentiles("wait", [t.waited_s for t in traces], (50, 95)),
         **_percentiles("latency", [t.waited_s + t.served_s for t in traces], (50, 95)),
         **_percentiles("decision", [t.decision_s for t in traces], (50, 99)),
         "peak_in_flight": peaks,
         "limits": {model.name: model.limit for model in models},
     }
+    cleaned: dict[str, Any] = clean(found)
+    return cleaned
 
 
 def _asking(providers: Mapping[str, Provider], text: str) -> Callable[[str, float], Answer]:
@@ -220,18 +218,5 @@ def _asking(providers: Mapping[str, Provider], text: str) -> Callable[[str, floa
     return ask
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    found = metrics.mean_of(values)
-    return None if found is None else _rounded(found)
-
-
-def _percentiles(name: str, values: Sequence[float], which: Sequence[int]) -> dict[str, Any]:
-    return {
-        f"{name}_p{q}_s": _rounded(np.percentile(values, q) if len(values) else math.nan)
-        for q in which
-    }
-
-
-def _rounded(value: float | np.floating[Any]) -> float | None:
-    """Six significant digits; None for NaN, which JSON has no word for."""
-    return None if math.isnan(value) else float(f"{value:.6g}")
+def _percentiles(name: str, values: Sequence[float], which: Sequence[int]) -> dict[str, float]:
+    return {f"{name}_p{q}_s": np.percentile(values, q) if values else math.nan for q in which}

@@ -7,8 +7,9 @@ neighbors; a success that was not reached has no cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,10 +35,9 @@ class Estimate:
 def estimate(values: Sequence[float]) -> Estimate:
     """Mean and standard error of the finite values; no error for fewer than two."""
     known = np.array([value for value in values if math.isfinite(value)])
-    if not len(known):
-        return Estimate(math.nan, math.nan, 0)
-    error = float(known.std(ddof=1) / math.sqrt(len(known))) if len(known) > 1 else math.nan
-    return Estimate(float(known.mean()), error, len(known))
+    n = len(known)
+    error = float(known.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+    return Estimate(float(known.mean()) if n else math.nan, error, n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,8 @@ class Frontier:
         spent = np.maximum(np.asarray(cost, dtype=float), LEAST_COST)
         got = np.asarray(success, dtype=float)
         order = np.lexsort((-got, spent))
-        keep, best = [], -np.inf
-        for i in order:
-            if got[i] > best:
-                best = float(got[i])
-                keep.append(int(i))
+        best = np.maximum.accumulate(got[order])
+        keep = order[np.diff(best, prepend=-np.inf) > 0]
         return cls(spent[keep], got[keep])
 
     def cost_at(self, success: float) -> float:
@@ -148,15 +145,11 @@ def pareto_distance(points: Sequence[tuple[float, float]], front: Frontier) -> f
     tall = max(float(np.ptp(front.success)), 1e-9)
     grid = np.linspace(log_cost[0], log_cost[-1], 400)
     line = np.interp(grid, log_cost, front.success)
-    found = []
-    for cost, success in points:
-        at = math.log(max(cost, LEAST_COST))
-        if success >= float(np.interp(at, log_cost, front.success)):
-            found.append(0.0)
-            continue
-        away = ((grid - at) / wide) ** 2 + ((line - success) / tall) ** 2
-        found.append(float(np.sqrt(away.min())))
-    return float(np.mean(found))
+    cost, success = np.array(points).T
+    at = np.log(np.maximum(cost, LEAST_COST))
+    away = ((grid - at[:, None]) / wide) ** 2 + ((line - success[:, None]) / tall) ** 2
+    short = success < np.interp(at, log_cost, front.success)
+    return float((short * np.sqrt(away.min(axis=1))).mean())
 
 
 def auc(p: FloatArray, y: FloatArray) -> float:
@@ -202,3 +195,14 @@ def calibration_error(p: FloatArray, y: FloatArray) -> float:
     """Mean distance of forecast (n,) and outcome (n,) over equally filled bins."""
     said, had, share = reliability(p, y)
     return float((share * np.abs(said - had)).sum())
+
+
+def clean(value: Any, digits: int = 6) -> Any:
+    """What JSON can say of a value: so many significant digits, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): clean(item, digits) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item, digits) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value

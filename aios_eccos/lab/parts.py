@@ -34,10 +34,9 @@ SLACK = 1e-6
 class OptimizerRow:
     """One optimizer over floors and splits.
 
-    Attributes:
-        cost_ratio: cost beside our lower bound, where the floor was kept; NaN if it never was.
-        kept: share of floors kept on the forecasts; worst_short: largest shortfall (0..1).
-        over: rows above a limit, mean. milliseconds: mean of a batch.
+    `cost_ratio` is beside our lower bound, where the floor was `kept` (a share), NaN if it never
+    was; `worst_short` the largest shortfall (0..1), `over` rows above a limit, `milliseconds` of a
+    batch.
     """
 
     limits: str
@@ -154,11 +153,10 @@ def ratios(
 
 def frontier(calls: Calls) -> Frontier:
     low, high = (solve(one_floor(calls.cost, calls.success, floor)).success for floor in (0.0, 1.0))
-    points = [
-        calls.came_to(solve(one_floor(calls.cost, calls.success, float(floor))).choice)
-        for floor in np.linspace(low, high, FRONTIER_POINTS)
-    ]
-    return Frontier.of([cost for _, cost in points], [success for success, _ in points])
+    floors = np.linspace(low, high, FRONTIER_POINTS).tolist()
+    solved = [solve(one_floor(calls.cost, calls.success, floor)).choice for floor in floors]
+    success, cost = np.array([calls.came_to(choice) for choice in solved]).T
+    return Frontier.of(cost, success)
 
 
 def _replay(rule: str, curve: PriceCurve, floor: float, calls: Calls, batch: int) -> IntArray:

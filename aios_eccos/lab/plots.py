@@ -125,8 +125,7 @@ def draw_frontier(results: Results, axes: Any) -> None:
 
 
 def _point(rows: Sequence[Played]) -> tuple[float, float]:
-    cost, success = ([row.cost for row in rows], [row.success for row in rows])
-    return float(np.mean(cost)), float(np.mean(success))
+    return float(np.mean([r.cost for r in rows])), float(np.mean([r.success for r in rows]))
 
 
 def curve(rows: Sequence[Played], grid: FloatArray) -> FloatArray:
@@ -134,7 +133,7 @@ def curve(rows: Sequence[Played], grid: FloatArray) -> FloatArray:
 
     NaN where a split does not reach down to it.
     """
-    splits = sorted({row.split for row in rows})
+    splits = {row.split for row in rows}
     fronts = [frontier([row for row in rows if row.split == split]) for split in splits]
     success = np.array([[front.success_at(cost) for cost in grid] for front in fronts])
     return np.asarray(success.mean(axis=0), dtype=float)

@@ -29,8 +29,7 @@ class Plan:
 
     Attributes:
         limits: rows that a model may get of one batch, by name; a model not named has no limit.
-        batch: rows assigned together; None = all, in a stream 1.
-        stream: whether rows arrive one batch after another and outcomes are seen in between.
+        batch: rows assigned together; None = all, in a stream 1 (outcomes are seen in between).
         order: `shuffled`, or `recorded` (task after task); `file` leaves them as they are.
         seed: of splits and of the order.
     """
@@ -73,12 +72,8 @@ class Calls:
 class Problem:
     """One split to route: all arrays in the order of the m models.
 
-    Attributes:
-        fitted: the history, and what is fitted on it.
-        kind: the predictor whose forecasts these are.
-        test: n rows whose every outcome is recorded, in order of arrival.
-        success, tokens: (n, m) forecasts of the test rows.
-        past: forecasts of the history's rows that have not seen them.
+    `test` has n rows whose every outcome is recorded, in order of arrival; `success` and `tokens`
+    are their (n, m) forecasts by the predictor `kind`, `past` those of the history's rows.
     """
 
     fitted: Fitted

@@ -47,11 +47,10 @@ class Replay:
             self.seen: set[str] = set()
 
     def stats(self) -> dict[str, Any]:
-        names = ("requests", "answered", "unknown", "repeated", "abandoned", "in_flight")
+        names = ("requests", "answered", "unknown", "repeated", "abandoned", "in_flight",
+                 "peak_in_flight")  # fmt: skip
         with self.lock:
-            return {n: getattr(self, n) for n in (*names, "peak_in_flight")} | {
-                "faults": dict(self.injected)
-            }
+            return {n: getattr(self, n) for n in names} | {"faults": dict(self.injected)}
 
     def enter(self, text: str) -> tuple[int, dict[str, Any], str | None]:
         """Count a request in; its number, its recorded answer, and its fault if it gets one."""

@@ -37,10 +37,8 @@ CONTROL_TIMEOUT_S = 10.0
 class ServerStats:
     """What one server counted since its start or the last `reset`.
 
-    Attributes:
-        answered: whole answers sent (no fault).
-        unknown: requests whose text has no record; repeated: whose text had been asked before.
-        abandoned: requests whose client hung up before the answer.
+    `unknown` texts have no record, `repeated` ones had been asked before; clients of `abandoned`
+    ones hung up before the answer; `answered` are whole answers, without a fault.
     """
 
     requests: int
@@ -80,8 +78,7 @@ class ReplayServers:
 
     Args:
         records: of equal texts the last record that has the model counts.
-        faults: share (0..1) of requests that get each kind of `FAULTS`, for every model.
-        seed: of the faults; the draws go by the order of arrival at each model.
+        faults: share (0..1) of requests that get each kind of `FAULTS`, drawn with `seed`.
         retry_after_s: the Retry-After header of an injected 429; None sends none.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aios_eccos.lab.metrics import Estimate, estimate
+from aios_eccos.lab.metrics import Estimate, clean, estimate
 from aios_eccos.lab.parts import BATCHES, OptimizerRow, Ratios, Robustness, Streams
 from aios_eccos.lab.strategy import Played
 from aios_eccos.lab.summary import HEADLINE_COST, At, Headline, Line, Summary
@@ -50,36 +50,25 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
         "schema": "aios-eccos/evaluate/1",
         **facts,
         "rows": [_row(row) for row in results.rows],
-        "summary": [_clean({**asdict(line), "verdict": line.verdict}) for line in summary.lines],
-        "settings": [_clean(asdict(at)) for at in summary.at],
+        "summary": [clean({**asdict(line), "verdict": line.verdict}) for line in summary.lines],
+        "settings": [clean(asdict(at)) for at in summary.at],
         "compared_with": None if summary.ours is None else summary.ours[1],
         "targets": list(summary.targets),
         "best_single": summary.best,
-        "threshold": None if headline is None else _clean(asdict(headline)),
-        "optimizers": [_clean(asdict(row)) for row in results.optimizers],
+        "threshold": None if headline is None else clean(asdict(headline)),
+        "optimizers": [clean(asdict(row)) for row in results.optimizers],
         "streams": [
-            _clean({"split": s.split, "rows": part, "rule": rule, "batch": batch, "ratio": ratio})
+            clean({"split": s.split, "rows": part, "rule": rule, "batch": batch, "ratio": ratio})
             for s in results.streams
             for part, found in (("test", s.test), ("history", s.history))
             for (rule, batch), ratio in found.items()
         ],
-        "robustness": None if results.robustness is None else _clean(asdict(results.robustness)),
+        "robustness": None if results.robustness is None else clean(asdict(results.robustness)),
     }
 
 
 def _row(row: Played) -> dict[str, Any]:
-    return {JSON_NAMES.get(key, key): _clean(value) for key, value in asdict(row).items()}
-
-
-def _clean(value: Any) -> Any:
-    """Six significant digits; null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(item) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
+    return {JSON_NAMES.get(key, key): clean(value) for key, value in asdict(row).items()}
 
 
 def tables(results: Results, asked: Sequence[float]) -> list[Table]:

@@ -33,13 +33,10 @@ PRICES, COMPARED, SEEDS = 9, 9, 2
 
 @dataclass(frozen=True, slots=True)
 class ScarceRow:
-    """One utilization on one split.
+    """One utilization on one split; `n` calls per run.
 
-    Attributes:
-        n: calls per run.
-        value: cost with carried prices / cost without, at equal realised success (geometric mean).
-        peer_value: the same of the one-batch LP.
-        wait_s, wait_without_s: mean seconds per call, over all prices of success.
+    `value` is cost with carried prices / cost without, at equal realised success (geometric mean),
+    `peer_value` the same of the one-batch LP; `wait_*_s` are means per call over prices of success.
     """
 
     name: str

@@ -221,11 +221,10 @@ def stream(
     boosted: bool = True,
     workload: MemoryWorkload | None = None,
 ) -> Run:
-    """Serve rows of a problem one at a time.
+    """Serve rows of a problem one at a time, in this order.
 
     Args:
-        seen: (n,) which calls get a verdict; None = all.
-        delay: calls that settle between a call and its verdict.
+        seen: (n,) which calls get a verdict, `delay` calls later; None = all.
         boosted: whether an alarm makes steps larger, as in a kernel.
         workload: with what earlier calls have left there; default: nothing.
     """

@@ -29,13 +29,10 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Picked:
-    """What a strategy chose.
+    """(n,) columns, or (m,) probabilities `mix`, of which figures are expectations then.
 
-    Attributes:
-        choice: (n,) columns.
-        promised: mean success that it says it will have, NaN where it says nothing.
-        rounds: (n,) batch in which each row was served, if some had to wait.
-        mix: (m,) probabilities instead of a choice: then figures are expectations.
+    `promised`: mean success that it says it will have, NaN where it says nothing; `rounds`: (n,)
+    batch in which each row was served, if some had to wait.
     """
 
     choice: IntArray
@@ -60,14 +57,10 @@ class Strategy:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """One strategy at one setting on one split: a row of the report.
+    """One strategy at one setting on one split; success (fraction) and cost (dollars) are means.
 
-    Attributes:
-        success, cost: means per call (fraction; dollars).
-        violations: rows above a model's limit, summed over batches.
-        decision_s: seconds per row, forecasts not included.
-        share: of the rows, by model.
-        tasks: mean success by task.
+    `violations`: rows above a model's limit, summed over batches; `decision_s`: seconds per row
+    without forecasts; `share` of the rows by model; `tasks`: mean success by task.
     """
 
     strategy: str
@@ -111,11 +104,7 @@ def play(strategy: Strategy, problem: Problem, setting: Setting, split: int) -> 
 
 
 def _violations(problem: Problem, shares: FloatArray, rounds: IntArray | None) -> int:
-    """Rows above a model's limit, summed over models and batches.
-
-    Args:
-        shares: (n, m) of each row that went to each model. rounds: (n,) batch of each row.
-    """
+    """Rows above a model's limit, summed over models and batches; (n, m) shares, (n,) rounds."""
     if problem.limits is None:
         return 0
     if rounds is None:

@@ -25,14 +25,11 @@ Key = tuple[str, str | None]
 class Line:
     """One strategy over all its settings.
 
-    Attributes:
-        points: settings per split.
-        cost_ratio: cost of `eccos` over its own at equal success, geometric mean over targets;
-            below 1 `eccos` is cheaper. `error` is relative.
-        missed: (split, target) pairs that it reaches and `eccos` does not.
-        gap_closed: share of the way from hull to clairvoyant.
-        gain, save, distance: PerfGain, CostSave (0 where the best single model's success is not
-            reached, `saved_on` counts the others) and ParetoDist of LLMRouterBench.
+    `cost_ratio` is the cost of `eccos` over its own at equal success, geometric mean over targets
+    (below 1 `eccos` is cheaper, `error` is relative), `missed` the (split, target) pairs that it
+    reaches and `eccos` does not, `gap_closed` a share of the way from hull to clairvoyant.
+    LLMRouterBench's PerfGain, CostSave (0 where the best model's success is not reached; `saved_on`
+    counts the others) and ParetoDist are `gain`, `save` and `distance`.
     """
 
     strategy: str

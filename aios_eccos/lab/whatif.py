@@ -41,10 +41,8 @@ class Change:
 class Course:
     """How calls went, or would go. Waits in seconds, costs in dollars per call.
 
-    Attributes:
-        unserved: those that no model may serve, beside the `calls`.
-        promised: mean success forecast, optimism taken off; None where nothing is known.
-        waited: share of calls that waited more than a millisecond.
+    `unserved` are those that no model may serve; `promised` is the mean success forecast, optimism
+    taken off; `waited` the share of calls that waited more than a millisecond.
     """
 
     calls: int
@@ -59,12 +57,10 @@ class Course:
 
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """What happened, the same simulated, and the change simulated.
+    """What happened, the same simulated, and the change simulated, decided at an absolute `floor`.
 
-    Attributes:
-        floor: absolute floor that the change is decided at, None where none is known.
-        reachable: the most that the models left would promise on these calls.
-        price_usd: dollars that a success is worth at that floor.
+    `reachable` is the most that the models left would promise; `price_usd`: what a success is
+    worth.
     """
 
     happened: Course

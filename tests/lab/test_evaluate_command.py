@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from aios_eccos.cli.output import numbers
 from aios_eccos.errors import ConfigError, DataError
-from aios_eccos.lab import report
 from aios_eccos.lab.commands.evaluate import evaluate
+from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.parts import summarize_trials, trials
 from aios_eccos.lab.problem import Plan
 from aios_eccos.lab.run import Wanted, play_all, steps
@@ -245,4 +245,4 @@ def test_number_lists():
 
 
 def test_figures_that_cannot_be_said_are_dashes_and_nulls():
-    assert report._clean({"a": math.nan, "b": (1.23456789,)}) == {"a": None, "b": [1.23457]}
+    assert clean({"a": math.nan, "b": (1.23456789,)}) == {"a": None, "b": [1.23457]}

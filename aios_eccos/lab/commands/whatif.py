@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +14,7 @@ from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.cli.output import console, draw_table, pairs, token_prices, versions, write_json
 from aios_eccos.config import parse_floor
 from aios_eccos.errors import ConfigError
+from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.whatif import Change, Course, WhatIf, what_if
 from aios_eccos.metrics import percent
 from aios_eccos.observe.call_views import DecisionsView
@@ -62,7 +62,7 @@ def whatif(
     result = what_if(traces, change, limits)
     if as_json:
         body = {"schema": "aios-eccos/whatif-log/1", "versions": versions(), **asdict(result)}
-        write_json(units_apart(_finite(body)), "-")
+        write_json(units_apart(clean(body, 17)), "-")
     else:
         _show(console(), result)
 
@@ -121,12 +121,3 @@ def _show(screen: Console, result: WhatIf) -> None:
 
 def _count(course: Course) -> str:
     return f"{course.calls}" + (f" (+ {course.unserved} unserved)" if course.unserved else "")
-
-
-def _finite(value: Any) -> Any:
-    """The same with null for what is not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
