@@ -11,13 +11,7 @@ from typing import NoReturn
 
 from aios_eccos.collect import maths
 from aios_eccos.collect.choices import final_choice, words_of
-from aios_eccos.collect.extract import (
-    TAIL,
-    WRAPPED,
-    final_json,
-    final_part,
-    final_text,
-)
+from aios_eccos.collect.extract import TAIL, WRAPPED, final_json, final_part, final_text
 from aios_eccos.collect.numbers import final_number, is_expression, parse_whole, same
 from aios_eccos.collect.questions import Question
 

@@ -71,11 +71,7 @@ class Asked:
 
 
 def run_demo(
-    asked: Asked,
-    *,
-    cache: EmbeddingCache,
-    state_dir: Path,
-    progress: Callable[[str, int], None],
+    asked: Asked, *, cache: EmbeddingCache, state_dir: Path, progress: Callable[[str, int], None]
 ) -> list[dict[str, Any]]:
     """Run every strategy over the same calls, with embedded Redis and Chroma in `state_dir`.
 

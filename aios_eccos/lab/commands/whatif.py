@@ -35,8 +35,7 @@ def whatif(
         list[str] | None, typer.Option(help="A model that may not serve; may repeat.")
     ] = None,
     price: Annotated[
-        list[str] | None,
-        typer.Option(help="NAME=IN,OUT: dollars per million tokens; may repeat."),
+        list[str] | None, typer.Option(help="NAME=IN,OUT: dollars per million tokens; may repeat.")
     ] = None,
     last: Annotated[int, typer.Option(min=1, help="Calls of the log, newest first.")] = 1000,
     config: ConfigFile = None,
