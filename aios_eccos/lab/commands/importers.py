@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from aios_eccos.errors import DataError
-    from aios_eccos.lab.importers import Row
+from aios_eccos.errors import DataError
+from aios_eccos.lab.importers import (
+    Row,
+    read_qaserve,
+    read_routerbench,
+    refuse_implausible,
+    write_rows,
+)
+from aios_eccos.lab.zeroeval import read_zeroeval
 
 app = typer.Typer(
     add_completion=False,
@@ -32,8 +37,6 @@ def qaserve(
     accept: Accept = False,
 ) -> None:
     """QAServe / OmniRouteEval JSON, as AIOS's own router bootstraps from."""
-    from aios_eccos.lab.importers import read_qaserve
-
     _write(read_qaserve(path, _say), output, accept)
 
 
@@ -44,8 +47,6 @@ def zeroeval(
     accept: Accept = False,
 ) -> None:
     """ZeroEval `result_dirs`: graded by its own rules; tokens are estimated by length."""
-    from aios_eccos.lab.zeroeval import read_zeroeval
-
     _write(read_zeroeval(path, _say), output, accept, by_task=True)
 
 
@@ -58,8 +59,6 @@ def routerbench(
     accept: Accept = False,
 ) -> None:
     """A RouterBench table; tokens are estimated by the length of texts."""
-    from aios_eccos.lab.importers import read_routerbench
-
     _write(read_routerbench(path, _say), output, accept)
 
 
@@ -68,7 +67,5 @@ def _say(error: DataError) -> None:
 
 
 def _write(rows: Iterable[Row], output: Path, accept: bool, *, by_task: bool = False) -> None:
-    from aios_eccos.lab.importers import refuse_implausible, write_rows
-
     count = write_rows(rows if accept else refuse_implausible(rows, by_task=by_task), output)
     typer.echo(f"{count} rows in {output}", err=True)
