@@ -25,7 +25,6 @@ from aios_eccos.decide.whole.solve import solve
 from aios_eccos.lab.problem import Calls
 from aios_eccos.values import FloatArray
 
-SIZES = (1, 8, 64, 1_000, 10_000, 100_000)
 MODELS = 10
 #: Rows above which the full LP is not run: it takes minutes.
 PEER_ROWS = 10_000

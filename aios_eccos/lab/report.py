@@ -49,7 +49,10 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": "aios-eccos/evaluate/1",
         **facts,
-        "rows": [_row(row) for row in results.rows],
+        "rows": [
+            {JSON_NAMES.get(key, key): clean(value) for key, value in asdict(row).items()}
+            for row in results.rows
+        ],
         "summary": [clean({**asdict(line), "verdict": line.verdict}) for line in summary.lines],
         "settings": [clean(asdict(at)) for at in summary.at],
         "compared_with": None if summary.ours is None else summary.ours[1],
@@ -65,10 +68,6 @@ def as_json(results: Results, facts: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "robustness": None if results.robustness is None else clean(asdict(results.robustness)),
     }
-
-
-def _row(row: Played) -> dict[str, Any]:
-    return {JSON_NAMES.get(key, key): clean(value) for key, value in asdict(row).items()}
 
 
 def tables(results: Results, asked: Sequence[float]) -> list[Table]:

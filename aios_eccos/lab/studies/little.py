@@ -102,13 +102,11 @@ def rounds(
     rows = [_measured(problem, floors, known, 0) | {"taken": True}]
     for turn, part in enumerate(np.array_split(order[start:], turns), start=1):
         had = _serve(_fitted(data, known, head), known, part, floors, workload)
-        new = _refit(data, known, seed)
-        taken = _not_worse(new, head, data, known)
-        head = new if taken else head
+        head, old = _refit(data, known, seed, head), head
         problem = pose(_fitted(data, known, head), "hybrid", test, PLAN)
         costs = [[f.cost_at(floor) for floor in floors] for f in (problem.frontier, first)]
         row = _measured(problem, floors, known, turn)
-        row |= {"served_minus_floor": had, "taken": taken, "cost_to_start": ratio(*costs)}
+        row |= {"served_minus_floor": had, "taken": head is not old, "cost_to_start": ratio(*costs)}
         rows.append(row)
     return [{"split": number} | row for row in rows]
 
@@ -142,22 +140,17 @@ def _fitted(data: Recorded, known: BoolArray, head: Trained) -> Fitted:
     return Fitted(data, rows, table=_known_of(data, known, rows), head=head)
 
 
-def _parts(data: Recorded, known: BoolArray) -> tuple[IntArray, IntArray]:
-    """Rows to fit on, and rows held back to compare heads on."""
+def _refit(data: Recorded, known: BoolArray, seed: int, old: Trained | None = None) -> Trained:
+    """A head fitted on what is known, or the old one where it is better on rows held back."""
     rows = np.flatnonzero(known.any(axis=1))
     held = held_back(data.table.rows(rows).keys)
-    return rows[~held], rows[held]
-
-
-def _refit(data: Recorded, known: BoolArray, seed: int) -> Trained:
-    rows, _ = _parts(data, known)
-    return train(_known_of(data, known, rows), data.layers()[rows], seed=seed)
-
-
-def _not_worse(new: Trained, old: Trained, data: Recorded, known: BoolArray) -> bool:
-    _, rows = _parts(data, known)
-    table, layers = _known_of(data, known, rows), data.layers()[rows]
-    return brier_on(new, table, layers) <= brier_on(old, table, layers) + TOLERANCE
+    fit, rest = rows[~held], rows[held]
+    new = train(_known_of(data, known, fit), data.layers()[fit], seed=seed)
+    if old is None:
+        return new
+    table, layers = _known_of(data, known, rest), data.layers()[rest]
+    better = brier_on(new, table, layers) <= brier_on(old, table, layers) + TOLERANCE
+    return new if better else old
 
 
 def _serve(
