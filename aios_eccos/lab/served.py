@@ -188,9 +188,8 @@ class Batches:
             choice = served.router.decide(candidates, self._slots).found.solution.choice
         else:
             decisions = served.router.assign(candidates, self._slots).decisions
-            names = [*problem.models, None]
-            choice = np.array([names.index(d.model) for d in decisions]) % (problem.m + 1)
-            choice[choice == problem.m] = -1
+            place = {name: column for column, name in enumerate(problem.models)}
+            choice = np.array([-1 if d.model is None else place[d.model] for d in decisions])
             for row, column, decision in zip(rows, choice, decisions, strict=True):
                 if column >= 0:
                     served.router.release(decision)
