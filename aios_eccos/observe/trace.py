@@ -113,7 +113,8 @@ def to_fields(trace: Trace) -> dict[str, str]:
     values = {name: getattr(trace, name) for name in _NAMES}
     values["options"] = [_ROW(option) for option in trace.options]
     values["tries"] = [astuple(replace(t, seconds=round(t.seconds, 4))) for t in trace.tries]
-    values["control"] = None if trace.control is None else astuple(trace.control)
+    if (control := values.pop("control")) is not None:
+        values["control"] = astuple(control)
     short = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
     return {name: short.encode(value) for name, value in values.items()}
 
