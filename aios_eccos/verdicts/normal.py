@@ -51,14 +51,21 @@ _WORDS = {"true": True, "false": False, "null": None, "True": True, "False": Fal
 
 _CHOICE = re.compile(
     r"(?i:(?:the )?(?:option|choice|letter) )?(?:[A-J]\.?$|\([A-Ja-j]\)|\[[A-J]\]|[A-J]\)(?: |$)"
-    r"|[A-J],? (?:because|since|as it)\b)"
+    r"|(?P<letter>[A-J]),? (?:because|since|as it)\b"
+    r"|\(?[A-J]\)? is (?:the )?(?:correct|right|best)(?: \w+)?$)"
     r"|(?i:the (?:\w+ )?(?:option|choice) is )\W{0,3}[A-J]\W{0,3}$"
 )
 _LABEL = re.compile(r"^[A-Za-z](?:_\w|\([a-z]\))?\s*=\s*(?=[^=,;]+$)")
 #: A number with a word or two before and after it.
 _COUNTED = re.compile(
-    r"(?:(?:about|approximately|approx\.|roughly|exactly|usd|eur|gbp) )?(?P<number>.*?[\d%)}])"
+    r"(?:(?:about|approximately|approx\.|roughly|exactly|usd|eur|gbp) )?(?P<number>.*?[\d%)}]"
+    r"(?: ?(?:thousand|million|billion|trillion|lakh|crore|mio|mrd|bn)\b)?)"
     r"(?P<unit> ?[a-zµ°²³/]+(?: [a-zµ°²³/]+){0,2})?",
+    re.IGNORECASE,
+)
+#: Words behind a number that make another one of it, or none.
+_NO_UNIT = re.compile(
+    r"\b(?:or|and|to|than|plus|minus|times|over|by|squared|cubed|factorial|more|less|fewer|not)\b",
     re.IGNORECASE,
 )
 #: Units that others of the same measure stand beside: they make another number of a number.
@@ -200,7 +207,9 @@ def _of(said: str) -> str | None:
 
 
 def _choice(text: str) -> str | None:
-    letter = final_choice(text, [""] * len(LETTERS)) if _CHOICE.match(text) else None
+    found = _CHOICE.match(text)
+    # A reason may name other letters.
+    letter = found and final_choice(found["letter"] or text, [""] * len(LETTERS))
     return f"choice:{letter}" if letter else None
 
 
@@ -223,8 +232,8 @@ def _number(text: str) -> str | None:
     number, counted, unit = parse_whole(text), _COUNTED.fullmatch(text), ""
     if number is None and counted is not None:
         unit = counted["unit"] or ""
-        if unit[:1].isalpha() and not _MEASURES.fullmatch(unit):
-            return None  # a name, such as 3com
+        if _NO_UNIT.search(unit) or (unit[:1].isalpha() and not _MEASURES.fullmatch(unit)):
+            return None  # a bound, an expression, or a name such as 3com
         number = parse_whole(counted["number"])
         unit = unit.strip().casefold() if _MEASURES.search(unit) else ""
     return f"number:{_number_text(number.value)} {unit}".strip() if number else None
@@ -274,6 +283,8 @@ def _value_text(value: Value) -> str:
         return _number_text(value)
     if abs(value.imag) > 1e-9 * max(1.0, abs(value)):
         return f"{value.real:.9g}{value.imag:+.9g}i"
+    if 0 < abs(value) < 1e-9:
+        raise OverflowError  # zero but for rounding, or not
     whole = abs(value) < 1e9 and abs(value.real - round(value.real)) < 1e-9
     return _number_text(Fraction(round(value.real) if whole else value.real))
 
