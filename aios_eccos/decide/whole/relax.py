@@ -35,7 +35,7 @@ many times the core's widest margin."""
 GAP = 1e-6
 """Relative gap at which nothing more is tried."""
 
-FEW, FAR = 100, 0.3
+FEW, FAR = 100, 0.5
 """Rows up to which, and relative gap from which on, the best whole rows are searched for."""
 
 HIGHEST = 1e9
