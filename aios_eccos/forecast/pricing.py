@@ -96,7 +96,7 @@ def with_facts(model: Model, backend: str = "") -> Model:
     The file is read as data: LiteLLM is never imported, since its import goes to the network. A
     price of 0 in the file is not the operator's declaration, so it counts as unknown.
     """
-    table, name = _litellm_table(), model.name
+    table, name = litellm_table(), model.name
     keys = (f"{backend}/{name}", name, name.rsplit("/", 1)[-1])
     row = next((table[key] for key in keys if key in table), None)
     if not isinstance(row, Mapping):
@@ -131,7 +131,7 @@ def _number(value: object) -> float | None:
 
 
 @functools.lru_cache(maxsize=1)
-def _litellm_table() -> Mapping[str, Any]:
+def litellm_table() -> Mapping[str, Any]:
     spec = importlib.util.find_spec("litellm")
     folders = list(spec.submodule_search_locations or ()) if spec else []
     paths = [Path(folder) / file for folder in folders for file in _LITELLM_FILES]

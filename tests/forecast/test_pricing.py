@@ -68,9 +68,9 @@ def packaged(tmp_path, monkeypatch):
     monkeypatch.setattr(
         pricing.importlib.util, "find_spec", lambda name: spec if name == "litellm" else real(name)
     )
-    pricing._litellm_table.cache_clear()
+    pricing.litellm_table.cache_clear()
     yield tmp_path
-    pricing._litellm_table.cache_clear()
+    pricing.litellm_table.cache_clear()
 
 
 def test_litellm_is_read_as_data(packaged):
@@ -93,13 +93,13 @@ def test_configuration_wins_over_the_file(packaged):
 
 def test_a_damaged_file_means_unknown(packaged, caplog):
     (packaged / "model_prices_and_context_window_backup.json").write_text("{")
-    pricing._litellm_table.cache_clear()
+    pricing.litellm_table.cache_clear()
     assert with_facts(Model("gpt-x")) == Model("gpt-x")
     assert "cannot be read" in caplog.text
 
 
 def test_no_litellm_no_facts(monkeypatch):
     monkeypatch.setattr(pricing.importlib.util, "find_spec", lambda name: None)
-    pricing._litellm_table.cache_clear()
+    pricing.litellm_table.cache_clear()
     assert with_facts(Model("gpt-x")) == Model("gpt-x")
-    pricing._litellm_table.cache_clear()
+    pricing.litellm_table.cache_clear()
