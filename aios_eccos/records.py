@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: Sources of records that agents' calls have left: their texts are not kept unless asked for.
+LIVE = ("live", "audit")
+
+
 def text_key(text: str) -> str:
     """What two spellings of one question share: everything but the blanks between words."""
     return " ".join(text.split())
@@ -77,7 +81,7 @@ class Record:
         text: the query; the store keeps it only if told to.
         task: label for reports; never used as a feature.
         split: "train", "val", "test" or "" (live traffic).
-        source: "ingest", "collect" or "live".
+        source: "ingest", "collect", "live", or "audit" (copies of a live call, compared).
         agent: who asked, for live traffic (`forget --agent`).
         created: seconds since the epoch, UTC.
     """

@@ -26,7 +26,7 @@ from aios_eccos.history.merge import (
 )
 from aios_eccos.history.mirror import Mirror, build_table
 from aios_eccos.history.store import PAGE, Changes, Embeddings, Given, Neighbors, Row, Rows
-from aios_eccos.records import HistoryTable, Record
+from aios_eccos.records import LIVE, HistoryTable, Record
 
 log = logging.getLogger("aios_eccos.history")
 
@@ -294,7 +294,8 @@ class History:
         if time.monotonic() - self._aged >= AGE_S and math.isfinite(self._max_age_days):
             self._aged = time.monotonic()
             before = time.time() - self._max_age_days * DAY_S
-            self._delete(self._rows.ids({"source": "live", "created": {"$lt": before}}))
+            for source in LIVE:
+                self._delete(self._rows.ids({"source": source, "created": {"$lt": before}}))
         if self._count > self._max_records:
             keep = int(self._max_records * (1 - PRUNE_SHARE))
             self._delete(self._read_mirror().surplus(keep))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aios_eccos.errors import DataError, HistoryError
 from aios_eccos.history.store import Embeddings, Given, Row
-from aios_eccos.records import Outcome, Record, Signals, text_key
+from aios_eccos.records import LIVE, Outcome, Record, Signals, text_key
 
 #: Two embeddings of one text differ by less (float rounding of other batch sizes).
 SAME_EMBEDDING = 1e-4
@@ -152,7 +152,7 @@ def update_row(
         embedding: (d,) of `new`; None keeps the row's; a new row without is a `HistoryError`.
         store_text: see `History`.
     """
-    keep_text = new.source != "live" if store_text is None else store_text
+    keep_text = new.source not in LIVE if store_text is None else store_text
     merged = merge(old[0] if old else None, new, keep_text=keep_text)
     if old is not None and (embedding is None or _close(embedding, old[1])):
         return old if merged == old[0] else (merged, old[1])

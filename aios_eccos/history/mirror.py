@@ -11,7 +11,7 @@ import numpy as np
 
 from aios_eccos.history.merge import is_judged
 from aios_eccos.history.store import Embeddings, Neighbors
-from aios_eccos.records import HistoryTable, Outcome, Record, question_key
+from aios_eccos.records import LIVE, HistoryTable, Outcome, Record, question_key
 from aios_eccos.values import FloatArray
 
 
@@ -58,7 +58,7 @@ class Mirror:
             for column, outcome in zip(columns, record.outcomes, strict=True):
                 self._values[row, column] = _facts(outcome)
             self._labels[record.id] = _Label(
-                row, is_judged(record), record.source == "live", record.created, record.split,
+                row, is_judged(record), record.source in LIVE, record.created, record.split,
                 record.task, question_key(record.text, record.id),
             )  # fmt: skip
 

@@ -104,7 +104,8 @@ def test_live_rows_age_and_data_sets_do_not(tmp_path: Path, asked_before: bool) 
     store = opened(tmp_path)
     now = time.time()
     rows = [live("old", now - 3 * DAY_S), live("young", now), record("data", created=1.0)]
-    store.add(rows, vectors(3))  # type: ignore[arg-type]
+    rows.append(replace(rows[0], id="old audit", source="audit"))
+    store.add(rows, vectors(4))  # type: ignore[arg-type]
     store.close()
     store = opened(tmp_path, max_age_days=2.0)
     if asked_before:

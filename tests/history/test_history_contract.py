@@ -310,16 +310,17 @@ def test_the_table_keeps_to_splits(store: History) -> None:
     assert len(store.table(splits=())) == 0
 
 
+@pytest.mark.parametrize("source", ["live", "audit"])
 @pytest.mark.parametrize(
     ("setting", "kept"), [(None, {"given"}), (True, {"given", "said"}), (False, {""})]
 )
 def test_text_is_kept_only_where_told(
-    open_store: Open, setting: bool | None, kept: set[str]
+    open_store: Open, setting: bool | None, kept: set[str], source: str
 ) -> None:
     store = open_store(store_text=setting)
     rows = [
         record("a", text="given"),
-        record("b", Outcome("small", 1.0, prediction="answer"), text="said", source="live"),
+        record("b", Outcome("small", 1.0, prediction="answer"), text="said", source=source),
     ]
     store.add(rows, vectors(2))
     assert set(store.table().texts) - {""} == kept - {""}
