@@ -211,6 +211,15 @@ class MemoryWorkload:
 
         return self._once(once, swap)
 
+    def change_note(self, name: str, known: str | None, value: str, *, once: str = "") -> bool:
+        def change() -> bool:
+            if self._notes.get(name) != known:
+                return False
+            self._notes.put(name, value, 0.0)
+            return True
+
+        return self._once(once, change)
+
     def notes(self, names: Sequence[str]) -> list[str | None]:
         with self._open():
             return [self._notes.get(name) for name in names]

@@ -64,6 +64,7 @@ class Proxy(ABC):
     append_event = _passed(Ledger.append_event)
     events = _passed(Ledger.events)
     swap_note = _passed(Ledger.swap_note)
+    change_note = _passed(Ledger.change_note)
     notes = _passed(Ledger.notes)
     clock = _passed(WorkloadStore.clock)
     warnings = _passed(WorkloadStore.warnings)

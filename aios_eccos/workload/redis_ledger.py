@@ -161,6 +161,10 @@ class RedisLedger:
         before = self._redis.run("swap_note", [f"note:{name}"], args, once)
         return None if before is None else str(before.decode())
 
+    def change_note(self, name: str, known: str | None, value: str, *, once: str = "") -> bool:
+        args = [value, *([] if known is None else [known])]
+        return bool(self._redis.run("change_note", [f"note:{name}"], args, once))
+
     def notes(self, names: Sequence[str]) -> list[str | None]:
         if not names:
             return []

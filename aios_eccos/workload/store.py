@@ -176,6 +176,12 @@ class Ledger(Protocol):
     ) -> str | None:
         """Set a note for `keep_s` seconds (0 = for good) and return what stood there before."""
 
+    def change_note(self, name: str, known: str | None, value: str, *, once: str = "") -> bool:
+        """Set a note for good if it still is what the caller knows (None: there is none).
+
+        False where another has changed it since: then read it again.
+        """
+
     def notes(self, names: Sequence[str]) -> list[str | None]:
         """The notes of these names, None where there is none."""
 

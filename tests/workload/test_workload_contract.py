@@ -381,6 +381,11 @@ NAMED: list[tuple[Callable[[WorkloadStore], object], Callable[[WorkloadStore], o
         ["1"],
     ),
     (
+        lambda store: store.change_note("note", None, "1", once="w"),
+        lambda store: store.notes(["note"]),
+        ["1"],
+    ),
+    (
         lambda store: store.push_inbox([b"1"], once="w"),
         lambda store: store.take_inbox(9),
         [b"1"],

@@ -320,6 +320,10 @@ WRITES: dict[str, tuple[Callable[[WorkloadStore], object], Callable[[WorkloadSto
         lambda store: store.swap_note("verdict", "1"),
         lambda store: store.swap_note("verdict", "2") == "1",
     ),
+    "change_note": (
+        lambda store: store.change_note("stage", None, "1"),
+        lambda store: store.notes(["stage"]) == ["1"],
+    ),
     "push_inbox": (
         lambda store: _push(store),
         lambda store: _push(store) or until(lambda: store.take_inbox(9) == [b"record"]) is None,

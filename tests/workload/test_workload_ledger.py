@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_workload_contract import every_kind, every_shared
@@ -52,6 +53,28 @@ def test_a_note_returns_what_stood_there(store: WorkloadStore) -> None:
     assert store.swap_note("mode", "observe", 60) == "route"
     assert store.notes(["mode", "other"]) == ["observe", None]
     assert store.notes([]) == []
+
+
+@every_kind
+def test_a_note_changes_only_from_what_the_caller_knows(store: WorkloadStore) -> None:
+    assert not store.change_note("stage", "1", "2")
+    assert store.change_note("stage", None, "1")
+    assert not store.change_note("stage", None, "2")
+    assert store.change_note("stage", "1", "2")
+    assert store.notes(["stage"]) == ["2"]
+
+
+@every_kind
+def test_changes_of_a_note_by_several_threads_all_count(store: WorkloadStore) -> None:
+    def count_one(_: int) -> None:
+        known, done = None, False
+        while not done:
+            (known,) = store.notes(["count"])
+            done = store.change_note("count", known, str(int(known or 0) + 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(count_one, range(40)))
+    assert store.notes(["count"]) == ["40"]
 
 
 @every_kind
