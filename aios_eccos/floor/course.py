@@ -1,0 +1,240 @@
+"""How far a policy has come in earning that its calls are routed: pure steps, an audit each.
+
+A loss is how much worse than the reference's a model's answer is: 1, 0 or -1. Three bettors, one a
+stage, put shares b of their wealth on the loss of the shadow choice being lower than allowed:
+E *= 1 + b (L - loss). While the loss is L or more on average, E cannot be expected to grow, so by
+Ville's inequality it ever reaches 1/delta with chance delta at most, however often one looks
+(Ramdas et al., arXiv 2210.01948). A stage that routes a share s of calls allows its shadow choices
+a loss of L = allowed / s, as s times that is what the policy loses. A bettor for the contrary is
+the alarm.
+
+Whether a model has become worse is watched by a CUSUM (Page 1954) of how often it is, when chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+#: Share of calls that the reference serves even when all may be routed: the sample that control,
+#: alarm and CUSUM rest on; and that of calls whose choice is a suspected model.
+HOLD, HOLD_SUSPECT = 0.1, 0.5
+#: Shares of calls routed, by stage that was reached; of the last one on, a policy is served.
+STAGES = (0.1, 0.3, 1 - HOLD)
+#: Wealth at which a stage is reached (90 % confidence), and at which the alarm rings (95 %).
+EARNED_AT, ALARM_AT = 10.0, 20.0
+#: Shares of the wealth that are bet, in the largest that a bettor survives; and its wealth's cap.
+BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+LOG_MOST = math.log(1e9)
+NO_BETS = (0.0,) * len(BETS)
+#: Most that a stage may allow: above, any loss would pass.
+ALLOWED_MOST = 0.9
+#: Of the CUSUM: audits that a first guess of how often a model is worse counts for, and the guess;
+#: what is added to the mean for the usual rate, and to that for the one to be found.
+GUESS_AUDITS, GUESS_WORSE = 4, 0.1
+MARGIN, RISE = 0.03, 0.22
+#: Its log from which a model is suspected, and taken to have changed.
+SUSPECT, CHANGED = math.log(2), math.log(200)
+#: Audits of a changed model that are not forgotten: the last ones.
+KEPT_AUDITS = 8
+#: What an audited choice adds to the log of the price while served, per loss; and the log's ends.
+STEP, SHIFT_LEAST, SHIFT_MOST = 0.1, -2.0, 4.0
+
+TurnKind = Literal["raised", "served", "changed", "alarm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What an audit has changed: a stage reached, a model found changed, the alarm."""
+
+    kind: TurnKind
+    share: float
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One model's audits in a policy, since it was last found changed.
+
+    Attributes:
+        audits, losses, squares: their number, the sum of their losses and of its squares.
+        chosen, worse: audits of it as the choice, and those in which it was worse.
+        drift: log of the CUSUM.
+        recent: times and losses of the last audits.
+        since: audits before that time (seconds since the epoch) are forgotten.
+    """
+
+    audits: int = 0
+    losses: float = 0.0
+    squares: float = 0.0
+    chosen: int = 0
+    worse: int = 0
+    drift: float = 0.0
+    recent: tuple[tuple[float, float], ...] = ()
+    since: float = 0.0
+
+    @property
+    def suspected(self) -> bool:
+        return self.drift > SUSPECT
+
+    def audited(self, loss: float, at: float, *, chosen: bool) -> Watch:
+        """With one more audit; `chosen`: of the model as the choice."""
+        recent = (*self.recent, (at, loss))[-KEPT_AUDITS:]
+        seen = replace(
+            self,
+            audits=self.audits + 1,
+            losses=self.losses + loss,
+            squares=self.squares + loss * loss,
+            recent=recent,
+        )
+        if not chosen:
+            return seen
+        guess = self.worse + GUESS_WORSE * GUESS_AUDITS
+        usual = min(guess / (self.chosen + GUESS_AUDITS) + MARGIN, 0.6)
+        risen = min(usual + RISE, 0.9)
+        worse = loss > 0.5
+        gain = math.log(risen / usual if worse else (1 - risen) / (1 - usual))
+        drift = max(0.0, self.drift + gain)
+        return replace(seen, chosen=self.chosen + 1, worse=self.worse + worse, drift=drift)
+
+    def forgotten(self) -> Watch:
+        """Begun anew with the last audits: the model is no longer what it was."""
+        losses = [loss for _, loss in self.recent]
+        return Watch(
+            audits=len(losses),
+            losses=math.fsum(losses),
+            squares=math.fsum(loss * loss for loss in losses),
+            recent=self.recent,
+            since=self.recent[0][0] if self.recent else 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How far one policy has come.
+
+    Attributes:
+        asked: the floor that is earned, in words: another one is earned anew.
+        stage: stages reached, 0 to 3; with all of them the policy is served.
+        tests: for each stage, the logs of its bettors' wealth.
+        alarm: those of the alarm; starts: audits that it has seen.
+        shift: what audited choices have added to the log of the price while served.
+        calls: calls of which copies were made.
+        shadowed, losses: choices seen since the tests began, and the sum of their losses.
+        models: the watch on each model that was audited.
+    """
+
+    asked: str = ""
+    stage: int = 0
+    tests: tuple[tuple[float, ...], ...] = (NO_BETS,) * len(STAGES)
+    alarm: tuple[float, ...] = NO_BETS
+    shift: float = 0.0
+    calls: int = 0
+    shadowed: int = 0
+    losses: float = 0.0
+    models: dict[str, Watch] = field(default_factory=dict)
+
+    @property
+    def served(self) -> bool:
+        return self.stage == len(STAGES)
+
+    @property
+    def share(self) -> float:
+        """Share of calls that may be routed."""
+        return STAGES[self.stage - 1] if self.stage else 0.0
+
+    def restarted(self, stage: int) -> Course:
+        """Proving anew from a stage on; what is known of the models stays."""
+        fresh = Course(self.asked, stage, calls=self.calls, models=self.models)
+        return replace(fresh, shift=self.shift if self.served and fresh.served else 0.0)
+
+
+def bet(logs: tuple[float, ...], allowed: float, loss: float, *, low: bool) -> tuple[float, ...]:
+    """The logs of wealth after one more loss (-1..1); `low`: bet on less than is allowed."""
+    sign = 1 if low else -1
+    most = 1 / (1 - sign * allowed)
+    gains = (math.log1p(share * most * sign * (allowed - loss)) for share in BETS)
+    return tuple(min(log + gain, LOG_MOST) for log, gain in zip(logs, gains, strict=True))
+
+
+def wealth(logs: tuple[float, ...]) -> float:
+    """The wealth of all bettors, 1 at the start."""
+    return math.fsum(math.exp(log) for log in logs) / len(logs)
+
+
+def stage_allows(stage: int, allowed: float) -> float:
+    """The loss that a stage allows its shadow choices, when the policy is allowed so much."""
+    return min(allowed / STAGES[stage], ALLOWED_MOST)
+
+
+def copied(course: Course, losses: dict[str, float], shadow: str | None, at: float) -> Course:
+    """With the losses of models whose copies were compared on one call."""
+    models = dict(course.models)
+    for model, loss in losses.items():
+        watch = models.get(model, Watch())
+        models[model] = watch.audited(loss, at, chosen=model == shadow)
+    return replace(course, calls=course.calls + bool(losses), models=models)
+
+
+def chosen(course: Course, loss: float, allowed: float) -> Course:
+    """With the loss of the shadow choice on one call, 0 where that is the reference itself."""
+    tests = tuple(
+        bet(logs, stage_allows(stage, allowed), loss, low=True)
+        for stage, logs in enumerate(course.tests)
+    )
+    alarm = bet(course.alarm, allowed, loss, low=False) if course.stage else course.alarm
+    moved = min(max(course.shift + STEP * (loss - allowed), SHIFT_LEAST), SHIFT_MOST)
+    return replace(
+        course,
+        tests=tests,
+        alarm=alarm,
+        shift=moved if course.served else 0.0,
+        shadowed=course.shadowed + 1,
+        losses=course.losses + loss,
+    )
+
+
+def judged(course: Course, shadow: str | None) -> tuple[Course, list[Turn]]:
+    """What follows from the evidence: back where a model changed or the floor broke, else on."""
+    turns = []
+    watch = course.models.get(shadow or "", Watch())
+    if shadow is not None and watch.drift > CHANGED:
+        course = replace(course, models={**course.models, shadow: watch.forgotten()})
+        if course.served:
+            course = course.restarted(1)
+        turns.append(Turn("changed", course.share, shadow))
+    while shadow is not None and not course.served:
+        if wealth(course.tests[course.stage]) < EARNED_AT:
+            break
+        course = replace(course, stage=course.stage + 1)
+        if course.served:
+            course = replace(course, alarm=NO_BETS, shift=0.0)
+        turns.append(Turn("served" if course.served else "raised", course.share))
+    if course.stage and wealth(course.alarm) >= ALARM_AT:
+        course = course.restarted(0)
+        turns.append(Turn("alarm", 0.0))
+    return course, turns
+
+
+def to_text(course: Course) -> str:
+    return json.dumps(asdict(course), separators=(",", ":"))
+
+
+def of_text(text: str | None) -> Course:
+    """Inverse of `to_text`; a new course where there is none, or one of another version."""
+    if text is None:
+        return Course()
+    try:
+        raw: dict[str, Any] = json.loads(text)
+        raw["tests"] = tuple(tuple(logs) for logs in raw["tests"])
+        raw["alarm"] = tuple(raw["alarm"])
+        raw["models"] = {name: _watch(watch) for name, watch in raw["models"].items()}
+        return Course(**raw)
+    except (TypeError, ValueError, KeyError, AttributeError):
+        return Course()
+
+
+def _watch(raw: dict[str, Any]) -> Watch:
+    return Watch(**{**raw, "recent": tuple((at, loss) for at, loss in raw["recent"])})

@@ -1,0 +1,208 @@
+"""Earning: promoted soon where the loss is small, seldom where it is not, and taken back."""
+
+from __future__ import annotations
+
+import random
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+from aios_eccos.floor.course import HOLD, KEPT_AUDITS, STAGES, Course, Turn, of_text, to_text
+from aios_eccos.floor.earn import Audited, Earning, Standing, after, lot_of, standing_of
+from aios_eccos.workload.memory import MemoryWorkload
+
+ALLOWED = 0.045
+
+
+def audit(loss: int, *, shadow: str | None = "small", call: str = "c", at: float = 0.0) -> Audited:
+    """One audit of `small`, which is also the choice."""
+    return Audited(call, "", "95 %", ALLOWED, "large", shadow, {"small": -loss}, {"small": 1.0})
+
+
+def losses(rng: random.Random, rate: float) -> int:
+    """Worse with chance `rate` + .02, better with .02."""
+    draw = rng.random()
+    return 1 if draw < rate + 0.02 else -1 if draw > 0.98 else 0
+
+
+def run(seed: int, calls: int, rate: float) -> list[tuple[int, Turn]]:
+    """When what changed, where of the calls that a stage still holds each is audited."""
+    rng, course, found = random.Random(f"earn {seed}"), Course(), []
+    for n in range(calls):
+        if rng.random() >= min(course.share, 1 - HOLD):
+            course, turns = after(course, audit(losses(rng, rate)))
+            found += [(n, turn) for turn in turns]
+    return found
+
+
+def test_a_loss_that_is_just_allowed_once_served_is_seldom_served() -> None:
+    promoted = [
+        any(turn.kind == "served" for _, turn in run(s, 2000, ALLOWED / STAGES[-1]))
+        for s in range(200)
+    ]
+    assert sum(promoted) / 200 <= 0.10
+
+
+def test_a_stage_is_seldom_reached_where_its_choices_lose_all_that_it_allows() -> None:
+    reached = [bool(run(seed, 100, ALLOWED / STAGES[0])) for seed in range(200)]
+    assert sum(reached) / 200 <= 0.10
+
+
+def test_a_third_of_the_allowed_loss_is_served_within_a_thousand_calls() -> None:
+    found = [
+        [n for n, turn in run(s, 3000, ALLOWED / 3) if turn.kind == "served"] for s in range(60)
+    ]
+    assert sum(bool(calls) and calls[0] <= 1000 for calls in found) / 60 >= 0.5
+
+
+def test_without_any_loss_a_policy_is_served_within_two_hundred_calls() -> None:
+    turns = run(1, 200, -0.02)
+    assert [turn.share for _, turn in turns] == list(STAGES)
+    assert turns[-1][1].kind == "served"
+
+
+def served_course() -> Course:
+    course = Course()
+    while not course.served:
+        course, _ = after(course, replace(audit(0), at=-1.0))
+    return course
+
+
+def test_a_model_that_becomes_worse_is_suspected_then_found_and_its_policy_falls_back() -> None:
+    course, rng = served_course(), random.Random(3)
+    suspected, turns = False, []
+    for n in range(200):
+        course, turns = after(course, replace(audit(losses(rng, 0.3)), at=float(n)))
+        if turns:
+            break
+        suspected |= standing_of("", course).suspects == ("small",)
+    assert suspected
+    assert turns[0].kind in ("changed", "alarm")
+    assert not course.served
+    assert course.share < STAGES[-1]
+
+
+def test_a_changed_model_keeps_only_its_last_audits() -> None:
+    course, n = served_course(), 0
+    turns: list[Turn] = []
+    while not any(turn.kind == "changed" for turn in turns):
+        n += 1
+        course, turns = after(course, replace(audit(1 if n % 3 else 0), at=float(n)))
+    watch = course.models["small"]
+    assert watch.audits == KEPT_AUDITS
+    assert (watch.since, watch.recent[-1][0]) == (watch.recent[0][0], n)
+    assert watch.drift == 0.0
+
+
+def test_a_steady_model_is_seldom_found_changed() -> None:
+    changed = [
+        any(turn.kind == "changed" for _, turn in run(seed, 2000, 0.06)) for seed in range(100)
+    ]
+    assert sum(changed) / 100 <= 0.10
+
+
+def test_the_alarm_takes_everything_back() -> None:
+    course, rng, seen = served_course(), random.Random(1), []
+    # Each model is worse now and then, never one of them often enough to be found.
+    for n in range(3000):
+        name = f"m{n % 40}"
+        relative = {name: -losses(rng, 0.15)}
+        course, turns = after(course, replace(audit(0), shadow=name, relative=relative))
+        seen += [turn.kind for turn in turns]
+        if "alarm" in seen:
+            break
+    assert "alarm" in seen
+    assert course.share == 0.0
+
+
+def test_the_reference_as_the_choice_costs_nothing_and_counts_as_no_loss() -> None:
+    course, _ = after(Course(), replace(audit(0), shadow="large", relative={}))
+    standing = standing_of("", course)
+    assert (standing.shadowed, standing.loss, standing.calls) == (1, 0.0, 0)
+
+
+def test_audits_without_a_price_prove_nothing() -> None:
+    course, turns = after(Course(), audit(0, shadow=None))
+    standing = standing_of("", course)
+    assert (standing.shadowed, turns, standing.models["small"].audits) == (0, [], 1)
+
+
+def test_what_was_earned_for_one_floor_is_void_for_another() -> None:
+    earning = Earning(MemoryWorkload(), clock=lambda: 0.0)
+    while earning.standing("", "95 %").state != "served":
+        earning.taken(audit(0))
+    assert earning.standing("", "99 %").state == "proving"
+    earning.taken(replace(audit(0), asked="99 %"))
+    assert earning.standing("", "99 %").shadowed == 1
+    assert earning.standing("", "99 %").models["small"].audits > 1
+
+
+def test_audits_by_several_kernels_all_count() -> None:
+    shared = MemoryWorkload()
+    kernels = [Earning(shared) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: kernels[n % 4].taken(audit(0, call=str(n))), range(40)))
+    assert Earning(shared).standing("").shadowed == 40
+
+
+def test_another_kernels_audits_show_after_a_second() -> None:
+    shared, now = MemoryWorkload(), [0.0]
+    one, other = (Earning(shared, clock=lambda: now[0]) for _ in range(2))
+    assert other.standing("").shadowed == 0
+    one.taken(audit(0))
+    assert other.standing("").shadowed == 0
+    now[0] = 1.5
+    assert other.standing("").shadowed == 1
+
+
+def test_without_the_ledger_a_policy_stands_where_it_stood() -> None:
+    shared, now = MemoryWorkload(), [0.0]
+    earning = Earning(shared, clock=lambda: now[0])
+    earning.taken(audit(0))
+    shared.close()
+    now[0] = 9.0
+    assert earning.standing("").shadowed == 1
+
+
+def test_a_course_is_read_as_it_was_written() -> None:
+    course, rng = Course(), random.Random(0)
+    for n in range(30):
+        course, _ = after(course, replace(audit(losses(rng, 0.1)), at=float(n)))
+    assert of_text(to_text(course)) == course
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"stage": 1}', '{"unknown": 1}', "{"])
+def test_a_damaged_note_is_none(text: str) -> None:
+    assert of_text(text) == Course()
+
+
+def test_how_many_calls_it_takes_falls_as_they_come() -> None:
+    course = Course()
+    needs = []
+    for _ in range(60):
+        course, _ = after(course, audit(0))
+        needs.append(standing_of("", course, ALLOWED).needs_calls)
+    assert needs[0] is None
+    known = [need for need in needs[10:] if need is not None]
+    assert 30 <= known[0] <= 300
+    assert known[-1] < known[0]
+
+
+def test_no_number_of_calls_is_told_where_too_much_is_lost() -> None:
+    course = Course()
+    for n in range(60):
+        course, _ = after(course, audit(int(n % 2 == 0)))
+    assert standing_of("", course, ALLOWED).needs_calls is None
+
+
+def test_a_suspect_is_routed_half_as_often() -> None:
+    standing = Standing("", "served", share=0.9, suspects=("small",))
+    assert standing.share_of("small") == 0.5
+    assert standing.share_of("other") == pytest.approx(0.9)
+
+
+def test_lots_are_even_and_differ_by_purpose() -> None:
+    lots = [lot_of(str(n), "route") for n in range(2000)]
+    assert sum(lot < 0.3 for lot in lots) / 2000 == pytest.approx(0.3, abs=0.04)
+    assert lot_of("1", "route") == lot_of("1", "route") != lot_of("1", "audit")
