@@ -84,6 +84,7 @@ def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusa
             names = history.table(limit=1000).models
             models = configured_models(found) or [Model(name) for name in names]
             background = BackgroundEmbedder(lambda: embedder)
+            background.wait()  # a thread in torch must not meet the end of the process
             known = learn_from(history, background, settings, models, head_path(state_dir))
     except HistoryOwned:
         if floor is not None or not (state_dir / CERTIFICATES).exists():

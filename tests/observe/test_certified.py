@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -280,6 +281,22 @@ def test_the_command_certifies_refuses_and_checks(found, capsys) -> None:
         command.certify(floor="0.7", check=file)
     with pytest.raises(DataError, match="cannot be read"):
         command.certify(check=found / "missing")
+
+
+class Slow(Loaded):
+    """Its first use takes a while."""
+
+    def embed(self, texts):
+        threading.Event().wait(0.3)
+        return super().embed(texts)
+
+
+def test_the_command_does_not_end_while_a_thread_still_embeds(found, monkeypatch) -> None:
+    monkeypatch.setattr("aios_eccos.history.open.open_embedder", lambda _: Slow())
+    before = {*threading.enumerate()}
+    command.certify(floor="0.7")
+    left = {*threading.enumerate()} - before
+    assert "eccos-embedder" not in {thread.name for thread in left}
 
 
 def test_beside_a_kernel_its_own_papers_are_shown(found, monkeypatch, capsys) -> None:
