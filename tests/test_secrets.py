@@ -9,6 +9,7 @@ import pytest
 from aios_eccos.errors import ConfigError, EccosError, HistoryError, hide
 from aios_eccos.history.client import open_server
 from aios_eccos.kernel.answers import explain
+from aios_eccos.providers.transport import HttpProvider
 from aios_eccos.values import Failure
 from aios_eccos.workload.connect import open_workload
 
@@ -83,6 +84,24 @@ def test_a_redis_that_cannot_be_used_is_named_without_its_password(
     assert SECRET not in str(failed.value)
     if isinstance(failed.value, ConfigError):
         assert SECRET not in str(failed.value.__cause__ or "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://eccos:hunter2@h:port/v1",
+        "//eccos:hunter2@h:port/v1",
+        "http://eccos:hunter2 or so@h:port/v1",
+        "http://eccos:'hunter2'@h:port/v1",
+        "http://eccos:a://hunter2@h:port/v1",
+        "http://eccos:a@hunter2@h:port/v1",
+        "http://hunter2@[::1/v1",
+    ],
+)
+def test_a_models_server_that_cannot_be_asked_is_named_without_its_password(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"h:port/v1|\[::1/v1") as failed:
+        HttpProvider(url)
+    assert SECRET not in str(failed.value)
 
 
 @pytest.mark.parametrize(

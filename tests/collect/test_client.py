@@ -325,6 +325,13 @@ def test_models_that_cannot_be_asked_are_named(tmp_path, text, complaint):
         load(tmp_path, text)
 
 
+@pytest.mark.parametrize("address", ["ftp://u:hunter2@x", "//u:hunter2@x", "x://u:a hunter2@x"])
+def test_an_address_that_cannot_be_asked_is_named_without_its_password(tmp_path, address):
+    with pytest.raises(ConfigError, match="wanted http") as failed:
+        load(tmp_path, f"[{{name: m, backend: vllm, hostname: '{address}'}}]")
+    assert "hunter2" not in str(failed.value)
+
+
 def test_a_model_that_cannot_be_asked_may_be_left_out(tmp_path):
     text = "[{name: local, backend: huggingface}, {name: m, backend: ollama}]"
     (found,) = load(tmp_path, text, wanted=["m"])
