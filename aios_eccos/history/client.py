@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -68,12 +67,14 @@ def own(folder: Path) -> Callable[[], None]:
                 f"process {owner or '?'} owns the embedded history in {folder}; several processes "
                 "need a Chroma server: set `history` to its URL"
             )
-        note.write_text(str(os.getpid()))
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, handle)
+            note.write_text(str(os.getpid()))
+            return undo.pop_all().close
     except ImportError as error:
         raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
     except OSError as error:
         raise HistoryError(f"the history's folder cannot be used: {error}") from error
-    return functools.partial(os.close, handle)
 
 
 def open_folder(folder: Path, *, check: bool = True) -> Any:

@@ -223,12 +223,13 @@ class History:
         with self._lock:
             if self._put([given], None, faults).total:
                 self._touch()
-            if faults:
-                now, early = time.monotonic(), self._early
-                early.setdefault(record_id, (now, {}))[1][model] = given
-                while len(early) > EARLY_MOST or now - next(iter(early.values()))[0] > EARLY_S:
-                    early.popitem(last=False)
-        return not faults
+            if not faults:
+                return True
+            now, early = time.monotonic(), self._early
+            while len(early) >= EARLY_MOST or now - next(iter(early.values()), (now,))[0] > EARLY_S:
+                early.popitem(last=False)
+            early.setdefault(record_id, (now, {}))[1][model] = given
+        return False
 
     def recall(self, ids: Sequence[str]) -> dict[str, Row]:
         """Records with their (d,) embeddings, by id; unknown ids are left out."""

@@ -558,3 +558,12 @@ def test_few_verdicts_wait_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> 
     late = [record(f"call {n}", Outcome("small", None, 5)) for n in (2, EARLY_MOST)]
     store.add(late, vectors(2, seed=2))
     assert np.isnan(store.table().correctness).sum() == 3
+
+
+def test_a_verdict_given_again_after_the_wait_waits_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, now = MemoryHistory(), time.monotonic()
+    assert not store.judge("call", "small", 0.0)
+    monkeypatch.setattr("aios_eccos.history.history.time.monotonic", lambda: now + EARLY_S + 1)
+    assert not store.judge("call", "small", 1.0)
+    store.add([record("call", Outcome("small", None, 5))], vectors(1))
+    assert store.table().correctness.tolist() == [[1.0]]

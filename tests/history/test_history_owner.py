@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -85,6 +86,16 @@ def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
     with pytest.raises(HistoryOwned):
         open_history("embedded", tmp_path, ToyEmbedder())
     store.close()
+    open_history("embedded", tmp_path, ToyEmbedder()).close()
+
+
+def test_a_disk_that_was_full_leaves_no_owner(tmp_path: Path) -> None:
+    def full(*text: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(HistoryError, match="no space left"):
+        patch.setattr(Path, "write_text", full)
+        open_history("embedded", tmp_path, ToyEmbedder())
     open_history("embedded", tmp_path, ToyEmbedder()).close()
 
 
