@@ -120,7 +120,8 @@ class Refusals:
             told = _read(*key, note)
             if told is not None and (known is None or known.since < told.since):
                 with self._lock:
-                    self._known[key] = told
+                    if self._names is names:  # else models have been declared another way meanwhile
+                        self._known[key] = told
             elif known is not None and known != told:
                 ledger.swap_note(names[key], f"{known.tokens} {known.since!r}", BELIEVED_S)
 

@@ -128,8 +128,8 @@ class Engine:
         self.floors.use(settings)
         learned = self.router.learned
         self.router = Router(pool, settings, self.workload, learned, self.floors)
-        self.dispatcher.use(self.router, settings)
         self.dispatcher.attempts.refusals.use(pool)
+        self.dispatcher.use(self.router, settings)
         self.upkeep.renew()
 
     def set_mode(self, mode: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +72,19 @@ def test_a_model_that_is_declared_another_way_may_be_asked_again(change: Any) ->
     assert refusals.known() == []
 
 
+def test_a_model_that_is_declared_another_way_meanwhile_may_be_asked_again() -> None:
+    ledger, refusals = MemoryWorkload(), knowing()
+    knowing((PICTURE, refusal("vision"))).share(ledger)
+
+    class Slow(MemoryWorkload):
+        def notes(self, names: Sequence[str]) -> list[str | None]:
+            refusals.use([replace(POOL[0], endpoint="two"), POOL[1]])
+            return ledger.notes(names)
+
+    refusals.share(Slow())
+    assert refusals.known() == []
+
+
 @pytest.mark.parametrize("change", [{"limit": 3}, {"input_price": 1e-6}, {"strength": 0.5}])
 def test_other_changes_make_nobody_ask_again(change: Any) -> None:
     refusals = knowing((PICTURE, refusal("vision")))
@@ -98,19 +112,35 @@ def test_a_note_that_is_none_is_left_alone(note: str) -> None:
     assert refusals.known() == []
 
 
-def test_an_engine_keeps_and_shares_what_it_was_refused(tmp_path: Any) -> None:
-    def engine() -> Engine:
-        settings = parse_settings({"redis": "embedded", "history": "embedded"})
-        return Engine(Config(Location(None, None, tmp_path, "test"), settings, ()), models=POOL)
+def engine_of(folder: Path, redis: str) -> Engine:
+    settings = parse_settings({"redis": redis, "history": "embedded"})
+    return Engine(Config(Location(None, None, folder, "test"), settings, ()), models=POOL)
+
+
+def test_waiting_calls_are_decided_anew_without_what_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, known = engine_of(tmp_path, "memory"), []
+    refusals, use = engine.dispatcher.attempts.refusals, engine.dispatcher.use
+    refusals.note("a", PICTURE, refusal("vision"))
+    monkeypatch.setattr(
+        engine.dispatcher, "use", lambda *new: known.append(refusals.known()) or use(*new)
+    )
+    engine.use(engine.config, [replace(POOL[0], endpoint="two"), POOL[1]])
+    engine.close()
+    assert known == [[]]
+
+
+def test_an_engine_keeps_and_shares_what_it_was_refused(tmp_path: Path) -> None:
 
     def run(model: str, left: float) -> Answer:
         return Answer(failure=refusal("vision")) if model == "a" else Answer(model, 1, 1)
 
-    with engine() as one:
+    with engine_of(tmp_path, "embedded") as one:
         one.dispatcher.submit(replace(PICTURE, allowed=("a",)), run).result(20)
         one.use(one.config, POOL)
         assert one.dispatcher.attempts.refusals.of(PICTURE) == {"a": "has refused vision"}
-        with engine() as other:
+        with engine_of(tmp_path, "embedded") as other:
             end = time.monotonic() + 20
             while not other.dispatcher.attempts.refusals.known() and time.monotonic() < end:
                 time.sleep(0.02)
