@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import json
 import sys
@@ -298,10 +299,19 @@ def test_a_failed_call_is_answered_by_another_model(fresh: Any, directive: str) 
 
 
 def refusing(*models: str, fresh: Any, status: int, words: str) -> None:
-    """Let models' servers refuse every call in these words."""
+    """Let models' servers refuse every call in these words.
+
+    The models are declared as nowhere else, as a refusal is believed wherever they are alike.
+    """
     error = json.dumps({"error": {"message": words}})
-    for model in models:
-        fresh.stubs.faults(model, {f"raw {status} {error}": 1.0})
+    declared = copy.deepcopy(fresh.config)
+    for entry in declared["llms"]["models"]:
+        if entry["name"] in models:
+            entry["context_window"] = 16_384
+            fresh.stubs.faults(entry["name"], {f"raw {status} {error}": 1.0})
+    fresh.config = declared
+    fresh.write_raw(declared)
+    fresh.reload()
 
 
 #: A status and a server's words when only its own model cannot serve a call.
@@ -330,7 +340,6 @@ def test_a_window_that_a_server_names_is_kept_to_and_told(fresh: Any) -> None:
     words = "The input (9000 tokens) is longer than the model's context length (4096 tokens)."
     refusing("large", fresh=fresh, status=400, words=words)
     long = "a word and another " * 1050
-    fresh.refresh()
     fresh.ask(long)
     fresh.stubs.faults("large", {})
     fresh.stubs.reset()
@@ -349,7 +358,6 @@ def test_a_window_that_a_server_names_is_kept_to_and_told(fresh: Any) -> None:
     ((identity, flat),) = engine.ledger.decisions(1)
     closed = {option.model: option.closed for option in of_fields(identity, flat).options}
     assert closed["large"] == "has refused more than 4096 tokens"
-    fresh.refresh()
 
 
 CUT = {"message": {"content": "half of"}, "finish_reason": "MAX_TOKENS"}
