@@ -128,14 +128,15 @@ class Upkeep:
     @property
     def error(self) -> EccosError | None:
         """What keeps the history from being opened, filled or learned from, if anything does."""
-        return next(iter([*self._faults.values()]), None)
+        faults = [*self._faults.items()]
+        return next((fault for part, fault in faults if part != "share"), None)
 
     @property
     def learning(self) -> bool:
         """Whether the history holds what has not been learned from yet."""
         history = self.history
         if history is None:
-            return not self._faults
+            return self.error is None
         return self._learned is None or history.version != self._learned[0]
 
     def take_inbox(self) -> None:
@@ -156,16 +157,16 @@ class Upkeep:
     def _loop(self) -> None:
         while True:
             self._wake.clear()
-            self._tend(self._share)
+            self._tend("share", self._share)
             if self.history is None:
                 # Another process may hold it for a moment, or the server comes back.
-                self._tend(self._open)
+                self._tend("open", self._open)
             if self.history is not None:
-                self._tend(self.take_inbox)
+                self._tend("take in", self.take_inbox)
                 self._learn_if_due(self.history)
             self._ready.set()
             if self.history is not None:
-                self._tend(self._tend_head)
+                self._tend("fit", self._tend_head)
             self._wake.wait(UPKEEP_S)
             if self._closing.is_set():
                 return
@@ -179,7 +180,7 @@ class Upkeep:
             return
         self._stale.clear()
         version, count = history.version, history.count()
-        if self._tend(self._learn):
+        if self._tend("learn", self._learn):
             self._learned, self._learned_at = (version, count), time.monotonic()
             self._took_s, self._pause_s = self._learned_at - now, UPKEEP_S
         else:
@@ -208,9 +209,8 @@ class Upkeep:
         except ArtifactError as error:
             log.warning("the head is not fitted anew: %s", error)
 
-    def _tend(self, work: Callable[[], None]) -> bool:
+    def _tend(self, part: str, work: Callable[[], None]) -> bool:
         """Do a piece of upkeep; what goes wrong is said once, and calls go on. Whether it went."""
-        part = work.__name__
         try:
             work()
         except EccosError as error:

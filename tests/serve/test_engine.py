@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from aios_eccos.config import parse_settings
-from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned
+from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned, WorkloadError
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.ingest import hand_over
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, Model, Query
+from aios_eccos.workload.memory import MemoryWorkload
 
 MODELS = (
     Model("small", input_price=1e-7, output_price=1e-7, limit=2),
@@ -178,3 +179,19 @@ def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
         time.sleep(0.2)
         assert engine.upkeep.error is None
         assert engine.learnt == 1, "what is learnt is not learnt again"
+
+
+def test_what_other_kernels_cannot_be_told_is_no_fault_of_the_history(
+    tmp_path, monkeypatch, caplog
+) -> None:
+    def away(self: MemoryWorkload, names: list[str]) -> list[str | None]:
+        raise WorkloadError("Redis is away")
+
+    monkeypatch.setattr(MemoryWorkload, "notes", away)
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    stores = (MemoryHistory(dimension=2), None)
+    with Engine(config, models=MODELS, stores=lambda _: stores) as engine:
+        assert engine.wait_ready(10)
+        assert engine.upkeep.error is None
+    assert caplog.text.count("Redis is away") == 1
