@@ -122,7 +122,7 @@ def _check_kernel(config: Config, home: Path) -> Iterator[Check]:
     yield Check("kernel: models", not lost, detail)
     for found in living.refusals:
         refuses, remedy = found.get("refuses"), found.get("remedy", "declare it in llms.models")
-        detail = f"{refuses}: {remedy}, else each kernel finds it out anew"
+        detail = f"{refuses}: {remedy}, else it refuses a call anew every hour"
         yield Check(f"model {found.get('model')}", None, detail)
 
 
