@@ -50,12 +50,12 @@ class ModelReport:
 
 def _report_on(endpoint: Endpoint, collector: Collector, money: bool) -> ModelReport:
     name, graded = endpoint.name, collector.graded
-    mine = {q: graded[q.id, name] for q in collector.questions if (q.id, name) in graded}
-    replies = [g.reply for g in mine.values()]
+    mine = [(q, graded[q.id, name]) for q in collector.questions if (q.id, name) in graded]
+    replies = [g.reply for _, g in mine]
     paid = [r for r in replies if r.tokens_from]
     times = sorted(r.latency_s for r in replies if r.status == "ok")
     grades: dict[str, list[bool]] = defaultdict(list)
-    for question, g in mine.items():
+    for question, g in mine:
         if g.correct is not None:
             grades[question.task].append(g.correct)
     return ModelReport(

@@ -16,6 +16,7 @@ from fleet import ABILITY, PRICES, TOKENS, recorded, write_models
 from typer.testing import CliRunner
 
 from aios_eccos.cli.collect import collect
+from aios_eccos.collect.questions import GRADERS
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.history.dataset import read_records
 from aios_eccos.lab.replay_server import ReplayServers
@@ -246,6 +247,22 @@ def test_a_refusal_is_not_tried_again(servers, tmp_path):
     path.write_text(f"[{{name: weak-1b, backend: vllm, hostname: {base}}}]", encoding="utf-8")
     run(path, tmp_path / "o.jsonl", "--limit", 3, "--concurrency", 1, code=1)
     assert [(a["error"], a["attempts"]) for a in journal(tmp_path / "o.jsonl")] == [("404", 1)] * 3
+
+
+def test_a_run_over_every_grader_ends_with_its_report(servers, models_file, tmp_path):
+    own = {"choice": {"choices": ["x", "y"], "answer": "A"}, "numeric": {"answer": "7"},
+           "json": {"answer": {"type": "object"}}}  # fmt: skip
+    asked = [
+        {"id": grader, "task": "t", "question": "?", "grader": grader, "answer": "z"}
+        | own.get(grader, {})
+        for grader in GRADERS
+    ]
+    file = tmp_path / "asked.jsonl"
+    file.write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
+    options = "--questions", file, "--judge", "weak-1b", "--json", tmp_path / "report.json"
+    run(models_file, tmp_path / "o.jsonl", *options)
+    found = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["models"]
+    assert {model["answers"] for model in found} == {len(GRADERS)}
 
 
 def test_models_and_questions_are_chosen(servers, models_file, tmp_path):
