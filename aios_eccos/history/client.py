@@ -36,7 +36,7 @@ def translated() -> Iterator[None]:
         yield
     except EccosError:
         raise
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ConnectionError, TimeoutError, socket.gaierror) as error:
         reason = hide(repr(error))[:250]
         raise HistoryError(f"the Chroma server does not answer: {reason}") from error
     except (ChromaError, *FOREIGN) as error:

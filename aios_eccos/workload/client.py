@@ -63,7 +63,7 @@ class RedisClient:
             args = [REMEMBERED_S, *args]
         keys = [self.key(name) for name in names]
         text, digest = _script(verb, once is not None)
-        with self.using(verb.replace("_", " ")) as client:
+        with self.using(f"run {verb}") as client:
             try:
                 return client.evalsha(digest, len(keys), *keys, *args)
             except NoScriptError:

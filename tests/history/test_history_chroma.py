@@ -347,8 +347,14 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        with pytest.raises(HistoryError, match="Connection refused"):
+        with pytest.raises(HistoryError, match=r"does not answer: .*Connection refused"):
             opened(tmp_path, f"http://127.0.0.1:{port}")
+
+
+def test_a_server_of_no_known_name(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match="does not answer") as error:
+        opened(tmp_path, "http://chroma.invalid:8000")
+    assert "--rebuild" not in str(error.value), "its files are not damaged"
 
 
 def test_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

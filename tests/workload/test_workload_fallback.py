@@ -446,7 +446,7 @@ def test_records_are_not_taken_where_nobody_would_find_them(
     store.push_inbox([b"1", b"2"])
     assert store.take_inbox(1) == [b"1"]
     own_server.signal(signal.SIGSTOP)
-    with pytest.raises(WorkloadError, match="cannot push inbox"):
+    with pytest.raises(WorkloadError, match="cannot run push_inbox"):
         store.push_inbox([b"3"])
     assert store.take_inbox(9) == []
     store.ack_inbox()
