@@ -120,7 +120,7 @@ class Call:
     def tries_again(self) -> bool:
         """Whether the last request is followed by another: elsewhere, or twice on the only model.
 
-        Where it must wait for that, `not_before` says how long.
+        To be asked once: notes a refusal, and in `not_before` until when the call has to wait.
         """
         model, _, _, answer = self.made[-1]
         failure, failures = answer.failure, len(self.failed_on)

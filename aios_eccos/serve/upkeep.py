@@ -142,7 +142,7 @@ class Upkeep:
     def take_inbox(self) -> None:
         """Add what other processes handed over; only the owner of an embedded history may.
 
-        What is not taken in within `TAKE_S` seconds is at the next look, which follows at once.
+        What is not taken in within `TAKE_S` seconds (see there) is at a look that follows at once.
         """
         if self.history is None or self.embedder is None:
             return

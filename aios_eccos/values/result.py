@@ -89,7 +89,7 @@ class CallResult:
         attempts: model requests made.
         waited_s: arrival to first start, seconds.
         served_s: first start to end, seconds; 0 if it never started.
-        tries: they, in order.
+        tries: these requests, in order.
         closed: why models were closed to it at the last decision, in words that follow their
             names; models that could never serve it are not among them.
     """
