@@ -70,7 +70,7 @@ class Replay:
     input_tokens: FloatArray
 
 
-class _Ground:
+class _Prepared:
     """What all fits on a table and its (N, 4 d) layers share: usable rows as the kernel sees them.
 
     Args:
@@ -117,7 +117,7 @@ def train(
     """Fit head, lengths and mixer; rows without text or without any outcome are left out.
 
     Args:
-        layers, strengths: see `_Ground`; seed: of landmarks and folds.
+        layers, strengths: see `_Prepared`; seed: of landmarks and folds.
         progress: told the name of each step.
 
     Raises:
@@ -130,8 +130,8 @@ def train(
         )
     strengths = strengths or {}
     progress("features")
-    ground = _Ground(table, layers, seed, strengths)
-    table = ground.table
+    prepared = _Prepared(table, layers, seed, strengths)
+    table = prepared.table
     progress("neighbors")
     declared = [Model(name, strength=strength) for name, strength in strengths.items()]
     near, _, _ = leave_one_out(table, models=declared)
@@ -140,7 +140,7 @@ def train(
     for part in range(FOLDS):
         progress(f"fold {part + 1} of {FOLDS}")
         out = np.flatnonzero(fold == part)
-        values = ground.fit(np.flatnonzero(fold != part))[1](out)
+        values = prepared.fit(np.flatnonzero(fold != part))[1](out)
         head[out], length[out] = values[:, :m], values[:, m:]
     progress("head")
     near_odds = log_odds(near)
@@ -152,15 +152,15 @@ def train(
         correctness=table.correctness,
         input_tokens=table.input_tokens,
     )
-    return Trained(table.models, ground.fit(np.arange(len(table)))[0], mixer, replay)
+    return Trained(table.models, prepared.fit(np.arange(len(table)))[0], mixer, replay)
 
 
 def fit_machine(
     table: HistoryTable, layers: Floats, *, seed: int = 0, strengths: dict[str, float] | None = None
 ) -> Machine:
     """The head's machine alone, without out-of-fold forecasts: to be measured on other rows."""
-    ground = _Ground(table, layers, seed, strengths or {})
-    return ground.fit(np.arange(len(ground.table)))[0]
+    prepared = _Prepared(table, layers, seed, strengths or {})
+    return prepared.fit(np.arange(len(prepared.table)))[0]
 
 
 def usable(table: HistoryTable) -> BoolArray:
