@@ -36,7 +36,7 @@ STEP = 0.005
 #: What a file says is checked as it stands: no number from a text, none that is not finite.
 STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="forbid")
 Chance = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 @with_config(STRICT)
@@ -177,7 +177,7 @@ def read_papers(raw: str) -> dict[str, Certificate | Refusal]:
         for key, fields in body["floors"].items():
             kind = Certificate if fields.pop("certified") else Refusal
             papers[key] = TypeAdapter[Certificate | Refusal](kind).validate_json(json.dumps(fields))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"not a file of certificates: {error}") from error
     for paper in papers.values():
         if isinstance(paper, Certificate):

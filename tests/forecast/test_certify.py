@@ -74,7 +74,7 @@ def test_certificates_are_recomputed_by_anyone():
     for change in ({"floor": 0.9}, {"price": 1.0}, {"successes": (401,)}, {"successes": ()}):
         with pytest.raises(DataError, match="does not follow"):
             read_papers(papers_json({"a": dataclasses.replace(paper, **change)}))
-    for raw in ("{", "[]", '{"floor": 1}'):
+    for raw in ("{", "[]", '{"floor": 1}', "[" * 100_000):
         with pytest.raises(DataError, match="not a file of certificates"):
             read_papers(raw)
 
@@ -90,6 +90,8 @@ def test_certificates_are_recomputed_by_anyone():
         {"successes": [True]},
         {"successes": [float("nan")]},
         {"successes": [400, -1]},
+        {"successes": [10**400]},
+        {"n": 10**400, "successes": [400]},
         {"grid": [float("inf")], "price": float("inf"), "successes": [400]},
         {"grid": [float("nan")], "price": float("nan"), "successes": [400]},
         {"grid": ["1"], "price": "1", "successes": [400]},
