@@ -170,7 +170,7 @@ class Engine:
         """
         if self.history is None:
             return
-        settings, models = self.config.settings, self.router.models
+        settings, models = self.router.settings, self.router.models
         head = head_path(self.config.location.state_dir)
         learned = learn_from(self.history, self.embedder, settings, models, head)
         self.floors.prepare(learned, [model.name for model in models])
@@ -189,7 +189,7 @@ class Engine:
             self.certificates = []
             path.unlink(missing_ok=True)
             return []
-        papers = certificates(certifier, book, self.config.settings)
+        papers = certificates(certifier, book, self.router.settings)
         self.certificates = [certificate_words(key, paper) for key, paper in papers.items()]
         write_papers(path, papers)
         refused = (isinstance(paper, Refusal) for paper in papers.values())

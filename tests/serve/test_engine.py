@@ -19,7 +19,7 @@ from aios_eccos.history.ingest import hand_over
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
 from aios_eccos.serve.engine import Engine
-from aios_eccos.values import Answer, Model, Query
+from aios_eccos.values import Answer, Model, Outcome, Query, Record
 from aios_eccos.workload.memory import MemoryWorkload
 
 MODELS = (
@@ -195,3 +195,17 @@ def test_what_other_kernels_cannot_be_told_is_no_fault_of_the_history(
         assert engine.wait_ready(10)
         assert engine.upkeep.error is None
     assert caplog.text.count("Redis is away") == 1
+
+
+def test_a_floor_that_holds_in_a_budgets_place_is_warned_of_as_any_is(tmp_path, caplog) -> None:
+    history = MemoryHistory()
+    outcomes = tuple(Outcome(model.name, 0.0, 20) for model in MODELS)
+    rows = np.random.default_rng(0).normal(size=(40, 8))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    history.add([Record(f"{i}", f"What is {i}?", 5, outcomes) for i in range(40)], rows)
+    settings = parse_settings({"redis": "memory", "budget_per_call": 0.01, "quality_floor": 0.9})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    unpriced = [Model(model.name) for model in MODELS]
+    with Engine(config, models=unpriced, stores=lambda _: (history, None)) as engine:
+        assert engine.wait_ready(10)
+    assert "quality_floor = 0.9 (0.900) is out of reach" in caplog.text
