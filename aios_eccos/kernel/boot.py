@@ -29,12 +29,12 @@ TARGETS = frozenset(
 
 
 class Finder:
-    """Finds the kernel's modules through the other finders, and has them patched once executed."""
+    """Finds the kernel's modules through the other finders, and wraps their loaders."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The real spec with the patch behind its loader, for `TARGETS`; None for all others."""
+        """The real spec with our loader around its own, for `TARGETS`; None for all others."""
         if name not in TARGETS:
             return None
         for finder in sys.meta_path:
@@ -42,27 +42,29 @@ class Finder:
             spec: ModuleSpec | None = find(name, path, target) if find else None
             if spec is not None:
                 if spec.loader is not None:
-                    _patch_after(spec.loader, name)
+                    spec.loader = Loader(spec.loader)  # type: ignore[assignment]
                 return spec
         return None
 
 
-def _patch_after(loader: Any, name: str) -> None:
-    execute = loader.exec_module
+class Loader:
+    """A module's own loader, which may serve others too and take no change; then the patch."""
 
-    def exec_module(module: ModuleType) -> None:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def exec_module(self, module: ModuleType) -> None:
         """A fault of ours costs one line, never the kernel's import."""
-        execute(module)
-        if module.__name__ != name:  # a loader may serve several modules
-            return
+        self._inner.exec_module(module)
         try:
             from aios_eccos.kernel import hook
 
             hook.patch(module)
         except Exception as error:  # noqa: BLE001 - a broken plugin must not keep AIOS from starting
             sys.stderr.write(f"aios-eccos: not loaded: {type(error).__name__}: {error}\n")
-
-    loader.exec_module = exec_module
 
 
 def install() -> None:
