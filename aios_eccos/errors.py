@@ -73,6 +73,13 @@ def hide(text: str) -> str:
     return text
 
 
+def shown_address(url: str) -> str:
+    """An address that stands alone without user, password and keys, whatever signs they hold."""
+    user, _, host = url.rpartition("@")
+    scheme, mark, _ = user.partition("//")
+    return hide(f"{scheme}{mark}(hidden)@{host}" if mark else host)
+
+
 #: Group 1 stays, what follows it is hidden.
 _SECRETS = (
     # A password may hold any sign, if it was not written as it should be.

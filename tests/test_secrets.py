@@ -54,6 +54,8 @@ def test_what_is_no_secret_stays(text: str) -> None:
         "http://eccos:8000#hunter2@chroma.example",
         "http://[hunter2@chroma.example",
         "http://hunter2@[::1",
+        "http://eccos:'hunter2'@chroma.example:x",
+        "//eccos:hunter2@chroma.example",
         "http://eccos:hunter2@127.0.0.1:9",
     ],
 )
@@ -96,6 +98,7 @@ def test_a_redis_that_cannot_be_used_is_named_without_its_password(
         "http://eccos:a://hunter2@h:port/v1",
         "http://eccos:a@hunter2@h:port/v1",
         "http://hunter2@[::1/v1",
+        "http://h:port/v1?api-key=hunter2",
     ],
 )
 def test_a_models_server_that_cannot_be_asked_is_named_without_its_password(url: str) -> None:

@@ -19,11 +19,11 @@ from pydantic import SecretStr
 from aios_eccos.collect.reply import Reply, failed_reply, read_reply
 from aios_eccos.collect.slots import Slots
 from aios_eccos.config import ModelEntry, parse_models
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, shown_address
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.locate import Location, environment_key, read_yaml
 from aios_eccos.providers.failures import TIMEOUT, failure_of
-from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Provider, shown
+from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Provider
 from aios_eccos.values import Failure, Model
 
 #: Backends that speak OpenAI's protocol, and where they listen if no hostname is given.
@@ -129,7 +129,9 @@ def _base_url(name: str, url: str) -> str:
     """AIOS writes `http://host:port/v1` for vLLM and `http://host:port` for Ollama."""
     parts = urlsplit(url if "//" in url else f"http://{url}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(f"{name}: hostname = {shown(url)!r}: wanted http(s)://host:port/v1")
+        raise ConfigError(
+            f"{name}: hostname = {shown_address(url)!r}: wanted http(s)://host:port/v1"
+        )
     path = parts.path.rstrip("/") or "/v1"
     return parts._replace(path=path).geturl()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from aios_eccos import files
-from aios_eccos.errors import EccosError, HistoryError, HistoryOwned, hide
+from aios_eccos.errors import EccosError, HistoryError, HistoryOwned, hide, shown_address
 from aios_eccos.history.index import is_sound
 
 if TYPE_CHECKING:
@@ -115,12 +115,12 @@ def open_server(url: str) -> Any:
         # What was read as a port may be part of the password.
         encoded = "malformed; in a password write / # ? @ as %2F %23 %3F %40"
         reason = encoded if "@" in url else error
-        raise HistoryError(f"history = {hide(url)!r}: {reason}") from None
+        raise HistoryError(f"history = {shown_address(url)!r}: {reason}") from None
     secure = parts.scheme == "https"
     beyond = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in ("http", "https") or not host or beyond:
         allowed = "allowed are `embedded` and http(s)://[user:password@]host:port"
-        raise HistoryError(f"history = {hide(url)!r}: {allowed}")
+        raise HistoryError(f"history = {shown_address(url)!r}: {allowed}")
     port = port or (443 if secure else 8000)
     headers = {}
     if parts.username is not None:
@@ -134,7 +134,7 @@ def open_server(url: str) -> Any:
         answers = [httpx.get(each, timeout=HTTP_TIMEOUT_S, headers=headers) for each in asked]
         if any(answer.status_code in (401, 403) for answer in answers):
             wanted = "the server wants another user and password: http(s)://user:password@host:port"
-            raise HistoryError(f"history = {hide(url)!r}: {wanted}")
+            raise HistoryError(f"history = {shown_address(url)!r}: {wanted}")
         answers[0].raise_for_status()
         client = chromadb.HttpClient(
             host=host, port=port, ssl=secure, headers=headers, settings=_settings()

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, shown_address
 from aios_eccos.providers.failures import INVALID, MALFORMED, Broken, StatusError
 from aios_eccos.providers.wire import cleaned
 
@@ -59,8 +59,8 @@ class HttpProvider:
                 follow_redirects=True,
             )
         except (ImportError, httpx.InvalidURL, ValueError) as error:
-            by = f", by the proxy {shown(proxy)}" if proxy else ""
-            raise ConfigError(f"{shown(base_url)}{by}: {error}") from error
+            by = f", by the proxy {shown_address(proxy)}" if proxy else ""
+            raise ConfigError(f"{shown_address(base_url)}{by}: {error}") from error
 
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
         try:
@@ -158,13 +158,6 @@ def _proxy(url: str) -> str | None:
     found = getproxies()
     proxy = found.get(parts.scheme) or found.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
-
-
-def shown(url: str) -> str:
-    """An address without its user and password, whatever signs are in them."""
-    user, _, host = url.rpartition("@")
-    scheme, mark, _ = user.partition("//")
-    return f"{scheme}{mark}(hidden)@{host}" if mark else host
 
 
 def _loopback_goes_without_proxy() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
-from aios_eccos.errors import EccosError, hide
+from aios_eccos.errors import EccosError, shown_address
 from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.locate import Config
@@ -139,7 +139,7 @@ def _check_models(config: Config) -> Iterator[Check]:
     for entry in config.entries:
         if not entry.hostname:
             continue
-        place, name = hide(entry.hostname), f"model {entry.name}"
+        place, name = shown_address(entry.hostname), f"model {entry.name}"
         try:
             parts = urlsplit(entry.hostname)
             port = parts.port or (443 if parts.scheme == "https" else 80)
