@@ -159,6 +159,9 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/faults":
             self.server.replay.faults = json.loads(body)
             self.send(200, {})
+        elif self.path == "/answers":
+            self.server.replay.answers = json.loads(body)
+            self.send(200, {})
         else:
             self.send(404, {"error": {"message": f"no such path: POST {self.path}"}})
         return None

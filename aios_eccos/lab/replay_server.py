@@ -29,7 +29,7 @@ from aios_eccos.records import Outcome, Record
 FAULTS = ("429", "500", "503", "close", "hang", "empty_choices", "null_content", "invalid_json")
 UNKNOWN_OUTPUT_TOKENS = 32
 CHILD = Path(__file__).with_name("replay_child.py")
-#: An answer of the child to stats, reset or faults that takes longer is a failure.
+#: An answer of the child to a control request that takes longer is a failure.
 CONTROL_TIMEOUT_S = 10.0
 
 
@@ -98,14 +98,9 @@ class ReplayServers:
         self.models = tuple(models)
         self._ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        answers: dict[str, dict[str, Any]] = {name: {} for name in models}
-        for record in records:
-            for outcome in record.outcomes:
-                if outcome.model in answers:
-                    answers[outcome.model][record.text] = _answer(outcome, record.input_tokens)
         self._job = {
             "models": self.models,
-            "answers": answers,
+            "answers": answers_of(records, models),
             "default": _answer(Outcome("", output_tokens=UNKNOWN_OUTPUT_TOKENS), 0),
             "seconds_per_token": seconds_per_token,
             "faults": _checked(faults or {}),
@@ -161,6 +156,10 @@ class ReplayServers:
         """From now on give this share of `model`'s requests each kind of fault; {} ends them."""
         self._control(model, "/faults", _checked(faults))
 
+    def replace(self, model: str, records: Iterable[Record]) -> None:
+        """From now on answer as `model` by these records."""
+        self._control(model, "/answers", answers_of(records, [model])[model])
+
     def _control(self, model: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         # A proxy from the environment must not come between us and loopback.
@@ -173,6 +172,16 @@ class ReplayServers:
         except OSError as error:
             raise EccosError(f"the replay servers do not answer: {error}") from error
         return answer
+
+
+def answers_of(records: Iterable[Record], models: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """By model and text what its server answers, as `replay_child` keeps it."""
+    answers: dict[str, dict[str, Any]] = {name: {} for name in models}
+    for record in records:
+        for outcome in record.outcomes:
+            if outcome.model in answers:
+                answers[outcome.model][record.text] = _answer(outcome, record.input_tokens)
+    return answers
 
 
 def _answer(outcome: Outcome, input_tokens: int) -> dict[str, Any]:

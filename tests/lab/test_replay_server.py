@@ -171,6 +171,21 @@ def test_faults_of_the_body_and_the_connection(servers, client):
     assert servers.stats()["small"].answered == 0
 
 
+def test_a_model_can_begin_to_answer_by_other_records(client):
+    def answered(name: str, said: str) -> Record:
+        outcome = Outcome(name, prediction=said, output_tokens=1)
+        return Record("1", "q", 3, (outcome,))
+
+    records = [answered("small", "right"), answered("large", "right")]
+    with ReplayServers(records, ["small", "large"], 0.0) as servers:
+        servers.replace("small", [answered("small", "wrong")])
+        said = [
+            ask(client, servers.url(name), "q").json()["choices"][0]["message"]["content"]
+            for name in ("small", "large")
+        ]
+    assert said == ["wrong", "right"]
+
+
 def test_faults_are_seeded_and_have_their_share():
     def statuses(seed: int) -> list[int]:
         faults = {"429": 0.2, "500": 0.1}
