@@ -17,7 +17,7 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,23 @@ def labelled(record: Record) -> Record:
         for outcome in record.outcomes
     )
     return replace(record, outcomes=outcomes)
+
+
+def entries_of(
+    servers: ReplayServers, prices: Mapping[str, tuple[float, float]]
+) -> list[dict[str, Any]]:
+    """The servers as entries of AIOS's configuration."""
+    return [
+        {
+            "name": name,
+            "backend": "vllm",
+            "hostname": servers.url(name),
+            "concurrency": LIMIT,
+            "input_cost_per_token": prices[name][0],
+            "output_cost_per_token": prices[name][1],
+        }
+        for name in servers.models
+    ]
 
 
 async def ask_all(url: str, texts: Sequence[str], agents: int) -> list[load.Reply]:
@@ -230,18 +247,7 @@ def main() -> int:
         ReplayServers(tests, dataset.models, pace) as servers,
         contextlib.ExitStack() as running,
     ):
-        entries = [
-            {
-                "name": name,
-                "backend": "vllm",
-                "hostname": servers.url(name),
-                "concurrency": LIMIT,
-                "input_cost_per_token": prices[name][0],
-                "output_cost_per_token": prices[name][1],
-            }
-            for name in dataset.models
-        ]
-        kernels = Kernels(folder, found, given.python, entries)
+        kernels = Kernels(folder, found, given.python, entries_of(servers, prices))
         # Kept between runs, as `evaluate` does.
         embedder = open_embedder(cache_dir=cache_dir())
         vectors = embedder.embed([record.text for record in history])
