@@ -159,7 +159,7 @@ def load_prices(path: Path) -> dict[str, tuple[float, float]]:
         found = {name: (float(p["input"]), float(p["output"])) for name, p in models.items()}
     except OSError as error:
         raise DataError(error.strerror or str(error), source=source) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         wanted = '{"models": {NAME: {"input": PRICE, "output": PRICE}}}'
         raise DataError(f"wanted {wanted}", source=source) from error
     for name, prices in found.items():

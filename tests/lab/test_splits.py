@@ -1,8 +1,9 @@
-"""Splits: the same everywhere, by task, and never a text on both sides."""
+"""Splits: the same everywhere, by task, and never a text on both sides. A file of prices."""
 
 import pytest
 
-from aios_eccos.lab.dataset import split_labels
+from aios_eccos.errors import DataError
+from aios_eccos.lab.dataset import load_prices, split_labels
 
 
 def rows(n, task="t"):
@@ -53,3 +54,11 @@ def test_bad_arguments_are_named():
         split_labels([], [], [], [], number=-1)
     with pytest.raises(ValueError):
         split_labels(["a"], ["t"], ["x"], [], number=0)
+
+
+@pytest.mark.parametrize("price", ["-1", "NaN", "Infinity", '"x"', "null", "[]", "1" + 400 * "0"])
+def test_a_price_that_is_none_is_named_with_its_file(tmp_path, price):
+    file = tmp_path / "prices.json"
+    file.write_text(f'{{"models": {{"m": {{"input": 1, "output": {price}}}}}}}')
+    with pytest.raises(DataError, match=r"prices\.json: (wanted|m: prices)"):
+        load_prices(file)
