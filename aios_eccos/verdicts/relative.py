@@ -22,16 +22,14 @@ def compare(candidate: str | None, reference: str | None) -> Literal[0] | None:
 def imputed(relative: Mapping[str, int], reference: str) -> dict[str, float]:
     """One call's relative verdicts as correctness in 0..1, the reference's own among them.
 
-    What is assumed: the reference is right unless a judge found some model better, and then it is
-    wrong. A model's correctness is the reference's plus its verdict, within 0..1. Differences to
-    the reference, from which the net loss P(worse) - P(better) is taken, are kept, except in a row
-    that has both a better and a worse model: there the worse one counts as wrong like the
-    reference, so that its difference is lost. Correctness itself is too high where all are wrong.
+    What is assumed: the reference is right, unless a judge found some model better: then half. A
+    model as good has the same correctness, a worse one none, and a better one is right. So every
+    verdict can be read from its row again; as a number, a difference to a reference that was beaten
+    counts half. Correctness itself is too high where all are wrong.
 
     Args:
         relative: model -> verdict; what it says of the reference itself does not count.
     """
     others = {model: verdict for model, verdict in relative.items() if model != reference}
-    right = 0.0 if any(verdict > 0 for verdict in others.values()) else 1.0
-    found = {model: min(1.0, max(0.0, right + verdict)) for model, verdict in others.items()}
-    return {reference: right, **found}
+    right = 0.5 if any(verdict > 0 for verdict in others.values()) else 1.0
+    return {reference: right, **{m: right * (1 + verdict) for m, verdict in others.items()}}
