@@ -109,6 +109,7 @@ class HistoryTable:
         output_tokens: (N, M), NaN = missing.
         tasks, splits: N labels.
         texts: N texts, empty where none is stored.
+        sources: N of `Record.source`; created: (N,) seconds since the epoch.
     """
 
     ids: tuple[str, ...]
@@ -120,6 +121,8 @@ class HistoryTable:
     tasks: tuple[str, ...]
     splits: tuple[str, ...]
     texts: tuple[str, ...]
+    sources: tuple[str, ...]
+    created: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -147,4 +150,6 @@ class HistoryTable:
             tasks=tuple(self.tasks[i] for i in index),
             splits=tuple(self.splits[i] for i in index),
             texts=tuple(self.texts[i] for i in index),
+            sources=tuple(self.sources[i] for i in index),
+            created=self.created[index],
         )

@@ -29,6 +29,22 @@ MAX_SECONDS = 86_400.0
 def read_records(path: Path) -> Iterator[Record | DataError]:
     """The records of a file in order; a bad row is given as the error that names it.
 
+    Raises:
+        DataError: the file itself cannot be opened, or is none of the kinds.
+    """
+    before: dict[str, dict[str, int]] = {}
+    for line, row in read_rows(path):
+        try:
+            record = parse_row(row)
+            _check_repeated(record, before.setdefault(record.id, {}))
+            yield record
+        except DataError as error:
+            yield DataError(error.reason[:300], source=str(path), line=line)
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, object]]:
+    """The rows of a file as JSON with their lines; a `DataError` stands for one that is none.
+
     Files are .json (a list of rows, or rows one after the other) or .jsonl, plain or gzipped.
     Of .jsonl, one row at a time is in memory.
 
@@ -44,15 +60,8 @@ def read_records(path: Path) -> Iterator[Record | DataError]:
         file: Any = gzip.open(path) if zipped else path.open("rb")  # noqa: SIM115 (closed below)
     except OSError as error:
         raise DataError(error.strerror or str(error), source=source) from error
-    before: dict[str, dict[str, int]] = {}
     with file:
-        for line, row in _lines(file) if kind.startswith(".jsonl") else _elements(file):
-            try:
-                record = parse_row(row)
-                _check_repeated(record, before.setdefault(record.id, {}))
-                yield record
-            except DataError as error:
-                yield DataError(error.reason[:300], source=source, line=line)
+        yield from _lines(file) if kind.startswith(".jsonl") else _elements(file)
 
 
 def _check_repeated(record: Record, before: dict[str, int]) -> None:

@@ -149,6 +149,8 @@ def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTab
         tasks=tuple(record.task for record in records),
         splits=tuple(record.split for record in records),
         texts=tuple(record.text for record in records),
+        sources=tuple(record.source for record in records),
+        created=np.array([record.created for record in records], dtype=float),
     )
 
 

@@ -62,6 +62,8 @@ def make_table(n, seed=0, models=STRENGTHS):
         tasks=("t",) * n,
         splits=("train",) * n,
         texts=tuple(f"question {i} about {a:.2f}" for i, a in enumerate(angle)),
+        sources=("ingest",) * n,
+        created=np.zeros(n),
     )
     return table, truth
 

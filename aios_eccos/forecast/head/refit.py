@@ -35,8 +35,8 @@ TOLERANCE = 0.001
 #: Lowest priority: a re-fit must not take time from calls.
 NICE = 19
 
-_ARRAYS = ("embeddings", "input_tokens", "correctness", "output_tokens")
-_LISTS = ("ids", "models", "tasks", "splits", "texts")
+_ARRAYS = ("embeddings", "input_tokens", "correctness", "output_tokens", "created")
+_LISTS = ("ids", "models", "tasks", "splits", "texts", "sources")
 
 
 @dataclass(frozen=True, slots=True)
