@@ -17,6 +17,7 @@ from aios_eccos.metrics import percent
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import (
     EXPLORED,
+    HELD,
     NOT_ALLOWED,
     BoolArray,
     Candidate,
@@ -32,6 +33,7 @@ FALLBACK = "fallback"
 #: What decided, beside `limit of NAME`.
 OBSERVED, UNDECIDED, PINNED = "AIOS's own choice", "no decision", "allowed models"
 EXPLORATION, WHOLE, NO_HISTORY = "exploration", "whole batch", "no history"
+EARNING = "earning"
 FLOOR, NOTHING = "floor", "nothing"
 LIMIT = "limit of "
 #: Effective records like a call from which on there is a history of it.
@@ -130,6 +132,13 @@ def explored(name: str, chance: float) -> str:
     return f"explored: {name} has few verdicts ({chance:.2%} of calls are spent on that)"
 
 
+def held(shadow: str, share: float) -> str:
+    """Why the reference serves where the price would have chosen the shadow."""
+    if share <= 0:
+        return f"the reference: that {shadow} keeps the floor has yet to be shown by audits"
+    return f"the reference: it serves {1 - share:.0%} of the calls for which {shadow} is chosen"
+
+
 def closed(query: Query, model: Model, own: Collection[str] | None, failed: bool) -> str:
     """Why a model could not be chosen, in words that follow its name.
 
@@ -152,6 +161,8 @@ def bound_by(case: Case, *, observed: bool = False) -> str:
         return PINNED
     if case.status == EXPLORED:
         return EXPLORATION
+    if case.status == HELD:
+        return EARNING
     if case.whole and case.known:
         return WHOLE
     best = case.best()
@@ -174,6 +185,8 @@ def why(case: Case, column: int, closed: str = "") -> str:
         return "at its limit" if case.free[column] <= 0 else ""
     if case.status == EXPLORED:
         return "chance chose another"
+    if case.status == HELD:
+        return "the reference is held"
     full = case.free[column] <= 0
     two = np.isin(np.arange(len(case.models)), (column, chosen)) & case.allowed
     if case.best(two) == column:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from aios_eccos import metrics
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import EXPLORED
+from aios_eccos.values import EXPLORED, HELD
 from aios_eccos.workload.periods import DAY_S, KEPT_S, SINCE, names_of, number, periods, total_of
 from aios_eccos.workload.store import Ledger
 
@@ -116,10 +116,10 @@ def of_verdict(trace: Trace, outcome: float, sign: float = 1.0) -> dict[str, flo
     """What a verdict adds to the day's wagers on its policy's floor; -1 takes one back.
 
     Nothing where no floor of the policy's chose: the agent named the model or brought a floor of
-    its own, or chance explored.
+    its own, chance explored, or the reference was held.
     """
     own = trace.control is not None and trace.control.own
-    if trace.floor is None or trace.status == EXPLORED or own:
+    if trace.floor is None or trace.status in (EXPLORED, HELD) or own:
         return {}
     policy = trace.policy
     amounts = {

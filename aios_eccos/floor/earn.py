@@ -9,7 +9,7 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -138,6 +138,15 @@ class Earning:
         if asked and course.asked != asked:
             course = Course(asked, calls=course.calls, models=course.models)
         return standing_of(policy, course, allowed)
+
+    def forgotten(self, policies: Iterable[str]) -> dict[str, float]:
+        """Since when audits of a model count that a policy has found changed, by model."""
+        since: dict[str, float] = {}
+        for policy in policies:
+            for model, watch in self.standing(policy).models.items():
+                if watch.since:
+                    since[model] = max(watch.since, since.get(model, 0.0))
+        return since
 
     def taken(self, audit: Audited) -> list[Turn]:
         """Take what a call told into its policy's course; returns what has changed by it.

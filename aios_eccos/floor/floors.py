@@ -19,10 +19,13 @@ from aios_eccos.floor.alarm import Alarm, of_verdict, read_alarms
 from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.control import BOOST, START_AT, outcome_step, spending_step
 from aios_eccos.floor.curve import PriceBook
+from aios_eccos.floor.earn import Earning
+from aios_eccos.floor.gate import gate_for, price_of_audits
+from aios_eccos.floor.losses import LossBook
 from aios_eccos.floor.modes import BUDGETED, EXPECTED, Asked, Expected, Made, mode_of
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import Control, Float32Array, Price, Query
+from aios_eccos.values import Control, Float32Array, Gate, Model, Price, Query
 from aios_eccos.workload.periods import TOTAL, add, period_sums
 from aios_eccos.workload.store import Ledger, PriceStore
 
@@ -53,6 +56,7 @@ class Learned:
         book: what success costs, None while there are too few verdicts.
         judged: verdicts by model; None: not known, so nothing is explored.
         certifier: where floors are certified.
+        losses: what success costs by audits, where only these tell.
     """
 
     predictor: Predictor
@@ -60,6 +64,7 @@ class Learned:
     book: PriceBook | None = None
     judged: Mapping[str, float] | None = None
     certifier: Certifier | None = None
+    losses: LossBook | None = None
 
     def embed(self, texts: Sequence[str]) -> tuple[Float32Array | None, Float32Array | None]:
         """(n, d) embeddings and, if the predictor wants them, (n, 4 d) layers; None as yet."""
@@ -74,8 +79,7 @@ class Floors:
     """Prices of success under the settings in force, and what moves them.
 
     Whatever moves a price moves the stored factor of that very price: `settled` by what was
-    promised of a call, `judged` by its verdict. Factors, sums of verdicts and the alarm lie in the
-    workload store, shared by all kernels and kept over restarts.
+    promised of a call, `judged` by its verdict. Factors and sums lie in the workload store.
 
     Args:
         settings: floors, budgets, agents' policies.
@@ -83,6 +87,7 @@ class Floors:
         ledger: keeps the sums of verdicts.
 
     Attributes:
+        earning: how far each policy may be routed; None: policies need not earn it.
         controlled: policies with verdicts enough for their price to be moved by outcomes.
         alarmed: policies whose floor is known not to be kept.
     """
@@ -91,6 +96,7 @@ class Floors:
         self._settings = settings
         self._prices = prices
         self._ledger = ledger
+        self.earning: Earning | None = None
         self.controlled: frozenset[str] = frozenset()
         self.alarmed: frozenset[str] = frozenset()
         self._told = False
@@ -117,6 +123,7 @@ class Floors:
         support: float,
         learned: Learned,
         factors: Mapping[str, float],
+        gate: Gate | None = None,
     ) -> Price:
         """What a success of this call is worth, and what may move that.
 
@@ -128,10 +135,13 @@ class Floors:
             support: effective records behind the best supported forecast.
             learned: what history taught.
             factors: the stored factors, by key.
+            gate: how far the call may be routed, where that is limited.
         """
         asked = self._asked(query)
         if len(names) < 2:
             return Price(asked.policy)
+        if gate is not None and learned.losses is not None:
+            return price_of_audits(asked.policy, learned.losses, names, gate)
         mode = EXPECTED if asked.own else BUDGETED if asked.budget is not None else self.mode
         models = mode.models(names, learned.certifier)
         curve = learned.book.curve(models) if learned.book is not None else None
@@ -164,6 +174,12 @@ class Floors:
             optimism=optimism,
             models=tuple(models),
         )
+
+    def gate(self, query: Query, pool: Sequence[Model], learned: Learned) -> Gate | None:
+        """How far a call may be routed that these models may serve; None: nothing limits it."""
+        if self.earning is None:
+            return None
+        return gate_for(query.id, self._asked(query), pool, learned.book, self.earning)
 
     def prepare(self, learned: Learned, pool: Sequence[str]) -> None:
         """Make the curves that calls will ask for, so that no call waits for them."""

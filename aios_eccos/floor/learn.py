@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from aios_eccos.config import Settings
 from aios_eccos.errors import ArtifactError
 from aios_eccos.floor.certify import Certifier
-from aios_eccos.floor.curve import PriceBook
+from aios_eccos.floor.curve import MIN_VERDICTS, PriceBook
 from aios_eccos.floor.floors import Learned
+from aios_eccos.floor.losses import FEWEST_ROWS, LossBook
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, load_apart, load_head
 from aios_eccos.forecast.head.train import Trained
@@ -23,6 +24,7 @@ from aios_eccos.forecast.parts import MOST, calibrating, calibration
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.forecast.pricing import Prices, price_table
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
+from aios_eccos.forecast.ridge import RidgePredictor
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.mirror import build_table
@@ -33,6 +35,19 @@ log = logging.getLogger("aios_eccos.floor.learn")
 
 #: Rows of history that a price book is made from.
 BOOK_ROWS = 8000
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFacts:
+    """What is known of audits beside their records.
+
+    Attributes:
+        since: seconds since the epoch by model: its audits before that are forgotten.
+        error: the judge's error rate.
+    """
+
+    since: Mapping[str, float]
+    error: float = 0.1
 
 
 def head_path(state_dir: Path) -> Path:
@@ -46,8 +61,12 @@ def learn_from(
     settings: Settings,
     models: Sequence[Model],
     head_file: Path | None = None,
+    audits: AuditFacts | None = None,
 ) -> Learned:
     """Learn from the history as it is now, for the models in use.
+
+    Where policies earn their routing (`audits`), and neither a head nor graded records tell more,
+    audits forecast and price success.
 
     With a trained head (and unless the settings say `retrieval`) the head forecasts, and its own
     out-of-fold forecasts price success; else neighbors do both. Where floors are certified, the
@@ -59,7 +78,9 @@ def learn_from(
     if not mode_of(settings).calibrates:
         table = history.table(limit=BOOK_ROWS)
         near = RetrievalPredictor(history, table, k=settings.neighbors)
-        known = _learn(near, table, _head(head_file, embedder, settings, models), settings, models)
+        head = _head(head_file, embedder, settings, models)
+        known = None if audits is None or head is not None else _audited(table, models, audits)
+        known = known or _learn(near, table, head, settings, models)
         return replace(known, embedder=embedder)
     whole = history.table(limit=2 * BOOK_ROWS)
     apart = calibrating(whole, [model.name for model in models])
@@ -96,6 +117,17 @@ def _learn(
     tokens = np.where(np.isnan(tokens), means.output_tokens, tokens)
     book = PriceBook.of(judged, success, tokens, prices)
     return Learned(neighbors, None, book, judged_of)
+
+
+def _audited(table: HistoryTable, models: Sequence[Model], facts: AuditFacts) -> Learned | None:
+    """What audits teach; None where graded records make a price, or too few calls were audited."""
+    judged = ~np.isnan(table.correctness).all(axis=1)
+    audited = judged & (np.array(table.sources) == "audit")
+    if (judged & ~audited).sum() >= MIN_VERDICTS or audited.sum() < FEWEST_ROWS:
+        return None
+    audits = table.rows(audited)
+    found = RidgePredictor(audits, models, error=facts.error, since=facts.since)
+    return Learned(found, losses=LossBook(found, audits, models))
 
 
 def _seen_all(head_file: Path | None) -> bool:

@@ -53,8 +53,8 @@ class Trace:
         mode: `route`, or `observe`: AIOS's own choice was served.
         named: how many models the agent named; 0 = it left the choice open.
         policy: pattern of agents whose floor applied, "" for the general one.
-        status: the optimizer's, `explored` for a choice by chance, `fallback`, or `undecided` for a
-            call that never got a model.
+        status: the optimizer's, `explored` for a choice by chance, `held` for the reference instead
+            of the price's choice, `fallback`, or `undecided` for a call that never got a model.
         whole: whether the batch was assigned as one, under its floors.
         floor: absolute success asked for on average.
         success_price_usd: what one success was worth at that floor; None: no history to tell.

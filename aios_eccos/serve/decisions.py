@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from aios_eccos.decide.assign import Assigned
-from aios_eccos.decide.words import explored, reason
+from aios_eccos.decide.words import explored, held, reason
 from aios_eccos.errors import raised
 from aios_eccos.floor.explore import Trial
 from aios_eccos.serve.call import Call, Routes
-from aios_eccos.values import EXPLORED, Candidate, Decision, IntArray, Lease, Slots
+from aios_eccos.values import EXPLORED, HELD, Candidate, Decision, Gate, IntArray, Lease, Slots
 
 log = logging.getLogger("aios_eccos.serve.decisions")
 
@@ -31,12 +31,14 @@ class Plan:
 
     Attributes:
         candidates: n rows. trials: what each explores. found: the assignment.
+        gates: how far each could be routed, if that is limited.
         free: (m,) slots that it counted on.
         share_s: seconds spent, divided by n.
     """
 
     candidates: tuple[Candidate, ...]
     trials: tuple[Trial, ...]
+    gates: tuple[Gate | None, ...]
     found: Assigned
     free: IntArray
     share_s: float
@@ -44,24 +46,28 @@ class Plan:
     def decision(self, row: int, lease: Lease | None) -> Decision:
         """The decision for a call that has its slot, or, without one, has to wait."""
         candidate, trial, solution = self.candidates[row], self.trials[row], self.found.solution
-        column, batch = int(solution.choice[row]), len(self.candidates)
-        if lease is None or trial.column is None:
-            why = reason(candidate, column, lease, self.free, batch if self.found.whole else 0)
-        else:
+        column, batch, gate = int(solution.choice[row]), len(self.candidates), self.gates[row]
+        status = solution.status.value if trial.column is None else EXPLORED
+        if lease is not None and trial.column is not None:
             why = explored(candidate.models[column], trial.chance)
+        elif lease is not None and gate is not None and gate.instead:
+            status, why = HELD, held(gate.shadow or "", gate.chance)
+        else:
+            why = reason(candidate, column, lease, self.free, batch if self.found.whole else 0)
         return Decision(
             candidate=candidate,
             model=None if lease is None else candidate.models[column],
             lease=lease,
             free=self.free,
             slot_prices=solution.slot_prices,
-            status=solution.status.value if trial.column is None else EXPLORED,
+            status=status,
             reason=why,
             batch=batch,
             whole=self.found.whole,
             decision_s=candidate.forecast_s + self.share_s,
             at=time.time(),
             chances=trial.chances,
+            gate=gate,
         )
 
 

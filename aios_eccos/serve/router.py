@@ -22,6 +22,7 @@ from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.floor.explore import chance_of, explore_batch
 from aios_eccos.floor.floors import Floors, Learned
+from aios_eccos.floor.gate import gate_of, limited
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.serve.decisions import Plan
@@ -121,13 +122,18 @@ class Router:
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
         share = self.floors.exploration if self.learned.judged is not None else 0.0
         trials = explore_batch(candidates, free, share, self.learned.judged or {})
-        opened = [trial.limited(c) for trial, c in zip(trials, candidates, strict=True)]
-        # A budget is kept by its price: a batch has no floor that would spend just as much.
-        budgeted = any(candidate.worth.budget is not None for candidate in candidates)
-        whole = self.floors.mode.whole_batches and not budgeted
+        gates = [gate_of(candidate) for candidate in candidates]
+        opened = [
+            limited(trial.limited(candidate), gate)
+            for candidate, trial, gate in zip(candidates, trials, gates, strict=True)
+        ]
+        # A budget is kept by its price: a batch has no floor that would spend just as much. Nor has
+        # it a floor where only a share of it may be routed.
+        priced = any(c.worth.budget is not None or c.gate is not None for c in candidates)
+        whole = self.floors.mode.whole_batches and not priced
         found = assigned(opened, free, self.settings, self.slot_prices, whole_batches=whole)
         share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
-        return Plan(tuple(candidates), tuple(trials), found, free, share_s)
+        return Plan(tuple(candidates), tuple(trials), tuple(gates), found, free, share_s)
 
     def assign(self, candidates: Sequence[Candidate], slots: Slots) -> Assignment:
         """Choose a model for each candidate and lend the slots, the whole batch in one request.
@@ -238,12 +244,18 @@ class Router:
     ) -> Candidate:
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         support = float(forecast.support[row][allowed].max(initial=0.0))
-        worth = self.floors.price(query, names, support, self.learned, stored)
+        pool = [model for model, ok in zip(self.models, allowed, strict=True) if ok]
+        gate = self.floors.gate(query, pool, self.learned)
+        worth = self.floors.price(query, names, support, self.learned, stored, gate)
         chosen = [worth.models is None or name in worth.models for name in self._names]
+        success, losses = forecast.success[row], self.learned.losses
+        if worth.careful and losses is not None:
+            success = losses.careful(success, forecast.support[row])
+        may_explore = gate is None and query.floor is None and len(names) > 1
         return Candidate(
             query=query,
             models=self._names,
-            success=forecast.success[row],
+            success=success,
             output_tokens=forecast.output_tokens[row],
             support=forecast.support[row],
             cost=cost,
@@ -251,8 +263,9 @@ class Router:
             novelty=float(forecast.novelty[row]),
             worth=worth,
             switch=self._switch_cost(query),
-            lot=chance_of(query.id) if query.floor is None and len(names) > 1 else None,
+            lot=chance_of(query.id) if may_explore else None,
             explorable=allowed,
+            gate=gate,
         )
 
     def _switch_cost(self, query: Query) -> FloatArray | None:

@@ -17,6 +17,7 @@ from aios_eccos.providers.tokens import estimated
 from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     EXPLORED,
+    HELD,
     Answer,
     Attempt,
     CallResult,
@@ -117,7 +118,7 @@ def decide_dry(
 def _control(decision: Decision) -> Control | None:
     """How the call stands to the price that chose its model; None where no price chose."""
     price = decision.candidate.worth
-    if decision.status in (EXPLORED, UNDECIDED):
+    if decision.status in (EXPLORED, HELD, UNDECIDED):
         return None
     if not price.key or decision.status == words.FALLBACK:
         return Control("", 1.0, 1.0, price.own)

@@ -23,6 +23,9 @@ else:
 
 #: Status of a decision by chance, made to learn about a model: no price chose it.
 EXPLORED = "explored"
+#: Status of a call that the reference serves because its policy has yet to earn its routing, or as
+#: part of the sample that shows whether it still does: no price chose it.
+HELD = "held"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class Price:
         optimism: by how much the forecasts of what is chosen at this value exceeded the success
             had, on history (the winner's curse); promises are made without it.
         models: the models that the value may choose; None = all that may serve.
+        careful: whether it goes by forecasts less their standard deviation: it is to be proven.
     """
 
     policy: str = ""
@@ -87,6 +91,7 @@ class Price:
     batch_floor: float = math.nan
     optimism: float = 0.0
     models: tuple[str, ...] | None = None
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +114,46 @@ class Control:
     step: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """How far a call of a policy that has yet to earn it, or has, may be routed.
+
+    Attributes:
+        reference: the strongest model that may serve; it does where the call is held.
+        asked: the floor that is earned, in words; allowed: the net loss that it allows, 0..1.
+        share, suspect_share: of calls routed, and of those whose choice is one of the `suspects`.
+        lot: the call's own uniform number, 0..1.
+        served: whether it is earned; shift: what audits have then added to the log of the price.
+        shadow: the model that the price would choose; None where there is no price yet.
+    """
+
+    reference: str
+    asked: str
+    allowed: float
+    share: float
+    suspect_share: float
+    suspects: frozenset[str]
+    lot: float
+    served: bool = False
+    shift: float = 0.0
+    shadow: str | None = None
+
+    @property
+    def chance(self) -> float:
+        """With which a call of this choice is routed."""
+        return self.suspect_share if self.shadow in self.suspects else self.share
+
+    @property
+    def held(self) -> bool:
+        """Whether the reference serves whatever the price would choose; by lot, a fair sample."""
+        return self.lot >= self.chance
+
+    @property
+    def instead(self) -> bool:
+        """Whether the reference serves instead of another choice."""
+        return self.held and self.shadow not in (None, self.reference)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
     """One query with what every model would do for it and what a success is worth: a row to assign.
@@ -127,6 +172,7 @@ class Candidate:
         lot: uniform in 0..1, by which the call explores a model or does not; None: it must not.
         explorable: models that may be explored, beyond `allowed` where a certificate closes some
             to the price's choice; None: `allowed`.
+        gate: how far it may be routed; None: by its price alone.
     """
 
     query: Query
@@ -143,6 +189,7 @@ class Candidate:
     embedding: Float32Array | None = field(default=None, repr=False)
     lot: float | None = None
     explorable: BoolArray | None = None
+    gate: Gate | None = None
 
     @property
     def price(self) -> float:
@@ -192,13 +239,15 @@ class Decision:
         lease: the slot that was lent; None while waiting.
         free: (m,) slots that were free at the decision.
         slot_prices: (m,) dollars that one more slot of each model would have saved.
-        status: the optimizer's status for the batch; `EXPLORED` for a choice made by chance.
+        status: the optimizer's status for the batch; `EXPLORED` for a choice made by chance,
+            `HELD` for the reference instead of the price's choice.
         reason: one sentence in plain words.
         batch: how many queries were assigned together.
         whole: whether they were assigned as one, under their floors; else each by its own price.
         decision_s: seconds spent on forecast and assignment (the batch's, divided by its size).
         at: seconds since the epoch, UTC.
         chances: (m,) with which each model would have been explored; None: it could not.
+        gate: how far it could be routed, with the model that its price would have chosen.
     """
 
     candidate: Candidate
@@ -213,6 +262,7 @@ class Decision:
     at: float
     chances: FloatArray | None = None
     whole: bool = False
+    gate: Gate | None = None
 
     @property
     def promised(self) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from aios_eccos.floor.course import Watch
-from aios_eccos.floor.earn import Standing, lot_of
-from aios_eccos.values import Candidate
+from aios_eccos.floor.earn import Audited, Standing, lot_of
+from aios_eccos.values import Candidate, Outcome, Query, Record
+from aios_eccos.verdicts.relative import imputed
 from aios_eccos.workload.periods import TOTAL, PeriodSums
 from aios_eccos.workload.store import Ledger
 
@@ -22,6 +23,27 @@ RESERVE = 1.2
 #: Share of served calls on which the reference is chosen that teach about the promising all the
 #: same, and of audited calls that one of the other models is asked on.
 EXPLORE, OTHER = 0.1, 0.05
+
+
+def record_of(audit: Audited, query: Query, tokens: Mapping[str, int | None]) -> Record:
+    """What the history learns of an audit: the verdicts as correctness, see `imputed`.
+
+    Args:
+        tokens: output tokens by model, the reference's among them; None = unknown.
+    """
+    outcomes = tuple(
+        Outcome(model, correctness, tokens.get(model))
+        for model, correctness in imputed(audit.relative, audit.reference).items()
+    )
+    return Record(
+        f"audit:{audit.call}",
+        query.text,
+        query.input_tokens,
+        outcomes,
+        source="audit",
+        agent=query.agent,
+        created=audit.at,
+    )
 
 
 class AuditMoney:

@@ -1,0 +1,147 @@
+"""Calls of a policy that has not earned its routing go to the reference; the shadow is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from aios_eccos.config import parse_settings
+from aios_eccos.floor.earn import Audited, Earning
+from aios_eccos.floor.learn import AuditFacts, learn_from
+from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.records import Outcome, Record
+from aios_eccos.serve.router import Router
+from aios_eccos.values import HELD, Model, Query
+from aios_eccos.workload.memory import MemoryWorkload
+
+POOL = (
+    Model("small", input_price=1e-7, output_price=1e-7),
+    Model("large", input_price=1e-5, output_price=1e-5, strength=0.9),
+)
+
+
+class Flat:
+    """Every text lies at one place."""
+
+    def try_embed(self, texts):
+        return np.tile(np.array([[1.0, 0.0]], dtype=np.float32), (len(texts), 1))
+
+    def try_embed_with_layers(self, texts):
+        return None
+
+
+def audited_history(source="audit", n=100):
+    """A hundred audits in which the small model was as good."""
+    history = MemoryHistory(dimension=2)
+    outcomes = (Outcome("small", 1.0, 20), Outcome("large", 1.0, 20))
+    rows = [Record(f"a{i}", "", 50, outcomes, source=source, created=float(i)) for i in range(n)]
+    history.add(rows, Flat().try_embed(rows))
+    return history
+
+
+def router_of(history=None, *, earns=True, models=POOL, **settings):
+    parsed, workload = parse_settings(settings), MemoryWorkload()
+    router = Router(models, parsed, workload)
+    if earns:
+        router.floors.earning = Earning(workload, clock=lambda: 0.0)
+    if history is not None:
+        facts = AuditFacts({}) if earns else None
+        learned = learn_from(history, None, parsed, models, audits=facts)
+        router.learned = replace(learned, embedder=Flat())
+    return router
+
+
+def route(router, n=1, **query):
+    found = []
+    for i in range(n):
+        (decision,) = router.route([Query("text", id=f"call {i}", **query)]).decisions
+        router.release(decision)
+        found.append(decision)
+    return found
+
+
+def earn(router, until):
+    """Audits that find no loss, until so much is routed."""
+    (decision,) = route(router)
+    gate = decision.gate
+    while router.floors.earning.standing("", gate.asked).share < until:
+        router.floors.earning.taken(
+            Audited("c", "", gate.asked, gate.allowed, "large", "small", {"small": 0})
+        )
+
+
+def test_before_any_audit_the_reference_serves_and_there_is_no_shadow() -> None:
+    for decision in route(router_of(), 20):
+        assert (decision.model, decision.gate.reference) == ("large", "large")
+        assert decision.gate.shadow is None
+
+
+def test_while_proving_the_reference_serves_and_the_shadow_choice_is_kept() -> None:
+    for decision in route(router_of(audited_history()), 20):
+        assert (decision.model, decision.gate.shadow) == ("large", "small")
+        assert decision.gate.held
+        assert decision.status == HELD
+        assert "small" in decision.reason
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.9])
+def test_the_share_that_is_earned_is_routed(share) -> None:
+    router = router_of(audited_history())
+    earn(router, share)
+    served = [decision.model for decision in route(router, 600)]
+    assert served.count("small") / 600 == pytest.approx(share, abs=0.05)
+
+
+def test_a_call_is_decided_alike_however_often() -> None:
+    router = router_of(audited_history())
+    earn(router, 0.3)
+    assert [d.model for d in route(router, 50)] == [d.model for d in route(router, 50)]
+
+
+def test_without_earning_audits_limit_nothing() -> None:
+    (decision,) = route(router_of(audited_history(), earns=False))
+    assert decision.gate is None
+    assert decision.model == "small"
+
+
+@pytest.mark.parametrize(
+    ("settings", "query"),
+    [
+        ({"quality_floor": 0.8}, {}),
+        ({"budget_per_call": 0.001}, {}),
+        ({}, {"floor": 0.5}),
+        ({}, {"allowed": ("small",)}),
+    ],
+)
+def test_what_audits_cannot_prove_is_not_limited(settings, query) -> None:
+    (decision,) = route(router_of(audited_history("ingest"), **settings), **query)
+    assert decision.gate is None
+    assert decision.model == "small"
+
+
+def test_a_history_of_grades_has_to_be_earned_too() -> None:
+    (decision,) = route(router_of(audited_history("ingest")))
+    assert (decision.model, decision.gate.shadow) == ("large", "small")
+
+
+def test_graded_records_price_success_where_there_are_some() -> None:
+    assert router_of(audited_history("ingest")).learned.losses is None
+    assert router_of(audited_history()).learned.losses is not None
+    assert router_of(audited_history(n=30)).learned.losses is None
+
+
+def test_where_the_reference_may_not_serve_the_price_decides() -> None:
+    router = router_of(audited_history())
+    (candidate,) = router.forecast([Query("text", id="1")])
+    closed = replace(candidate, allowed=np.array([True, False]))
+    (decision,) = router.assign([closed], router.slots()).decisions
+    assert (decision.model, decision.gate) == ("small", None)
+
+
+def test_a_call_that_is_held_waits_for_the_references_slot() -> None:
+    models = (POOL[0], replace(POOL[1], limit=1))
+    router = router_of(audited_history(), models=models)
+    first, second = router.route([Query("a", id="1"), Query("b", id="2")]).decisions
+    assert (first.model, second.model) == ("large", None)
