@@ -77,19 +77,50 @@ def test_a_bad_model_is_named(raw: object, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("baseline", "hint"),
+    ("raw", "share"),
+    [
+        ("5 %", 0.05),
+        ("2.5%", 0.025),
+        (0.1, 0.1),
+        (0, 0.0),
+        (False, 0.0),
+        ("off", 0.0),
+        (True, 0.05),
+    ],
+)
+def test_a_share_for_audits_may_be_written_as_yaml_reads_it(raw: object, share: float) -> None:
+    assert parse_settings({"audit": raw}).audit == pytest.approx(share)
+
+
+@pytest.mark.parametrize("raw", [60, "80 %", -0.1, "some", None, [5]])
+def test_what_is_no_share_is_refused_by_name(raw: object) -> None:
+    with pytest.raises(ConfigError, match=r"llms.router.eccos.audit = .*such as 5 %"):
+        parse_settings({"audit": raw})
+
+
+def test_audits_may_be_off_for_some_agents() -> None:
+    settings = parse_settings({"audit": "5 %", "agents": {"private/*": {"audit": False}}})
+    assert not settings.policy("private/notes")[1].audit
+    assert settings.policy("coder")[1].audit
+
+
+@pytest.mark.parametrize("key", ["baseline", "judge"])
+@pytest.mark.parametrize(
+    ("name", "hint"),
     [("larg", "did you mean 'large'?"), ("zzz", "configured: small, large")],
 )
-def test_a_baseline_must_be_a_configured_model(baseline: str, hint: str, tmp_path: Path) -> None:
+def test_a_model_named_must_be_a_configured_one(
+    key: str, name: str, hint: str, tmp_path: Path
+) -> None:
     models = [{"name": "small"}, {"name": "large"}]
-    settings, entries = parse_config({"baseline": "large"}, models)
-    assert (settings.baseline, len(entries)) == ("large", 2)
+    settings, entries = parse_config({key: "large"}, models)
+    assert (getattr(settings, key), len(entries)) == ("large", 2)
     with pytest.raises(ConfigError) as refusal:
-        parse_config({"baseline": baseline}, models)
+        parse_config({key: name}, models)
     assert str(refusal.value) == (
-        f"llms.router.eccos.baseline = {baseline!r}: no configured model; {hint}"
+        f"llms.router.eccos.{key} = {name!r}: no configured model; {hint}"
     )
-    text = json.dumps({"llms": {"models": models, "router": {"eccos": {"baseline": baseline}}}})
+    text = json.dumps({"llms": {"models": models, "router": {"eccos": {key: name}}}})
     with pytest.raises(ConfigError, match="no configured model"):
         load_config(locate(None, aios_home(tmp_path, text)))
 

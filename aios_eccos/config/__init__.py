@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 
-from aios_eccos.config.checks import Floor, parse_floor
+from aios_eccos.config.checks import Floor, parse_floor, parse_share
 from aios_eccos.config.models import ModelEntry, parse_models
 from aios_eccos.config.settings import AgentPolicy, Settings, parse_settings
 from aios_eccos.errors import ConfigError
@@ -21,6 +21,7 @@ __all__ = [
     "parse_floor",
     "parse_models",
     "parse_settings",
+    "parse_share",
 ]
 
 
@@ -28,9 +29,15 @@ def parse_config(settings: object, models: object) -> tuple[Settings, tuple[Mode
     """Validate `llms.router.eccos` and `llms.models`, each and together; see `parse_settings`."""
     found, entries = parse_settings(settings), tuple(parse_models(models))
     names = [entry.name for entry in entries]
-    if found.baseline is not None and found.baseline not in names:
-        near = difflib.get_close_matches(found.baseline, names, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]!r}?" if near else f"configured: {', '.join(names)}"
-        where = f"llms.router.eccos.baseline = {found.baseline!r}"
-        raise ConfigError(f"{where}: no configured model; {hint}")
+    for key in ("baseline", "judge"):
+        _check_model(key, getattr(found, key), names)
     return found, entries
+
+
+def _check_model(key: str, value: str | None, names: list[str]) -> None:
+    """Refuse a setting that names a model which is not configured."""
+    if value is None or value in names:
+        return
+    near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]!r}?" if near else f"configured: {', '.join(names)}"
+    raise ConfigError(f"llms.router.eccos.{key} = {value!r}: no configured model; {hint}")

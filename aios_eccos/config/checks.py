@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NewType, NoReturn
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
@@ -20,6 +20,12 @@ SHORTEST_TOKEN = 8
 MOST_LETTERS = 3
 #: Annotations of numbers.
 NUMBERS: tuple[Any, ...] = (int, float, int | None, float | None)
+
+
+#: A share of money, 0..1. YAML reads `off` as false, so it is no number among `NUMBERS`.
+Share = NewType("Share", float)
+#: The share that `on` stands for, and the largest that is allowed.
+USUAL_SHARE, LARGEST_SHARE = Share(0.05), 0.5
 
 
 class Checked(BaseModel):
@@ -63,6 +69,20 @@ def parse_floor(raw: object) -> Floor:
     if isinstance(raw, bool) or not 0 <= value <= 1:
         raise ValueError("allowed: a number in 0..1, or a share of the strongest such as 95 %")
     return Floor(value, relative)
+
+
+def parse_share(raw: object) -> Share:
+    """Read `5 %`, `0.05`, `off` or `on`; a ValueError if it is none of them."""
+    named = {"off": 0.0, "false": 0.0, "on": USUAL_SHARE, "true": USUAL_SHARE}
+    text = str(raw).strip().casefold() if isinstance(raw, str | int | float) else ""
+    try:
+        value = named[text] if text in named else float(text.removesuffix("%"))
+    except ValueError:
+        value = -1.0
+    value = value / 100 if text.endswith("%") else value
+    if not 0 <= value <= LARGEST_SHARE:
+        raise ValueError(f"allowed: off, or a share up to {LARGEST_SHARE:.0%} such as 5 %")
+    return Share(value)
 
 
 def check_redis(value: str) -> str:

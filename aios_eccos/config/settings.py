@@ -14,11 +14,13 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from aios_eccos.config.checks import (
     Checked,
     Floor,
+    Share,
     check_history,
     check_redis,
     check_token,
     no_mapping,
     parse_floor,
+    parse_share,
     refuse,
 )
 
@@ -40,6 +42,7 @@ class AgentPolicy(_Strict):
 
     quality_floor: FloorSetting | None = None
     models: tuple[str, ...] | None = None
+    audit: bool = True
 
 
 class Settings(_Strict):
@@ -63,6 +66,17 @@ class Settings(_Strict):
     exploration: Annotated[float, Field(ge=0, le=0.2)] = 0.02
     """share of calls that may go to models with fewer than 100 verdicts, to learn about them, once
     verdicts come; never above a limit; 0 = off"""
+    audit: Annotated[Share, BeforeValidator(parse_share)] = Share(0.0)
+    """share of the money spent that may pay for copies of calls to other models and for the judge,
+    so that savings are earned without labels (`5 %`; 0 = `off`; per agent only `audit: off`)"""
+    audit_first_usd: Annotated[float, Field(ge=0, le=1e6)] = 0.15
+    """dollars that audits may spend beside that share, for the first proof"""
+    judge: str | None = None
+    """configured model that compares answers of audits that differ; without one a differing answer
+    counts as worse"""
+    earn: bool = True
+    """while audits are on: whether the strongest serves until audits have shown that a price keeps
+    the floor; `off` = an own history is trusted from the start"""
     predictor: Literal["retrieval", "trained", "hybrid"] = "hybrid"
     """who forecasts: neighbors in the history, the trained head, or both (`hybrid` is retrieval
     until a head is trained)"""
