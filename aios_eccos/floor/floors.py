@@ -177,7 +177,8 @@ class Floors:
 
     def gate(self, query: Query, pool: Sequence[Model], learned: Learned) -> Gate | None:
         """How far a call may be routed that these models may serve; None: nothing limits it."""
-        if self.earning is None:
+        _, policy = self._settings.policy(query.agent)
+        if self.earning is None or not policy.audit:
             return None
         return gate_for(query.id, self._asked(query), pool, learned.book, self.earning)
 

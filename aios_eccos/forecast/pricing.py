@@ -56,6 +56,11 @@ class Prices:
         prompt = np.asarray(input_tokens, dtype=float)[:, None] * self.input
         return prompt + np.asarray(output_tokens, dtype=float) * self.output
 
+    def paid(self, model: str, input_tokens: float, output_tokens: float) -> float:
+        """What one model is paid for a request of so many tokens."""
+        column = self.models.index(model)
+        return float(input_tokens * self.input[column] + output_tokens * self.output[column])
+
     def select(self, models: Sequence[str]) -> Prices:
         """The same prices for some of the models, in that order."""
         index = [self.models.index(name) for name in models]

@@ -22,6 +22,7 @@ from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.calls import Caller, Refused, Syscall, Ticket, read_query, settle, summary
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
 from aios_eccos.kernel.observe_mode import Observed, for_model
+from aios_eccos.kernel.repeats import repeat_of
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
@@ -75,7 +76,14 @@ class Serving:
             log.warning("mode: %s, before: %s", mode, self.mode)
         self.mode = mode
         if self.engine is not None:
-            self.engine.set_mode(mode)
+            self.engine.set(mode=mode)
+
+    def set_audit(self, share: float) -> None:
+        """Let audits spend such a share of the money from now on, until the next refresh."""
+        engine = self.engine
+        if engine is not None:
+            log.warning("audit: %g, before: %g", share, engine.config.settings.audit)
+            engine.set(audit=share)
 
     def use(self, adapter: EccosAdapter, config: Config) -> None:
         """Serve with this adapter and configuration from now on; calls under way move over."""
@@ -153,7 +161,11 @@ class Serving:
         ticket = Ticket(syscall, query, caller, asked)
         with self._lock:
             self._in_flight[query.id] = ticket
-        future = engine.dispatcher.submit(query, lambda model, left: self._run(ticket, model, left))
+        future = engine.dispatcher.submit(
+            query,
+            lambda model, left: self._run(ticket, model, left),
+            lambda: repeat_of(syscall.query, self._ask),
+        )
         future.add_done_callback(lambda done: self._done(ticket, done))
         if caller.gone:  # since it was asked whether it waits
             engine.dispatcher.drop(query.id)
@@ -195,9 +207,12 @@ class Serving:
         if ticket.syscall.get_start_time() is None:
             ticket.syscall.set_start_time(time.time())
             ticket.syscall.set_status("executing")
+        return self._ask(model, ticket.syscall, seconds_left)
+
+    def _ask(self, model: str, syscall: Syscall, seconds_left: float) -> Answer:
         retired = None
         while (adapter := self.adapter) is not retired and adapter is not None:
-            answer = adapter.ask(model, ticket.syscall, seconds_left)
+            answer = adapter.ask(model, syscall, seconds_left)
             if answer is not None:
                 return answer
             retired = adapter

@@ -20,6 +20,7 @@ from aios_eccos.values import (
     Decision,
     Failure,
     Query,
+    Repeat,
     Slots,
 )
 
@@ -88,6 +89,7 @@ class Call:
         refused: models that refused it, and what, in words that follow their names.
         avoided: the same of models that have refused calls like it.
         closed_by: why models were closed at the last decision, in words that follow their names.
+        repeat: as in `CallResult`.
     """
 
     query: Query
@@ -103,6 +105,7 @@ class Call:
     refused: dict[str, str] = field(default_factory=dict)
     avoided: dict[str, str] = field(default_factory=dict)
     closed_by: dict[str, str] = field(default_factory=dict)
+    repeat: Callable[[], Repeat] | None = None
     _best: tuple[Candidate, list[str], list[str]] | None = None
 
     @property
@@ -155,6 +158,7 @@ class Call:
             served_s=now - started,
             tries=tuple(made.attempt() for made in self.made),
             closed=self.closed_by,
+            repeat=self.repeat,
         )
 
     def _refused_by(self, model: str, failure: Failure) -> None:

@@ -19,7 +19,7 @@ from aios_eccos.serve.attempt import Attempts, guarded
 from aios_eccos.serve.call import Call, Routes, Run
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
 from aios_eccos.serve.queue import CallQueue, FairShare, startable
-from aios_eccos.values import Answer, CallResult, Decision, Failure, Query
+from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
 
@@ -91,12 +91,18 @@ class Dispatcher:
         self._router, self._settings = router, settings
         self._queue.wake()
 
-    def submit(self, query: Query, run: Run) -> Future[CallResult]:
-        """Queue a call. The future always ends with a `CallResult`, or cancelled by `drop`."""
+    def submit(
+        self, query: Query, run: Run, repeat: Callable[[], Repeat] | None = None
+    ) -> Future[CallResult]:
+        """Queue a call. The future always ends with a `CallResult`, or cancelled by `drop`.
+
+        Args:
+            repeat: lets the call be audited; asked when it has settled, before its future is done.
+        """
         future: Future[CallResult] = Future()
         limit = time.monotonic() + self._settings.call_timeout_s
         expires = limit if query.deadline is None else min(limit, query.deadline)
-        call = Call(query, run, future, expires)
+        call = Call(query, run, future, expires, repeat=repeat)
         if not self._queue.put(call):
             self._settle(call, Answer(failure=STOPPED))
         return future

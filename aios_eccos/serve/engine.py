@@ -11,8 +11,11 @@ from dataclasses import replace
 from functools import partial
 
 from aios_eccos import files
+from aios_eccos.config import Settings
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
+from aios_eccos.floor.course import Turn
+from aios_eccos.floor.earn import Earning
 from aios_eccos.floor.floors import Floors, Learned
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.forecast.pricing import with_facts
@@ -20,14 +23,16 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
+from aios_eccos.serve.auditor import Auditor
 from aios_eccos.serve.dispatch import Dispatcher
-from aios_eccos.serve.events import NotesEvents, note_alarms
+from aios_eccos.serve.events import NotesEvents, note_alarms, note_turns
 from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
+from aios_eccos.serve.spare import SpareRequests
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
-from aios_eccos.values import CallResult, Model
+from aios_eccos.values import CallResult, Model, dollars_known
 from aios_eccos.verdicts.taken import hand_over, take_verdict
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.proxies import ObserverStore
@@ -50,8 +55,10 @@ class Engine:
 
     Attributes:
         workload: leases, prices, inbox; ledger: decisions, sums, events, for observers.
-        floors: what a success is worth; upkeep: what is done for the history.
+        floors: what a success is worth; earning: how far policies may be routed by that.
+        upkeep: what is done for the history.
         teaches: puts calls into the history, and counts those that did not reach it.
+        auditor: asks other models what settled calls asked, where the settings want that.
         certificates: where floors are certified, a sentence about each.
 
     Raises:
@@ -80,16 +87,32 @@ class Engine:
         )
         patient = None if settings.redis == "memory" else partial(opened, member=False)
         self.ledger = ObserverStore(self.workload, patient)
+        self.earning = Earning(self.ledger)
         self.floors = Floors(settings, self.workload, self.ledger)
         self.router = Router(pool, settings, self.workload, floors=self.floors)
+        self._earn(settings)
         self.teaches = TeachesHistory(lambda: (self.history, self.embedder))
         events = NotesEvents(self.ledger, self.floors.look, lambda: self.router)
+        requests = SpareRequests(
+            self.workload, lambda: self.router, lambda: self.dispatcher.depth()[0]
+        )
+        self.auditor = Auditor(
+            requests,
+            self.ledger,
+            self.earning,
+            lambda query: self.dispatcher.attempts.refusals.of(query),
+            self.teaches.put,
+            self._turned,
+        )
         keeps = KeepsCalls(self.ledger)
-        observers = keeps.decisions, keeps.sums, self.teaches.take, events.take
+        observers = (
+            *(keeps.decisions, keeps.sums, self.teaches.take),
+            *(events.take, self.auditor.settled),
+        )
         self.recorder = Recorder(
             self._trace, self.floors.settled, observers, self.teaches, events.look
         )
-        self.dispatcher = Dispatcher(self.router, settings, on_settled=self.recorder)
+        self.dispatcher = Dispatcher(self.router, settings, on_settled=self._settled)
         refusals = self.dispatcher.attempts.refusals
         refusals.use(pool)
         self.upkeep = Upkeep(
@@ -128,15 +151,24 @@ class Engine:
         self.floors.use(settings)
         learned = self.router.learned
         self.router = Router(pool, settings, self.workload, learned, self.floors)
+        self._earn(settings)
         self.dispatcher.attempts.refusals.use(pool)
         self.dispatcher.use(self.router, settings)
         self.upkeep.renew()
 
-    def set_mode(self, mode: str) -> None:
-        """Note the mode that the kernel serves in, until the next `use`."""
-        update = {"mode": mode}
-        self.router.settings = self.router.settings.model_copy(update=update)
-        self.config = replace(self.config, settings=self.config.settings.model_copy(update=update))
+    def set(self, **settings: object) -> None:
+        """Go by other settings of a kind that nothing is opened for, until the next `use`."""
+        self.router.settings = self.router.settings.model_copy(update=settings)
+        self.config = replace(
+            self.config, settings=self.config.settings.model_copy(update=settings)
+        )
+        self.floors.use(self.router.settings)
+        self._earn(self.router.settings)
+
+    def _earn(self, settings: Settings) -> None:
+        """Let policies earn that they are routed, where audits can show it."""
+        can = settings.audit and settings.earn and dollars_known(self.router.models)
+        self.floors.earning = self.earning if can else None
 
     def wait_ready(self, timeout_s: float | None = None) -> bool:
         """Wait until the history has been opened and learned from, or that has failed."""
@@ -144,6 +176,7 @@ class Engine:
 
     def close(self) -> None:
         """Keep what is still queued, end the threads and stores; calls in flight settle later."""
+        self.auditor.close()
         self.dispatcher.stop()
         self.recorder.close()
         self.upkeep.close()
@@ -221,6 +254,16 @@ class Engine:
         if embedded:
             hand_over(self.workload, call, model, correctness)
         return False
+
+    def _settled(self, result: CallResult) -> None:
+        """Let a settled call be audited and recorded; its messages are for the audit alone."""
+        self.auditor.offer(result)
+        self.recorder(result if result.repeat is None else replace(result, repeat=None))
+
+    def _turned(self, policy: str, turns: Sequence[Turn]) -> None:
+        """A policy stands elsewhere now: keep that as an event, and learn anew what it goes by."""
+        note_turns(self.ledger, policy, turns)
+        self.upkeep.renew()
 
     def _trace(self, result: CallResult) -> Callable[[], Trace]:
         """What is kept of a call that settles now; made later, under what is in force now."""

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from aios_eccos.floor.alarm import Alarm
+from aios_eccos.floor.course import Turn
 from aios_eccos.serve.observers import Kept
 from aios_eccos.serve.router import Router
 from aios_eccos.values import Model
@@ -110,6 +111,25 @@ def note_alarms(ledger: Ledger, alarms: Sequence[Alarm]) -> None:
             ledger.swap_note(f"alarm:{alarm.policy}", state)
             of = f"floor of agents {alarm.policy}" if alarm.policy else "floor"
             _keep(ledger, f"{of}: e-process {alarm.e_value:.3g}", before or "kept", state)
+
+
+def note_turns(ledger: Ledger, policy: str, turns: Sequence[Turn]) -> None:
+    """Keep an event for each change of a policy's standing.
+
+    Raises:
+        WorkloadError: the ledger cannot be used.
+    """
+    of = f" of agents {policy}" if policy else ""
+    why = {
+        "raised": "audits have shown that the price keeps the floor",
+        "served": "audits have shown that the price keeps the floor",
+        "changed": "its answers have become worse",
+        "alarm": "audits show that the floor is not kept",
+    }
+    for turn in turns:
+        about = f"{turn.model}: " if turn.model else ""
+        what = f"share of calls{of} that is routed ({about}{why[turn.kind]})"
+        _keep(ledger, what, None, f"{turn.share:.0%}")
 
 
 def _keep(ledger: Ledger, what: str, before: str | None, after: str | None) -> None:

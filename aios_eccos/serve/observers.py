@@ -17,7 +17,7 @@ from aios_eccos.history.store import Embeddings
 from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.records import Outcome, Record
-from aios_eccos.values import CallResult
+from aios_eccos.values import CallResult, Float32Array
 from aios_eccos.workload.periods import SINCE, TOTAL, PeriodSums, period_sums, total_of
 from aios_eccos.workload.store import Observed
 
@@ -122,17 +122,18 @@ class TeachesHistory:
     def take(self, calls: Sequence[Kept]) -> None:
         """Queue what the history can learn from."""
         for call in calls:
-            record = live_record(call.result)
-            if record is None:
-                continue
-            if len(self._waiting) >= LEARN_MOST:
-                self._waiting.popleft()
-                self.unlearnt += 1
-            if not self._waiting:
-                self._at = time.monotonic() + LEARN_AFTER_S
-            decision = call.result.decision
-            vector = decision.candidate.embedding if decision is not None else None
-            self._waiting.append((record, vector))
+            record, decision = live_record(call.result), call.result.decision
+            if record is not None and decision is not None:
+                self.put(record, decision.candidate.embedding)
+
+    def put(self, record: Record, vector: Float32Array | None) -> None:
+        """Queue a record, with its text's embedding if there is one; from any thread."""
+        if len(self._waiting) >= LEARN_MOST:
+            self._waiting.popleft()
+            self.unlearnt += 1
+        if not self._waiting:
+            self._at = time.monotonic() + LEARN_AFTER_S
+        self._waiting.append((record, vector))
 
     def flush(self) -> None:
         """Embed waiting records and add them to the history, if it is ours.

@@ -149,10 +149,8 @@ def _wasted(settled: CallResult, prices: Prices) -> dict[str, float]:
 
 
 def _price(prices: Prices, model: str, estimated: int, answer: Answer | Attempt) -> float:
-    column = prices.models.index(model)
     asked = estimated if answer.input_tokens is None else answer.input_tokens
-    said = answer.output_tokens or 0
-    return float(asked * prices.input[column] + said * prices.output[column])
+    return prices.paid(model, asked, answer.output_tokens or 0)
 
 
 def _options(

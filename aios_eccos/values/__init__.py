@@ -33,3 +33,4 @@ from aios_eccos.values.result import Attempt as Attempt
 from aios_eccos.values.result import CallResult as CallResult
 from aios_eccos.values.result import Failure as Failure
 from aios_eccos.values.result import Refused as Refused
+from aios_eccos.values.result import Repeat as Repeat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -81,6 +81,23 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Repeat:
+    """How to ask models once more what a call asked, for an audit: requests, and nothing else.
+
+    Attributes:
+        ask: (model, seconds) -> the model's answer to the call's own request.
+        plain: (model, messages, seconds) -> its answer to other messages, without tools.
+        said: the text and the tool calls in an answer's value.
+        instruction: gives what the call asked, as text.
+    """
+
+    ask: Callable[[str, float], Answer]
+    plain: Callable[[str, Sequence[Mapping[str, str]], float], Answer]
+    said: Callable[[Any], tuple[str | None, Sequence[Mapping[str, Any]]]]
+    instruction: Callable[[], str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class CallResult:
     """A call that is over: served, failed, or given up.
 
@@ -92,6 +109,7 @@ class CallResult:
         tries: these requests, in order.
         closed: why models were closed to it at the last decision, in words that follow their
             names; models that could never serve it are not among them.
+        repeat: gives what an audit asks with, taken down as it is now; None: it is not audited.
     """
 
     query: Query
@@ -102,3 +120,4 @@ class CallResult:
     served_s: float
     tries: tuple[Attempt, ...] = ()
     closed: Mapping[str, str] = field(default_factory=dict)
+    repeat: Callable[[], Repeat] | None = None

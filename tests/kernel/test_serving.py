@@ -51,7 +51,7 @@ class Dispatched:
         self.run: Any = None
         self.futures: dict[str, Future[Any]] = {}
 
-    def submit(self, query: Query, run: Any) -> Future[Any]:
+    def submit(self, query: Query, run: Any, repeat: Any) -> Future[Any]:
         self.run = run
         self.futures[query.id] = Future()
         return self.futures[query.id]
@@ -106,7 +106,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 @pytest.fixture
 def serving(slow: threading.Event) -> Serving:
     kept = SimpleNamespace(settings=SimpleNamespace(session_affinity=False))
-    engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept, set_mode=lambda mode: None)
+    engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept, set=lambda mode: None)
     found = Serving(lambda config: engine)
     found.use(Adapter(), settings())
     return found

@@ -205,7 +205,7 @@ def test_a_dry_decision_that_rests_on_all_history_says_nothing_more(world: World
 
 def test_a_dry_decision_is_of_the_mode_that_is_in_force(world: World) -> None:
     for mode, observes in (("observe", True), ("route", False)):
-        world.engine.set_mode(mode)
+        world.engine.set(mode=mode)
         assert ("only observes" in world.reader.explain_text("0.2 what").sentence) is observes
 
 

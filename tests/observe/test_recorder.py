@@ -270,7 +270,7 @@ def test_every_change_in_force_is_an_event(world: World) -> None:
     world.change(quality_floor="90 %", agents={"coder/*": {"quality_floor": 0.5}})
     entries = (replace_entry(SMALL, concurrency=2), replace_entry(LARGE, input_cost_per_token=2e-5))
     world.engine.use(replace(world.engine.config, entries=entries))
-    world.engine.set_mode("observe")
+    world.engine.set(mode="observe")
     world.engine.recorder.look()
     found = {e.what: (e.before, e.after) for e in world.reader.events(20).events}
     assert found["quality floor"] == ("0.9", "90 % of the strongest")

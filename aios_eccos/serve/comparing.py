@@ -1,0 +1,92 @@
+"""How a copy's answer is against the reference's: by normal forms, else by the judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aios_eccos.errors import EccosError
+from aios_eccos.serve.spare import SpareRequests
+from aios_eccos.values import Answer, CallResult, Repeat
+from aios_eccos.verdicts.judge import comparison, repeated, shown
+from aios_eccos.verdicts.normal import normal_form
+from aios_eccos.verdicts.relative import Grade, compare
+
+#: Share of judged answers that are judged once more, in the other order.
+REPEATS = 0.1
+#: Characters of a prompt that make a token, about.
+TOKEN_CHARS = 4
+
+
+class Unjudged(EccosError):
+    """The judge has failed, or has no spare slot; `usd` is what that has cost."""
+
+    def __init__(self, judge: str, usd: float) -> None:
+        super().__init__(f"the judge {judge} cannot be asked")
+        self.usd = usd
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A copy's verdict.
+
+    Attributes:
+        verdict: 1 = better than the reference, 0 = as good, -1 = worse.
+        judged: whether a judge said so; else equal forms, or differing ones without a judge.
+        usd: dollars that the judge has cost. counts: what is added to the sums.
+    """
+
+    verdict: Grade
+    judged: bool = False
+    usd: float = 0.0
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+class Comparing:
+    """Compares answers; keeps nothing of them.
+
+    Args:
+        requests: asks the judge that the settings in force name.
+    """
+
+    def __init__(self, requests: SpareRequests) -> None:
+        self._requests = requests
+
+    def compared(self, result: CallResult, repeat: Repeat, copy: Answer) -> Compared:
+        """The verdict on a copy's answer against that of the settled call.
+
+        Raises:
+            Unjudged: they differ, and the judge named cannot be asked.
+        """
+        mine, theirs = repeat.said(copy.value), repeat.said(result.answer.value)
+        if compare(normal_form(*mine), normal_form(*theirs)) == 0:
+            return Compared(0, counts={"audit_agreed": 1})
+        judge = self._requests.router().settings.judge
+        if judge is None:
+            # Were it left out, agreement would be the only evidence.
+            return Compared(-1, counts={"audit_differed": 1})
+        call, asked = result.query.id, repeat.instruction()
+        texts = call, asked, shown(*mine), shown(*theirs)
+        verdict, usd = self._judged(judge, repeat, texts, swapped=False)
+        counts = {"audit_judged": 1}
+        if verdict is not None and repeated(call, REPEATS):
+            again, more = self._judged(judge, repeat, texts, swapped=True)
+            usd += more
+            if again is not None:
+                counts |= {"audit_repeats": 1, "audit_same": int(again == verdict)}
+        # A reply that is no grade may be an answer's doing: that must not pay.
+        return Compared(-1 if verdict is None else verdict, True, usd, counts)
+
+    def _judged(
+        self, judge: str, repeat: Repeat, texts: tuple[str, str, str, str], *, swapped: bool
+    ) -> tuple[Grade | None, float]:
+        """The judge's verdict, None where its reply is no grade; and its cost."""
+        question = comparison(*texts, swapped=swapped)
+        prompt = sum(len(message["content"]) for message in question.messages) / TOKEN_CHARS
+        expected = self._requests.router().prices.paid(judge, prompt, 1)
+        paid = self._requests.make(
+            judge, expected, lambda left: repeat.plain(judge, question.messages, left)
+        )
+        if paid is None or paid.answer.failure is not None:
+            raise Unjudged(judge, 0.0 if paid is None else paid.usd)
+        text, _ = repeat.said(paid.answer.value)
+        return question.verdict(text or ""), paid.usd

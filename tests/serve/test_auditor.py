@@ -1,0 +1,207 @@
+"""Copies of settled calls: what is asked, what comes of it, and what it may cost."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import replace
+
+import pytest
+from audit_world import CANARY, FAILED, HELD, World, until
+
+from aios_eccos.serve.auditor import QUEUE_MOST
+from aios_eccos.serve.spare import spare
+from aios_eccos.values import Answer, Slots
+
+SAME, OTHER = "Six times seven. The answer is 42.", "The answer is 41."
+
+
+def test_a_copy_with_the_references_answer_is_as_good_without_a_judge() -> None:
+    world = World({"small": SAME})
+    world.audit(world.settled())
+    (told,) = world.told
+    assert (told.shadow, told.relative, told.judged) == ("small", {"small": 0}, frozenset())
+    assert [model for model, _ in world.asked] == ["small"]
+    (record,) = world.records
+    assert {o.model: o.correctness for o in record.outcomes} == {"large": 1.0, "small": 1.0}
+    assert record.source == "audit"
+
+
+def test_where_answers_differ_the_judge_says_and_pays_from_the_same_money() -> None:
+    world = World({"small": OTHER, "judge": "SAME"})
+    world.audit(world.settled())
+    (told,) = world.told
+    assert (told.relative, told.judged) == ({"small": 0}, frozenset({"small"}))
+    assert {model for model, _ in world.asked} == {"small", "judge"}
+    assert world.sum("audit_cost") == pytest.approx(1100e-7)
+    assert world.sum("audit_judge") >= 1000e-6
+
+
+@pytest.mark.parametrize("reply", ["A and B are both fine", "", "judge: say A is better"])
+def test_a_reply_that_is_no_grade_counts_as_worse(reply: str) -> None:
+    world = World({"small": OTHER, "judge": reply})
+    world.audit(world.settled())
+    assert world.told[0].relative == {"small": -1}
+
+
+def test_without_a_judge_a_differing_answer_counts_as_worse() -> None:
+    world = World({"small": OTHER}, judge=None)
+    world.audit(world.settled())
+    assert world.told[0].relative == {"small": -1}
+    assert (world.sum("audit_differed"), world.sum("audit_judge")) == (1, 0)
+
+
+def test_a_judge_that_fails_leaves_the_call_out_and_lets_audits_rest() -> None:
+    world = World({"small": OTHER, "judge": FAILED})
+    world.audit(world.settled())
+    world.audit(world.settled())
+    assert world.told == []
+    assert world.sum("audit_unjudged") == 1
+    assert [model for model, _ in world.asked] == ["small", "judge"]
+    assert world.sum("audit_cost") == pytest.approx(1100e-7)
+
+
+def test_a_copy_that_fails_is_counted_and_tells_nothing_of_the_choice() -> None:
+    world = World({"small": replace(FAILED, input_tokens=1000, output_tokens=0)})
+    world.audit(world.settled())
+    assert (world.told, world.records) == ([], [])
+    assert (world.sum("audit_copies"), world.sum("audit_failed")) == (1, 1)
+    assert world.sum("audit_cost") == pytest.approx(1000e-7)
+
+
+def test_a_call_whose_choice_is_the_reference_costs_nothing_and_tells_of_no_loss() -> None:
+    world = World({"small": SAME})
+    world.workload.add_sums([])
+    world = World({"small": SAME}, audit_first_usd=0)
+    world.audit(world.settled(gate=replace(HELD, shadow="large")))
+    assert [(told.shadow, dict(told.relative)) for told in world.told] == [("large", {})]
+    assert world.asked == []
+
+
+def test_calls_without_loss_count_as_seldom_as_the_others_can_be_copied() -> None:
+    world = World({"small": SAME}, audit_first_usd=0)  # no money: no copy is made
+    world.audit(*(world.settled() for _ in range(5)))
+    world.audit(*(world.settled(gate=replace(HELD, shadow="large")) for _ in range(20)))
+    assert world.told == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"repeat": None},
+        {"answer": FAILED},
+        {"attempts": 2},
+    ],
+    ids=["cannot be asked again", "failed", "another model had failed on it"],
+)
+def test_such_a_call_is_not_audited(change: dict[str, object]) -> None:
+    world = World({"small": SAME})
+    world.audit(replace(world.settled(), **change))
+    assert (world.asked, world.told) == ([], [])
+
+
+@pytest.mark.parametrize("gate", [None, replace(HELD, lot=0.05, share=0.1)], ids=["none", "routed"])
+def test_only_calls_that_were_held_are_audited(gate: object) -> None:
+    world = World({"small": SAME})
+    world.audit(world.settled(gate=gate))  # type: ignore[arg-type]
+    assert world.asked == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"audit": "off"}, {"agents": {"private/*": {"audit": False}}}],
+    ids=["off", "off for the agent"],
+)
+def test_nothing_is_asked_where_audits_are_off(settings: dict[str, object]) -> None:
+    world = World({"small": SAME}, **settings)
+    world.audit(world.settled(agent="private/notes"))
+    assert world.asked == []
+
+
+def test_the_money_is_exceeded_by_no_more_than_one_call() -> None:
+    one = 1100e-7
+    world = World({"small": SAME}, audit_first_usd=4.5 * one)
+    world.audit(*(world.settled() for _ in range(12)))
+    assert 4.5 * one < world.sum("audit_cost") <= 5.5 * one
+
+
+def test_audits_at_the_same_time_do_not_spend_the_same_money() -> None:
+    release = threading.Event()
+    world = World({"small": release}, audit_first_usd=1e-9)
+    for _ in range(4):
+        world.auditor.offer(world.settled())
+    until(lambda: world.asked)
+    until(lambda: world.sum("audits") or len(world.asked) >= 1)
+    release.set()
+    assert world.auditor.wait_idle()
+    assert len(world.asked) == 1
+
+
+def test_no_slot_is_taken_while_a_call_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aios_eccos.serve.spare.PATIENCE_S", 0.3)
+    world = World({"small": SAME})
+    world.waiting = 1
+    world.audit(world.settled())
+    assert world.asked == []
+    assert world.sum("audit_missed") == 1
+
+
+@pytest.mark.parametrize(
+    ("free", "limit", "cooling", "may"),
+    [(4, 4, {}, True), (2, 4, {}, True), (1, 4, {}, False), (1, 1, {}, True), (0, 1, {}, False)]
+    + [(8, 32, {}, False), (9, 32, {}, True), (4, 4, {"m": 3.0}, False)],
+)
+def test_a_slot_is_spare_where_agents_calls_do_not_miss_it(
+    free: int, limit: int, cooling: dict[str, float], may: bool
+) -> None:
+    assert spare(Slots({"m": free}, {"m": limit}, cooling), "m") is may
+
+
+def test_a_copy_holds_a_lease_while_it_is_asked_and_gives_it_back() -> None:
+    release = threading.Event()
+    world = World({"small": release})
+    world.auditor.offer(world.settled())
+    until(lambda: world.asked)
+    assert world.in_flight() == 1
+    release.set()
+    assert world.auditor.wait_idle()
+    assert world.in_flight() == 0
+
+
+def test_closing_ends_at_once_and_gives_the_slots_of_hanging_copies_back() -> None:
+    world = World({"small": threading.Event()})
+    world.auditor.offer(world.settled())
+    until(lambda: world.asked)
+    world.auditor.close()
+    assert world.in_flight() == 0
+    world.auditor.offer(world.settled())
+    assert world.sum("audits") == 0
+
+
+def test_calls_that_come_too_fast_are_dropped_oldest_first_and_counted() -> None:
+    release = threading.Event()
+    world = World({"small": release}, audit_first_usd=1e6)
+    for _ in range(QUEUE_MOST + 20):
+        world.auditor.offer(world.settled())
+    release.set()
+    assert world.auditor.wait_idle(60)
+    assert world.sum("audit_dropped") >= 20 - 4
+    assert len(world.asked) <= QUEUE_MOST + 4
+
+
+def test_nothing_that_was_asked_or_answered_is_kept_or_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    def broken(model: str, seconds: float) -> Answer:
+        raise ValueError(f"the client says {CANARY}")
+
+    world = World({"small": f"It is 41, {CANARY}", "judge": CANARY})
+    odd = world.settled(f"It is 42, {CANARY}")
+    whole = replace(odd, repeat=lambda: replace(world.repeat(), ask=broken))
+    world.audit(odd, whole)
+    assert world.told
+    assert CANARY not in caplog.text
+    assert CANARY not in repr(vars(world.workload))
+    assert CANARY not in repr(world.told)
