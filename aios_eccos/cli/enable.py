@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from typing import Annotated
 import typer
 
 import aios_eccos.kernel
+from aios_eccos.config import parse_share
 from aios_eccos.errors import ConfigError, EccosError, KernelError
 from aios_eccos.history.embed.embedding import find_embedder
 from aios_eccos.kernel import client
@@ -39,10 +41,20 @@ def enable(
     observe: Annotated[
         bool, typer.Option("--observe", help="Decide and log, but serve AIOS's own choice.")
     ] = False,
+    audit: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Earn savings without labels, for such a share: 5%."),
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Who compares answers that differ.")
+    ] = None,
 ) -> None:
     """Switch the plugin on in an AIOS checkout. Restart the kernel afterwards."""
     home = _home(aios_home)
-    for line in install.enable(home, python, observe):
+    options = {"mode": "observe"} if observe else {}
+    options |= {"audit": share_text(audit)} if audit is not None else {}
+    options |= {"judge": json.dumps(judge)} if judge is not None else {}
+    for line in install.enable(home, python, options):
         typer.echo(line)
     remember_enabled(home)
     try:
@@ -93,11 +105,25 @@ def mode(
     """Choose between route and observe, in the configuration and in a living kernel."""
     if wanted not in ("route", "observe"):
         raise ConfigError(f"mode {wanted!r}: allowed are route and observe")
+    switch("mode", wanted, {"mode": wanted}, aios_home)
+
+
+def share_text(text: str) -> str:
+    """A share of money as YAML has it, `5 %` or `off`; a ConfigError where it is none."""
+    try:
+        share = parse_share(text)
+    except ValueError as error:
+        raise ConfigError(f"audit {text!r}: {error}") from None
+    return f"{share * 100:g} %" if share else "off"
+
+
+def switch(key: str, value: str, body: object, aios_home: Path | None) -> None:
+    """Write a setting into the configuration, and tell a living kernel of it."""
     location = locate(aios_home=aios_home)
     if location.config_path is None:
         raise ConfigError(WHICH)
-    install.set_mode(location.config_path, wanted)
-    typer.echo(f"wrote mode: {wanted} into {location.config_path}")
-    living = client.ask(load_config(location), "/eccos/mode", {"mode": wanted})
+    install.set_option(location.config_path, key, value)
+    typer.echo(f"wrote {key}: {value} into {location.config_path}")
+    living = client.ask(load_config(location), f"/eccos/{key}", body)
     follows = "the living kernel follows" if living else "no kernel answers; it holds at its start"
     typer.echo(follows)

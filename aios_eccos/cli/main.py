@@ -25,6 +25,7 @@ COMMANDS = {
     "disable": ("cli.enable", "Switch it off and restore AIOS's configuration."),
     "run": ("cli.enable", "Load the plugin into one start of AIOS."),
     "mode": ("cli.enable", "Choose between route and observe."),
+    "audit": ("cli.audit", "Let copies of calls prove which models save money."),
     "doctor": ("cli.doctor", "Check AIOS's contract and this installation."),
     "status": ("cli.look_ups", "Load, spend, savings, promised and realised success."),
     "top": ("cli.top", "The same, live and full-screen."),

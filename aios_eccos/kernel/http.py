@@ -75,6 +75,8 @@ def lifespan(launch: Any, process: Process, inner: Callable[[Any], Any]) -> Call
                 await steps.run(kind)
             elif kind == "mode":
                 await beside(serving.switch, value)
+            elif kind == "audit":
+                await beside(serving.set_audit, float(value))
             elif kind == "selection":
                 launch.selected_llms["llms"] = json.loads(value)
 

@@ -10,13 +10,14 @@ import re
 import secrets
 from collections.abc import Callable, Coroutine
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import HTTPException, responses
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from aios_eccos.config.checks import LARGEST_SHARE
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.status import kernel_status, reader
@@ -47,9 +48,16 @@ def add(app: Any, process: Process) -> None:
         process.broadcast.send("mode", body.mode)
         return body
 
+    def audit(body: AuditRequest) -> AuditRequest:
+        """Set the share of money that audits may spend, until the next refresh."""
+        serving.set_audit(body.share)
+        process.broadcast.send("audit", repr(body.share))
+        return body
+
     for route in (
         http.Route("/eccos/kernel", "GET", kernel, dict[str, Any]),
         http.Route("/eccos/mode", "POST", mode, ModeRequest),
+        http.Route("/eccos/audit", "POST", audit, AuditRequest),
         *http.routes(lambda: reader(serving), HTTPException),
     ):
         app.router.add_api_route(
@@ -67,6 +75,12 @@ class ModeRequest(BaseModel):
     """`POST /eccos/mode`."""
 
     mode: Literal["route", "observe"]
+
+
+class AuditRequest(BaseModel):
+    """`POST /eccos/audit`; 0 = off."""
+
+    share: Annotated[float, Field(ge=0, le=LARGEST_SHARE)]
 
 
 def _guarded(serving: Serving, page: bool) -> type[APIRoute]:

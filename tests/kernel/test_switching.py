@@ -170,7 +170,11 @@ def test_a_configuration_that_is_not_utf8_is_named_and_left_alone(home: Path, ra
     path = home / "aios/config/config.yaml"
     path.write_bytes(raw)
     before = listing(home)
-    for change in (install.enable, install.disable, lambda _: install.set_mode(path, "route")):
+    for change in (
+        install.enable,
+        install.disable,
+        lambda _: install.set_option(path, "mode", "route"),
+    ):
         with pytest.raises(ConfigError, match=r"config\.yaml: .*UTF.*: byte 0x.. at position \d"):
             change(home)
     assert listing(home) == before
@@ -192,7 +196,7 @@ def test_a_linked_configuration_stays_linked(home: Path, tmp_path: Path) -> None
     install.enable(home)
     assert path.is_symlink()
     assert settings(home)["strategy"] == "eccos"
-    install.set_mode(path, "observe")
+    install.set_option(path, "mode", "observe")
     assert locate(config=path).state_dir == state_dir_of(home)
     install.disable(home)
     assert path.is_symlink()
@@ -375,12 +379,15 @@ def test_a_file_that_aios_wrote_anew_is_switched_off(home: Path) -> None:
     assert "eccos" not in settings(home)
 
 
-def test_observe_and_mode(home: Path) -> None:
+def test_options_are_written_and_changed_and_disable_still_restores_every_byte(home: Path) -> None:
     before = listing(home)
-    install.enable(home, observe=True)
+    install.enable(home, options={"mode": "observe", "audit": "5 %"})
     assert settings(home)["eccos"]["mode"] == "observe"
-    install.set_mode(home / "aios/config/config.yaml", "route")
+    assert settings(home)["eccos"]["audit"] == "5 %"
+    install.set_option(home / "aios/config/config.yaml", "mode", "route")
+    install.set_option(home / "aios/config/config.yaml", "audit", "off")
     assert settings(home)["eccos"]["mode"] == "route"
+    assert settings(home)["eccos"]["audit"] is False
     install.disable(home)
     assert listing(home) == before
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -62,8 +63,12 @@ class ConfigFile:
         return decode(self.raw, str(self.path))
 
 
-def enable(aios_home: Path, python: str = sys.executable, observe: bool = False) -> list[str]:
+def enable(
+    aios_home: Path, python: str = sys.executable, options: Mapping[str, str] | None = None
+) -> list[str]:
     """Switch the plugin on; says what it did, line by line. Harmless when repeated.
+
+    `options` are settings to write into our block, as YAML has them.
 
     A ConfigError: AIOS's configuration is missing or does not validate; a KernelError: AIOS is not
     as we know it, or the interpreter cannot run it.
@@ -72,7 +77,7 @@ def enable(aios_home: Path, python: str = sys.executable, observe: bool = False)
     found = interpreter.probe(python)
     check_contract(home)
     file = _read_config(home)
-    text, unpriced = _switched_on(file.text, observe)
+    text, unpriced = _switched_on(file.text, options or {})
     state = files.private_dir(state_dir_of(home))
     hook = Path(found["site"]).resolve() / interpreter.HOOK_FILE
     known = _note(state)
@@ -97,7 +102,7 @@ def enable(aios_home: Path, python: str = sys.executable, observe: bool = False)
     return [*said, "restart the kernel as usual, e.g. `python -m runtime.launch`"]
 
 
-def _switched_on(text: str, observe: bool) -> tuple[str, list[str]]:
+def _switched_on(text: str, options: Mapping[str, str]) -> tuple[str, list[str]]:
     """The configuration with the plugin on, validated; and its models without a known price."""
     shipped = manifest()
     unpriced = [
@@ -107,8 +112,8 @@ def _switched_on(text: str, observe: bool) -> tuple[str, list[str]]:
     ]
     strategy, block = shipped.aios.strategy, shipped.default_block
     new = edit.switch_on(text, strategy, block, PRICE_COMMENT, unpriced)
-    if observe:
-        new = edit.set_option(new, "mode", "observe")
+    for key, value in options.items():
+        new = edit.set_option(new, key, value)
     parse_settings(edit.read_llms(new)["router"]["eccos"])
     return new, unpriced
 
@@ -167,10 +172,10 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
     return f"took strategy: eccos out of {path}, which has other changes too{kept}"
 
 
-def set_mode(path: Path, mode: str) -> None:
-    """Write `mode` into the configuration file; `disable` still knows the file as its own."""
+def set_option(path: Path, key: str, value: str) -> None:
+    """Write a setting into the configuration file; `disable` still knows the file as its own."""
     file = ConfigFile(path, _read(path))
-    new = edit.set_option(file.text, "mode", mode).encode()
+    new = edit.set_option(file.text, key, value).encode()
     # Not resolved: the file itself may be a link to somewhere else.
     state = state_dir_of(path.absolute().parents[2])
     note = _note(state)
