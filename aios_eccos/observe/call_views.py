@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.metrics import Interval
+from aios_eccos.observe.shape import Usd, View
 from aios_eccos.observe.trace import Trace
-from aios_eccos.observe.views import ObservedView, Usd, View
+from aios_eccos.observe.views import ObservedView
 
 
 class DecisionsView(View):

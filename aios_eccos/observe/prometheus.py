@@ -18,6 +18,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from aios_eccos.observe.audit_views import AuditsView
 from aios_eccos.observe.sums import DECIDED_LE, UNITS, WAITED_LE
 from aios_eccos.observe.views import StatusView
 from aios_eccos.workload.periods import names_of
@@ -29,6 +30,8 @@ PREFIX = "aios_eccos_"
 def metrics_text(status: StatusView, total: Mapping[str, float] | None) -> str:
     """All metrics from a status and the sums since the start; None: those are not to be had."""
     counted = [] if total is None else [*_counters(total), *_histograms(total)]
+    if total is not None and status.audits is not None:
+        counted += _audited(status.audits)
     return generate_latest(_Once([*counted, *_gauges(status)])).decode()
 
 
@@ -65,6 +68,24 @@ def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
         ("unmetered_answers", "Answers without the provider's token count.", "unmetered"),
     ):
         yield CounterMetricFamily(PREFIX + name, text, value=total.get(kind, 0.0))
+
+
+def _audited(audits: AuditsView) -> Iterator[Metric]:
+    for name, text, value in (
+        ("audited_calls", "Calls of which copies were made.", audits.calls),
+        ("audit_copies", "Copies of calls, to compare models.", audits.copies),
+        ("audit_failures", "Copies without an answer.", audits.failed),
+        ("audit_usd", "Dollars spent on copies.", audits.audit_usd),
+        ("audit_judge_usd", "Dollars spent on the judge.", audits.judge_usd),
+    ):
+        yield CounterMetricFamily(PREFIX + name, text, value=value)
+    # A call may cost more than the strongest would have: no counter.
+    saved = "Dollars that routed calls would have cost more with the strongest, by forecast."
+    yield GaugeMetricFamily(PREFIX + "audit_saved_usd", saved, value=audits.saved_usd)
+    shares = {policy.policy: policy.share for policy in audits.policies}
+    yield _labelled("earned_share", "Share of calls that is routed.", "policy", shares)
+    served = {policy.policy: float(policy.state == "served") for policy in audits.policies}
+    yield _labelled("earned_served", "1 where all that can be is routed.", "policy", served)
 
 
 def _histograms(total: Mapping[str, float]) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import percent
 from aios_eccos.observe import views
+from aios_eccos.observe.render_audits import audits
 from aios_eccos.observe.text import NONE, cut, moment, money, price, rate, seconds, table, wrap
 from aios_eccos.observe.text import load as slots
 from aios_eccos.observe.trace import Trace
@@ -51,6 +52,8 @@ def headline(view: views.StatusView) -> list[str]:
         lines.append(f"         {UNIT}")
     lines += [window(w, view.money) for w in view.windows]
     lines += [alarm(a) for a in view.alarms] or ["floor    no verdicts yet, so not verified"]
+    if view.audits is not None:
+        lines += audits(view.audits)
     if edge is not None:
         lines += edge_lines(edge, view.money)
     return lines

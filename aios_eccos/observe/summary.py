@@ -10,6 +10,7 @@ from aios_eccos import metrics
 from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.observe import views
+from aios_eccos.observe.audits import read_audits
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.values import Model, dollars_known
@@ -91,6 +92,7 @@ def read_status(
         ],
         alarms=read_alarms(workload, now),
         edge=edge,
+        audits=read_audits(workload, settings, total, day) if scope.money else None,
     )
 
 

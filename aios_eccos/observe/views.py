@@ -1,73 +1,19 @@
 """The shapes of what is shown: JSON on the kernel and in the shell, drawn as text by `render`.
 
 Times are seconds, moments are since the epoch (UTC), rates are 0..1; null = unknown, never zero.
-Amounts are dollars. Where no price is known (`money` is false) they are size units: output tokens
-times billions of parameters. In JSON `cost_usd` is then null and `cost_units` says the amount, and
-so for every key with `usd` in its name.
+Amounts are dollars, or size units: see `shape`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    WithJsonSchema,
-    model_serializer,
-    model_validator,
-)
+from pydantic import Field
 
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import Interval
-
-#: Dollars; in JSON null where `money` is false.
-Usd = Annotated[
-    float, WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "null"}]}, mode="serialization")
-]
-#: Keys whose values are mappings by the names of models, which may be anything.
-BY_NAME = frozenset({"by_model", "shares_now", "shares_then", "correctness"})
-
-
-def units_apart(value: Any, money: bool = True, *, back: bool = False) -> Any:
-    """The JSON value with amounts that are no dollars under keys of their own.
-
-    Args:
-        money: whether amounts are dollars, where the value does not say.
-        back: the inverse: amounts of either unit under the one name that the views have.
-    """
-    if isinstance(value, list | tuple):
-        return [units_apart(item, money, back=back) for item in value]
-    if not isinstance(value, dict):
-        return value
-    money = bool(value.get("money", money))
-    found = {
-        name: item if name in BY_NAME else units_apart(item, money, back=back)
-        for name, item in value.items()
-    }
-    for name, amount in [] if money else [*found.items()]:
-        if name.endswith("_usd") or name.startswith("usd_"):
-            units = name.replace("usd", "units")
-            found |= {name: found.get(units, amount)} if back else {name: None, units: amount}
-    return found
-
-
-class View(BaseModel):
-    """Frozen; unknown fields of a newer version are ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
-
-    # With a type of its own, the answer would have no shape in OpenAPI.
-    @model_serializer(mode="wrap")
-    def say_units(self, shown: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        return units_apart(shown(self))
-
-    @model_validator(mode="before")
-    @classmethod
-    def read_units(cls, value: Any) -> Any:
-        return units_apart(value, back=True)
+from aios_eccos.observe.audit_views import AuditsView
+from aios_eccos.observe.shape import Usd, View
 
 
 class ExploredView(View):
@@ -190,6 +136,7 @@ class StatusView(View):
         source: `kernel`, or `redis`: read past the kernel, which did not answer.
         set_aside: messages for the history that nobody could carry out, of the last week.
         success_price_usd: what one success was worth at the last decision that knew.
+        audits: null where audits are off.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")
@@ -209,6 +156,7 @@ class StatusView(View):
     windows: list[WindowView]
     alarms: list[Alarm]
     edge: EdgeView | None
+    audits: AuditsView | None = None
 
     @property
     def broken(self) -> list[Alarm]:

@@ -19,8 +19,8 @@ from aios_eccos.lab.whatif import Change, Course, WhatIf, what_if
 from aios_eccos.metrics import percent
 from aios_eccos.observe.call_views import DecisionsView
 from aios_eccos.observe.opened import workload_of
+from aios_eccos.observe.shape import units_apart
 from aios_eccos.observe.trace import read_traces
-from aios_eccos.observe.views import units_apart
 from aios_eccos.serve.engine import configured_models
 
 

@@ -1,0 +1,67 @@
+"""The shapes of what is shown of audits, as part of the status; see `views`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from aios_eccos.observe.shape import Usd, View
+
+
+class PolicyView(View):
+    """Where one policy stands on the way to its savings.
+
+    Attributes:
+        policy: the agents' pattern, "" = all others.
+        state: `proving` (the strongest serves), `earned` (a share is routed) or `served`.
+        share: of calls that are routed; hold: of those that the strongest serves for good.
+        shadowed: audited choices so far; loss: by how much they were worse on average, as a
+            chance; allowed: what the floor allows of that.
+        needs_calls: about how many more calls until it is served; null = cannot be told, or is.
+        suspects: models that may have become worse.
+    """
+
+    policy: str
+    state: Literal["proving", "earned", "served"]
+    share: float
+    hold: float
+    shadowed: int
+    loss: float | None
+    allowed: float | None
+    needs_calls: int | None
+    suspects: list[str]
+
+
+class AuditsView(View):
+    """What audits cost, and what they have earned. All amounts are since the first audit.
+
+    Attributes:
+        share: of the money spent that audits may cost; left_usd: what they may spend now.
+        audit_usd, judge_usd: spent on copies and on the judge.
+        saved_usd: what calls that were routed would have cost more with the strongest (forecast).
+        break_even_calls: about how many more calls until that has paid for the audits; 0 = it
+            has, null = cannot be told.
+        calls: audited; copies: made; failed: of them without an answer.
+        agreed, judged, differed: verdicts by equal forms, by the judge, and without one.
+        missed: copies without a spare slot; dropped: calls that came too fast.
+        unjudged: calls left out as the judge could not be asked.
+        judge_consistency: share of the judge's repeats that said the same.
+    """
+
+    share: float
+    judge: str | None
+    left_usd: Usd
+    audit_usd: Usd
+    judge_usd: Usd
+    saved_usd: Usd
+    break_even_calls: int | None
+    calls: int
+    copies: int
+    failed: int
+    agreed: int
+    judged: int
+    differed: int
+    missed: int
+    dropped: int
+    unjudged: int
+    judge_consistency: float | None
+    policies: list[PolicyView]

@@ -1,0 +1,86 @@
+"""Where policies stand on the way to their savings, and what audits cost: from the shared sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from aios_eccos.config import Settings
+from aios_eccos.floor.earn import Earning
+from aios_eccos.metrics import mean
+from aios_eccos.observe.audit_views import AuditsView, PolicyView
+from aios_eccos.verdicts.audits import AuditMoney
+from aios_eccos.workload.store import Observed
+
+
+def read_audits(
+    workload: Observed,
+    settings: Settings,
+    total: Mapping[str, float],
+    day: Mapping[str, float],
+) -> AuditsView | None:
+    """What `status` says of audits; None where they are off.
+
+    Args:
+        total: the sums since the start. day: those of the last day.
+
+    Raises:
+        WorkloadError: the workload store cannot be used.
+    """
+    if not settings.audit:
+        return None
+    earning = Earning(workload)
+    names = ["", *(name for name, policy in settings.agents.items() if policy.audit)]
+    policies = [_policy(earning, name) for name in names]
+
+    def count(kind: str) -> int:
+        return round(total.get(f"audit_{kind}", 0.0))
+
+    return AuditsView(
+        share=settings.audit,
+        judge=settings.judge,
+        left_usd=AuditMoney(workload, settings.audit, settings.audit_first_usd).left(),
+        audit_usd=total.get("audit_cost", 0.0),
+        judge_usd=total.get("audit_judge", 0.0),
+        saved_usd=total.get("audit_saved", 0.0),
+        break_even_calls=break_even(total, day),
+        calls=round(total.get("audits", 0.0)),
+        copies=count("copies"),
+        failed=count("failed"),
+        agreed=count("agreed"),
+        judged=count("judged"),
+        differed=count("differed"),
+        missed=count("missed"),
+        dropped=count("dropped"),
+        unjudged=count("unjudged"),
+        judge_consistency=mean(total.get("audit_same", 0.0), total.get("audit_repeats", 0.0)),
+        policies=policies,
+    )
+
+
+def _policy(earning: Earning, name: str) -> PolicyView:
+    standing = earning.standing(name)
+    return PolicyView(
+        policy=name,
+        state=standing.state,
+        share=standing.share,
+        hold=standing.hold,
+        shadowed=standing.shadowed,
+        loss=standing.loss,
+        allowed=standing.allowed,
+        needs_calls=standing.needs_calls,
+        suspects=[*standing.suspects],
+    )
+
+
+def break_even(total: Mapping[str, float], day: Mapping[str, float]) -> int | None:
+    """Calls until the savings have paid for the audits, at the day's savings a call.
+
+    0 = they have; None while nothing is saved.
+    """
+    spent = total.get("audit_cost", 0.0) + total.get("audit_judge", 0.0)
+    missing = spent - total.get("audit_saved", 0.0)
+    if missing <= 0:
+        return 0
+    saved = mean(day.get("audit_saved", 0.0), day.get("calls", 0.0)) or 0.0
+    return math.ceil(missing / saved) if saved > 0 else None

@@ -1,0 +1,93 @@
+"""What is shown of audits: where policies stand, what that has cost and paid back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from observe_world import World, make_engine
+
+from aios_eccos.floor.earn import Audited
+from aios_eccos.observe import render
+from aios_eccos.observe.audits import break_even
+from aios_eccos.observe.prometheus import metrics_text
+from aios_eccos.workload.periods import TOTAL, PeriodSums
+
+ASKED = "95 % of the strongest"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    settings = {"audit": "5 %", "quality_floor": "95 %", "agents": {"notes": {"audit": False}}}
+    with make_engine(tmp_path, **settings) as engine:
+        assert engine.wait_ready(20)
+        yield World(engine)
+
+
+def good_audits(world: World, count: int) -> None:
+    for number in range(count):
+        told = Audited(f"c{number}", "", ASKED, 0.05, "large", "small: 8b", {"small: 8b": 0})
+        world.engine.earning.taken(told)
+
+
+def test_a_policy_that_has_shown_nothing_is_proving(world: World) -> None:
+    view = world.reader.status().audits
+    assert view is not None
+    (policy,) = view.policies
+    assert (policy.policy, policy.state, policy.share) == ("", "proving", 0.0)
+    text = render.status(world.reader.status())
+    assert "earning  proving, the strongest serves; how many calls it needs cannot" in text
+
+
+def test_a_policy_whose_choices_lose_nothing_is_routed_ever_more(world: World) -> None:
+    seen = []
+    for _ in range(12):
+        good_audits(world, 20)
+        (policy,) = world.reader.status().audits.policies  # type: ignore[union-attr]
+        seen.append((policy.state, policy.share))
+    assert seen[0] != seen[-1]
+    assert seen == sorted(seen, key=lambda each: each[1])
+    assert seen[-1] == ("served", 0.9)
+    assert "earning  served, 90.0 % routed" in render.status(world.reader.status())
+
+
+def test_cost_and_savings_are_shown_with_the_calls_until_they_meet(world: World) -> None:
+    amounts = {"audits": 10.0, "audit_copies": 12.0, "audit_agreed": 9.0, "audit_judged": 3.0}
+    amounts |= {"audit_cost": 0.02, "audit_judge": 0.01, "audit_saved": 0.01, "audit_failed": 1.0}
+    world.engine.ledger.add_sums([PeriodSums(TOTAL, 0.0, amounts)])
+    text = " ".join(render.status(world.reader.status()).split())
+    assert "audits cost $0.0300 ($0.0100 of it the judge), saved so far $0.0100" in text
+    assert "12 copies of 10 calls: 9 agreed, 3 were judged; 1 copies failed" in text
+    metrics = metrics_text(world.reader.status(), world.reader.total())
+    assert "aios_eccos_audit_usd_total 0.02" in metrics
+    assert 'aios_eccos_earned_share{policy=""} 0.0' in metrics
+    shown = json.loads(world.reader.status().model_dump_json(by_alias=True))["audits"]
+    assert (shown["audit_usd"], shown["calls"]) == (0.02, 10)
+
+
+@pytest.mark.parametrize(
+    ("saved", "day", "calls"),
+    [
+        (0.0, {}, None),
+        (0.01, {"audit_saved": 0.01, "calls": 100.0}, 200),
+        (0.05, {"audit_saved": 0.01, "calls": 100.0}, 0),
+        (-0.01, {"audit_saved": -0.01, "calls": 100.0}, None),
+    ],
+)
+def test_break_even_is_told_by_the_savings_of_the_day(
+    saved: float, day: dict[str, float], calls: int | None
+) -> None:
+    total = {"audit_cost": 0.02, "audit_judge": 0.01, "audit_saved": saved}
+    assert break_even(total, day) == calls
+
+
+def test_without_audits_nothing_is_shown_of_them(tmp_path: Path) -> None:
+    with make_engine(tmp_path) as engine:
+        assert engine.wait_ready(20)
+        world = World(engine)
+        status = world.reader.status()
+        assert status.audits is None
+        assert "audit" not in render.status(status)
+        assert "audit" not in metrics_text(status, world.reader.total())
