@@ -117,6 +117,7 @@ class Course:
 
     Attributes:
         asked: the floor that is earned, in words: another one is earned anew.
+        allowed: the net loss that it allowed at the last audit; None before.
         stage: stages reached, 0 to 3; with all of them the policy is served.
         tests: for each stage, the logs of its bettors' wealth.
         alarm: those of the alarm; starts: audits that it has seen.
@@ -127,6 +128,7 @@ class Course:
     """
 
     asked: str = ""
+    allowed: float | None = None
     stage: int = 0
     tests: tuple[tuple[float, ...], ...] = (NO_BETS,) * len(STAGES)
     alarm: tuple[float, ...] = NO_BETS
@@ -147,7 +149,7 @@ class Course:
 
     def restarted(self, stage: int) -> Course:
         """Proving anew from a stage on; what is known of the models stays."""
-        fresh = Course(self.asked, stage, calls=self.calls, models=self.models)
+        fresh = Course(self.asked, self.allowed, stage, calls=self.calls, models=self.models)
         return replace(fresh, shift=self.shift if self.served and fresh.served else 0.0)
 
 

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from aios_eccos.errors import WorkloadError
@@ -132,12 +132,12 @@ class Earning:
 
         Args:
             asked: the floor in force, in words: what was earned for another one is void.
-            allowed: the net loss that it allows.
+            allowed: the net loss that it allows; None: what the last audit went by.
         """
         course = self._course(policy)
         if asked and course.asked != asked:
             course = Course(asked, calls=course.calls, models=course.models)
-        return standing_of(policy, course, allowed)
+        return standing_of(policy, course, course.allowed if allowed is None else allowed)
 
     def forgotten(self, policies: Iterable[str]) -> dict[str, float]:
         """Since when audits of a model count that a policy has found changed, by model."""
@@ -183,6 +183,7 @@ def after(course: Course, audit: Audited) -> tuple[Course, list[Turn]]:
     """A policy's course after one more call, and what has changed by it."""
     if course.asked != audit.asked:
         course = Course(audit.asked, calls=course.calls, models=course.models)
+    course = replace(course, allowed=audit.allowed)
     losses = {model: -float(verdict) for model, verdict in audit.relative.items()}
     course = copied(course, losses, audit.shadow, audit.at)
     shadow = audit.shadow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from aios_eccos.config import Settings
+from aios_eccos.config import AgentPolicy, Settings
 from aios_eccos.floor.earn import Earning
 from aios_eccos.metrics import mean
 from aios_eccos.observe.audit_views import AuditsView, PolicyView
@@ -30,8 +30,7 @@ def read_audits(
     if not settings.audit:
         return None
     earning = Earning(workload)
-    names = ["", *(name for name, policy in settings.agents.items() if policy.audit)]
-    policies = [_policy(earning, name) for name in names]
+    policies = [_policy(earning, name) for name in ("", *settings.agents) if earns(settings, name)]
 
     def count(kind: str) -> int:
         return round(total.get(f"audit_{kind}", 0.0))
@@ -56,6 +55,14 @@ def read_audits(
         judge_consistency=mean(total.get("audit_same", 0.0), total.get("audit_repeats", 0.0)),
         policies=policies,
     )
+
+
+def earns(settings: Settings, name: str) -> bool:
+    """Whether audits can show that a policy keeps its floor, and it has to."""
+    policy = settings.agents.get(name, AgentPolicy())
+    budgeted = policy.quality_floor is None and settings.budget_per_call is not None
+    floor = policy.quality_floor or settings.quality_floor
+    return settings.earn and policy.audit and floor.relative and not budgeted
 
 
 def _policy(earning: Earning, name: str) -> PolicyView:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from observe_world import World, make_engine
 
+from aios_eccos.config import parse_settings
 from aios_eccos.floor.earn import Audited
 from aios_eccos.observe import render
-from aios_eccos.observe.audits import break_even
+from aios_eccos.observe.audits import break_even, read_audits
 from aios_eccos.observe.prometheus import metrics_text
+from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.periods import TOTAL, PeriodSums
 
 ASKED = "95 % of the strongest"
@@ -53,6 +55,14 @@ def test_a_policy_whose_choices_lose_nothing_is_routed_ever_more(world: World) -
     assert "earning  served, 90.0 % routed" in render.status(world.reader.status())
 
 
+def test_how_many_calls_it_needs_is_told_once_some_are_seen(world: World) -> None:
+    good_audits(world, 20)
+    (policy,) = world.reader.status().audits.policies  # type: ignore[union-attr]
+    assert policy.needs_calls is not None and policy.needs_calls > 0
+    assert policy.allowed == 0.05
+    assert f"needs about {policy.needs_calls} more calls" in render.status(world.reader.status())
+
+
 def test_cost_and_savings_are_shown_with_the_calls_until_they_meet(world: World) -> None:
     amounts = {"audits": 10.0, "audit_copies": 12.0, "audit_agreed": 9.0, "audit_judged": 3.0}
     amounts |= {"audit_cost": 0.02, "audit_judge": 0.01, "audit_saved": 0.01, "audit_failed": 1.0}
@@ -91,3 +101,23 @@ def test_without_audits_nothing_is_shown_of_them(tmp_path: Path) -> None:
         assert status.audits is None
         assert "audit" not in render.status(status)
         assert "audit" not in metrics_text(status, world.reader.total())
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, [""]),
+        ({"agents": {"a": {"models": ["large"]}, "b": {"audit": False}}}, ["", "a"]),
+        ({"agents": {"a": {"quality_floor": 0.8}, "b": {"quality_floor": "90 %"}}}, ["", "b"]),
+        ({"budget_per_call": 0.1, "agents": {"b": {"quality_floor": "90 %"}}}, ["b"]),
+        ({"quality_floor": 0.9}, []),
+        ({"earn": False}, []),
+    ],
+)
+def test_only_policies_that_audits_can_speak_of_are_shown(
+    settings: dict[str, object], names: list[str]
+) -> None:
+    parsed = parse_settings({"audit": "5 %"} | settings)
+    view = read_audits(MemoryWorkload(), parsed, {}, {})
+    assert view is not None
+    assert [policy.policy for policy in view.policies] == names
