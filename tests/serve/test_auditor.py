@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from audit_world import CANARY, FAILED, HELD, World, until
 
+from aios_eccos.config import ModelEntry, parse_settings
+from aios_eccos.errors import EmbedderError
+from aios_eccos.history.embed.embedding import BackgroundEmbedder
+from aios_eccos.history.memory import MemoryHistory
+from aios_eccos.locate import Config, Location
 from aios_eccos.serve.auditor import QUEUE_MOST
+from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.spare import spare
-from aios_eccos.values import Answer, Slots
+from aios_eccos.values import Answer, Query, Repeat, Slots
+from aios_eccos.workload.periods import TOTAL
 
 SAME, OTHER = "Six times seven. The answer is 42.", "The answer is 41."
 
@@ -205,3 +215,85 @@ def test_nothing_that_was_asked_or_answered_is_kept_or_logged(
     assert CANARY not in caplog.text
     assert CANARY not in repr(vars(world.workload))
     assert CANARY not in repr(world.told)
+
+
+POOL = tuple(
+    ModelEntry(
+        name=name,
+        hostname=f"http://{name}",
+        concurrency=4,
+        input_cost_per_token=price,
+        output_cost_per_token=price,
+    )
+    for name, price in (("small", 1e-7), ("large", 1e-5))
+)
+
+
+@pytest.fixture
+def hanging(tmp_path: Path) -> Iterator[Engine]:
+    """An engine without a history, whose audits are on."""
+    settings = parse_settings({"audit": "5 %", "redis": "memory", "predictor": "retrieval"})
+    location = Location(None, None, tmp_path, "test")
+    stores = (MemoryHistory(dimension=2), BackgroundEmbedder(NoEmbedder))
+    with Engine(Config(location, settings, POOL), stores=lambda config: stores) as engine:
+        assert engine.wait_ready(20)
+        yield engine
+
+
+class NoEmbedder:
+    """Has nothing to embed by."""
+
+    name = identity = "none"
+    dimension = 2
+
+    def embed(self, texts: list[str]) -> None:
+        raise EmbedderError("there is none")
+
+
+def test_calls_end_while_their_copies_hang_and_so_does_the_engine(hanging: Engine) -> None:
+    never = threading.Event()
+    copies: list[str] = []
+
+    def ask(model: str, left: float) -> Answer:
+        if model == "small":
+            copies.append(model)
+            never.wait(60)
+        return Answer("42", 10, 10)
+
+    def repeat() -> Repeat:
+        return Repeat(ask, lambda *_: FAILED, lambda value: (value, ()), lambda: "")
+
+    for _ in range(30):
+        query = Query("hello", input_tokens=10)
+        settled = hanging.dispatcher.submit(query, ask, repeat).result(5)
+        assert settled.decision is not None
+        assert (settled.decision.model, settled.answer.failure) == ("large", None)
+    until(lambda: copies)
+    # One that wants the model that copies hang on finds a slot, too.
+    pinned = Query("hello", input_tokens=10, allowed=("small",))
+    assert hanging.dispatcher.submit(pinned, lambda *_: Answer("1", 1, 1)).result(5).answer.value
+    begun = time.monotonic()
+    hanging.close()
+    assert time.monotonic() - begun < 5
+    never.set()
+
+
+def test_without_audits_nothing_is_kept_of_how_to_ask_again_and_no_thread_runs(
+    hanging: Engine,
+) -> None:
+    hanging.set(audit=0.0)
+    before = threading.active_count()
+    asked: list[object] = []
+    answer = Answer("42", 10, 10)
+
+    def repeat() -> Repeat:
+        asked.append(None)
+        raise AssertionError("nobody asks")
+
+    query = Query("hello", input_tokens=10)
+    hanging.dispatcher.submit(query, lambda *_: answer, repeat).result(5)
+    assert hanging.recorder.flush()
+    assert asked == []
+    assert threading.active_count() <= before
+    (sums,) = hanging.ledger.sums([TOTAL])
+    assert not [name for name in sums if name.startswith("audit")]
