@@ -79,7 +79,9 @@ def learn_from(
         table = history.table(limit=BOOK_ROWS)
         near = RetrievalPredictor(history, table, k=settings.neighbors)
         head = _head(head_file, embedder, settings, models)
-        known = None if audits is None or head is not None else _audited(table, models, audits)
+        known = None
+        if audits is not None and head is None:
+            known = _audited(near, table, models, audits)
         known = known or _learn(near, table, head, settings, models)
         return replace(known, embedder=embedder)
     whole = history.table(limit=2 * BOOK_ROWS)
@@ -119,12 +121,19 @@ def _learn(
     return Learned(neighbors, None, book, judged_of)
 
 
-def _audited(table: HistoryTable, models: Sequence[Model], facts: AuditFacts) -> Learned | None:
-    """What audits teach; None where graded records make a price, or too few calls were audited."""
+def _audited(
+    neighbors: RetrievalPredictor, table: HistoryTable, models: Sequence[Model], facts: AuditFacts
+) -> Learned | None:
+    """What audits teach; None where graded records make a price.
+
+    A few audits price nothing: taken as grades, some luck makes a cheap model the strongest.
+    """
     judged = ~np.isnan(table.correctness).all(axis=1)
     audited = judged & (np.array(table.sources) == "audit")
-    if (judged & ~audited).sum() >= MIN_VERDICTS or audited.sum() < FEWEST_ROWS:
+    if (judged & ~audited).sum() >= MIN_VERDICTS:
         return None
+    if audited.sum() < FEWEST_ROWS:
+        return Learned(neighbors)
     audits = table.rows(audited)
     found = RidgePredictor(audits, models, error=facts.error, since=facts.since)
     return Learned(found, losses=LossBook(found, audits, models))

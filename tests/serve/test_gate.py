@@ -132,6 +132,16 @@ def test_graded_records_price_success_where_there_are_some() -> None:
     assert router_of(audited_history(n=30)).learned.losses is None
 
 
+@pytest.mark.parametrize("n", [1, 5, 13, 39, 45])
+def test_few_lucky_audits_do_not_make_a_cheap_model_the_reference(n) -> None:
+    history = MemoryHistory(dimension=2)
+    beaten = (Outcome("small", 1.0, 20), Outcome("large", 0.5, 20))
+    rows = [Record(f"a{i}", "", 50, beaten, source="audit") for i in range(n)]
+    history.add(rows, Flat().try_embed(rows))
+    for decision in route(router_of(history), 20):
+        assert (decision.model, decision.gate.reference) == ("large", "large")
+
+
 def test_where_the_reference_may_not_serve_the_price_decides() -> None:
     router = router_of(audited_history())
     (candidate,) = router.forecast([Query("text", id="1")])
