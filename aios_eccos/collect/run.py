@@ -87,7 +87,7 @@ DEFAULT_CONCURRENCY = 8
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to collect into `out`, a .jsonl file beside whose the journal lies.
+    """What to collect into `out`, a .jsonl file; the journal lies beside it.
 
     `max_cost` is in dollars over resumed runs too, `concurrency` by model; None = no limit, and the
     model's own limit, at most `DEFAULT_CONCURRENCY`.

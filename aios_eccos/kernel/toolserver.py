@@ -93,7 +93,7 @@ def folder_of(state_dir: Path) -> Path:
 
 
 def birth(pid: int) -> str | None:
-    """User and start time of a living process, as a number alone is given to later ones again.
+    """User and start time of a living process: its number alone may be a later one's.
 
     None if there is none, or it cannot be told.
     """

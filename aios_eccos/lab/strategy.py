@@ -42,7 +42,7 @@ class Picked:
 
 
 #: The settings that make a frontier, given the floors and budgets asked for.
-Settings = Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
+Sweep = Callable[[Problem, Sequence[Setting]], Sequence[Setting]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Strategy:
     """A way to choose; `forecasts`: whether it uses the predictor's."""
 
     name: str
-    settings: Settings
+    settings: Sweep
     choose: Callable[[Problem, Setting], Picked]
     forecasts: bool = False
 
