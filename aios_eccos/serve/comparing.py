@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from aios_eccos.errors import EccosError
 from aios_eccos.serve.spare import SpareRequests
 from aios_eccos.values import Answer, CallResult, Repeat
-from aios_eccos.verdicts.judge import comparison, repeated, shown
+from aios_eccos.verdicts.judge import Consistency, comparison, repeated, shown
 from aios_eccos.verdicts.normal import normal_form
 from aios_eccos.verdicts.relative import Grade, compare
+from aios_eccos.workload.periods import TOTAL
+from aios_eccos.workload.store import Ledger
 
 #: Share of judged answers that are judged once more, in the other order.
 REPEATS = 0.1
@@ -90,3 +92,14 @@ class Comparing:
             raise Unjudged(judge, 0.0 if paid is None else paid.usd)
         text, _ = repeat.said(paid.answer.value)
         return question.verdict(text or ""), paid.usd
+
+
+def judge_error(ledger: Ledger) -> float:
+    """The judge's error rate, by its repeats so far.
+
+    Raises:
+        WorkloadError: the ledger cannot be used.
+    """
+    (sums,) = ledger.sums([TOTAL])
+    repeats, same = sums.get("audit_repeats", 0.0), sums.get("audit_same", 0.0)
+    return Consistency(round(repeats), round(same)).error

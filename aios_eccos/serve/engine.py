@@ -17,13 +17,14 @@ from aios_eccos.floor.configured import certificate_words, certificates, keepabl
 from aios_eccos.floor.course import Turn
 from aios_eccos.floor.earn import Earning
 from aios_eccos.floor.floors import Floors, Learned
-from aios_eccos.floor.learn import head_path, learn_from
+from aios_eccos.floor.learn import AuditFacts, head_path, learn_from
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.auditor import Auditor
+from aios_eccos.serve.comparing import judge_error
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.events import NotesEvents, note_alarms, note_turns
 from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
@@ -205,7 +206,8 @@ class Engine:
             return
         settings, models = self.router.settings, self.router.models
         head = head_path(self.config.location.state_dir)
-        learned = learn_from(self.history, self.embedder, settings, models, head)
+        audits = self._audits(settings)
+        learned = learn_from(self.history, self.embedder, settings, models, head, audits)
         self.floors.prepare(learned, [model.name for model in models])
         self.router.learned = learned
         warnings = unreachable(learned.book, settings) if learned.book is not None else []
@@ -213,6 +215,13 @@ class Engine:
         for warning in sorted(set(warnings) - self._warned):
             log.warning("%s", warning)
         self._warned = set(warnings)
+
+    def _audits(self, settings: Settings) -> AuditFacts | None:
+        """What is known of audits beside their records; None where nothing is earned by them."""
+        if self.floors.earning is None:
+            return None
+        error = judge_error(self.ledger) if settings.judge is not None else 0.0
+        return AuditFacts(self.earning.forgotten(["", *settings.agents]), error)
 
     def _certify(self, learned: Learned) -> list[str]:
         """Keep the certificates of the configured floors; returns a sentence for each refused."""

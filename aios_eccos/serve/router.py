@@ -34,6 +34,7 @@ from aios_eccos.values import (
     Float32Array,
     FloatArray,
     Forecast,
+    Gate,
     Lease,
     Model,
     Query,
@@ -122,7 +123,7 @@ class Router:
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
         share = self.floors.exploration if self.learned.judged is not None else 0.0
         trials = explore_batch(candidates, free, share, self.learned.judged or {})
-        gates = [gate_of(candidate) for candidate in candidates]
+        gates = [self._gate(candidate, slots) for candidate in candidates]
         opened = [
             limited(trial.limited(candidate), gate)
             for candidate, trial, gate in zip(candidates, trials, gates, strict=True)
@@ -208,6 +209,15 @@ class Router:
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back (from any thread) whenever a slot may have come free, in any kernel."""
         self._workload.on_release(callback)
+
+    def _gate(self, candidate: Candidate, slots: Slots) -> Gate | None:
+        """The call's gate; none while the reference is at its limit, and calls go elsewhere then.
+
+        Else audits would make calls wait that went to the best model left before.
+        """
+        gate = gate_of(candidate)
+        full = gate is not None and slots.free[gate.reference] <= 0
+        return None if full and self.spills else gate
 
     def _forecast(
         self, queries: Sequence[Query], allowed: BoolArray

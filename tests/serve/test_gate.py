@@ -155,3 +155,17 @@ def test_a_call_that_is_held_waits_for_the_references_slot() -> None:
     router = router_of(audited_history(), models=models)
     first, second = router.route([Query("a", id="1"), Query("b", id="2")]).decisions
     assert (first.model, second.model) == ("large", None)
+
+
+@pytest.mark.parametrize(("over_capacity", "model"), [("spill", "small"), ("wait", None)])
+def test_where_the_reference_is_full_calls_do_as_they_did_without_audits(
+    over_capacity: str, model: str | None
+) -> None:
+    models = (POOL[0], replace(POOL[1], limit=1))
+    found = {}
+    for earns in (True, False):
+        router = router_of(earns=earns, models=models, over_capacity=over_capacity)
+        (first,) = router.route([Query("text")]).decisions
+        assert first.model == "large"
+        (found[earns],) = router.route([Query("text")]).decisions
+    assert found[True].model == found[False].model == model
