@@ -141,6 +141,8 @@ class Floors:
         if len(names) < 2:
             return Price(asked.policy)
         if gate is not None and learned.losses is not None:
+            if support < MIN_SUPPORT:
+                return Price(asked.policy)
             return price_of_audits(asked.policy, learned.losses, names, gate)
         mode = EXPECTED if asked.own else BUDGETED if asked.budget is not None else self.mode
         models = mode.models(names, learned.certifier)

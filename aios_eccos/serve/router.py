@@ -96,13 +96,14 @@ class Router:
     def forecast(self, queries: Sequence[Query]) -> list[Candidate]:
         """What every model would do on each query, what it costs, and what success is worth."""
         begun = time.perf_counter()
+        knows = self.learned  # what is learned meanwhile has forecasts of another kind
         allowed = np.array([self._allowed(query) for query in queries])
-        forecast, embeddings = self._forecast(queries, allowed)
+        forecast, embeddings = self._forecast(queries, allowed, knows)
         tokens = np.array([query.input_tokens for query in queries], dtype=float)
         cost = self.prices.cost(tokens, forecast.output_tokens)
         stored = self._stored()
         candidates = [
-            self._candidate(query, row, forecast, cost[row], allowed[row], stored)
+            self._candidate(query, row, forecast, cost[row], allowed[row], stored, knows)
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
@@ -183,7 +184,7 @@ class Router:
         nothing = np.zeros(len(self.models))
         forecast = PriorPredictor().forecast([query], None, self.models)
         return Decision(
-            candidate=self._candidate(query, 0, forecast, nothing, allowed, {}),
+            candidate=self._candidate(query, 0, forecast, nothing, allowed, {}, self.learned),
             model=chosen,
             lease=lease,
             free=nothing.astype(np.int64),
@@ -220,14 +221,13 @@ class Router:
         return None if full and self.spills else gate
 
     def _forecast(
-        self, queries: Sequence[Query], allowed: BoolArray
+        self, queries: Sequence[Query], allowed: BoolArray, knows: Learned
     ) -> tuple[Forecast, Float32Array | None]:
         """The predictor's forecast; priors where it fails, or where there is nothing to choose.
 
         With the embeddings that it took, if any.
         """
         if int(allowed.sum(axis=1).max(initial=0)) > 1:
-            knows = self.learned
             try:
                 embeddings, layers = knows.embed([query.text for query in queries])
                 found = knows.predictor.forecast(queries, embeddings, self.models, layers)
@@ -251,16 +251,17 @@ class Router:
         cost: FloatArray,
         allowed: BoolArray,
         stored: Mapping[str, float],
+        knows: Learned,
     ) -> Candidate:
         names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
         support = float(forecast.support[row][allowed].max(initial=0.0))
         pool = [model for model, ok in zip(self.models, allowed, strict=True) if ok]
-        gate = self.floors.gate(query, pool, self.learned)
-        worth = self.floors.price(query, names, support, self.learned, stored, gate)
+        gate = self.floors.gate(query, pool, knows)
+        worth = self.floors.price(query, names, support, knows, stored, gate)
         chosen = [worth.models is None or name in worth.models for name in self._names]
-        success, losses = forecast.success[row], self.learned.losses
+        success, losses = forecast.success[row], knows.losses
         if worth.careful and losses is not None:
-            success = losses.careful(success, forecast.support[row])
+            success = np.clip(losses.careful(success, forecast.support[row]), 0.0, 1.0)
         may_explore = gate is None and query.floor is None and len(names) > 1
         return Candidate(
             query=query,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.floor.earn import Audited, Earning
 from aios_eccos.floor.learn import AuditFacts, learn_from
+from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.router import Router
@@ -169,3 +171,20 @@ def test_where_the_reference_is_full_calls_do_as_they_did_without_audits(
         assert first.model == "large"
         (found[earns],) = router.route([Query("text")]).decisions
     assert found[True].model == found[False].model == model
+
+
+def test_where_nothing_is_known_of_a_call_no_price_chooses_though_audits_made_one() -> None:
+    router = router_of(audited_history())
+    earn(router, 0.9)
+    router.learned = replace(router.learned, embedder=None, predictor=PriorPredictor())
+    for decision in route(router, 20):
+        assert (decision.model, decision.gate.shadow) == ("large", None)
+
+
+def test_a_call_is_decided_whatever_its_careful_forecasts_come_to() -> None:
+    router = router_of(audited_history())
+    lowest = lambda success, support: success - 5.0  # noqa: E731
+    object.__setattr__(router.learned, "losses", SimpleNamespace(
+        careful=lowest, price=lambda *_, **__: 0.01, reference="large", promised=0.9))  # fmt: skip
+    (decision,) = route(router)
+    assert decision.model == "large"
