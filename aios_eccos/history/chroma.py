@@ -126,9 +126,9 @@ class ChromaRows:
 
     @translated()
     def find(
-        self, queries: Embeddings, k: int
+        self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        include = ["distances", "metadatas"] if self.shared else ["distances"]
+        include = ["distances", "metadatas"] if records else ["distances"]
         got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
         near = [
             [(record_id, 1.0 - far) for record_id, far in zip(*pair, strict=True)]
@@ -136,7 +136,7 @@ class ChromaRows:
         ]
         found = [
             from_metadata(record_id, metadata)
-            for pair in zip(got["ids"], got["metadatas"] if self.shared else (), strict=False)
+            for pair in zip(got["ids"], got["metadatas"] if records else (), strict=False)
             for record_id, metadata in zip(*pair, strict=True)
             if metadata is not None
         ]

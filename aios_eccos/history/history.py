@@ -185,7 +185,8 @@ class History:
         if not len(queries) or not (shared or self._judged):
             return Mirror().neighbors([[] for _ in queries], models, k)
         try:
-            near, records = self._rows.find(queries, k if shared else min(k, self._judged))
+            most = k if shared else min(k, self._judged)
+            near, records = self._rows.find(queries, most, records=shared)
             mirror = Mirror(records) if shared else self._read_mirror()
             return mirror.neighbors(near, models, k)
         except HistoryError:

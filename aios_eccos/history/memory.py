@@ -66,7 +66,7 @@ class MemoryRows:
             self._stacked = None
 
     def find(
-        self, queries: Embeddings, k: int
+        self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
         with self._lock:
             if self._stacked is None:
@@ -77,7 +77,8 @@ class MemoryRows:
         cosine = queries @ vectors.T if ids else np.empty((len(queries), 0))
         order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
         near = [[(ids[i], float(cosine[row, i])) for i in best] for row, best in enumerate(order)]
-        return near, []
+        found = {name: self._rows[name][0] for row in near for name, _ in row} if records else {}
+        return near, [*found.values()]
 
     def stamp(self) -> str:
         return ""

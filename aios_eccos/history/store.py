@@ -98,11 +98,11 @@ class Rows(Protocol):
         ...
 
     def find(
-        self, queries: Embeddings, k: int
+        self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
         """Per (n, d) unit row, ids and cosines of at most k judged rows, nearest first.
 
-        And, where rows are shared, these themselves; reading them takes most of the time.
+        And, if `records`, these themselves: reading them takes most of the time.
         """
         ...
 
