@@ -14,6 +14,7 @@ from contextlib import ExitStack
 import numpy as np
 
 from aios_eccos.errors import DataError, EccosError, HistoryError
+from aios_eccos.history.embed.embedding import stacked
 from aios_eccos.history.merge import (
     check_embeddings,
     finite,
@@ -130,9 +131,8 @@ class History:
                 self._touch()
                 self._prune()
         if faults:
-            raise HistoryError(
-                f"{len(faults)} of {len(records)} records cannot be stored: {faults[0]}"
-            ) from faults[0]
+            said = f"{len(faults)} of {len(records)} records cannot be stored: {faults[0]}"
+            raise HistoryError(said) from faults[0]
         return changes
 
     def _put(
@@ -205,10 +205,8 @@ class History:
         order = self._read_mirror().newest(splits)[:limit]
         rows = self._rows.read(order)
         kept = [rows[record_id] for record_id in order if record_id in rows]
-        matrix = np.array([vector for _, vector in kept], dtype=np.float32)
-        return build_table(
-            [record for record, _ in kept], matrix.reshape(len(kept), self._dimension or 0)
-        )
+        vectors = stacked([vector for _, vector in kept], self._dimension or 0)
+        return build_table([record for record, _ in kept], vectors)
 
     def compared(self) -> dict[str, str]:
         """`question_key`s, in the order of `table`, of records with more than one model judged."""
