@@ -163,7 +163,7 @@ class Upkeep:
                 self._tend("open", self._open)
             if self.history is not None:
                 self._tend("take in", self.take_inbox)
-                self._learn_if_due(self.history)
+                self._tend("look", self._learn_if_due)
             self._ready.set()
             if self.history is not None:
                 self._tend("fit", self._tend_head)
@@ -174,12 +174,14 @@ class Upkeep:
     def _open(self) -> None:
         self.history, self.embedder = self._stores(self._config())
 
-    def _learn_if_due(self, history: History) -> None:
-        now = time.monotonic()
-        if now < self._again_at or not (self._stale.is_set() or self._due(history, now)):
+    def _learn_if_due(self) -> None:
+        now, history = time.monotonic(), self.history
+        if history is None or now < self._again_at:
             return
-        self._stale.clear()
+        if not (self._stale.is_set() or self._due(history, now)):
+            return
         version, count = history.version, history.count()
+        self._stale.clear()
         if self._tend("learn", self._learn):
             self._learned, self._learned_at = (version, count), time.monotonic()
             self._took_s, self._pause_s = self._learned_at - now, UPKEEP_S

@@ -209,3 +209,29 @@ def test_a_floor_that_holds_in_a_budgets_place_is_warned_of_as_any_is(tmp_path, 
     with Engine(config, models=unpriced, stores=lambda _: (history, None)) as engine:
         assert engine.wait_ready(10)
     assert "quality_floor = 0.9 (0.900) is out of reach" in caplog.text
+
+
+def test_a_history_that_is_away_when_the_kernel_is_refreshed_is_learned_from_later(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("aios_eccos.serve.upkeep.UPKEEP_S", 0.02)
+    away = threading.Event()
+
+    class Remote(MemoryHistory):
+        def count(self) -> int:
+            if away.is_set():
+                raise HistoryError("the server does not answer")
+            return super().count()
+
+    history, learned = Remote(dimension=2), []
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    with Engine(config, models=MODELS, stores=lambda _: (history, None)) as engine:
+        assert engine.wait_ready(10)
+        away.set()
+        engine.use(config, MODELS[:1])
+        wait_for(lambda: engine.upkeep.error)
+        monkeypatch.setattr(engine.floors, "prepare", lambda *what: learned.append(what))
+        away.clear()
+        wait_for(lambda: learned)
+        wait_for(lambda: engine.upkeep.error is None)
