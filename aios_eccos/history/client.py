@@ -24,6 +24,8 @@ HTTP_TIMEOUT_S = 3.0
 
 #: What Chroma's own errors come mixed with; AttributeError is what a closed client raises.
 FOREIGN = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError)
+#: What libraries in Rust raise; the class cannot be imported.
+PANIC = "PanicException"
 
 
 @contextmanager
@@ -39,7 +41,10 @@ def translated() -> Iterator[None]:
     except (httpx.HTTPError, ConnectionError, TimeoutError, socket.gaierror) as error:
         reason = hide(repr(error))[:250]
         raise HistoryError(f"the Chroma server does not answer: {reason}") from error
-    except (ChromaError, *FOREIGN) as error:
+    except BaseException as error:
+        # What panics in Chroma's core, as some damaged files do, comes as no `Exception`.
+        if not isinstance(error, (ChromaError, *FOREIGN)) and type(error).__name__ != PANIC:
+            raise
         reason = f"{type(error).__name__}: {hide(str(error))[:200]}"
         raise HistoryError(
             f"the history cannot be read or written ({reason}); "

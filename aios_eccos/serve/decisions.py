@@ -102,7 +102,7 @@ class Decisions:
 
         return self._together(assign, calls, lambda call: fallback(call, router))
 
-    def complain(self, error: Exception) -> None:
+    def complain(self, error: BaseException) -> None:
         """Say that nothing could be decided, but not with every look at the calls that wait."""
         fault, (before, until) = raised(error), self._complaint
         if fault != before or time.monotonic() > until:
@@ -120,7 +120,7 @@ class Decisions:
             return []
         try:
             return work(calls)
-        except Exception as error:  # noqa: BLE001 - the calls must be served all the same
+        except BaseException as error:  # noqa: BLE001 - the calls must be served all the same
             self.complain(error)
         if len(calls) == 1:
             return [instead(calls[0])]
@@ -131,6 +131,6 @@ def fallback(call: Call, router: Routes) -> Decided:
     """AIOS's own choice for a call that cannot be decided."""
     try:
         return call, router.fallback(call.query, {*call.failed_on, *call.refused})
-    except Exception as error:  # noqa: BLE001 - the other calls must be served
+    except BaseException as error:  # noqa: BLE001 - the other calls must be served
         log.error("the fallback failed too: %s", raised(error))
         return call, None

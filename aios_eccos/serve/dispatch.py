@@ -132,7 +132,7 @@ class Dispatcher:
             try:
                 while self._round():
                     pass
-            except Exception as error:  # noqa: BLE001 - whatever it is, the calls must be served
+            except BaseException as error:  # noqa: BLE001 - whatever it is, calls must be served
                 self._decisions.complain(error)
                 router = self._router
                 for call in _due(self._queue.waiting(), self._room()):

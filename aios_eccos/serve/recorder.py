@@ -152,5 +152,5 @@ class Recorder:
             log.debug("not recorded: %s", error)
         except EccosError as error:
             log.debug("not recorded: %s", error)
-        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
+        except BaseException as error:  # noqa: BLE001 - the thread must outlive whatever is raised
             log.error("recording failed: %s", raised(error))

@@ -219,7 +219,7 @@ class Upkeep:
             if str(error) != str(self._faults.get(part)):
                 log.warning("calls are routed with what is known: %s", error)
             self._faults[part] = error
-        except Exception as error:  # noqa: BLE001 - the thread must outlive any fault
+        except BaseException as error:  # noqa: BLE001 - the thread must outlive any fault
             log.error("upkeep failed: %s", raised(error))
         else:
             self._faults.pop(part, None)

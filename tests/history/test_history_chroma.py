@@ -351,6 +351,20 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
             opened(tmp_path, f"http://127.0.0.1:{port}")
 
 
+def test_what_panics_in_chromas_core_is_no_end_of_a_thread(tmp_path: Path) -> None:
+    class PanicException(BaseException):
+        """As PyO3 has it."""
+
+    class Panics:
+        def get_or_create_collection(self, *args: object, **options: object) -> None:
+            raise PanicException("database disk image is malformed")
+
+    with pytest.raises(HistoryError, match="--rebuild"):
+        chroma.ChromaRows(Panics(), ToyEmbedder(), shared=False)
+    with pytest.raises(KeyboardInterrupt), client.translated():
+        raise KeyboardInterrupt
+
+
 def test_a_server_of_no_known_name(tmp_path: Path) -> None:
     with pytest.raises(HistoryError, match="does not answer") as error:
         opened(tmp_path, "http://chroma.invalid:8000")

@@ -49,14 +49,14 @@ class FewSlots:
         self.peak = dict.fromkeys(limits, 0)
         self.resting: set[str] = set()
         self.forecasts = 0
-        self.broken = False
+        self.broken: bool | BaseException = False
         self._tokens = tokens
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], None]] = []
 
     def forecast(self, queries: list[Query]) -> list[Candidate]:
         if self.broken:
-            raise RuntimeError("forecast out of order")
+            raise RuntimeError("forecast out of order") if self.broken is True else self.broken
         self.forecasts += len(queries)
         names = tuple(self.limits)
         row = np.ones(len(names))
@@ -416,9 +416,10 @@ def test_a_call_that_waits_to_be_tried_again_can_be_dropped() -> None:
     assert settled.answer.failure.status_code == 499
 
 
-def test_a_broken_decision_falls_back_to_the_first_model() -> None:
+@pytest.mark.parametrize("broken", [True, SystemExit(), KeyboardInterrupt()])
+def test_a_broken_decision_falls_back_to_the_first_model(broken: bool | BaseException) -> None:
     router = FewSlots({"a": 2})
-    router.broken = True
+    router.broken = broken
     with dispatching(router) as dispatcher:
         settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
     assert settled.answer.value == "a"
