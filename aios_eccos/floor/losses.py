@@ -58,7 +58,7 @@ class LossBook:
         """
         best = success[..., self._names.index(self.reference), None]
         doubt = self._spread / np.sqrt(np.maximum(support, 1e-9))
-        lowered: FloatArray = np.minimum(success, best) - CAREFUL * doubt
+        lowered: FloatArray = np.maximum(np.minimum(success, best) - CAREFUL * doubt, 0.0)
         return lowered
 
     def price(self, names: Sequence[str], allowed: float, *, careful: bool) -> float | None:

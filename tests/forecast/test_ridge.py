@@ -133,3 +133,4 @@ def test_the_careful_see_one_sd_less_and_nobody_better_than_the_reference() -> N
     assert low[0, 2] == 0.9
     sd = found.spread[0] / np.sqrt(said.support[0, 0])
     assert low[0, 0] == pytest.approx(0.9 - sd)
+    assert book.careful(np.zeros((1, 3)), said.support).tolist() == [[0.0] * 3]
