@@ -187,15 +187,27 @@ def chosen(course: Course, loss: float, allowed: float) -> Course:
         for stage, logs in enumerate(course.tests)
     )
     alarm = bet(course.alarm, allowed, loss, low=False) if course.stage else course.alarm
-    moved = min(max(course.shift + STEP * (loss - allowed), SHIFT_LEAST), SHIFT_MOST)
     return replace(
         course,
         tests=tests,
         alarm=alarm,
-        shift=moved if course.served else 0.0,
         shadowed=course.shadowed + 1,
         losses=course.losses + loss,
     )
+
+
+def moved(course: Course, loss: float, allowed: float) -> Course:
+    """With the price moved by the loss of a shadow choice, while the policy is served.
+
+    Every call on which the price chooses the reference moves it down a little, of the others only
+    those that are held: so a price that is often dearer than it need be, as one from few audits
+    is, comes down until the choices that are seen lose more. What that may cost is measured in
+    `lab.onboarding`; proof and alarm go by the fair sample alone.
+    """
+    if not course.served:
+        return course
+    shift = course.shift + STEP * (loss - stage_allows(len(STAGES) - 1, allowed))
+    return replace(course, shift=min(max(shift, SHIFT_LEAST), SHIFT_MOST))
 
 
 def judged(course: Course, shadow: str | None) -> tuple[Course, list[Turn]]:

@@ -26,6 +26,7 @@ from aios_eccos.floor.course import (
     chosen,
     copied,
     judged,
+    moved,
     of_text,
     stage_allows,
     to_text,
@@ -47,7 +48,8 @@ TELLING = 10
 class Audited:
     """What one call told of a policy: an audit, or that the price would choose the reference.
 
-    Only calls that were held for the reference by lot (`Gate.held`) are a fair sample.
+    Only calls that were held for the reference by lot are a fair sample, for proof and alarm. On
+    others that it served, as the price chose it, copies teach about models all the same.
 
     Attributes:
         call: its id.
@@ -58,6 +60,7 @@ class Audited:
         relative: model -> verdict on its copy against the reference: 1 better, 0, -1 worse.
         chances: model -> chance that its copy was made.
         judged: the models on which a judge spoke; on the others, equal normal forms did.
+        held: whether the call was held for the reference by lot (`Gate.held`).
         at: seconds since the epoch.
     """
 
@@ -70,6 +73,7 @@ class Audited:
     relative: Mapping[str, int] = field(default_factory=dict)
     chances: Mapping[str, float] = field(default_factory=dict)
     judged: frozenset[str] = frozenset()
+    held: bool = True
     at: float = 0.0
 
 
@@ -188,8 +192,14 @@ def after(course: Course, audit: Audited) -> tuple[Course, list[Turn]]:
     course = copied(course, losses, audit.shadow, audit.at)
     shadow = audit.shadow
     if shadow == audit.reference:
+        course = moved(course, 0.0, audit.allowed)
+        if not audit.held:
+            return course, []
         course = chosen(course, 0.0, audit.allowed)
+    elif not audit.held:
+        return course, []
     elif shadow is not None and shadow in losses:
+        course = moved(course, losses[shadow], audit.allowed)
         course = chosen(course, losses[shadow], audit.allowed)
     else:
         return course, []

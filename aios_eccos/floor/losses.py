@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from aios_eccos.decide.rule import choose
+from aios_eccos.floor.course import STAGES, stage_allows
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.forecast.ridge import RidgePredictor
 from aios_eccos.records import HistoryTable
@@ -16,7 +17,8 @@ from aios_eccos.values import FloatArray, IntArray, Model
 #: Standard deviations that the careful price takes off every forecast, and the share of the
 #: allowed loss that it aims at: it is to be proven, so it must hold.
 CAREFUL, CAREFUL_SHARE = 1.0, 0.1
-#: Standard errors that the price of a served policy keeps from the allowed loss.
+#: Standard errors that the price of a served policy keeps from the loss that its choices may have:
+#: more than is allowed, since a share of its calls is held and loses nothing.
 KEPT_ERRORS = 1.0
 #: Audited calls from which on there are prices; choices with a known loss that correct a forecast.
 FEWEST_ROWS, FEWEST_KNOWN = 40, 5
@@ -80,7 +82,7 @@ class LossBook:
         if careful:
             success = self.careful(success, self._support)
         usual = float(self._cost[:, self._names.index(self.reference)].mean())
-        limit = CAREFUL_SHARE * allowed if careful else allowed
+        limit = CAREFUL_SHARE * allowed if careful else stage_allows(len(STAGES) - 1, allowed)
         errors = 0.0 if careful else KEPT_ERRORS
         best = TRIED[-1] * usual
         for price in TRIED[::-1] * usual:

@@ -80,10 +80,11 @@ class Sample:
 
 
 def auditable(result: CallResult, gate: Gate) -> bool:
-    """Whether the reference has answered, as the lot held it, at the first request."""
+    """Whether the reference has answered, as the lot held it or the price chose it, at once."""
     decision = result.decision
     served = decision is not None and decision.model == gate.reference
-    return served and gate.held and result.answer.failure is None and result.attempts == 1
+    meant = gate.held or gate.shadow == gate.reference
+    return served and meant and result.answer.failure is None and result.attempts == 1
 
 
 def audited(
@@ -101,5 +102,6 @@ def audited(
         relative=found.relative,
         chances={name: chances[name] for name in found.relative},
         judged=frozenset(found.judged),
+        held=gate.held,
         at=time.time(),
     )

@@ -206,3 +206,23 @@ def test_lots_are_even_and_differ_by_purpose() -> None:
     lots = [lot_of(str(n), "route") for n in range(2000)]
     assert sum(lot < 0.3 for lot in lots) / 2000 == pytest.approx(0.3, abs=0.04)
     assert lot_of("1", "route") == lot_of("1", "route") != lot_of("1", "audit")
+
+
+def test_a_choice_of_the_reference_that_was_not_held_moves_the_price_and_proves_nothing() -> None:
+    before = served_course()
+    reference = replace(audit(0), shadow="large", relative={})
+    free, _ = after(before, replace(reference, held=False))
+    held, _ = after(before, reference)
+    assert free.shift == held.shift < before.shift
+    assert (free.tests, free.alarm, free.shadowed) == (before.tests, before.alarm, before.shadowed)
+    assert held.alarm != before.alarm
+
+
+def test_while_proving_nothing_moves_the_price() -> None:
+    course, _ = after(Course(), audit(1))
+    assert course.shift == 0.0
+
+
+def test_a_lossy_choice_makes_a_served_policy_dearer() -> None:
+    course, _ = after(served_course(), audit(1))
+    assert course.shift > 0

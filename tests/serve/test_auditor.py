@@ -297,3 +297,9 @@ def test_without_audits_nothing_is_kept_of_how_to_ask_again_and_no_thread_runs(
     assert threading.active_count() <= before
     (sums,) = hanging.ledger.sums([TOTAL])
     assert not [name for name in sums if name.startswith("audit")]
+
+
+def test_a_call_on_which_the_reference_is_chosen_is_audited_though_its_lot_would_route_it() -> None:
+    world = World({"small": SAME})
+    world.audit(world.settled(gate=replace(HELD, lot=0.05, share=0.1, shadow="large")))
+    assert world.asked
