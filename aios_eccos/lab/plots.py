@@ -16,6 +16,7 @@ import numpy as np
 from aios_eccos.errors import ConfigError
 from aios_eccos.lab.fitted import Kind
 from aios_eccos.lab.metrics import Frontier, hull_cost, reliability
+from aios_eccos.lab.onboarding import Stream
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.report import Results, Table
 from aios_eccos.lab.strategy import Played
@@ -64,6 +65,18 @@ def pictures(results: Results) -> dict[str, bytes]:
         figure.savefig(buffer, format="png", dpi=DPI)
         drawn[title] = buffer.getvalue()
     return drawn
+
+
+def draw_onboarding(found: Sequence[Stream], path: Path) -> None:
+    """Of each order, cost of everything and success against the strongest alone, by calls."""
+    spent, success = (figure := _figure(12, 5)).subplots(1, 2)
+    for one in found:
+        calls = np.arange(1, len(one.cost) + 1)
+        spent.plot(calls, np.cumsum(one.spent) / np.cumsum(one.strongest_cost), lw=1)
+        success.plot(calls, np.cumsum(one.success - one.strongest_success) / calls, lw=1)
+    spent.set(title="Cost with audits and judge, of strongest's", xlabel="calls")
+    success.set(title="Mean success less the strongest's", xlabel="calls", ylim=(-0.2, 0.1))
+    _save(figure, path)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -13,6 +13,7 @@ from rich.console import Console
 from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import bar, console, draw_table, numbers, pairs, versions, write_json
 from aios_eccos.errors import ConfigError
+from aios_eccos.lab.commands.onboarding import OnboardingOptions, onboard
 from aios_eccos.lab.dataset import Dataset, Recorded, load_dataset, open_recorded
 from aios_eccos.lab.fitted import KINDS, Kind
 from aios_eccos.lab.parts import (
@@ -48,7 +49,10 @@ def evaluate(
         str, typer.Option(help="Names, or all; eccos and single models are always there.")
     ] = "single,hull,neighbour_threshold,utility_knn,lagrangian",
     predictor: Annotated[str, typer.Option(help="retrieval, trained, hybrid or all.")] = "hybrid",
-    mode: Annotated[str, typer.Option(help="batch, or stream: outcomes are seen.")] = "batch",
+    mode: Annotated[
+        str,
+        typer.Option(help="batch, stream: outcomes are seen, or onboarding: nobody labels them."),
+    ] = "batch",
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Calls assigned together; default: all, stream: 1.")
     ] = None,
@@ -62,6 +66,19 @@ def evaluate(
     order: Annotated[
         str, typer.Option(help="shuffled, or recorded: task after task.")
     ] = "shuffled",
+    answers: Annotated[
+        Path | None, typer.Option(help="{query_id: {model: answer}}; default: in the records.")
+    ] = None,
+    floor: Annotated[str, typer.Option(help="Of onboarding: a share of the strongest.")] = "95 %",
+    audit: Annotated[str, typer.Option(help="Share of the money spent that audits get.")] = "5 %",
+    judge: Annotated[str, typer.Option(help="Model; default: the cheapest good one.")] = "",
+    judge_error: Annotated[
+        float, typer.Option(min=0, max=0.6, help="Chance that the judge is wrong.")
+    ] = 0.1,
+    orders: Annotated[int, typer.Option(min=1, help="Orders of arrival in onboarding.")] = 5,
+    worse: Annotated[
+        str, typer.Option(help="Model made 30 points worse at half time, or auto.")
+    ] = "",
     json_file: JsonFile = None,
     plot: Annotated[Path | None, typer.Option(help="Write the pictures here (PNG).")] = None,
     report: Annotated[Path | None, typer.Option(help="Write one HTML page here.")] = None,
@@ -73,6 +90,10 @@ def evaluate(
     """
     begun = time.monotonic()
     _can_write(json_file, plot, report)
+    if mode == "onboarding":
+        asked = OnboardingOptions(answers, floor, audit, judge, judge_error, orders, worse)
+        onboard(data, prices, seed, asked, json_file, plot)
+        return
     wanted = Wanted(
         # Ours comes last, so that it is always there.
         strategies=(*(name for name in strategies.split(",") if name), "eccos"),
@@ -154,7 +175,7 @@ def _asked(floors: str, budgets: str) -> tuple[Setting, ...]:
 
 def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> Plan:
     if mode not in ("batch", "stream"):
-        raise ConfigError(f"--mode {mode}: wanted batch or stream")
+        raise ConfigError(f"--mode {mode}: wanted batch, stream or onboarding")
     if order not in ("shuffled", "recorded"):
         raise ConfigError(f"--order {order}: wanted shuffled or recorded")
     named = pairs("limits", [part for part in limits.split(",") if part])
