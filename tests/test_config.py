@@ -27,7 +27,11 @@ def test_nothing_configured_means_all_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("raw", "floor"),
-    [("95 %", Floor(0.95, True)), ("95%", Floor(0.95, True)), (0.8, Floor(0.8, False))],
+    [("95 %", Floor(0.95, True)), ("95%", Floor(0.95, True)), (0.8, Floor(0.8, False))]
+    + [
+        ("strongest - 3 points", Floor(1.0, True, 0.03)),
+        ("strongest -2.5 points", Floor(1.0, True, 0.025)),
+    ],
 )
 def test_a_floor_is_absolute_or_a_share_of_the_strongest(raw: object, floor: Floor) -> None:
     assert parse_settings({"quality_floor": raw}).quality_floor == floor

@@ -46,28 +46,44 @@ class Checked(BaseModel):
 @dataclass(frozen=True, slots=True)
 class Floor:
     """A quality floor, 0..1: absolute success, or (`relative`) a share of what the strongest
-    allowed model would reach on the same calls.
+    allowed model would reach on the same calls, less some `points` (0..1).
     """
 
     value: float
     relative: bool
+    points: float = 0.0
+
+    def of(self, strongest: float) -> float:
+        """The absolute floor where the strongest allowed model has such success, 0..1."""
+        return max(self.value * strongest - self.points, 0.0) if self.relative else self.value
 
     def __str__(self) -> str:
+        if self.points:
+            return f"strongest - {self.points * 100:g} points"
         return f"{self.value * 100:g} % of the strongest" if self.relative else f"{self.value:g}"
 
 
 def parse_floor(raw: object) -> Floor:
-    """Read `0.8` (absolute) or `95 %` (relative); a ValueError if it is neither, or not in 0..1."""
+    """Read `0.8` (absolute), `95 %` or `strongest - 3 points` (both relative).
+
+    A ValueError if it is none of them, or not in 0..1.
+    """
     if isinstance(raw, Floor):
         return raw
     text = str(raw).strip() if isinstance(raw, str | int | float) else ""
+    less = re.fullmatch(r"strongest\s*-\s*(\d{1,2}(?:\.\d+)?)\s*points?", text)
+    if less is not None:
+        return Floor(1.0, relative=True, points=float(less[1]) / 100)
     relative = text.endswith("%")
     try:
         value = float(text.removesuffix("%")) / (100 if relative else 1)
     except ValueError:
         value = -1.0
     if isinstance(raw, bool) or not 0 <= value <= 1:
-        raise ValueError("allowed: a number in 0..1, or a share of the strongest such as 95 %")
+        raise ValueError(
+            "allowed: a number in 0..1, a share of the strongest such as 95 %, "
+            "or strongest - 3 points"
+        )
     return Floor(value, relative)
 
 

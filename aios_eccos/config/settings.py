@@ -53,7 +53,7 @@ class Settings(_Strict):
     AIOS itself would make"""
     quality_floor: FloorSetting = Floor(0.95, relative=True)
     """success that calls must reach on average: 0..1, or `95 %` of what the strongest allowed model
-    would reach on the same calls"""
+    would reach on the same calls, or `strongest - 3 points`"""
     budget_per_call: Annotated[float, Field(gt=0, le=1e6)] | None = None
     """dollars per call on average; when set, and some price is known, the most success within it is
     bought and `quality_floor` is not used"""

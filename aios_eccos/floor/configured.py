@@ -40,7 +40,7 @@ def configured_floors(book: PriceBook, settings: Settings) -> Iterator[Configure
     for key, floor, names in asked:
         curve, strongest = book.curve(names), book.strongest(names)
         if floor is not None and curve is not None and strongest is not None:
-            value = floor.value * (strongest[1] if floor.relative else 1.0)
+            value = floor.of(strongest[1])
             yield Configured(key, floor, value, names, curve)
 
 

@@ -264,11 +264,6 @@ class PriceBook:
         best = strongest_of(had, judged, names)
         return None if best is None else (names[best], float(had[best] / judged[best]))
 
-    def absolute_floor(self, share: float, allowed: Sequence[str] | None = None) -> float | None:
-        """`share` (0..1) of what the strongest allowed model reaches on history."""
-        strongest = self.strongest(allowed)
-        return None if strongest is None else share * strongest[1]
-
     def _build(self, key: frozenset[str]) -> PriceCurve | None:
         mask = np.array([name in key for name in self.models], dtype=bool)
         judged = (~np.isnan(self._outcomes[:, mask])).any(axis=1)

@@ -301,5 +301,5 @@ def _absolute(floor: Floor | None, names: Sequence[str], learned: Learned) -> fl
         return math.nan
     if not floor.relative:
         return floor.value
-    found = learned.book.absolute_floor(floor.value, names) if learned.book is not None else None
-    return math.nan if found is None else found
+    strongest = learned.book.strongest(names) if learned.book is not None else None
+    return math.nan if strongest is None else floor.of(strongest[1])

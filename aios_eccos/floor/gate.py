@@ -31,7 +31,7 @@ def gate_for(
     if asked.own or floor is None or not floor.relative or len(pool) < 2:
         return None
     reference, success = _reference(pool, book)
-    allowed = (1 - floor.value) * success
+    allowed = success - floor.of(success)
     standing = earning.standing(asked.policy, str(floor), allowed)
     return Gate(
         reference=reference,

@@ -29,7 +29,7 @@ PANIC = "PanicException"
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(place: str = "") -> Iterator[None]:
     """Turn the errors of Chroma and what lies under it into `HistoryError`."""
     import httpx
     from chromadb.errors import ChromaError
@@ -40,7 +40,7 @@ def translated() -> Iterator[None]:
         raise
     except (httpx.HTTPError, ConnectionError, TimeoutError, socket.gaierror) as error:
         reason = hide(repr(error))[:250]
-        raise HistoryError(f"the Chroma server does not answer: {reason}") from error
+        raise HistoryError(f"{place}the Chroma server does not answer: {reason}") from error
     except BaseException as error:
         # What panics in Chroma's core, as some damaged files do, comes as no `Exception`.
         if not isinstance(error, (ChromaError, *FOREIGN)) and type(error).__name__ != PANIC:
@@ -113,6 +113,7 @@ def open_server(url: str) -> Any:
     import chromadb
     import httpx
 
+    place = f"history = {shown_address(url)!r}: "
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
@@ -120,18 +121,18 @@ def open_server(url: str) -> Any:
         # What was read as a port may be part of the password.
         encoded = "malformed; in a password write / # ? @ as %2F %23 %3F %40"
         reason = encoded if "@" in url else error
-        raise HistoryError(f"history = {shown_address(url)!r}: {reason}") from None
+        raise HistoryError(f"{place}{reason}") from None
     secure = parts.scheme == "https"
     beyond = parts.path.strip("/") or parts.query or parts.fragment
     if parts.scheme not in ("http", "https") or not host or beyond:
         allowed = "allowed are `embedded` and http(s)://[user:password@]host:port"
-        raise HistoryError(f"history = {shown_address(url)!r}: {allowed}")
+        raise HistoryError(f"{place}{allowed}")
     port = port or (443 if secure else 8000)
     headers = {}
     if parts.username is not None:
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
-    with translated():
+    with translated(place):
         # Chroma's client waits without end, from its first request on.
         socket.create_connection((host, port), HTTP_TIMEOUT_S).close()
         bare = f"{parts.scheme}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -139,7 +140,7 @@ def open_server(url: str) -> Any:
         answers = [httpx.get(each, timeout=HTTP_TIMEOUT_S, headers=headers) for each in asked]
         if any(answer.status_code in (401, 403) for answer in answers):
             wanted = "the server wants another user and password: http(s)://user:password@host:port"
-            raise HistoryError(f"history = {shown_address(url)!r}: {wanted}")
+            raise HistoryError(f"{place}{wanted}")
         answers[0].raise_for_status()
         client = chromadb.HttpClient(
             host=host, port=port, ssl=secure, headers=headers, settings=_settings()

@@ -136,7 +136,7 @@ def _absolute(floor: Floor, calls: KeptCalls) -> float:
     open_to = calls.allowed.any(axis=0)
     mean = np.where(calls.allowed, calls.success, 0.0).sum(axis=0)
     mean = mean / np.maximum(calls.allowed.sum(axis=0), 1)
-    return floor.value * (float(mean[open_to].max()) - calls.optimism) if open_to.any() else 0.0
+    return floor.of(float(mean[open_to].max()) - calls.optimism) if open_to.any() else 0.0
 
 
 def _promise(calls: KeptCalls, choice: IntArray) -> float:

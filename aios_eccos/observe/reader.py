@@ -238,8 +238,8 @@ def _with_note(view: call_views.ExplainView, note: str) -> call_views.ExplainVie
 
 def _absolute(book: PriceBook | None, floor: Floor) -> float:
     """The success that a floor asks for; a share is one of 100 % while no model's is known."""
-    value = book.absolute_floor(floor.value) if floor.relative and book is not None else None
-    return floor.value if value is None else value
+    strongest = book.strongest() if book is not None else None
+    return floor.of(1.0 if strongest is None else strongest[1])
 
 
 def state_of(engine: Engine) -> str:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from aios_eccos import files
 from aios_eccos.config import Settings
@@ -37,6 +38,7 @@ from aios_eccos.values import CallResult, Model, dollars_known
 from aios_eccos.verdicts.taken import hand_over, take_verdict
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.proxies import ObserverStore
+from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.serve.engine")
 
@@ -75,36 +77,15 @@ class Engine:
     ) -> None:
         pool = models if models is not None else configured_models(config)
         settings = keepable(config.settings, pool)
-        state_dir = files.private_dir(config.location.state_dir)
         self.config = config
-        opened = partial(
-            open_workload, settings.redis, state_dir=state_dir, namespace=settings.namespace
-        )
-        self.workload = opened(
-            required=False,
-            lease_ttl_s=settings.lease_ttl_s,
-            # A call is given up before; should its thread be lost, its slot comes back.
-            longest_s=2 * settings.call_timeout_s,
-        )
-        patient = None if settings.redis == "memory" else partial(opened, member=False)
-        self.ledger = ObserverStore(self.workload, patient)
+        self.workload, self.ledger = _open_workload(config.location.state_dir, settings)
         self.earning = Earning(self.ledger)
         self.floors = Floors(settings, self.workload, self.ledger)
         self.router = Router(pool, settings, self.workload, floors=self.floors)
         self._earn(settings)
         self.teaches = TeachesHistory(lambda: (self.history, self.embedder))
         events = NotesEvents(self.ledger, self.floors.look, lambda: self.router)
-        requests = SpareRequests(
-            self.workload, lambda: self.router, lambda: self.dispatcher.depth()[0]
-        )
-        self.auditor = Auditor(
-            requests,
-            self.ledger,
-            self.earning,
-            lambda query: self.dispatcher.attempts.refusals.of(query),
-            self.teaches.put,
-            self._turned,
-        )
+        self.auditor = self._auditor()
         keeps = KeepsCalls(self.ledger)
         observers = (
             *(keeps.decisions, keeps.sums, self.teaches.take),
@@ -126,6 +107,19 @@ class Engine:
         )
         self._warned: set[str] = set()
         self.certificates: list[str] = []
+
+    def _auditor(self) -> Auditor:
+        requests = SpareRequests(
+            self.workload, lambda: self.router, lambda: self.dispatcher.depth()[0]
+        )
+        return Auditor(
+            requests,
+            self.ledger,
+            self.earning,
+            lambda query: self.dispatcher.attempts.refusals.of(query),
+            self.teaches.put,
+            self._turned,
+        )
 
     def __enter__(self) -> Engine:
         try:
@@ -278,6 +272,20 @@ class Engine:
         """What is kept of a call that settles now; made later, under what is in force now."""
         prices, settings, models = self.router.prices, self.config.settings, self.router.models
         return lambda: trace_of(result, prices, settings, models)
+
+
+def _open_workload(state_dir: Path, settings: Settings) -> tuple[WorkloadStore, ObserverStore]:
+    """The workload that calls use, and the same for whoever may wait for it longer."""
+    folder, namespace = files.private_dir(state_dir), settings.namespace
+    opened = partial(open_workload, settings.redis, state_dir=folder, namespace=namespace)
+    workload = opened(
+        required=False,
+        lease_ttl_s=settings.lease_ttl_s,
+        # A call is given up before; should its thread be lost, its slot comes back.
+        longest_s=2 * settings.call_timeout_s,
+    )
+    patient = None if settings.redis == "memory" else partial(opened, member=False)
+    return workload, ObserverStore(workload, patient)
 
 
 def configured_models(config: Config) -> list[Model]:

@@ -84,8 +84,8 @@ def test_book_restricts_to_the_allowed_models(world):
     assert book.curve() is book.curve(["large", "middle", "small"])
     assert book.strongest() == ("large", pytest.approx(table.correctness[:, 2].mean()))
     assert book.strongest(["small"])[0] == "small"
-    assert book.strongest([]) is None and book.absolute_floor(0.95, []) is None
-    assert book.absolute_floor(0.95) == pytest.approx(0.95 * table.correctness[:, 2].mean())
+    assert book.strongest([]) is None
+    assert book.strongest()[1] == pytest.approx(table.correctness[:, 2].mean())
 
 
 def test_book_has_no_curve_without_verdicts(world):

@@ -347,8 +347,10 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        with pytest.raises(HistoryError, match=r"does not answer: .*Connection refused"):
-            opened(tmp_path, f"http://127.0.0.1:{port}")
+        url = f"http://127.0.0.1:{port}"
+        said = f"history = '{url}': .*does not answer: .*Connection refused"
+        with pytest.raises(HistoryError, match=said):
+            opened(tmp_path, url)
 
 
 def test_what_panics_in_chromas_core_is_no_end_of_a_thread(tmp_path: Path) -> None:

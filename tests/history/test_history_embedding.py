@@ -365,11 +365,12 @@ def test_calls_do_not_wait_for_loading() -> None:
         (MemoryError(), "MemoryError"),
         (ImportError("libonnx.so: cannot open"), "ImportError: libonnx.so"),
         (OSError(5, "Input/output error"), "Input/output error"),
+        (SystemExit("no licence"), "SystemExit: no licence"),
     ],
 )
 @pytest.mark.parametrize("at", ["load", "first text"])
 def test_a_failed_load_is_told_and_tried_again(
-    error: Exception,
+    error: BaseException,
     reason: str,
     at: str,
     monkeypatch: pytest.MonkeyPatch,

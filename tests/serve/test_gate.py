@@ -188,3 +188,11 @@ def test_a_call_is_decided_whatever_its_careful_forecasts_come_to() -> None:
         careful=lowest, price=lambda *_, **__: 0.01, reference="large", promised=0.9))  # fmt: skip
     (decision,) = route(router)
     assert decision.model == "large"
+
+
+@pytest.mark.parametrize(("floor", "allowed"), [("95 %", 0.045), ("strongest - 3 points", 0.03)])
+def test_a_floor_below_the_strongest_allows_its_difference_as_loss(
+    floor: str, allowed: float
+) -> None:
+    (decision,) = route(router_of(quality_floor=floor))
+    assert decision.gate.allowed == pytest.approx(allowed)

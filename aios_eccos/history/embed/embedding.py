@@ -167,7 +167,7 @@ class BackgroundEmbedder:
                 return
             except EmbedderError as error:
                 self._failed(error)
-            except Exception as error:  # noqa: BLE001 - a broken library raises whatever it likes
+            except BaseException as error:  # noqa: BLE001 - a broken library raises what it likes
                 self._failed(EmbedderError(f"the embedder: {type(error).__name__}: {error!s:.200}"))
             finally:
                 self._tried.set()

@@ -169,7 +169,7 @@ def _sentences(by_name: dict[str, dict[str, Any]], floor: Floor) -> Iterator[str
     ours, strongest = by_name["eccos"], by_name["strongest"]
     if ours["success"] is not None and strongest["success"]:
         p, best, n = ours["success"], strongest["success"], ours["answers"]
-        asked = floor.value if floor.relative else floor.value / best
+        asked = floor.of(best) / best
         # Of both successes, as if they were independent: at most this.
         error = 1.96 * math.sqrt((p * (1 - p) + best * (1 - best)) / n) / best
         yield (
