@@ -11,17 +11,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from aios_eccos.errors import EccosError, raised
 from aios_eccos.floor.course import Turn
 from aios_eccos.floor.earn import Earning
 from aios_eccos.records import Record
+from aios_eccos.serve.attempt import Refusals
 from aios_eccos.serve.audit import Found, Sample, Settled, auditable, audited
 from aios_eccos.serve.comparing import Comparing, Unjudged
 from aios_eccos.serve.observers import Kept
 from aios_eccos.serve.spare import SpareRequests
-from aios_eccos.values import CallResult, Float32Array, Query
+from aios_eccos.values import CallResult, Failure, Float32Array, Query
 from aios_eccos.verdicts.audits import AuditMoney, copies_of, record_of
 from aios_eccos.workload.periods import TOTAL, PeriodSums, period_sums
 from aios_eccos.workload.store import Ledger
@@ -42,7 +43,7 @@ class Auditor:
     Args:
         requests: asks models in spare slots.
         ledger: keeps the sums; earning: takes what is found.
-        refused: models that would refuse a query.
+        refusals: what models' servers have refused lately.
         teach: puts a record, and its text's embedding if there is one, into the history.
         turned: told when a policy's standing has changed by an audit.
     """
@@ -52,14 +53,14 @@ class Auditor:
         requests: SpareRequests,
         ledger: Ledger,
         earning: Earning,
-        refused: Callable[[Query], Collection[str]],
+        refusals: Callable[[], Refusals],
         teach: Callable[[Record, Float32Array | None], None],
         turned: Callable[[str, Sequence[Turn]], None],
     ) -> None:
         self._dropped = 0
         self._requests, self._comparing = requests, Comparing(requests)
         self._ledger, self._earning = ledger, earning
-        self._refused, self._teach, self._turned = refused, teach, turned
+        self._refusals, self._teach, self._turned = refusals, teach, turned
         self._queue: deque[Settled] = deque()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -68,6 +69,8 @@ class Auditor:
         self._busy = 0
         self._promised = 0.0
         self._rest_until = 0.0
+        #: Until when models that have failed a copy get no more, by `time.monotonic()`.
+        self._resting: dict[str, float] = {}
         self._sample = Sample()
 
     @property
@@ -172,8 +175,8 @@ class Auditor:
             left = money.left() - self._promised
             standing = self._earning.standing(settled.policy, gate.asked, gate.allowed)
             copies = copies_of(candidate, gate.reference, gate.shadow, standing, left)
-            refused = self._refused(settled.result.query)
-            copies = {name: chance for name, chance in copies.items() if name not in refused}
+            closed = self._closed(settled.result.query)
+            copies = {name: chance for name, chance in copies.items() if name not in closed}
             cost = dict(zip(candidate.models, candidate.cost.tolist(), strict=True))
             expected = sum(cost[name] for name in copies)
             self._promised += expected
@@ -209,6 +212,7 @@ class Auditor:
         found.counts["audit_copies"] += 1
         if paid.answer.failure is not None:
             found.counts["audit_failed"] += 1
+            self._failed(model, settled.result.query, paid.answer.failure)
             return
         compared = self._comparing.compared(settled.result, repeat, paid.answer)
         found.judge_usd += compared.usd
@@ -217,6 +221,19 @@ class Auditor:
         found.outcomes[model] = paid.answer.output_tokens
         if compared.judged:
             found.judged.add(model)
+
+    def _failed(self, model: str, query: Query, failure: Failure) -> None:
+        """Let a model rest from audits alone, and note what its server refuses for all calls."""
+        self._refusals().note(model, query, failure)
+        if failure.refused is None:
+            usual = self._requests.router().settings.cooldown_s
+            self._resting[model] = time.monotonic() + (failure.retry_after_s or usual)
+
+    def _closed(self, query: Query) -> set[str]:
+        """Models that get no copy of a call: they would refuse it, or have just failed."""
+        now = time.monotonic()
+        resting = {model for model, until in self._resting.items() if until > now}
+        return resting.union(self._refusals().of(query))
 
     def _keep(self, settled: Settled, copies: dict[str, float], found: Found) -> None:
         """Hand what was found to the policy's course and to the history."""

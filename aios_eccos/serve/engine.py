@@ -116,7 +116,7 @@ class Engine:
             requests,
             self.ledger,
             self.earning,
-            lambda query: self.dispatcher.attempts.refusals.of(query),
+            lambda: self.dispatcher.attempts.refusals,
             self.teaches.put,
             self._turned,
         )

@@ -92,3 +92,17 @@ def test_a_share_that_cannot_be_is_refused_and_nothing_is_written(home: Path, sh
     assert found.exit_code != 0
     assert share in str(found.exception)
     assert "audit" not in settings(home)
+
+
+def test_enable_writes_the_share_and_the_judge(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: dict[str, str] = {}
+
+    def enable(aios_home: Path, python: str, options: dict[str, str]) -> list[str]:
+        written.update(options)
+        return []
+
+    monkeypatch.setattr("aios_eccos.cli.enable.install.enable", enable)
+    words = ["enable", "--aios-home", str(home), "--audit", "5%", "--judge", "large: 70b"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.exception
+    assert written == {"audit": "5 %", "judge": '"large: 70b"'}

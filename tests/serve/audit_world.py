@@ -10,6 +10,7 @@ from typing import Any
 from aios_eccos.config import Settings, parse_settings
 from aios_eccos.floor.earn import Audited, Earning
 from aios_eccos.records import Record
+from aios_eccos.serve.attempt import Refusals
 from aios_eccos.serve.auditor import Auditor
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.spare import SpareRequests
@@ -35,6 +36,8 @@ class World:
         self.workload = MemoryWorkload()
         self.settings: Settings = parse_settings(options)
         self.router = Router(POOL, self.settings, self.workload)
+        self.refusals = Refusals()
+        self.refusals.use(POOL)
         self.waiting = 0
         self.said = dict(said)
         self.asked: list[tuple[str, list[str]]] = []
@@ -48,7 +51,7 @@ class World:
             self.requests,
             self.workload,
             earning,
-            lambda query: (),
+            lambda: self.refusals,
             lambda record, vector: self.records.append(record),
             lambda policy, turns: None,
         )

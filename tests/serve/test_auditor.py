@@ -20,7 +20,7 @@ from aios_eccos.locate import Config, Location
 from aios_eccos.serve.auditor import QUEUE_MOST
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.spare import spare
-from aios_eccos.values import Answer, Query, Repeat, Slots
+from aios_eccos.values import Answer, Failure, Query, Repeat, Slots
 from aios_eccos.workload.periods import TOTAL
 
 SAME, OTHER = "Six times seven. The answer is 42.", "The answer is 41."
@@ -77,6 +77,25 @@ def test_a_copy_that_fails_is_counted_and_tells_nothing_of_the_choice() -> None:
     assert (world.told, world.records) == ([], [])
     assert (world.sum("audit_copies"), world.sum("audit_failed")) == (1, 1)
     assert world.sum("audit_cost") == pytest.approx(1000e-7)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Failure("500", 500),
+        Failure("429", 429, retry_after_s=60.0),
+        Failure("400", 400, refused="tools"),
+    ],
+    ids=["its server is ill", "it asks to wait", "it refuses tools"],
+)
+def test_a_model_that_has_failed_a_copy_gets_no_other_for_a_while(failure: Failure) -> None:
+    world = World({"small": Answer(failure=failure)})
+    needs = frozenset({"tools"})
+    world.audit(world.settled(needs=needs))
+    world.audit(world.settled(needs=needs))
+    assert len(world.asked) == 1
+    # Agents' calls find out for themselves whether it still is.
+    assert world.router.slots().cooling == {}
 
 
 def test_a_call_whose_choice_is_the_reference_costs_nothing_and_tells_of_no_loss() -> None:
