@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from aios_eccos.config import Settings
+from aios_eccos.config import Floor, Settings
 from aios_eccos.floor.earn import Audited, Earning
 from aios_eccos.floor.floors import Floors, Learned
 from aios_eccos.floor.learn import AuditFacts, learn_from
@@ -255,19 +255,15 @@ def facts_at(found: Stream, at: int) -> Mapping[str, float]:
     }
 
 
-def summary_of(found: Stream, share: float) -> dict[str, float]:
-    """What one order comes to.
-
-    Args:
-        share: of the strongest's success that the floor asks for.
-    """
+def summary_of(found: Stream, floor: Floor) -> dict[str, float]:
+    """What one order comes to under a relative floor."""
     n = len(found.cost)
     last = slice(2 * n // 3, n)
     gap = np.cumsum(found.success - found.strongest_success) / np.arange(1, n + 1)
     saved = np.cumsum(found.strongest_cost - found.spent)
     unpaid = np.flatnonzero(saved < 0)
     later = slice(min(n // 2 + (300 if n > 1000 else 150), n - 1), n)
-    floor = share * found.strongest_success[later].mean()
+    asked = floor.of(float(found.strongest_success[later].mean()))
     return {
         "cost_ratio": float(found.spent.sum() / found.strongest_cost.sum()),
         "last_third_cost_ratio": float(found.spent[last].sum() / found.strongest_cost[last].sum()),
@@ -276,5 +272,5 @@ def summary_of(found: Stream, share: float) -> dict[str, float]:
         "paid_back_after": float(unpaid[-1] + 2 if len(unpaid) else 1),
         "audit_usd": float(found.audit.sum()),
         "judge_usd": float(found.judge.sum()),
-        "later_shortfall": float(floor - found.success[later].mean()),
+        "later_shortfall": float(asked - found.success[later].mean()),
     }

@@ -11,7 +11,7 @@ import typer
 from evaluate_world import NAMES, PRICES, CircleEmbedder, rows
 from typer.testing import CliRunner
 
-from aios_eccos.config import parse_settings
+from aios_eccos.config import Floor, parse_settings
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab.answers import Answers, keys_in_file, keys_in_records
 from aios_eccos.lab.commands.evaluate import evaluate
@@ -76,13 +76,13 @@ def test_a_cheap_model_that_is_as_good_earns_its_calls() -> None:
     found = stream(answers(), terms(), 0, 0)
     assert found.turns[-1][1] == "served 0.9"
     assert facts_at(found, 300)["served_share"] > 0.3
-    assert summary_of(found, 0.9)["last_third_cost_ratio"] < 0.5
+    assert summary_of(found, Floor(0.9, relative=True))["last_third_cost_ratio"] < 0.5
 
 
 def test_a_cheap_model_that_is_poor_serves_no_more_than_the_floor_allows() -> None:
     found = stream(answers(good=0.5), terms(), 0, 0)
     assert facts_at(found, 300)["served_share"] < 0.4
-    assert summary_of(found, 0.9)["success_gap"] > -0.1 * 0.9 - 0.02
+    assert summary_of(found, Floor(0.9, relative=True))["success_gap"] > -0.1 * 0.9 - 0.02
 
 
 def test_sums_are_cumulative_and_cost_holds_audits_and_judge() -> None:
@@ -92,6 +92,13 @@ def test_sums_are_cumulative_and_cost_holds_audits_and_judge() -> None:
     answered = float(found.cost.sum())
     assert whole["cost_usd"] == pytest.approx(answered + whole["audit_usd"] + whole["judge_usd"])
     assert whole["strongest_cost_usd"] == pytest.approx(300 * 300 * 1e-5)
+
+
+def test_a_shortfall_is_from_the_floor_in_points_too() -> None:
+    found = stream(answers(), terms(), 0, 0)
+    share, points = Floor(1.0, relative=True), Floor(1.0, relative=True, points=0.1)
+    by = [summary_of(found, floor)["later_shortfall"] for floor in (share, points)]
+    assert by[0] - by[1] == pytest.approx(0.1)
 
 
 def test_audits_stay_within_their_money_but_for_one_call() -> None:

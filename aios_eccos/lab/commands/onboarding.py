@@ -97,8 +97,7 @@ def _report(
     options: OnboardingOptions,
 ) -> dict[str, Any]:
     calls = len(answers.success)
-    share = terms.settings.quality_floor.value
-    each = [summary_of(one, share) for one in found]
+    each = [summary_of(one, terms.settings.quality_floor) for one in found]
     return {
         "schema": SCHEMA,
         "seed": seed,
@@ -153,6 +152,6 @@ def _show(json_file: str | None, report: Mapping[str, Any]) -> None:
     screen.print(f"judge: {report['judge']}, wrong in {report['judge_error']:.0%}", style="dim")
     if report["worse"]:
         screen.print(
-            f"{report['worse']} made worse at half time: from 300 calls on (of few calls, 150) "
+            f"made worse at half time: {report['worse']}; from 300 calls after (of few, 150) "
             f"success falls short of the floor by {s['later_shortfall']:+.4f}"
         )
