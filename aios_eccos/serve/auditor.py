@@ -153,7 +153,9 @@ class Auditor:
             except EccosError as error:
                 log.debug("not audited: %s", error)
             except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
-                log.error("an audit failed: %s", raised(error))
+                # The stores are closed under an audit that the engine's end leaves behind.
+                level = logging.DEBUG if stopped.is_set() else logging.ERROR
+                log.log(level, "an audit failed: %s", raised(error))
             finally:
                 del settled  # the messages
                 with self._changed:

@@ -207,6 +207,24 @@ def test_closing_ends_at_once_and_gives_the_slots_of_hanging_copies_back() -> No
     assert world.sum("audits") == 0
 
 
+def test_an_audit_that_the_end_leaves_behind_is_no_error(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+    world = World({"small": release})
+    world.auditor.offer(world.settled())
+    until(lambda: world.asked)
+    world.auditor.close()
+
+    def closed(*_: object, **__: object) -> None:
+        raise AttributeError("its connection is closed")
+
+    monkeypatch.setattr(world.workload, "add_sums", closed)
+    release.set()
+    assert world.auditor.wait_idle()
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 def test_calls_that_come_too_fast_are_dropped_oldest_first_and_counted() -> None:
     release = threading.Event()
     world = World({"small": release}, audit_first_usd=1e6)
