@@ -83,11 +83,11 @@ def _policy(earning: Earning, name: str) -> PolicyView:
 def break_even(total: Mapping[str, float], day: Mapping[str, float]) -> int | None:
     """Calls until the savings have paid for the audits, at the day's savings a call.
 
-    0 = they have; None while nothing is saved.
+    0 = they have; None while nothing is spent, or nothing is saved.
     """
     spent = total.get("audit_cost", 0.0) + total.get("audit_judge", 0.0)
     missing = spent - total.get("audit_saved", 0.0)
     if missing <= 0:
-        return 0
+        return 0 if spent else None
     saved = mean(day.get("audit_saved", 0.0), day.get("calls", 0.0)) or 0.0
     return math.ceil(missing / saved) if saved > 0 else None

@@ -91,6 +91,7 @@ def test_break_even_is_told_by_the_savings_of_the_day(
 ) -> None:
     total = {"audit_cost": 0.02, "audit_judge": 0.01, "audit_saved": saved}
     assert break_even(total, day) == calls
+    assert break_even({}, day) is None
 
 
 def test_without_audits_nothing_is_shown_of_them(tmp_path: Path) -> None:
