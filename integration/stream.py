@@ -38,9 +38,17 @@ class Call:
 
 
 def stream(
-    kernel: Kernel, texts: Sequence[str], each: Callable[[Call], None], agents: int = AGENTS
+    kernel: Kernel,
+    texts: Sequence[str],
+    each: Callable[[Call], None],
+    agents: int = AGENTS,
+    pause_s: float = 0.0,
 ) -> None:
-    """Ask all texts; `each` gets every call when it is settled, one at a time."""
+    """Ask all texts; `each` gets every call when it is settled, one at a time.
+
+    Args:
+        pause_s: for which an agent works on before it asks again.
+    """
     waiting, lock, turn = list(reversed(texts)), threading.Lock(), threading.Lock()
 
     def agent(name: str) -> None:
@@ -52,6 +60,7 @@ def stream(
             call = _asked(kernel, text, name, agents)
             with turn:
                 each(call)
+            time.sleep(pause_s)
 
     with ThreadPoolExecutor(agents) as pool:
         for done in [pool.submit(agent, f"agent{number}") for number in range(agents)]:
