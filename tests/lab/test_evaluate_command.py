@@ -208,7 +208,7 @@ def test_malformed_rows_are_counted_and_make_it_exit_with_1(command, tmp_path):
     [
         (("--strategies", "nope"), "known are all"),
         (("--predictor", "oracle"), "wanted one of"),
-        (("--mode", "fast"), "batch or stream"),
+        (("--mode", "fast"), "batch, stream or onboarding"),
         (("--order", "random"), "shuffled or recorded"),
         (("--floors", "0.5:2:0.5"), "not from 0 to 1"),
         (("--floors", "a"), "--floors a"),
