@@ -15,8 +15,8 @@ from aios_eccos.config import Floor, parse_settings
 from aios_eccos.decide.assign import slots_of
 from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
 from aios_eccos.floor.configured import keepable
-from aios_eccos.floor.floors import Learned
 from aios_eccos.floor.learn import head_path, learn_from
+from aios_eccos.floor.learned import Learned
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.dataset import load_prices, pool

@@ -10,22 +10,18 @@ import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import replace
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.alarm import Alarm, of_verdict, read_alarms
-from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.control import BOOST, START_AT, outcome_step, spending_step
-from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.earn import Earning
 from aios_eccos.floor.gate import gate_for, price_of_audits
-from aios_eccos.floor.losses import LossBook
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.modes import BUDGETED, EXPECTED, Asked, Expected, Made, mode_of
-from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import Control, Float32Array, Gate, Model, Price, Query
+from aios_eccos.values import Control, Gate, Model, Price, Query
 from aios_eccos.workload.periods import TOTAL, add, period_sums
 from aios_eccos.workload.store import Ledger, PriceStore
 
@@ -35,44 +31,6 @@ log = logging.getLogger("aios_eccos.floor")
 MIN_SUPPORT = 1.0
 #: Pairs of agent pattern and models that are remembered, so that their curves are made beforehand.
 SERVED_MOST = 64
-
-
-class Embeds(Protocol):
-    """As much of an embedder as the router uses; None while its model is still loading."""
-
-    def try_embed(self, texts: Sequence[str]) -> Float32Array | None: ...
-    def try_embed_with_layers(
-        self, texts: Sequence[str]
-    ) -> tuple[Float32Array, Float32Array] | None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What past calls taught; replaced as a whole when there is more of it.
-
-    Attributes:
-        predictor: forecasts; where it fails, priors stand in and `Router.failures` counts it.
-        embedder: for its queries; None forecasts without their text.
-        book: what success costs, None while there are too few verdicts.
-        judged: verdicts by model; None: not known, so nothing is explored.
-        certifier: where floors are certified.
-        losses: what success costs by audits, where only these tell.
-    """
-
-    predictor: Predictor
-    embedder: Embeds | None = None
-    book: PriceBook | None = None
-    judged: Mapping[str, float] | None = None
-    certifier: Certifier | None = None
-    losses: LossBook | None = None
-
-    def embed(self, texts: Sequence[str]) -> tuple[Float32Array | None, Float32Array | None]:
-        """(n, d) embeddings and, if the predictor wants them, (n, 4 d) layers; None as yet."""
-        if self.embedder is None:
-            return None, None
-        if self.predictor.wants_layers:
-            return self.embedder.try_embed_with_layers(texts) or (None, None)
-        return self.embedder.try_embed(texts), None
 
 
 class Floors:

@@ -14,7 +14,7 @@ from aios_eccos.config import Settings
 from aios_eccos.errors import ArtifactError
 from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.curve import MIN_VERDICTS, PriceBook
-from aios_eccos.floor.floors import Learned
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.losses import FEWEST_ROWS, LossBook
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, load_apart, load_head

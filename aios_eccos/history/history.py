@@ -72,8 +72,7 @@ class History:
         self._rows = rows
         self._dimension = dimension
         self._store_text = store_text
-        self._max_records = max_records
-        self._max_age_days = max_age_days
+        self._max_records, self._max_age_days = max_records, max_age_days
         self._lock = threading.RLock()
         self._version = 0
         self._stamp, self._looked = "", -STAMP_S
@@ -185,8 +184,8 @@ class History:
         if not len(queries) or not (shared or self._judged):
             return Mirror().neighbors([[] for _ in queries], models, k)
         try:
-            most = k if shared else min(k, self._judged)
-            near, records = self._rows.find(queries, most, records=shared)
+            k = k if shared else min(k, self._judged)
+            near, records = self._rows.find(queries, k, records=shared)
             mirror = Mirror(records) if shared else self._read_mirror()
             return mirror.neighbors(near, models, k)
         except HistoryError:

@@ -13,8 +13,9 @@ import numpy as np
 
 from aios_eccos.config import Floor, Settings
 from aios_eccos.floor.earn import Audited, Earning
-from aios_eccos.floor.floors import Floors, Learned
+from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import AuditFacts, learn_from
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.lab.answers import Answers

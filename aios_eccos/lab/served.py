@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aios_eccos.config import Settings, parse_settings
-from aios_eccos.floor.floors import Floors, Learned
+from aios_eccos.floor.floors import Floors
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.lab.problem import Problem
 from aios_eccos.observe.trace import Trace

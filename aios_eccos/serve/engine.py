@@ -17,8 +17,9 @@ from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
 from aios_eccos.floor.course import Turn
 from aios_eccos.floor.earn import Earning
-from aios_eccos.floor.floors import Floors, Learned
+from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import AuditFacts, head_path, learn_from
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History

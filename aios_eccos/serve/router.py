@@ -21,8 +21,9 @@ from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
 from aios_eccos.errors import EccosError, WorkloadError
 from aios_eccos.floor.explore import chance_of, explore_batch
-from aios_eccos.floor.floors import Floors, Learned
+from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.gate import gate_of, limited
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import price_table
 from aios_eccos.serve.decisions import Plan
@@ -50,8 +51,7 @@ class Router:
 
     Args:
         models: the pool, prices filled in as far as they are known.
-        settings: floors, policies.
-        workload: lends slots.
+        settings: floors, policies. workload: lends slots.
 
     Attributes:
         prices: the pool's price table.
@@ -239,8 +239,7 @@ class Router:
 
     def _allowed(self, query: Query) -> BoolArray:
         """(m,) models that may serve: those the caller names, else those of its agent's policy."""
-        _, policy = self.settings.policy(query.agent)
-        own = policy.models if query.allowed is None else None
+        own = self.settings.policy(query.agent)[1].models if query.allowed is None else None
         return np.array([query.may_use(m) and (own is None or m.name in own) for m in self.models])
 
     def _candidate(
@@ -253,28 +252,28 @@ class Router:
         stored: Mapping[str, float],
         knows: Learned,
     ) -> Candidate:
-        names = [name for name, ok in zip(self._names, allowed, strict=True) if ok]
-        support = float(forecast.support[row][allowed].max(initial=0.0))
         pool = [model for model, ok in zip(self.models, allowed, strict=True) if ok]
+        support, names = forecast.support[row], [model.name for model in pool]
+        most = float(support[allowed].max(initial=0.0))
         gate = self.floors.gate(query, pool, knows)
-        worth = self.floors.price(query, names, support, knows, stored, gate)
+        worth = self.floors.price(query, names, most, knows, stored, gate)
         chosen = [worth.models is None or name in worth.models for name in self._names]
-        success, losses = forecast.success[row], knows.losses
-        if worth.careful and losses is not None:
-            success = np.clip(losses.careful(success, forecast.support[row]), 0.0, 1.0)
-        may_explore = gate is None and query.floor is None and len(names) > 1
+        success = forecast.success[row]
+        if worth.careful and knows.losses is not None:
+            success = np.clip(knows.losses.careful(success, support), 0.0, 1.0)
+        explores = gate is None and query.floor is None and len(pool) > 1
         return Candidate(
             query=query,
             models=self._names,
             success=success,
             output_tokens=forecast.output_tokens[row],
-            support=forecast.support[row],
+            support=support,
             cost=cost,
             allowed=allowed & np.array(chosen),
             novelty=float(forecast.novelty[row]),
             worth=worth,
             switch=self._switch_cost(query),
-            lot=chance_of(query.id) if may_explore else None,
+            lot=chance_of(query.id) if explores else None,
             explorable=allowed,
             gate=gate,
         )
@@ -284,12 +283,11 @@ class Router:
 
         The model that did has most of the prompt in its cache, so only the others pay for it.
         """
-        wanted = self.settings.session_affinity and self.floors.mode.keeps_sessions
-        if not wanted or query.served_by not in self._names:
+        keeps = self.settings.session_affinity and self.floors.mode.keeps_sessions
+        if not keeps or query.served_by not in self._names:
             return None
         stays = np.array([name == query.served_by for name in self._names])
-        switch: FloatArray = np.where(stays, 0.0, query.input_tokens * self.prices.input)
-        return switch
+        return np.where(stays, 0.0, query.input_tokens * self.prices.input)
 
     def _stored(self) -> dict[str, float]:
         """All prices that kernels share, in one request; slots' prices are brought up to date."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from aios_eccos.config import parse_settings
 from aios_eccos.floor.curve import PriceBook
-from aios_eccos.floor.floors import Learned
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.lab.served import Served
 from aios_eccos.observe.trace import Trace

@@ -11,8 +11,8 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import HistoryError
 from aios_eccos.floor.configured import unreachable
-from aios_eccos.floor.floors import Learned
 from aios_eccos.floor.learn import learn_from
+from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.records import Outcome, Record
