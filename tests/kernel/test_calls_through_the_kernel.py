@@ -1009,7 +1009,7 @@ def test_a_model_that_chance_chose_is_not_the_conversations(
     dispatcher = fresh.serving.engine.dispatcher
     submit = dispatcher.submit
 
-    def chosen(query: Any, run: Any) -> Future[Any]:
+    def chosen(*call: Any) -> Future[Any]:
         future: Future[Any] = Future()
 
         def over(done: Future[Any]) -> None:
@@ -1017,7 +1017,7 @@ def test_a_model_that_chance_chose_is_not_the_conversations(
             decision = replace(settled.decision, status=status)
             future.set_result(replace(settled, decision=decision))
 
-        submit(query, run).add_done_callback(over)
+        submit(*call).add_done_callback(over)
         return future
 
     monkeypatch.setattr(dispatcher, "submit", chosen)
