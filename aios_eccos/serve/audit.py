@@ -53,12 +53,14 @@ class Sample:
 
     Where the price would choose the reference, the loss is known to be 0 without a copy. Were all
     of these taken, but only some of the others (no money, no slot, a failure), the mean loss would
-    come out too low. So they are taken with the others' chance.
+    come out too low. So they are taken with the others' chance. In the same way equal answers, of
+    which no judge is asked, are taken with the chance that the judge says something of others.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, float]] = {}
+        self._judge = 0.0, 0.0
 
     def seen(self, settled: Settled, copied: bool) -> bool:
         """Another choice than the reference was wanted, and was compared or was not."""
@@ -76,6 +78,18 @@ class Sample:
         """Whether a call on which the reference was chosen may count."""
         with self._lock:
             wanted, had = self._known.get(settled.policy, (0.0, 0.0))
+        return random.random() * wanted <= had
+
+    def judged(self, answered: bool) -> None:
+        """A judge was wanted, and has answered or has not."""
+        with self._lock:
+            wanted, had = self._judge
+            self._judge = wanted * MEMORY + 1, had * MEMORY + answered
+
+    def takes_equal(self) -> bool:
+        """Whether answers that are equal, so that no judge was wanted, may count."""
+        with self._lock:
+            wanted, had = self._judge
         return random.random() * wanted <= had
 
 

@@ -152,7 +152,7 @@ class Auditor:
                 self._audit(settled)
             except EccosError as error:
                 log.debug("not audited: %s", error)
-            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever is raised
+            except BaseException as error:  # noqa: BLE001 - the thread must outlive whatever is raised
                 # The stores are closed under an audit that the engine's end leaves behind.
                 level = logging.DEBUG if stopped.is_set() else logging.ERROR
                 log.log(level, "an audit failed: %s", raised(error))
@@ -188,6 +188,7 @@ class Auditor:
                 self._copy(settled, name, cost[name], found)
             self._keep(settled, copies, found)
         except Unjudged as error:
+            self._sample.judged(False)
             found.judge_usd += error.usd
             self._rest_until = time.monotonic() + REST_S
             found.counts["audit_unjudged"] += 1
@@ -219,10 +220,13 @@ class Auditor:
         compared = self._comparing.compared(settled.result, repeat, paid.answer)
         found.judge_usd += compared.usd
         found.counts.update(compared.counts)
+        if compared.judged:
+            self._sample.judged(True)
+            found.judged.add(model)
+        elif compared.verdict == 0 and not self._sample.takes_equal():
+            return
         found.relative[model] = compared.verdict
         found.outcomes[model] = paid.answer.output_tokens
-        if compared.judged:
-            found.judged.add(model)
 
     def _failed(self, model: str, query: Query, failure: Failure) -> None:
         """Let a model rest from audits alone, and note what its server refuses for all calls."""

@@ -80,7 +80,8 @@ class Engine:
         settings = keepable(config.settings, pool)
         self.config = config
         self.workload, self.ledger = _open_workload(config.location.state_dir, settings)
-        self.earning = Earning(self.ledger)
+        # Calls read it: they wait for Redis no longer than the kernel's own store does.
+        self.earning = Earning(self.workload)
         self.floors = Floors(settings, self.workload, self.ledger)
         self.router = Router(pool, settings, self.workload, floors=self.floors)
         self._earn(settings)

@@ -121,7 +121,7 @@ def _asked(model: str, ask: Callable[[float], Answer], seconds: float) -> Answer
     """The model's answer, or a failure, whatever its client does."""
     try:
         answer = ask(seconds)
-    except Exception as error:  # noqa: BLE001 - a client's fault costs an audit, no more
+    except BaseException as error:  # noqa: BLE001 - SystemExit, too, costs an audit, no more
         log.error("an audit's call to %s raised %s", model, raised(error))
         return Answer(failure=Failure(type(error).__name__, 500, rests=False))
     asked, told = whole(answer.input_tokens), whole(answer.output_tokens)

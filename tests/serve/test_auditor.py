@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from audit_world import CANARY, FAILED, HELD, World, until
@@ -17,7 +18,7 @@ from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
-from aios_eccos.serve.auditor import QUEUE_MOST
+from aios_eccos.serve.auditor import QUEUE_MOST, THREADS
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.spare import spare
 from aios_eccos.values import Answer, Failure, Query, Repeat, Slots
@@ -69,6 +70,37 @@ def test_a_judge_that_fails_leaves_the_call_out_and_lets_audits_rest() -> None:
     assert world.sum("audit_unjudged") == 1
     assert [model for model, _ in world.asked] == ["small", "judge"]
     assert world.sum("audit_cost") == pytest.approx(1100e-7)
+
+
+def test_a_judge_that_never_answers_lets_equal_answers_prove_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aios_eccos.serve.auditor.REST_S", 0.0)
+    world = World({"small": OTHER, "judge": FAILED}, audit_first_usd=100)
+    world.audit(world.settled())
+    world.said["small"] = SAME
+    world.audit(*(world.settled() for _ in range(20)))
+    assert (world.told, world.records) == ([], [])
+    # It answers again: the next differing answers count, and so do equal ones.
+    world.said |= {"small": OTHER, "judge": "SAME"}
+    world.audit(*(world.settled() for _ in range(30)))
+    assert len(world.told) == 30
+    world.said["small"] = SAME
+    world.audit(*(world.settled() for _ in range(30)))
+    assert len(world.told) > 30
+
+
+@pytest.mark.parametrize("raises", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_no_client_ends_the_threads_of_audits(raises: type[BaseException]) -> None:
+    world = World({"small": SAME})
+
+    def leaves(*_: object) -> NoReturn:
+        raise raises
+
+    broken = replace(world.settled(), repeat=lambda: replace(world.repeat(), said=leaves))
+    world.audit(*[broken] * (THREADS + 1))
+    world.audit(world.settled())
+    assert len(world.told) == 1
 
 
 def test_a_copy_that_fails_is_counted_and_tells_nothing_of_the_choice() -> None:
@@ -340,3 +372,14 @@ def test_a_call_on_which_the_reference_is_chosen_is_audited_though_its_lot_would
     world = World({"small": SAME})
     world.audit(world.settled(gate=replace(HELD, lot=0.05, share=0.1, shadow="large")))
     assert world.asked
+
+
+def test_no_call_waits_for_a_ledger_that_does_not_answer(
+    hanging: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    never = threading.Event()
+    monkeypatch.setattr("aios_eccos.floor.earn.FRESH_S", -1.0)
+    monkeypatch.setattr(hanging.ledger, "notes", lambda names: never.wait(60))
+    future = hanging.dispatcher.submit(Query("hello", input_tokens=10), lambda *_: Answer("42"))
+    assert future.result(5).answer.value == "42"
+    never.set()
