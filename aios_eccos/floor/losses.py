@@ -52,14 +52,17 @@ class LossBook:
         self._found: dict[tuple[frozenset[str], float, bool], float | None] = {}
         self._lock = threading.Lock()
 
-    def careful(self, success: FloatArray, support: FloatArray) -> FloatArray:
+    def careful(self, names: Sequence[str], success: FloatArray, support: FloatArray) -> FloatArray:
         """Success as the careful price sees it: one sd less, and nobody beats the reference.
 
         Args:
+            names: m models, the reference among them; the pool may have changed since.
             success, support: forecasts, (m,) or (n, m).
         """
-        best = success[..., self._names.index(self.reference), None]
-        doubt = self._spread / np.sqrt(np.maximum(support, 1e-9))
+        best = success[..., names.index(self.reference), None]
+        known = dict(zip(self._names, self._spread.tolist(), strict=True))
+        spread = np.array([known.get(name, 0.0) for name in names])
+        doubt = spread / np.sqrt(np.maximum(support, 1e-9))
         lowered: FloatArray = np.maximum(np.minimum(success, best) - CAREFUL * doubt, 0.0)
         return lowered
 
@@ -80,7 +83,7 @@ class LossBook:
         open_to = np.array([name in names for name in self._names])
         success = self._success(self._unseen)
         if careful:
-            success = self.careful(success, self._support)
+            success = self.careful(self._names, success, self._support)
         usual = float(self._cost[:, self._names.index(self.reference)].mean())
         limit = CAREFUL_SHARE * allowed if careful else stage_allows(len(STAGES) - 1, allowed)
         errors = 0.0 if careful else KEPT_ERRORS

@@ -149,7 +149,7 @@ class RidgePredictor:
         self.spread = np.array(
             [self._fits[name].spread if name in self._fits else 0.0 for name in self._names]
         )
-        self.unseen, self.support = self._forecast(kernel)
+        self.unseen, self.support = self._forecast(kernel, self._names)
         for column, name in enumerate(self._names):
             if name in self._fits:
                 self.unseen[self._fits[name].rows, column] = self._fits[name].unseen
@@ -183,22 +183,25 @@ class RidgePredictor:
         if embeddings is None or not queries:
             return alike(queries, models, prior_success(models), length)
         cosine = (embeddings @ self._table.embeddings.T).astype(float)
-        losses, support = self._forecast(_kernel(cosine))
-        columns = [self._names.index(model.name) for model in models]
+        names = tuple(model.name for model in models)
+        losses, support = self._forecast(_kernel(cosine), names)
         tokens = cap_tokens(np.tile(length, (len(queries), 1)), queries)
         return Forecast(
-            tuple(model.name for model in models),
-            self.success(losses)[:, columns],
+            names,
+            self.success(losses),
             tokens,
-            support[:, columns],
+            support,
             novelty(cosine, self._means.spacing),
         )
 
-    def _forecast(self, kernel: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Losses and support, (k, m) each, at k queries of (k, N) kernel values."""
-        shape = len(kernel), len(self._names)
+    def _forecast(self, kernel: FloatArray, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Losses and support, (k, m) each, of m models at k queries of (k, N) kernel values.
+
+        A model that has come into the pool since is as unknown as one that was never audited.
+        """
+        shape = len(kernel), len(names)
         losses, support = np.full(shape, UNKNOWN_LOSS), np.zeros(shape)
-        for column, name in enumerate(self._names):
+        for column, name in enumerate(names):
             if name == self.reference:
                 losses[:, column], support[:, column] = 0.0, len(self._table)
             elif name in self._fits:

@@ -260,7 +260,7 @@ class Router:
         chosen = [worth.models is None or name in worth.models for name in self._names]
         success = forecast.success[row]
         if worth.careful and knows.losses is not None:
-            success = np.clip(knows.losses.careful(success, support), 0.0, 1.0)
+            success = np.clip(knows.losses.careful(self._names, success, support), 0.0, 1.0)
         explores = gate is None and query.floor is None and len(pool) > 1
         return Candidate(
             query=query,

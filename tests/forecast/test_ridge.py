@@ -19,6 +19,7 @@ POOL = (
     Model("never", input_price=1e-7, output_price=1e-7),
     Model("large", input_price=1e-5, output_price=1e-5, strength=0.9),
 )
+NAMES = tuple(model.name for model in POOL)
 
 
 def audits(n=200, seed=0, worse=0.6):
@@ -129,8 +130,28 @@ def test_the_careful_see_one_sd_less_and_nobody_better_than_the_reference() -> N
     found, book = book_of(audits()[0])
     said = found.forecast([Query("")], at(0.1), POOL)
     raised = replace(said, success=np.array([[1.0, 0.2, 0.9]]))
-    low = book.careful(raised.success, raised.support)
+    low = book.careful(NAMES, raised.success, raised.support)
     assert low[0, 2] == 0.9
     sd = found.spread[0] / np.sqrt(said.support[0, 0])
     assert low[0, 0] == pytest.approx(0.9 - sd)
-    assert book.careful(np.zeros((1, 3)), said.support).tolist() == [[0.0] * 3]
+    assert book.careful(NAMES, np.zeros((1, 3)), said.support).tolist() == [[0.0] * 3]
+
+
+def test_a_pool_that_has_changed_since_is_forecast_all_the_same() -> None:
+    found, book = book_of(audits()[0])
+    small, _, large = POOL
+    usual = found.forecast([Query("")], at(0.1), POOL)
+    sure = book.careful(NAMES, usual.success, usual.support)[0]
+    new = Model("new", input_price=1e-7, output_price=1e-7)
+    for pool in ([*POOL, new], [small, large], [new, large, small], [large]):
+        names = [model.name for model in pool]
+        said = found.forecast([Query("")], at(0.1), pool)
+        low = book.careful(names, said.success, said.support)
+        assert list(said.models) == names
+        known = [name for name in names if name != "new"]
+        rows = [names.index(name) for name in known], [NAMES.index(name) for name in known]
+        assert said.success[0, rows[0]].tolist() == usual.success[0, rows[1]].tolist()
+        assert low[0, rows[0]].tolist() == sure[rows[1]].tolist()
+        if "new" in names:
+            assert said.success[0, names.index("new")] == pytest.approx(0.9 - UNKNOWN_LOSS)
+            assert said.support[0, names.index("new")] == 0.0

@@ -183,7 +183,7 @@ def test_where_nothing_is_known_of_a_call_no_price_chooses_though_audits_made_on
 
 def test_a_call_is_decided_whatever_its_careful_forecasts_come_to() -> None:
     router = router_of(audited_history())
-    lowest = lambda success, support: success - 5.0  # noqa: E731
+    lowest = lambda names, success, support: success - 5.0  # noqa: E731
     object.__setattr__(router.learned, "losses", SimpleNamespace(
         careful=lowest, price=lambda *_, **__: 0.01, reference="large", promised=0.9))  # fmt: skip
     (decision,) = route(router)
