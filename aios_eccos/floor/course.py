@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any, Literal
 
 #: Share of calls that the reference serves even when all may be routed: the sample that control,
@@ -245,9 +245,30 @@ def of_text(text: str | None) -> Course:
         raw["tests"] = tuple(tuple(logs) for logs in raw["tests"])
         raw["alarm"] = tuple(raw["alarm"])
         raw["models"] = {name: _watch(watch) for name, watch in raw["models"].items()}
-        return Course(**raw)
-    except (TypeError, ValueError, KeyError, AttributeError):
+        course = Course(**raw)
+        return course if _sound(course) else Course()
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError, RecursionError):
         return Course()
+
+
+def _sound(course: Course) -> bool:
+    """Whether a course can be gone on with: calls are decided by it.
+
+    Raises:
+        TypeError: something in it is no number.
+    """
+    bets = [*course.tests, course.alarm]
+    watches = [astuple(watch) for watch in course.models.values()]
+    numbers = [course.allowed or 0.0, course.shift, course.calls, course.shadowed, course.losses]
+    numbers += [log for logs in bets for log in logs]
+    numbers += [each for watch in watches for each in _numbers(watch)]
+    known = len(course.tests) == len(STAGES) and all(len(logs) == len(BETS) for logs in bets)
+    return known and course.stage in range(len(STAGES) + 1) and all(map(math.isfinite, numbers))
+
+
+def _numbers(value: Any) -> list[Any]:
+    """What stands in nested tuples."""
+    return [n for each in value for n in _numbers(each)] if isinstance(value, tuple) else [value]
 
 
 def _watch(raw: dict[str, Any]) -> Watch:

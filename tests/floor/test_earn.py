@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -175,6 +176,31 @@ def test_a_course_is_read_as_it_was_written() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"stage": 1}', '{"unknown": 1}', "{"])
 def test_a_damaged_note_is_none(text: str) -> None:
     assert of_text(text) == Course()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"stage": 9},
+        {"stage": -2},
+        {"stage": "served"},
+        {"tests": [[0.0], [0.0], [0.0]]},
+        {"tests": []},
+        {"alarm": [0.0]},
+        {"shadowed": None},
+        {"allowed": "5 %"},
+        {"shift": float("nan")},
+        {"losses": float("inf")},
+        {"models": {"small": {"drift": None}}},
+        {"models": {"small": {"recent": [[1.0, "worse"]]}}},
+    ],
+    ids=str,
+)
+def test_a_note_of_another_version_is_none_as_calls_are_decided_by_it(
+    change: dict[str, object],
+) -> None:
+    note = {**json.loads(to_text(Course("95 %", 0.05, stage=1))), **change}
+    assert of_text(json.dumps(note)) == Course()
 
 
 def test_how_many_calls_it_takes_falls_as_they_come() -> None:
