@@ -201,7 +201,8 @@ def moved(course: Course, loss: float, allowed: float) -> Course:
 
     Every call on which the price chooses the reference moves it down a little, of the others only
     those that are held: so a price that is often dearer than it need be, as one from few audits
-    is, comes down until the choices that are seen lose more. What that may cost is measured in
+    is, comes down until held calls lose more than is allowed (the alarm's bets gain); from then on
+    held calls alone move it. What that may cost is measured in
     `lab.onboarding`; proof and alarm go by the fair sample alone.
     """
     if not course.served:

@@ -192,7 +192,10 @@ def after(course: Course, audit: Audited) -> tuple[Course, list[Turn]]:
     course = copied(course, losses, audit.shadow, audit.at)
     shadow = audit.shadow
     if shadow == audit.reference:
-        course = moved(course, 0.0, audit.allowed)
+        # Those that no lot has held are more than their share: where held calls lose more than is
+        # allowed, they would hold the price down until the alarm rings.
+        if audit.held or wealth(course.alarm) <= 1:
+            course = moved(course, 0.0, audit.allowed)
         if not audit.held:
             return course, []
         course = chosen(course, 0.0, audit.allowed)

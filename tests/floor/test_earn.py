@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from aios_eccos.floor.course import HOLD, KEPT_AUDITS, STAGES, Course, Turn, of_text, to_text
+from aios_eccos.floor.course import (
+    HOLD,
+    KEPT_AUDITS,
+    NO_BETS,
+    STAGES,
+    Course,
+    Turn,
+    of_text,
+    to_text,
+)
 from aios_eccos.floor.earn import Audited, Earning, Standing, after, lot_of, standing_of
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -242,6 +252,33 @@ def test_a_choice_of_the_reference_that_was_not_held_moves_the_price_and_proves_
     assert free.shift == held.shift < before.shift
     assert (free.tests, free.alarm, free.shadowed) == (before.tests, before.alarm, before.shadowed)
     assert held.alarm != before.alarm
+
+
+def test_where_held_calls_lose_too_much_only_they_move_the_price() -> None:
+    course, reference = served_course(), replace(audit(0), shadow="large", relative={})
+    for verdict in (1, 1, 0):  # losses of the choice
+        course, _ = after(course, audit(verdict))
+    free, _ = after(course, replace(reference, held=False))
+    held, _ = after(course, reference)
+    assert free.shift == course.shift > held.shift
+
+
+def test_the_price_settles_where_held_calls_lose_what_is_allowed() -> None:
+    """The dearer a success is, the fewer calls are routed, and the less they lose."""
+    course, rng, lost, rung = served_course(), random.Random(0), [], 0
+    for _ in range(15_000):
+        hard = rng.random()
+        routed = hard < 1 / (1 + math.exp(course.shift))
+        loss = int(routed and rng.random() < 0.5 * hard**2)
+        told = audit(loss) if routed else replace(audit(0), shadow="large", relative={})
+        before = replace(course, models={})
+        course, turns = after(before, replace(told, held=rng.random() < 0.1))
+        if turns:  # go on all the same, to see where it settles
+            rung, course = rung + 1, replace(before, alarm=NO_BETS)
+        lost.append(loss)
+    late = lost[5_000:]
+    assert sum(late) / len(late) < 1.4 * ALLOWED / STAGES[-1]
+    assert rung <= 1
 
 
 def test_while_proving_nothing_moves_the_price() -> None:
