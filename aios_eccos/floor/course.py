@@ -217,7 +217,7 @@ def judged(course: Course, shadow: str | None) -> tuple[Course, list[Turn]]:
     watch = course.models.get(shadow or "", Watch())
     if shadow is not None and watch.drift > CHANGED:
         course = replace(course, models={**course.models, shadow: watch.forgotten()})
-        if course.served:
+        if course.stage > 1:
             course = course.restarted(1)
         turns.append(Turn("changed", course.share, shadow))
     while shadow is not None and not course.served:

@@ -254,6 +254,14 @@ def test_a_choice_of_the_reference_that_was_not_held_moves_the_price_and_proves_
     assert held.alarm != before.alarm
 
 
+def test_a_policy_that_routes_a_third_falls_back_to_a_tenth_where_a_model_changes() -> None:
+    course = replace(Course(), asked="95 %", allowed=ALLOWED, stage=2)
+    turns: list[Turn] = []
+    while not turns:  # the alarm would be sooner
+        course, turns = after(replace(course, alarm=NO_BETS), audit(1))
+    assert (turns[0].kind, course.share, course.tests[2]) == ("changed", STAGES[0], NO_BETS)
+
+
 def test_where_held_calls_lose_too_much_only_they_move_the_price() -> None:
     course, reference = served_course(), replace(audit(0), shadow="large", relative={})
     for verdict in (1, 1, 0):  # losses of the choice
