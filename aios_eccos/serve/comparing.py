@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aios_eccos.errors import EccosError
 from aios_eccos.serve.spare import SpareRequests
-from aios_eccos.values import Answer, CallResult, Repeat
+from aios_eccos.values import Answer, CallResult, Query, Repeat
 from aios_eccos.verdicts.judge import Consistency, comparison, repeated, shown
 from aios_eccos.verdicts.normal import normal_form
 from aios_eccos.verdicts.relative import Grade, compare
@@ -62,7 +62,7 @@ class Comparing:
         mine, theirs = repeat.said(copy.value), repeat.said(result.answer.value)
         if compare(normal_form(*mine), normal_form(*theirs)) == 0:
             return Compared(0, counts={"audit_agreed": 1})
-        judge = self._requests.router().settings.judge
+        judge = self._judge_of(result.query)
         if judge is None:
             # Were it left out, agreement would be the only evidence.
             return Compared(-1, counts={"audit_differed": 1})
@@ -77,6 +77,12 @@ class Comparing:
                 counts |= {"audit_repeats": 1, "audit_same": int(again == verdict)}
         # A reply that is no grade may be an answer's doing: that must not pay.
         return Compared(-1 if verdict is None else verdict, True, usd, counts)
+
+    def _judge_of(self, query: Query) -> str | None:
+        """The judge, if the call may reach it: none reads what its agent lets others read only."""
+        settings = self._requests.router().settings
+        may = settings.policy(query.agent)[1].models if query.allowed is None else query.allowed
+        return settings.judge if may is None or settings.judge in may else None
 
     def _judged(
         self, judge: str, repeat: Repeat, texts: tuple[str, str, str, str], *, swapped: bool

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from audit_world import CANARY, FAILED, HELD, World, until
@@ -60,6 +60,22 @@ def test_without_a_judge_a_differing_answer_counts_as_worse() -> None:
     world.audit(world.settled())
     assert world.told[0].relative == {"small": -1}
     assert (world.sum("audit_differed"), world.sum("audit_judge")) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "query"),
+    [
+        ({"agents": {"private/*": {"models": ["small", "large"]}}}, {"agent": "private/a"}),
+        ({}, {"allowed": ("small", "large")}),
+    ],
+)
+def test_the_judge_reads_no_call_that_may_not_reach_it(
+    settings: dict[str, Any], query: dict[str, Any]
+) -> None:
+    world = World({"small": OTHER, "judge": "SAME"}, **settings)
+    world.audit(world.settled(**query))
+    assert world.told[0].relative == {"small": -1}
+    assert [model for model, _ in world.asked] == ["small"]
 
 
 def test_a_judge_that_fails_leaves_the_call_out_and_lets_audits_rest() -> None:
