@@ -1,4 +1,4 @@
-"""Decisions: as a plan makes them, and for waiting calls, whatever happens to the router."""
+"""Decisions: as a round makes them, and for waiting calls, whatever happens to the router."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COMPLAINT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class Round:
     """What a batch's calls are to have, before slots are lent.
 
     Attributes:

@@ -1,6 +1,6 @@
 """The whole decision: forecast, price, choose, lend.
 
-    queries -> embeddings -> Forecast -> Candidates -> Plan -> leases -> Assignment
+    queries -> embeddings -> Forecast -> Candidates -> Round -> leases -> Assignment
 
 This module alone joins the stages. It is free of AIOS, and of threads.
 """
@@ -26,7 +26,7 @@ from aios_eccos.floor.gate import gate_of, limited
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import price_table
-from aios_eccos.serve.decisions import Plan
+from aios_eccos.serve.decisions import Round
 from aios_eccos.values import (
     Assignment,
     BoolArray,
@@ -118,7 +118,7 @@ class Router:
         """What is free now, over all kernels."""
         return slots_of(self.models, self._workload.loads(self._limits))
 
-    def decide(self, candidates: Sequence[Candidate], slots: Slots) -> Plan:
+    def decide(self, candidates: Sequence[Candidate], slots: Slots) -> Round:
         """Choose a model for each candidate; nothing is lent, and nothing is remembered."""
         begun = time.perf_counter()
         free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
@@ -135,27 +135,27 @@ class Router:
         whole = self.floors.mode.whole_batches and not priced
         found = assigned(opened, free, self.settings, self.slot_prices, whole_batches=whole)
         share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
-        return Plan(tuple(candidates), tuple(trials), tuple(gates), found, free, share_s)
+        return Round(tuple(candidates), tuple(trials), tuple(gates), found, free, share_s)
 
     def assign(self, candidates: Sequence[Candidate], slots: Slots) -> Assignment:
         """Choose a model for each candidate and lend the slots, the whole batch in one request.
 
         Earlier candidates go first where slots are short. A decision without a model means: wait.
         """
-        plan = self.decide(candidates, slots)
+        made = self.decide(candidates, slots)
         wanted = [
             Lease(candidate.query.id, self._by_name[self._names[column]].slot)
-            for candidate, column in zip(candidates, plan.found.solution.choice, strict=True)
+            for candidate, column in zip(candidates, made.found.solution.choice, strict=True)
             if column >= 0
         ]
         granted = self._workload.acquire(wanted, self._limits) if wanted else []
         held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
         try:
-            if plan.found.lost is not None:
-                self.slot_prices.note_losses(plan.found.lost, plan.found.usual)
+            if made.found.lost is not None:
+                self.slot_prices.note_losses(made.found.lost, made.found.usual)
             leases = [held.get(candidate.query.id) for candidate in candidates]
-            decisions = tuple(plan.decision(row, lease) for row, lease in enumerate(leases))
-            return Assignment(decisions, plan.found.solution.status.value)
+            decisions = tuple(made.decision(row, lease) for row, lease in enumerate(leases))
+            return Assignment(decisions, made.found.solution.status.value)
         except BaseException:
             self._workload.release([*held.values()])
             raise

@@ -109,8 +109,8 @@ def decide_dry(
     awake = candidate.allowed & ~np.isin(candidate.models, [*slots.cooling])
     # What chance would do is no explanation, so it has no lot.
     open_to = awake if awake.any() else candidate.allowed
-    plan = router.decide([replace(candidate, allowed=open_to, lot=None)], slots)
-    decision = plan.decision(0, Lease(query.id, "") if plan.found.solution.choice[0] >= 0 else None)
+    made = router.decide([replace(candidate, allowed=open_to, lot=None)], slots)
+    decision = made.decision(0, Lease(query.id, "") if made.found.solution.choice[0] >= 0 else None)
     made = CallResult(query, Answer(), decision, 0, 0.0, 0.0)
     return replace(trace_of(made, router.prices, router.settings, router.models), at=time.time())
 
