@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -481,3 +482,40 @@ def test_settings_are_printed_without_urls_that_may_hold_a_password() -> None:
     assert "hunter2" not in repr(settings)
     (entry,) = parse_models([{"name": "a", "hostname": "https://u:hunter2@h/v1"}])
     assert "hunter2" not in repr(entry)
+
+
+POOL = [{"name": n, "backend": "vllm", "hostname": "http://x"} for n in ("small", "mini", "large")]
+
+
+@pytest.mark.parametrize(
+    "raw, plans",
+    [
+        ("none", ()),
+        (False, ()),
+        (None, ()),
+        ("auto", ("auto",)),
+        (["small + mini, else large"], ("small + mini, else large",)),
+    ],
+)
+def test_plans_are_none_auto_or_a_list(raw: object, plans: tuple[str, ...]) -> None:
+    assert parse_config({"plans": raw}, POOL)[0].plans == plans
+
+
+@pytest.mark.parametrize(
+    "raw, said",
+    [
+        (["small + mini else large"], "written `small + mini, else large`"),
+        (["small + mini + large, else large"], "written `small + mini, else large`"),
+        (
+            ["tiny + mini, else large"],
+            "'tiny' is no configured model; those are small,",
+        ),
+        (["small + mini, else small"], "asks each model once"),
+        (["small + mini, else large"] * 7, "up to 6 plans, not 7"),
+        ("often", "allowed: none, auto, or a list"),
+        ([3], "allowed: none, auto, or a list"),
+    ],
+)
+def test_a_plan_that_cannot_run_is_refused_by_name(raw: object, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"router.eccos.plans = .*{re.escape(said)}"):
+        parse_config({"plans": raw}, POOL)

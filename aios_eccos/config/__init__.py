@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 
-from aios_eccos.config.checks import Floor, parse_floor, parse_share
+from aios_eccos.config.checks import AUTO, Floor, parse_floor, parse_share
 from aios_eccos.config.models import ModelEntry, parse_models
 from aios_eccos.config.settings import AgentPolicy, Settings, parse_settings
 from aios_eccos.errors import ConfigError
+from aios_eccos.values.plan import parse_plan
 
 __all__ = [
     "AgentPolicy",
@@ -31,7 +32,16 @@ def parse_config(settings: object, models: object) -> tuple[Settings, tuple[Mode
     names = [entry.name for entry in entries]
     for key in ("baseline", "judge"):
         _check_model(key, getattr(found, key), names)
+    for text in found.plans if found.plans != AUTO else ():
+        _check_plan(text, names)
     return found, entries
+
+
+def _check_plan(text: str, names: list[str]) -> None:
+    try:
+        parse_plan(text, names)
+    except ValueError as error:
+        raise ConfigError(f"llms.router.eccos.plans = {text!r}: {error}") from None
 
 
 def _check_model(key: str, value: str | None, names: list[str]) -> None:

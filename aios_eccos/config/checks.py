@@ -27,6 +27,11 @@ Share = NewType("Share", float)
 #: The share that `on` stands for, and the largest that is allowed.
 USUAL_SHARE, LARGEST_SHARE = Share(0.05), 0.5
 
+#: Plans beside the models at most: more columns overfit the price of success.
+PLANS_MOST = 6
+#: The plans that are chosen on the history.
+AUTO = ("auto",)
+
 
 class Checked(BaseModel):
     """Frozen; no number is infinite, NaN or a truth value."""
@@ -99,6 +104,19 @@ def parse_share(raw: object) -> Share:
     if not 0 <= value <= LARGEST_SHARE:
         raise ValueError(f"allowed: off, or a share up to {LARGEST_SHARE:.0%} such as 5 %")
     return Share(value)
+
+
+def parse_plans(raw: object) -> tuple[str, ...]:
+    """Read `none`, `auto` or a list of plans; a ValueError if it is none of them."""
+    if raw in (None, False, "none", "off"):
+        return ()
+    if raw in (True, "auto"):
+        return AUTO
+    if not isinstance(raw, list | tuple) or not all(isinstance(each, str) for each in raw):
+        raise ValueError('allowed: none, auto, or a list such as ["small + mini, else large"]')
+    if len(raw) > PLANS_MOST:
+        raise ValueError(f"allowed: up to {PLANS_MOST} plans, not {len(raw)}")
+    return tuple(raw)
 
 
 def check_redis(value: str) -> str:

@@ -20,6 +20,7 @@ from aios_eccos.config.checks import (
     check_token,
     no_mapping,
     parse_floor,
+    parse_plans,
     parse_share,
     refuse,
 )
@@ -77,6 +78,9 @@ class Settings(_Strict):
     earn: bool = True
     """while audits are on: whether the strongest serves until audits have shown that a price keeps
     the floor; `off` = an own history is trusted from the start"""
+    plans: Annotated[tuple[str, ...], BeforeValidator(parse_plans)] = ()
+    """`none`, `auto`, or up to six such as `["small + mini, else large"]`: two cheap models are
+    asked at once, and the third where their answers differ; `auto` chooses them on the history"""
     predictor: Literal["retrieval", "trained", "hybrid"] = "hybrid"
     """who forecasts: neighbors in the history, the trained head, or both (`hybrid` is retrieval
     until a head is trained)"""
