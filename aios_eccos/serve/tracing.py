@@ -111,8 +111,8 @@ def decide_dry(
     open_to = awake if awake.any() else candidate.allowed
     made = router.decide([replace(candidate, allowed=open_to, lot=None)], slots)
     decision = made.decision(0, Lease(query.id, "") if made.found.solution.choice[0] >= 0 else None)
-    made = CallResult(query, Answer(), decision, 0, 0.0, 0.0)
-    return replace(trace_of(made, router.prices, router.settings, router.models), at=time.time())
+    settled = CallResult(query, Answer(), decision, 0, 0.0, 0.0)
+    return replace(trace_of(settled, router.prices, router.settings, router.models), at=time.time())
 
 
 def _control(decision: Decision) -> Control | None:
