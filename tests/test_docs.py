@@ -1,4 +1,4 @@
-"""The README says what the code does: settings, model keys, commands."""
+"""The documents say what the code does: settings, model keys, commands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from pydantic_core import PydanticUndefined
 from aios_eccos.cli.main import COMMANDS
 from aios_eccos.config import ModelEntry, Settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[1] / "docs"
+SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
+TEXTS = "".join(
+    path.read_text(encoding="utf-8")
+    for path in [DOCS.parent / "README.md", *sorted(DOCS.glob("*.md"))]
+)
 #: Keys of a model's entry that are AIOS's own.
 AIOS_KEYS = {"name", "backend", "hostname", "api_key"}
 
@@ -41,19 +46,19 @@ def settings_rows() -> list[str]:
 
 @pytest.mark.parametrize("row", settings_rows())
 def test_every_setting_has_its_line(row: str) -> None:
-    assert row in README
+    assert row in SETTINGS
 
 
 def test_no_line_describes_a_setting_that_is_gone() -> None:
-    table = README.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
+    table = SETTINGS.split("<!-- settings -->")[1].split("<!-- /settings -->")[0]
     assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE) == [*Settings.model_fields]
 
 
 @pytest.mark.parametrize("key", sorted(set(ModelEntry.model_fields) - AIOS_KEYS))
 def test_every_key_of_a_model_is_described(key: str) -> None:
-    assert f"`{key}`" in README
+    assert f"`{key}`" in SETTINGS
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_mentioned(name: str) -> None:
-    assert f"aios-eccos {name}" in README
+    assert f"aios-eccos {name}" in TEXTS

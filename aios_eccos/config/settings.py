@@ -1,6 +1,6 @@
 """The `llms.router.eccos` block of AIOS's config.yaml.
 
-A test holds the text below each setting, its default and its row in the README together.
+A test holds the text below each setting, its default and its row in docs/settings.md together.
 """
 
 from __future__ import annotations
