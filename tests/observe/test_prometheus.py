@@ -75,3 +75,10 @@ def test_the_dashboard_asks_for_metrics_that_exist(families) -> None:
     known = {s.name for f in families.values() for s in f.samples} | set(families)
     assert asked <= known
     assert len({p["id"] for p in board["panels"]}) == len(board["panels"])
+
+
+def test_every_metric_is_in_the_documents_as_it_is(families) -> None:
+    page = (DASHBOARD.parents[1] / "docs/metrics.md").read_text(encoding="utf-8")
+    for name, family in families.items():
+        shown = f"{name}_total" if family.type == "counter" else name
+        assert f"| `{shown}` | {family.type} | {family.documentation} |" in page

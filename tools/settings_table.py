@@ -1,4 +1,4 @@
-"""Write the README's settings table from the settings: python tools/readme_settings.py."""
+"""Write the table of docs/settings.md from the settings: python tools/settings_table.py."""
 
 import re
 import sys
@@ -9,11 +9,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from test_docs import settings_rows  # noqa: E402
 
-readme = ROOT / "README.md"
+page = ROOT / "docs" / "settings.md"
 head = ["<!-- settings -->", "| setting | default | meaning |", "|---|---|---|"]
 table = "\n".join([*head, *settings_rows(), "<!-- /settings -->"])
-text = readme.read_text(encoding="utf-8")
-readme.write_text(
+text = page.read_text(encoding="utf-8")
+page.write_text(
     re.sub(r"<!-- settings -->.*<!-- /settings -->", lambda _: table, text, flags=re.DOTALL),
     encoding="utf-8",
 )
