@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from aios_eccos.config.checks import Checked, misspelt, no_mapping, refuse
+from aios_eccos.config.local import is_local
 from aios_eccos.errors import ConfigError
 from aios_eccos.values import Ability, Model
 
@@ -33,6 +34,7 @@ class ModelEntry(Checked, extra="ignore"):
     abilities: frozenset[Ability] | None = None
     size_b: float | None = Field(default=None, gt=0, le=1e6)
     strength: float | None = Field(default=None, ge=0, le=1)
+    local: bool | None = None
 
     @field_validator("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
     @classmethod
@@ -58,7 +60,13 @@ class ModelEntry(Checked, extra="ignore"):
             abilities=self.abilities,
             size_b=self.size_b,
             strength=self.strength,
+            local=self.is_local,
         )
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it may read what private agents ask: as declared, else by its address."""
+        return is_local(self.hostname, self.backend) if self.local is None else self.local
 
 
 def parse_models(raw: object) -> list[ModelEntry]:

@@ -6,6 +6,7 @@ A test holds the text below each setting, its default and its row in docs/settin
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
@@ -24,6 +25,7 @@ from aios_eccos.config.checks import (
     parse_share,
     refuse,
 )
+from aios_eccos.values import Query
 
 #: Seconds; no wait is longer: 30 days.
 LONGEST_S = 30 * 86_400.0
@@ -44,6 +46,7 @@ class AgentPolicy(_Strict):
     quality_floor: FloorSetting | None = None
     models: tuple[str, ...] | None = None
     audit: bool = True
+    private: bool = False
 
 
 class Settings(_Strict):
@@ -137,7 +140,8 @@ class Settings(_Strict):
     """model that savings are counted against, as if it had served every call; default: the
     strongest"""
     agents: dict[str, AgentPolicy] = Field(default_factory=dict)
-    """floors and models by agent name pattern (`coder/*`), first match wins"""
+    """floors and models by agent name pattern (`coder/*`), first match wins; `private: true` of any
+    pattern that matches keeps an agent's calls with local models"""
 
     def policy(self, agent: str) -> tuple[str, AgentPolicy]:
         """The first pattern in file order that matches, and its policy; ("", none) if none does."""
@@ -145,6 +149,16 @@ class Settings(_Strict):
             if fnmatchcase(agent, pattern):
                 return pattern, policy
         return "", AgentPolicy()
+
+    def private_pattern(self, agent: str) -> str | None:
+        """The first private pattern that matches, though another may match before it."""
+        matching = (name for name, policy in self.agents.items() if policy.private)
+        return next((name for name in matching if fnmatchcase(agent, name)), None)
+
+    def tightened(self, query: Query) -> Query:
+        """The query, private if its agent is."""
+        private = query.private or self.private_pattern(query.agent) is not None
+        return replace(query, private=private) if private != query.private else query
 
 
 def parse_settings(raw: object) -> Settings:

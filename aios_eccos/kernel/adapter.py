@@ -89,6 +89,11 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
                 self._eccos_asking -= 1
             self._close_if_unused()
 
+    def is_local(self, name: str) -> bool:
+        """Whether one of its models may read private calls, under the configuration it has."""
+        entries = aios_config.entries_of(self.eccos_config, self.llm_configs)
+        return any(entry.name == name and entry.is_local for entry in entries)
+
     def retire(self) -> None:
         """Another adapter is in force: close the connections once the last call has its answer."""
         with self._eccos_lock:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from aios_eccos.config import ModelEntry
     from aios_eccos.locate import Config
 
 STRATEGY = "eccos"
@@ -73,6 +76,21 @@ def check_file() -> None:
     router = mapping_of(llms.get("router"), "llms.router")
     if forced() or router.get("strategy") == STRATEGY:
         parse_config(router.get("eccos"), llms.get("models"))
+
+
+def entries_of(config: Config, llm_configs: Sequence[Any]) -> tuple[ModelEntry, ...]:
+    """The entries of the models that an adapter has set up, those of Ollama that it found included.
+
+    `config` is what it was made with; `llm_configs` its models, as AIOS keeps them.
+    """
+    from aios_eccos.config import ModelEntry
+
+    by_name = {entry.name: entry for entry in config.entries}
+    return tuple(
+        by_name.get(model.name)
+        or ModelEntry(name=model.name, backend=model.backend or "", hostname=model.hostname)
+        for model in llm_configs
+    )
 
 
 class ConfigView:

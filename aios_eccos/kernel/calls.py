@@ -1,7 +1,7 @@
 """An agent's LLM call as a `Query`: what it asks, may use, needs and hints at. And its `Ticket`.
 
 Hints ride in any entry of `llms`, under a key of ours that stock kernels ignore:
-`{"name": "small", "eccos": {"floor": 0.9, "deadline_s": 5, "priority": 2}}`.
+`{"name": "small", "eccos": {"floor": 0.9, "deadline_s": 5, "priority": 2, "private": true}}`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -155,6 +155,7 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         allowed=allowed or None,
         needs=_needs(query),
         floor=_hint(query, "floor", 0.0, 1.0),
+        private=_private(query),
         priority=int(_hint(query, "priority", -1000, 1000) or 0),
         deadline=None if deadline_s is None else now + deadline_s,
         arrived=now,
@@ -219,15 +220,28 @@ def _output_tokens(asked: object) -> int | None:
 
 def _hint(query: Any, key: str, low: float, high: float) -> float | None:
     """A number from the `eccos` part of any `llms` entry."""
-    for entry in query.llms or ():
-        hints = entry.get("eccos") if isinstance(entry, Mapping) else None
-        if hints is not None and not isinstance(hints, Mapping):
-            raise Refused("the eccos part of an llms entry must be a mapping of hints", 400)
-        value = hints.get(key) if hints else None
-        if value is None:
-            continue
+    for value in _hints(query, key):
         numeric = isinstance(value, int | float) and not isinstance(value, bool)
         if not numeric or not low <= value <= high:
             raise Refused(f"hint {key} = {value!r}: allowed {low:g} to {high:g}", 400)
         return float(value)
     return None
+
+
+def _private(query: Any) -> bool:
+    """Whether any hint wants the call private; none can make one public whose agent is private."""
+    wanted = list(_hints(query, "private"))
+    wrong = [value for value in wanted if not isinstance(value, bool)]
+    if wrong:
+        raise Refused(f"hint private = {wrong[0]!r}: allowed true and false", 400)
+    return any(wanted)
+
+
+def _hints(query: Any, key: str) -> Iterator[Any]:
+    """What the `eccos` parts of the `llms` entries say of a key."""
+    for entry in query.llms or ():
+        hints = entry.get("eccos") if isinstance(entry, Mapping) else None
+        if hints is not None and not isinstance(hints, Mapping):
+            raise Refused("the eccos part of an llms entry must be a mapping of hints", 400)
+        if hints and hints.get(key) is not None:
+            yield hints[key]

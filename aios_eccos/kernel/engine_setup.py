@@ -8,13 +8,12 @@ import importlib
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aios_eccos.config import ModelEntry
 from aios_eccos.errors import ConfigError, WorkloadError
+from aios_eccos.kernel.aios_config import entries_of
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 
@@ -36,17 +35,11 @@ OPENED_ONCE = (
 
 def of_adapter(config: Config, adapter: Any) -> Config:
     """The configuration of the models that AIOS could set up, those of Ollama included."""
-    found: Sequence[Any] = adapter.llm_configs
-    by_name = {entry.name: entry for entry in config.entries}
-    lost = sorted(by_name.keys() - {model.name for model in found})
+    found = entries_of(config, adapter.llm_configs)
+    lost = sorted({entry.name for entry in config.entries} - {entry.name for entry in found})
     if lost:
         log.warning("AIOS could not set up these models, so they serve no call: %s", lost)
-    entries = tuple(
-        by_name.get(model.name)
-        or ModelEntry(name=model.name, backend=model.backend or "", hostname=model.hostname)
-        for model in found
-    )
-    return replace(config, entries=entries)
+    return replace(config, entries=found)
 
 
 def open_engine(config: Config) -> Engine:

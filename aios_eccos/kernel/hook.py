@@ -54,7 +54,8 @@ def problem() -> str | None:
         found = str(error) if ours else f"{type(error).__name__}: {error}"
         sys.stderr.write(
             f"aios-eccos: {found}\naios-eccos: not in force; AIOS serves with its own "
-            f"strategy {STOCK_STRATEGY!r} until this is mended and the kernel restarted\n"
+            f"strategy {STOCK_STRATEGY!r}, private agents too, until this is mended and the kernel "
+            "restarted\n"
         )
         return found
     return None

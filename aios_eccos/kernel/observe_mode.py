@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -48,9 +49,21 @@ class Observed:
         log.debug("observed: served by %s, the router would take %s", decision.model, routed)
 
 
-def for_model(query: Query, name: str, engine: Engine) -> Query:
-    """The query, to be served by one model, whatever that can: AIOS lets its server refuse."""
-    windows = {model.name: model.context_window for model in engine.router.models}
+def observed(query: Query, own_choice: Callable[[Query], str], engine: Engine) -> Query:
+    """The query, to be served by AIOS's own choice, whatever that can: its server may refuse.
+
+    AIOS chooses for a private call among local models: what has left cannot be called back. Without
+    any, the query stays as it is, and is refused.
+    """
+    models = {model.name: model for model in engine.router.models}
+    if query.private:
+        names = [name for name, model in models.items() if model.local]
+        may = [name for name in query.allowed or names if name in names]
+        if not may:
+            return query
+        query = replace(query, allowed=tuple(may))
+    name = own_choice(query)
+    windows = {name: model.context_window for name, model in models.items()}
     most = windows.get(name) or query.input_tokens
     return replace(
         query,

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from aios_eccos.errors import raised
@@ -21,7 +22,7 @@ from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.calls import Caller, Refused, Syscall, Ticket, read_query, settle, summary
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
-from aios_eccos.kernel.observe_mode import Observed, for_model
+from aios_eccos.kernel.observe_mode import Observed, observed
 from aios_eccos.kernel.repeats import repeat_of
 from aios_eccos.kernel.sessions import Sessions
 from aios_eccos.locate import Config
@@ -36,6 +37,8 @@ GRACE_S = 5.0
 LAST = 20
 GONE = Failure("the client has gone", 499, retryable=False)
 ENDING = Failure("the kernel is ending", 503, retryable=False)
+#: A refresh may put another server under a model's name between a decision and its request.
+OUTSIDE = Failure("the call is private, and the model is not local now", 403, False, elsewhere=True)
 
 
 class Serving:
@@ -146,6 +149,7 @@ class Serving:
             query = read_query(syscall.agent_name, syscall.query, adapter.available_llm_names)
             # What an agent wraps every question in says nothing of this one.
             query = replace(query, text=self.templates.question(query.agent, query.text))
+            query = engine.config.settings.tightened(query)
             if engine.config.settings.session_affinity:
                 served_by = self.sessions.recall(query.session, engine.workload)
                 query = replace(query, served_by=served_by)
@@ -157,14 +161,14 @@ class Serving:
             return
         asked = query
         if self.mode == "observe":
-            query = for_model(query, adapter.own_choice(syscall.query, query), engine)
+            query = observed(query, lambda q: adapter.own_choice(syscall.query, q), engine)
         ticket = Ticket(syscall, query, caller, asked)
         with self._lock:
             self._in_flight[query.id] = ticket
         future = engine.dispatcher.submit(
             query,
             lambda model, left: self._run(ticket, model, left),
-            lambda: repeat_of(syscall.query, self._ask),
+            lambda: repeat_of(syscall.query, partial(self._ask, private=query.private)),
         )
         future.add_done_callback(lambda done: self._done(ticket, done))
         if caller.gone:  # since it was asked whether it waits
@@ -207,11 +211,14 @@ class Serving:
         if ticket.syscall.get_start_time() is None:
             ticket.syscall.set_start_time(time.time())
             ticket.syscall.set_status("executing")
-        return self._ask(model, ticket.syscall, seconds_left)
+        return self._ask(model, ticket.syscall, seconds_left, private=ticket.query.private)
 
-    def _ask(self, model: str, syscall: Syscall, seconds_left: float) -> Answer:
+    def _ask(self, model: str, syscall: Syscall, seconds_left: float, *, private: bool) -> Answer:
+        """The one way to a model: for calls, their retries, audits' copies and the judge."""
         retired = None
         while (adapter := self.adapter) is not retired and adapter is not None:
+            if private and not adapter.is_local(model):
+                return Answer(failure=OUTSIDE)
             answer = adapter.ask(model, syscall, seconds_left)
             if answer is not None:
                 return answer

@@ -39,6 +39,7 @@ def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     """All of it, for models with prices filled in; slow where the history has to be opened."""
     yield check_prices(models)
     yield from check_budget(config.settings, models)
+    yield from check_private(config.settings, models)
     yield from check_history(config)
     yield from check_workload(config, models)
 
@@ -66,6 +67,17 @@ def check_budget(settings: Settings, models: Sequence[Model]) -> Iterator[Check]
     unkept = unkept_budget(settings, models)
     if unkept is not None or settings.budget_per_call is not None:
         yield Check("budget", unkept is None, unkept or "its models have prices")
+
+
+def check_private(settings: Settings, models: Sequence[Model]) -> Iterator[Check]:
+    """Which models private agents may use, if there are private agents."""
+    patterns = [name for name, policy in settings.agents.items() if policy.private]
+    if not patterns:
+        return
+    local = [model.name for model in models if model.local]
+    lacks = "no model is local, so their calls are refused (403): set local: true in an entry"
+    may = f"may use {', '.join(local)} alone" if local else lacks
+    yield Check("private agents", bool(local), f"{', '.join(patterns)} {may}")
 
 
 def check_history(config: Config) -> Iterator[Check]:

@@ -9,6 +9,8 @@ import ipaddress
 import json
 import os
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -57,6 +59,7 @@ class HttpProvider:
                 proxy=proxy,
                 transport=None if proxy else httpx.HTTPTransport(limits=limits),
                 follow_redirects=True,
+                event_hooks={"request": [_only_to(httpx.URL(base_url).host)]},
             )
         except (ImportError, httpx.InvalidURL, ValueError) as error:
             by = f", by the proxy {shown_address(proxy)}" if proxy else ""
@@ -119,6 +122,19 @@ class LiteLLMProvider:
 
     def close(self) -> None:
         """LiteLLM keeps its connections itself."""
+
+
+def _only_to(host: str) -> Callable[[Any], None]:
+    """Lets a server redirect a request within its host: a prompt goes nowhere but where it is sent.
+
+    A kernel that keeps private calls on local models goes by the configured address.
+    """
+
+    def check(request: Any) -> None:
+        if request.url.host != host:
+            raise Broken(replace(INVALID, reason="redirected to another host"))
+
+    return check
 
 
 def _whole(response: Any, until: float) -> bytes:

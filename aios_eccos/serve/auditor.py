@@ -236,10 +236,12 @@ class Auditor:
             self._resting[model] = time.monotonic() + (failure.retry_after_s or usual)
 
     def _closed(self, query: Query) -> set[str]:
-        """Models that get no copy of a call: they would refuse it, or have just failed."""
-        now = time.monotonic()
+        """Models that get no copy: they may not read it, would refuse it, or have just failed."""
+        now, router = time.monotonic(), self._requests.router()
+        query = router.settings.tightened(query)
+        outside = {m.name for m in router.models if query.private and not m.local}
         resting = {model for model, until in self._resting.items() if until > now}
-        return resting.union(self._refusals().of(query))
+        return outside | resting.union(self._refusals().of(query))
 
     def _keep(self, settled: Settled, copies: dict[str, float], found: Found) -> None:
         """Hand what was found to the policy's course and to the history."""

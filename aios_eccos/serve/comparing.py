@@ -80,9 +80,14 @@ class Comparing:
 
     def _judge_of(self, query: Query) -> str | None:
         """The judge, if the call may reach it: none reads what its agent lets others read only."""
-        settings = self._requests.router().settings
-        may = settings.policy(query.agent)[1].models if query.allowed is None else query.allowed
-        return settings.judge if may is None or settings.judge in may else None
+        router = self._requests.router()
+        query, judge = router.settings.tightened(query), router.settings.judge
+        own = router.settings.policy(query.agent)[1].models
+        may = own if query.allowed is None else query.allowed
+        if may is not None and judge not in may:
+            return None
+        local = any(model.local for model in router.models if model.name == judge)
+        return judge if local or not query.private else None
 
     def _judged(
         self, judge: str, repeat: Repeat, texts: tuple[str, str, str, str], *, swapped: bool

@@ -154,7 +154,7 @@ class Dispatcher:
         for call in unknown:
             call.avoided = self.attempts.refusals.of(call.query)
             if call.candidate is not None and not call.able():
-                self._give_up(call, NOWHERE)
+                self._give_up(call, self._nowhere(call))
         slots = router.slots()
         able, most = [call for call in waiting if call.able()], min(room, self._settings.max_batch)
         calls = startable(able, slots, most, router, self._fair, self.attempts.pace)
@@ -173,7 +173,7 @@ class Dispatcher:
                 elif decision.model is not None:
                     started += self._launch(call, decision, decision.model, router)
                 elif not decision.candidate.allowed.any():
-                    self._give_up(call, NOWHERE)
+                    self._give_up(call, self._nowhere(call))
                 left.pop()
         finally:
             # Nothing is left, unless launching failed.
@@ -221,6 +221,12 @@ class Dispatcher:
             last = call.made[-1].answer if call.made else Answer(failure=failure)
             self._settle(call, last)
 
+    def _nowhere(self, call: Call) -> Failure:
+        """Why no model may serve a call."""
+        settings, query = self._settings, call.query
+        private = settings.tightened(query).private
+        return kept_in(settings.private_pattern(query.agent)) if private else NOWHERE
+
     def _settle(self, call: Call, answer: Answer) -> None:
         settled, on_settled = call.result(answer), self._on_settled
         if on_settled is not None:
@@ -228,6 +234,14 @@ class Dispatcher:
         # The caller may have cancelled a call that never ran.
         with suppress(InvalidStateError):
             call.future.set_result(settled)
+
+
+def kept_in(pattern: str | None) -> Failure:
+    """No local model may serve a private call; `pattern` names its agent, None: it says so."""
+    who = "the call is" if pattern is None else f"agents {pattern!r} are"
+    remedy = "set local: true in a model's entry of llms.models if what it reads stays with you"
+    text = f"{who} private, and no local model may serve this call; {remedy}"
+    return Failure(text, 403, retryable=False)
 
 
 def _release(router: Routes, decision: Decision) -> None:

@@ -97,6 +97,7 @@ class Router:
         """What every model would do on each query, what it costs, and what success is worth."""
         begun = time.perf_counter()
         knows = self.learned  # what is learned meanwhile has forecasts of another kind
+        queries = [self.settings.tightened(query) for query in queries]
         allowed = np.array([self._allowed(query) for query in queries])
         forecast, embeddings = self._forecast(queries, allowed, knows)
         tokens = np.array([query.input_tokens for query in queries], dtype=float)
@@ -171,6 +172,7 @@ class Router:
         may spill. Without a model where none is allowed, or none has a slot: then it waits.
         """
         self.failures += 1
+        query = self.settings.tightened(query)
         order = [n for n in query.allowed or () if n in self._by_name] or [*self._names]
         allowed = self._allowed(query)
         able = [name for name in order if allowed[self._names.index(name)]]

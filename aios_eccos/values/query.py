@@ -11,6 +11,7 @@ from typing import Literal
 
 Ability = Literal["tools", "json", "vision"]
 NOT_ALLOWED = "is not allowed to its agent"
+NOT_LOCAL = "is not local, and the call is private"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Query:
         max_output_tokens: the answer's limit, if the caller set one.
         allowed: names of the models that may serve; None means any.
         needs: abilities that the serving model must have.
+        private: whether only local models may read it.
         floor: the caller's own quality floor (absolute success, 0..1), if it set one.
         priority: higher goes first within an agent.
         deadline: `time.monotonic()` value after which an answer is of no use, if any.
@@ -42,6 +44,7 @@ class Query:
     max_output_tokens: int | None = None
     allowed: tuple[str, ...] | None = None
     needs: frozenset[Ability] = frozenset()
+    private: bool = False
     floor: float | None = None
     priority: int = 0
     deadline: float | None = None
@@ -55,6 +58,8 @@ class Query:
         """What keeps `model` from serving it, in words; what is unknown is no obstacle."""
         if self.allowed is not None and model.name not in self.allowed:
             return NOT_ALLOWED
+        if self.private and not model.local:
+            return NOT_LOCAL
         if model.abilities is not None and not self.needs <= model.abilities:
             return f"cannot serve {' or '.join(sorted(self.needs - model.abilities))}"
         wanted = self.input_tokens + (self.max_output_tokens or 0)
@@ -76,6 +81,7 @@ class Model:
         abilities: None = unknown, which counts as able.
         size_b: billions of parameters, if declared or readable from the name.
         strength: declared prior success rate in 0..1, used before there is history.
+        local: whether what it is asked stays with the operator.
     """
 
     name: str
@@ -87,6 +93,7 @@ class Model:
     abilities: frozenset[Ability] | None = None
     size_b: float | None = None
     strength: float | None = None
+    local: bool = False
 
     @property
     def slot(self) -> str:

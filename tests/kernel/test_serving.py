@@ -105,7 +105,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 @pytest.fixture
 def serving(slow: threading.Event) -> Serving:
-    kept = SimpleNamespace(settings=SimpleNamespace(session_affinity=False))
+    kept = SimpleNamespace(settings=parse_settings({"session_affinity": False}))
     engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept, set=lambda mode: None)
     found = Serving(lambda config: engine)
     found.use(Adapter(), settings())

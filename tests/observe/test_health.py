@@ -111,3 +111,12 @@ def test_a_redis_that_evicts_and_messages_that_are_set_aside(tmp_path: Path) -> 
     assert "set maxmemory-policy noeviction" in found[1].detail
     (inbox,) = (f for f in found if f.name == "inbox")
     assert inbox.ok is None and "2 messages" in inbox.detail and "3 more wait" in inbox.detail
+
+
+def test_private_agents_and_the_models_that_they_may_use() -> None:
+    private = parse_settings({"agents": {"secret/*": {"private": True}, "a": {}}})
+    (found,) = health.check_private(private, [*POOL, Model("here", local=True)])
+    assert found.ok and "secret/* may use here" in found.detail
+    (found,) = health.check_private(private, [Model("cloud")])
+    assert found.ok is False and "403" in found.detail and "local: true" in found.detail
+    assert [*health.check_private(parse_settings({}), POOL)] == []

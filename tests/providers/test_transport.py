@@ -191,3 +191,38 @@ def test_a_request_that_is_no_json_is_the_agents_own_fault(server: HTTPServer, o
     provider.close()
     failure = failure_of(broken.value)
     assert (failure.status_code, failure.retryable, failure.elsewhere) == (400, False, False)
+
+
+class Redirecting(BaseHTTPRequestHandler):
+    """Sends every request on to `target`, its body too."""
+
+    target = ""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(307)
+        self.send_header("Location", self.target)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_prompt_is_redirected_within_its_host_only(server: HTTPServer, host: str) -> None:
+    with HTTPServer(("127.0.0.1", 0), Redirecting) as running:
+        Redirecting.target = f"http://{host}:{server.server_port}/v1/chat/completions"
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        try:
+            if host == "127.0.0.1":
+                assert ask(running, "200 {}") == {}
+                return
+            with pytest.raises(Broken) as refused:
+                ask(running, "200 {}")
+            assert refused.value.failure.reason == "redirected to another host"
+            assert Answering.asked == []
+        finally:
+            running.shutdown()
+            thread.join()

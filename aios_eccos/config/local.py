@@ -1,0 +1,49 @@
+"""Whether a model is local: whether what it is asked stays with the operator.
+
+By its address alone, as written: no name is looked up, as what it leads to may change.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+#: Backends that run a model inside the kernel's own process.
+IN_PROCESS = ("huggingface", "hflocal")
+#: Loopback, private (RFC 1918), unique local (RFC 4193) and link-local addresses, and this host.
+NETWORKS = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
+        *("0.0.0.0/32", "::/128", "::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+#: A scheme, a name and password, a host and a port. Whatever clients read in several ways, such as
+#: a backslash or a second `@`, has no match.
+_ADDRESS = re.compile(
+    r"(?:https?://)?(?:[^/@\\?#\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(?::\d+)?(?:[/?#][^\\\s]*)?"
+)
+
+
+def is_local(hostname: str | None, backend: str = "") -> bool:
+    """Whether a model of this `hostname` and `backend` counts as local unless the entry says so.
+
+    Names other than `localhost` do not, and nor does a model without a hostname: its provider's
+    library decides where that is.
+    """
+    if not hostname:
+        return backend in IN_PROCESS
+    if hostname.startswith("unix:"):
+        return True
+    found = _ADDRESS.fullmatch(hostname)
+    if found is None:
+        return False
+    host = found[1].strip("[]").lower().removesuffix(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in NETWORKS)
