@@ -261,5 +261,3 @@ def test_a_model_is_local_by_its_address_alone(
     for raw, wanted in ({}, local), ({"local": True}, True), ({"local": False}, False):
         (found,) = parse_models([entry | raw])
         assert found.model().local is wanted
-
-
