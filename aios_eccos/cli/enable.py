@@ -1,22 +1,26 @@
-"""`aios-eccos enable | disable | run | mode`: the plugin in and out of an AIOS checkout."""
+"""`aios-eccos enable | disable | init | run | mode`: the plugin in and out of an AIOS checkout."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
 import aios_eccos.kernel
-from aios_eccos.config import parse_share
+from aios_eccos.cli.output import bar, console, draw_table
+from aios_eccos.config import parse_models, parse_share
 from aios_eccos.errors import ConfigError, EccosError, KernelError
 from aios_eccos.history.embed.embedding import find_embedder
 from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import install, interpreter
+from aios_eccos.kernel.setup.propose import ask, propose
+from aios_eccos.kernel.setup.yaml_edit import read_llms
 from aios_eccos.locate import last_enabled, load_config, locate, remember_enabled
 
 WHICH = "which AIOS? Name its checkout with --aios-home DIR"
@@ -54,7 +58,71 @@ def enable(
     options = {"mode": "observe"} if observe else {}
     options |= {"audit": share_text(audit)} if audit is not None else {}
     options |= {"judge": json.dumps(judge)} if judge is not None else {}
-    for line in install.enable(home, python, options):
+    first = install.note_of(home) is None and sys.stdin.isatty() and sys.stdout.isatty()
+    keys = _proposed(home, options) if first else []
+    _enable(home, python, options, keys)
+
+
+Keys: TypeAlias = list[install.ModelKey]
+
+
+def init(
+    aios_home: Home = None,
+    python: Annotated[
+        str, typer.Option(help="The interpreter that runs AIOS; default: this one.")
+    ] = sys.executable,
+    reach: Annotated[
+        bool, typer.Option("--reach", help="Ask the models' servers what they have.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Write without a question.")] = False,
+) -> None:
+    """Propose settings with reasons, show what would change, and switch the plugin on."""
+    home, options = _home(aios_home), dict[str, str]()
+    keys = _proposed(home, options, reach, yes, alone=True)
+    _enable(home, python, options, keys)
+
+
+def _proposed(
+    home: Path, options: dict[str, str], reach: bool = False, yes: bool = False, alone: bool = False
+) -> Keys:
+    """Models' keys to write; adds settings to `options`, which win. None of it without a yes.
+
+    Where that is asked for `alone`, a no ends the command.
+    """
+    before, _ = install.preview(home, {}, ())
+    llms = read_llms(before)
+    entries = parse_models(llms.get("models"))
+    with bar("asking servers", len(entries) if reach else 0) as advance:
+        served = {}
+        for entry in entries if reach else ():
+            served[entry.name] = ask(entry)
+            advance(1)
+    for name, says in served.items():
+        if says.remark:
+            typer.echo(f"{name}: {says.remark}", err=True)
+    block = {**((llms.get("router") or {}).get("eccos") or {}), **options}
+    found = [*propose(entries, block, served)]
+    keys = [(each.model, each.key, each.value) for each in found if each.model is not None]
+    wanted = options | {each.key: each.value for each in found if each.model is None}
+    if not found:
+        return []
+    rows = [
+        {"for": each.model or "all calls", "key": each.key, "value": each.value, "why": each.why}
+        for each in found
+    ]
+    console().print(draw_table(rows, words=("key", "value", "why")))
+    _, after = install.preview(home, wanted, keys)
+    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "now", "then", n=1)
+    typer.echo("\n".join(line.rstrip("\n") for line in lines))
+    question = "Write that?" if alone else "Write that? (no: only the plugin is switched on)"
+    if not yes and not typer.confirm(question, abort=alone):
+        return []
+    options.update(wanted)
+    return keys
+
+
+def _enable(home: Path, python: str, options: dict[str, str], keys: Keys) -> None:
+    for line in install.enable(home, python, options, keys):
         typer.echo(line)
     remember_enabled(home)
     try:

@@ -21,6 +21,7 @@ from aios_eccos.errors import EccosError
 #: name (`-` as `_`), or the module is a group of commands called `app`.
 COMMANDS = {
     "demo": ("lab.commands.demo", "Route recorded answers over real HTTP and compare strategies."),
+    "init": ("cli.enable", "Propose settings with reasons, and switch the plugin on."),
     "enable": ("cli.enable", "Switch the plugin on in an AIOS checkout."),
     "disable": ("cli.enable", "Switch it off and restore AIOS's configuration."),
     "run": ("cli.enable", "Load the plugin into one start of AIOS."),

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from aios_eccos import __version__, files
-from aios_eccos.config import parse_models, parse_settings
+from aios_eccos.config import parse_config, parse_models
 from aios_eccos.config.yaml_text import decode, load
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.forecast.pricing import with_facts
@@ -30,6 +31,8 @@ PRICE_COMMENT = (
     "# output_cost_per_token: 0\n"
 )
 FALLBACK_STRATEGY = "sequential"
+#: A model, a key of its entry in `llms.models`, and the value as YAML has it.
+ModelKey: TypeAlias = tuple[str, str, str]
 #: In the state folder: what `enable` did, and config.yaml as it was.
 NOTE, BEFORE = "enabled.json", "config.yaml.before"
 
@@ -64,11 +67,14 @@ class ConfigFile:
 
 
 def enable(
-    aios_home: Path, python: str = sys.executable, options: Mapping[str, str] | None = None
+    aios_home: Path,
+    python: str = sys.executable,
+    options: Mapping[str, str] | None = None,
+    keys: Sequence[ModelKey] = (),
 ) -> list[str]:
     """Switch the plugin on; says what it did, line by line. Harmless when repeated.
 
-    `options` are settings to write into our block, as YAML has them.
+    `options` are settings to write into our block, as YAML has them, `keys` those of models.
 
     A ConfigError: AIOS's configuration is missing or does not validate; a KernelError: AIOS is not
     as we know it, or the interpreter cannot run it.
@@ -77,7 +83,7 @@ def enable(
     found = interpreter.probe(python)
     check_contract(home)
     file = _read_config(home)
-    text, unpriced = _switched_on(file.text, options or {})
+    text, unpriced = _switched_on(file.text, options or {}, keys)
     state = files.private_dir(state_dir_of(home))
     hook = Path(found["site"]).resolve() / interpreter.HOOK_FILE
     known = _note(state)
@@ -102,9 +108,21 @@ def enable(
     return [*said, "restart the kernel as usual, e.g. `python -m runtime.launch`"]
 
 
-def _switched_on(text: str, options: Mapping[str, str]) -> tuple[str, list[str]]:
+def preview(
+    aios_home: Path, options: Mapping[str, str], keys: Sequence[ModelKey]
+) -> tuple[str, str]:
+    """AIOS's configuration as it is, and as `enable` would leave it."""
+    file = _read_config(aios_home.resolve())
+    return file.text, _switched_on(file.text, options, keys)[0]
+
+
+def _switched_on(
+    text: str, options: Mapping[str, str], keys: Sequence[ModelKey]
+) -> tuple[str, list[str]]:
     """The configuration with the plugin on, validated; and its models without a known price."""
     shipped = manifest()
+    for model, key, value in keys:
+        text = edit.set_key(text, model, key, value)
     unpriced = [
         entry.name
         for entry in parse_models(edit.read_llms(text).get("models"))
@@ -114,7 +132,8 @@ def _switched_on(text: str, options: Mapping[str, str]) -> tuple[str, list[str]]
     new = edit.switch_on(text, strategy, block, PRICE_COMMENT, unpriced)
     for key, value in options.items():
         new = edit.set_option(new, key, value)
-    parse_settings(edit.read_llms(new)["router"]["eccos"])
+    llms = edit.read_llms(new)
+    parse_config(llms["router"]["eccos"], llms.get("models"))
     return new, unpriced
 
 

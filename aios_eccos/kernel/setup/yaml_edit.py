@@ -53,9 +53,21 @@ def put(text: str, path: Sequence[str], value: str) -> str:
     `path` leads there from `llms`. `value` is plain, or lines of a mapping, unindented; those come
     last in their mapping.
     """
-    mapping, key = _llms(text), path[-1]
+    mapping = _llms(text)
     for name in path[:-1]:
         mapping = get(mapping, name)
+    return _put(text, mapping, path[-1], value)
+
+
+def set_key(text: str, model: str, key: str, value: str) -> str:
+    """The configuration with one key of a model's entry set to a plain value."""
+    for entry in _entries(text):
+        if getattr(get(entry, "name"), "value", None) == model:
+            return _put(text, entry, key, value)
+    raise ConfigError(f"llms.models: no entry is named {model!r}")
+
+
+def _put(text: str, mapping: Any, key: str, value: str) -> str:
     lines = value.endswith("\n")
     inline = _flow(value) if lines else value
     node = get(mapping, key)
@@ -120,10 +132,14 @@ def _llms(text: str) -> Any:
     return llms
 
 
+def _entries(text: str) -> Sequence[Any]:
+    models = get(_llms(text), "models")
+    return models.value if isinstance(models, yaml.SequenceNode) else ()
+
+
 def _with_comment(text: str, name: str, comment: str) -> str:
     """The text with a comment on the lines after a model's entry, at its indentation."""
-    models = get(_llms(text), "models")
-    for item in models.value if isinstance(models, yaml.SequenceNode) else ():
+    for item in _entries(text):
         named = get(item, "name")
         if named is not None and named.value == name:
             at = _end(text, item)
