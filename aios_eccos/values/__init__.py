@@ -8,18 +8,18 @@ indexed [query, model]; a missing outcome is NaN, never zero. Money is US dollar
 
 from aios_eccos.records import Outcome as Outcome
 from aios_eccos.records import Record as Record
+from aios_eccos.values.arrays import BoolArray as BoolArray
+from aios_eccos.values.arrays import Float32Array as Float32Array
+from aios_eccos.values.arrays import FloatArray as FloatArray
+from aios_eccos.values.arrays import IntArray as IntArray
 from aios_eccos.values.decision import EXPLORED as EXPLORED
 from aios_eccos.values.decision import HELD as HELD
 from aios_eccos.values.decision import Assignment as Assignment
-from aios_eccos.values.decision import BoolArray as BoolArray
 from aios_eccos.values.decision import Candidate as Candidate
 from aios_eccos.values.decision import Control as Control
 from aios_eccos.values.decision import Decision as Decision
-from aios_eccos.values.decision import Float32Array as Float32Array
-from aios_eccos.values.decision import FloatArray as FloatArray
 from aios_eccos.values.decision import Forecast as Forecast
 from aios_eccos.values.decision import Gate as Gate
-from aios_eccos.values.decision import IntArray as IntArray
 from aios_eccos.values.decision import Lease as Lease
 from aios_eccos.values.decision import Price as Price
 from aios_eccos.values.decision import Slots as Slots

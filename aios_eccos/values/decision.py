@@ -5,21 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
 
+from aios_eccos.values.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from aios_eccos.values.query import Query
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    FloatArray: TypeAlias = NDArray[np.float64]
-    Float32Array: TypeAlias = NDArray[np.float32]
-    BoolArray: TypeAlias = NDArray[np.bool_]
-    IntArray: TypeAlias = NDArray[np.int64]
-else:
-    # numpy takes a tenth of a second to import; a look-up from a shell handles no arrays.
-    FloatArray = Float32Array = BoolArray = IntArray = Any
 
 #: Status of a decision by chance, made to learn about a model: no price chose it.
 EXPLORED = "explored"
