@@ -10,7 +10,7 @@ from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.losses import LossBook
 from aios_eccos.forecast.predictor import Predictor
-from aios_eccos.values import Float32Array
+from aios_eccos.values import Float32Array, Forecast, Plan, PlanForecast, Query
 
 
 class Embeds(Protocol):
@@ -20,6 +20,18 @@ class Embeds(Protocol):
     def try_embed_with_layers(
         self, texts: Sequence[str]
     ) -> tuple[Float32Array, Float32Array] | None: ...
+
+
+class ForecastsPlans(Protocol):
+    """Forecasts what plans would do, from what their models would."""
+
+    @property
+    def plans(self) -> tuple[Plan, ...]: ...
+
+    def forecast(
+        self, queries: Sequence[Query], single: Forecast, embeddings: Float32Array | None
+    ) -> PlanForecast:
+        """What each plan would do on each query; `single` forecasts the models alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,7 @@ class Learned:
         judged: verdicts by model; None: not known, so nothing is explored.
         certifier: where floors are certified.
         losses: what success costs by audits, where only these tell.
+        plans: forecasts plans; None: there are none.
     """
 
     predictor: Predictor
@@ -41,6 +54,7 @@ class Learned:
     judged: Mapping[str, float] | None = None
     certifier: Certifier | None = None
     losses: LossBook | None = None
+    plans: ForecastsPlans | None = None
 
     def embed(self, texts: Sequence[str]) -> tuple[Float32Array | None, Float32Array | None]:
         """(n, d) embeddings and, if the predictor wants them, (n, 4 d) layers; None as yet."""

@@ -24,6 +24,7 @@ from aios_eccos.values.decision import Lease as Lease
 from aios_eccos.values.decision import Price as Price
 from aios_eccos.values.decision import Slots as Slots
 from aios_eccos.values.plan import Plan as Plan
+from aios_eccos.values.plan import PlanForecast as PlanForecast
 from aios_eccos.values.query import NOT_ALLOWED as NOT_ALLOWED
 from aios_eccos.values.query import Ability as Ability
 from aios_eccos.values.query import Model as Model

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from aios_eccos.values.arrays import FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,37 @@ class Plan:
     def models(self) -> tuple[str, ...]:
         """All that it may ask."""
         return (*self.members, self.escape)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlanForecast:
+    """What each of k plans would do on each of n queries.
+
+    Attributes:
+        success: (n, k) probability of a good answer, 0..1.
+        escapes: (n, k) chance that the escape is asked.
+        support: (n, k) effective number of records behind each number.
+    """
+
+    plans: tuple[Plan, ...]
+    success: FloatArray
+    escapes: FloatArray
+    support: FloatArray
+
+    def spread(self, models: Sequence[str], values: FloatArray) -> FloatArray:
+        """(n, k) what a plan comes to of something that each model (n, m) costs or takes."""
+        return spread(self.plans, self.escapes, models, values)
+
+
+def spread(
+    plans: Sequence[Plan], escapes: FloatArray, models: Sequence[str], values: FloatArray
+) -> FloatArray:
+    """(n, k) the members' values, and the escape's where it is asked; (n, m) are the models'."""
+    place = {name: column for column, name in enumerate(models)}
+    found: FloatArray = escapes * values[:, [place[plan.escape] for plan in plans]]
+    for member in range(len(plans[0].members) if plans else 0):
+        found = found + values[:, [place[plan.members[member]] for plan in plans]]
+    return found
 
 
 def parse_plan(text: str, models: Collection[str]) -> Plan:
