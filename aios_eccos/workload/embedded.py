@@ -87,8 +87,10 @@ class EmbeddedServer(Server):
             with _starting(self._folder):
                 os.close(self._user)
                 self._user = None
-                if is_free(self._folder / "users.lock") and not _stop(self._folder):
-                    _shut_down(self._socket)
+                if not is_free(self._folder / "users.lock") or _stop(self._folder):
+                    return
+                if not _shut_down(self._socket):
+                    raise _lives_on(self._folder)
 
 
 def stop_embedded(state_dir: Path) -> bool:
@@ -150,8 +152,9 @@ def _running(folder: Path) -> str | None:
 
 def _recorded(folder: Path) -> str | None:
     """The path that the file `socket` names."""
-    record = folder / "socket"
-    return record.read_text() if record.exists() else None
+    with suppress(FileNotFoundError):
+        return (folder / "socket").read_text()
+    return None
 
 
 def _answers(folder: Path, path: str) -> bool:
@@ -176,7 +179,8 @@ def _start(folder: Path) -> str:
     path = str(_run_folder(folder) / "redis.sock")
     # First, so that in a folder that is being removed nothing else is done.
     (folder / "socket").write_text(path)
-    _shut_down(path)  # the server of a folder that was removed under it
+    if not _shut_down(path):  # the server of a folder that was removed under it
+        raise _lives_on(folder)
     for stale in (folder / "redis.pid", folder / "redis.log", Path(path)):
         stale.unlink(missing_ok=True)
     command = [redis_binary(), "--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
@@ -201,20 +205,31 @@ def _start(folder: Path) -> str:
     )
 
 
-def _shut_down(path: str | None) -> None:
-    """Ask the server to write its file and end, which it does at once; a signal takes it 0.1 s."""
+def _shut_down(path: str | None) -> bool:
+    """Ask the server at a socket to write its file and end; False if it does not.
+
+    It does so at once, while a signal takes it 0.1 s; on a busy machine the first word of it may
+    take longer than one try.
+    """
+    until = time.monotonic() + STOP_S
     # Without a path redis-py would speak to whatever runs on this machine.
-    if path is not None and Path(path).exists():
+    while path is not None and Path(path).exists():
         with suppress(RedisError), Redis(unix_socket_path=path, **options(ANSWER_S)) as client:
-            client.shutdown(nosave=True)
+            client.shutdown(nosave=True)  # returns when nobody listens, or no longer
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_S)
+    return True
 
 
 def _stop(folder: Path) -> bool:
     """End the server, kindly first; False if none ran."""
     held, path = folder / "server.lock", _recorded(folder)
     ran = not is_free(held)
-    if ran:
-        _shut_down(path)
+    # Even if the lock is free: whoever removes the folder may have removed the file of the lock
+    # under the living server. Once its socket is gone too, nobody could end it.
+    ended = _shut_down(path)
     for number in (signal.SIGTERM, signal.SIGKILL):
         if is_free(held):
             break
@@ -225,14 +240,18 @@ def _stop(folder: Path) -> bool:
         until = time.monotonic() + STOP_S
         while time.monotonic() < until and not is_free(held):
             time.sleep(LOOK_S)
-    if not is_free(held):
-        raise WorkloadError(f"the Redis in {folder} does not end")
+    if not is_free(held) or not (ran or ended):
+        raise _lives_on(folder)
     if path is not None:
         with suppress(OSError):
             Path(path).unlink(missing_ok=True)
             Path(path).parent.rmdir()
-        (folder / "socket").unlink()
+        (folder / "socket").unlink(missing_ok=True)
     return ran
+
+
+def _lives_on(folder: Path) -> WorkloadError:
+    return WorkloadError(f"the Redis in {folder} does not end")
 
 
 def _run_folder(folder: Path) -> Path:

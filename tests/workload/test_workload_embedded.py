@@ -174,6 +174,41 @@ def test_the_last_user_ends_the_server_of_a_removed_folder(state_dir: Path) -> N
     until(lambda: not lives(old))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("server.lock",),
+        ("users.lock",),
+        ("socket",),
+        ("redis.pid",),
+        ("start.lock",),
+        ("appendonly.aof",),
+        ("server.lock", "redis.pid"),
+        ("server.lock", "users.lock"),
+        ("server.lock", "socket"),
+    ],
+    ids="+".join,
+)
+@pytest.mark.parametrize("looks", [False, True])
+def test_no_server_outlives_its_users_in_a_folder_half_removed(
+    state_dir: Path, opened: Open, names: tuple[str, ...], looks: bool
+) -> None:
+    """A removal takes the files one by one, and may stop between any two."""
+    first = opened("embedded", state_dir=state_dir)
+    until(lambda: ears_of(state_dir) == 1)
+    old = pid_of(state_dir)
+    for name in names:
+        (state_dir / "redis" / name).unlink()
+    if looks:  # another kernel opens it then
+        second = opened("embedded", state_dir=state_dir)
+        second.set_prices({"floor": 2.0})
+        first.close()
+        second.close()
+    else:
+        first.close()
+    until(lambda: not lives(old) and not living_servers(state_dir / "redis"))
+
+
 def test_a_user_that_never_had_a_server_ends_no_other(
     state_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
