@@ -182,16 +182,8 @@ def test_only_calls_that_could_explore_a_model_speak_of_it(world: World) -> None
 
 
 def test_calls_far_from_all_history_are_counted(world: World) -> None:
-    class Odd:
-        ready = True
-
-        def try_embed(self, texts):
-            return np.tile(np.array([[-1.0, 0.0]], dtype=np.float32), (len(texts), 1))
-
     world.call(id=OTHERS[30])
-    near = world.engine.router.learned
-    world.engine.router.learned = replace(near, embedder=Odd())
-    world.call(id=OTHERS[31])
+    world.call(text="2.0", id=OTHERS[31])  # opposite to the easiest on the line
     assert world.reader.total()["far"] == 1 and world.reader.total()["placed"] == 2
     view = world.reader.status()
     assert view.windows[0].far_share == 0.5
