@@ -23,6 +23,11 @@ from aios_eccos.values.decision import Gate as Gate
 from aios_eccos.values.decision import Lease as Lease
 from aios_eccos.values.decision import Price as Price
 from aios_eccos.values.decision import Slots as Slots
+from aios_eccos.values.need import Cap as Cap
+from aios_eccos.values.need import Need as Need
+from aios_eccos.values.need import Rates as Rates
+from aios_eccos.values.need import Spent as Spent
+from aios_eccos.values.need import Used as Used
 from aios_eccos.values.plan import Plan as Plan
 from aios_eccos.values.plan import PlanForecast as PlanForecast
 from aios_eccos.values.query import NOT_ALLOWED as NOT_ALLOWED

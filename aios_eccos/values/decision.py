@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aios_eccos.values.arrays import BoolArray, Float32Array, FloatArray, IntArray
+from aios_eccos.values.need import Need
 from aios_eccos.values.query import Query
 
 #: Status of a decision by chance, made to learn about a model: no price chose it.
@@ -211,10 +212,12 @@ class Lease:
     Attributes:
         call_id: the query's id; no two attempts of a call hold a slot of one model.
         slot: `Model.slot` of the lender.
+        need: what is reserved with the slot; None where nothing but slots is limited.
     """
 
     call_id: str
     slot: str
+    need: Need | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

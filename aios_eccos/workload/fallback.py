@@ -13,22 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Lease
+from aios_eccos.values import Cap, Lease, Rates, Used
 from aios_eccos.workload.client import RefusedWrite
 from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.periods import PeriodSums, total_of
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.store import PRICE_RANGE, Ends, WorkloadStore
+from aios_eccos.workload.store import NO_RATES, PRICE_RANGE, Ends, WorkloadStore
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 5.0
 #: A server that comes and goes is warned of once in so many seconds.
 WARN_AGAIN_S = 60.0
-#: Writes that are kept for Redis, beside those that have a name.
-KEPT = ("set_prices", "set_aside")
+#: Writes that are kept for Redis, beside those that have a name: done twice, they change no more.
+KEPT = ("set_prices", "set_aside", "settle")
 #: Most writes kept; additions to sums do not count, as they are added up.
 WRITES_KEPT = 10_000
 #: A store's method, and its arguments by place and by name.
@@ -63,7 +63,7 @@ class ResilientWorkload(Proxy):
         heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._shared = shared
-        self._local = MemoryWorkload(leases=shared.leases, notifier=shared.notifier)
+        self._local = MemoryWorkload(shared.leases, shared.notifier, self._left)
         self._backlog = Backlog()
         # Guards `degraded` and what is lent locally; never held while Redis is asked.
         self._switch = threading.Lock()
@@ -84,17 +84,26 @@ class ResilientWorkload(Proxy):
     def kernels(self) -> int:
         return self._shared.kernels
 
-    def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
+    def acquire(
+        self,
+        leases: Sequence[Lease],
+        limits: Mapping[str, int],
+        rates: Mapping[str, Rates] = NO_RATES,
+    ) -> list[bool]:
         while True:
             self._check_open()
             if not self.degraded:
                 try:
-                    return self._shared.acquire(leases, limits)
+                    return self._shared.acquire(leases, limits, rates)
                 except WorkloadError as error:
                     self._lose(error)
             with self._switch:
                 if self.degraded:
-                    return self._local.acquire(leases, self._caps(limits))
+                    shares = self._shares(limits, rates)
+                    return self._local.acquire(leases, self._caps(limits), shares)
+
+    def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
+        self.ask("settle", (used,), {})
 
     def release(self, leases: Sequence[Lease]) -> None:
         if not self.degraded and not self._closed:
@@ -109,9 +118,9 @@ class ResilientWorkload(Proxy):
     def renew(self) -> None:
         self.ask("renew", (), {})
 
-    def cool_down(self, slot: str, seconds: float) -> None:
-        self._local.cool_down(slot, seconds)
-        self.ask("cool_down", (slot, seconds), {})
+    def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
+        self._local.cool_down(slot, seconds, closed=closed)
+        self.ask("cool_down", (slot, seconds), {"closed": closed})
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self._shared.on_release(callback)
@@ -148,7 +157,8 @@ class ResilientWorkload(Proxy):
             except WorkloadError as error:
                 self._lose(error)
         if name == "loads":
-            args = (self._caps(*args),)
+            limits, rates = args[0], kwargs.pop("rates", args[1] if args[1:] else NO_RATES)
+            args = self._caps(limits), self._shares(limits, rates)
         answer = getattr(self._local, name)(*args, **kwargs)
         if "once" in kwargs or name in KEPT:
             self._backlog.keep((name, args, kwargs), tried=tried)
@@ -181,6 +191,15 @@ class ResilientWorkload(Proxy):
             for slot, limit in smallest.items()
         }
 
+    def _shares(self, limits: Mapping[str, int], rates: Mapping[str, Rates]) -> dict[str, Rates]:
+        """What this kernel lends by itself of each slot's rates."""
+        known, kernels, rank = self._shared.taken, self._before, self._rank
+        return {slot: known.share(slot, rates.get(slot, Rates()), kernels, rank) for slot in limits}
+
+    def _left(self, cap: Cap) -> int:
+        """What this kernel lends by itself of a cap, billionths of a dollar."""
+        return self._shared.taken.left(cap, self._before, self._rank)
+
     def _lose(self, error: WorkloadError) -> None:
         with self._switch:
             if self.degraded or self._closed:
@@ -188,6 +207,7 @@ class ResilientWorkload(Proxy):
             self.degraded = True
             self._before, self._rank = self._shared.kernels, self._shared.rank
             self._wait_until = math.inf
+            self._local.meters.forget()
         now = time.monotonic()
         level = logging.WARNING if now - self._warned >= WARN_AGAIN_S else logging.DEBUG
         self._warned = now
@@ -206,8 +226,8 @@ class ResilientWorkload(Proxy):
             self.degraded = False
         # What was lent and written here since the heartbeat and the replay.
         self._shared.renew()
-        for slot, seconds in self._local.cooling().items():
-            self._shared.cool_down(slot, seconds)
+        for slot, (seconds, closed) in self._local.cooling().items():
+            self._shared.cool_down(slot, seconds, closed=closed)
         self._backlog.replay(self._shared)
         self._local.forget_ledger()
         self._shared.notifier.notify()

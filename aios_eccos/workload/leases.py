@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from aios_eccos.values import Lease
 
@@ -33,14 +34,25 @@ class LeaseBook:
         #: When Redis drops the first of those that it counts.
         self.counted_until = -math.inf
 
-    def lend(self, leases: Sequence[Lease], caps: Mapping[str, int]) -> list[bool]:
-        """Lend without Redis, as long as a slot's leases are fewer than its cap."""
+    def lend(
+        self,
+        group: Sequence[Lease],
+        caps: Mapping[str, int],
+        take: Callable[[Sequence[Lease]], bool],
+    ) -> list[bool]:
+        """Lend without Redis to one call, all or nothing, up to each slot's cap.
+
+        `take`: takes what the leases need beside their slots, if there is enough.
+        """
         with self._lock:
-            for lease in leases:
-                if lease not in self._held and self.in_use(lease.slot) < caps[lease.slot]:
+            new = list(dict.fromkeys(lease for lease in group if lease not in self._held))
+            wanted = Counter(lease.slot for lease in new)
+            room = all(self.in_use(slot) + n <= caps[slot] for slot, n in wanted.items())
+            if new and room and take(new):
+                for lease in new:
                     self._held[lease] = time.monotonic()
                     self._owed.pop(lease, None)
-            return [lease in self._held for lease in leases]
+            return [lease in self._held for lease in group]
 
     def in_use(self, slot: str) -> int:
         """How many leases of a slot are held."""

@@ -7,17 +7,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Lease
+from aios_eccos.values import Cap, Lease, Rates, Spent, Used
 from aios_eccos.workload.leases import LeaseBook
+from aios_eccos.workload.meters import Meters
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.periods import PeriodSums, total_of
 from aios_eccos.workload.store import (
     ASIDE_KEPT,
     DECISIONS_KEPT,
     EVENTS_KEPT,
+    NO_RATES,
     PRICE_RANGE,
     REMEMBERED_S,
     TAKEN_BYTES,
@@ -40,17 +44,28 @@ class MemoryWorkload:
     """Everything in plain dictionaries under one lock; leases end with this process.
 
     Leases and waiters may be those of another store, whose place this one takes.
+
+    Args:
+        left: billionths of a dollar that may be taken of a cap.
     """
 
     degraded = False
     kernels = 1
 
-    def __init__(self, leases: LeaseBook | None = None, notifier: Notifier | None = None) -> None:
+    def __init__(
+        self,
+        leases: LeaseBook | None = None,
+        notifier: Notifier | None = None,
+        left: Callable[[Cap], int] = attrgetter("nano"),
+    ) -> None:
         self._lock = threading.Lock()
+        self._left = left
+        self.meters = Meters()
         self._closed = False
         self._notifier = notifier or Notifier()
         self._leases = leases or LeaseBook()
         self._cool_until: dict[str, float] = {}
+        self._closed_until: dict[str, float] = {}
         self._prices: dict[str, float] = {}
         self._inbox: deque[bytes] = deque()
         self._taken: list[bytes] = []
@@ -62,10 +77,30 @@ class MemoryWorkload:
         self._notes: _Expiring[str] = _Expiring()
         self._done: _Expiring[Any] = _Expiring()
 
-    def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
+    def acquire(
+        self,
+        leases: Sequence[Lease],
+        limits: Mapping[str, int],
+        rates: Mapping[str, Rates] = NO_RATES,
+    ) -> list[bool]:
         check_limits(leases, limits)
+
+        def take(group: Sequence[Lease]) -> bool:
+            shut = any(_left_s(self._closed_until, lease.slot) for lease in group)
+            return not shut and self.meters.take(group, rates, self._left)
+
         with self._open():
-            return self._leases.lend(leases, limits)
+            granted: list[bool] = []
+            for _, group in groupby(leases, key=attrgetter("call_id")):
+                granted += self._leases.lend([*group], limits, take)
+            return granted
+
+    def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
+        self.meters.settle(used)
+
+    def spent(self, caps: Sequence[Cap]) -> list[Spent]:
+        with self._open():
+            return self.meters.spent(caps)
 
     def release(self, leases: Sequence[Lease]) -> None:
         if self._leases.drop(leases):
@@ -75,29 +110,43 @@ class MemoryWorkload:
         with self._open():
             pass
 
-    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
+    def loads(
+        self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES
+    ) -> dict[str, Load]:
         with self._open():
             return {
-                slot: Load(self._leases.in_use(slot), limit, self._cooling_s(slot))
+                slot: self.meters.measured(
+                    slot,
+                    Load(
+                        self._leases.in_use(slot),
+                        limit,
+                        _left_s(self._cool_until, slot),
+                        rates.get(slot, Rates()),
+                        closed_s=_left_s(self._closed_until, slot),
+                    ),
+                )
                 for slot, limit in limits.items()
             }
 
-    def cool_down(self, slot: str, seconds: float) -> None:
+    def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
         with self._open():
+            ends = time.monotonic() + rest_of(seconds)
             if seconds <= 0:
                 self._cool_until.pop(slot, None)
+                self._closed_until.pop(slot, None)
                 return
-            until = time.monotonic() + rest_of(seconds)
-            self._cool_until[slot] = max(until, self._cool_until.get(slot, until))
+            for until in (self._cool_until, self._closed_until) if closed else (self._cool_until,):
+                until[slot] = max(ends, until.get(slot, ends))
 
-    def cooling(self) -> dict[str, float]:
-        """The slots that rest, and for how many seconds more."""
+    def cooling(self) -> dict[str, tuple[float, bool]]:
+        """The slots that rest, for how many seconds more, and whether they are closed."""
         with self._open():
-            rests = {slot: self._cooling_s(slot) for slot in self._cool_until}
-            return {slot: seconds for slot, seconds in rests.items() if seconds}
-
-    def _cooling_s(self, slot: str) -> float:
-        return max(0.0, self._cool_until.get(slot, 0.0) - time.monotonic())
+            rests = {slot: _left_s(self._cool_until, slot) for slot in self._cool_until}
+            return {
+                slot: (seconds, _left_s(self._closed_until, slot) > 0)
+                for slot, seconds in rests.items()
+                if seconds
+            }
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self._notifier.add(callback)
@@ -256,6 +305,10 @@ class MemoryWorkload:
             if name:
                 self._done.put(name, (answer,), REMEMBERED_S)
             return answer
+
+
+def _left_s(until: Mapping[str, float], slot: str) -> float:
+    return max(0.0, until.get(slot, 0.0) - time.monotonic())
 
 
 class _Expiring(Generic[T]):

@@ -48,6 +48,7 @@ class Proxy(ABC):
         """Call the method `name` of whatever store is in reach; writes bring `once`."""
 
     loads = _passed(Loads.loads)
+    spent = _passed(Loads.spent)
     read_prices = _passed(PriceStore.read_prices)
     set_prices = _passed(PriceStore.set_prices)
     move_price = _passed(PriceStore.move_price)

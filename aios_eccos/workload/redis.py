@@ -6,7 +6,12 @@ touch any of them in a Cluster:
 
     eccos:{namespace}:v1:slots:SLOT     sorted set  call id -> expiry in ms
     eccos:{namespace}:v1:limits:SLOT    sorted set  kernel  -> limit it declares
+    eccos:{namespace}:v1:rpm:SLOT, tpm:SLOT   the same of requests and tokens per minute
+    eccos:{namespace}:v1:recent:SLOT    hash        requests and tokens of the last minute
     eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
+    eccos:{namespace}:v1:closed:SLOT    the same where its server has asked for that
+    eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar: spent, held
+    eccos:{namespace}:v1:charged, settled   sorted sets: needs -> expiry in ms
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
     eccos:{namespace}:v1:inbox, taken, aside   lists of messages for the owner of the history
@@ -28,18 +33,32 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import compress
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Lease
+from aios_eccos.values import Cap, Lease, Rates, Spent, Used
+from aios_eccos.values.need import NANO
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.leases import LeaseBook
+from aios_eccos.workload.meters import Taken
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
+from aios_eccos.workload.script_args import (
+    caps_of,
+    indexed,
+    keep_s,
+    or_none,
+    per_slot,
+    places,
+    rows,
+    slot_keys,
+    spent_keys,
+    texts,
+)
 from aios_eccos.workload.server import Server
-from aios_eccos.workload.store import Load, check_limits, rest_of
+from aios_eccos.workload.store import NO_RATES, Load, check_limits, rest_of
 
 log = logging.getLogger(__name__)
 
@@ -72,41 +91,71 @@ class RedisWorkload(RedisLedger):
         self.leases = LeaseBook(lease_ttl_s, longest_s)
         #: The limits that held at the last acquire, by slot.
         self.limits: dict[str, int] = {}
+        self.taken = Taken()
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
         self._lock = threading.Lock()
-        self._declared: dict[str, int] = {}
+        self._declared: dict[str, tuple[int, Rates]] = {}
         self._known = False
         self._closed = False
 
-    def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
+    def acquire(
+        self,
+        leases: Sequence[Lease],
+        limits: Mapping[str, int],
+        rates: Mapping[str, Rates] = NO_RATES,
+    ) -> list[bool]:
         slots = check_limits(leases, limits)
         if not leases:
             return []
+        declared = {slot: (limits[slot], rates.get(slot, Rates())) for slot in slots}
         with self._lock:
             self._known = True
-            self._declared.update((slot, limits[slot]) for slot in slots)
+            self._declared.update(declared)
         self.leases.settle(leases)
-        names = ["kernels", *_per_slot(slots, "slots", "limits")]
-        args = [self._ttl_ms, self.kernel, len(slots), *(limits[slot] for slot in slots)]
+        caps = caps_of(leases)
+        args = [*self._head(declared, caps), *indexed(leases, slots, caps)]
         asked_at = time.monotonic()
         try:
-            answer = self._redis.run("acquire", names, [*args, *_indexed(leases, slots)])
+            answer = self._redis.run("acquire", slot_keys(slots, caps), args)
         except WorkloadError:
             self.leases.doubt(leases)
             raise
         self.kernels = answer[0]
-        self.limits.update(zip(slots, answer[1:], strict=False))
-        granted = [number == 1 for number in answer[1 + len(slots) :]]
+        for slot, (limit, *known) in zip(slots, rows(answer[1:], 5), strict=False):
+            self.limits[slot] = limit
+            self.taken.note_minute(slot, Rates(*map(or_none, known[:2])), *known[2:])
+        after = 1 + 5 * len(slots)
+        self.taken.note_money(dict(zip(caps, answer[after:], strict=False)))
+        granted = [number == 1 for number in answer[after + len(caps) :]]
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
+
+    def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
+        leases = [lease for lease, _ in used if lease.need is not None]
+        if not leases:
+            return
+        slots, caps = list(dict.fromkeys(lease.slot for lease in leases)), caps_of(leases)
+        args: list[object] = [len(slots), len(caps), *map(keep_s, caps)]
+        for lease, real in used:
+            if lease.need is not None:
+                args += indexed([lease], slots, caps)
+                args += [real.requests, real.tokens, real.nano]
+        names = ["charged", "settled", *per_slot(slots, "recent"), *spent_keys(caps)]
+        self._redis.run("settle", names, args)
+
+    def spent(self, caps: Sequence[Cap]) -> list[Spent]:
+        if not caps:
+            return []
+        answer = self._redis.run("spent", spent_keys(caps), [])
+        return [Spent(spent / NANO, held / NANO) for spent, held in rows(answer, 2)]
 
     def release(self, leases: Sequence[Lease]) -> None:
         if self._closed or not leases:
             return
         self.leases.drop(leases, told=True)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
-        args = [self._redis.key("releases"), self.kernel, *_indexed(leases, slots)]
-        self._redis.run("release", _per_slot(slots, "slots"), args)
+        args = [self._redis.key("releases"), self.kernel, *places(leases, slots)]
+        self._redis.run("release", per_slot(slots, "slots"), args)
         self.leases.settle(leases)
         self.notifier.notify()
 
@@ -123,15 +172,27 @@ class RedisWorkload(RedisLedger):
         if released or retaken:
             self._renew(retaken, released, {})
 
-    def _renew(self, held: set[Lease], owed: set[Lease], declared: dict[str, int]) -> None:
+    def _renew(
+        self, held: set[Lease], owed: set[Lease], declared: dict[str, tuple[int, Rates]]
+    ) -> None:
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
+        caps = caps_of(held)
+        args = self._head({slot: declared.get(slot, ("", Rates())) for slot in slots}, caps)
+        args += [self._redis.key("releases"), len(held), *indexed(held, slots, caps)]
         self.kernels, self.rank = self._redis.run(
-            "renew",
-            ["kernels", *_per_slot(slots, "slots", "limits")],
-            [self._ttl_ms, self.kernel, self._redis.key("releases"), len(slots)]
-            + [declared.get(slot, "") for slot in slots]
-            + [len(held), *_indexed(held, slots), *_indexed(owed, slots)],
+            "renew", slot_keys(slots, caps), [*args, *places(owed, slots)]
         )
+
+    def _head(
+        self, declared: Mapping[str, tuple[int | str, Rates]], caps: Sequence[Cap]
+    ) -> list[object]:
+        """The arguments before the leases, in acquire.lua and renew.lua."""
+        args: list[object] = [self._ttl_ms, self.kernel, len(declared), len(caps)]
+        for limit, rates in declared.values():
+            args += [limit, *texts(rates)]
+        for cap in caps:
+            args += [cap.nano, keep_s(cap)]
+        return args
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
@@ -142,18 +203,35 @@ class RedisWorkload(RedisLedger):
         """Make sure that the server runs, as far as that is ours to do."""
         self._redis.revive()
 
-    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
-        names = ["kernels", *_per_slot(limits, "slots", "limits", "cooling")]
-        answer = self._redis.run("loads", names, list(limits.values()))
+    def loads(
+        self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES
+    ) -> dict[str, Load]:
+        kinds = ("slots", "limits", "rpm", "tpm", "recent", "cooling", "closed")
+        args: list[object] = []
+        for slot, own in limits.items():
+            args += [own, *texts(rates.get(slot, Rates()))]
+        answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
         self.kernels = max(1, answer[0])
-        triples = zip(answer[1::3], answer[2::3], answer[3::3], strict=True)
-        return {
-            slot: Load(in_use, limit, cooling_ms / 1000)
-            for slot, (in_use, limit, cooling_ms) in zip(limits, triples, strict=True)
-        }
+        found = {}
+        for slot, row in zip(limits, rows(answer[1:], 9), strict=True):
+            in_use, limit, rpm, tpm, asked, told, opens_ms, cooling_ms, closed_ms = row
+            found[slot] = Load(
+                in_use,
+                limit,
+                cooling_ms / 1000,
+                Rates(or_none(rpm), or_none(tpm)),
+                asked,
+                told,
+                opens_ms / 1000,
+                closed_ms / 1000,
+            )
+        return found
 
-    def cool_down(self, slot: str, seconds: float) -> None:
-        self._redis.run("cool_down", [f"cooling:{slot}"], [math.ceil(rest_of(seconds) * 1000)])
+    def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
+        # A rest that is ended, ends for its server as well.
+        kinds = ("cooling", "closed") if closed or seconds <= 0 else ("cooling",)
+        rest_ms = math.ceil(rest_of(seconds) * 1000)
+        self._redis.run("cool_down", per_slot([slot], *kinds), [rest_ms])
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.notifier.add(callback)
@@ -199,17 +277,6 @@ class RedisWorkload(RedisLedger):
         held = self.leases.clear()
         with self._lock:
             slots = list(dict.fromkeys([*self._declared, *(lease.slot for lease in held)]))
-        names = ["kernels", *_per_slot(slots, "slots", "limits")]
-        args = [self.kernel, self._redis.key("releases"), *_indexed(held, slots)]
+        names = ["kernels", *per_slot(slots, "slots", "limits", "rpm", "tpm")]
+        args = [self.kernel, self._redis.key("releases"), *places(held, slots)]
         self._redis.run("leave", names, args)
-
-
-def _per_slot(slots: Iterable[str], *kinds: str) -> list[str]:
-    """For each slot its key's name of each kind."""
-    return [f"{kind}:{slot}" for slot in slots for kind in kinds]
-
-
-def _indexed(leases: Iterable[Lease], slots: Sequence[str]) -> list[object]:
-    """Flat pairs of each lease's 1-based slot number and its call id."""
-    number = {slot: index for index, slot in enumerate(slots, start=1)}
-    return [part for lease in leases for part in (number[lease.slot], lease.call_id)]

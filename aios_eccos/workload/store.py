@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Protocol
 
 from aios_eccos.errors import DataError
-from aios_eccos.values import Lease
+from aios_eccos.values import Cap, Lease, Rates, Spent, Used
 from aios_eccos.workload.periods import PeriodSums
 
 #: Seconds for which a store knows a write by its name.
@@ -22,6 +23,13 @@ REMEMBERED_S = 600
 Ends = tuple[float, float]
 #: A price outside this range could never move back by finite steps.
 PRICE_RANGE: Ends = (1e-300, 1e300)
+#: Seconds for which what a request takes counts: a minute, and a second on each side, for servers
+#: see a request later than we lend it.
+WINDOW_S = 62
+#: Seconds for which a request is known to be charged, if nobody settles it.
+CHARGED_S = 86_400
+#: No rates are declared.
+NO_RATES: Mapping[str, Rates] = MappingProxyType({})
 #: Longest rest of a model, seconds.
 REST_MOST_S = 86_400.0
 #: Largest message of the inbox, and bytes of messages that are taken together: a kernel gives
@@ -41,16 +49,33 @@ class Load:
         in_use: slots lent out now, by all kernels.
         limit: the smallest that a living kernel declares.
         cooling_s: seconds that the model still rests after an error.
+        rates: that hold, the smallest that living kernels declare.
+        requests, tokens: taken within the last minute.
+        opens_s: seconds until the first of these come back.
+        closed_s: seconds for which its server has asked to be left alone.
     """
 
     in_use: int
     limit: int
     cooling_s: float
+    rates: Rates = field(default_factory=Rates)
+    requests: int = 0
+    tokens: int = 0
+    opens_s: float = 0.0
+    closed_s: float = 0.0
 
     @property
     def free(self) -> int:
-        """Slots that may be lent now, never below zero."""
-        return max(0, self.limit - self.in_use)
+        """Calls that may be lent slots now, whatever their tokens; never below zero."""
+        left = self.limit - self.in_use
+        if self.rates.rpm is not None:
+            left = min(left, self.rates.rpm - self.requests)
+        return max(0, left) if self.closed_s <= 0 else 0
+
+    @property
+    def tokens_left(self) -> float:
+        """Tokens that may be lent now; infinite without a limit."""
+        return math.inf if self.rates.tpm is None else max(0, self.rates.tpm - self.tokens)
 
 
 class Loads(Protocol):
@@ -64,26 +89,41 @@ class Loads(Protocol):
     def kernels(self) -> int:
         """Kernels known to use the store, this one among them; at least 1."""
 
-    def loads(self, limits: Mapping[str, int]) -> dict[str, Load]:
+    def loads(
+        self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES
+    ) -> dict[str, Load]:
         """The load of each slot in `limits`, in one round trip; declares nothing."""
+
+    def spent(self, caps: Sequence[Cap]) -> list[Spent]:
+        """What is spent under each cap, by all kernels, in one round trip."""
 
 
 class SlotStore(Loads, Protocol):
     """Lends slots of models to calls, and says which models rest.
 
-    `limits` maps a slot to the limit that this kernel declares for it; of the limits that living
-    kernels declare, the smallest holds.
+    `limits` maps a slot to the limit that this kernel declares for it, `rates` to what its server
+    takes in a minute; of what living kernels declare, the smallest holds.
     """
 
-    def acquire(self, leases: Sequence[Lease], limits: Mapping[str, int]) -> list[bool]:
+    def acquire(
+        self,
+        leases: Sequence[Lease],
+        limits: Mapping[str, int],
+        rates: Mapping[str, Rates] = NO_RATES,
+    ) -> list[bool]:
         """Take slots for a whole batch in one round trip; the i-th answer is for the i-th lease.
 
-        A full slot is refused; one that cools down is not, because only the asker knows whether
-        another model may serve the call. A lease that is already held is granted again.
+        With its slot a lease takes a request, and its need's tokens and dollars: all of it or
+        nothing. So do leases of one call that stand together. A full slot is refused; one that
+        cools down is not, because only the asker knows whether another model may serve the call.
+        A lease that is already held is granted again.
 
         Raises:
             ValueError: a lease's slot has no limit.
         """
+
+    def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
+        """Count what requests have really taken instead of their needs; once for each need."""
 
     def release(self, leases: Sequence[Lease]) -> None:
         """Give slots back and wake who waits for one; what is not held is ignored."""
@@ -91,8 +131,11 @@ class SlotStore(Loads, Protocol):
     def renew(self) -> None:
         """Prolong all leases that this process holds, in one round trip; lost ones come back."""
 
-    def cool_down(self, slot: str, seconds: float) -> None:
-        """Tell every kernel that the model rests; the longer of two waits holds, 0 ends it."""
+    def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
+        """Tell every kernel that the model rests; the longer of two waits holds, 0 ends it.
+
+        `closed`: its server has asked for that, so nothing is lent in the meantime.
+        """
 
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back, from a background thread, after releases by any kernel, this one included.

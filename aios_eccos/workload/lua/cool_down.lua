@@ -1,11 +1,12 @@
--- Refuse a slot for a while; the longer of two waits holds.
--- KEYS  cooling
+-- Let a slot rest for a while; the longer of two waits holds.
+-- KEYS  cooling, and if its server has asked for that, closed
 -- ARGV  milliseconds, 0 = end it
 local wait = tonumber(ARGV[1])
-if wait <= 0 then
-  return redis.call('DEL', KEYS[1])
-end
-if redis.call('PTTL', KEYS[1]) < wait then
-  redis.call('SET', KEYS[1], '1', 'PX', wait)
+for i = 1, #KEYS do
+  if wait <= 0 then
+    redis.call('DEL', KEYS[i])
+  elseif redis.call('PTTL', KEYS[i]) < wait then
+    redis.call('SET', KEYS[i], '1', 'PX', wait)
+  end
 end
 return 1

@@ -1,13 +1,26 @@
 -- How busy slots are; changes nothing.
--- KEYS  kernels, then for each slot: leases, limits, cooling
--- ARGV  own limit of each slot
--- Returns the number of known kernels, then for each slot: slots in use, limit, ms left to cool.
+-- KEYS  kernels, then for each slot: leases, limits, rpm, tpm, recent, cooling, closed
+-- ARGV  for each slot: own limit, rpm and tpm ('' = none)
+-- Returns the number of known kernels, then for each slot: slots in use; limit, rpm and tpm that
+-- hold (-1 = none); requests and tokens of the last minute, ms until the first come back; ms left
+-- to cool, ms left that it is closed.
 local now = now_ms()
 local answer = { redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') }
-for i = 1, #ARGV do
-  local leases, limits, cooling = KEYS[3 * i - 1], KEYS[3 * i], KEYS[3 * i + 1]
-  answer[#answer + 1] = redis.call('ZCOUNT', leases, now + 1, '+inf')
-  answer[#answer + 1] = smallest_limit(limits, KEYS[1], tonumber(ARGV[i]), now)
-  answer[#answer + 1] = math.max(0, redis.call('PTTL', cooling))
+for i = 1, #ARGV / 3 do
+  local key = 7 * i - 5
+  answer[#answer + 1] = redis.call('ZCOUNT', KEYS[key], now + 1, '+inf')
+  for j = 0, 2 do
+    local own = tonumber(ARGV[3 * i - 2 + j])
+    answer[#answer + 1] = smallest_limit(KEYS[key + 1 + j], KEYS[1], own, now) or -1
+  end
+  local rated = answer[#answer] >= 0 or answer[#answer - 1] >= 0
+  local asked, told, opens = 0, 0, 0
+  if rated then
+    asked, told = of_minute(KEYS[key + 4], now, false)
+    opens = opens_ms(KEYS[key + 4], now)
+  end
+  answer[#answer + 1], answer[#answer + 2], answer[#answer + 3] = asked, told, opens
+  answer[#answer + 1] = math.max(0, redis.call('PTTL', KEYS[key + 5]))
+  answer[#answer + 1] = math.max(0, redis.call('PTTL', KEYS[key + 6]))
 end
 return answer

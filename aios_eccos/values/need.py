@@ -1,0 +1,86 @@
+"""What a call takes beside a slot: requests and tokens of a minute, dollars of a day or a month."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from dataclasses import dataclass, field
+
+#: Money is counted in billionths of a dollar, so that sums stay exact.
+NANO = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """What a model's server takes in a minute, over all kernels; None = as much as one likes."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Most that may be spent by some agents in one day or month.
+
+    Attributes:
+        name: of whom and how often, as it is shown.
+        key: name and period, under which kernels count the spending together.
+        usd: dollars.
+        ends: seconds since the epoch at which a new period begins.
+        may_pass: whether calls at the cap go to the cheapest model instead of nowhere.
+    """
+
+    name: str
+    key: str
+    usd: float
+    ends: float
+    may_pass: bool = False
+
+    @property
+    def nano(self) -> int:
+        """The cap in billionths of a dollar."""
+        return math.floor(self.usd * NANO + 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one request is forecast to take; it is reserved with the request's slot.
+
+    Attributes:
+        tokens: of its prompt and its expected answer.
+        usd: dollars that it costs at most in nine of ten cases.
+        caps: what the dollars count against.
+        id: of this reservation, which is settled once.
+    """
+
+    tokens: int = 0
+    usd: float = 0.0
+    caps: tuple[Cap, ...] = ()
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def nano(self) -> int:
+        """The dollars in billionths, rounded up."""
+        return math.ceil(self.usd * NANO - 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a request has really taken; one that was never made has taken nothing."""
+
+    requests: int = 1
+    tokens: int = 0
+    usd: float = 0.0
+
+    @property
+    def nano(self) -> int:
+        """The dollars in billionths, rounded up."""
+        return math.ceil(self.usd * NANO - 1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Dollars of a cap that are gone, and that calls in flight hold."""
+
+    usd: float = 0.0
+    held_usd: float = 0.0

@@ -1,0 +1,192 @@
+"""Requests, tokens and money as one process counts them: without Redis, and for when it is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
+from aios_eccos.values.need import NANO
+from aios_eccos.workload.store import WINDOW_S, Load
+
+#: Needs that are known to be settled.
+SETTLED_KEPT = 100_000
+
+
+class Minute:
+    """Requests and tokens of one slot within the last `WINDOW_S` seconds, by the second."""
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, tuple[int, int]] = {}
+        self.requests = self.tokens = 0
+
+    def count(self, second: int, requests: int, tokens: int) -> None:
+        """Add to a second."""
+        asked, told = self._seconds.get(second, (0, 0))
+        self._seconds[second] = asked + requests, told + tokens
+        self.requests += requests
+        self.tokens += tokens
+
+    def drop(self, now: float) -> None:
+        """Forget what is older than a minute."""
+        for second in [each for each in self._seconds if each <= now - WINDOW_S]:
+            asked, told = self._seconds.pop(second)
+            self.requests -= asked
+            self.tokens -= told
+
+    def counts(self, second: int) -> bool:
+        """Whether something of that second counts still."""
+        return second in self._seconds
+
+    def opens_s(self, now: float) -> float:
+        """Seconds until the oldest comes back; 0 = there is nothing."""
+        first = min((each for each, taken in self._seconds.items() if any(taken)), default=None)
+        return 0.0 if first is None else first + WINDOW_S - now
+
+
+class Meters:
+    """What requests have taken of rates and caps; as acquire.lua and settle.lua count it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._minutes: dict[str, Minute] = {}
+        #: Billionths of a dollar by cap: spent, held.
+        self._money: dict[str, list[int]] = {}
+        self._charged: dict[str, int] = {}
+        self._settled: OrderedDict[str, None] = OrderedDict()
+
+    def take(
+        self, group: Sequence[Lease], rates: Mapping[str, Rates], left: Callable[[Cap], int]
+    ) -> bool:
+        """Reserve what all leases of a group need, if there is enough for them together.
+
+        Args:
+            left: billionths of a dollar that may be taken of a cap.
+        """
+        with self._lock:
+            asked, told, paid = Counter[str](), Counter[str](), Counter[Cap]()
+            for lease in group:
+                need = lease.need or Need()
+                asked[lease.slot] += 1
+                told[lease.slot] += need.tokens
+                paid.update(dict.fromkeys(need.caps, need.nano))
+            fits = all(
+                self._rate_fits(slot, rates.get(slot, Rates()), asked[slot], told[slot])
+                for slot in asked
+            ) and all(
+                not nano or sum(self._money.get(cap.key, (0, 0))) + nano <= left(cap)
+                for cap, nano in paid.items()
+            )
+            for lease in group if fits else ():
+                self._charge(lease)
+            return fits
+
+    def _rate_fits(self, slot: str, rates: Rates, asked: int, told: int) -> bool:
+        minute = self._minute(slot)
+        requests = rates.rpm is None or minute.requests + asked <= rates.rpm
+        return requests and (rates.tpm is None or not told or minute.tokens + told <= rates.tpm)
+
+    def _charge(self, lease: Lease) -> None:
+        need = lease.need
+        if need is None or need.id in self._charged or need.id in self._settled:
+            return
+        second = self._charged[need.id] = int(time.time())
+        self._minute(lease.slot).count(second, 1, need.tokens)
+        for cap in need.caps:
+            self._money.setdefault(cap.key, [0, 0])[1] += need.nano
+
+    def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
+        """Count what requests have really taken instead of their needs; once for each need."""
+        with self._lock:
+            for lease, real in used:
+                if lease.need is not None and lease.need.id not in self._settled:
+                    self._settle(lease.slot, lease.need, real)
+            while len(self._settled) > SETTLED_KEPT:
+                self._settled.popitem(last=False)
+
+    def _settle(self, slot: str, need: Need, real: Used) -> None:
+        self._settled[need.id] = None
+        minute, now = self._minute(slot), int(time.time())
+        charged = self._charged.pop(need.id, None)
+        if charged is None:
+            minute.count(now, real.requests, real.tokens)
+        else:
+            if minute.counts(charged):
+                minute.count(charged, real.requests - 1, -need.tokens)
+            minute.count(now, 0, real.tokens)
+        for cap in need.caps:
+            money = self._money.setdefault(cap.key, [0, 0])
+            money[0] += real.nano
+            if charged is not None:
+                money[1] -= need.nano
+
+    def _minute(self, slot: str) -> Minute:
+        minute = self._minutes.setdefault(slot, Minute())
+        minute.drop(time.time())
+        return minute
+
+    def measured(self, slot: str, load: Load) -> Load:
+        """A slot's load with what is counted here, where its rates are limited."""
+        with self._lock:
+            if load.rates == Rates():
+                return load
+            minute = self._minute(slot)
+            opens_s = minute.opens_s(time.time())
+            return replace(load, requests=minute.requests, tokens=minute.tokens, opens_s=opens_s)
+
+    def spent(self, caps: Sequence[Cap]) -> list[Spent]:
+        """What is spent under each cap."""
+        with self._lock:
+            found = (self._money.get(cap.key, (0, 0)) for cap in caps)
+            return [Spent(spent / NANO, held / NANO) for spent, held in found]
+
+    def forget(self) -> None:
+        """Count from nothing: another store has what was counted here."""
+        with self._lock:
+            self._minutes.clear()
+            self._money.clear()
+            self._charged.clear()
+
+
+class Taken:
+    """What all kernels had taken at Redis' last answers, and the rates that held then."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[str, tuple[Rates, int, int, float]] = {}
+        self._money: dict[str, int] = {}
+
+    def note_minute(self, slot: str, rates: Rates, requests: int, tokens: int) -> None:
+        """Redis says what holds for a slot, and what the last minute has taken."""
+        self._minutes[slot] = rates, requests, tokens, time.monotonic()
+
+    def note_money(self, gone: Mapping[Cap, int]) -> None:
+        """Redis says what is gone of caps, in billionths of a dollar."""
+        self._money.update((cap.key, nano) for cap, nano in gone.items())
+
+    def share(self, slot: str, rates: Rates, kernels: int, rank: int) -> Rates:
+        """One kernel's share of a slot's rates while Redis is away."""
+        known, requests, tokens, since = self._minutes.get(slot, (rates, 0, 0, 0.0))
+        if time.monotonic() - since > WINDOW_S:
+            requests = tokens = 0
+        rpm, tpm = _smaller(rates.rpm, known.rpm), _smaller(rates.tpm, known.tpm)
+        return Rates(
+            None if rpm is None else part(rpm - requests, kernels, rank),
+            None if tpm is None else part(tpm - tokens, kernels, rank),
+        )
+
+    def left(self, cap: Cap, kernels: int, rank: int) -> int:
+        """One kernel's share, in billionths, of what was left of a cap when Redis was lost."""
+        return part(cap.nano - self._money.get(cap.key, 0), kernels, rank)
+
+
+def part(whole: int, kernels: int, rank: int) -> int:
+    """The share of the kernel at a place among others; all shares make up the whole."""
+    whole = max(whole, 0)
+    return whole // kernels + (rank < whole % kernels)
+
+
+def _smaller(one: int | None, other: int | None) -> int | None:
+    return min((each for each in (one, other) if each is not None), default=None)

@@ -1,0 +1,256 @@
+"""Requests and tokens per minute, and money: taken with a slot, settled once, shared by all."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+from workload_servers import until
+
+from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
+from aios_eccos.workload import memory, meters
+from aios_eccos.workload.store import WINDOW_S, Load, WorkloadStore
+
+Kernel = Callable[[], WorkloadStore]
+
+SHARED = ["unix", "embedded", "cluster"]
+SLOT = "small@1234"
+MANY = {SLOT: 100}
+
+every_kind = pytest.mark.parametrize("kind", ["memory", "look-up", *SHARED])
+every_shared = pytest.mark.parametrize("kind", SHARED)
+
+
+def cap(usd: float, key: str = "all:d1") -> Cap:
+    return Cap(key, key, usd, time.time() + 3600)
+
+
+def call(name: str, tokens: int = 0, usd: float = 0.0, *caps: Cap, slot: str = SLOT) -> Lease:
+    return Lease(name, slot, Need(tokens, usd, caps))
+
+
+def calls(count: int, tokens: int = 0, usd: float = 0.0, *caps: Cap) -> list[Lease]:
+    return [call(f"call-{n}", tokens, usd, *caps) for n in range(count)]
+
+
+def load(store: WorkloadStore, rates: Rates) -> Load:
+    return store.loads(MANY, {SLOT: rates})[SLOT]
+
+
+@every_kind
+def test_a_minute_gives_so_many_requests_whatever_is_released(store: WorkloadStore) -> None:
+    rates = {SLOT: Rates(rpm=3)}
+    taken = calls(5)
+    assert store.acquire(taken, MANY, rates) == [True] * 3 + [False] * 2
+    store.settle([(lease, Used()) for lease in taken[:3]])
+    store.release(taken)
+    assert store.acquire([call("next")], MANY, rates) == [False]
+    found = load(store, rates[SLOT])
+    assert (found.in_use, found.requests, found.free) == (0, 3, 0)
+    assert WINDOW_S - 5 < found.opens_s <= WINDOW_S
+
+
+@every_kind
+def test_a_minute_gives_so_many_tokens_and_those_not_needed_come_back(store: WorkloadStore) -> None:
+    rates = {SLOT: Rates(tpm=100)}
+    first, second = call("first", 60), call("second", 60)
+    assert store.acquire([first, second], MANY, rates) == [True, False]
+    assert load(store, rates[SLOT]).tokens_left == 40
+    store.settle([(first, Used(tokens=20))])
+    assert load(store, rates[SLOT]).tokens_left == 80
+    assert store.acquire([second], MANY, rates) == [True]
+
+
+@every_kind
+def test_more_than_was_forecast_is_owed_and_no_more(store: WorkloadStore) -> None:
+    rates = {SLOT: Rates(tpm=100)}
+    lease = call("long", 60)
+    store.acquire([lease], MANY, rates)
+    store.settle([(lease, Used(tokens=150))])
+    found = load(store, rates[SLOT])
+    assert (found.tokens, found.tokens_left) == (150, 0)
+    assert store.acquire([call("next", 1)], MANY, rates) == [False]
+
+
+@every_kind
+def test_a_need_is_settled_once(store: WorkloadStore) -> None:
+    rates, day = {SLOT: Rates(tpm=100)}, cap(1.0)
+    lease = call("once", 60, 0.5, day)
+    store.acquire([lease], MANY, rates)
+    assert store.spent([day]) == [Spent(0.0, 0.5)]
+    for _ in range(3):
+        store.settle([(lease, Used(tokens=30, usd=0.2))])
+    assert load(store, rates[SLOT]).tokens == 30
+    assert store.spent([day]) == [Spent(0.2, 0.0)]
+    store.release([lease])
+    again = call("once", 60, 0.5, day)
+    assert store.acquire([again], MANY, rates) == [True], "a second try has a need of its own"
+    assert store.spent([day]) == [Spent(0.2, 0.5)]
+
+
+@every_kind
+def test_a_request_that_was_never_made_has_taken_nothing(store: WorkloadStore) -> None:
+    rates, day = {SLOT: Rates(rpm=1, tpm=100)}, cap(1.0)
+    lease = call("dropped", 60, 0.5, day)
+    store.acquire([lease], MANY, rates)
+    store.settle([(lease, Used(requests=0))])
+    store.release([lease])
+    found = load(store, rates[SLOT])
+    assert (found.requests, found.tokens) == (0, 0)
+    assert store.spent([day]) == [Spent()]
+
+
+@every_kind
+def test_a_repeated_acquire_is_charged_once(store: WorkloadStore) -> None:
+    rates = {SLOT: Rates(rpm=5, tpm=100)}
+    lease = call("again", 30)
+    store.acquire([lease], MANY, rates)
+    assert store.acquire([lease, lease], MANY, rates) == [True, True]
+    store.renew()
+    store.renew()
+    found = load(store, rates[SLOT])
+    assert (found.requests, found.tokens) == (1, 30)
+
+
+@every_kind
+def test_no_cap_is_passed_and_what_costs_nothing_passes(store: WorkloadStore) -> None:
+    day, month = cap(1.0), cap(1.5, "all:m1")
+    taken = calls(4, 0, 0.4, day, month)
+    assert store.acquire(taken, MANY) == [True, True, False, False]
+    store.settle([(lease, Used(usd=0.5)) for lease in taken[:2]])
+    assert store.spent([day, month]) == [Spent(1.0, 0.0)] * 2
+    free = call("free", 0, 0.0, day, month)
+    assert store.acquire([call("tiny", 0, 1e-9, day, month), free], MANY) == [False, True]
+    tomorrow = cap(1.0, "all:d2")
+    batch = [call("new", 0, 0.5, tomorrow, month), call("new-2", 0, 0.1, tomorrow, month)]
+    assert store.acquire(batch, MANY) == [True, False], "the month's cap binds"
+
+
+@every_kind
+def test_leases_of_one_call_are_granted_together_or_not_at_all(store: WorkloadStore) -> None:
+    other = "large@1"
+    limits = {SLOT: 1, other: 2}
+    both = [[Lease(name, SLOT), Lease(name, other)] for name in ("one", "two")]
+    alone = Lease("three", other)
+    granted = store.acquire([*both[0], *both[1], alone], limits)
+    assert granted == [True, True, False, False, True]
+    assert [each.in_use for each in store.loads(limits).values()] == [1, 2]
+
+
+@every_kind
+def test_a_plan_takes_all_rates_or_none(store: WorkloadStore) -> None:
+    other = "large@1"
+    limits, rates = {SLOT: 9, other: 9}, {SLOT: Rates(rpm=9), other: Rates(tpm=50)}
+    plan = [call("plan", 10), call("plan", 60, slot=other)]
+    assert store.acquire(plan, limits, rates) == [False, False]
+    assert [each.requests for each in store.loads(limits, rates).values()] == [0, 0]
+
+
+@every_kind
+def test_a_server_that_asks_for_it_is_left_alone(store: WorkloadStore) -> None:
+    store.cool_down(SLOT, 60.0, closed=True)
+    found = store.loads(MANY)[SLOT]
+    assert found.free == 0
+    assert 55 < found.closed_s <= 60
+    assert store.acquire([Lease("call", SLOT)], MANY) == [False]
+    store.cool_down(SLOT, 0)
+    assert store.acquire([Lease("call", SLOT)], MANY) == [True]
+
+
+@every_kind
+def test_a_closed_server_opens_by_itself(store: WorkloadStore) -> None:
+    store.cool_down(SLOT, 0.05, closed=True)
+    store.cool_down(SLOT, 60.0)
+    until(lambda: store.acquire([Lease("call", SLOT)], MANY) == [True])
+
+
+@every_kind
+def test_what_is_older_than_a_minute_counts_no_longer(
+    kind: str, store: WorkloadStore, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates = {SLOT: Rates(rpm=2, tpm=100)}
+    old, running = call("old", 40), call("running", 40)
+    store.acquire([old, running], MANY, rates)
+    store.settle([(old, Used(tokens=40))])
+    if kind == "memory":
+        now = time.time() + WINDOW_S + 1
+        monkeypatch.setattr(meters.time, "time", lambda: now)
+        assert memory.time.time() == now
+    else:
+        kind_of = "redis_server" if kind == "look-up" else None
+        bare = (
+            request.getfixturevalue("redis_server").client()
+            if kind_of
+            else request.getfixturevalue("bare")
+        )
+        age(bare, request.getfixturevalue("namespace"), WINDOW_S + 1)
+    found = load(store, rates[SLOT])
+    assert (found.requests, found.tokens, found.opens_s) == (0, 0, 0.0)
+    assert store.acquire(calls(3, 10), MANY, rates) == [True, True, False]
+    store.settle([(running, Used(tokens=70))])
+    assert load(store, rates[SLOT]).tokens == 90, "its tokens count when it has answered"
+
+
+def age(bare: Redis, namespace: str, seconds: int) -> None:
+    """Let what was counted lately have been counted earlier."""
+    key = f"eccos:{{{namespace}}}:v1:recent:{SLOT}"
+    older = {}
+    for field, value in bare.hgetall(key).items():
+        name = field.decode()
+        if name[0] in "rt" and name[1:].isdigit():
+            name = f"{name[0]}{int(name[1:]) - seconds}"
+        elif name == "upto":
+            value = int(value) - seconds
+        older[name] = value
+    bare.delete(key)
+    bare.hset(key, mapping=older)
+    charged = f"eccos:{{{namespace}}}:v1:charged"
+    for need, expiry in bare.zrange(charged, 0, -1, withscores=True):
+        bare.zadd(charged, {need: expiry - seconds * 1000})
+
+
+@every_shared
+def test_the_smallest_rates_of_the_living_kernels_hold(
+    kernel: Kernel, store: WorkloadStore
+) -> None:
+    careful = kernel()
+    careful.acquire([call("careful", 10)], MANY, {SLOT: Rates(rpm=3, tpm=50)})
+    rates = {SLOT: Rates(rpm=60)}
+    assert store.acquire(calls(3, 15), MANY, rates) == [True, True, False]
+    assert load(store, rates[SLOT]).rates == Rates(rpm=3, tpm=50)
+    careful.close()
+    until(lambda: load(store, rates[SLOT]).rates == Rates(rpm=60))
+
+
+@every_shared
+def test_a_rate_that_is_declared_no_longer_holds_no_longer(store: WorkloadStore) -> None:
+    store.acquire([call("first")], MANY, {SLOT: Rates(rpm=1)})
+    assert store.acquire([call("second")], MANY) == [True]
+    assert load(store, Rates()).rates == Rates()
+
+
+@every_shared
+def test_two_kernels_share_a_minute_and_a_cap(kernel: Kernel, store: WorkloadStore) -> None:
+    other, day = kernel(), cap(1.0)
+    rates = {SLOT: Rates(rpm=3)}
+    assert store.acquire([call("a", 0, 0.3, day), call("b", 0, 0.3, day)], MANY, rates)[1]
+    assert other.acquire([call("c", 0, 0.5, day)], MANY, rates) == [False]
+    assert other.acquire(calls(2, 0, 0.1, day), MANY, rates) == [True, False]
+
+
+@every_shared
+def test_a_dead_kernels_needs_stay_charged(kernel: Kernel, store: WorkloadStore) -> None:
+    dying, day = kernel(), cap(1.0)
+    dying.acquire([call("lost", 0, 0.4, day)], MANY, {SLOT: Rates(rpm=5)})
+    dying.close()
+    assert store.spent([day]) == [Spent(0.0, 0.4)]
+    assert load(store, Rates(rpm=5)).requests == 1
+
+
+def test_money_is_counted_exactly() -> None:
+    assert Need(usd=0.1 + 0.2).nano == 300_000_000
+    assert Need(usd=1e-10).nano == 1, "rounded up"
+    assert math.isclose(cap(0.0000001).nano, 100)
