@@ -38,7 +38,7 @@ class LeaseBook:
         self,
         group: Sequence[Lease],
         caps: Mapping[str, int],
-        take: Callable[[Sequence[Lease]], bool],
+        take: Callable[[Sequence[Lease]], bool] = bool,
     ) -> list[bool]:
         """Lend without Redis to one call, all or nothing, up to each slot's cap.
 
