@@ -9,7 +9,7 @@ import pytest
 
 from aios_eccos.forecast.head.features import count_features, hash_words
 from aios_eccos.history.embed.embedding import clean_text
-from aios_eccos.history.embed.gist import GIST, LONG, gist
+from aios_eccos.history.embed.gist import LONG, gist, passage
 from aios_eccos.history.open import open_embedder
 
 EMBEDDER = open_embedder()
@@ -114,24 +114,78 @@ ODD = {
     "half characters": "\ud83d " * 5_000,
     "nul": "a\0b " * 5_000,
     "invisible": "\u200b" * 5_000,
+    "labels alone": "Task:\n" * 9_000,
+    "tags": "<a>\n" * 20_000,
+    "short paragraphs": "a\n\n" * 20_000,
     "mathematical letters": "𝕏" * 5_000,
 }
 
 
 @pytest.mark.parametrize("name", ODD)
 def test_an_odd_text_has_a_gist_and_an_embedding(name: str) -> None:
-    assert len(gist(ODD[name])) <= GIST + 1
+    assert len(gist(ODD[name])) <= LONG
     vector = EMBEDDER.embed([ODD[name]])[0]
     assert np.isfinite(vector).all() and abs(float(np.linalg.norm(vector)) - 1) < 1e-3
 
 
-def test_where_nothing_asks_both_ends_are_read() -> None:
+def test_where_nothing_asks_a_part_of_the_text_is_read() -> None:
     story = prose(8_000, 5)
-    found = gist(story)
-    assert found.startswith(story[:400]) and found.endswith(story[-400:].rstrip())
+    assert 0 < len(gist(story)) <= LONG and gist(story) in story
 
 
-def test_a_label_on_a_line_of_its_own_marks_what_follows() -> None:
-    hidden = "A polygon of nine sides, its diagonals all drawn, no three through one point"
-    text = f"{prose(3_000, 1)}\n\nTask:\n{hidden}.\n\n{prose(3_000, 2)}"
-    assert gist(text) == f"Task:\n{hidden}."
+HIDDEN = "A polygon of nine sides, its diagonals all drawn, no three through one point"
+PLAIN = "Weigh the apples of each basket and put the heaviest ones into the cellar"
+CHINESE = "请计算一个边长为三厘米的正方形的面积，并说明你的理由"
+CODE = "```python\ndef f(x):\n    return [x, x[::-1]]\nassert f('ab') == ??\n```"
+MARKED = [
+    ("Task:\n{}", HIDDEN),
+    ("### Question\n\n{}\n\n### Context", HIDDEN),
+    ("## Main Task\n{}\n\n## Available Workers\nnone", PLAIN),
+    ("**Question:** {}\n", PLAIN),
+    ("<question>\n{}\n</question>", HIDDEN),
+    ("<task>{}</task>", PLAIN),
+    ("<user_query>{}</user_query>", HIDDEN),
+    ("Question: {}\nAnswer:", CHINESE),
+    ("Instruction: {}\n\nResponse:", PLAIN),
+]
+
+
+@pytest.mark.parametrize("place", ["before", "after", "around"])
+@pytest.mark.parametrize(("form", "hidden"), MARKED, ids=[form for form, _ in MARKED])
+def test_what_is_marked_as_the_question_is_read_and_nothing_else(form, hidden, place) -> None:
+    text = padded(form.format(hidden + "."), place, prose(6_000, 1))
+    assert gist(text) == f"{hidden}."
+
+
+def test_of_several_questions_that_follow_each_other_all_are_read() -> None:
+    asked = "\n\n".join(QUESTIONS[:3])
+    found = gist(padded(asked, "before", logs(8_000, 2)))
+    assert found == asked
+
+
+def test_a_scratchpad_does_not_hide_its_question() -> None:
+    text = f"Answer as best you can.\n\nQuestion: {QUESTIONS[2]}\n"
+    for step in range(9):
+        text += f"Thought: what do I know of step {step}?\nAction: search\nAction Input: clips\n"
+        text += f"Observation: {prose(500, step)}\n"
+    assert gist(f"{text}Thought:") == QUESTIONS[2]
+
+
+def test_code_that_is_asked_about_is_read_with_its_question() -> None:
+    asked = f"What does this function return? Complete the assertion.\n\n{CODE}"
+    assert gist(padded(asked, "before", prose(6_000, 2))) == asked
+
+
+@pytest.mark.parametrize("place", ["before", "after", "around"])
+def test_it_is_said_where_what_is_read_stands(place: str) -> None:
+    text = padded(QUESTIONS[1], place, logs(20_000, 3))
+    found = passage(text)
+    assert text[found.start : found.end] == QUESTIONS[1] and found.rule == "question"
+    assert passage(QUESTIONS[1]) == (0, len(QUESTIONS[1]), "whole")
+
+
+def test_what_is_read_is_read_whole() -> None:
+    """A text that was read once, as a stored one, is not cut again."""
+    for place in ("before", "after", "around"):
+        found = gist(padded(QUESTIONS[2], place, repeated(9_000, 1)))
+        assert gist(found) == found
