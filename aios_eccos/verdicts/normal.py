@@ -7,18 +7,14 @@ equal would be a verdict. Whatever an answer is, its form is found within 0.2 s.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import secrets
 import unicodedata
 from ast import literal_eval
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from aios_eccos.collect.choices import LETTERS, final_choice
@@ -32,8 +28,6 @@ from aios_eccos.collect.extract import (
 )
 from aios_eccos.collect.maths import latex, normalize
 from aios_eccos.collect.numbers import parse_whole
-from aios_eccos.errors import EccosError
-from aios_eccos.files import write
 from aios_eccos.verdicts.expression import MAX_CHARS, Value, value_of
 
 #: Longer answers have no form, nor have tool calls with longer arguments.
@@ -101,30 +95,6 @@ def normal_form(
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError, MemoryError):
         return None
     return form
-
-
-def key_of(form: str, secret: bytes) -> str:
-    """32 hex digits that equal forms share and that, without the secret, do not tell the form."""
-    return hashlib.blake2b(form.encode(), key=secret, digest_size=16).hexdigest()
-
-
-def load_secret(state_dir: Path) -> bytes:
-    """The secret of `key_of` in a state folder; made at the first call, by whoever comes first.
-
-    Raises:
-        EccosError: the file is damaged.
-    """
-    path = state_dir / "answers.key"
-    if not path.exists():
-        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        write(made, secrets.token_bytes(32))
-        with suppress(FileExistsError):
-            os.link(made, path)
-        made.unlink()
-    secret = path.read_bytes()
-    if len(secret) != 32:
-        raise EccosError(f"{path} holds {len(secret)} bytes, not 32: delete it; a new one is made")
-    return secret
 
 
 def _tools(calls: Sequence[Mapping[str, Any]]) -> str:

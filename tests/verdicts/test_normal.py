@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pairs import FIRST, LATER, Pair, call
 
 from aios_eccos.errors import EccosError
-from aios_eccos.verdicts.normal import key_of, load_secret, normal_form
+from aios_eccos.verdicts.keys import key_of, load_secret
+from aios_eccos.verdicts.normal import normal_form
 
 LONG = 100_000
 
