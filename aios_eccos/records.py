@@ -24,6 +24,14 @@ def text_key(text: str) -> str:
     return " ".join(text.split())
 
 
+def answer_number(answer: str | None) -> int:
+    """A number that equal `Outcome.answer`s share, for arrays of int64; 0 = none."""
+    if answer is None:
+        return 0
+    digest = hashlib.blake2b(answer.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True) or 1
+
+
 def question_key(text: str, record_id: str) -> str:
     """What records of one question share, whatever their ids: 16 hex digits of its hash.
 
@@ -61,6 +69,8 @@ class Outcome:
         error: short reason ("429", "timeout", "truncated", ...) if there was no whole answer.
         prediction: the answer itself, only where a data set carries it.
         signals: what a live answer showed of itself.
+        answer: what equal final answers share, and nothing else; None = no final answer is known.
+            In the history it is a keyed hash (`verdicts.keys`).
     """
 
     model: str
@@ -70,6 +80,7 @@ class Outcome:
     error: str | None = None
     prediction: str | None = None
     signals: Signals = Signals()
+    answer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,7 @@ class HistoryTable:
         input_tokens: (N,).
         correctness: (N, M), NaN = missing.
         output_tokens: (N, M), NaN = missing.
+        answers: (N, M) `answer_number`s: equal ones of a row are one final answer; 0 = missing.
         tasks, splits: N labels.
         texts: N texts, empty where none is stored.
         sources: N of `Record.source`; created: (N,) seconds since the epoch.
@@ -118,6 +130,7 @@ class HistoryTable:
     input_tokens: NDArray[np.float64]
     correctness: NDArray[np.float64]
     output_tokens: NDArray[np.float64]
+    answers: NDArray[np.int64]
     tasks: tuple[str, ...]
     splits: tuple[str, ...]
     texts: tuple[str, ...]
@@ -147,6 +160,7 @@ class HistoryTable:
             input_tokens=self.input_tokens[index],
             correctness=self.correctness[index],
             output_tokens=self.output_tokens[index],
+            answers=self.answers[index],
             tasks=tuple(self.tasks[i] for i in index),
             splits=tuple(self.splits[i] for i in index),
             texts=tuple(self.texts[i] for i in index),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,6 +26,7 @@ from aios_eccos.history.open import EMBEDDED, RebuildReport, open_embedder
 from aios_eccos.history.rows import encode_forget
 from aios_eccos.locate import Config, cache_dir
 from aios_eccos.observe.opened import history_of, located, workload_of
+from aios_eccos.verdicts.keys import key_of, load_secret
 from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.cli.ingest")
@@ -90,14 +92,16 @@ def _ingest(
     """What became of the rows, and whether they were handed to the history's owner."""
     bounds = {name: getattr(config.settings, name) for name in ("max_records", "max_age_days")}
     texts = config.settings.store_text or None
+    key = partial(key_of, secret=load_secret(config.location.state_dir))
+    how: dict[str, Any] = {"splits": splits, "progress": advance, "key": key}
     try:
         with history_of(config, embedder, store_text=texts, **bounds) as history:
-            report = records.ingest(paths, history, embedder, splits=splits, progress=advance)
+            report = records.ingest(paths, history, embedder, **how)
             _take_in(config, history, embedder)
             return report, False
     except HistoryOwned as owned:
         with _owners_inbox(config, owned) as inbox:
-            return records.hand_over(paths, inbox, splits=splits, progress=advance), True
+            return records.hand_over(paths, inbox, **how), True
 
 
 def _take_in(config: Config, history: History, embedder: Embedder) -> None:

@@ -18,6 +18,7 @@ from aios_eccos.providers.failures import INVALID, Broken
 from aios_eccos.providers.tokens import Counter, estimated
 from aios_eccos.providers.usage import Usage
 from aios_eccos.values import Failure
+from aios_eccos.verdicts.normal import normal_form
 
 Status = Literal["ok", "truncated", "error"]
 #: Where token counts come from; "characters" is a quarter of the text's length.
@@ -128,6 +129,8 @@ def _output(name: str, graded: GradedReply) -> dict[str, Any]:
             output[name] = getattr(reply, name)
     if reply.error:
         output["error"] = reply.error
+    elif (form := normal_form(reply.content)) is not None:
+        output["answer"] = form
     return output
 
 

@@ -222,7 +222,15 @@ def _outcome(item: Mapping[str, Any], place: str) -> Outcome:
         latency_s=_number(item.get("latency_s"), f"{place}.latency_s", most=MAX_SECONDS),
         error=reason,
         prediction=mend(prediction) if isinstance(prediction, str) else None,
+        answer=None if reason else _answer(item.get("answer")),
     )
+
+
+def _answer(value: object) -> str | None:
+    """A final answer, compared for equality alone; whatever is no text is so by its JSON."""
+    if value is None or _is_nan(value):
+        return None
+    return mend(value if isinstance(value, str) else json.dumps(value, sort_keys=True)) or None
 
 
 def _is_nan(value: object) -> bool:

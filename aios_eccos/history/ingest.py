@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import math
@@ -26,6 +27,8 @@ log = logging.getLogger("aios_eccos.history")
 BATCH = 512
 #: Records and bytes in one message of the inbox (a longer record has one for itself).
 MESSAGE, MESSAGE_BYTES = 64, 1 << 20
+#: Gives what is kept of a final answer.
+Key = Callable[[str], str]
 #: Stored and removed again, to tell a store that is down from a record that cannot be stored.
 TRIAL = Record("aios-eccos/trial", "trial", 0, (), source="live", agent="aios-eccos/trial")
 
@@ -51,12 +54,14 @@ def ingest(
     *,
     splits: Collection[str] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    key: Key | None = None,
 ) -> IngestReport:
     """Read data sets into the history; a bad row is left out and named, the rest is kept.
 
     Args:
         splits: only rows of these splits; None takes all.
         progress: called with the number of rows just done.
+        key: what is stored of a final answer (see `verdicts.keys`); None stores nothing.
 
     Raises:
         HistoryError, EmbedderError: nothing more can be stored.
@@ -65,7 +70,7 @@ def ingest(
     def put(records: Sequence[Record]) -> Changes:
         return store.add(records, embedder.embed([record.text for record in records]))
 
-    return _pass_on(paths, put, splits, progress)
+    return _pass_on(paths, put, splits, progress, key)
 
 
 def hand_over(
@@ -74,6 +79,7 @@ def hand_over(
     *,
     splits: Collection[str] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    key: Key | None = None,
 ) -> IngestReport:
     """Like `ingest`, for a history that another process owns: it finds the records in its inbox.
 
@@ -84,7 +90,7 @@ def hand_over(
         push_records(records, inbox)
         return Changes(added=len(records))
 
-    return _pass_on(paths, put, splits, progress)
+    return _pass_on(paths, put, splits, progress, key)
 
 
 def push_records(records: Sequence[Record], inbox: Inbox) -> None:
@@ -107,6 +113,7 @@ def _pass_on(
     put: Callable[[Sequence[Record]], Changes],
     splits: Collection[str] | None,
     progress: Callable[[int], None],
+    key: Key | None,
 ) -> IngestReport:
     bad: list[DataError] = []
     changes, rows = Changes(), 0
@@ -116,7 +123,7 @@ def _pass_on(
             if isinstance(row, DataError):
                 bad.append(row)
             elif splits is None or row.split in splits:
-                yield row
+                yield _keyed(row, key)
                 continue
             progress(1)
 
@@ -126,6 +133,16 @@ def _pass_on(
         progress(len(batch))
     return IngestReport(
         changes.added, changes.updated, rows - changes.total, tuple(bad), changes.renamed
+    )
+
+
+def _keyed(record: Record, key: Key | None) -> Record:
+    """The record with keys in place of its answers."""
+    answers = [outcome.answer for outcome in record.outcomes]
+    keys = [None if key is None or answer is None else key(answer) for answer in answers]
+    outcomes = zip(record.outcomes, keys, strict=True)
+    return dataclasses.replace(
+        record, outcomes=tuple(dataclasses.replace(o, answer=answer) for o, answer in outcomes)
     )
 
 

@@ -68,6 +68,7 @@ def _storable(outcome: Outcome) -> Outcome:
         latency_s=seconds if seconds is not None and 0 <= seconds < math.inf else None,
         error=None if outcome.error is None else mend(outcome.error),
         prediction=None if outcome.prediction is None else mend(outcome.prediction),
+        answer=None if outcome.answer is None else mend(outcome.answer),
     )
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from aios_eccos.history.merge import is_judged
 from aios_eccos.history.store import Embeddings, Neighbors
-from aios_eccos.records import LIVE, HistoryTable, Outcome, Record, question_key
-from aios_eccos.values import FloatArray
+from aios_eccos.records import LIVE, HistoryTable, Outcome, Record, answer_number, question_key
+from aios_eccos.values import FloatArray, IntArray
 
 
 class _Label(NamedTuple):
@@ -32,7 +32,7 @@ GONE = _Label()
 class Mirror:
     """Outcomes and labels by record id. Safe to use from several threads.
 
-    Row 0 and column 0 of the values are those of an unknown record and of an unknown model: NaN.
+    Row 0 and column 0 are those of an unknown record and of an unknown model: NaN, and no answer.
     """
 
     def __init__(self, records: Iterable[Record] = ()) -> None:
@@ -41,6 +41,7 @@ class Mirror:
         self._columns: dict[str, int] = {}
         self._unused: list[int] = []
         self._values = np.full((64, 8, 2), np.nan)
+        self._answers = np.zeros((64, 8), dtype=np.int64)
         for record in records:
             self.put(record)
 
@@ -55,8 +56,10 @@ class Mirror:
             ]
             self._grow(row + 1, len(self._columns) + 1)
             self._values[row] = np.nan
+            self._answers[row] = 0
             for column, outcome in zip(columns, record.outcomes, strict=True):
                 self._values[row, column] = _facts(outcome)
+                self._answers[row, column] = answer_number(outcome.answer)
             self._labels[record.id] = _Label(
                 row, is_judged(record), record.source in LIVE, record.created, record.split,
                 record.task, question_key(record.text, record.id),
@@ -73,19 +76,31 @@ class Mirror:
         height, width, _ = self._values.shape
         if rows > height or columns > width:
             shape = 2 * rows if rows > height else height, 2 * columns if columns > width else width
-            larger = np.full((*shape, 2), np.nan)
-            larger[:height, :width] = self._values
-            self._values = larger
+            values, answers = np.full((*shape, 2), np.nan), np.zeros(shape, dtype=np.int64)
+            values[:height, :width] = self._values
+            answers[:height, :width] = self._answers
+            self._values, self._answers = values, answers
 
     def values(self, ids: Sequence[Sequence[str]], models: Sequence[str], k: int) -> FloatArray:
         """(n, k, m, 2) correctness and output tokens of n lists of at most k ids; NaN = missing."""
-        rows = np.zeros((len(ids), k), dtype=np.int64)
         with self._lock:
-            for at, row in enumerate(ids):
-                rows[at, : len(row)] = [self._labels.get(i, GONE).row for i in row]
-            columns = np.array([self._columns.get(name, 0) for name in models], dtype=np.int64)
-            found: FloatArray = self._values[rows[:, :, None], columns]
+            found: FloatArray = self._values[self._places(ids, models, k)]
         return found
+
+    def answers(self, ids: Sequence[str], models: Sequence[str]) -> IntArray:
+        """(n, m) `answer_number`s of records; 0 = missing."""
+        with self._lock:
+            found: IntArray = self._answers[self._places([ids], models, len(ids))][0]
+        return found
+
+    def _places(
+        self, ids: Sequence[Sequence[str]], models: Sequence[str], k: int
+    ) -> tuple[IntArray, IntArray]:
+        """(n, k, 1) rows and (m,) columns."""
+        rows = np.zeros((len(ids), k), dtype=np.int64)
+        for at, row in enumerate(ids):
+            rows[at, : len(row)] = [self._labels.get(i, GONE).row for i in row]
+        return rows[:, :, None], np.array([self._columns.get(n, 0) for n in models], dtype=np.int64)
 
     def neighbors(
         self, near: Sequence[Sequence[tuple[str, float]]], models: Sequence[str], k: int
@@ -138,7 +153,8 @@ def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTab
     """Records and their (N, d) embeddings as arrays; models sorted by name."""
     models = tuple(sorted({outcome.model for record in records for outcome in record.outcomes}))
     ids = tuple(record.id for record in records)
-    values = Mirror(records).values([ids], models, len(ids))[0]
+    mirror = Mirror(records)
+    values = mirror.values([ids], models, len(ids))[0]
     return HistoryTable(
         ids=ids,
         models=models,
@@ -146,6 +162,7 @@ def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTab
         input_tokens=np.array([record.input_tokens for record in records], dtype=float),
         correctness=values[..., 0],
         output_tokens=values[..., 1],
+        answers=mirror.answers(ids, models),
         tasks=tuple(record.task for record in records),
         splits=tuple(record.split for record in records),
         texts=tuple(record.text for record in records),

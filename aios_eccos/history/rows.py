@@ -12,8 +12,8 @@ from aios_eccos.errors import DataError
 from aios_eccos.history.merge import TEXTS, storable
 from aios_eccos.records import Outcome, Record, Signals
 
-#: Order of an outcome's columns in its compact form; the signals have columns of their own.
-FIELDS = tuple(field.name for field in dataclasses.fields(Outcome) if field.name != "signals")
+#: Order of an outcome's columns in its compact form: then come the signals, then the answer.
+FIELDS = ("model", "correctness", "output_tokens", "latency_s", "error", "prediction")
 SIGNALS = tuple(field.name for field in dataclasses.fields(Signals))
 #: A record's columns besides id and outcomes. The text lies among them and not in Chroma's
 #: documents, which would be indexed word by word.
@@ -45,7 +45,7 @@ def _pack(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
         row = [getattr(outcome, name) for name in FIELDS]
-        row += [getattr(outcome.signals, name) for name in SIGNALS]
+        row += [*(getattr(outcome.signals, name) for name in SIGNALS), outcome.answer]
         while row[-1] is None:
             row.pop()
         rows.append(row)
@@ -53,10 +53,9 @@ def _pack(outcomes: Sequence[Outcome]) -> str:
 
 
 def _outcome(row: list[Any]) -> Outcome:
-    own = len(FIELDS)
-    if len(row) <= own:
-        return Outcome(*row)
-    columns = [*row[:own], Signals(*row[own:])]
+    own, answer = len(FIELDS), len(FIELDS) + len(SIGNALS)
+    known = [*row[:own], *[None] * (own - len(row))]
+    columns = [*known, Signals(*row[own:answer]), *row[answer:]]
     return Outcome(*columns)
 
 
@@ -112,5 +111,12 @@ def _handed(row: Any) -> Record:
         if storable(record) != record or not all(isinstance(row[name], str) for name in TEXTS):
             raise DataError("inbox record: its texts or numbers cannot be stored")
         return record
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise DataError(f"inbox record: {error!r:.200}") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.kernel.aios_config import entries_of
+from aios_eccos.kernel.repeats import said
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 
@@ -50,15 +51,16 @@ def open_engine(config: Config) -> Engine:
     """
     local = replace(config, settings=config.settings.model_copy(update={"redis": "memory"}))
     try:
-        engine = Engine(config)
+        engine = Engine(config, said=said)
     except (WorkloadError, ConfigError) as error:
         log.error("limits hold in this kernel only: %s", error)
-        engine = Engine(local)
+        engine = Engine(local, said=said)
     except OSError as error:
         folder = Path(tempfile.mkdtemp(prefix="aios-eccos-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         log.error("the state folder cannot be used: %s; nothing is kept beyond this start", error)
-        engine = Engine(replace(local, location=replace(config.location, state_dir=folder)))
+        location = replace(config.location, state_dir=folder)
+        engine = Engine(replace(local, location=location), said=said)
     engine.start()
     return engine
 

@@ -189,7 +189,8 @@ class Onboarding:
         if copies:
             self._money.note_audit(usd, judge_usd)
             tokens = {n: int(self.answers.tokens[row, j]) for n, j in self._columns.items()}
-            record = record_of(audited, candidate.query, tokens)
+            keys = {name: self.answers.keys[row, j] for name, j in self._columns.items()}
+            record = record_of(audited, candidate.query, tokens, keys)
             self._history.add([record], self.answers.embeddings[row][None])
         turns = self.earning.taken(audited)
         self.turns += [(int(self._now), f"{t.kind} {t.model or t.share}") for t in turns]

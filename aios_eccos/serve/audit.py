@@ -36,13 +36,14 @@ class Found:
 
     Attributes:
         relative: model -> verdict against the reference. judged: models on which a judge spoke.
-        outcomes: model -> its answer's length, for the history.
+        outcomes: model -> its answer's length, for the history; answers: model -> its key.
         copies_usd, judge_usd: spent so far. counts: what is added to the sums.
     """
 
     relative: dict[str, int] = field(default_factory=dict)
     judged: set[str] = field(default_factory=set)
     outcomes: dict[str, int | None] = field(default_factory=dict)
+    answers: dict[str, str | None] = field(default_factory=dict)
     copies_usd: float = 0.0
     judge_usd: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)

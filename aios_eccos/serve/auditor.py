@@ -46,6 +46,7 @@ class Auditor:
         refusals: what models' servers have refused lately.
         teach: puts a record, and its text's embedding if there is one, into the history.
         turned: told when a policy's standing has changed by an audit.
+        key: gives what is kept of an answer's normal form.
     """
 
     def __init__(
@@ -56,11 +57,12 @@ class Auditor:
         refusals: Callable[[], Refusals],
         teach: Callable[[Record, Float32Array | None], None],
         turned: Callable[[str, Sequence[Turn]], None],
+        key: Callable[[str | None], str | None],
     ) -> None:
         self._dropped = 0
         self._requests, self._comparing = requests, Comparing(requests)
         self._ledger, self._earning = ledger, earning
-        self._refusals, self._teach, self._turned = refusals, teach, turned
+        self._refusals, self._teach, self._turned, self._key = refusals, teach, turned, key
         self._queue: deque[Settled] = deque()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -227,6 +229,8 @@ class Auditor:
             return
         found.relative[model] = compared.verdict
         found.outcomes[model] = paid.answer.output_tokens
+        for name, form in zip((model, settled.gate.reference), compared.forms, strict=True):
+            found.answers[name] = self._key(form)
 
     def _failed(self, model: str, query: Query, failure: Failure) -> None:
         """Let a model rest from audits alone, and note what its server refuses for all calls."""
@@ -261,7 +265,7 @@ class Auditor:
             self._turned(settled.policy, turns)
         if found.relative:
             tokens = {gate.reference: settled.result.answer.output_tokens, **found.outcomes}
-            record = record_of(audit, settled.result.query, tokens)
+            record = record_of(audit, settled.result.query, tokens, found.answers)
             self._teach(record, settled.candidate.embedding)
 
     def _note(self, money: AuditMoney, found: Found) -> None:

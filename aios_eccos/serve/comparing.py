@@ -35,12 +35,14 @@ class Compared:
         verdict: 1 = better than the reference, 0 = as good, -1 = worse.
         judged: whether a judge said so; else equal forms, or differing ones without a judge.
         usd: dollars that the judge has cost. counts: what is added to the sums.
+        forms: the normal forms of the copy's answer and of the reference's.
     """
 
     verdict: Grade
     judged: bool = False
     usd: float = 0.0
     counts: dict[str, int] = field(default_factory=dict)
+    forms: tuple[str | None, str | None] = (None, None)
 
 
 class Comparing:
@@ -60,12 +62,13 @@ class Comparing:
             Unjudged: they differ, and the judge named cannot be asked.
         """
         mine, theirs = repeat.said(copy.value), repeat.said(result.answer.value)
-        if compare(normal_form(*mine), normal_form(*theirs)) == 0:
-            return Compared(0, counts={"audit_agreed": 1})
+        forms = normal_form(*mine), normal_form(*theirs)
+        if compare(*forms) == 0:
+            return Compared(0, counts={"audit_agreed": 1}, forms=forms)
         judge = self._judge_of(result.query)
         if judge is None:
             # Were it left out, agreement would be the only evidence.
-            return Compared(-1, counts={"audit_differed": 1})
+            return Compared(-1, counts={"audit_differed": 1}, forms=forms)
         call, asked = result.query.id, repeat.instruction()
         texts = call, asked, shown(*mine), shown(*theirs)
         verdict, usd = self._judged(judge, repeat, texts, swapped=False)
@@ -76,7 +79,7 @@ class Comparing:
             if again is not None:
                 counts |= {"audit_repeats": 1, "audit_same": int(again == verdict)}
         # A reply that is no grade may be an answer's doing: that must not pay.
-        return Compared(-1 if verdict is None else verdict, True, usd, counts)
+        return Compared(-1 if verdict is None else verdict, True, usd, counts, forms)
 
     def _judge_of(self, query: Query) -> str | None:
         """The judge, if the call may reach it: none reads what its agent lets others read only."""

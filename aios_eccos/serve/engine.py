@@ -35,7 +35,8 @@ from aios_eccos.serve.router import Router
 from aios_eccos.serve.spare import SpareRequests
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
-from aios_eccos.values import CallResult, Model, dollars_known
+from aios_eccos.values import CallResult, Model, Said, dollars_known
+from aios_eccos.verdicts.keys import AnswerKeys
 from aios_eccos.verdicts.taken import hand_over, take_verdict
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.proxies import ObserverStore
@@ -56,6 +57,7 @@ class Engine:
         config: settings and models.
         models: instead of those of the configuration (demo, tests).
         stores: opens history and embedder, instead of those of the configuration.
+        said: the text and the tool calls in an answer's value; None: answers have no keys.
 
     Attributes:
         workload: leases, prices, inbox; ledger: decisions, sums, events, for observers.
@@ -75,6 +77,7 @@ class Engine:
         *,
         models: Sequence[Model] | None = None,
         stores: OpenStores = open_stores,
+        said: Said | None = None,
     ) -> None:
         pool = models if models is not None else configured_models(config)
         settings = keepable(config.settings, pool)
@@ -85,9 +88,10 @@ class Engine:
         self.floors = Floors(settings, self.workload, self.ledger)
         self.router = Router(pool, settings, self.workload, floors=self.floors)
         self._earn(settings)
-        self.teaches = TeachesHistory(lambda: (self.history, self.embedder))
+        keys = AnswerKeys(config.location.state_dir, said, lambda: self.router.settings)
+        self.teaches = TeachesHistory(lambda: (self.history, self.embedder), keys.of)
         events = NotesEvents(self.ledger, self.floors.look, lambda: self.router)
-        self.auditor = self._auditor()
+        self.auditor = self._auditor(keys)
         keeps = KeepsCalls(self.ledger)
         observers = (
             *(keeps.decisions, keeps.sums, self.teaches.take),
@@ -110,7 +114,7 @@ class Engine:
         self._warned: set[str] = set()
         self.certificates: list[str] = []
 
-    def _auditor(self) -> Auditor:
+    def _auditor(self, keys: AnswerKeys) -> Auditor:
         requests = SpareRequests(
             self.workload, lambda: self.router, lambda: self.dispatcher.depth()[0]
         )
@@ -121,6 +125,7 @@ class Engine:
             lambda: self.dispatcher.attempts.refusals,
             self.teaches.put,
             self._turned,
+            keys.of_form,
         )
 
     def __enter__(self) -> Engine:

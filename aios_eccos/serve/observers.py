@@ -8,6 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from aios_eccos.errors import EccosError, WorkloadError
@@ -96,16 +97,19 @@ class TeachesHistory:
 
     Args:
         stores: the history and the embedder, as far as they are there.
+        key: gives what is kept of an answer's value, if anything is.
 
     Attributes:
         unlearnt: calls that did not reach the history (no text, no embedder, not its owner).
     """
 
     def __init__(
-        self, stores: Callable[[], tuple[History | None, BackgroundEmbedder | None]]
+        self,
+        stores: Callable[[], tuple[History | None, BackgroundEmbedder | None]],
+        key: Callable[[Any], str | None],
     ) -> None:
         self.unlearnt = 0
-        self._stores = stores
+        self._stores, self._key = stores, key
         #: Records, with their text's embedding where deciding the call took one.
         self._waiting: deque[tuple[Record, Any]] = deque()
         self._at = 0.0
@@ -122,7 +126,7 @@ class TeachesHistory:
     def take(self, calls: Sequence[Kept]) -> None:
         """Queue what the history can learn from."""
         for call in calls:
-            record, decision = live_record(call.result), call.result.decision
+            record, decision = live_record(call.result, self._key), call.result.decision
             if record is not None and decision is not None:
                 self.put(record, decision.candidate.embedding)
 
@@ -154,11 +158,11 @@ class TeachesHistory:
             raise
 
 
-def live_record(settled: CallResult) -> Record | None:
+def live_record(settled: CallResult, key: Callable[[Any], str | None]) -> Record | None:
     """What the history learns of a call: an outcome for each model that was asked.
 
     Correctness stays missing. The text is embedded; whether it is kept, the history's setting
-    decides.
+    decides. Of what was answered, the key is kept.
     """
     query, answer, decision = settled.query, settled.answer, settled.decision
     if decision is None or not settled.tries or not query.text.strip():
@@ -174,6 +178,9 @@ def live_record(settled: CallResult) -> Record | None:
         )
         for tried in settled.tries
     }
+    if decision.model in outcomes and answer.failure is None and not answer.signals.truncated:
+        served = outcomes[decision.model]
+        outcomes[decision.model] = replace(served, answer=key(answer.value))
     return Record(
         id=query.id,
         text=query.text,

@@ -41,3 +41,4 @@ from aios_eccos.values.result import CallResult as CallResult
 from aios_eccos.values.result import Failure as Failure
 from aios_eccos.values.result import Refused as Refused
 from aios_eccos.values.result import Repeat as Repeat
+from aios_eccos.values.result import Said as Said

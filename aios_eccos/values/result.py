@@ -80,6 +80,10 @@ class Attempt:
     input_tokens: int | None = None
 
 
+#: Gives the text and the tool calls in an answer's value.
+Said = Callable[[Any], tuple[str | None, Sequence[Mapping[str, Any]]]]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Repeat:
     """How to ask models once more what a call asked, for an audit: requests, and nothing else.
@@ -93,7 +97,7 @@ class Repeat:
 
     ask: Callable[[str, float], Answer]
     plain: Callable[[str, Sequence[Mapping[str, str]], float], Answer]
-    said: Callable[[Any], tuple[str | None, Sequence[Mapping[str, Any]]]]
+    said: Said
     instruction: Callable[[], str]
 
 

@@ -25,14 +25,20 @@ RESERVE = 1.2
 EXPLORE, OTHER = 0.1, 0.05
 
 
-def record_of(audit: Audited, query: Query, tokens: Mapping[str, int | None]) -> Record:
+def record_of(
+    audit: Audited,
+    query: Query,
+    tokens: Mapping[str, int | None],
+    answers: Mapping[str, str | None],
+) -> Record:
     """What the history learns of an audit: the verdicts as correctness, see `imputed`.
 
     Args:
         tokens: output tokens by model, the reference's among them; None = unknown.
+        answers: keys of their final answers by model, likewise.
     """
     outcomes = tuple(
-        Outcome(model, correctness, tokens.get(model))
+        Outcome(model, correctness, tokens.get(model), answer=answers.get(model))
         for model, correctness in imputed(audit.relative, audit.reference).items()
     )
     return Record(

@@ -111,6 +111,7 @@ def test_a_row_marks_what_is_missing_and_what_was_counted():
             "input_token_length": 30,
             "reasoning_tokens": 2,
             "cached_tokens": 1,
+            "answer": "number:7",
         },
         {
             "model_name": "bad",
@@ -118,6 +119,7 @@ def test_a_row_marks_what_is_missing_and_what_was_counted():
             "output_token_length": 6,
             "input_token_length": 10,
             "tokens_from": "tokenizer",
+            "answer": "number:8",
         },
         {
             "model_name": "cut",

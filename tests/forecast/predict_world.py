@@ -59,6 +59,7 @@ def make_table(n, seed=0, models=STRENGTHS):
         input_tokens=np.full(n, 50.0),
         correctness=correctness,
         output_tokens=tokens,
+        answers=np.zeros(tokens.shape, dtype=np.int64),
         tasks=("t",) * n,
         splits=("train",) * n,
         texts=tuple(f"question {i} about {a:.2f}" for i, a in enumerate(angle)),

@@ -89,6 +89,29 @@ def test_a_changed_grade_is_an_update_and_the_next_run_changes_nothing(
     assert (out["added"], out["updated"], out["unchanged"]) == (0, 0, 6)
 
 
+def test_two_state_folders_keep_other_keys_of_the_same_answers(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = rows(1)[0]
+    row["outputs"] = [
+        {"model_name": name, "correctness": 1, "answer": answer}
+        for name, answer in (("a", "four it is"), ("b", "four it is"), ("c", "five"), ("d", None))
+    ]
+    path, kept = write(tmp_path / "data.jsonl", [row]), []
+    for folder in (state, tmp_path / "other" / "standalone"):
+        monkeypatch.setenv("AIOS_ECCOS_STATE", str(folder.parent))
+        assert run("ingest", path) == run("ingest", path, "--rebuild") == 0
+        store = history(folder)
+        ((found, _),) = store.recall(["q0"]).values()
+        store.close()
+        kept.append([outcome.answer for outcome in found.outcomes])
+        assert not [p for p in folder.rglob("*") if p.is_file() and b"four it is" in p.read_bytes()]
+    one, other = kept
+    assert one[0] == one[1] != one[2]
+    assert one[3] is other[3] is None
+    assert not {*one[:3]} & {*other[:3]}
+
+
 def test_two_grades_of_one_query_in_a_file_are_named_every_time(
     state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -143,11 +143,15 @@ def test_every_model_that_was_asked_has_an_outcome_with_its_own_time(world: Worl
     assert all(o.correctness is None for o in record.outcomes)
 
 
+def no_key(value: object) -> None:
+    """Answers are not compared."""
+
+
 def test_of_two_requests_to_one_model_the_last_stands() -> None:
     query = Query("text")
     tries = (Attempt("a", 0.3, failure="503"), Attempt("a", 0.1, 7))
     decision = SimpleNamespace(model="a", at=1.0)
-    record = live_record(CallResult(query, Answer("x"), decision, 2, 0, 0.4, tries))  # type: ignore[arg-type]
+    record = live_record(CallResult(query, Answer("x"), decision, 2, 0, 0.4, tries), no_key)  # type: ignore[arg-type]
     assert record is not None
     assert record.outcomes == (Outcome("a", output_tokens=7, latency_s=0.1),)
 
@@ -155,8 +159,8 @@ def test_of_two_requests_to_one_model_the_last_stands() -> None:
 def test_nothing_is_learnt_of_a_call_without_text_or_model() -> None:
     empty = CallResult(Query("  "), Answer(), None, 0, 0.0, 0.0)
     undecided = CallResult(Query("text"), Answer(), None, 0, 0.0, 0.0)
-    assert live_record(empty) is None
-    assert live_record(undecided) is None
+    assert live_record(empty, no_key) is None
+    assert live_record(undecided, no_key) is None
 
 
 def test_a_history_that_fails_costs_only_the_record(
@@ -210,7 +214,7 @@ def test_a_full_queue_loses_traces_not_time() -> None:
         go.wait(10)
         return list(traces)
 
-    nothing = TeachesHistory(lambda: (None, None))
+    nothing = TeachesHistory(lambda: (None, None), no_key)
     recorder = Recorder(
         lambda result: lambda: result, slow, (), nothing, lambda: None, queue_most=2
     )

@@ -54,6 +54,7 @@ class World:
             lambda: self.refusals,
             lambda record, vector: self.records.append(record),
             lambda policy, turns: None,
+            lambda form: form and f"key of {form}",
         )
 
     def ask(self, model: str, messages: Sequence[Mapping[str, str]]) -> Answer:

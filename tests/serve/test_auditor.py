@@ -38,6 +38,22 @@ def test_a_copy_with_the_references_answer_is_as_good_without_a_judge() -> None:
     assert record.source == "audit"
 
 
+def test_the_history_learns_which_answers_were_one() -> None:
+    world = World({"small": SAME, "judge": "SAME"})
+    world.audit(world.settled())
+    world.said["small"] = OTHER
+    world.audit(world.settled())
+    essay = "It is one thing, and then it is another. " * 9
+    world.said["small"] = essay
+    world.audit(world.settled(essay))
+    answers = [{o.model: o.answer for o in record.outcomes} for record in world.records]
+    assert answers == [
+        {"large": "key of number:42", "small": "key of number:42"},
+        {"large": "key of number:42", "small": "key of number:41"},
+        {"large": None, "small": None},
+    ]
+
+
 def test_where_answers_differ_the_judge_says_and_pays_from_the_same_money() -> None:
     world = World({"small": OTHER, "judge": "SAME"})
     world.audit(world.settled())

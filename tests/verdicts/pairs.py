@@ -16,7 +16,7 @@ class Pair(NamedTuple):
     source: str
 
 
-def call(name: str, **arguments: object) -> dict[str, object]:
+def call(name: str, /, **arguments: object) -> dict[str, object]:
     return {"name": name, "parameters": arguments}
 
 

@@ -35,7 +35,7 @@ TOLERANCE = 0.001
 #: Lowest priority: a re-fit must not take time from calls.
 NICE = 19
 
-_ARRAYS = ("embeddings", "input_tokens", "correctness", "output_tokens", "created")
+_ARRAYS = ("embeddings", "input_tokens", "correctness", "output_tokens", "answers", "created")
 _LISTS = ("ids", "models", "tasks", "splits", "texts", "sources")
 
 
