@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from aios_eccos.config.checks import Checked, misspelt, no_mapping, refuse
 from aios_eccos.config.local import is_local
 from aios_eccos.errors import ConfigError
-from aios_eccos.values import Ability, Model
+from aios_eccos.values import CACHE_TTL_S, Ability, Model
 
 #: Calls in flight by backend where `concurrency` is not set: what their servers do by default.
 DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1, "hflocal": 1}
@@ -30,6 +30,7 @@ class ModelEntry(Checked, extra="ignore"):
     input_cost_per_token: float | None = Field(default=None, ge=0)
     output_cost_per_token: float | None = Field(default=None, ge=0)
     cache_read_input_token_cost: float | None = Field(default=None, ge=0)
+    cache_ttl_s: float = Field(default=CACHE_TTL_S, ge=0, le=30 * 86_400.0)
     context_window: int | None = Field(default=None, ge=1, le=10**9)
     abilities: frozenset[Ability] | None = None
     size_b: float | None = Field(default=None, gt=0, le=1e6)
@@ -56,6 +57,8 @@ class ModelEntry(Checked, extra="ignore"):
             limit=self.concurrency or default,
             input_price=self.input_cost_per_token,
             output_price=self.output_cost_per_token,
+            cached_price=self.cache_read_input_token_cost,
+            cache_ttl_s=self.cache_ttl_s,
             context_window=self.context_window,
             abilities=self.abilities,
             size_b=self.size_b,

@@ -121,8 +121,8 @@ class Settings(_Strict):
     lease_ttl_s: Annotated[float, Field(gt=0.2, le=LONGEST_S)] = 15.0
     """seconds until the slots of a dead kernel come back; renewed every third"""
     session_affinity: bool = True
-    """whether leaving a conversation's last model counts the reading of the prompt again as a
-    cost"""
+    """whether what a model has read of a conversation within its `cache_ttl_s` is counted at its
+    `cache_read_input_token_cost`; a tool loop stays with its model in any case"""
     http_threads: Threads = 1024
     """requests of agents that the kernel holds at once (AIOS's own: cpus + 4)"""
     http_token: Annotated[SecretStr | None, BeforeValidator(check_token)] = None

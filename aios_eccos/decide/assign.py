@@ -52,7 +52,7 @@ def assigned(
     """A model for each candidate within the free slots (m,); earlier ones go first if too few."""
     price = np.array([candidate.price for candidate in candidates])
     problem = AssignmentProblem(
-        cost=np.stack([candidate.total_cost for candidate in candidates]),
+        cost=np.stack([candidate.cost for candidate in candidates]),
         success=np.stack([candidate.success for candidate in candidates]),
         capacity=free,
         allowed=np.stack([candidate.allowed for candidate in candidates]),

@@ -1,6 +1,6 @@
-"""The one rule by which a model is chosen: least total cost less the worth of its success.
+"""The one rule by which a model is chosen: least cost less the worth of its success.
 
-    argmin_j  total_cost_ij - price_i * success_ij + slot_price_ij
+    argmin_j  cost_ij - price_i * success_ij + slot_price_ij
 
 This is the row minimum in the Lagrange dual of the assignment problem (ECCOS, arXiv 2502.20576,
 section 3.2): at the dual price of the floor it keeps the floor at the least cost. Whatever decides,
@@ -95,5 +95,5 @@ def choose(
 
 def preferred(candidate: Candidate) -> int:
     """The column that serves a call if every slot is free; -1 if none may."""
-    row = candidate.total_cost[None], candidate.success[None]
+    row = candidate.cost[None], candidate.success[None]
     return int(choose(*row, candidate.price, candidate.allowed)[0])

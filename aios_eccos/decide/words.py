@@ -50,7 +50,7 @@ class Case:
     """A decision as its words see it. All arrays are (m,), in the order of `models`.
 
     Attributes:
-        cost, total_cost: forecast dollars without and with what a switch of models costs.
+        cost: forecast dollars.
         success, support: forecast, and the effective number of records behind it.
         allowed, free: models that could be chosen, and their slots at the decision.
         price: dollars that a success is worth; infinite where none is known.
@@ -61,7 +61,6 @@ class Case:
 
     models: tuple[str, ...]
     cost: FloatArray
-    total_cost: FloatArray
     success: FloatArray
     support: FloatArray
     allowed: BoolArray
@@ -79,7 +78,6 @@ class Case:
         return cls(
             models=names,
             cost=np.array([option.cost_usd for option in options]),
-            total_cost=np.array([option.cost_usd + option.switch_usd for option in options]),
             success=np.array([option.success for option in options]),
             support=np.array([option.support for option in options]),
             allowed=np.array([option.allowed for option in options], dtype=bool),
@@ -93,14 +91,14 @@ class Case:
     @classmethod
     def of(cls, candidate: Candidate, column: int | None, free: IntArray, whole: int = 0) -> Case:
         """Of a decision that is being made: the column that has a slot, None = none has."""
-        same = ("models", "cost", "total_cost", "success", "support", "allowed", "price")
+        same = ("models", "cost", "success", "support", "allowed", "price")
         kept = {name: getattr(candidate, name) for name in same}
         return cls(**kept, free=free, column=column, whole=whole)
 
     def best(self, columns: BoolArray | None = None) -> int:
         """The column that the rule chooses among some (m,), else all allowed; -1 without any."""
         among = self.allowed if columns is None else columns
-        return int(choose(self.total_cost[None], self.success[None], self.price, among)[0])
+        return int(choose(self.cost[None], self.success[None], self.price, among)[0])
 
     @property
     def known(self) -> bool:
@@ -197,8 +195,6 @@ def why(case: Case, column: int, closed: str = "") -> str:
         return "at its limit, and not preferred"
     stronger = case.success[column] > case.success[chosen]
     cheaper = case.cost[column] < case.cost[chosen]
-    if stronger and cheaper:
-        return "leaving the conversation's model costs more"
     if stronger:
         return "dearer than its gain in success is worth"
     return "cheaper, but loses too much success" if cheaper else "dearer and no better"
@@ -268,8 +264,6 @@ def _floor(case: Case, chosen: int, floor: float | None, money: Callable[[float]
     """What the floor bought over the best of the cheaper models."""
     best = case.best(case.allowed & (case.cost < case.cost[chosen]))
     extra = money(float(case.cost[chosen] - case.cost[best]))
-    if case.total_cost[chosen] <= case.total_cost[best]:
-        return f": leaving the conversation's model would cost more than the {extra} it saves."
     gain = float(case.success[chosen] - case.success[best])
     asked = "" if floor is None else f" of {percent(floor)}"
     return (

@@ -52,7 +52,7 @@ class Expected:
 
     Attributes:
         whole_batches: whether a large batch may be solved under its floors.
-        keeps_sessions: whether leaving a conversation's model may count as a cost.
+        keeps_sessions: whether what a model has read of a conversation counts at its own price.
         calibrates: whether certificates are made, on records that are kept from every fit.
     """
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos.values import Ability, FloatArray, Model, dollars_known
+from aios_eccos.values import Ability, FloatArray, Model, Query, Session, dollars_known
 
 log = logging.getLogger("aios_eccos.forecast.pricing")
 
@@ -42,29 +42,57 @@ class Prices:
 
     Attributes:
         models: m names.
-        input, output: (m,) cost per token, in dollars if `money`, else in size units.
+        input, output, cached: (m,) cost per token, in dollars if `money`, else in size units;
+            `cached` of a prompt's tokens that the model's server has read lately.
         money: False where no price of the pool is known; then costs order models, no more.
     """
 
     models: tuple[str, ...]
     input: FloatArray
     output: FloatArray
+    cached: FloatArray
     money: bool
 
-    def cost(self, input_tokens: FloatArray, output_tokens: FloatArray) -> FloatArray:
-        """Expected cost of a call, (n, m), from prompt lengths (n,) and answer lengths (n, m)."""
+    def cost(
+        self,
+        input_tokens: FloatArray,
+        output_tokens: FloatArray,
+        cached_tokens: FloatArray | None = None,
+    ) -> FloatArray:
+        """Expected cost of a call, (n, m), from prompt lengths (n,) and answer lengths (n, m).
+
+        `cached_tokens` (n, m) are part of the prompt.
+        """
         prompt = np.asarray(input_tokens, dtype=float)[:, None] * self.input
+        if cached_tokens is not None:
+            prompt = prompt - self.spared(cached_tokens)
         return prompt + np.asarray(output_tokens, dtype=float) * self.output
 
-    def paid(self, model: str, input_tokens: float, output_tokens: float) -> float:
-        """What one model is paid for a request of so many tokens."""
+    def spared(self, cached_tokens: FloatArray) -> FloatArray:
+        """What (..., m) tokens of a prompt cost less because they are cached."""
+        return np.asarray(cached_tokens, dtype=float) * (self.input - self.cached)
+
+    def paid(
+        self, model: str, input_tokens: float, output_tokens: float, cached_tokens: float = 0
+    ) -> float:
+        """What one model is paid for a request of so many tokens; cached are part of the input."""
         column = self.models.index(model)
-        return float(input_tokens * self.input[column] + output_tokens * self.output[column])
+        spared = cached_tokens * (self.input[column] - self.cached[column])
+        fresh = input_tokens * self.input[column] - spared
+        return float(fresh + output_tokens * self.output[column])
 
     def select(self, models: Sequence[str]) -> Prices:
         """The same prices for some of the models, in that order."""
         index = [self.models.index(name) for name in models]
-        return Prices(tuple(models), self.input[index], self.output[index], self.money)
+        fresh, output, cached = self.input[index], self.output[index], self.cached[index]
+        return Prices(tuple(models), fresh, output, cached, self.money)
+
+
+def cached_tokens(queries: Sequence[Query], models: Sequence[Model]) -> FloatArray:
+    """(n, m) tokens of each prompt that a model has read lately, in the same conversation."""
+    sessions = [(query.session or Session(), query.input_tokens) for query in queries]
+    read = [[min(known.cached(m), size) for m in models] for known, size in sessions]
+    return np.array(read, dtype=float).reshape(len(queries), len(models))
 
 
 def price_table(models: Sequence[Model]) -> Prices:
@@ -74,13 +102,15 @@ def price_table(models: Sequence[Model]) -> Prices:
     dearest_in = max((m.input_price or 0.0 for m in priced), default=0.0)
     dearest_out = max((m.output_price or 0.0 for m in priced), default=0.0)
 
-    def per_token(model: Model) -> tuple[float, float]:
+    def per_token(model: Model) -> tuple[float, float, float]:
         if model.price_state != "unknown":
-            return model.input_price or 0.0, model.output_price or 0.0
-        return (dearest_in, dearest_out) if money else (0.0, size_of(model))
+            fresh, cached = model.input_price or 0.0, model.cached_price
+            return fresh, model.output_price or 0.0, fresh if cached is None else cached
+        return (dearest_in, dearest_out, dearest_in) if money else (0.0, size_of(model), 0.0)
 
-    table = np.array([per_token(m) for m in models], dtype=float).reshape(len(models), 2)
-    return Prices(tuple(m.name for m in models), table[:, 0], table[:, 1], money)
+    table = np.array([per_token(m) for m in models], dtype=float).reshape(len(models), 3)
+    fresh, output, cached = table.T
+    return Prices(tuple(m.name for m in models), fresh, output, cached, money)
 
 
 def size_of(model: Model) -> float:
@@ -109,10 +139,12 @@ def with_facts(model: Model, backend: str = "") -> Model:
     undeclared = model.input_price is None and model.output_price is None
     window = _number(row.get("max_input_tokens")) or _number(row.get("max_tokens")) or 0
     cost_in, cost_out = (_number(row.get(f"{way}_cost_per_token")) for way in ("input", "output"))
+    cached = _number(row.get("cache_read_input_token_cost")) if undeclared else None
     return replace(
         model,
         input_price=cost_in if undeclared else model.input_price,
         output_price=cost_out if undeclared else model.output_price,
+        cached_price=cached if model.cached_price is None else model.cached_price,
         context_window=model.context_window or int(window) or None,
         abilities=_abilities(row) if model.abilities is None else model.abilities,
     )

@@ -171,6 +171,7 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
             found.usage.output,
             signals=answers.signals_of(query, schemas, found.text, calls, found.truncated),
             metered=found.counted_by is None,
+            cached_tokens=found.usage.cached,
         )
 
     def _ask_local(
@@ -209,7 +210,10 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
         response = self.error_response(failure, name, error)
         if isinstance(error, Broken):
             used, seen = error.usage, error.signals
-            return Answer(response, used.input, used.output, failure=failure, signals=seen)
+            tokens = used.input, used.output
+            return Answer(
+                response, *tokens, failure=failure, signals=seen, cached_tokens=used.cached
+            )
         return Answer(response, failure=failure)
 
     def error_response(

@@ -149,7 +149,6 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
     return Query(
         text=last_user_text(messages),
         agent=agent,
-        session=conversation(agent, messages),
         input_tokens=prompt_tokens(messages, query.tools),
         max_output_tokens=_output_tokens(query.max_new_tokens),
         allowed=allowed or None,

@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
@@ -24,10 +24,10 @@ from aios_eccos.kernel.calls import Caller, Refused, Syscall, Ticket, read_query
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
 from aios_eccos.kernel.observe_mode import Observed, observed
 from aios_eccos.kernel.repeats import repeat_of
-from aios_eccos.kernel.sessions import Sessions
+from aios_eccos.kernel.sessions import Known, Sessions, known_after, session_of
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
-from aios_eccos.values import EXPLORED, Answer, CallResult, Failure
+from aios_eccos.values import Answer, CallResult, Failure, Query
 
 log = logging.getLogger("aios_eccos.kernel.serving")
 
@@ -150,9 +150,7 @@ class Serving:
             # What an agent wraps every question in says nothing of this one.
             query = replace(query, text=self.templates.question(query.agent, query.text))
             query = engine.config.settings.tightened(query)
-            if engine.config.settings.session_affinity:
-                served_by = self.sessions.recall(query.session, engine.workload)
-                query = replace(query, served_by=served_by)
+            query = self._in_session(query, syscall.query.messages, engine)
         except Refused as refused:
             settle(syscall, adapter.refusal(str(refused), refused.status_code))
             return
@@ -173,6 +171,12 @@ class Serving:
         future.add_done_callback(lambda done: self._done(ticket, done))
         if caller.gone:  # since it was asked whether it waits
             engine.dispatcher.drop(query.id)
+
+    def _in_session(self, query: Query, messages: Sequence[Any], engine: Engine) -> Query:
+        """The query with what is known of the conversation that it goes on with."""
+        models = engine.router.models
+        session = session_of(query, messages, self.sessions, models, engine.workload)
+        return replace(query, session=session)
 
     def leave(self, caller: Caller) -> None:
         """A client has gone: drop its calls that wait; those that run are let run."""
@@ -230,32 +234,32 @@ class Serving:
         with self._lock:
             mine = self._in_flight.pop(ticket.query.id, None) is not None
         settled = None if future.cancelled() else future.result()
-        model = self._stays_with(settled) if settled is not None else None
-        try:
-            if model is not None:  # first: the next turn may come as soon as this one is answered
-                self.sessions.remember(ticket.turn, model)
-        except Exception as error:  # noqa: BLE001 - the agent must have its answer
-            log.error("a conversation's model could not be noted: %s", raised(error))
+        known = self._remember(ticket, settled) if settled is not None else None
         adapter = self.adapter
         if mine and adapter is not None:
             settle(ticket.syscall, _response(adapter, settled))
         ticket.caller.waiting.discard(ticket.query.id)
         if settled is not None:
-            self._record(ticket, settled, model)
+            self._record(ticket, settled, known)
 
-    def _stays_with(self, settled: CallResult) -> str | None:
-        """The model that the conversation is with from now on; None if there is none to stay with.
+    def _remember(self, ticket: Ticket, settled: CallResult) -> Known | None:
+        """Note how the conversation stands: its next turn may come as soon as this is answered.
 
-        Later turns would pay to leave a model that nothing but chance chose.
+        Other kernels learn it as early where a tool loop depends on it, else afterwards.
         """
-        engine, decision = self.engine, settled.decision
-        if engine is None or not engine.config.settings.session_affinity:
-            return None
-        if decision is None or decision.status == EXPLORED or settled.answer.failure is not None:
-            return None
-        return decision.model
+        try:
+            known, engine = known_after(settled), self.engine
+            if known is None or engine is None:
+                return None
+            self.sessions.remember(ticket.turn, known)
+            if not known.called:
+                return known
+            self.sessions.share(ticket.turn, known, engine.workload)
+        except Exception as error:  # noqa: BLE001 - the agent must have its answer
+            log.error("a conversation could not be noted: %s", raised(error))
+        return None
 
-    def _record(self, ticket: Ticket, settled: CallResult, model: str | None) -> None:
+    def _record(self, ticket: Ticket, settled: CallResult, known: Known | None) -> None:
         self.settled += 1
         self.failed += settled.answer.failure is not None
         self.last.append(summary(settled))
@@ -263,8 +267,8 @@ class Serving:
         if engine is None:
             return
         try:
-            if model is not None:
-                self.sessions.share(ticket.turn, model, engine.workload)
+            if known is not None:
+                self.sessions.share(ticket.turn, known, engine.workload)
             if self.mode == "observe":
                 self.observed.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer

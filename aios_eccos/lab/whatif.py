@@ -148,12 +148,12 @@ def _promise(calls: KeptCalls, choice: IntArray) -> float:
 
 
 def _dearest(calls: KeptCalls) -> float:
-    return 1e3 * max(float(calls.total_cost.max()), 1e-9)
+    return 1e3 * max(float(calls.cost.max()), 1e-9)
 
 
 def _price_for(calls: KeptCalls, floor: float) -> float:
     """Least price of success at which these calls promise the floor."""
-    positive = calls.total_cost[calls.total_cost > 0]
+    positive = calls.cost[calls.cost > 0]
     low = 1e-2 * float(np.median(positive)) if len(positive) else 1e-9
     for price in (0.0, *np.geomspace(low, max(_dearest(calls), 10 * low), PRICES)):
         if _promise(calls, calls.choice_at(price)) >= floor - 1e-9:  # but for rounding
@@ -171,7 +171,7 @@ def _simulate(
     """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
     arrival = np.array([_arrival(trace) for trace in traces])
     room = np.array([limits.get(name, len(price)) for name in calls.models])
-    value = net_cost(calls.total_cost, calls.success, price, calls.allowed & (room > 0))
+    value = net_cost(calls.cost, calls.success, price, calls.allowed & (room > 0))
 
     def decide(i: int, free: IntArray) -> int:
         open_to = np.where(free > 0, value[i], np.inf)

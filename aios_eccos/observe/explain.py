@@ -40,7 +40,7 @@ def explain(trace: Trace, **more: Any) -> call_views.ExplainView:
 def choices(trace: Trace, case: words.Case) -> list[call_views.ChoiceView]:
     """Every model, the cheapest first."""
     chosen = trace.chosen
-    row = case.total_cost[None], case.success[None]
+    row = case.cost[None], case.success[None]
     net = net_cost(*row, case.price)[0] if trace.options else row[0][0]
     rows = [
         call_views.ChoiceView.model_validate(

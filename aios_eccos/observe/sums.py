@@ -109,7 +109,8 @@ def _beside(name: str, other: Option, served: str | None, spent: float) -> dict[
     amounts = _of(name, compared=1.0, spent=spent, hopes=1.0, hope=p, doubt=p * (1 - p))
     if other.model == served:
         return amounts | _of(name, same_cost=spent)
-    return amounts | _of(name, other_cost=other.cost_usd, other_calls=1.0)
+    # Had it served the whole conversation, it would have read that before.
+    return amounts | _of(name, other_cost=other.cost_usd - other.switch_usd, other_calls=1.0)
 
 
 def _circumstances(trace: Trace) -> dict[str, float]:

@@ -20,7 +20,7 @@ class KeptCalls:
     """What was forecast of every model for n calls; arrays are (n, m).
 
     Attributes:
-        cost, total_cost: dollars without and with what leaving a conversation's model counts for.
+        cost: dollars.
         known: where the model stood to choice; allowed: where it could have been chosen.
         optimism: mean of what forecasts of the choices promised more than was to be expected.
     """
@@ -28,14 +28,13 @@ class KeptCalls:
     models: tuple[str, ...]
     success: FloatArray
     cost: FloatArray
-    total_cost: FloatArray
     known: BoolArray
     allowed: BoolArray
     optimism: float
 
     def choice_at(self, price: float | FloatArray) -> IntArray:
         """(n,) columns that one or (n,) prices choose with every slot free; -1 where none may."""
-        return choose(self.total_cost, self.success, price, self.allowed)
+        return choose(self.cost, self.success, price, self.allowed)
 
 
 def answered(traces: Sequence[Trace]) -> list[Trace]:
@@ -57,7 +56,7 @@ def kept_calls(
     """
     models = tuple(sorted({option.model for trace in traces for option in trace.options}))
     shape = (len(traces), len(models))
-    success, cost, total_cost = np.zeros((3, *shape))
+    success, cost = np.zeros((2, *shape))
     known, allowed = np.zeros((2, *shape), dtype=bool)
     for i, trace in enumerate(traces):
         for option in trace.options:
@@ -65,12 +64,11 @@ def kept_calls(
             if price := (prices or {}).get(option.model):
                 dollars = trace.input_tokens * price[0] + option.output_tokens * price[1]
             success[i, j], cost[i, j] = option.success, dollars
-            total_cost[i, j] = dollars + option.switch_usd
             known[i, j] = True
             allowed[i, j] = option.allowed and option.model not in drop
     gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
     optimism = float(np.mean(gaps)) if gaps else 0.0
-    return KeptCalls(models, success, cost, total_cost, known, allowed, optimism)
+    return KeptCalls(models, success, cost, known, allowed, optimism)
 
 
 def shares(names: Sequence[str]) -> dict[str, float]:
@@ -90,7 +88,7 @@ def what_if(traces: Sequence[Trace], floor: float, curve: PriceCurve) -> WhatIfV
     rows = np.arange(len(served))
     # What served although nothing was allowed to is decided among all.
     pinned = ~calls.allowed.any(axis=1, keepdims=True) & calls.known
-    then = choose(calls.total_cost, calls.success, price, calls.allowed | pinned)
+    then = choose(calls.cost, calls.success, price, calls.allowed | pinned)
     now = np.array([calls.models.index(str(trace.model)) for trace in served])
     hopes = [trace.promised for trace in served if trace.promised is not None]
     success = float(calls.success[rows, then].mean())

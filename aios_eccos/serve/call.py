@@ -72,6 +72,7 @@ class Made(NamedTuple):
             failure=failure.reason if failure is not None else None,
             signals=self.answer.signals,
             input_tokens=self.answer.input_tokens,
+            cached_tokens=self.answer.cached_tokens,
         )
 
 
@@ -188,10 +189,24 @@ class Call:
         keen = [name for name in able if name not in self.avoided] or able
         fresh = [name for name in keen if name not in failed_on] or keen
         if slots is None or not fresh:
-            return fresh
+            return self._loyal(fresh)
         awake = [name for name in fresh if name not in slots.cooling]
         free = [name for name in fresh if slots.free[name] > 0] or fresh
-        return awake or [min(free, key=slots.cooling.__getitem__)]
+        return self._loyal(awake) or [min(free, key=slots.cooling.__getitem__)]
+
+    def _loyal(self, names: list[str]) -> list[str]:
+        """Of models that may serve it now, those that its session leaves to it.
+
+        A tool loop's own, while it can; once a stronger one, where the loop asks for that.
+        """
+        session, candidate = self.query.session, self.candidate
+        if session is None or candidate is None or session.stay not in names:
+            return names
+        if session.escalates:
+            success = dict(zip(candidate.models, candidate.success, strict=True))
+            stronger = [name for name in names if success[name] > success[session.stay]]
+            return stronger or [session.stay]
+        return [session.stay]
 
     def best(self, slots: Slots, router: Routes) -> list[str]:
         """The model that it waits for under `router`, if any may serve it now."""
@@ -209,7 +224,8 @@ class Call:
         if candidate is None:
             raise RuntimeError("a call reached assignment without a forecast")
         usable = set(self.usable(slots))
-        why = dict.fromkeys(slots.cooling, "rests after an error")
+        why = dict.fromkeys(self.able(), "is not its session's model")
+        why |= dict.fromkeys(slots.cooling, "rests after an error")
         why |= dict.fromkeys(self.failed_on, "has just failed on it") | self.avoided | self.refused
         self.closed_by = {name: words for name, words in why.items() if name not in usable}
         explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
@@ -218,6 +234,6 @@ class Call:
             candidate,
             allowed=np.array([name in usable for name in candidate.models]),
             explorable=explorable & willing,
-            # A call whose first try has failed is no place to try more.
-            lot=None if self.made else candidate.lot,
+            # A call whose first try has failed is no place to try more, and nor is a tool loop.
+            lot=None if self.made or self.query.in_tool_loop else candidate.lot,
         )

@@ -25,7 +25,7 @@ from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.gate import gate_of, limited
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
-from aios_eccos.forecast.pricing import price_table
+from aios_eccos.forecast.pricing import cached_tokens, price_table
 from aios_eccos.serve.decisions import Round
 from aios_eccos.values import (
     Assignment,
@@ -101,10 +101,15 @@ class Router:
         allowed = np.array([self._allowed(query) for query in queries])
         forecast, embeddings = self._forecast(queries, allowed, knows)
         tokens = np.array([query.input_tokens for query in queries], dtype=float)
-        cost = self.prices.cost(tokens, forecast.output_tokens)
+        keeps = self.settings.session_affinity and self.floors.mode.keeps_sessions
+        cached = cached_tokens(queries, self.models) * keeps
+        cost = self.prices.cost(tokens, forecast.output_tokens, cached)
         stored = self._stored()
         candidates = [
-            self._candidate(query, row, forecast, cost[row], allowed[row], stored, knows)
+            replace(
+                self._candidate(query, row, forecast, cost[row], allowed[row], stored, knows),
+                reread=self.prices.spared(cached[row].max(initial=0) - cached[row]),
+            )
             for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
@@ -177,6 +182,9 @@ class Router:
         allowed = self._allowed(query)
         able = [name for name in order if allowed[self._names.index(name)]]
         able.sort(key=lambda name: name in failed_on)
+        stay = query.session.stay if query.session is not None else None
+        if stay in able and stay not in failed_on:
+            able = [stay]
         chosen, lease = None, None
         for name in able if self.spills else able[:1]:
             asked = Lease(query.id, self._by_name[name].slot)
@@ -274,22 +282,10 @@ class Router:
             allowed=allowed & np.array(chosen),
             novelty=float(forecast.novelty[row]),
             worth=worth,
-            switch=self._switch_cost(query),
             lot=chance_of(query.id) if explores else None,
             explorable=allowed,
             gate=gate,
         )
-
-    def _switch_cost(self, query: Query) -> FloatArray | None:
-        """(m,) dollars: who did not serve the conversation's last call has to read all of it anew.
-
-        The model that did has most of the prompt in its cache, so only the others pay for it.
-        """
-        keeps = self.settings.session_affinity and self.floors.mode.keeps_sessions
-        if not keeps or query.served_by not in self._names:
-            return None
-        stays = np.array([name == query.served_by for name in self._names])
-        return np.where(stays, 0.0, query.input_tokens * self.prices.input)
 
     def _stored(self) -> dict[str, float]:
         """All prices that kernels share, in one request; slots' prices are brought up to date."""

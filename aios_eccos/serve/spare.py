@@ -107,7 +107,8 @@ class SpareRequests:
         prices = self.router().prices
         if answer.output_tokens is None or model not in prices.models:
             return expected_usd if answer.failure is None else 0.0
-        return prices.paid(model, answer.input_tokens or 0, answer.output_tokens)
+        tokens = answer.input_tokens or 0, answer.output_tokens, answer.cached_tokens
+        return prices.paid(model, *tokens)
 
 
 def spare(slots: Slots, model: str) -> bool:

@@ -150,7 +150,7 @@ def _wasted(settled: CallResult, prices: Prices) -> dict[str, float]:
 
 def _price(prices: Prices, model: str, estimated: int, answer: Answer | Attempt) -> float:
     asked = estimated if answer.input_tokens is None else answer.input_tokens
-    return prices.paid(model, asked, answer.output_tokens or 0)
+    return prices.paid(model, asked, answer.output_tokens or 0, answer.cached_tokens)
 
 
 def _options(
@@ -167,7 +167,7 @@ def _options(
             success=round(float(p.success[j]), 5),
             output_tokens=round(float(p.output_tokens[j]), 1),
             cost_usd=_short(p.cost[j]),
-            switch_usd=0.0 if p.switch is None else _short(p.switch[j]),
+            switch_usd=0.0 if p.reread is None else _short(p.reread[j]),
             support=_short(p.support[j]),
             allowed=bool(p.allowed[j]),
             free=int(decision.free[j]),

@@ -30,10 +30,12 @@ from aios_eccos.values.need import Spent as Spent
 from aios_eccos.values.need import Used as Used
 from aios_eccos.values.plan import Plan as Plan
 from aios_eccos.values.plan import PlanForecast as PlanForecast
+from aios_eccos.values.query import CACHE_TTL_S as CACHE_TTL_S
 from aios_eccos.values.query import NOT_ALLOWED as NOT_ALLOWED
 from aios_eccos.values.query import Ability as Ability
 from aios_eccos.values.query import Model as Model
 from aios_eccos.values.query import Query as Query
+from aios_eccos.values.query import Session as Session
 from aios_eccos.values.query import dollars_known as dollars_known
 from aios_eccos.values.result import Answer as Answer
 from aios_eccos.values.result import Attempt as Attempt

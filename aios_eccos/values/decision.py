@@ -150,12 +150,12 @@ class Candidate:
     Attributes:
         models: the m model names; all arrays are (m,) in their order.
         success, output_tokens, support: the query's row of the `Forecast`.
-        cost: forecast dollars (or the price-free stand-in, see `forecast.pricing`).
+        cost: forecast dollars (or the price-free stand-in, see `forecast.pricing`), a prompt's
+            tokens that the model has read lately at their own price.
         allowed: which models may serve this query at all.
         novelty: as in `Forecast`.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
-        switch: what leaving the conversation's last model costs beside `cost`, in its unit; None
-            where there is none. It counts in choosing, not in what a call is said to cost.
+        reread: what of the cost is due to another model's having read the conversation before.
         embedding: (d,) float32 of the text, where the forecast needed one: the history learns
             the call under it without embedding the text a second time.
         lot: uniform in 0..1, by which the call explores a model or does not; None: it must not.
@@ -174,7 +174,7 @@ class Candidate:
     novelty: float
     worth: Price
     forecast_s: float = 0.0
-    switch: FloatArray | None = None
+    reread: FloatArray | None = None
     embedding: Float32Array | None = field(default=None, repr=False)
     lot: float | None = None
     explorable: BoolArray | None = None
@@ -184,11 +184,6 @@ class Candidate:
     def price(self) -> float:
         """Dollars that one whole success is worth."""
         return self.worth.value
-
-    @property
-    def total_cost(self) -> FloatArray:
-        """(m,) what a choice is weighed by: cost, and that of a switch."""
-        return self.cost if self.switch is None else self.cost + self.switch
 
 
 @dataclass(frozen=True, slots=True)

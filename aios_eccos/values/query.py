@@ -5,13 +5,49 @@ from __future__ import annotations
 import hashlib
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 Ability = Literal["tools", "json", "vision"]
 NOT_ALLOWED = "is not allowed to its agent"
+#: Seconds for which hosted servers keep a prompt that they have read, at least.
+CACHE_TTL_S = 300.0
 NOT_LOCAL = "is not local, and the call is private"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What is known of the conversation that a call goes on with.
+
+    Attributes:
+        model: that served its last call; None = not known.
+        read: model -> tokens of this prompt that it has read, and when (seconds since the epoch).
+        in_tool_loop: whether the call brings results of tools that `model` has called.
+        strained: whether what its tools gave asks for a stronger model.
+        escalated: whether it has gone to a stronger model before.
+    """
+
+    model: str | None = None
+    read: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    in_tool_loop: bool = False
+    strained: bool = False
+    escalated: bool = False
+
+    @property
+    def stay(self) -> str | None:
+        """The model that serves the call unless it fails or the session escalates, if any must."""
+        return self.model if self.in_tool_loop or self.escalated else None
+
+    def cached(self, model: Model) -> int:
+        """Tokens of the prompt that the model's server still keeps."""
+        tokens, at = self.read.get(model.name, (0, 0.0))
+        return tokens if time.time() - at <= model.cache_ttl_s else 0
+
+    @property
+    def escalates(self) -> bool:
+        """Whether the call goes to a stronger model than `stay`, if there is one: once."""
+        return self.strained and not self.escalated
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +58,7 @@ class Query:
         text: what the forecast is made on; may be empty (then priors decide).
         id: unique per call.
         agent: who asks; agent floors, fairness and traces go by it.
-        session: key of the conversation (a hash, never text), if there is one.
-        served_by: the model of the conversation's last call, if that is known.
+        session: the conversation that it goes on with, if it does.
         input_tokens: length of the whole prompt.
         max_output_tokens: the answer's limit, if the caller set one.
         allowed: names of the models that may serve; None means any.
@@ -38,8 +73,7 @@ class Query:
     text: str
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     agent: str = ""
-    session: str | None = None
-    served_by: str | None = None
+    session: Session | None = None
     input_tokens: int = 0
     max_output_tokens: int | None = None
     allowed: tuple[str, ...] | None = None
@@ -49,6 +83,11 @@ class Query:
     priority: int = 0
     deadline: float | None = None
     arrived: float = field(default_factory=time.monotonic)
+
+    @property
+    def in_tool_loop(self) -> bool:
+        """Whether it brings the results of tools to the model that has called them."""
+        return self.session is not None and self.session.in_tool_loop
 
     def may_use(self, model: Model) -> bool:
         """Whether `model` is allowed, able and large enough."""
@@ -77,6 +116,8 @@ class Model:
         endpoint: the hostname or backend that serves it; limits belong to (name, endpoint).
         limit: most calls in flight at once, over all kernels.
         input_price, output_price: dollars per token; None = unknown, 0 = declared free.
+        cached_price: dollars per token of a prompt that its server has cached; None = as others.
+        cache_ttl_s: seconds for which its server keeps a prompt that it has read.
         context_window: tokens, None = unknown.
         abilities: None = unknown, which counts as able.
         size_b: billions of parameters, if declared or readable from the name.
@@ -89,6 +130,8 @@ class Model:
     limit: int = 32
     input_price: float | None = None
     output_price: float | None = None
+    cached_price: float | None = None
+    cache_ttl_s: float = CACHE_TTL_S
     context_window: int | None = None
     abilities: frozenset[Ability] | None = None
     size_b: float | None = None

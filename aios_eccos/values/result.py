@@ -52,6 +52,7 @@ class Answer:
         failure: None for a good answer.
         signals: what whoever asked could see of it.
         metered: whether the provider counted the tokens; else they were counted here.
+        cached_tokens: of the input, as far as the provider says.
     """
 
     value: Any = None
@@ -60,6 +61,7 @@ class Answer:
     failure: Failure | None = None
     signals: Signals = field(default_factory=Signals)
     metered: bool = True
+    cached_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Attempt:
         seconds: from the request to its answer, or to its being given up.
         output_tokens, input_tokens: from the provider's usage, of a failed request too.
         failure: short reason, None for a good answer.
+        cached_tokens: of the input.
     """
 
     model: str
@@ -78,6 +81,7 @@ class Attempt:
     failure: str | None = None
     signals: Signals = field(default_factory=Signals)
     input_tokens: int | None = None
+    cached_tokens: int = 0
 
 
 #: Gives the text and the tool calls in an answer's value.

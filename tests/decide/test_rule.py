@@ -125,10 +125,9 @@ def test_a_call_prefers_what_would_serve_it_alone() -> None:
         success=np.array([0.75, 0.5, 1.0]),
         output_tokens=np.ones(3),
         support=np.ones(3),
-        cost=np.array([2.0, 0.5, 0.0]),
+        cost=np.array([2.0, 1.0, 0.0]),
         allowed=np.array([True, True, False]),
         novelty=0.0,
         worth=Price(floor=0.5, value=4.0),
-        switch=np.array([0.0, 0.5, 0.0]),
     )
     assert preferred(candidate) == 1, "both are worth the same; the cheaper serves"

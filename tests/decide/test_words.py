@@ -60,8 +60,6 @@ SERVED = [
     ({"price": math.inf}, 1, ROOM, 300, "no history", "the strongest", ""),
     ({"allowed": np.array([False, True])}, 1, ROOM, 0, "allowed models", "the only model",
      "no other"),
-    ({"price": 1e-5, "switch": np.array([0.1, 0.0])}, 1, ROOM, 0, "floor", "the cheapest way",
-     "leaving the conversation's model would cost more than the $0.0009 it saves"),
 ]  # fmt: skip
 
 
@@ -116,8 +114,6 @@ def test_chance_and_the_observer_are_no_decisions_of_the_rule() -> None:
         ({"price": math.inf}, 0, NO_LARGE, 0, "at its limit"),
         ({"price": 1e-5}, 0, NO_LARGE, 0, "at its limit, and not preferred"),
         ({"success": np.array([0.9, 0.9])}, 0, ROOM, 0, "dearer and no better"),
-        ({"cost": np.array([1e-3, 1e-4]), "switch": np.array([0, 1.0])}, 0, ROOM, 0,
-         "leaving the conversation's model costs more"),
         ({"allowed": np.array([True, False])}, 0, ROOM, 0, "rests"),
         # A tie goes to the cheaper: the other's slots are not lent to anybody.
         ({"success": np.array([0.5, 0.6]), "price": 9e-3}, 0, ROOM, 0, "dearer than its gain"),

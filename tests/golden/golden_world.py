@@ -20,6 +20,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ from aios_eccos.values import (
     Outcome,
     Query,
     Record,
+    Session,
 )
 from aios_eccos.workload.periods import TOTAL, PeriodSums
 
@@ -278,6 +280,11 @@ def identity(number: int) -> str:
     return f"{number:04x}{'0' * 28}"
 
 
+def talk(model: str, read: int) -> Session:
+    """A conversation that the model has served until now."""
+    return Session(model, read={model: (read, time.time())})
+
+
 def _live_call(engine: Engine, number: int, row: dict[str, Any]) -> CallResult:
     """The row's question as a call; every 7th is pinned, one fails."""
     tokens = {out["model_name"]: out["output_token_length"] for out in row["outputs"]}
@@ -292,8 +299,7 @@ def _live_call(engine: Engine, number: int, row: dict[str, Any]) -> CallResult:
         row["query"],
         id=identity(number),
         agent=("writer", "coder/1", "")[number % 3],
-        session="talk" if number % 5 == 0 else None,
-        served_by="small-8b" if number % 10 == 5 else None,
+        session=talk("small-8b", size // 2) if number % 10 == 5 else None,
         input_tokens=size,
         allowed=("medium-70b",) if number % 7 == 0 and number else None,
         floor=0.8 if number % 11 == 3 else None,
@@ -479,12 +485,13 @@ def query_of(number: int, draw: np.random.Generator, name: str) -> Query:
     elif kind[0] < 0.15:
         allowed = tuple(NAMES[i] for i in sorted(draw.choice(6, size=3, replace=False)))
     size = 3900 if kind[1] < 0.03 else int(QUESTIONS.input_tokens[question])
+    if kind[2] < 0.25:
+        draw.integers(9)  # so that what follows is drawn as before
     return Query(
         f"{question} asked",
         id=f"{name}-{number:04}",
         agent=agent,
-        session=f"talk-{int(draw.integers(9))}" if kind[2] < 0.25 else None,
-        served_by=NAMES[int(draw.integers(6))] if kind[2] < 0.2 else None,
+        session=talk(NAMES[int(draw.integers(6))], size // 2) if kind[2] < 0.2 else None,
         input_tokens=size,
         max_output_tokens=int(draw.integers(100, 900)) if kind[3] < 0.2 else None,
         allowed=allowed,

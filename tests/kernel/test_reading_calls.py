@@ -10,7 +10,7 @@ import pytest
 from aios_eccos.errors import KernelError
 from aios_eccos.kernel import answers, calls, client
 from aios_eccos.kernel.calls import settle
-from aios_eccos.kernel.sessions import Sessions
+from aios_eccos.kernel.sessions import Known, Sessions
 from aios_eccos.kernel.setup import contract
 from aios_eccos.providers.failures import Broken, StatusError
 from aios_eccos.providers.tokens import IMAGE_TOKENS
@@ -120,12 +120,11 @@ def test_keys_hold_no_text_and_differ_by_agent() -> None:
 def test_sessions_forget_the_old_and_the_surplus() -> None:
     sessions = Sessions(remembered_s=60, most=2)
     for key in ("one", "two", "three"):
-        sessions.remember(key, "small")
+        sessions.remember(key, Known("small"))
     assert sessions.recall("one") is None
-    assert sessions.recall("three") == "small"
-    assert sessions.recall(None) is None
+    assert sessions.recall("three") == Known("small")
     expired = Sessions(remembered_s=0)
-    expired.remember("one", "small")
+    expired.remember("one", Known("small"))
     assert expired.recall("one") is None
 
 

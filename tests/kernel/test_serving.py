@@ -18,6 +18,7 @@ from aios_eccos.kernel.engine_setup import open_engine
 from aios_eccos.kernel.serving import ENDING, Serving
 from aios_eccos.locate import Config, Location
 from aios_eccos.values import Query
+from aios_eccos.workload.memory import MemoryWorkload
 
 
 class Adapter:
@@ -106,7 +107,13 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 @pytest.fixture
 def serving(slow: threading.Event) -> Serving:
     kept = SimpleNamespace(settings=parse_settings({"session_affinity": False}))
-    engine: Any = SimpleNamespace(dispatcher=Dispatched(), config=kept, set=lambda mode: None)
+    engine: Any = SimpleNamespace(
+        dispatcher=Dispatched(),
+        config=kept,
+        set=lambda mode: None,
+        router=SimpleNamespace(models=()),
+        workload=MemoryWorkload(),
+    )
     found = Serving(lambda config: engine)
     found.use(Adapter(), settings())
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -34,7 +35,7 @@ from aios_eccos.observe import render
 from aios_eccos.observe.views import EdgeView
 from aios_eccos.records import Outcome, Record
 from aios_eccos.serve.engine import CERTIFICATES
-from aios_eccos.values import Query
+from aios_eccos.values import Query, Session
 
 POOL = [SMALL.model(), LARGE.model()]
 
@@ -139,10 +140,11 @@ def test_large_batches_and_conversations_are_served_at_the_one_price(tmp_path) -
     with serving(tmp_path) as engine:
         assert engine.wait_ready(20)
         texts = np.random.default_rng(0).uniform(0, 1, 130)
-        queries = [Query(f"{t:.6f}", agent="w", input_tokens=50, served_by="large") for t in texts]
+        talk = Session("large", read={"large": (50, time.time())})
+        queries = [Query(f"{t:.6f}", agent="w", input_tokens=50, session=talk) for t in texts]
         candidates = engine.router.forecast(queries)
         assert len({p.price for p in candidates}) == 1
-        assert all(p.switch is None for p in candidates)
+        assert not any(p.reread.any() for p in candidates)
         roomy = replace(engine.router.slots(), free={"small: 8b": 999, "large": 999})
         decisions = engine.router.assign(candidates, roomy).decisions
         served = [d for d in decisions if d.model is not None]

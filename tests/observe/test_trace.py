@@ -52,7 +52,7 @@ def settled(answer=FINE, model="large", price=0.01, **query):
         allowed=np.array([True, True]),
         novelty=math.nan,
         worth=Price(policy="ünï/*", floor=0.8, value=price, optimism=0.1),
-        switch=np.array([0.0, 1e-4]),
+        reread=np.array([0.0, 1e-4]),
     )
     decision = Decision(
         candidate=candidate,
@@ -183,7 +183,7 @@ def test_what_closed_a_model_is_told_apart() -> None:
         query=asked,
         models=names,
         allowed=open_to,
-        **dict.fromkeys(("success", "output_tokens", "support", "cost", "switch"), row),
+        **dict.fromkeys(("success", "output_tokens", "support", "cost", "reread"), row),
     )
     decision = replace(over.decision, candidate=candidate, free=row, slot_prices=row)
     tries = (Attempt("failed", 0.1, failure="503"), Attempt("chosen", 0.1))

@@ -1,0 +1,146 @@
+"""Tool loops, read off a call's messages: whether it is in one, and whether its tools are of use.
+
+Agents write tool calls and results as OpenAI, Anthropic or AIOS's SDK do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from aios_eccos.providers.tokens import text_of
+
+#: Results in a row that are errors, or the same call's same result, and ask for a stronger model.
+TROUBLE = 3
+RESULT_ROLES = ("tool", "function")
+#: How results begin that tell of a failure, AIOS's own ("Tool calling error: ...") among them.
+_FAILED = re.compile(
+    r"\W*(?!(?:no|0|zero|without)\b)(?:[\w.]+\s+){0,3}"
+    r"[\w.]*(?:error|exception|traceback|failed|failure|not found|denied|timed out)"
+    r"(?:\W*$|\s*[:(!\n]|\s+(?:with|to|at|on|in|while|when|after|because|code)\b)",
+    re.IGNORECASE,
+)
+#: Characters of a result in which that is looked for.
+_BEGINNING = 200
+
+
+class Called(NamedTuple):
+    """A tool call: its id ("" = none), and what it asks, canonically."""
+
+    id: str
+    asked: str
+
+
+class Result(NamedTuple):
+    """What a tool gave: its text, and whether that tells of a failure."""
+
+    id: str
+    text: str
+    failed: bool
+
+
+def in_tool_loop(messages: Sequence[Any]) -> bool:
+    """Whether the last tool calls' results have not been answered by a model yet."""
+    for message in reversed(_turns(messages)):
+        if message.get("role") == "assistant":
+            return bool(calls_in(message))
+        if [*_results(message)]:
+            return True
+    return False
+
+
+def first_call(messages: Sequence[Any]) -> str:
+    """Id of the first of the last tool calls; "" where there is none, or it has none."""
+    given = ""
+    for message in reversed(_turns(messages)):
+        if message.get("role") == "assistant":
+            return next((call.id for call in calls_in(message)), given)
+        given = next((found.id for found in _results(message)), given)
+    return given
+
+
+def strained(messages: Sequence[Any]) -> bool:
+    """Whether the last results since the user's last word are errors, or one repeated."""
+    asked: dict[str, str] = {}
+    order: list[str] = []
+    outcomes: list[tuple[str, str, bool]] = []
+    for message in _turns(messages):
+        for call in calls_in(message) if message.get("role") == "assistant" else ():
+            asked[call.id] = call.asked
+            order.append(call.asked)
+        results = [*_results(message)]
+        if message.get("role") == "user" and not results:
+            outcomes.clear()
+        for found in results:
+            call_of = asked.get(found.id) or (order[-1] if order else "")
+            outcomes.append((call_of, found.text, found.failed))
+    last = outcomes[-TROUBLE:]
+    if len(last) < TROUBLE:
+        return False
+    same = len({(call, text) for call, text, _ in last}) == 1 and bool(last[0][0])
+    return same or all(failed for _, _, failed in last)
+
+
+def calls_in(message: Mapping[str, Any]) -> list[Called]:
+    """The tool calls of an assistant's message, or of AIOS's answer as a mapping."""
+    listed = message.get("tool_calls")
+    found = [*listed] if isinstance(listed, list | tuple) else []
+    if message.get("function_call"):
+        found.append(message["function_call"])
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    found += [p for p in parts if isinstance(p, Mapping) and p.get("type") == "tool_use"]
+    return [_called(call) for call in found if isinstance(call, Mapping)]
+
+
+def _called(call: Mapping[str, Any]) -> Called:
+    inner = call.get("function")
+    function = inner if isinstance(inner, Mapping) else call
+    keys = ("arguments", "parameters", "input")
+    arguments = next((function[key] for key in keys if key in function), None)
+    return Called(str(call.get("id") or ""), _canonical([function.get("name"), _parsed(arguments)]))
+
+
+def _results(message: Mapping[str, Any]) -> Iterator[Result]:
+    """Results of tools in a message that is no assistant's."""
+    role, content = message.get("role"), message.get("content")
+    if role in RESULT_ROLES:
+        yield _result(message, message.get("tool_call_id"))
+        return
+    for part in content if isinstance(content, list) and role != "assistant" else ():
+        if isinstance(part, Mapping) and part.get("type") == "tool_result":
+            yield _result(part, part.get("tool_use_id"))
+
+
+def _result(holder: Mapping[str, Any], identity: object) -> Result:
+    text = text_of(holder.get("content"))
+    said = bool(holder.get("is_error")) or holder.get("status") == "error"
+    return Result(str(identity or ""), text, said or _tells_of_failure(text))
+
+
+def _tells_of_failure(text: str) -> bool:
+    body = _parsed(text)
+    if isinstance(body, Mapping):
+        told = [bool(body.get(key)) for key in ("error", "isError", "is_error", "errors")]
+        return any(told) or body.get("success") is False or body.get("ok") is False
+    return _FAILED.match(text[:_BEGINNING]) is not None
+
+
+def _parsed(value: object) -> object:
+    if not isinstance(value, str) or value.lstrip()[:1] not in ("{", "["):
+        return value
+    try:
+        found: object = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+
+
+def _turns(messages: Sequence[Any]) -> list[Mapping[str, Any]]:
+    return [message for message in messages if isinstance(message, Mapping)]
