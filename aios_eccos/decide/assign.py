@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.live.at_price import solve_at_price
-from aios_eccos.decide.problem import AssignmentProblem, FloorRow, Solution
+from aios_eccos.decide.plans import Columns, with_plans
+from aios_eccos.decide.problem import AssignmentProblem, FloorRow, OverCapacity, Solution
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.slot_prices import SlotPrices, losses
 from aios_eccos.decide.whole.solve import solve
@@ -49,8 +51,11 @@ def assigned(
     *,
     whole_batches: bool = True,
 ) -> Assigned:
-    """A model for each candidate within the free slots (m,); earlier ones go first if too few."""
-    price = np.array([candidate.price for candidate in candidates])
+    """A column for each candidate within the free slots (m,); earlier ones go first if too few.
+
+    The candidates' columns are the same. Of a plan, `free` says how many calls could start on it.
+    """
+    price, columns = np.array([each.price for each in candidates]), Columns.of(candidates)
     problem = AssignmentProblem(
         cost=np.stack([candidate.cost for candidate in candidates]),
         success=np.stack([candidate.success for candidate in candidates]),
@@ -60,14 +65,35 @@ def assigned(
     known = np.isfinite(price)
     if whole_batches and int(known.sum()) >= WHOLE_BATCH:
         floors = floor_rows(candidates, known)
-        return _whole(replace(problem, floors=floors), known, settings)
+        return _whole(replace(problem, floors=floors), known, settings, columns)
     if settings.over_capacity == "wait":  # a call that waits for its best is not sent elsewhere
-        return Assigned(solve_at_price(problem, price, over_capacity="wait"))
+        return Assigned(_solved(problem, price, columns, waits=True))
     tokens = np.stack([candidate.output_tokens for candidate in candidates])
-    return _at_price(problem, price, tokens, free, slot_prices)
+    return _at_price(problem, price, tokens, free, slot_prices, columns)
 
 
-def _whole(problem: AssignmentProblem, known: BoolArray, settings: Settings) -> Assigned:
+def _solved(
+    problem: AssignmentProblem,
+    price: FloatArray,
+    columns: Columns,
+    carried: FloatArray | float = 0.0,
+    *,
+    waits: bool = False,
+) -> Solution:
+    """Every row its best column at its price (n,), within the models' limits."""
+    over: OverCapacity = "wait" if waits else "spill"
+    first = solve_at_price(problem, price, carried, over_capacity=over)
+    if not columns.plans:
+        return first
+    value = net_cost(problem.cost, problem.success, price, problem.allowed, carried)
+    shares = carried if isinstance(carried, float) else carried[:, : columns.m]
+    models = partial(solve_at_price, price=price, carried=shares)
+    return with_plans(problem, columns, first, value, models, waits=waits)
+
+
+def _whole(
+    problem: AssignmentProblem, known: BoolArray, settings: Settings, columns: Columns
+) -> Assigned:
     """All calls as one, under the floors of those whose price is known.
 
     The others take the strongest model that they can have: what they miss of it costs them.
@@ -76,11 +102,22 @@ def _whole(problem: AssignmentProblem, known: BoolArray, settings: Settings) -> 
     cost = problem.cost.copy()
     net = net_cost(cost[unknown], problem.success[unknown], np.inf, problem.allowed[unknown])
     cost[unknown] = net - net.min(axis=1, keepdims=True)
-    solution = solve(
-        replace(problem, cost=cost),
+    problem = replace(problem, cost=cost)
+    under_floors = partial(
+        solve,
         over_capacity=settings.over_capacity,
         on_infeasible_floor=settings.on_infeasible_floor,
     )
+    solution = under_floors(problem)
+    if columns.plans:
+        price = np.zeros(problem.n)
+        for row, worth in zip(problem.floors, solution.floor_prices, strict=True):
+            price[row.rows] = worth
+        value = net_cost(cost, problem.success, price, problem.allowed)
+        waits = settings.over_capacity == "wait"
+        solution = with_plans(
+            problem, columns, solution, value, under_floors, waits=waits, keeps=True
+        )
     return Assigned(solution, whole=True)
 
 
@@ -90,17 +127,19 @@ def _at_price(
     tokens: FloatArray,
     free: IntArray,
     slot_prices: SlotPrices,
+    columns: Columns,
 ) -> Assigned:
     """Each call by its own price (n,); what full models cost them goes into the slots' prices.
 
     Tokens (n, m) forecast say how long a slot is held; `free` (m,) goes beyond n.
     """
-    carried = slot_prices.charged(free) * tokens
-    solution = solve_at_price(problem, price, carried)
+    models = slice(columns.m)
+    carried = columns.carried(slot_prices.charged(free[models]) * tokens[:, models])
+    solution = _solved(problem, price, columns, carried)
     shown = np.maximum(solution.slot_prices, carried.mean(axis=0))
     solution = replace(solution, slot_prices=shown)
     choice, cost = solution.choice, problem.cost
-    full = free <= np.bincount(choice[choice >= 0], minlength=problem.m)
+    full = columns.full(free[models] <= columns.taken(choice))
     # Of calls that are served now, had a choice, and know what a success is worth.
     rows = (choice >= 0) & np.isfinite(price) & (problem.allowed.sum(axis=1) > 1)
     if not (full.any() or slot_prices.slots.any()) or not rows.any():
@@ -108,7 +147,8 @@ def _at_price(
     value = net_cost(cost, problem.success, price, problem.allowed)[rows]
     most = LOST_MOST * float(cost[rows].max())
     lost = losses(value, carried[rows], tokens[rows], choice[rows], full, most)
-    return Assigned(solution, lost, float((cost[rows] / np.maximum(tokens[rows], 1.0)).mean()))
+    usual = float((cost[rows] / np.maximum(tokens[rows], 1.0)).mean())
+    return Assigned(solution, columns.to_models(lost), usual)
 
 
 def floor_rows(candidates: Sequence[Candidate], known: BoolArray) -> tuple[FloorRow, ...]:

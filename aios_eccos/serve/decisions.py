@@ -43,11 +43,12 @@ class Round:
     free: IntArray
     share_s: float
 
-    def decision(self, row: int, lease: Lease | None) -> Decision:
-        """The decision for a call that has its slot, or, without one, has to wait."""
+    def decision(self, row: int, leases: tuple[Lease, ...]) -> Decision:
+        """The decision for a call that has its slots, or, without one, has to wait."""
         candidate, trial, solution = self.candidates[row], self.trials[row], self.found.solution
         column, batch, gate = int(solution.choice[row]), len(self.candidates), self.gates[row]
         status = solution.status.value if trial.column is None else EXPLORED
+        lease = leases[0] if leases else None
         if lease is not None and trial.column is not None:
             why = explored(candidate.models[column], trial.chance)
         elif lease is not None and gate is not None and gate.instead:
@@ -57,7 +58,7 @@ class Round:
         return Decision(
             candidate=candidate,
             model=None if lease is None else candidate.models[column],
-            lease=lease,
+            leases=leases,
             free=self.free,
             slot_prices=solution.slot_prices,
             status=status,

@@ -8,6 +8,7 @@ This module alone joins the stages. It is free of AIOS, and of threads.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +27,7 @@ from aios_eccos.floor.gate import gate_of, limited
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import cached_tokens, price_table
+from aios_eccos.serve.columns import Table, alike
 from aios_eccos.serve.decisions import Round
 from aios_eccos.values import (
     Assignment,
@@ -33,7 +35,6 @@ from aios_eccos.values import (
     Candidate,
     Decision,
     Float32Array,
-    FloatArray,
     Forecast,
     Gate,
     Lease,
@@ -104,13 +105,12 @@ class Router:
         keeps = self.settings.session_affinity and self.floors.mode.keeps_sessions
         cached = cached_tokens(queries, self.models) * keeps
         cost = self.prices.cost(tokens, forecast.output_tokens, cached)
-        stored = self._stored()
+        reread = self.prices.spared(cached.max(axis=1, initial=0)[:, None] - cached)
+        table, stored = Table.of(forecast, cost, reread, allowed), self._stored()
+        if knows.plans is not None and knows.plans.plans:
+            table = table.with_plans(knows.plans.forecast(queries, forecast, embeddings))
         candidates = [
-            replace(
-                self._candidate(query, row, forecast, cost[row], allowed[row], stored, knows),
-                reread=self.prices.spared(cached[row].max(initial=0) - cached[row]),
-            )
-            for row, query in enumerate(queries)
+            self._candidate(query, row, table, stored, knows) for row, query in enumerate(queries)
         ]
         share_s = (time.perf_counter() - begun) / max(len(queries), 1)
         # Copies: a view would keep the whole batch's embeddings for as long as its slowest call.
@@ -126,8 +126,10 @@ class Router:
 
     def decide(self, candidates: Sequence[Candidate], slots: Slots) -> Round:
         """Choose a model for each candidate; nothing is lent, and nothing is remembered."""
-        begun = time.perf_counter()
-        free = np.array([slots.free[name] for name in self._names], dtype=np.int64)
+        begun, candidates = time.perf_counter(), alike(candidates)
+        room = [slots.free[name] for name in self._names]
+        room += [slots.room(plan) for plan in (candidates[0].plans if candidates else ())]
+        free = np.array(room, dtype=np.int64)
         share = self.floors.exploration if self.learned.judged is not None else 0.0
         trials = explore_batch(candidates, free, share, self.learned.judged or {})
         gates = [self._gate(candidate, slots) for candidate in candidates]
@@ -149,22 +151,31 @@ class Router:
         Earlier candidates go first where slots are short. A decision without a model means: wait.
         """
         made = self.decide(candidates, slots)
-        wanted = [
-            Lease(candidate.query.id, self._by_name[self._names[column]].slot)
-            for candidate, column in zip(candidates, made.found.solution.choice, strict=True)
-            if column >= 0
-        ]
-        granted = self._workload.acquire(wanted, self._limits) if wanted else []
-        held = {lease.call_id: lease for lease, ok in zip(wanted, granted, strict=True) if ok}
+        choice = made.found.solution.choice
+        wanted = [self._leases(made.candidates[row], int(j)) for row, j in enumerate(choice)]
+        flat = [lease for leases in wanted for lease in leases]
+        granted = self._workload.acquire(flat, self._limits) if flat else []
+        held = {lease for lease, ok in zip(flat, granted, strict=True) if ok}
         try:
             if made.found.lost is not None:
                 self.slot_prices.note_losses(made.found.lost, made.found.usual)
-            leases = [held.get(candidate.query.id) for candidate in candidates]
-            decisions = tuple(made.decision(row, lease) for row, lease in enumerate(leases))
+            lent = [leases if held.issuperset(leases) else () for leases in wanted]
+            # Of a plan's slots, another kernel may have taken one in the meantime.
+            self._workload.release([*held.difference(*lent)])
+            decisions = tuple(made.decision(row, leases) for row, leases in enumerate(lent))
             return Assignment(decisions, made.found.solution.status.value)
         except BaseException:
-            self._workload.release([*held.values()])
+            self._workload.release([*held])
             raise
+
+    def _leases(self, candidate: Candidate, column: int) -> tuple[Lease, ...]:
+        """What a call wants that is to start on a column; -1: nothing."""
+        if column < 0:
+            return ()
+        name = candidate.models[column]
+        plan = candidate.plan(name)
+        models = (name,) if plan is None else plan.members
+        return tuple(Lease(candidate.query.id, self._by_name[each].slot) for each in models)
 
     def preferred(self, candidate: Candidate) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
@@ -185,18 +196,19 @@ class Router:
         stay = query.session.stay if query.session is not None else None
         if stay in able and stay not in failed_on:
             able = [stay]
-        chosen, lease = None, None
+        chosen: tuple[str, Lease] | None = None
         for name in able if self.spills else able[:1]:
             asked = Lease(query.id, self._by_name[name].slot)
             if self._workload.acquire([asked], self._limits)[0]:
-                chosen, lease = name, asked
+                chosen = name, asked
                 break
         nothing = np.zeros(len(self.models))
         forecast = PriorPredictor().forecast([query], None, self.models)
+        table = Table.of(forecast, nothing[None], nothing[None], allowed[None])
         return Decision(
-            candidate=self._candidate(query, 0, forecast, nothing, allowed, {}, self.learned),
-            model=chosen,
-            lease=lease,
+            candidate=self._candidate(query, 0, table, {}, self.learned),
+            model=None if chosen is None else chosen[0],
+            leases=() if chosen is None else chosen[1:],
             free=nothing.astype(np.int64),
             slot_prices=nothing,
             status=FALLBACK,
@@ -207,9 +219,9 @@ class Router:
         )
 
     def release(self, decision: Decision) -> None:
-        """Give the decision's slot back; harmless when it has none or is given back already."""
-        if decision.lease is not None:
-            self._workload.release([decision.lease])
+        """Give the decision's slots back; harmless when it has none or they are given back."""
+        if decision.leases:
+            self._workload.release([*decision.leases])
 
     def rest(self, model: str, seconds: float | None) -> None:
         """Let a model cool down after an error of its server, in every kernel."""
@@ -253,38 +265,38 @@ class Router:
         return np.array([query.may_use(m) and (own is None or m.name in own) for m in self.models])
 
     def _candidate(
-        self,
-        query: Query,
-        row: int,
-        forecast: Forecast,
-        cost: FloatArray,
-        allowed: BoolArray,
-        stored: Mapping[str, float],
-        knows: Learned,
+        self, query: Query, row: int, table: Table, stored: Mapping[str, float], knows: Learned
     ) -> Candidate:
-        pool = [model for model, ok in zip(self.models, allowed, strict=True) if ok]
-        support, names = forecast.support[row], [model.name for model in pool]
-        most = float(support[allowed].max(initial=0.0))
+        m, names, allowed = len(self.models), table.forecast.models, table.allowed[row]
+        pool = [model for model, ok in zip(self.models, allowed[:m], strict=True) if ok]
+        success, support = table.forecast.success[row], table.forecast.support[row]
         gate = self.floors.gate(query, pool, knows)
-        worth = self.floors.price(query, names, most, knows, stored, gate)
-        chosen = [worth.models is None or name in worth.models for name in self._names]
-        success = forecast.success[row]
+        # Audits ask models, so a policy that has to earn its routing earns that of models alone.
+        may = allowed & ((gate is None) | (np.arange(len(names)) < m))
+        most = float(support[:m][allowed[:m]].max(initial=0.0))
+        open_to = [name for name, ok in zip(names, may, strict=True) if ok]
+        worth = self.floors.price(query, open_to, most, knows, stored, gate)
+        may &= [worth.models is None or name in worth.models for name in names]
+        may[m:] &= math.isfinite(worth.value) and not query.in_tool_loop
         if worth.careful and knows.losses is not None:
-            success = np.clip(knows.losses.careful(self._names, success, support), 0.0, 1.0)
+            careful = knows.losses.careful(self._names, success[:m], support[:m])
+            success = np.concatenate([np.clip(careful, 0.0, 1.0), success[m:]])
         explores = gate is None and query.floor is None and len(pool) > 1
         return Candidate(
             query=query,
-            models=self._names,
+            models=names,
             success=success,
-            output_tokens=forecast.output_tokens[row],
+            output_tokens=table.forecast.output_tokens[row],
             support=support,
-            cost=cost,
-            allowed=allowed & np.array(chosen),
-            novelty=float(forecast.novelty[row]),
+            cost=table.cost[row],
+            allowed=may,
+            novelty=float(table.forecast.novelty[row]),
             worth=worth,
+            reread=table.reread[row],
             lot=chance_of(query.id) if explores else None,
-            explorable=allowed,
+            explorable=allowed & (np.arange(len(names)) < m),
             gate=gate,
+            plans=dict(zip(table.plans, table.escapes[row].tolist(), strict=True)),
         )
 
     def _stored(self) -> dict[str, float]:

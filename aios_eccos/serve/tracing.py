@@ -93,7 +93,7 @@ def _undecided(settled: CallResult) -> Decision:
     candidate = Candidate(settled.query, (), none, none, none, none, flags, math.nan, Price())
     free = none.astype(np.int64)
     reason = words.UNDECIDED_REASON
-    return Decision(candidate, None, None, free, none, UNDECIDED, reason, 0, 0.0, at)
+    return Decision(candidate, None, (), free, none, UNDECIDED, reason, 0, 0.0, at)
 
 
 def decide_dry(
@@ -106,11 +106,13 @@ def decide_dry(
     """
     query = Query(text=text, agent=agent, input_tokens=estimated(text), floor=floor)
     (candidate,) = router.forecast([query])
-    awake = candidate.allowed & ~np.isin(candidate.models, [*slots.cooling])
+    resting = [candidate.asks(column, slots.cooling) for column in candidate.models]
+    awake = candidate.allowed & ~np.array(resting)
     # What chance would do is no explanation, so it has no lot.
     open_to = awake if awake.any() else candidate.allowed
     made = router.decide([replace(candidate, allowed=open_to, lot=None)], slots)
-    decision = made.decision(0, Lease(query.id, "") if made.found.solution.choice[0] >= 0 else None)
+    served = made.found.solution.choice[0] >= 0
+    decision = made.decision(0, (Lease(query.id, ""),) if served else ())
     settled = CallResult(query, Answer(), decision, 0, 0.0, 0.0)
     return replace(trace_of(settled, router.prices, router.settings, router.models), at=time.time())
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from aios_eccos.values.arrays import BoolArray, Float32Array, FloatArray, IntArray
 from aios_eccos.values.need import Need
+from aios_eccos.values.plan import Plan
 from aios_eccos.values.query import Query
 
 #: Status of a decision by chance, made to learn about a model: no price chose it.
@@ -148,7 +149,7 @@ class Candidate:
     """One query with what every model would do for it and what a success is worth: a row to assign.
 
     Attributes:
-        models: the m model names; all arrays are (m,) in their order.
+        models: the m columns' names: models, then plans; all arrays are (m,) in their order.
         success, output_tokens, support: the query's row of the `Forecast`.
         cost: forecast dollars (or the price-free stand-in, see `forecast.pricing`), a prompt's
             tokens that the model has read lately at their own price.
@@ -162,6 +163,7 @@ class Candidate:
         explorable: models that may be explored, beyond `allowed` where a certificate closes some
             to the price's choice; None: `allowed`.
         gate: how far it may be routed; None: by its price alone.
+        plans: those among the columns, each with the chance that its escape is asked.
     """
 
     query: Query
@@ -179,6 +181,16 @@ class Candidate:
     lot: float | None = None
     explorable: BoolArray | None = None
     gate: Gate | None = None
+    plans: Mapping[Plan, float] = field(default_factory=dict)
+
+    def plan(self, column: str) -> Plan | None:
+        """The plan of that name; None where the column is a model."""
+        return next((plan for plan in self.plans if plan.name == column), None)
+
+    def asks(self, column: str, models: Collection[str]) -> bool:
+        """Whether a column may ask one of these models."""
+        plan = self.plan(column)
+        return any(name in models for name in ((column,) if plan is None else plan.models))
 
     @property
     def price(self) -> float:
@@ -198,6 +210,10 @@ class Slots:
     free: Mapping[str, int]
     limits: Mapping[str, int]
     cooling: Mapping[str, float] = field(default_factory=dict)
+
+    def room(self, plan: Plan) -> int:
+        """Calls that could start on a plan now."""
+        return min(self.free[name] for name in plan.members)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,8 +237,8 @@ class Decision:
 
     Attributes:
         candidate: the forecasts that were used.
-        model: the chosen model's name, None while the query has to wait.
-        lease: the slot that was lent; None while waiting.
+        model: the chosen column, a model's or a plan's name; None while the query has to wait.
+        leases: the slots that were lent, of a plan one of each member; none while waiting.
         free: (m,) slots that were free at the decision.
         slot_prices: (m,) dollars that one more slot of each model would have saved.
         status: the optimizer's status for the batch; `EXPLORED` for a choice made by chance,
@@ -238,7 +254,7 @@ class Decision:
 
     candidate: Candidate
     model: str | None
-    lease: Lease | None
+    leases: tuple[Lease, ...]
     free: IntArray
     slot_prices: FloatArray
     status: str
@@ -249,6 +265,11 @@ class Decision:
     chances: FloatArray | None = None
     whole: bool = False
     gate: Gate | None = None
+
+    @property
+    def plan(self) -> Plan | None:
+        """The chosen plan; None where a model was chosen, or nothing."""
+        return None if self.model is None else self.candidate.plan(self.model)
 
     @property
     def promised(self) -> float:

@@ -57,7 +57,7 @@ def settled(answer=FINE, model="large", price=0.01, **query):
     decision = Decision(
         candidate=candidate,
         model=model,
-        lease=None,
+        leases=(),
         free=np.array([0, 3]),
         slot_prices=np.array([1e-6, math.nan]),
         status="optimal",

@@ -93,10 +93,10 @@ class FewSlots:
                     self.peak[name] = max(self.peak[name], self.in_use[name])
                     model = name
                     break
-        lease = Lease(candidate.query.id, model) if model else None
+        leases = (Lease(candidate.query.id, model),) if model else ()
         nothing = np.zeros(len(candidate.models))
         return Decision(
-            candidate, model, lease, nothing.astype(int), nothing, "optimal", "", 1, 0.0, 0.0
+            candidate, model, leases, nothing.astype(int), nothing, "optimal", "", 1, 0.0, 0.0
         )
 
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision:
@@ -106,9 +106,9 @@ class FewSlots:
         return self._decide(candidate)
 
     def release(self, decision: Decision) -> None:
-        if decision.lease is not None:
+        if decision.leases:
             with self._lock:
-                self.in_use[decision.lease.slot] -= 1
+                self.in_use[decision.leases[0].slot] -= 1
             for callback in self._callbacks:
                 callback()
 

@@ -134,7 +134,7 @@ def test_limits_hold_within_a_batch_and_the_rest_waits(history) -> None:
     assert sorted(choices(assignment)[:8]) == ["large"] * 4 + ["small"] * 4
     assert choices(assignment)[8:] == [None] * 2, "earlier calls go first"
     waiting = assignment.decisions[-1]
-    assert waiting.lease is None
+    assert waiting.leases == ()
     assert "limit" in waiting.reason
     spilled = [d.reason for d in assignment.decisions if d.model == "large"]
     assert all("at its limit" in reason or "lent" in reason for reason in spilled)
