@@ -10,6 +10,7 @@ from aios_eccos.lab.baselines import STRATEGIES as PLAIN
 from aios_eccos.lab.baselines import single
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, Kind
+from aios_eccos.lab.paper import STRATEGIES as PAPER
 from aios_eccos.lab.problem import Plan, Problem, problem_of
 from aios_eccos.lab.research import STRATEGIES as RESEARCH
 from aios_eccos.lab.strategy import Played, Setting, Strategy, play
@@ -32,7 +33,7 @@ class Wanted:
 
 def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
     """The strategies named, and those that comparisons need; ConfigError names what is unknown."""
-    every = [*(single(name) for name in sorted(models)), *PLAIN, *RESEARCH]
+    every = [*(single(name) for name in sorted(models)), *PLAIN, *RESEARCH, *PAPER]
     known = {strategy.name: strategy for strategy in every}
     wanted: set[str] = {name for name in known if name.startswith("single:")} | {"clairvoyant"}
     for name in names:

@@ -14,6 +14,7 @@ from aios_eccos.lab.baselines import STRATEGIES as PLAIN
 from aios_eccos.lab.baselines import dual_ascent, single
 from aios_eccos.lab.dataset import Dataset, recorded
 from aios_eccos.lab.metrics import ratio
+from aios_eccos.lab.paper import STRATEGIES as PAPER
 from aios_eccos.lab.problem import Plan, problem_of
 from aios_eccos.lab.research import STRATEGIES as RESEARCH
 from aios_eccos.lab.run import select
@@ -21,7 +22,7 @@ from aios_eccos.lab.strategy import AIOS_THRESHOLD, Setting, play
 from aios_eccos.lab.summary import frontier
 from aios_eccos.records import Outcome, Record
 
-BY_NAME = {strategy.name: strategy for strategy in (*PLAIN, *RESEARCH)}
+BY_NAME = {strategy.name: strategy for strategy in (*PLAIN, *RESEARCH, *PAPER)}
 ASKED = [Setting("floor", 0.7), Setting("budget", 5e-4)]
 
 
