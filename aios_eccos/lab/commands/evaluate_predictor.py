@@ -17,14 +17,15 @@ from aios_eccos.lab.dataset import load_dataset, open_recorded
 from aios_eccos.lab.plots import draw_reliability
 from aios_eccos.lab.studies.little import mean_rounds
 from aios_eccos.lab.studies.quality import default_floors
-from aios_eccos.lab.studies.report import PARTS, SCHEMA, certificates, checks
+from aios_eccos.lab.studies.report import PARTS, SCHEMA, USUAL, certificates, checks
 from aios_eccos.lab.studies.report import evaluate_predictor as measure
 
 #: Columns of the predictors' table.
 COLUMNS = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
            "spend_bias")  # fmt: skip
 #: Parts that are shown as they are.
-PLAIN = ("stream", "budgets", "engine", "ratios", "new_model", "few_records", "templates")
+PLAIN = ("stream", "budgets", "engine", "ratios", "new_model", "few_records", "templates",
+         "prompts")  # fmt: skip
 
 
 def evaluate_predictor(
@@ -37,7 +38,7 @@ def evaluate_predictor(
     resplits: Annotated[int, typer.Option(min=1, help="Splits in all; 0 is the file's own.")] = 5,
     seed: Annotated[int, typer.Option(help="Of splits, folds and orders.")] = 0,
     parts: Annotated[
-        str | None, typer.Option(help="Studies to run, `a,b`; `none`; default all.")
+        str | None, typer.Option(help="Studies to run, `a,b`; `none`; default all but `prompts`.")
     ] = None,
     new_model: Annotated[
         str | None, typer.Option(help="Whose outcomes are hidden; default one of middle strength.")
@@ -78,7 +79,7 @@ def _asked(
     parts: str | None, floors: str, targets: str
 ) -> tuple[tuple[str, ...], list[float], list[float]]:
     """Parts, floors and targets."""
-    chosen = PARTS if parts is None else tuple(p for p in parts.split(",") if p != "none")
+    chosen = USUAL if parts is None else tuple(p for p in parts.split(",") if p != "none")
     if unknown := set(chosen) - set(PARTS):
         raise typer.BadParameter(f"--parts {', '.join(unknown)}: allowed {', '.join(PARTS)}, none")
     try:

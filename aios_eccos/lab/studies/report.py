@@ -23,6 +23,7 @@ from aios_eccos.lab.studies.little import (
     new_model,
     rounds,
 )
+from aios_eccos.lab.studies.prompts import long_prompts
 from aios_eccos.lab.studies.quality import (
     ease,
     floor_errors,
@@ -39,7 +40,9 @@ from aios_eccos.lab.studies.streams import budgets, end_to_end, shift, streams
 SCHEMA = "aios-eccos/evaluate-predictor/1"
 #: Parts of the report beside `rows`, in the order in which they are measured.
 PARTS = ("stream", "budgets", "engine", "ratios", "certified", "few_records", "new_model", "shift",
-         "rounds", "templates")  # fmt: skip
+         "rounds", "templates", "prompts")  # fmt: skip
+#: Parts that are measured unless others are asked for; the last one takes minutes.
+USUAL = PARTS[:-1]
 
 
 def evaluate_predictor(
@@ -49,7 +52,7 @@ def evaluate_predictor(
     targets: Sequence[float] = (),
     resplits: int = 5,
     seed: int = 0,
-    parts: Collection[str] = PARTS,
+    parts: Collection[str] = USUAL,
     new: str | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> tuple[dict[str, Any], dict[Kind, list[Problem]]]:
@@ -127,6 +130,7 @@ def _studies(
         "shift": lambda: shift(data, seed) if several else None,
         "rounds": lambda: [row for n in each("rounds") for row in rounds(data, n, seed, floors)],
         "templates": lambda: templates(problems[0], 0),
+        "prompts": lambda: long_prompts(problems[0], progress=progress),
     }
 
 
