@@ -1,8 +1,9 @@
-"""Which text of an agent's call is forecast on.
+"""Which text of an agent's call is forecast on: which message, and what is read of it.
 
 Agents wrap their question (instructions, a format, tools), and a wrapped one looks unlike all that
-the history holds. So of the last user turn go the lines that the same agent sends with nearly every
-call. Only hashes of lines are remembered, salted anew in every process: 20 MB at the very most.
+the history holds. So of the message that asks go the lines that the same agent sends with nearly
+every call, and of a long rest the passage that asks is read. Only hashes of lines are remembered,
+salted anew in every process: 20 MB at the very most.
 """
 
 from __future__ import annotations
@@ -10,6 +11,12 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from aios_eccos.history.embed.gist import passage
+from aios_eccos.providers.tokens import text_of
+from aios_eccos.values import Query, Reading
 
 #: Texts remembered per agent, as hashes of their lines; agents remembered.
 REMEMBERED, AGENTS = 16, 128
@@ -22,9 +29,61 @@ MAX_LINES = 200
 #: Fewest words and numbers that a question is made of; less, such as a changing id, is none.
 WORDS = 3
 
+#: Longest message, in characters, that may merely go on with another.
+SHORT = 80
+#: A message that goes on with what was asked before, and asks nothing itself.
+_GOES_ON = re.compile(
+    r"(?i)\W*(?:(?:please|ok(?:ay)?|yes|now|and|then|so|great|good|thanks?|thank you)\b\W*)*(?:"
+    r"continue|go (?:on|ahead)|proceed|begin|start|resume|keep going|carry on|next|do (?:it|so)|"
+    r"try again|retry|weiter|mach weiter|continuez?|sigue|contin[uú]a|继续|请继续|続けて)?"
+    r"(?:\W+(?:please|now|again|then|step|the task|working|with it|from there))*\W*"
+)
+#: A message that says which step of what was asked before is next, or how it is planned.
+_STEP = re.compile(r"(?i)\W*(?:at |now |next,? )*(?:do )?step \d|\W*thinking\W")
+#: Parts of a message that are a tool's results, in the spellings of several servers.
+_RESULTS = "tool_result", "toolResult", "tool-result", "function_call_output"
+
 _LABEL = re.compile(
     r"\A\s*(?:#+\s*)?\**(?:question|task|problem|query|input|user|request)\**\s*:\**\s*", re.I
 )
+
+
+def asked(messages: Sequence[object]) -> tuple[str, str]:
+    """The text that asks, and in words whose it is.
+
+    The last user message. Where that goes on with an earlier one ("continue"), that one is meant;
+    where it names a step of it, both are. Where no user says anything, the last system message;
+    else the last with any text.
+    """
+    turns = [message for message in messages if isinstance(message, Mapping)]
+    said = {
+        role: [text for turn in turns if turn.get("role") == role and (text := _own_text(turn))]
+        for role in ("user", "system")
+    }
+    last = said["user"][-1] if said["user"] else ""
+    tasks = [text for text in said["user"] if not _goes_on(text) and not _STEP.match(text)]
+    if tasks and tasks[-1] == last:
+        return last, "last user message"
+    found, source = (tasks, "user message before") if tasks else (said["system"], "system message")
+    if found and _STEP.match(last):
+        return f"{found[-1]}\n\n{last}", f"{source}, with the last user message"
+    if found:
+        return found[-1], source
+    rest = (text for turn in reversed(turns) if (text := text_of(turn.get("content"))))
+    return (last, "last user message") if last else (next(rest, ""), "last message")
+
+
+def _goes_on(text: str) -> bool:
+    return len(text) <= SHORT and _GOES_ON.fullmatch(text) is not None
+
+
+def _own_text(message: Mapping[object, object]) -> str:
+    """A message's text without results of tools."""
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = (part for part in content if isinstance(part, Mapping))
+        content = [part for part in parts if part.get("type") not in _RESULTS]
+    return text_of(content)
 
 
 class TemplateFilter:
@@ -33,6 +92,20 @@ class TemplateFilter:
     def __init__(self) -> None:
         self._seen: OrderedDict[str, deque[frozenset[int]]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def narrowed(self, query: Query) -> Query:
+        """The query with what is read of its text in the text's place."""
+        whole, source = query.text, query.reading.source if query.reading else "text"
+        rest = self.question(query.agent, whole)
+        start, end, rule = passage(rest)
+        text = rest[start:end]
+        if rest != whole:
+            # Lines in between may have gone too, so both ends are looked for.
+            rule = "template left out" if rule == "whole" else f"template left out, {rule}"
+            first, last = text.split("\n")[0], text.split("\n")[-1]
+            start = max(whole.find(first), 0)
+            end = whole.find(last, start) + len(last)
+        return replace(query, text=text, reading=Reading(source, rule, start, end, len(whole)))
 
     def question(self, agent: str, text: str) -> str:
         """The text without the lines that nearly all recent texts of the agent share.

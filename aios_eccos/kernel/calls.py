@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
+from aios_eccos.forecast.query_text import asked as asked_text
 from aios_eccos.providers.tokens import images, prompt_tokens, text_of
 from aios_eccos.providers.usage import MOST_TOKENS
-from aios_eccos.values import Ability, CallResult, Query
+from aios_eccos.values import Ability, CallResult, Query, Reading
 
 #: AIOS's own words to an agent whose models do not exist.
 UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
@@ -146,8 +147,10 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
     deadline_s = _hint(query, "deadline_s", 0.0, math.inf)
     # JSON may carry halves of characters, which no log, store or answer could hold.
     agent = agent.encode("utf-8", "replace").decode()
+    text, source = asked_text(messages)
     return Query(
-        text=last_user_text(messages),
+        text=text,
+        reading=Reading(source, "whole", 0, len(text), len(text)),
         agent=agent,
         input_tokens=prompt_tokens(messages, query.tools),
         max_output_tokens=_output_tokens(query.max_new_tokens),
@@ -162,7 +165,7 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
 
 
 def last_user_text(messages: Sequence[Any]) -> str:
-    """What the forecast is made on: the last user message, else the last with any text."""
+    """What a user said last: the last user message, else the last with any text."""
     turns = [m for m in reversed(messages) if isinstance(m, Mapping)]
     users = [m for m in turns if m.get("role") == "user"]
     return next((text for m in users + turns if (text := text_of(m.get("content")))), "")

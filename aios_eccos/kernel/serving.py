@@ -147,8 +147,8 @@ class Serving:
         caller: Caller = getattr(syscall, "eccos_caller", None) or Caller()
         try:
             query = read_query(syscall.agent_name, syscall.query, adapter.available_llm_names)
-            # What an agent wraps every question in says nothing of this one.
-            query = replace(query, text=self.templates.question(query.agent, query.text))
+            # What an agent puts around its question says nothing of this one.
+            query = self.templates.narrowed(query)
             query = engine.config.settings.tightened(query)
             query = self._in_session(query, syscall.query.messages, engine)
         except Refused as refused:

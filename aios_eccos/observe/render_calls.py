@@ -8,7 +8,7 @@ from aios_eccos.observe.render import UNIT, observed, outcome
 from aios_eccos.observe.text import NONE, cut, moment, money, rate, seconds, table, wrap
 from aios_eccos.observe.trace import Trace
 from aios_eccos.records import Signals
-from aios_eccos.values import Attempt
+from aios_eccos.values import Attempt, Reading
 
 #: Neighbors shown.
 NEAREST = 5
@@ -42,11 +42,21 @@ def explain(view: call_views.ExplainView) -> str:
         parts.append(f"floor{whose} {percent(trace.floor)}; one success is worth {worth} there")
     if not known:
         parts.append(UNIT)
+    if trace.reading is not None:
+        parts.append(wrap(read(trace.reading)))
     if trace.novelty is not None:
         parts.append(f"farther from the history than {percent(trace.novelty)} of its own records")
     parts += ["", choices(view)]
     parts += ["", neighbors(view.neighbors, view.neighbors_note)]
     return "\n".join(parts)
+
+
+def read(reading: Reading) -> str:
+    """Which part of the prompt the forecast is made on."""
+    if reading.rule == "whole":
+        return f"read: the {reading.source}, {reading.of:,} characters"
+    part = f"characters {reading.start:,} to {reading.end:,} of {reading.of:,}"
+    return f"read: {part} of the {reading.source} ({reading.rule})"
 
 
 def tried(attempt: Attempt) -> str:

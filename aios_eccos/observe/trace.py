@@ -11,7 +11,7 @@ from typing import Any
 
 from aios_eccos.errors import DataError
 from aios_eccos.records import Signals
-from aios_eccos.values import Attempt, Control
+from aios_eccos.values import Attempt, Control, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Trace:
         money: False where no price is known and costs are in size units.
         failure: short reason, None for a good answer.
         control: how its outcome may move the price; None where there was nothing to choose.
+        reading: which part of the prompt it was forecast on.
     """
 
     call: str
@@ -96,6 +97,7 @@ class Trace:
     tries: tuple[Attempt, ...] = ()
     wasted_usd: Mapping[str, float] = field(default_factory=dict)
     control: Control | None = None
+    reading: Reading | None = None
     whole: bool = False
     id: str = ""
 
@@ -113,8 +115,9 @@ def to_fields(trace: Trace) -> dict[str, str]:
     values = {name: getattr(trace, name) for name in _NAMES}
     values["options"] = [_ROW(option) for option in trace.options]
     values["tries"] = [astuple(replace(t, seconds=round(t.seconds, 4))) for t in trace.tries]
-    if (control := values.pop("control")) is not None:
-        values["control"] = astuple(control)
+    for name in ("control", "reading"):
+        if (value := values.pop(name)) is not None:
+            values[name] = astuple(value)
     short = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
     return {name: short.encode(value) for name, value in values.items()}
 
@@ -132,6 +135,8 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
         values["wasted_usd"] = dict(values.get("wasted_usd", {}))
         stored = values.get("control")
         values["control"] = None if stored is None else Control(*stored)
+        read = values.get("reading")
+        values["reading"] = None if read is None else Reading(*read)
         return Trace(id=identity, **values)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"decision {identity} cannot be read: {error}") from error

@@ -12,6 +12,7 @@ import numpy as np
 from aios_eccos.config import Settings
 from aios_eccos.decide import words
 from aios_eccos.forecast.pricing import Prices
+from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.observe.trace import Option, Trace
 from aios_eccos.providers.tokens import estimated
 from aios_eccos.serve.router import Router
@@ -83,6 +84,7 @@ def trace_of(
         ),
         wasted_usd=_wasted(settled, prices),
         control=_control(decision),
+        reading=query.reading,
         whole=decision.whole,
     )
 
@@ -105,6 +107,7 @@ def decide_dry(
         floor: absolute success asked for, instead of the configured floor.
     """
     query = Query(text=text, agent=agent, input_tokens=estimated(text), floor=floor)
+    query = TemplateFilter().narrowed(query)
     (candidate,) = router.forecast([query])
     resting = [candidate.asks(column, slots.cooling) for column in candidate.models]
     awake = candidate.allowed & ~np.array(resting)

@@ -35,6 +35,7 @@ from aios_eccos.values.query import NOT_ALLOWED as NOT_ALLOWED
 from aios_eccos.values.query import Ability as Ability
 from aios_eccos.values.query import Model as Model
 from aios_eccos.values.query import Query as Query
+from aios_eccos.values.query import Reading as Reading
 from aios_eccos.values.query import Session as Session
 from aios_eccos.values.query import dollars_known as dollars_known
 from aios_eccos.values.result import Answer as Answer

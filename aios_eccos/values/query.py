@@ -51,6 +51,22 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """Which part of a prompt a call is forecast on; never the part itself.
+
+    Attributes:
+        source: the message, in words; rule: by which the part was found.
+        start, end: characters of the part in that message; of: the message's length.
+    """
+
+    source: str
+    rule: str
+    start: int
+    end: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One LLM call, as far as choosing a model for it goes.
 
@@ -68,6 +84,7 @@ class Query:
         priority: higher goes first within an agent.
         deadline: `time.monotonic()` value after which an answer is of no use, if any.
         arrived: `time.monotonic()` at arrival.
+        reading: which part of the prompt `text` is, if it is one.
     """
 
     text: str
@@ -83,6 +100,7 @@ class Query:
     priority: int = 0
     deadline: float | None = None
     arrived: float = field(default_factory=time.monotonic)
+    reading: Reading | None = None
 
     @property
     def in_tool_loop(self) -> bool:

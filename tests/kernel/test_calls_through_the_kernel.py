@@ -1002,6 +1002,20 @@ def test_what_an_agent_wraps_its_questions_in_is_not_forecast_on(
     assert seen[0].startswith("You are careful.") and seen[-1] == "add 4 and 1"
 
 
+def test_a_decision_says_which_part_of_a_long_prompt_it_was_made_on(fresh: Any) -> None:
+    context = "The river passes the old mill, and the town trades wool there. " * 100
+    question = "What is 12 times 34, and is it even?"
+    fresh.ask(f"{context}\n\n{question}", agent="reader")
+    flat = fresh.serving.engine.workload.decisions(1)[0][1]
+    trace = of_fields("1-0", flat)
+    end = len(context) + 2 + len(question)
+    assert trace.reading is not None
+    assert (trace.reading.source, trace.reading.rule) == ("last user message", "question")
+    assert (trace.reading.end, trace.reading.of) == (end, end)
+    assert trace.reading.end - trace.reading.start == len(question)
+    assert question not in json.dumps(flat), "never the text itself"
+
+
 @pytest.mark.parametrize(("status", "kept"), [("optimal", "small"), (EXPLORED, None)])
 def test_a_model_that_chance_chose_is_not_the_conversations(
     fresh: Any, monkeypatch: pytest.MonkeyPatch, status: str, kept: str | None
