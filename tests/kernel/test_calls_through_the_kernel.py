@@ -1006,7 +1006,15 @@ def test_a_decision_says_which_part_of_a_long_prompt_it_was_made_on(fresh: Any) 
     context = "The river passes the old mill, and the town trades wool there. " * 100
     question = "What is 12 times 34, and is it even?"
     fresh.ask(f"{context}\n\n{question}", agent="reader")
-    flat = fresh.serving.engine.workload.decisions(1)[0][1]
+    workload = fresh.serving.engine.workload
+    mine: list[dict[str, str]] = []
+
+    def kept() -> bool:
+        mine[:] = [flat for _, flat in workload.decisions(5) if flat["agent"] == '"reader"']
+        return bool(mine)
+
+    assert until(kept, 60)
+    flat = mine[0]
     trace = of_fields("1-0", flat)
     end = len(context) + 2 + len(question)
     assert trace.reading is not None
