@@ -15,8 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.forecast.pricing import Prices
-from aios_eccos.records import HistoryTable
 from aios_eccos.values import BoolArray, FloatArray
 
 #: Chance that a model is taken to be stronger than it is, where the strongest is sought.
@@ -220,8 +218,8 @@ def strongest_of(successes: FloatArray, judged: FloatArray, names: Sequence[str]
 class PriceBook:
     """The history replayed under today's prices: one curve per set of allowed models.
 
-    Curves are made at first use. Of N rows: unseen forecasts, correctness and costs, (N, m) with
-    columns named by `models`.
+    Curves are made at first use. Of N rows: unseen forecasts, correctness and costs, (N, m + k)
+    with columns named by the m `models`, then by k `plans`.
     """
 
     def __init__(
@@ -230,26 +228,17 @@ class PriceBook:
         success: FloatArray,
         outcomes: FloatArray,
         cost: FloatArray,
+        plans: Sequence[str] = (),
     ) -> None:
         self.models = tuple(models)
+        self.columns = (*self.models, *plans)
         self._success, self._outcomes, self._cost = success, outcomes, cost
         self._curves: dict[frozenset[str], PriceCurve | None] = {}
         self._lock = threading.Lock()
 
-    @classmethod
-    def of(
-        cls, table: HistoryTable, success: FloatArray, tokens: FloatArray, prices: Prices
-    ) -> PriceBook:
-        """From a table and (N, M) unseen forecasts of it, for the pool that `prices` names."""
-        have = {name: j for j, name in enumerate(table.models)}
-        known = [name for name in prices.models if name in have]
-        columns = [have[name] for name in known]
-        cost = prices.select(known).cost(table.input_tokens, tokens[:, columns])
-        return cls(known, success[:, columns], table.correctness[:, columns], cost)
-
     def curve(self, allowed: Sequence[str] | None = None) -> PriceCurve | None:
-        """The curve over the allowed models; None with fewer than `MIN_VERDICTS` verdicts."""
-        key = frozenset(self.models if allowed is None else allowed) & frozenset(self.models)
+        """The curve over the allowed columns; None with fewer than `MIN_VERDICTS` verdicts."""
+        key = frozenset(self.columns if allowed is None else allowed) & frozenset(self.columns)
         with self._lock:
             if key not in self._curves:
                 self._curves[key] = self._build(key)
@@ -265,7 +254,7 @@ class PriceBook:
         return None if best is None else (names[best], float(had[best] / judged[best]))
 
     def _build(self, key: frozenset[str]) -> PriceCurve | None:
-        mask = np.array([name in key for name in self.models], dtype=bool)
+        mask = np.array([name in key for name in self.columns], dtype=bool)
         judged = (~np.isnan(self._outcomes[:, mask])).any(axis=1)
         if int(judged.sum()) < MIN_VERDICTS or np.isnan(self._success[:, mask]).all():
             return None

@@ -17,11 +17,12 @@ from aios_eccos.floor.curve import MIN_VERDICTS, PriceBook
 from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.losses import FEWEST_ROWS, LossBook
 from aios_eccos.floor.modes import mode_of
+from aios_eccos.floor.planned import book_of, with_plans
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, load_apart, load_head
 from aios_eccos.forecast.head.train import Trained
 from aios_eccos.forecast.hybrid import HybridPredictor
 from aios_eccos.forecast.parts import MOST, calibrating, calibration
-from aios_eccos.forecast.predictor import Predictor
+from aios_eccos.forecast.plans import Past
 from aios_eccos.forecast.pricing import Prices, price_table
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
 from aios_eccos.forecast.ridge import RidgePredictor
@@ -29,7 +30,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.mirror import build_table
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import IntArray, Model, Query
+from aios_eccos.values import FloatArray, IntArray, Model, Query
 
 log = logging.getLogger("aios_eccos.floor.learn")
 
@@ -93,8 +94,9 @@ def learn_from(
     known = replace(_learn(near, rest, head, settings, models), embedder=embedder)
     if known.book is None:
         return known
-    certifier = _certifier(history, known.predictor, known.book, models, whole, head_file)
-    return replace(known, certifier=certifier)
+    return replace(
+        known, certifier=_certifier(history, known, known.book, models, whole, head_file)
+    )
 
 
 def _learn(
@@ -109,16 +111,17 @@ def _learn(
     judged_of = dict(zip(means.models, means.judged.tolist(), strict=True))
     kind = settings.predictor
     if head is not None and kind != "retrieval":
-        book = replayed_book(head, prices, kind)
-        return Learned(HybridPredictor(neighbors, head, kind), None, book, judged_of)
+        book, plans = book_of(replayed(head, prices, kind), settings.plans)
+        predictor = HybridPredictor(neighbors, head, kind)
+        return Learned(predictor, book=book, judged=judged_of, plans=plans)
     # Rows that nobody has judged are no neighbors of a call, so they are none here.
     judged = table.rows(np.flatnonzero(~np.isnan(table.correctness).all(axis=1)))
     if len(judged) < 2:
         return Learned(neighbors, None, None, judged_of)
     success, tokens, _ = leave_one_out(judged, settings.neighbors, models=models)
     tokens = np.where(np.isnan(tokens), means.output_tokens, tokens)
-    book = PriceBook.of(judged, success, tokens, prices)
-    return Learned(neighbors, None, book, judged_of)
+    book, plans = book_of(past_of(judged, success, tokens, prices), settings.plans)
+    return Learned(neighbors, book=book, judged=judged_of, plans=plans)
 
 
 def _audited(
@@ -155,7 +158,7 @@ def _seen_all(head_file: Path | None) -> bool:
 
 def _certifier(
     history: History,
-    predictor: Predictor,
+    known: Learned,
     book: PriceBook,
     models: Sequence[Model],
     whole: HistoryTable,
@@ -165,7 +168,7 @@ def _certifier(
 
     Of records with one text only the newest speaks: copies of a record are no further evidence.
     """
-    outputs, place = None, None
+    predictor, outputs, place = known.predictor, None, None
     if isinstance(predictor, HybridPredictor) and head_file is not None:
         apart = load_apart(head_file)
         if apart is None:
@@ -180,13 +183,19 @@ def _certifier(
         forecast = predictor.forecast_from(said, queries, table.embeddings, models)
     else:
         forecast = predictor.forecast(queries, table.embeddings, models)
-    have = {name: j for j, name in enumerate(table.models)}
-    outcomes = np.full(forecast.success.shape, np.nan)
-    for column, name in enumerate(forecast.models):
-        if name in have:
-            outcomes[:, column] = table.correctness[:, have[name]]
     cost = price_table(models).cost(table.input_tokens, forecast.output_tokens)
-    return Certifier(forecast.models, forecast.success, outcomes, cost, book, data_hash(table))
+    outcomes = np.full(forecast.success.shape, np.nan)
+    answers = np.zeros(forecast.success.shape, dtype=np.int64)
+    for column, name in enumerate(forecast.models):
+        if name in table.models:
+            outcomes[:, column] = table.correctness[:, table.models.index(name)]
+            answers[:, column] = table.answers[:, table.models.index(name)]
+    past = Past(forecast.models, forecast.success, outcomes, cost, answers)
+    found = with_plans(past, known.plans)
+    plans = () if known.plans is None else known.plans.plans
+    names = (*forecast.models, *(plan.name for plan in plans))
+    rows = found.success, found.outcomes, found.cost
+    return Certifier(names, *rows, book, data_hash(table))
 
 
 def _calibrating(
@@ -233,11 +242,22 @@ def _head(
         return None
 
 
-def replayed_book(head: Trained, prices: Prices, kind: str = "hybrid") -> PriceBook:
-    """What success costs at today's prices, by the head's own out-of-fold forecasts."""
+def replayed(head: Trained, prices: Prices, kind: str = "hybrid") -> Past:
+    """What the head's own out-of-fold forecasts say of the records that it was fitted on."""
     replay = head.replay
-    known = [name for name in prices.models if name in head.models]
+    known = tuple(name for name in prices.models if name in head.models)
     columns = [head.models.index(name) for name in known]
     success = replay.alone if kind == "trained" else replay.success
     cost = prices.select(known).cost(replay.input_tokens, replay.tokens[:, columns])
-    return PriceBook(known, success[:, columns], replay.correctness[:, columns], cost)
+    right, answers = replay.correctness[:, columns], replay.answers[:, columns]
+    return Past(known, success[:, columns], right, cost, answers)
+
+
+def past_of(table: HistoryTable, success: FloatArray, tokens: FloatArray, prices: Prices) -> Past:
+    """A table with (N, M) unseen forecasts of it, for the pool that `prices` names."""
+    have = {name: j for j, name in enumerate(table.models)}
+    known = tuple(name for name in prices.models if name in have)
+    columns = [have[name] for name in known]
+    cost = prices.select(known).cost(table.input_tokens, tokens[:, columns])
+    right, answers = table.correctness[:, columns], table.answers[:, columns]
+    return Past(known, success[:, columns], right, cost, answers)

@@ -9,8 +9,9 @@ from typing import Protocol
 from aios_eccos.floor.certify import Certifier
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.losses import LossBook
+from aios_eccos.forecast.plans import PlanFits
 from aios_eccos.forecast.predictor import Predictor
-from aios_eccos.values import Float32Array, Forecast, Plan, PlanForecast, Query
+from aios_eccos.values import Float32Array
 
 
 class Embeds(Protocol):
@@ -20,18 +21,6 @@ class Embeds(Protocol):
     def try_embed_with_layers(
         self, texts: Sequence[str]
     ) -> tuple[Float32Array, Float32Array] | None: ...
-
-
-class ForecastsPlans(Protocol):
-    """Forecasts what plans would do, from what their models would."""
-
-    @property
-    def plans(self) -> tuple[Plan, ...]: ...
-
-    def forecast(
-        self, queries: Sequence[Query], single: Forecast, embeddings: Float32Array | None
-    ) -> PlanForecast:
-        """What each plan would do on each query; `single` forecasts the models alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +43,7 @@ class Learned:
     judged: Mapping[str, float] | None = None
     certifier: Certifier | None = None
     losses: LossBook | None = None
-    plans: ForecastsPlans | None = None
+    plans: PlanFits | None = None
 
     def embed(self, texts: Sequence[str]) -> tuple[Float32Array | None, Float32Array | None]:
         """(n, d) embeddings and, if the predictor wants them, (n, 4 d) layers; None as yet."""

@@ -7,7 +7,8 @@ import pytest
 from predict_world import MODELS, TableHistory, make_layers, make_table
 
 from aios_eccos.errors import ArtifactError
-from aios_eccos.floor.learn import replayed_book
+from aios_eccos.floor.learn import replayed
+from aios_eccos.floor.planned import book_of
 from aios_eccos.forecast.head import features
 from aios_eccos.forecast.head.artifact import data_hash, load_head, read_about, save_head
 from aios_eccos.forecast.head.features import (
@@ -233,7 +234,7 @@ def test_data_hash_moves_with_any_outcome(trained):
 
 def test_book_prices_the_floor_on_unseen_forecasts(trained):
     prices = price_table(MODELS[::-1])
-    book = replayed_book(trained[1], prices)
-    assert book.models == ("large", "middle", "small")
+    book, plans = book_of(replayed(trained[1], prices), ())
+    assert book.models == ("large", "middle", "small") and plans is None
     assert book.curve().cost_for(0.6) < book.curve().cost_for(0.75)
-    assert replayed_book(trained[1], prices, "trained").curve() is not None
+    assert book_of(replayed(trained[1], prices, "trained"), ())[0].curve() is not None

@@ -7,7 +7,9 @@ import pytest
 from predict_world import MODELS, make_table
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.floor.curve import MAX_ROWS, PriceBook, price_curve
+from aios_eccos.floor.curve import MAX_ROWS, price_curve
+from aios_eccos.floor.learn import past_of
+from aios_eccos.floor.planned import book_of
 from aios_eccos.forecast.pricing import price_table
 
 
@@ -78,7 +80,7 @@ def test_long_histories_are_sampled():
 
 def test_book_restricts_to_the_allowed_models(world):
     table, truth = world
-    book = PriceBook.of(table, truth, table.output_tokens, price_table(MODELS))
+    book = book_of(past_of(table, truth, table.output_tokens, price_table(MODELS)), ())[0]
     both = book.curve(["small", "middle"])
     assert both.reachable < book.curve().reachable
     assert book.curve() is book.curve(["large", "middle", "small"])
@@ -91,6 +93,7 @@ def test_book_restricts_to_the_allowed_models(world):
 def test_book_has_no_curve_without_verdicts(world):
     table, truth = world
     few = dataclasses.replace(table, correctness=np.full(truth.shape, np.nan))
-    book = PriceBook.of(few, truth, table.output_tokens, price_table(MODELS))
+    book = book_of(past_of(few, truth, table.output_tokens, price_table(MODELS)), ())[0]
     assert book.curve() is None and book.strongest() is None
-    assert PriceBook.of(table, truth, table.output_tokens, price_table([])).curve() is None
+    nobody = past_of(table, truth, table.output_tokens, price_table([]))
+    assert book_of(nobody, ())[0].curve() is None

@@ -28,7 +28,7 @@ from aios_eccos.records import HistoryTable
 #: Name of the head's file in the state folder.
 FILE_NAME = "head.safetensors"
 #: Layout of the file; another one is refused.
-FORMAT = 1
+FORMAT = 2
 #: Arrays that lose nothing measurable by half precision, and are most of the file.
 _HALF = ("machine.word_weights",)
 

@@ -60,7 +60,8 @@ class Trained:
 class Replay:
     """Fitted records with forecasts that have not seen them: what floors are priced on.
 
-    All (N, m) but the N input tokens; success is by the hybrid, `alone` by the head.
+    All (N, m) but the N input tokens; success is by the hybrid, `alone` by the head; `answers` are
+    equal where models gave one final answer, 0 = none.
     """
 
     success: FloatArray
@@ -68,6 +69,7 @@ class Replay:
     tokens: FloatArray
     correctness: FloatArray
     input_tokens: FloatArray
+    answers: IntArray
 
 
 class _Prepared:
@@ -151,6 +153,7 @@ def train(
         tokens=np.exp(length),
         correctness=table.correctness,
         input_tokens=table.input_tokens,
+        answers=table.answers,
     )
     return Trained(table.models, prepared.fit(np.arange(len(table)))[0], mixer, replay)
 
