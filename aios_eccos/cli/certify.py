@@ -15,11 +15,12 @@ from aios_eccos.errors import ConfigError, DataError, HistoryOwned
 from aios_eccos.floor.certify import Certificate, Refusal, read_papers
 from aios_eccos.floor.configured import certificate_words, certificates
 from aios_eccos.floor.learn import head_path, learn_from
+from aios_eccos.forecast.pricing import configured_models
 from aios_eccos.history import open as opening
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.locate import Config
 from aios_eccos.observe.opened import history_of, located
-from aios_eccos.serve.engine import CERTIFICATES, configured_models
+from aios_eccos.serve.engine import CERTIFICATES
 from aios_eccos.values import Model
 
 SCHEMA = "aios-eccos/certify/1"

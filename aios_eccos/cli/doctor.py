@@ -9,10 +9,10 @@ import typer
 
 from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.cli.output import write_json
+from aios_eccos.forecast.pricing import configured_models
 from aios_eccos.kernel.setup.doctor import check_aios
 from aios_eccos.locate import load_config, locate
 from aios_eccos.observe.health import Check, check_plugin
-from aios_eccos.serve.engine import configured_models
 
 MARKS = {True: "ok", False: "FAULT", None: "-"}
 

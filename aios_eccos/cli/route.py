@@ -17,6 +17,7 @@ from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
 from aios_eccos.floor.configured import keepable
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.floor.learned import Learned
+from aios_eccos.forecast.pricing import configured_models
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.dataset import load_prices, pool
@@ -26,7 +27,6 @@ from aios_eccos.observe.call_views import RouteView
 from aios_eccos.observe.explain import route_view
 from aios_eccos.observe.opened import history_of, redis_runs, workload_of
 from aios_eccos.observe.text import money
-from aios_eccos.serve.engine import configured_models
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import decide_dry
 from aios_eccos.values import Model, Slots

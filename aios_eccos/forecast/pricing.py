@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from aios_eccos.locate import Config
 from aios_eccos.values import Ability, FloatArray, Model, Query, Session, dollars_known
 
 log = logging.getLogger("aios_eccos.forecast.pricing")
@@ -123,6 +124,11 @@ def size_of(model: Model) -> float:
     pattern = r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])"
     found = re.search(pattern, model.name.lower())
     return (float(found[1] or 1) * float(found[2]) if found else 0.0) or 1.0
+
+
+def configured_models(config: Config) -> list[Model]:
+    """The configured pool, completed from LiteLLM's packaged table where the config is silent."""
+    return [with_facts(entry.model(), entry.backend) for entry in config.entries]
 
 
 def with_facts(model: Model, backend: str = "") -> Model:

@@ -131,6 +131,18 @@ def names_asked(query: Any) -> list[str]:
     return names
 
 
+def ollama_names(query: Any, available: Collection[str]) -> list[str]:
+    """Models of Ollama that the call names and AIOS has not registered yet."""
+    return [
+        entry["name"]
+        for entry in query.llms or ()
+        if isinstance(entry, dict)
+        and entry.get("backend") == "ollama"
+        and isinstance(entry.get("name"), str)
+        and entry["name"] not in available
+    ]
+
+
 def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
     """AIOS's LLMQuery as the router sees it; `available` are the kernel's models.
 

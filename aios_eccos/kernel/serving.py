@@ -20,7 +20,16 @@ from typing import Any
 from aios_eccos.errors import raised
 from aios_eccos.forecast.query_text import TemplateFilter
 from aios_eccos.kernel.adapter import EccosAdapter
-from aios_eccos.kernel.calls import Caller, Refused, Syscall, Ticket, read_query, settle, summary
+from aios_eccos.kernel.calls import (
+    Caller,
+    Refused,
+    Syscall,
+    Ticket,
+    ollama_names,
+    read_query,
+    settle,
+    summary,
+)
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
 from aios_eccos.kernel.observe_mode import Observed, observed
 from aios_eccos.kernel.repeats import repeat_of
@@ -115,7 +124,7 @@ class Serving:
     def serve(self, syscall: Syscall) -> None:
         """Take a call from the kernel's queue. It is settled here or later, exactly once."""
         adapter = self.adapter
-        if adapter is not None and _ollama_names(syscall.query, adapter):
+        if adapter is not None and ollama_names(syscall.query, adapter.available_llm_names):
             # Asking Ollama what it has can take seconds; calls behind this one must not wait.
             threading.Thread(target=self._discover, args=(syscall,), daemon=True).start()
         else:
@@ -127,7 +136,7 @@ class Serving:
             asked = None
             # A refresh in the meantime puts another adapter in force, which knows none of them.
             while (adapter := self.adapter) is not asked and adapter is not None:
-                names = _ollama_names(syscall.query, adapter)
+                names = ollama_names(syscall.query, adapter.available_llm_names)
                 found = [name for name in names if adapter._dynamic_register_ollama_model(name)]
                 with self._changing:
                     config, ended = self.config, self.engine is None
@@ -273,18 +282,6 @@ class Serving:
                 self.observed.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer
             log.error("a settled call could not be recorded: %s", raised(error))
-
-
-def _ollama_names(query: Any, adapter: EccosAdapter) -> list[str]:
-    """Models of Ollama that the call names and AIOS has not registered yet."""
-    return [
-        entry["name"]
-        for entry in query.llms or ()
-        if isinstance(entry, dict)
-        and entry.get("backend") == "ollama"
-        and isinstance(entry.get("name"), str)
-        and entry["name"] not in adapter.available_llm_names
-    ]
 
 
 def _response(adapter: EccosAdapter, settled: CallResult | None) -> Any:

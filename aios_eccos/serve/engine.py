@@ -8,10 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 
-from aios_eccos import files
 from aios_eccos.config import Settings
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
@@ -20,7 +17,7 @@ from aios_eccos.floor.earn import Earning
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import AuditFacts, head_path, learn_from
 from aios_eccos.floor.learned import Learned
-from aios_eccos.forecast.pricing import with_facts
+from aios_eccos.forecast.pricing import configured_models
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.locate import Config
@@ -33,14 +30,12 @@ from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.spare import SpareRequests
+from aios_eccos.serve.stores import open_stores_of
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
 from aios_eccos.values import CallResult, Model, Said, dollars_known
 from aios_eccos.verdicts.keys import AnswerKeys
 from aios_eccos.verdicts.taken import hand_over, take_verdict
-from aios_eccos.workload.connect import open_workload
-from aios_eccos.workload.proxies import ObserverStore
-from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.serve.engine")
 
@@ -82,7 +77,7 @@ class Engine:
         pool = models if models is not None else configured_models(config)
         settings = keepable(config.settings, pool)
         self.config = config
-        self.workload, self.ledger = _open_workload(config.location.state_dir, settings)
+        self.workload, self.ledger = open_stores_of(config.location.state_dir, settings)
         # Calls read it: they wait for Redis no longer than the kernel's own store does.
         self.earning = Earning(self.workload)
         self.floors = Floors(settings, self.workload, self.ledger)
@@ -279,22 +274,3 @@ class Engine:
         """What is kept of a call that settles now; made later, under what is in force now."""
         prices, settings, models = self.router.prices, self.config.settings, self.router.models
         return lambda: trace_of(result, prices, settings, models)
-
-
-def _open_workload(state_dir: Path, settings: Settings) -> tuple[WorkloadStore, ObserverStore]:
-    """The workload that calls use, and the same for whoever may wait for it longer."""
-    folder, namespace = files.private_dir(state_dir), settings.namespace
-    opened = partial(open_workload, settings.redis, state_dir=folder, namespace=namespace)
-    workload = opened(
-        required=False,
-        lease_ttl_s=settings.lease_ttl_s,
-        # A call is given up before; should its thread be lost, its slot comes back.
-        longest_s=2 * settings.call_timeout_s,
-    )
-    patient = None if settings.redis == "memory" else partial(opened, member=False)
-    return workload, ObserverStore(workload, patient)
-
-
-def configured_models(config: Config) -> list[Model]:
-    """The configured pool, completed from LiteLLM's packaged table where the config is silent."""
-    return [with_facts(entry.model(), entry.backend) for entry in config.entries]

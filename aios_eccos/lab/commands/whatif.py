@@ -14,6 +14,7 @@ from aios_eccos.cli.options import AiosHome, AsJson, ConfigFile
 from aios_eccos.cli.output import console, draw_table, pairs, token_prices, versions, write_json
 from aios_eccos.config import parse_floor
 from aios_eccos.errors import ConfigError
+from aios_eccos.forecast.pricing import configured_models
 from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.whatif import Change, Course, WhatIf, what_if
 from aios_eccos.metrics import percent
@@ -21,7 +22,6 @@ from aios_eccos.observe.call_views import DecisionsView
 from aios_eccos.observe.opened import workload_of
 from aios_eccos.observe.shape import units_apart
 from aios_eccos.observe.trace import read_traces
-from aios_eccos.serve.engine import configured_models
 
 
 def whatif(
