@@ -167,12 +167,12 @@ def run(
 
 
 def mode(
-    wanted: Annotated[str, typer.Argument(metavar="MODE", help="route or observe.")],
+    wanted: Annotated[str, typer.Argument(metavar="MODE", help="route, observe or canary.")],
     aios_home: Home = None,
 ) -> None:
-    """Choose between route and observe, in the configuration and in a living kernel."""
-    if wanted not in ("route", "observe"):
-        raise ConfigError(f"mode {wanted!r}: allowed are route and observe")
+    """Choose between route, observe and canary, in the configuration and in a living kernel."""
+    if wanted not in ("route", "observe", "canary"):
+        raise ConfigError(f"mode {wanted!r}: allowed are route, observe and canary")
     switch("mode", wanted, {"mode": wanted}, aios_home)
 
 

@@ -25,7 +25,7 @@ COMMANDS = {
     "enable": ("cli.enable", "Switch the plugin on in an AIOS checkout."),
     "disable": ("cli.enable", "Switch it off and restore AIOS's configuration."),
     "run": ("cli.enable", "Load the plugin into one start of AIOS."),
-    "mode": ("cli.enable", "Choose between route and observe."),
+    "mode": ("cli.enable", "Choose between route, observe and canary."),
     "audit": ("cli.audit", "Let copies of calls prove which models save money."),
     "doctor": ("cli.doctor", "Check AIOS's contract and this installation."),
     "status": ("cli.look_ups", "Load, spend, savings, promised and realised success."),

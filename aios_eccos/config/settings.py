@@ -52,9 +52,13 @@ class AgentPolicy(_Strict):
 class Settings(_Strict):
     """The `llms.router.eccos` block of AIOS's config.yaml."""
 
-    mode: Literal["route", "observe"] = "route"
+    mode: Literal["route", "observe", "canary"] = "route"
     """`route` serves the router's choice; `observe` decides and logs, but serves the choice that
-    AIOS itself would make"""
+    AIOS itself would make; `canary` routes a share of the conversations and observes the rest,
+    until that has proven itself or failed"""
+    canary_share: Annotated[Share, BeforeValidator(parse_share)] = Share(0.1)
+    """share of the conversations that mode `canary` routes (`10 %`); a conversation stays on its
+    side"""
     quality_floor: FloorSetting = Floor(0.95, relative=True)
     """success that calls must reach on average: 0..1, or `95 %` of what the strongest allowed model
     would reach on the same calls, or `strongest - 3 points`"""

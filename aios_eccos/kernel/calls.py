@@ -208,6 +208,13 @@ def turn(agent: str, messages: Sequence[Any]) -> str:
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+def lot_of(agent: str, messages: Sequence[Any]) -> float:
+    """A conversation's own number, 0..1, by how it opened: equal for all its calls, everywhere."""
+    replies = (i for i, message in enumerate(messages) if _is_reply(message))
+    opening = messages[: next(replies, len(messages))]
+    return int(turn(agent, opening), 16) / 16**32
+
+
 def _is_reply(message: object) -> bool:
     return isinstance(message, Mapping) and message.get("role") in ("assistant", "tool")
 

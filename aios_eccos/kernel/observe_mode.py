@@ -1,4 +1,4 @@
-"""Mode `observe`: AIOS's choice serves, and what the router would have done is summed up.
+"""Mode `observe`, and the rest of `canary`: AIOS's choice serves, the router's is summed up.
 
 All sums are forecasts: the model that was not asked gave no answer to count.
 """
@@ -67,6 +67,7 @@ def observed(query: Query, own_choice: Callable[[Query], str], engine: Engine) -
     most = windows.get(name) or query.input_tokens
     return replace(
         query,
+        observed=True,
         allowed=(name,),
         needs=frozenset(),
         input_tokens=min(query.input_tokens, most),

@@ -43,7 +43,7 @@ def add(app: Any, process: Process) -> None:
         return kernel_status(process)
 
     def mode(body: ModeRequest) -> ModeRequest:
-        """Set the mode, `route` or `observe`, until the next refresh."""
+        """Set the mode, `route`, `observe` or `canary`, until the next refresh."""
         serving.switch(body.mode)
         process.broadcast.send("mode", body.mode)
         return body
@@ -74,7 +74,7 @@ def add(app: Any, process: Process) -> None:
 class ModeRequest(BaseModel):
     """`POST /eccos/mode`."""
 
-    mode: Literal["route", "observe"]
+    mode: Literal["route", "observe", "canary"]
 
 
 class AuditRequest(BaseModel):

@@ -25,6 +25,7 @@ from aios_eccos.kernel.calls import (
     Refused,
     Syscall,
     Ticket,
+    lot_of,
     ollama_names,
     read_query,
     settle,
@@ -56,7 +57,7 @@ class Serving:
     Attributes:
         engine: stores, router and dispatcher; None before the first start and after the end.
         adapter, config: those in force; None before the first start.
-        mode: `route`, or `observe`: decide and log, but serve AIOS's own choice.
+        mode: as the setting `mode`, or as somebody has switched since.
         ends_at: `time.monotonic()` at which every call is over, once the process is told to end.
         last: what the last calls got, oldest first; no text of theirs.
     """
@@ -81,30 +82,34 @@ class Serving:
         self.last: deque[dict[str, Any]] = deque(maxlen=LAST)
 
     def switch(self, mode: str) -> None:
-        """Serve in a mode from now on, until the next refresh."""
-        if mode == "observe" and self.adapter is not None:
+        """Serve in a mode from now on, until the next refresh; a canary begins anew."""
+        self._set_mode(mode)
+        if mode == "canary" and self.engine is not None:
+            self.engine.canary.begin()
+
+    def _set_mode(self, mode: str) -> None:
+        if mode != "route" and self.adapter is not None:
             self.adapter.follow()
-        if mode != self.mode:
-            log.warning("mode: %s, before: %s", mode, self.mode)
+        if (before := self.mode) != mode:
+            log.warning("mode: %s, before: %s", mode, before)
         self.mode = mode
         if self.engine is not None:
             self.engine.set(mode=mode)
 
     def set_audit(self, share: float) -> None:
-        """Let audits spend such a share of the money from now on, until the next refresh."""
-        engine = self.engine
-        if engine is not None:
+        """Let audits spend such a share of the money, until the next refresh."""
+        if (engine := self.engine) is not None:
             log.warning("audit: %g, before: %g", share, engine.config.settings.audit)
             engine.set(audit=share)
 
     def use(self, adapter: EccosAdapter, config: Config) -> None:
         """Serve with this adapter and configuration from now on; calls under way move over."""
-        if config.settings.mode == "observe":
+        if config.settings.mode != "route":
             adapter.follow()
         with self._changing:
             before = self.adapter
             self._install(adapter, config)
-            self.switch(config.settings.mode)
+            self._set_mode(config.settings.mode)
         if before is None:
             threading.Thread(target=warm_up, name="eccos-warm-up", daemon=True).start()
         elif before is not adapter:
@@ -159,7 +164,9 @@ class Serving:
             # What an agent puts around its question says nothing of this one.
             query = self.templates.narrowed(query)
             query = engine.config.settings.tightened(query)
-            query = self._in_session(query, syscall.query.messages, engine)
+            messages, models = syscall.query.messages, engine.router.models
+            session = session_of(query, messages, self.sessions, models, engine.workload)
+            query = replace(query, session=session)
         except Refused as refused:
             settle(syscall, adapter.refusal(str(refused), refused.status_code))
             return
@@ -167,7 +174,7 @@ class Serving:
             self.refuse(syscall, GONE)
             return
         asked = query
-        if self.mode == "observe":
+        if self._observes(query, messages, engine):
             query = observed(query, lambda q: adapter.own_choice(syscall.query, q), engine)
         ticket = Ticket(syscall, query, caller, asked)
         with self._lock:
@@ -181,11 +188,11 @@ class Serving:
         if caller.gone:  # since it was asked whether it waits
             engine.dispatcher.drop(query.id)
 
-    def _in_session(self, query: Query, messages: Sequence[Any], engine: Engine) -> Query:
-        """The query with what is known of the conversation that it goes on with."""
-        models = engine.router.models
-        session = session_of(query, messages, self.sessions, models, engine.workload)
-        return replace(query, session=session)
+    def _observes(self, query: Query, messages: Sequence[Any], engine: Engine) -> bool:
+        """Whether AIOS's own choice serves the call."""
+        if self.mode == "canary":
+            return not engine.canary.routes(lot_of(query.agent, messages))
+        return self.mode == "observe"
 
     def leave(self, caller: Caller) -> None:
         """A client has gone: drop its calls that wait; those that run are let run."""
@@ -278,18 +285,16 @@ class Serving:
         try:
             if known is not None:
                 self.sessions.share(ticket.turn, known, engine.workload)
-            if self.mode == "observe":
+            if ticket.query.observed:
                 self.observed.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer
             log.error("a settled call could not be recorded: %s", raised(error))
 
 
 def _response(adapter: EccosAdapter, settled: CallResult | None) -> Any:
-    if settled is None:
-        return adapter.error_response(GONE)
-    answer = settled.answer
+    answer = settled.answer if settled is not None else Answer(failure=GONE)
     if answer.value is not None:
         return answer.value
-    model = settled.decision.model if settled.decision is not None else None
+    decision = settled.decision if settled is not None else None
     failure = answer.failure or Failure("no answer", 500)
-    return adapter.error_response(failure, model)
+    return adapter.error_response(failure, decision.model if decision is not None else None)

@@ -15,7 +15,7 @@ from aios_eccos.kernel.aios_config import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler, Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.observe.reader import Reader, state_of
-from aios_eccos.observe.views import EdgeView
+from aios_eccos.observe.views import CanaryView, EdgeView
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Refused
 
@@ -98,7 +98,7 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
     """What only this process knows, for `status`."""
     history, embedder = engine.history, engine.embedder
     waiting, running = engine.dispatcher.depth()
-    book = engine.router.learned.book
+    book, canary = engine.router.learned.book, engine.canary.figures()
     return EdgeView(
         mode=serving.mode,
         waiting=waiting,
@@ -112,4 +112,5 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
         observed=serving.observed.sums,
         certificates=engine.certificates,
+        canary=None if canary is None else CanaryView.model_validate(canary),
     )

@@ -97,9 +97,22 @@ def edge_lines(edge: views.EdgeView, known: bool) -> list[str]:
     if edge.undecided or edge.lost_traces:
         lost = f"{edge.lost_traces} traces lost"
         lines.append(f"! {edge.undecided} decisions without forecasts, {lost}")
+    if edge.canary is not None:
+        lines.append(canary(edge.canary))
     if edge.observed is not None and edge.observed.calls:
         lines.append(observed(edge.observed, known))
     return lines
+
+
+def canary(view: views.CanaryView) -> str:
+    """How mode `canary` stands."""
+    of = {"trial": percent(view.share), "promoted": "all", "rolled back": "none"}[view.stands]
+    why = f": {view.why}" if view.why else ""
+    return wrap(
+        f"canary   {view.stands}{why}; {of} of the conversations are routed; "
+        f"{view.routed_failed} of {view.routed} routed calls failed, {view.control_failed} of "
+        f"{view.control} others"
+    )
 
 
 def observed(view: views.ObservedView, known: bool) -> str:

@@ -104,6 +104,24 @@ class ObservedView(View):
     forecast_successes_routed: float = 0.0
 
 
+class CanaryView(View):
+    """Mode `canary`: how it stands, and calls and failures of both sides since it began.
+
+    Attributes:
+        stands: `trial`, `promoted` (all are routed) or `rolled back` (none is).
+        share: of the conversations that are routed while it is a trial.
+    """
+
+    stands: Literal["trial", "promoted", "rolled back"]
+    why: str = ""
+    since: float
+    share: float
+    routed: int
+    routed_failed: int
+    control: int
+    control_failed: int
+
+
 class EdgeView(View):
     """What only the kernel's own process knows.
 
@@ -127,6 +145,7 @@ class EdgeView(View):
     floors_from: str = "priors"
     certificates: list[str] = Field(default_factory=list)
     observed: ObservedView | None = None
+    canary: CanaryView | None = None
 
 
 class StatusView(View):

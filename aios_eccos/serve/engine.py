@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aios_eccos.config import Settings
+from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
 from aios_eccos.floor.course import Turn
@@ -23,6 +24,7 @@ from aios_eccos.history.history import History
 from aios_eccos.locate import Config
 from aios_eccos.observe.trace import Trace
 from aios_eccos.serve.auditor import Auditor
+from aios_eccos.serve.canary import Canary
 from aios_eccos.serve.comparing import judge_error
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.events import NotesEvents, note_alarms, note_turns
@@ -59,6 +61,7 @@ class Engine:
         floors: what a success is worth; earning: how far policies may be routed by that.
         upkeep: what is done for the history.
         teaches: puts calls into the history, and counts those that did not reach it.
+        canary: which conversations are routed in mode `canary`.
         auditor: asks other models what settled calls asked, where the settings want that.
         certificates: where floors are certified, a sentence about each.
 
@@ -86,15 +89,15 @@ class Engine:
         keys = AnswerKeys(config.location.state_dir, said, lambda: self.router.settings)
         self.teaches = TeachesHistory(lambda: (self.history, self.embedder), keys.of)
         events = NotesEvents(self.ledger, self.floors.look, lambda: self.router)
+        self.canary = Canary(self.ledger, self.floors.look, lambda: self.config.settings)
         self.auditor = self._auditor(keys)
         keeps = KeepsCalls(self.ledger)
         observers = (
             *(keeps.decisions, keeps.sums, self.teaches.take),
-            *(events.take, self.auditor.settled),
+            *(events.take, self.auditor.settled, self.canary.take),
         )
-        self.recorder = Recorder(
-            self._trace, self.floors.settled, observers, self.teaches, events.look
-        )
+        looks = (events.look, self._look_at_canary)
+        self.recorder = Recorder(self._trace, self.floors.settled, observers, self.teaches, looks)
         self.dispatcher = Dispatcher(self.router, settings, on_settled=self._settled)
         refusals = self.dispatcher.attempts.refusals
         refusals.use(pool)
@@ -136,6 +139,7 @@ class Engine:
 
     def start(self) -> None:
         """Serve and record calls; open the history in the background."""
+        self._look_at_canary()
         self.recorder.start()
         self.dispatcher.start()
         self.upkeep.start()
@@ -152,6 +156,7 @@ class Engine:
         self.dispatcher.attempts.refusals.use(pool)
         self.dispatcher.use(self.router, settings)
         self.upkeep.renew()
+        self._look_at_canary()
 
     def set(self, **settings: object) -> None:
         """Go by other settings of a kind that nothing is opened for, until the next `use`."""
@@ -161,6 +166,13 @@ class Engine:
         )
         self.floors.use(self.router.settings)
         self._earn(self.router.settings)
+
+    def _look_at_canary(self) -> None:
+        """See how the canary stands; until it is known, no call is routed by it."""
+        try:
+            self.canary.look()
+        except WorkloadError as error:
+            log.debug("how the canary stands is not known: %s", error)
 
     def _earn(self, settings: Settings) -> None:
         """Let policies earn that they are routed, where audits can show it."""

@@ -132,6 +132,15 @@ def note_turns(ledger: Ledger, policy: str, turns: Sequence[Turn]) -> None:
         _keep(ledger, what, None, f"{turn.share:.0%}")
 
 
+def note_canary(ledger: Ledger, before: str | None, after: str, why: str) -> None:
+    """Keep an event for how the canary stands.
+
+    Raises:
+        WorkloadError: the ledger cannot be used.
+    """
+    _keep(ledger, f"canary: {why}", before, after)
+
+
 def _keep(ledger: Ledger, what: str, before: str | None, after: str | None) -> None:
     """Keep one event and log it."""
     log.warning("%s: %s, before: %s", what, after or "gone", before or "not set")

@@ -37,7 +37,7 @@ class Recorder:
         control: moves prices by the traces of a batch, and returns them with what each has added.
         observers: take each batch in this order; what one raises keeps nothing from the others.
         teaches: puts calls that an observer gave it into the history, when they are due.
-        look: sees to what changes without calls.
+        looks: see to what changes without calls.
 
     Attributes:
         lost: settled calls that could not be kept.
@@ -49,13 +49,13 @@ class Recorder:
         control: Callable[[Sequence[Trace]], list[Trace]],
         observers: Sequence[Observer],
         teaches: TeachesHistory,
-        look: Callable[[], None],
+        looks: Sequence[Callable[[], None]],
         *,
         queue_most: int = QUEUE_MOST,
     ) -> None:
         self.lost = 0
         self._trace, self._control = trace, control
-        self._observers, self._teaches, self._look = observers, teaches, look
+        self._observers, self._teaches, self._looks = observers, teaches, looks
         self._most = queue_most
         self._queue: deque[tuple[CallResult, Callable[[], Trace]]] = deque()
         self._changed = threading.Condition()
@@ -91,7 +91,8 @@ class Recorder:
 
     def look(self) -> None:
         """Look now, on the caller's thread, at what changes without calls."""
-        self._guarded(self._look)
+        for look in self._looks:
+            self._guarded(look)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Keep what is queued, then end the thread; idempotent."""

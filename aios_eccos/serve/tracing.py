@@ -55,7 +55,7 @@ def trace_of(
         call=query.id,
         at=decision.at,
         agent=query.agent[:NAME_MOST],
-        mode=settings.mode,
+        mode="observe" if query.observed or settings.mode == "observe" else "route",
         named=len(query.allowed or ()),
         policy=worth.policy,
         status=decision.status,

@@ -79,6 +79,7 @@ class Query:
         max_output_tokens: the answer's limit, if the caller set one.
         allowed: names of the models that may serve; None means any.
         needs: abilities that the serving model must have.
+        observed: whether AIOS's own choice serves it, and the router only looks on.
         private: whether only local models may read it.
         floor: the caller's own quality floor (absolute success, 0..1), if it set one.
         priority: higher goes first within an agent.
@@ -95,6 +96,7 @@ class Query:
     max_output_tokens: int | None = None
     allowed: tuple[str, ...] | None = None
     needs: frozenset[Ability] = frozenset()
+    observed: bool = False
     private: bool = False
     floor: float | None = None
     priority: int = 0

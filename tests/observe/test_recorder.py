@@ -215,9 +215,7 @@ def test_a_full_queue_loses_traces_not_time() -> None:
         return list(traces)
 
     nothing = TeachesHistory(lambda: (None, None), no_key)
-    recorder = Recorder(
-        lambda result: lambda: result, slow, (), nothing, lambda: None, queue_most=2
-    )
+    recorder = Recorder(lambda result: lambda: result, slow, (), nothing, (), queue_most=2)
     settled = CallResult(Query("x"), Answer(), None, 0, 0.0, 0.0)
     recorder(settled)
     assert recorder.lost == 0  # not started: there is nobody to record for

@@ -1,0 +1,59 @@
+"""Mode `canary` on a kernel: a conversation is on one side, and both are counted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from aios_eccos.kernel.calls import lot_of
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """What follows an answer is done soon after it."""
+    pause = threading.Event()
+    for _ in range(6000):
+        if holds():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not come to hold")
+
+
+def opening(side: str, share: float = 0.5) -> list[dict[str, str]]:
+    """The messages of a conversation that is on this side."""
+    for number in range(1000):
+        messages = [{"role": "user", "content": f"question {number}"}]
+        if (lot_of("agent", messages) < share) is (side == "routed"):
+            return messages
+    raise AssertionError
+
+
+def test_a_share_is_routed_and_the_rest_served_as_without_the_plugin(fresh: Any) -> None:
+    fresh.refresh(mode="canary", canary_share="50 %", namespace="canary")
+    fresh.serving.switch("canary")
+    for side, model in (("routed", "large"), ("control", "small")):
+        messages = opening(side)
+        for _ in range(3):
+            answer = fresh.ask(messages).response_message
+            assert answer.startswith(model), f"{side}: routed goes to the strongest"
+            messages = [*messages, {"role": "assistant", "content": answer}]
+            messages += [{"role": "user", "content": "go on"}]
+    engine = fresh.serving.engine
+    assert engine.recorder.flush(60)
+    figures = engine.canary.figures()
+    assert (figures["routed"], figures["control"]) == (3, 3)
+    until(lambda: fresh.serving.observed.sums.calls >= 3)
+    fresh.refresh()
+    assert fresh.serving.engine.canary.figures() is None
+
+
+def test_status_says_how_it_stands(fresh: Any) -> None:
+    fresh.refresh(mode="canary")
+    said = fresh.ask("/eccos status", agent="terminal").response_message
+    assert "canary" in said and "trial" in said and "10.0 %" in said
+    engine = fresh.serving.engine
+    engine.ledger.swap_note("canary", '[1.0, "rolled back", "the floor is not kept"]')
+    engine.canary.look()
+    said = fresh.ask("/eccos status", agent="terminal").response_message
+    assert "rolled back: the floor is not kept" in " ".join(said.split())
+    assert fresh.ask(opening("routed", 0.1)).response_message.startswith("small")
