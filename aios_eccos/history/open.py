@@ -22,6 +22,7 @@ from aios_eccos.history.chroma import NAME, UNJUDGED, ChromaRows
 from aios_eccos.history.client import close_client, open_folder, open_server, own, translated
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
 from aios_eccos.history.embed.embedding import Embedder, find_embedder
+from aios_eccos.history.embed.gist import LONG
 from aios_eccos.history.embed.sentence import SentenceEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
@@ -109,8 +110,8 @@ def rebuild(
 ) -> RebuildReport:
     """Replace the history by a new one that holds every old row which can be read and embedded.
 
-    Rows keep their vectors where these can be read and are of the same embedder; others are
-    embedded again from their text. Nothing is changed before that is done.
+    Rows keep their vectors where these can be read and are of the same embedder; others, and those
+    of a long text, are embedded again from their text. Nothing is changed before that is done.
 
     Args:
         setting, state_dir: see `open_history`; embedder: of the new history.
@@ -203,7 +204,9 @@ def _salvage(place: _Place, embedder: Embedder) -> list[Given] | None:
                     got = old.get(ids=ids[start : start + PAGE], include=["metadatas"])
                     vectors = _vectors(old, got["ids"]) if same else {}
                     for at, metadata in zip(got["ids"], got["metadatas"], strict=True):
-                        rows[at] = from_metadata(at, metadata), vectors.get(at)
+                        record = from_metadata(at, metadata)
+                        # What is read of a long text changes with versions.
+                        rows[at] = record, None if len(record.text) > LONG else vectors.get(at)
             return list(rows.values())
     except HistoryError as error:
         log.warning("the old history cannot be read: %s", error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +12,15 @@ from aios_eccos.errors import EccosError, HistoryOwned
 from aios_eccos.floor.configured import unkept_budget
 from aios_eccos.locate import Config
 from aios_eccos.observe.opened import history_of, workload_of
+from aios_eccos.observe.trace import read_traces
 from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
 
 #: Clocks that differ by more make times in reports misleading; limits go by the server's clock.
 SKEW_S = 2.0
+
+#: Decisions that are looked at for what was read of their prompts.
+LOOKED_AT = 200
 
 #: Dollars per token; price lists per thousand tokens say such numbers, hardly a model costs them.
 DEAR = 1e-3
@@ -123,8 +128,26 @@ def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]
     loads = workload.loads({model.slot: model.limit for model in models})
     limits = [(model, loads[model.slot].limit) for model in models]
     smaller = [f"{m.name} {least} instead of {m.limit}" for m, least in limits if least < m.limit]
+    yield from _read(workload)
     detail = f"{workload.kernels} kernel(s) agree"
     if smaller:
         detail = "another kernel declares less, and the least holds: "
         detail += f"{', '.join(smaller)}; set concurrency alike"
     yield Check("limits", not smaller, detail)
+
+
+def _read(workload: WorkloadStore) -> Iterator[Check]:
+    """What the last calls were forecast on."""
+    found = [trace.reading for trace in read_traces(workload.decisions(LOOKED_AT))]
+    read = [reading for reading in found if reading is not None]
+    parts = [reading for reading in read if reading.rule != "whole"]
+    if not read:
+        return
+    detail = f"of the last {len(read)} calls, {len(parts)} are forecast on a part of their prompt"
+    if parts:
+        rules = Counter(reading.rule for reading in parts)
+        said = ", ".join(f"{rule} {count}" for rule, count in rules.most_common())
+        taken = sum(reading.end - reading.start for reading in parts) / len(parts)
+        whole = sum(reading.of for reading in parts) / len(parts)
+        detail += f" ({said}): {taken:,.0f} of {whole:,.0f} characters on average"
+    yield Check("prompts", True, detail)

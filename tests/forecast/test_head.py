@@ -204,7 +204,7 @@ def test_refused_where_it_does_not_fit(trained, tmp_path, monkeypatch):
     with pytest.raises(ArtifactError, match="none of the models"):
         load_head(path, embedder="mini", models=("nobody",))
     monkeypatch.setattr(features, "VERSION", 99)
-    with pytest.raises(ArtifactError, match="features 1, in use is 99"):
+    with pytest.raises(ArtifactError, match="features 2, in use is 99"):
         load_head(path, embedder="mini")
 
 

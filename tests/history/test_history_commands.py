@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -341,6 +342,17 @@ def test_the_same_embedder_keeps_rows_without_text(place: str, tmp_path: Path) -
     store = open_history(place, tmp_path, ToyEmbedder())
     np.testing.assert_allclose(store.table().embeddings, vectors(1), atol=1e-6)
     store.close()
+
+
+def test_the_same_embedder_reads_long_texts_anew(place: str, tmp_path: Path) -> None:
+    """What is read of them may have changed since."""
+    store = open_history(place, tmp_path, ToyEmbedder())
+    long = replace(record("long"), text="The river passes the mill. " * 100 + "\n\nWhy?")
+    store.add([record("short"), long], vectors(2))
+    store.close()
+    toy = ToyEmbedder()
+    assert rebuild(place, tmp_path, toy).carried == 2
+    assert toy.embedded == [long.text]
 
 
 def test_where_there_is_nothing_a_rebuild_makes_an_empty_history(

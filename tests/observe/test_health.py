@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from observe_world import LARGE, SMALL
 from redis import Redis
+from test_figures import CALL
 
 from aios_eccos.config import parse_settings
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe import health
-from aios_eccos.values import Lease, Model
+from aios_eccos.observe.trace import to_fields
+from aios_eccos.values import Lease, Model, Reading
 from aios_eccos.workload.connect import open_workload
 
 POOL = [SMALL.model(), LARGE.model()]
@@ -111,6 +114,19 @@ def test_a_redis_that_evicts_and_messages_that_are_set_aside(tmp_path: Path) -> 
     assert "set maxmemory-policy noeviction" in found[1].detail
     (inbox,) = (f for f in found if f.name == "inbox")
     assert inbox.ok is None and "2 messages" in inbox.detail and "3 more wait" in inbox.detail
+
+
+def test_it_is_said_what_was_read_of_long_prompts(tmp_path: Path) -> None:
+    other = open_workload("embedded", state_dir=tmp_path, timeout_s=5.0)
+    whole = Reading("last user message", "whole", 0, 90, 90)
+    part = Reading("last user message", "question", 28_100, 28_420, 30_000)
+    for reading in (None, whole, part, part):
+        other.append_decision(to_fields(replace(CALL, reading=reading)))
+    found = {f.name: f for f in health.check_workload(config(tmp_path), POOL)}
+    other.close()
+    assert found["prompts"].ok
+    assert "of the last 3 calls, 2 are forecast on a part" in found["prompts"].detail
+    assert "(question 2): 320 of 30,000 characters" in found["prompts"].detail
 
 
 def test_private_agents_and_the_models_that_they_may_use() -> None:

@@ -27,7 +27,7 @@ from aios_eccos.history.embed.gist import gist
 Floats = NDArray[np.float32]
 
 #: Raised whenever a feature changes; artefacts of another version are refused.
-VERSION = 1
+VERSION = 2
 #: Buckets that words and pairs of words are hashed into.
 WORD_BUCKETS = 1 << 16
 #: Landmark rows, directions kept of the layers, and rank of the fitted space. Out of fold on the
