@@ -417,7 +417,7 @@ LITELLM_KEYS = (
     *(f"cache_read_input_token_cost_{way}" for way in ("above_200k_tokens", "batches", "flex")),
     *("explicit_cache_read_input_token_cost", "cache_creation_input_token_cost_above_1hr"),
     *("input_dbu_cost_per_token", "output_dbu_cost_per_token", "max_input_tokens", "max_tokens"),
-    *("max_output_tokens", "litellm_provider", "mode", "supports_vision", "rpm", "tpm"),
+    *("max_output_tokens", "litellm_provider", "mode", "supports_vision"),
 )
 
 

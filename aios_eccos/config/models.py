@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from aios_eccos.config.checks import Checked, misspelt, no_mapping, refuse
 from aios_eccos.config.local import is_local
 from aios_eccos.errors import ConfigError
-from aios_eccos.values import CACHE_TTL_S, Ability, Model
+from aios_eccos.values import CACHE_TTL_S, Ability, Model, Rates
 
 #: Calls in flight by backend where `concurrency` is not set: what their servers do by default.
 DEFAULT_CONCURRENCY = {"ollama": 4, "huggingface": 1, "hflocal": 1}
@@ -27,6 +27,8 @@ class ModelEntry(Checked, extra="ignore"):
     hostname: str | None = Field(default=None, repr=False)
     api_key: SecretStr | None = None
     concurrency: int | None = Field(default=None, ge=1, le=1_000_000)
+    rpm: int | None = Field(default=None, ge=1, le=10**9)
+    tpm: int | None = Field(default=None, ge=1, le=10**12)
     input_cost_per_token: float | None = Field(default=None, ge=0)
     output_cost_per_token: float | None = Field(default=None, ge=0)
     cache_read_input_token_cost: float | None = Field(default=None, ge=0)
@@ -64,6 +66,7 @@ class ModelEntry(Checked, extra="ignore"):
             size_b=self.size_b,
             strength=self.strength,
             local=self.is_local,
+            rates=Rates(self.rpm, self.tpm),
         )
 
     @property

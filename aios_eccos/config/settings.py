@@ -25,7 +25,8 @@ from aios_eccos.config.checks import (
     parse_share,
     refuse,
 )
-from aios_eccos.values import Query
+from aios_eccos.config.money import MaxCost
+from aios_eccos.values import Cap, Query
 
 #: Seconds; no wait is longer: 30 days.
 LONGEST_S = 30 * 86_400.0
@@ -33,6 +34,7 @@ LONGEST_S = 30 * 86_400.0
 Count = Annotated[int, Field(ge=1, le=100_000)]
 Threads = Annotated[int, Field(ge=1, le=4096)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_S)]
+AtCap = Literal["refuse", "cheapest"]
 FloorSetting = Annotated[Floor, BeforeValidator(parse_floor)]
 
 
@@ -47,6 +49,9 @@ class AgentPolicy(_Strict):
     models: tuple[str, ...] | None = None
     audit: bool = True
     private: bool = False
+    max_cost: MaxCost | None = None
+    at_cap: AtCap | None = None
+    weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
 
 
 class Settings(_Strict):
@@ -74,6 +79,13 @@ class Settings(_Strict):
     exploration: Annotated[float, Field(ge=0, le=0.2)] = 0.02
     """share of calls that may go to models with fewer than 100 verdicts, to learn about them, once
     verdicts come; never above a limit; 0 = off"""
+    max_cost: MaxCost | None = None
+    """most dollars that all agents may spend together, such as `{day: 5, month: 50}` (UTC); below
+    `agents:` the same of a pattern; reserved with each call, for all kernels, and settled by its
+    usage"""
+    at_cap: AtCap = "refuse"
+    """at a `max_cost`: calls that it cannot pay are refused (402), or go to the `cheapest` model
+    that they may use, which still costs"""
     audit: Annotated[Share, BeforeValidator(parse_share)] = Share(0.0)
     """share of the money spent that may pay for copies of calls to other models and for the judge,
     so that savings are earned without labels (`5 %`; 0 = `off`; per agent only `audit: off`)"""
@@ -144,8 +156,9 @@ class Settings(_Strict):
     """model that savings are counted against, as if it had served every call; default: the
     strongest"""
     agents: dict[str, AgentPolicy] = Field(default_factory=dict)
-    """floors and models by agent name pattern (`coder/*`), first match wins; `private: true` of any
-    pattern that matches keeps an agent's calls with local models"""
+    """floors, models, `max_cost`, `at_cap` and `weight` (default 1; of agents that wait, one that
+    weighs twice as much is served twice as much) by agent name pattern (`coder/*`), first match
+    wins; `private: true` of any pattern that matches keeps an agent's calls with local models"""
 
     def policy(self, agent: str) -> tuple[str, AgentPolicy]:
         """The first pattern in file order that matches, and its policy; ("", none) if none does."""
@@ -153,6 +166,29 @@ class Settings(_Strict):
             if fnmatchcase(agent, pattern):
                 return pattern, policy
         return "", AgentPolicy()
+
+    def weight(self, agent: str) -> float:
+        """How much of what agents wait for is the agent's, beside the others."""
+        return self.policy(agent)[1].weight
+
+    def caps(self, agent: str, at: float) -> tuple[Cap, ...]:
+        """What an agent's spending counts against at `at`, seconds since the epoch."""
+        pattern, _ = self.policy(agent)
+        return tuple(cap for name, cap in self.all_caps(at) if name in ("", pattern))
+
+    def all_caps(self, at: float) -> list[tuple[str, Cap]]:
+        """Every cap that holds at `at`, with its agents' pattern, "" for all agents."""
+        asked = [("", self.max_cost, self.at_cap)]
+        asked += [
+            (pattern, policy.max_cost, policy.at_cap or self.at_cap)
+            for pattern, policy in self.agents.items()
+        ]
+        return [
+            (pattern, cap)
+            for pattern, most, at_cap in asked
+            if most is not None
+            for cap in most.caps(pattern, at, may_pass=at_cap == "cheapest")
+        ]
 
     def private_pattern(self, agent: str) -> str | None:
         """The first private pattern that matches, though another may match before it."""
@@ -178,4 +214,5 @@ def parse_settings(raw: object) -> Settings:
     try:
         return Settings.model_validate(dict(raw))
     except ValidationError as error:
-        refuse(error, where, Settings.model_fields, AgentPolicy.model_fields)
+        inner = (*AgentPolicy.model_fields, *MaxCost.model_fields)
+        refuse(error, where, Settings.model_fields, inner)

@@ -15,7 +15,16 @@ from aios_eccos.decide.problem import AssignmentProblem, FloorRow, OverCapacity,
 from aios_eccos.decide.rule import net_cost
 from aios_eccos.decide.slot_prices import SlotPrices, losses
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.values import BoolArray, Candidate, FloatArray, IntArray, Model, Slots
+from aios_eccos.values import (
+    BoolArray,
+    Candidate,
+    FloatArray,
+    IntArray,
+    Model,
+    Rates,
+    Slots,
+    Spent,
+)
 from aios_eccos.workload.store import Load
 
 #: Calls with a floor from which on the floors are put on the batch itself; below, history's price
@@ -169,11 +178,21 @@ def floor_rows(candidates: Sequence[Candidate], known: BoolArray) -> tuple[Floor
     return tuple(rows)
 
 
-def slots_of(models: Sequence[Model], loads: Mapping[str, Load]) -> Slots:
-    """The loads of the models' slots, by model name."""
+def slots_of(
+    models: Sequence[Model], loads: Mapping[str, Load], spent: Mapping[str, Spent] | None = None
+) -> Slots:
+    """The loads of the models' slots by model name, and what is spent by a cap's key."""
     found = {model.name: loads[model.slot] for model in models}
+    rated = {name: load for name, load in found.items() if load.rates != Rates()}
+    limited = {name: load for name, load in rated.items() if load.rates.tpm is not None}
     return Slots(
         free={name: load.free for name, load in found.items()},
         limits={name: load.limit for name, load in found.items()},
         cooling={name: load.cooling_s for name, load in found.items() if load.cooling_s > 0},
+        closed={name: load.closed_s for name, load in found.items() if load.closed_s > 0},
+        rates={name: load.rates for name, load in rated.items()},
+        requests={name: load.requests for name, load in rated.items()},
+        tokens={name: load.tokens_left for name, load in limited.items()},
+        opens={name: load.opens_s for name, load in rated.items()},
+        spent=spent or {},
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from aios_eccos.config import Floor, Settings
+from aios_eccos.config.money import MaxCost
 from aios_eccos.floor.certify import Certificate, Certifier, Refusal
 from aios_eccos.floor.curve import PriceBook, PriceCurve
 from aios_eccos.floor.modes import mode_of
@@ -65,6 +66,31 @@ def unkept_budget(settings: Settings, models: Sequence[Model]) -> str | None:
         "holds instead: set input_cost_per_token and output_cost_per_token of a model (0 = free), "
         "or take budget_per_call out"
     )
+
+
+def unpriced_cap(settings: Settings, models: Sequence[Model]) -> str | None:
+    """Why a cap on spending cannot be kept: what a model costs that its agents may use is unknown.
+
+    The first such cap of the configuration, with the key to be set.
+    """
+    everybody: tuple[str, MaxCost | None, tuple[str, ...] | None]
+    everybody = ("max_cost", settings.max_cost, None)
+    asked = [everybody] + [
+        (f"agents.{pattern}.max_cost", policy.max_cost, policy.models)
+        for pattern, policy in settings.agents.items()
+    ]
+    for key, most, names in asked:
+        unknown = [
+            model.name
+            for model in models
+            if model.price_state == "unknown" and (names is None or model.name in names)
+        ]
+        if most is not None and unknown:
+            return (
+                f"llms.router.eccos.{key} = {most}: cannot be kept, as the price of {unknown[0]!r} "
+                "is not known; set its input_cost_per_token and output_cost_per_token (0 = free)"
+            )
+    return None
 
 
 def keepable(settings: Settings, models: Sequence[Model]) -> Settings:

@@ -185,7 +185,7 @@ class Attempts:
         answer = _asked(call, model, given)
         ended, failure = time.monotonic(), answer.failure
         # Before the call waits again: a second attempt on a model borrows under the same id.
-        guarded(f"giving a slot of {model} back", lambda: router.release(decision))
+        guarded(f"giving a slot of {model} back", lambda: router.release(decision, {model: answer}))
         if failure is None:
             if answer.output_tokens and not answer.signals.truncated:
                 self.pace.note(model, ended - begun, answer.output_tokens)

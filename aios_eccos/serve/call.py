@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -15,6 +15,7 @@ from aios_eccos.values import (
     Answer,
     Assignment,
     Attempt,
+    Bar,
     CallResult,
     Candidate,
     Decision,
@@ -28,6 +29,10 @@ from aios_eccos.values import (
 TRIES_MOST = 2
 #: Waits before the first and the second repetition on the same model, seconds (plus jitter).
 PINNED_BACKOFF_S = (0.5, 2.0)
+
+#: How often to look for slots that another kernel freed without our hearing of it, seconds; and for
+#: requests, tokens and money that others gave back.
+POLL_S, LONG_POLL_S = 0.05, 1.0
 
 #: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
 Run = Callable[[str, float], Answer]
@@ -48,7 +53,8 @@ class Routes(Protocol):
     def slots(self) -> Slots: ...
     def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment: ...
     def preferred(self, candidate: Candidate) -> str | None: ...
-    def release(self, decision: Decision) -> None: ...
+    def release(self, decision: Decision, answers: Mapping[str, Answer] = ...) -> None: ...
+    def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]: ...
     def rest(self, model: str, seconds: float | None) -> None: ...
     def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision: ...
     def on_release(self, callback: Callable[[], None]) -> None: ...
@@ -89,6 +95,7 @@ class Call:
         not_before: `time.monotonic()` before which it is not tried again.
         refused: models that refused it, and what, in words that follow their names.
         avoided: the same of models that have refused calls like it.
+        barred: what limits beside slots keep it from models now.
         closed_by: why models were closed at the last decision, in words that follow their names.
         repeat: as in `CallResult`.
     """
@@ -105,6 +112,7 @@ class Call:
     not_before: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
     avoided: dict[str, str] = field(default_factory=dict)
+    barred: Mapping[str, Bar] = field(default_factory=dict)
     closed_by: dict[str, str] = field(default_factory=dict)
     repeat: Callable[[], Repeat] | None = None
     _best: tuple[Candidate, list[str], list[str]] | None = None
@@ -185,7 +193,10 @@ class Call:
         Those that have refused calls like it, that have failed on it, or that rest are left out
         while there are others; of models that all rest, the one that has rested most remains.
         """
-        able, failed_on = self.able(), self.failed_on
+        able, failed_on = (
+            [name for name in self.able() if not self._kept_from(name)],
+            self.failed_on,
+        )
         keen = [name for name in able if name not in self.avoided] or able
         fresh = [name for name in keen if name not in failed_on] or keen
         if slots is None or not fresh:
@@ -208,6 +219,34 @@ class Call:
             return stronger or [session.stay]
         return [session.stay]
 
+    def _kept_from(self, name: str) -> bool:
+        """Whether limits close a model to it.
+
+        Not if they refill in its time, and it waits for its best, or its tool loop stays with it.
+        """
+        bar, session = self.barred.get(name), self.query.session
+        if bar is None:
+            return False
+        stays = session is not None and session.stay == name
+        spills = self.router is None or self.router.spills
+        return not bar.waits or (spills and not stays) or bar.lifts >= self.expires
+
+    def room(self, name: str, slots: Slots) -> bool:
+        """Whether a model may serve it at once."""
+        plan = None if self.candidate is None else self.candidate.plan(name)
+        free = slots.free[name] if plan is None else slots.room(plan)
+        return free > 0 and name not in self.barred
+
+    def look_s(self, now: float) -> float:
+        """Seconds until it may have a slot without our hearing of it.
+
+        Where limits keep it from every model, until the first of them refills.
+        """
+        if not self.barred or any(name not in self.barred for name in self.able()):
+            return POLL_S
+        lifts = min(bar.lifts for bar in self.barred.values())
+        return min(max(lifts - now, POLL_S), LONG_POLL_S)
+
     def best(self, slots: Slots, router: Routes) -> list[str]:
         """The model that it waits for under `router`, if any may serve it now."""
         usable, known = self.usable(slots), self._best
@@ -226,7 +265,8 @@ class Call:
         usable = set(self.usable(slots))
         why = dict.fromkeys(self.able(), "is not its session's model")
         why |= dict.fromkeys(slots.cooling, "rests after an error")
-        why |= dict.fromkeys(self.failed_on, "has just failed on it") | self.avoided | self.refused
+        why |= dict.fromkeys(self.failed_on, "has just failed on it")
+        why |= {name: bar.words for name, bar in self.barred.items()} | self.avoided | self.refused
         self.closed_by = {name: words for name, words in why.items() if name not in usable}
         explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
         willing = np.array([name not in self.closed_by for name in candidate.models])

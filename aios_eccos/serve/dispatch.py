@@ -18,8 +18,9 @@ from aios_eccos.config import Settings
 from aios_eccos.serve.attempt import Attempts, guarded
 from aios_eccos.serve.call import Call, Routes, Run
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
+from aios_eccos.serve.limits import hopeless, refused
 from aios_eccos.serve.queue import CallQueue, FairShare, startable
-from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat
+from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
 
@@ -128,7 +129,8 @@ class Dispatcher:
         while not self._queue.closed:
             settings = self._settings
             for call in self._queue.gather(settings.window_ms / 1000, settings.max_batch):
-                self._settle(call, Answer(failure=LATE))
+                barred = call.barred if call.asking_since is None else {}
+                self._settle(call, Answer(failure=refused(barred) if barred else LATE))
             try:
                 while self._round():
                     pass
@@ -156,11 +158,22 @@ class Dispatcher:
             if call.candidate is not None and not call.able():
                 self._give_up(call, self._nowhere(call))
         slots = router.slots()
-        able, most = [call for call in waiting if call.able()], min(room, self._settings.max_batch)
+        able = [call for call in waiting if call.able() and self._may_wait(call, slots, router)]
+        most = min(room, self._settings.max_batch)
         calls = startable(able, slots, most, router, self._fair, self.attempts.pace)
         decided = self._decisions.assign(calls, slots, router)
         decided += [fallback(call, router) for call in odd]
         return 0 < self._start(decided, router) < len(waiting)
+
+    def _may_wait(self, call: Call, slots: Slots, router: Routes) -> bool:
+        """Whether limits let a call be served in its time; else it is refused."""
+        if call.candidate is None:
+            return True
+        call.barred = router.bars(call.candidate, slots)
+        failure = hopeless(call.barred, call.able(), call.expires) if call.barred else None
+        if failure is not None:
+            self._give_up(call, failure)
+        return failure is None
 
     def _start(self, decided: list[Decided], router: Routes) -> int:
         """Start calls where decisions say; give up those that were not and cannot be decided."""

@@ -150,8 +150,10 @@ class Engine:
         settings = keepable(config.settings, pool)
         self.config = config
         self.floors.use(settings)
-        learned = self.router.learned
-        self.router = Router(pool, settings, self.workload, learned, self.floors)
+        before = self.router
+        self.router = Router(
+            pool, settings, self.workload, before.learned, self.floors, before.limits.lengths
+        )
         self._earn(settings)
         self.dispatcher.attempts.refusals.use(pool)
         self.dispatcher.use(self.router, settings)

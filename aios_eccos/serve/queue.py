@@ -20,9 +20,6 @@ from aios_eccos.values import Answer, Slots
 Item = TypeVar("Item")
 #: The models that a call would take, by call.
 Wants = Mapping[Call, list[str]]
-
-#: How often to look for slots that another kernel freed without our hearing of it, seconds.
-POLL_S = 0.05
 #: Agents whose tags are kept; above it, half is forgotten, those served longest ago.
 AGENTS_REMEMBERED = 1000
 
@@ -140,7 +137,9 @@ class CallQueue:
         """Seconds until something has to be looked at without being told; None = never."""
         now = time.monotonic()
         times = [c.expires - now for c in self._running]
-        times += [min(c.expires - now, max(c.not_before - now, POLL_S)) for c in self._waiting]
+        times += [
+            min(c.expires - now, max(c.not_before - now, c.look_s(now))) for c in self._waiting
+        ]
         return min(max(min(times), 0.0), threading.TIMEOUT_MAX) if times else None
 
 
@@ -226,7 +225,7 @@ def startable(
         if call.not_before > now:
             continue
         wants[call] = call.usable(slots) if spills else call.best(slots, router)
-        if any(slots.free[name] > 0 for name in wants[call]):
+        if any(call.room(name, slots) for name in wants[call]):
             queues.setdefault(call.query.agent, []).append(call)
     agents = {call.query.agent for call in waiting}
     ordered = fair.merge(queues, lambda c: pace.slot_seconds(c.candidate, wants[c]), agents)

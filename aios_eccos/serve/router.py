@@ -29,8 +29,11 @@ from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import cached_tokens, price_table
 from aios_eccos.serve.columns import Table, alike
 from aios_eccos.serve.decisions import Round
+from aios_eccos.serve.limits import Lengths, Limits
 from aios_eccos.values import (
+    Answer,
     Assignment,
+    Bar,
     BoolArray,
     Candidate,
     Decision,
@@ -46,6 +49,9 @@ from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.serve.router")
 
+#: A request was never made.
+NONE: Mapping[str, Answer] = {}
+
 
 class Router:
     """Decides for all waiting queries together.
@@ -59,6 +65,7 @@ class Router:
         learned: may be replaced at any time, from any thread.
         floors: what a success is worth.
         slot_prices: what a slot is worth, shared by all kernels.
+        limits: what calls need beside slots.
         failures: decisions that had to do without forecasts or without a decision.
     """
 
@@ -69,6 +76,7 @@ class Router:
         workload: WorkloadStore,
         learned: Learned | None = None,
         floors: Floors | None = None,
+        lengths: Lengths | None = None,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
@@ -79,8 +87,10 @@ class Router:
         self.slot_prices = SlotPrices(models, workload)
         self._names = self.prices.models
         self._by_name = {model.name: model for model in models}
+        self._by_slot = {model.slot: model.name for model in models}
         self._limits = {model.slot: model.limit for model in models}
         self._workload = workload
+        self.limits = Limits(models, settings, self.prices, lengths or Lengths())
 
     @property
     def spills(self) -> bool:
@@ -122,14 +132,19 @@ class Router:
 
     def slots(self) -> Slots:
         """What is free now, over all kernels."""
-        return slots_of(self.models, self._workload.loads(self._limits))
+        loads, caps = self._workload.loads(self._limits, self.limits.rates), self.limits.caps()
+        spent = self._workload.spent(caps) if caps else ()
+        keys = (cap.key for cap in caps)
+        return slots_of(self.models, loads, dict(zip(keys, spent, strict=True)))
+
+    def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]:
+        """What limits beside slots keep a call from models that may serve it, by name."""
+        return self.limits.bars(candidate, slots)
 
     def decide(self, candidates: Sequence[Candidate], slots: Slots) -> Round:
         """Choose a model for each candidate; nothing is lent, and nothing is remembered."""
         begun, candidates = time.perf_counter(), alike(candidates)
-        room = [slots.free[name] for name in self._names]
-        room += [slots.room(plan) for plan in (candidates[0].plans if candidates else ())]
-        free = np.array(room, dtype=np.int64)
+        free = self.limits.free(candidates, slots, self._names)
         share = self.floors.exploration if self.learned.judged is not None else 0.0
         trials = explore_batch(candidates, free, share, self.learned.judged or {})
         gates = [self._gate(candidate, slots) for candidate in candidates]
@@ -154,7 +169,7 @@ class Router:
         choice = made.found.solution.choice
         wanted = [self._leases(made.candidates[row], int(j)) for row, j in enumerate(choice)]
         flat = [lease for leases in wanted for lease in leases]
-        granted = self._workload.acquire(flat, self._limits) if flat else []
+        granted = self.lend(flat) if flat else []
         held = {lease for lease, ok in zip(flat, granted, strict=True) if ok}
         try:
             if made.found.lost is not None:
@@ -175,7 +190,7 @@ class Router:
         name = candidate.models[column]
         plan = candidate.plan(name)
         models = (name,) if plan is None else plan.members
-        return tuple(Lease(candidate.query.id, self._by_name[each].slot) for each in models)
+        return tuple(self.lease(candidate, each) for each in models)
 
     def preferred(self, candidate: Candidate) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
@@ -197,16 +212,17 @@ class Router:
         if stay in able and stay not in failed_on:
             able = [stay]
         chosen: tuple[str, Lease] | None = None
-        for name in able if self.spills else able[:1]:
-            asked = Lease(query.id, self._by_name[name].slot)
-            if self._workload.acquire([asked], self._limits)[0]:
-                chosen = name, asked
-                break
         nothing = np.zeros(len(self.models))
         forecast = PriorPredictor().forecast([query], None, self.models)
         table = Table.of(forecast, nothing[None], nothing[None], allowed[None])
+        candidate = self._candidate(query, 0, table, {}, self.learned)
+        for name in able if self.spills else able[:1]:
+            asked = self.lease(candidate, name)
+            if self.lend([asked])[0]:
+                chosen = name, asked
+                break
         return Decision(
-            candidate=self._candidate(query, 0, table, {}, self.learned),
+            candidate=candidate,
             model=None if chosen is None else chosen[0],
             leases=() if chosen is None else chosen[1:],
             free=nothing.astype(np.int64),
@@ -218,16 +234,41 @@ class Router:
             at=time.time(),
         )
 
-    def release(self, decision: Decision) -> None:
-        """Give the decision's slots back; harmless when it has none or they are given back."""
-        if decision.leases:
-            self._workload.release([*decision.leases])
+    def lease(self, candidate: Candidate, model: str) -> Lease:
+        """What a call wants of one model: a slot, and what it needs with it."""
+        need = self.limits.need(candidate, model)
+        return Lease(candidate.query.id, self._by_name[model].slot, need)
+
+    def lend(self, wanted: Sequence[Lease]) -> list[bool]:
+        """Take what calls want, in one request; those of one call that stand together are one."""
+        return self._workload.acquire(wanted, self._limits, self.limits.rates)
+
+    def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
+        """Give the decision's slots back; harmless when it has none or they are given back.
+
+        Args:
+            answers: by model; a model that is not among them was never asked.
+        """
+        used = [
+            (lease, self.limits.used(decision.candidate, model, lease.need, answers.get(model)))
+            for lease in decision.leases
+            for model in [self._by_slot[lease.slot]]
+            if lease.need is not None
+        ]
+        try:
+            if used:
+                self.limits.learn(decision.candidate, answers)
+                self._workload.settle(used)
+        finally:
+            if decision.leases:
+                self._workload.release([*decision.leases])
 
     def rest(self, model: str, seconds: float | None) -> None:
         """Let a model cool down after an error of its server, in every kernel."""
         pause = self.settings.cooldown_s if seconds is None else seconds
         if pause > 0:
-            self._workload.cool_down(self._by_name[model].slot, pause)
+            closed = seconds is not None  # its server has asked for that
+            self._workload.cool_down(self._by_name[model].slot, pause, closed=closed)
 
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back (from any thread) whenever a slot may have come free, in any kernel."""

@@ -23,6 +23,9 @@ from aios_eccos.values.decision import Gate as Gate
 from aios_eccos.values.decision import Lease as Lease
 from aios_eccos.values.decision import Price as Price
 from aios_eccos.values.decision import Slots as Slots
+from aios_eccos.values.need import NO_MONEY as NO_MONEY
+from aios_eccos.values.need import TOO_MANY as TOO_MANY
+from aios_eccos.values.need import Bar as Bar
 from aios_eccos.values.need import Cap as Cap
 from aios_eccos.values.need import Need as Need
 from aios_eccos.values.need import Rates as Rates

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from aios_eccos.values.arrays import BoolArray, Float32Array, FloatArray, IntArray
-from aios_eccos.values.need import Need
+from aios_eccos.values.need import Need, Rates, Spent
 from aios_eccos.values.plan import Plan
 from aios_eccos.values.query import Query
 
@@ -205,11 +205,22 @@ class Slots:
     Attributes, by model name:
         free: slots left, 0 or more; limits: slots in all.
         cooling: seconds that it still rests after an error; used only where nothing else may serve.
+        closed: seconds for which its server has asked to be left alone.
+        rates: those that hold, where any are declared; requests: of the last minute.
+        tokens: left of the minute, where they are limited.
+        opens: seconds until the first of the last minute's requests and tokens come back.
+        spent: by a cap's key, what is spent under it.
     """
 
     free: Mapping[str, int]
     limits: Mapping[str, int]
     cooling: Mapping[str, float] = field(default_factory=dict)
+    closed: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, Rates] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    opens: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = field(default_factory=dict)
 
     def room(self, plan: Plan) -> int:
         """Calls that could start on a plan now."""

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+#: HTTP statuses of calls that rates, and money, refuse.
+TOO_MANY, NO_MONEY = 429, 402
+#: A cap that is not to keep anybody.
+LIFTED_USD = 1e6
 #: Money is counted in billionths of a dollar, so that sums stay exact.
 NANO = 1_000_000_000
 
@@ -40,6 +44,10 @@ class Cap:
     def nano(self) -> int:
         """The cap in billionths of a dollar."""
         return math.floor(self.usd * NANO + 0.5)
+
+    def lifted(self) -> Cap:
+        """The same, so high that nobody reaches it: what is spent is still counted."""
+        return replace(self, usd=LIFTED_USD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +92,20 @@ class Spent:
 
     usd: float = 0.0
     held_usd: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What keeps a call from a model now.
+
+    Attributes:
+        words: follow the model's name.
+        status: HTTP status of a call that nothing else can serve.
+        lifts: `time.monotonic()` before which it is not lifted.
+        waits: whether it is worth waiting for: a limit that refills.
+    """
+
+    words: str
+    status: int
+    lifts: float = math.inf
+    waits: bool = False

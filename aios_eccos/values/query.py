@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from aios_eccos.values.need import Rates
+
 Ability = Literal["tools", "json", "vision"]
 NOT_ALLOWED = "is not allowed to its agent"
 #: Seconds for which hosted servers keep a prompt that they have read, at least.
@@ -82,6 +84,7 @@ class Query:
         observed: whether AIOS's own choice serves it, and the router only looks on.
         private: whether only local models may read it.
         floor: the caller's own quality floor (absolute success, 0..1), if it set one.
+        max_cost: dollars that it may cost at most, if the caller says so.
         priority: higher goes first within an agent.
         deadline: `time.monotonic()` value after which an answer is of no use, if any.
         arrived: `time.monotonic()` at arrival.
@@ -99,6 +102,7 @@ class Query:
     observed: bool = False
     private: bool = False
     floor: float | None = None
+    max_cost: float | None = None
     priority: int = 0
     deadline: float | None = None
     arrived: float = field(default_factory=time.monotonic)
@@ -143,6 +147,7 @@ class Model:
         size_b: billions of parameters, if declared or readable from the name.
         strength: declared prior success rate in 0..1, used before there is history.
         local: whether what it is asked stays with the operator.
+        rates: requests and tokens that its server takes in a minute, as declared.
     """
 
     name: str
@@ -157,6 +162,7 @@ class Model:
     size_b: float | None = None
     strength: float | None = None
     local: bool = False
+    rates: Rates = field(default_factory=Rates)
 
     @property
     def slot(self) -> str:

@@ -25,6 +25,7 @@ from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     Answer,
     Assignment,
+    Bar,
     CallResult,
     Candidate,
     Decision,
@@ -81,6 +82,9 @@ class FewSlots:
             cooling = dict.fromkeys(self.resting, 1.0)
             return Slots(free=free, limits=self.limits, cooling=cooling)
 
+    def bars(self, candidate: Candidate, slots: Slots) -> dict[str, Bar]:
+        return {}
+
     def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
         decisions = tuple(self._decide(candidate) for candidate in candidates)
         return Assignment(decisions, "optimal")
@@ -105,7 +109,7 @@ class FewSlots:
         self.broken = broken
         return self._decide(candidate)
 
-    def release(self, decision: Decision) -> None:
+    def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
         if decision.leases:
             with self._lock:
                 self.in_use[decision.leases[0].slot] -= 1
@@ -467,7 +471,7 @@ def test_a_router_that_cannot_take_a_slot_back_costs_nobody_an_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Stuck(FewSlots):
-        def release(self, decision: Decision) -> None:
+        def release(self, decision: Decision, answer: Answer | None = None) -> None:
             raise ConnectionError("the store went away")
 
     with dispatching(Stuck({"a": 1})) as dispatcher:
@@ -603,7 +607,7 @@ def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing() -> Non
 
 def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled() -> None:
     class Stops(FewSlots):
-        def release(self, decision: Decision) -> None:
+        def release(self, decision: Decision, answer: Answer | None = None) -> None:
             super().release(decision)
             dispatcher.stop()
 
@@ -819,8 +823,8 @@ def test_a_prompt_longer_than_was_thought_is_sent_to_no_model_with_as_small_a_wi
 def test_of_models_that_all_rest_the_one_that_has_rested_most_is_asked() -> None:
     pool, store = [Model("best", strength=0.9), Model("other", strength=0.1)], MemoryWorkload()
     router = Router(pool, Settings(), store)
-    router.rest("best", 60.0)
-    router.rest("other", 20.0)
+    for model, seconds in zip(pool, (60.0, 20.0), strict=True):
+        store.cool_down(model.slot, seconds)
     with Dispatcher(router) as dispatcher:
         settled = dispatcher.submit(Query(""), answers(0.0)).result(5)
     store.close()
