@@ -64,18 +64,36 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
     models = _manager().get_llms_config().get("models") if llm_configs is None else llm_configs
     settings, entries = parse_config(router_config().get("eccos"), models)
     location = Location(home, path, state_dir_of(home), "the running kernel")
-    return Config(location, settings, entries, STRATEGY)
+    config = Config(location, settings, entries, STRATEGY)
+    _check_caps(config)
+    return config
 
 
 def check_file() -> None:
     """Validate the configuration file before AIOS takes anything down for it."""
     from aios_eccos.config import parse_config
-    from aios_eccos.locate import mapping_of, read_yaml
+    from aios_eccos.locate import Config, Location, mapping_of, read_yaml, state_dir_of
 
-    llms = mapping_of(read_yaml(Path(config_path())).get("llms"), "llms")
+    home, path = aios_home(), Path(config_path())
+    llms = mapping_of(read_yaml(path).get("llms"), "llms")
     router = mapping_of(llms.get("router"), "llms.router")
     if forced() or router.get("strategy") == STRATEGY:
-        parse_config(router.get("eccos"), llms.get("models"))
+        settings, entries = parse_config(router.get("eccos"), llms.get("models"))
+        location = Location(home, path, state_dir_of(home), "the file")
+        _check_caps(Config(location, settings, entries, STRATEGY))
+
+
+def _check_caps(config: Config) -> None:
+    """Refuse caps on money that models count against whose price is not known."""
+    if not config.settings.all_caps(0.0):
+        return
+    from aios_eccos.errors import ConfigError
+    from aios_eccos.floor.configured import unpriced_cap
+    from aios_eccos.serve.engine import configured_models
+
+    fault = unpriced_cap(config.settings, configured_models(config))
+    if fault is not None:
+        raise ConfigError(fault)
 
 
 def entries_of(config: Config, llm_configs: Sequence[Any]) -> tuple[ModelEntry, ...]:

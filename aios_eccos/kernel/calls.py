@@ -169,6 +169,7 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         allowed=allowed or None,
         needs=_needs(query),
         floor=_hint(query, "floor", 0.0, 1.0),
+        max_cost=_hint(query, "max_cost", 0.0, 1e6),
         private=_private(query),
         priority=int(_hint(query, "priority", -1000, 1000) or 0),
         deadline=None if deadline_s is None else now + deadline_s,

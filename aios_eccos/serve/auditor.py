@@ -209,7 +209,8 @@ class Auditor:
             Unjudged: the answers differ, and the judge cannot be asked.
         """
         repeat = settled.repeat
-        paid = self._requests.make(model, expected, lambda left: repeat.ask(model, left))
+        candidate = settled.candidate
+        paid = self._requests.make(model, expected, lambda left: repeat.ask(model, left), candidate)
         if paid is None:
             found.counts["audit_missed"] += 1
             return

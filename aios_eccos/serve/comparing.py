@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 from aios_eccos.errors import EccosError
 from aios_eccos.serve.spare import SpareRequests
-from aios_eccos.values import Answer, CallResult, Query, Repeat
+from aios_eccos.values import Answer, CallResult, Candidate, Query, Repeat
 from aios_eccos.verdicts.judge import Consistency, comparison, repeated, shown
 from aios_eccos.verdicts.normal import normal_form
 from aios_eccos.verdicts.relative import Grade, compare
@@ -71,10 +72,11 @@ class Comparing:
             return Compared(-1, counts={"audit_differed": 1}, forms=forms)
         call, asked = result.query.id, repeat.instruction()
         texts = call, asked, shown(*mine), shown(*theirs)
-        verdict, usd = self._judged(judge, repeat, texts, swapped=False)
+        candidate = None if result.decision is None else result.decision.candidate
+        verdict, usd = self._judged(judge, repeat, texts, candidate, swapped=False)
         counts = {"audit_judged": 1}
         if verdict is not None and repeated(call, REPEATS):
-            again, more = self._judged(judge, repeat, texts, swapped=True)
+            again, more = self._judged(judge, repeat, texts, candidate, swapped=True)
             usd += more
             if again is not None:
                 counts |= {"audit_repeats": 1, "audit_same": int(again == verdict)}
@@ -93,14 +95,23 @@ class Comparing:
         return judge if local or not query.private else None
 
     def _judged(
-        self, judge: str, repeat: Repeat, texts: tuple[str, str, str, str], *, swapped: bool
+        self,
+        judge: str,
+        repeat: Repeat,
+        texts: tuple[str, str, str, str],
+        candidate: Candidate | None,
+        *,
+        swapped: bool,
     ) -> tuple[Grade | None, float]:
         """The judge's verdict, None where its reply is no grade; and its cost."""
         question = comparison(*texts, swapped=swapped)
         prompt = sum(len(message["content"]) for message in question.messages) / TOKEN_CHARS
         expected = self._requests.router().prices.paid(judge, prompt, 1)
+        if candidate is not None:
+            query = replace(candidate.query, input_tokens=math.ceil(prompt))
+            candidate = replace(candidate, query=query)
         paid = self._requests.make(
-            judge, expected, lambda left: repeat.plain(judge, question.messages, left)
+            judge, expected, lambda left: repeat.plain(judge, question.messages, left), candidate
         )
         if paid is None or paid.answer.failure is not None:
             raise Unjudged(judge, 0.0 if paid is None else paid.usd)

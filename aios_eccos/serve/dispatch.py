@@ -56,7 +56,7 @@ class Dispatcher:
         self._on_settled = on_settled
         self._queue = CallQueue()
         self._decisions = Decisions()
-        self._fair = FairShare()
+        self._fair = FairShare(lambda agent: self._settings.weight(agent))
         self._thread: threading.Thread | None = None
         self.use(router, settings or Settings())
 
@@ -122,6 +122,10 @@ class Dispatcher:
     def depth(self) -> tuple[int, int]:
         """How many calls wait and how many run, here."""
         return self._queue.depth()
+
+    def fairness(self) -> float | None:
+        """Jain's index over the agents served here of late; see `FairShare`."""
+        return self._fair.fairness()
 
     # The scheduling thread.
 

@@ -24,7 +24,6 @@ from aios_eccos.values import (
     Bar,
     Candidate,
     Cap,
-    Decision,
     Failure,
     IntArray,
     Model,
@@ -101,19 +100,22 @@ class Limits:
             tokens = min(tokens, rates.tpm)  # else it would wait for ever
         return Need(tokens, self._at_most_usd(candidate, column) if caps else 0.0, caps)
 
-    def free(self, candidates: Sequence[Candidate], slots: Slots, names: Sequence[str]) -> IntArray:
-        """(m,) calls that each model may be lent now: slots, requests, and tokens for a mean call.
+    def free(self, candidates: Sequence[Candidate], slots: Slots) -> IntArray:
+        """(c,) calls that each column may be lent now: slots, requests, and tokens for mean calls.
 
-        What its tokens come to is settled in the store, which refuses calls that do not fit.
+        The candidates have the same columns. What their tokens come to is settled in the store,
+        which refuses calls that do not fit.
         """
-        free = np.array([slots.free[name] for name in names], dtype=np.int64)
-        for column, name in enumerate(names):
+        free = {name: slots.free[name] for name in self._models}
+        for column, name in enumerate(self._models):
             left = slots.tokens.get(name, math.inf)
             if math.isfinite(left) and candidates:
                 asked = [c.query.input_tokens + c.output_tokens[column] for c in candidates]
                 fit = math.ceil(left / max(float(np.mean(asked)), 1.0))
-                free[column] = min(free[column], fit)
-        return free
+                free[name] = min(free[name], fit)
+        plans = candidates[0].plans if candidates else ()
+        room = [*free.values(), *(min(free[name] for name in plan.members) for plan in plans)]
+        return np.array(room, dtype=np.int64)
 
     def _caps_of(self, candidate: Candidate) -> dict[str, tuple[Cap, ...]]:
         """What a call counts against, by model; the cheapest passes a cap that may be passed."""
@@ -143,20 +145,28 @@ class Limits:
         return self._prices.paid(name, query.input_tokens, answer)
 
     def bars(self, candidate: Candidate, slots: Slots) -> dict[str, Bar]:
-        """By name, what keeps a call from models that may serve it."""
+        """By name, what keeps a call from models and plans that may serve it."""
         limited = slots.rates or slots.closed or self._capped
         if not limited and candidate.query.max_cost is None:
             return {}
-        caps, found = self._caps_of(candidate), {}
+        caps, known, found = self._caps_of(candidate), {}, {}
         for name, ok in zip(candidate.models, candidate.allowed, strict=True):
-            if ok and name in self._models:
-                rates = slots.rates.get(name, Rates())
-                need = self._need(candidate, name, rates, caps.get(name, ()))
-                money = self._money_bars(candidate, name, need, slots)
-                bar = next(chain(money, _rate_bars(candidate, name, need, slots)), None)
+            plan = candidate.plan(name) if ok else None
+            models = () if not ok else (name,) if plan is None else plan.members
+            for model in models:
+                if model not in known:
+                    known[model] = self._bar(candidate, model, slots, caps.get(model, ()))
+                bar = known[model]
                 if bar is not None:
                     found[name] = bar
         return found
+
+    def _bar(
+        self, candidate: Candidate, model: str, slots: Slots, caps: tuple[Cap, ...]
+    ) -> Bar | None:
+        need = self._need(candidate, model, slots.rates.get(model, Rates()), caps)
+        money = self._money_bars(candidate, model, need, slots)
+        return next(chain(money, _rate_bars(candidate, model, need, slots)), None)
 
     def _money_bars(
         self, candidate: Candidate, model: str, need: Need, slots: Slots
@@ -189,23 +199,35 @@ class Limits:
                 held = need.usd <= left and time.monotonic() - query.arrived < PATIENCE_S
                 yield Bar(words, NO_MONEY, 0.0 if held else lifts, waits=held)
 
-    def used(self, decision: Decision, model: str, need: Need, answer: Answer | None) -> Used:
-        """What a request has really taken; no answer: it was never made."""
-        if answer is None:
+    def learn(self, candidate: Candidate, answers: Mapping[str, Answer]) -> None:
+        """Learn how answers' lengths differ from their forecasts."""
+        for model, answer in answers.items():
+            whole = answer.failure is None and not answer.signals.truncated
+            if whole and answer.output_tokens:
+                forecast = float(candidate.output_tokens[candidate.models.index(model)])
+                self.lengths.note(model, forecast, answer.output_tokens)
+
+    def used(
+        self,
+        candidate: Candidate | None,
+        model: str,
+        need: Need,
+        answers: Mapping[str, Answer],
+    ) -> Used:
+        """What a request has really taken; without an answer it was never made."""
+        answer = answers.get(model)
+        if answer is None or candidate is None:
             return Used(requests=0)
-        candidate, failure = decision.candidate, answer.failure
-        column = candidate.models.index(model)
+        failure, column = answer.failure, candidate.models.index(model)
         forecast = float(candidate.output_tokens[column])
-        if failure is None and answer.output_tokens and not answer.signals.truncated:
-            self.lengths.note(model, forecast, answer.output_tokens)
         if answer.output_tokens is None and failure is not None:
             # A server that was given up on may have answered all the same.
             late = failure.status_code in (408, 504)
             return Used(tokens=need.tokens, usd=need.usd) if late else Used()
         asked = candidate.query.input_tokens if answer.input_tokens is None else answer.input_tokens
         told = math.ceil(forecast) if answer.output_tokens is None else answer.output_tokens
-        usd = self._prices.paid(model, asked, told) if self._prices.money else 0.0
-        return Used(tokens=asked + told, usd=usd)
+        paid = self._prices.paid(model, asked, told, answer.cached_tokens)
+        return Used(tokens=asked + told, usd=paid if self._prices.money else 0.0)
 
 
 def _rate_bars(candidate: Candidate, model: str, need: Need, slots: Slots) -> Iterator[Bar]:

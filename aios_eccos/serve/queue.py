@@ -7,6 +7,7 @@ starves nobody.
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ Item = TypeVar("Item")
 Wants = Mapping[Call, list[str]]
 #: Agents whose tags are kept; above it, half is forgotten, those served longest ago.
 AGENTS_REMEMBERED = 1000
+#: Seconds over which an agent's service counts in the index of fairness.
+LATE_S = 120.0
 
 
 class CallQueue:
@@ -152,9 +155,15 @@ class FairShare:
     neither claims the past nor pays for what others did elsewhere. An agent that waits keeps its
     tag, so that what it is owed is not forgotten while calls start on other models. It gives what
     deficit round robin gives, without a quantum to choose.
+
+    Args:
+        weight: of an agent; who weighs twice as much is served twice as much.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, weight: Callable[[str], float] = lambda agent: 1.0) -> None:
+        self._weight = weight
+        #: Service of late, by weight, and when that was.
+        self._served: dict[str, tuple[float, float]] = {}
         self._virtual = 0.0
         self._tags: dict[str, float] = {}
         self._turns: dict[str, int] = {}
@@ -176,6 +185,7 @@ class FairShare:
         """
         self._rank(queues, waiting)
         turn = count(self._turn + 1)
+        weights = {agent: self._weight(agent) for agent in queues}
         heads = [
             (self._tags[agent], self._turns.get(agent, 0), agent, iter(queue))
             for agent, queue in queues.items()
@@ -184,12 +194,16 @@ class FairShare:
         while heads:
             tag, _, agent, queue = heapq.heappop(heads)
             for item in queue:
-                heapq.heappush(heads, (tag + cost(item), next(turn), agent, queue))
+                after = tag + cost(item) / weights[agent]
+                heapq.heappush(heads, (after, next(turn), agent, queue))
                 yield item
                 break
 
     def charge(self, agent: str, cost: float) -> None:
         """An item of the agent's was started."""
+        cost /= self._weight(agent)
+        now = time.monotonic()
+        self._served[agent] = self._of_late(agent, now) + cost, now
         start = self._tags.get(agent, self._virtual)
         self._virtual = max(self._virtual, start)
         self._tags[agent] = start + cost
@@ -200,6 +214,24 @@ class FairShare:
             kept = self._ranked.union(recent)
             self._tags = {name: tag for name, tag in self._tags.items() if name in kept}
             self._turns = {name: turn for name, turn in self._turns.items() if name in kept}
+            self._served = {name: late for name, late in self._served.items() if name in kept}
+
+    def fairness(self) -> float | None:
+        """Jain's index over agents that wait, or were served of late: 1 = equally by weight.
+
+        1/n = one of n had all. An agent that asks for less than its share lowers it, too. None
+        while there are not two.
+        """
+        now = time.monotonic()
+        late = {agent for agent, (_, since) in [*self._served.items()] if now - since < LATE_S}
+        served = [self._of_late(agent, now) for agent in late.union([*self._ranked])]
+        squares = sum(each * each for each in served)
+        return sum(served) ** 2 / (len(served) * squares) if len(served) > 1 and squares else None
+
+    def _of_late(self, agent: str, now: float) -> float:
+        """Service by weight; what is older counts less."""
+        amount, since = self._served.get(agent, (0.0, now))
+        return amount * math.exp((since - now) / LATE_S)
 
     def _rank(self, queues: Mapping[str, Sequence[Item]], waiting: Collection[str]) -> None:
         """Give agents that come back their place."""

@@ -144,7 +144,7 @@ class Router:
     def decide(self, candidates: Sequence[Candidate], slots: Slots) -> Round:
         """Choose a model for each candidate; nothing is lent, and nothing is remembered."""
         begun, candidates = time.perf_counter(), alike(candidates)
-        free = self.limits.free(candidates, slots, self._names)
+        free = self.limits.free(candidates, slots)
         share = self.floors.exploration if self.learned.judged is not None else 0.0
         trials = explore_batch(candidates, free, share, self.learned.judged or {})
         gates = [self._gate(candidate, slots) for candidate in candidates]
@@ -176,11 +176,11 @@ class Router:
                 self.slot_prices.note_losses(made.found.lost, made.found.usual)
             lent = [leases if held.issuperset(leases) else () for leases in wanted]
             # Of a plan's slots, another kernel may have taken one in the meantime.
-            self._workload.release([*held.difference(*lent)])
+            self._give_back(held.difference(*lent))
             decisions = tuple(made.decision(row, leases) for row, leases in enumerate(lent))
             return Assignment(decisions, made.found.solution.status.value)
         except BaseException:
-            self._workload.release([*held])
+            self._give_back(held)
             raise
 
     def _leases(self, candidate: Candidate, column: int) -> tuple[Lease, ...]:
@@ -249,19 +249,27 @@ class Router:
         Args:
             answers: by model; a model that is not among them was never asked.
         """
+        self.limits.learn(decision.candidate, answers)
+        self._give_back(decision.leases, decision.candidate, answers)
+
+    def _give_back(
+        self,
+        leases: Collection[Lease],
+        candidate: Candidate | None = None,
+        answers: Mapping[str, Answer] = NONE,
+    ) -> None:
+        """Settle what leases needed, then give their slots back."""
         used = [
-            (lease, self.limits.used(decision.candidate, model, lease.need, answers.get(model)))
-            for lease in decision.leases
-            for model in [self._by_slot[lease.slot]]
+            (lease, self.limits.used(candidate, self._by_slot[lease.slot], lease.need, answers))
+            for lease in leases
             if lease.need is not None
         ]
         try:
             if used:
-                self.limits.learn(decision.candidate, answers)
                 self._workload.settle(used)
         finally:
-            if decision.leases:
-                self._workload.release([*decision.leases])
+            if leases:
+                self._workload.release([*leases])
 
     def rest(self, model: str, seconds: float | None) -> None:
         """Let a model cool down after an error of its server, in every kernel."""

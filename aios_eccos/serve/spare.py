@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, Failure, Lease, Slots
+from aios_eccos.values import Answer, Candidate, Failure, Lease, Slots
 from aios_eccos.workload.store import SlotStore
 
 log = logging.getLogger("aios_eccos.serve.spare")
@@ -52,22 +52,33 @@ class SpareRequests:
         self._lock = threading.Lock()
         self._held: set[Lease] = set()
 
-    def make(self, model: str, expected_usd: float, ask: Callable[[float], Answer]) -> Paid | None:
-        """One request to a model; None: there was no spare slot in `PATIENCE_S`.
+    def make(
+        self,
+        model: str,
+        expected_usd: float,
+        ask: Callable[[float], Answer],
+        candidate: Candidate | None = None,
+    ) -> Paid | None:
+        """One request to a model; None: limits left it no room in `PATIENCE_S`.
 
         Args:
             expected_usd: what an answer costs whose tokens nobody counted.
             ask: asks the model, within so many seconds.
+            candidate: of the call for which it is asked, whose agent pays; None: nobody does.
 
         Raises:
             WorkloadError: the workload store cannot be used.
         """
-        lease = self._lease(model)
+        lease = self._lease(model, candidate)
         if lease is None:
             return None
+        answers: dict[str, Answer] = {}
         try:
-            answer = _asked(model, ask, self.router().settings.call_timeout_s)
+            answer = answers[model] = _asked(model, ask, self.router().settings.call_timeout_s)
         finally:
+            if lease.need is not None and candidate is not None:
+                used = self.router().limits.used(candidate, model, lease.need, answers)
+                self._workload.settle([(lease, used)])
             self._give_back(lease)
         return Paid(answer, self._cost(model, answer, expected_usd))
 
@@ -79,7 +90,7 @@ class SpareRequests:
         for lease in held:
             self._give_back(lease)
 
-    def _lease(self, model: str) -> Lease | None:
+    def _lease(self, model: str, candidate: Candidate | None) -> Lease | None:
         """A slot of the model as soon as one is spare, within `PATIENCE_S`."""
         end = time.monotonic() + PATIENCE_S
         while not self.stopped.is_set() and time.monotonic() < end:
@@ -87,8 +98,9 @@ class SpareRequests:
             limits = {each.slot: each.limit for each in router.models}
             slots = [each.slot for each in router.models if each.name == model]
             if slots and self._waiting() == 0 and spare(router.slots(), model):
-                lease = Lease(f"audit:{uuid.uuid4().hex}", slots[0])
-                if self._workload.acquire([lease], limits)[0]:
+                need = None if candidate is None else router.limits.need(candidate, model)
+                lease = Lease(f"audit:{uuid.uuid4().hex}", slots[0], need)
+                if self._workload.acquire([lease], limits, router.limits.rates)[0]:
                     with self._lock:
                         self._held.add(lease)
                     return lease

@@ -21,7 +21,7 @@ from aios_eccos.serve.attempt import Attempts
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.queue import FairShare
-from aios_eccos.serve.router import Router
+from aios_eccos.serve.router import NONE, Router
 from aios_eccos.values import (
     Answer,
     Assignment,
@@ -471,7 +471,7 @@ def test_a_router_that_cannot_take_a_slot_back_costs_nobody_an_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Stuck(FewSlots):
-        def release(self, decision: Decision, answer: Answer | None = None) -> None:
+        def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
             raise ConnectionError("the store went away")
 
     with dispatching(Stuck({"a": 1})) as dispatcher:
@@ -607,7 +607,7 @@ def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing() -> Non
 
 def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled() -> None:
     class Stops(FewSlots):
-        def release(self, decision: Decision, answer: Answer | None = None) -> None:
+        def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
             super().release(decision)
             dispatcher.stop()
 
