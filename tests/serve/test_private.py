@@ -106,7 +106,7 @@ def test_it_waits_while_all_local_models_are_full(over_capacity: str) -> None:
 def test_it_is_asked_of_a_resting_local_model_rather_than_of_another() -> None:
     with serving() as (dispatcher, router, servers):
         for name in LOCAL:
-            router.rest(name, 60.0)
+            router.rest(name, None)
         assert served(dispatcher, servers, secret()).answer.value in LOCAL
 
 
