@@ -89,7 +89,7 @@ def _check_caps(config: Config) -> None:
         return
     from aios_eccos.errors import ConfigError
     from aios_eccos.floor.configured import unpriced_cap
-    from aios_eccos.serve.engine import configured_models
+    from aios_eccos.forecast.pricing import configured_models
 
     fault = unpriced_cap(config.settings, configured_models(config))
     if fault is not None:
