@@ -144,6 +144,9 @@ class Settings(_Strict):
     http_token: Annotated[SecretStr | None, BeforeValidator(check_token)] = None
     """token that requests to /eccos/ on the kernel must carry; without one they are answered on
     this machine only"""
+    otel: bool = False
+    """whether each call is a span of OpenTelemetry (extra `otel`): to the process's own tracer
+    provider, else by OTLP to where OTEL_EXPORTER_OTLP_ENDPOINT says"""
     terminal_agent: str = "terminal"
     """the one agent that may ask /eccos in the AIOS terminal"""
     over_capacity: Literal["spill", "wait"] = "spill"

@@ -31,6 +31,7 @@ OPENED_ONCE = (
     "max_records",
     "max_age_days",
     "http_threads",
+    "otel",
 )
 
 

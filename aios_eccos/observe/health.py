@@ -13,6 +13,7 @@ from aios_eccos.floor.configured import unkept_budget
 from aios_eccos.locate import Config
 from aios_eccos.observe.opened import history_of, workload_of
 from aios_eccos.observe.trace import read_traces
+from aios_eccos.serve.spans import lacking
 from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
 
@@ -45,6 +46,7 @@ def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     yield check_prices(models)
     yield from check_budget(config.settings, models)
     yield from check_private(config.settings, models)
+    yield from check_otel(config.settings)
     yield from check_history(config)
     yield from check_workload(config, models)
 
@@ -83,6 +85,13 @@ def check_private(settings: Settings, models: Sequence[Model]) -> Iterator[Check
     lacks = "no model is local, so their calls are refused (403): set local: true in an entry"
     may = f"may use {', '.join(local)} alone" if local else lacks
     yield Check("private agents", bool(local), f"{', '.join(patterns)} {may}")
+
+
+def check_otel(settings: Settings) -> Iterator[Check]:
+    """Whether spans can be made, if they are wanted."""
+    if settings.otel:
+        fault = lacking()
+        yield Check("otel", fault is None, fault or "each call is a span of OpenTelemetry")
 
 
 def check_history(config: Config) -> Iterator[Check]:

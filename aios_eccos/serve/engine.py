@@ -31,6 +31,7 @@ from aios_eccos.serve.events import NotesEvents, note_alarms, note_turns
 from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
+from aios_eccos.serve.spans import spans
 from aios_eccos.serve.spare import SpareRequests
 from aios_eccos.serve.stores import open_stores_of
 from aios_eccos.serve.tracing import trace_of
@@ -92,9 +93,11 @@ class Engine:
         self.canary = Canary(self.ledger, self.floors.look, lambda: self.config.settings)
         self.auditor = self._auditor(keys)
         keeps = KeepsCalls(self.ledger)
+        self._spans = spans(settings.otel, lambda: {e.name: e.backend for e in self.config.entries})
         observers = (
             *(keeps.decisions, keeps.sums, self.teaches.take),
             *(events.take, self.auditor.settled, self.canary.take),
+            *([self._spans.take] if self._spans is not None else []),
         )
         looks = (events.look, self._look_at_canary)
         self.recorder = Recorder(self._trace, self.floors.settled, observers, self.teaches, looks)
@@ -190,6 +193,8 @@ class Engine:
         self.auditor.close()
         self.dispatcher.stop()
         self.recorder.close()
+        if self._spans is not None:
+            self._spans.close()
         self.upkeep.close()
         self.ledger.close()
         self.workload.close()
