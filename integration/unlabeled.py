@@ -35,8 +35,7 @@ from .stream import Call, Worth, stream, strongest_of
 ANSWERS = "math10-answers.json.gz"
 JUDGE, JUDGE_ERROR = "gpt-4o-mini", 0.1
 CALLS, CALLS_QUICK = 1600, 400
-#: Agents that ask side by side, and how long each works on between two calls, seconds: copies are
-#: made while no call waits.
+#: Agents that ask side by side, and how long each works on between two calls, seconds.
 AGENTS, PAUSE_S = 3, 0.3
 #: Calls between two rows, and before now over which a share is taken.
 EVERY = 100
@@ -122,6 +121,8 @@ class Watching:
             "missed": audits["missed"],
             "dropped": audits["dropped"],
             "unjudged": audits["unjudged"],
+            "saved_usd": round(audits["saved_usd"], 5),
+            "break_even_calls": audits["break_even_calls"],
         }
 
 
@@ -132,8 +133,12 @@ def measured(
     worth: Worth,
     strongest: str,
     spoil_at: int | None,
+    load: tuple[int, float],
 ) -> tuple[Watching, Judge, tuple[int, int], Any]:
     """Stream all records through a kernel that knows nothing.
+
+    Args:
+        load: agents side by side, and seconds between two calls of each.
 
     Returns:
         What was seen; the judge; how many requests reached the servers, and how many the kernel
@@ -165,7 +170,7 @@ def measured(
                 return kernel.get("/eccos/status")
 
             watching = Watching(worth, strongest, spoil, status, spoil_at)
-            stream(kernel, [record.text for record in records], watching, AGENTS, PAUSE_S)
+            stream(kernel, [record.text for record in records], watching, *load)
             # Audits of the last calls come after them.
             within(10.0, lambda: _requests(servers, judge) == _counted(status(), watching, judge))
             counted = _counted(status(), watching, judge)
@@ -235,7 +240,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m integration.unlabeled", description=__doc__)
     parser.add_argument("--python", default=sys.executable, help="the interpreter that runs AIOS")
     parser.add_argument("--quick", action="store_true", help=f"{CALLS_QUICK} calls, no change")
-    parser.add_argument("--calls", type=int, default=CALLS)
+    parser.add_argument("--calls", type=int, help=f"{CALLS} by default")
+    parser.add_argument("--agents", type=int, default=AGENTS, help="that ask side by side")
+    parser.add_argument("--pause", type=float, default=PAUSE_S, help="between two calls, seconds")
     parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
     parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
     given = parser.parse_args()
@@ -246,14 +253,20 @@ def main() -> int:
     with gzip.open(Path(data) / ANSWERS, "rt", encoding="utf-8") as file:
         records = answering(dataset.records, json.load(file))
     random.Random(0).shuffle(records)
-    calls = CALLS_QUICK if given.quick else given.calls
+    calls = given.calls or (CALLS_QUICK if given.quick else CALLS)
     report = Report("integration-unlabeled")
     with workplace(given.keep) as folder:
         spoil_at = None if given.quick else calls // 2
         worth = Worth({record.text: record for record in records}, prices)
         strongest = strongest_of(records)
         seen, judge, (asked, counted), events = measured(
-            folder, given.python, records[:calls], worth, strongest, spoil_at
+            folder,
+            given.python,
+            records[:calls],
+            worth,
+            strongest,
+            spoil_at,
+            (given.agents, given.pause),
         )
     judged(report, seen, given.quick)
     report.check(

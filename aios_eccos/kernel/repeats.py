@@ -11,9 +11,8 @@ from typing import Any
 
 from aios_eccos.providers.tokens import text_of
 from aios_eccos.values import Answer, Repeat
+from aios_eccos.verdicts.judge import REPLY_TOKENS
 
-#: Longest answer of a judge, tokens; those that think first need more than a word.
-JUDGE_TOKENS = 1024
 #: What the adapter reads of a call.
 _ASKED = (
     *("messages", "tools", "temperature", "max_new_tokens", "response_format"),
@@ -32,7 +31,7 @@ def repeat_of(query: Any, ask: Ask) -> Repeat:
 
     def plain(model: str, messages: Sequence[Mapping[str, str]], seconds: float) -> Answer:
         other = {**dict.fromkeys(_ASKED), "messages": [*messages], "temperature": 0.0}
-        other |= {"max_new_tokens": JUDGE_TOKENS, "message_return_type": "text"}
+        other |= {"max_new_tokens": REPLY_TOKENS, "message_return_type": "text"}
         return ask(model, SimpleNamespace(query=SimpleNamespace(**other)), seconds)
 
     return Repeat(

@@ -18,16 +18,24 @@ MEMORY = 0.98
 
 
 class Settled(NamedTuple):
-    """A settled call that waits to be audited: its row, its policy's gate, and how to ask again."""
+    """A settled call that waits to be audited: its row, its policy's gate, and how to ask again.
+
+    `repeat` None: no copy is made of it, but it tells that the reference was chosen.
+    """
 
     result: CallResult
     candidate: Candidate
     gate: Gate
-    repeat: Repeat
+    repeat: Repeat | None
 
     @property
     def policy(self) -> str:
         return self.candidate.worth.policy
+
+    @property
+    def cost(self) -> dict[str, float]:
+        """Forecast dollars by model."""
+        return dict(zip(self.candidate.models, self.candidate.cost.tolist(), strict=True))
 
 
 @dataclass(slots=True)

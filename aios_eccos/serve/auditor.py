@@ -12,29 +12,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from aios_eccos.errors import EccosError, raised
+from aios_eccos.errors import EccosError, WorkloadError, raised
 from aios_eccos.floor.course import Turn
-from aios_eccos.floor.earn import Earning
+from aios_eccos.floor.earn import Audited, Earning
 from aios_eccos.records import Record
 from aios_eccos.serve.attempt import Refusals
 from aios_eccos.serve.audit import Found, Sample, Settled, auditable, audited
+from aios_eccos.serve.audit_money import Purse
+from aios_eccos.serve.audit_queue import AuditQueue
 from aios_eccos.serve.comparing import Comparing, Unjudged
 from aios_eccos.serve.observers import Kept
 from aios_eccos.serve.spare import SpareRequests
-from aios_eccos.values import CallResult, Failure, Float32Array, Query
-from aios_eccos.verdicts.audits import AuditMoney, copies_of, record_of
-from aios_eccos.workload.periods import TOTAL, PeriodSums, period_sums
+from aios_eccos.values import CallResult, Failure, Float32Array, Query, Repeat
+from aios_eccos.verdicts.audits import copies_of, record_of
 from aios_eccos.workload.store import Ledger
 
 log = logging.getLogger("aios_eccos.serve.auditor")
 
-#: Settled calls whose messages may wait to be audited.
-QUEUE_MOST = 200
-#: Calls that are audited at once.
-THREADS = 4
+#: Calls that are audited at once, as far as slots are spare.
+THREADS = 16
 #: Seconds without audits after the judge has failed: what it did not see must not count as equal.
 REST_S = 30.0
+#: Seconds between two looks at whether the shared store is back, and findings kept until then.
+LOOK_S, LATER_MOST = 1.0, 1000
 
 
 class Auditor:
@@ -61,15 +63,15 @@ class Auditor:
     ) -> None:
         self._dropped = 0
         self._requests, self._comparing = requests, Comparing(requests)
-        self._ledger, self._earning = ledger, earning
+        self._purse = Purse(ledger, requests.router, requests.stopped)
+        self._earning = earning
         self._refusals, self._teach, self._turned, self._key = refusals, teach, turned, key
-        self._queue: deque[Settled] = deque()
+        self._queue = AuditQueue()
+        #: Found while the shared store was away.
+        self._later: deque[Audited] = deque(maxlen=LATER_MOST)
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        # Not the queue's, for which agents' calls wait.
-        self._paying = threading.Lock()
         self._busy = 0
-        self._promised = 0.0
         self._rest_until = 0.0
         #: Until when models that have failed a copy get no more, by `time.monotonic()`.
         self._resting: dict[str, float] = {}
@@ -93,10 +95,9 @@ class Auditor:
         with self._changed:
             if self._requests.stopped.is_set():
                 return
-            if len(self._queue) >= QUEUE_MOST:
-                self._sample.missed(self._queue.popleft())
+            if (given_up := self._queue.put(settled)) is not None:
+                self._sample.missed(given_up)
                 self._dropped += 1
-            self._queue.append(settled)
             self._changed.notify()
             if len(self._threads) < THREADS:
                 name = f"eccos-audit-{len(self._threads)}"
@@ -110,22 +111,8 @@ class Auditor:
         Raises:
             WorkloadError: the ledger cannot be used.
         """
-        if not self.on:
-            return
-        spent = saved = 0.0
-        for call in calls:
-            decision, cost = call.result.decision, call.trace.cost_usd
-            if decision is None or cost is None or not call.trace.money:
-                continue
-            spent += cost
-            candidate, gate = decision.candidate, decision.gate
-            if gate is not None and decision.model != gate.reference:
-                saved += float(candidate.cost[candidate.models.index(gate.reference)]) - cost
-        self._money().note_spent(spent)
-        if saved:
-            amounts = {"audit_saved": saved}
-            hour = period_sums("h", time.time(), amounts)
-            self._ledger.add_sums([hour, PeriodSums(TOTAL, 0.0, amounts)])
+        if self.on:
+            self._purse.note_calls(calls)
 
     def wait_idle(self, timeout_s: float = 10.0) -> bool:
         """Wait until nothing waits to be audited and nothing is being audited; False on timeout."""
@@ -145,13 +132,19 @@ class Auditor:
         stopped = self._requests.stopped
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or stopped.is_set())
+                pause_s = LOOK_S if self._later else None
+                self._changed.wait_for(lambda: self._queue or stopped.is_set(), pause_s)
+                while self._requests.away() and not stopped.is_set():
+                    # Neither what may be spent nor where policies stand is known.
+                    self._changed.wait(LOOK_S)
                 if stopped.is_set():
                     return
-                settled = self._queue.popleft()
+                settled = self._queue.take() if self._queue else None
                 self._busy += 1
             try:
-                self._audit(settled)
+                self._hand_in()
+                if settled is not None:
+                    self._audit(settled)
             except EccosError as error:
                 log.debug("not audited: %s", error)
             except BaseException as error:  # noqa: BLE001 - the thread must outlive whatever is raised
@@ -164,52 +157,57 @@ class Auditor:
                     self._busy -= 1
                     self._changed.notify_all()
 
-    def _money(self) -> AuditMoney:
-        settings = self._requests.router().settings
-        return AuditMoney(self._ledger, settings.audit, settings.audit_first_usd)
-
     def _audit(self, settled: Settled) -> None:
         """Ask the copies of one call, compare them, and keep what they tell."""
-        gate = settled.gate
         if not self.on or time.monotonic() < self._rest_until:
             self._sample.missed(settled)
             return
-        money, candidate = self._money(), settled.candidate
-        with self._paying:  # so that audits at the same time do not spend the same money
-            left = money.left() - self._promised
-            standing = self._earning.standing(settled.policy, gate.asked, gate.allowed)
-            copies = copies_of(candidate, gate.reference, gate.shadow, standing, left)
-            closed = self._closed(settled.result.query)
-            copies = {name: chance for name, chance in copies.items() if name not in closed}
-            cost = dict(zip(candidate.models, candidate.cost.tolist(), strict=True))
-            expected = sum(cost[name] for name in copies)
-            self._promised += expected
-        found = Found()
-        try:
-            for name in copies:
-                self._copy(settled, name, cost[name], found)
-            self._keep(settled, copies, found)
-        except Unjudged as error:
-            self._sample.judged(False)
-            found.judge_usd += error.usd
-            self._rest_until = time.monotonic() + REST_S
-            found.counts["audit_unjudged"] += 1
-            self._sample.missed(settled)
-        finally:
+        repeat, found = settled.repeat, Found()
+        if repeat is None:
+            self._keep(settled, {}, found)
+            return
+        judged, cost = self._comparing.expected_usd(settled.result, repeat), settled.cost
+        drawn = partial(self._drawn, settled)
+        with self._purse.promised(drawn, lambda name: cost[name] + judged) as copies:
+            if self._requests.away():  # then what is left was not read from it
+                with self._changed:
+                    self._queue.put_back(settled)
+                return
             try:
-                self._note(money, found)
+                for name in copies:
+                    self._copy(settled, repeat, name, found)
+                self._keep(settled, copies, found)
+            except Unjudged as error:
+                self._unjudged(settled, error, found)
             finally:
-                with self._paying:
-                    self._promised -= expected
+                with self._changed:
+                    dropped, self._dropped = self._dropped, 0
+                self._purse.note(found, dropped)
 
-    def _copy(self, settled: Settled, model: str, expected: float, found: Found) -> None:
+    def _unjudged(self, settled: Settled, error: Unjudged, found: Found) -> None:
+        """Leave a call out; audits rest while the judge fails, not while it is busy."""
+        self._sample.judged(False)
+        self._sample.missed(settled)
+        found.judge_usd += error.usd
+        found.counts["audit_unjudged"] += 1
+        if not error.busy:
+            self._rest_until = time.monotonic() + REST_S
+
+    def _drawn(self, settled: Settled, left_usd: float) -> dict[str, float]:
+        """The models that get a copy, each with its chance, for the money that is left."""
+        gate = settled.gate
+        standing = self._earning.standing(settled.policy, gate.asked, gate.allowed)
+        copies = copies_of(settled.candidate, gate.reference, gate.shadow, standing, left_usd)
+        closed = self._closed(settled.result.query)
+        return {name: chance for name, chance in copies.items() if name not in closed}
+
+    def _copy(self, settled: Settled, repeat: Repeat, model: str, found: Found) -> None:
         """Ask one model, and compare its answer with the reference's.
 
         Raises:
             Unjudged: the answers differ, and the judge cannot be asked.
         """
-        repeat = settled.repeat
-        candidate = settled.candidate
+        expected, candidate = settled.cost[model], settled.candidate
         paid = self._requests.make(model, expected, lambda left: repeat.ask(model, left), candidate)
         if paid is None:
             found.counts["audit_missed"] += 1
@@ -261,21 +259,30 @@ class Auditor:
         if shadow is None and not found.relative:
             return
         audit = audited(settled, copies, found, shadow)
-        turns = self._earning.taken(audit)
-        if turns:
-            self._turned(settled.policy, turns)
+        self._later.append(audit)
+        self._hand_in()
         if found.relative:
             tokens = {gate.reference: settled.result.answer.output_tokens, **found.outcomes}
             record = record_of(audit, settled.result.query, tokens, found.answers)
             self._teach(record, settled.candidate.embedding)
 
-    def _note(self, money: AuditMoney, found: Found) -> None:
-        """Count the copies and what they have cost."""
-        with self._changed:
-            found.counts["audit_dropped"] += self._dropped
-            self._dropped = 0
-        if found.copies_usd or found.judge_usd or found.counts["audit_copies"]:
-            money.note_audit(found.copies_usd, found.judge_usd)
-        if found.counts.total():
-            amounts = {name: float(amount) for name, amount in found.counts.items()}
-            self._ledger.add_sums([PeriodSums(TOTAL, 0.0, amounts)])
+    def _hand_in(self) -> None:
+        """Let policies' courses take what was found, unless the store that keeps them is away.
+
+        Raises:
+            WorkloadError: the ledger cannot be used; what was not taken is kept.
+        """
+        while not self._requests.away():
+            try:
+                audit = self._later.popleft()
+            except IndexError:
+                return
+            try:
+                turns = self._earning.taken(audit)
+            except WorkloadError:
+                self._later.appendleft(audit)
+                raise
+            if self._requests.away():  # lost on the way: nothing but this process took it
+                self._later.appendleft(audit)
+            elif turns:
+                self._turned(audit.policy, turns)

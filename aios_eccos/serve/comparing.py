@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field, replace
 
 from aios_eccos.errors import EccosError
 from aios_eccos.serve.spare import SpareRequests
 from aios_eccos.values import Answer, CallResult, Candidate, Query, Repeat
-from aios_eccos.verdicts.judge import Consistency, comparison, repeated, shown
+from aios_eccos.verdicts.judge import (
+    MAX_INSTRUCTION,
+    MAX_SHOWN,
+    REPLY_TOKENS,
+    Comparison,
+    Consistency,
+    comparison,
+    repeated,
+    shown,
+)
 from aios_eccos.verdicts.normal import normal_form
 from aios_eccos.verdicts.relative import Grade, compare
 from aios_eccos.workload.periods import TOTAL
@@ -20,12 +30,20 @@ REPEATS = 0.1
 TOKEN_CHARS = 4
 
 
-class Unjudged(EccosError):
-    """The judge has failed, or has no spare slot; `usd` is what that has cost."""
+#: HTTP status of a server that is busy.
+TOO_MANY = 429
+#: Characters of the judge's own words.
+WORDS_CHARS = 900
+#: Seconds for which a busy judge is waited for, and between two requests if it does not say.
+BUSY_S, AGAIN_S = 60.0, 2.0
 
-    def __init__(self, judge: str, usd: float) -> None:
+
+class Unjudged(EccosError):
+    """The judge was busy all the time, or has failed; `usd` is what that has cost."""
+
+    def __init__(self, judge: str, usd: float, *, busy: bool) -> None:
         super().__init__(f"the judge {judge} cannot be asked")
-        self.usd = usd
+        self.usd, self.busy = usd, busy
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +73,21 @@ class Comparing:
 
     def __init__(self, requests: SpareRequests) -> None:
         self._requests = requests
+        #: The most tokens that a reply has had; a judge that thinks says more than a word.
+        self._longest: int | None = None
+        #: `time.monotonic()` until which the judge has asked to be left alone.
+        self._again = 0.0
+
+    def expected_usd(self, result: CallResult, repeat: Repeat) -> float:
+        """Dollars that the judge may cost for one copy of a call."""
+        judge = self._judge_of(result.query)
+        if judge is None:
+            return 0.0
+        answers = 2 * min(len(shown(*repeat.said(result.answer.value))), MAX_SHOWN)
+        asked = WORDS_CHARS + answers + min(len(repeat.instruction()), MAX_INSTRUCTION)
+        reply = REPLY_TOKENS if self._longest is None else self._longest
+        usd = self._requests.router().prices.paid(judge, asked / TOKEN_CHARS, reply)
+        return usd * (2 if repeated(result.query.id, REPEATS) else 1)
 
     def compared(self, result: CallResult, repeat: Repeat, copy: Answer) -> Compared:
         """The verdict on a copy's answer against that of the settled call.
@@ -105,18 +138,45 @@ class Comparing:
     ) -> tuple[Grade | None, float]:
         """The judge's verdict, None where its reply is no grade; and its cost."""
         question = comparison(*texts, swapped=swapped)
+        answer, usd = self._reply(judge, repeat, question, candidate)
+        text, _ = repeat.said(answer.value)
+        return question.verdict(text or ""), usd
+
+    def _reply(
+        self, judge: str, repeat: Repeat, question: Comparison, candidate: Candidate | None
+    ) -> tuple[Answer, float]:
+        """The judge's answer, and what it has cost; one that is busy is waited for.
+
+        Raises:
+            Unjudged: it was busy for `BUSY_S`, or has failed.
+        """
         prompt = sum(len(message["content"]) for message in question.messages) / TOKEN_CHARS
         expected = self._requests.router().prices.paid(judge, prompt, 1)
         if candidate is not None:
             query = replace(candidate.query, input_tokens=math.ceil(prompt))
             candidate = replace(candidate, query=query)
-        paid = self._requests.make(
-            judge, expected, lambda left: repeat.plain(judge, question.messages, left), candidate
-        )
-        if paid is None or paid.answer.failure is not None:
-            raise Unjudged(judge, 0.0 if paid is None else paid.usd)
-        text, _ = repeat.said(paid.answer.value)
-        return question.verdict(text or ""), paid.usd
+        usd, end = 0.0, time.monotonic() + BUSY_S
+        while (left_s := end - time.monotonic()) > 0:
+            if self._requests.stopped.wait(min(max(self._again - time.monotonic(), 0.0), left_s)):
+                break
+            paid = self._requests.make(
+                judge,
+                expected,
+                lambda left: repeat.plain(judge, question.messages, left),
+                candidate,
+                left_s,
+            )
+            if paid is None:
+                break
+            usd += paid.usd
+            failure = paid.answer.failure
+            if failure is None:
+                self._longest = max(self._longest or 1, paid.answer.output_tokens or 1)
+                return paid.answer, usd
+            if failure.status_code != TOO_MANY:
+                raise Unjudged(judge, usd, busy=False)
+            self._again = time.monotonic() + (failure.retry_after_s or AGAIN_S)
+        raise Unjudged(judge, usd, busy=True)
 
 
 def judge_error(ledger: Ledger) -> float:

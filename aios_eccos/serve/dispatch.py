@@ -26,6 +26,8 @@ log = logging.getLogger("aios_eccos.serve.dispatch")
 
 NOWHERE = Failure("no configured model may serve this call", 400, retryable=False)
 UNDECIDED = Failure("no model could be chosen", 503, retryable=False)
+#: Seconds within which calls are decided, unless they wait for a slot.
+DECIDED_S = 0.1
 NO_THREAD = Failure("no thread for the call", 503, retryable=False)
 LATE = Failure("timeout", 504, retryable=False)
 STOPPED = Failure("the dispatcher was stopped", 503, retryable=False)
@@ -126,6 +128,10 @@ class Dispatcher:
     def fairness(self) -> float | None:
         """Jain's index over the agents served here of late; see `FairShare`."""
         return self._fair.fairness()
+
+    def held_up(self) -> int:
+        """How many calls wait here for a slot."""
+        return self._queue.held_up(DECIDED_S)
 
     # The scheduling thread.
 

@@ -117,7 +117,7 @@ class Engine:
 
     def _auditor(self, keys: AnswerKeys) -> Auditor:
         requests = SpareRequests(
-            self.workload, lambda: self.router, lambda: self.dispatcher.depth()[0]
+            self.workload, lambda: self.router, lambda: self.dispatcher.held_up()
         )
         return Auditor(
             requests,

@@ -68,6 +68,13 @@ class CallQueue:
         with self._changed:
             return len(self._waiting) + len(self._arrived), len(self._running)
 
+    def held_up(self, after_s: float) -> int:
+        """How many calls have waited for longer than it takes to decide where they go."""
+        now = time.monotonic()
+        with self._changed:
+            calls = [*self._waiting, *self._arrived]
+        return sum(max(call.query.arrived, call.not_before) < now - after_s for call in calls)
+
     def gather(self, window_s: float, most: int) -> list[Call]:
         """Wait for work, then a window more for company; take out what has run out of time."""
         with self._changed:

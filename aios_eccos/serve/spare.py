@@ -20,8 +20,10 @@ log = logging.getLogger("aios_eccos.serve.spare")
 
 #: Share of a model's slots that is left to agents' calls; of two or more, one at least.
 LEFT = 0.25
-#: Seconds for which a request waits until there is a spare slot, and between two looks.
-PATIENCE_S, LOOK_S = 5.0, 0.1
+#: Seconds for which a request waits until there is a spare slot.
+PATIENCE_S = 30.0
+#: Seconds between two looks at whether agents' calls wait, and at the slots.
+CALLS_LOOK_S, SLOTS_LOOK_S = 0.02, 0.1
 
 
 class Paid(NamedTuple):
@@ -32,11 +34,11 @@ class Paid(NamedTuple):
 
 
 class SpareRequests:
-    """Makes requests while no call waits, each in a slot that is lent to it alone.
+    """Makes requests while no call waits for a slot, each in one that is lent to it alone.
 
     Args:
         workload: lends the slots.
-        waiting: how many calls wait here.
+        waiting: how many calls wait here for a slot.
 
     Attributes:
         router: gives the one in force.
@@ -50,7 +52,13 @@ class SpareRequests:
         self.router = router
         self._workload, self._waiting = workload, waiting
         self._lock = threading.Lock()
+        #: Held while one looks and takes: two that look at once would both take the last.
+        self._looking = threading.Lock()
         self._held: set[Lease] = set()
+
+    def away(self) -> bool:
+        """Whether the shared store is: what may be spent cannot be told."""
+        return self._workload.degraded
 
     def make(
         self,
@@ -58,18 +66,20 @@ class SpareRequests:
         expected_usd: float,
         ask: Callable[[float], Answer],
         candidate: Candidate | None = None,
+        patience_s: float | None = None,
     ) -> Paid | None:
-        """One request to a model; None: limits left it no room in `PATIENCE_S`.
+        """One request to a model; None: limits left it no room in time.
 
         Args:
             expected_usd: what an answer costs whose tokens nobody counted.
             ask: asks the model, within so many seconds.
             candidate: of the call for which it is asked, whose agent pays; None: nobody does.
+            patience_s: seconds to wait for a slot, by default `PATIENCE_S`.
 
         Raises:
             WorkloadError: the workload store cannot be used.
         """
-        lease = self._lease(model, candidate)
+        lease = self._lease(model, candidate, PATIENCE_S if patience_s is None else patience_s)
         if lease is None:
             return None
         answers: dict[str, Answer] = {}
@@ -90,22 +100,34 @@ class SpareRequests:
         for lease in held:
             self._give_back(lease)
 
-    def _lease(self, model: str, candidate: Candidate | None) -> Lease | None:
-        """A slot of the model as soon as one is spare, within `PATIENCE_S`."""
-        end = time.monotonic() + PATIENCE_S
+    def _lease(self, model: str, candidate: Candidate | None, patience_s: float) -> Lease | None:
+        """A slot of the model as soon as one is spare, within so many seconds."""
+        end = time.monotonic() + patience_s
         while not self.stopped.is_set() and time.monotonic() < end:
-            router = self.router()
-            limits = {each.slot: each.limit for each in router.models}
-            slots = [each.slot for each in router.models if each.name == model]
-            if slots and self._waiting() == 0 and spare(router.slots(), model):
-                need = None if candidate is None else router.limits.need(candidate, model)
-                lease = Lease(f"audit:{uuid.uuid4().hex}", slots[0], need)
-                if self._workload.acquire([lease], limits, router.limits.rates)[0]:
-                    with self._lock:
-                        self._held.add(lease)
-                    return lease
-            self.stopped.wait(LOOK_S)
+            if self._waiting():
+                self.stopped.wait(CALLS_LOOK_S)
+                continue
+            with self._looking:
+                lease = self._taken(model, candidate)
+            if lease is not None:
+                return lease
+            self.stopped.wait(SLOTS_LOOK_S)
         return None
+
+    def _taken(self, model: str, candidate: Candidate | None) -> Lease | None:
+        """A slot of the model, if one is spare now."""
+        router = self.router()
+        limits = {each.slot: each.limit for each in router.models}
+        slot = next((each.slot for each in router.models if each.name == model), None)
+        if slot is None or not spare(router.slots(), model):
+            return None
+        need = None if candidate is None else router.limits.need(candidate, model)
+        lease = Lease(f"audit:{uuid.uuid4().hex}", slot, need)
+        if not self._workload.acquire([lease], limits, router.limits.rates)[0]:
+            return None
+        with self._lock:
+            self._held.add(lease)
+        return lease
 
     def _give_back(self, lease: Lease) -> None:
         with self._lock:

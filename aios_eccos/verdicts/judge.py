@@ -22,6 +22,8 @@ from aios_eccos.verdicts.relative import Grade
 
 #: Characters that the judge sees of the instruction, and of each answer.
 MAX_INSTRUCTION, MAX_SHOWN = 4_000, 8_000
+#: Longest reply of a judge, tokens: those that think first need more than a word.
+REPLY_TOKENS = 1024
 #: The judge's error rate before any repeat, and how many repeats that counts for.
 PRIOR_ERROR, PRIOR_REPEATS = 0.1, 20.0
 #: A judge that errs in 2/3 answers at random: no estimate of the error comes nearer than this.

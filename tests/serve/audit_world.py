@@ -43,7 +43,7 @@ class World:
         self.asked: list[tuple[str, list[str]]] = []
         self.told: list[Audited] = []
         self.records: list[Record] = []
-        earning = Earning(self.workload)
+        earning = self.earning = Earning(self.workload)
         taken = earning.taken
         earning.taken = lambda audit: (self.told.append(audit), taken(audit))[1]  # type: ignore[method-assign]
         self.requests = SpareRequests(self.workload, lambda: self.router, lambda: self.waiting)
