@@ -75,7 +75,8 @@ def code_hash() -> str:
     """Changes with any line that fits, forecasts or divides."""
     package = Path(__file__).parents[1]
     sources = [*package.glob("forecast/**/*.py"), *package.glob("history/m*.py")]
-    sources += [package / "lab" / f"{name}.py" for name in ("fitted", "baselines", "dataset")]
+    fitting = ("fitted", "baselines", "paper", "dataset")
+    sources += [package / "lab" / f"{name}.py" for name in fitting]
     digest = hashlib.sha256(np.__version__.encode())
     for file in sorted(sources):
         digest.update(file.read_bytes())
