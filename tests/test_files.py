@@ -109,12 +109,12 @@ def test_a_lock_is_waited_for_and_given_back_whatever_happens(tmp_path: Path) ->
     def first() -> None:
         with files.locked(path):
             inside.set()
-            leave.wait(5)
+            leave.wait(60)
             order.append("first")
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert inside.wait(5)
+    assert inside.wait(60)
     with (
         pytest.raises(TimeoutError, match=r"another process holds .*lock"),
         files.locked(path, wait_s=0.02),

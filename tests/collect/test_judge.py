@@ -209,11 +209,11 @@ def test_what_is_on_its_way_at_ctrl_c_is_waited_for(tmp_path):
 
     def slowly(prompt):
         asked.set()
-        answers.wait(10)
+        answers.wait(60)
         return "By Rayleigh scattering."
 
     def interrupt():
-        asked.wait(10)
+        asked.wait(60)
         time.sleep(0.1)  # the main thread waits by then
         os.kill(os.getpid(), signal.SIGINT)
 

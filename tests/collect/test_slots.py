@@ -95,7 +95,7 @@ def test_a_slot_that_comes_back_is_taken_and_a_stop_ends_the_wait():
         waiter.join(0.05)
         assert waiter.is_alive()
         end()
-        waiter.join(5)
+        waiter.join(60)
         assert found.pop() is expected
         store.release([lease])
 

@@ -165,15 +165,15 @@ def test_a_burst_in_a_plain_engine_is_solved_whole_under_its_floor(tmp_path: Pat
     answered = threading.Event()
 
     def answer(model: str, left: float) -> Answer:
-        answered.wait(20)  # the burst is there before the first answer
+        answered.wait(60)  # the burst is there before the first answer
         return Answer("fine", 50, 100)
 
     with Engine(config, stores=stores) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         burst = [Query(f"{hard:.4f}", input_tokens=50) for hard in np.linspace(0, 1, 700)]
         futures = [engine.dispatcher.submit(query, answer) for query in burst]
         answered.set()
-        decisions = [future.result(30).decision for future in futures]
+        decisions = [future.result(60).decision for future in futures]
     whole = [d for d in decisions if d is not None and d.whole]
     assert len(whole) >= WHOLE_BATCH
     assert all(d.batch >= WHOLE_BATCH for d in whole)

@@ -138,7 +138,7 @@ def test_reading_and_learning_at_once_mix_no_prices() -> None:
         reader = threading.Thread(target=lambda: (shared.take({}), got.set()))
         reader.start()
         assert not got.wait(0.1), "it waits until what is being learned is in"
-    reader.join(5)
+    reader.join(60)
     assert got.is_set()
 
 

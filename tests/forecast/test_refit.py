@@ -70,7 +70,7 @@ def test_a_killed_kernel_leaves_no_texts_and_no_files(tmp_path, monkeypatch) -> 
 
 
 def wait_for(background):
-    background._running[0].wait(20)
+    background._running[0].wait(60)
     return background.poll()
 
 

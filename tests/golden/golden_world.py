@@ -304,7 +304,7 @@ def _live_call(engine: Engine, number: int, row: dict[str, Any]) -> CallResult:
         allowed=("medium-70b",) if number % 7 == 0 and number else None,
         floor=0.8 if number % 11 == 3 else None,
     )
-    settled = engine.dispatcher.submit(query, answer).result(30)
+    settled = engine.dispatcher.submit(query, answer).result(60)
     assert engine.recorder.flush()
     return settled
 
@@ -598,7 +598,7 @@ def control() -> dict[str, Any]:
                 allowed=None if pinned_to is None else (pinned_to,),
                 floor=own,
             )
-            settled = engine.dispatcher.submit(query, _replayed(question)).result(30)
+            settled = engine.dispatcher.submit(query, _replayed(question)).result(60)
             assert engine.recorder.flush()
             decision = settled.decision
             assert decision is not None and decision.model is not None

@@ -337,7 +337,7 @@ def test_calls_do_not_wait_for_loading() -> None:
     gate = threading.Event()
 
     def load() -> ToyEmbedder:
-        gate.wait(10)
+        gate.wait(60)
         return ToyEmbedder()
 
     background = BackgroundEmbedder(load)
@@ -347,7 +347,7 @@ def test_calls_do_not_wait_for_loading() -> None:
     with pytest.raises(EmbedderError, match="still loading"):
         background.wait(0.01)
     gate.set()
-    assert background.wait(10).name == "toy"
+    assert background.wait(60).name == "toy"
     assert background.ready
     found = background.try_embed(["a"])
     assert found is not None
@@ -393,7 +393,7 @@ def test_a_failed_load_is_told_and_tried_again(
 
     background = BackgroundEmbedder(load)
     with pytest.raises(EmbedderError, match=reason):
-        background.wait(10)
+        background.wait(60)
     assert not background.ready
     assert background.state.startswith("failed: ") and reason in background.state
     assert background.try_embed(["a"]) is None
@@ -413,7 +413,7 @@ def test_what_is_closed_is_not_tried_again() -> None:
 
     background = BackgroundEmbedder(load)
     with pytest.raises(EmbedderError):
-        background.wait(10)
+        background.wait(60)
     background.close()
     assert background.state == "failed: the embedder: OSError: gone"
 

@@ -179,7 +179,7 @@ def test_a_client_that_left_is_heard_of_though_calls_fill_all_threads(
         return True
 
     launch: Any = SimpleNamespace(
-        QueryRequest=object, execute_request=lambda agent, data: dropped.wait(5)
+        QueryRequest=object, execute_request=lambda agent, data: dropped.wait(60)
     )
     serving: Any = SimpleNamespace(leave=lambda caller: dropped.set())
     body = SimpleNamespace(query_type="storage", query_data=None, agent_name="agent")

@@ -97,7 +97,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     go = threading.Event()
 
     def refresh(engine: Any, config: Any) -> None:
-        go.wait(10)
+        go.wait(60)
 
     monkeypatch.setattr(module, "of_adapter", lambda config, adapter: config)
     monkeypatch.setattr(module, "refresh", refresh)
@@ -138,11 +138,11 @@ def test_a_client_may_leave_while_a_refresh_runs(serving: Serving, slow: threadi
     serving.serve(syscall)
     refreshing = begin(lambda: serving.use(serving.adapter, settings()))
     leaving = begin(lambda: serving.leave(syscall.eccos_caller))
-    leaving.join(5)
+    leaving.join(60)
     assert not leaving.is_alive(), "its answer waits for no refresh"
     assert syscall.event.is_set()
     slow.set()
-    refreshing.join(5)
+    refreshing.join(60)
     assert not refreshing.is_alive()
 
 
@@ -153,7 +153,7 @@ def test_a_look_up_of_models_brings_no_retired_adapter_back(
     refreshing = begin(lambda: serving.use(new, settings()))
     serving.serve(asks_for_x())
     slow.set()
-    refreshing.join(5)
+    refreshing.join(60)
     assert until(lambda: new.available_llm_names == ["a", "x"]), "the one in force knows it too"
     assert serving.adapter is new
     assert not new.retired

@@ -326,7 +326,7 @@ def test_disable_ends_what_a_killed_kernel_left(home: Path) -> None:
     note.write_text(json.dumps({"kernel": "another", "servers": servers}))
     try:
         assert any("tool server" in line for line in install.disable(home))
-        left.wait(5)
+        left.wait(60)
         assert toolserver.identity(left.pid) is None
     finally:
         left.kill()

@@ -303,7 +303,7 @@ def test_a_termination_leaves_nothing_behind(processes: int, data: Path, place: 
             wait_for(lambda: len(naming(place)) >= processes, 15)
             assert list(temporary.glob("eccos-*"))
             process.send_signal(signal.SIGTERM)
-            _, said = process.communicate(timeout=10)
+            _, said = process.communicate(timeout=60)
         finally:
             process.kill()
     assert process.returncode == 128 + signal.SIGTERM

@@ -115,7 +115,7 @@ def test_concurrency_is_counted_per_model(servers):
     def one(i: int) -> None:
         with httpx.Client(trust_env=False) as client:
             client.get(servers.url("large") + "/models")
-            gate.wait(5)
+            gate.wait(60)
             ask(client, servers.url("large"), f"question {i}")
 
     with ThreadPoolExecutor(6) as pool:

@@ -15,7 +15,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     # Another suite's kernel may live as long as the session; only this engine's thread must end.
     before = recorders()
     with make_engine(tmp_path, cooldown_s=0.05) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         yield World(engine)
     assert recorders() <= before
 

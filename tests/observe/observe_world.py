@@ -96,7 +96,7 @@ class World:
     def call(self, text: str = "0.2", agent: str = "writer", **fields: object) -> CallResult:
         """One call, served and kept."""
         query = Query(text, agent=agent, input_tokens=50, **fields)  # type: ignore[arg-type]
-        settled = self.engine.dispatcher.submit(query, lambda m, left: self.answer(m)).result(20)
+        settled = self.engine.dispatcher.submit(query, lambda m, left: self.answer(m)).result(60)
         assert self.engine.recorder.flush()
         return settled
 
@@ -109,7 +109,7 @@ class World:
             for _ in range(count)
         ]
         for future in futures:
-            future.result(20)
+            future.result(60)
         assert self.engine.recorder.flush()
 
     def change(self, **settings: object) -> None:

@@ -50,7 +50,7 @@ def test_nothing_of_an_audited_call_is_stored_or_logged(
             engine.embedder.wait(60)
             for number in range(12):
                 query = Query(PROMPT, id=f"c{number}", agent="writer", input_tokens=50)
-                settled = engine.dispatcher.submit(query, asked, repeat).result(30)
+                settled = engine.dispatcher.submit(query, asked, repeat).result(60)
                 assert settled.decision is not None
                 assert settled.decision.model == "large"
             assert engine.auditor.wait_idle(60)

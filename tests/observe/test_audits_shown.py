@@ -24,7 +24,7 @@ ASKED = "95 % of the strongest"
 def world(tmp_path: Path) -> Iterator[World]:
     settings = {"audit": "5 %", "quality_floor": "95 %", "agents": {"notes": {"audit": False}}}
     with make_engine(tmp_path, **settings) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         yield World(engine)
 
 
@@ -96,7 +96,7 @@ def test_break_even_is_told_by_the_savings_of_the_day(
 
 def test_without_audits_nothing_is_shown_of_them(tmp_path: Path) -> None:
     with make_engine(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         world = World(engine)
         status = world.reader.status()
         assert status.audits is None

@@ -46,7 +46,7 @@ def serving(folder, **settings):
 
 def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         knows = engine.router.learned
         paper = certificates(knows.certifier, knows.book, engine.config.settings)["quality_floor"]
         assert isinstance(paper, Certificate)
@@ -66,7 +66,7 @@ def test_a_certified_floor_is_served_at_its_price(tmp_path) -> None:
 
 def test_no_call_waits_for_prices_that_learning_could_make(tmp_path, monkeypatch) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         engine.use(engine.config, models=[*POOL, replace(POOL[0], name="third")])
         engine.learn()
         known = Query("0.3", agent="w", input_tokens=50)
@@ -87,7 +87,7 @@ def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None
     """It looks best to the price: cheap, and right whenever it was asked alone."""
     fresh = replace(POOL[0], name="fresh")
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         before = engine.router.learned.certifier.at(0.7)
         spots = np.linspace(0, 1, 200)
         rows = [
@@ -114,7 +114,7 @@ def test_a_model_that_nothing_calibrates_spoils_no_certificate(tmp_path) -> None
 
 def test_what_cannot_be_certified_is_said_and_served_as_well_as_can_be(tmp_path, caplog) -> None:
     with caplog.at_level(logging.WARNING), serving(tmp_path, quality_floor=0.99) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         assert "0.990 cannot be certified" in caplog.text
         paper = read_papers((tmp_path / CERTIFICATES).read_text())["quality_floor"]
         assert isinstance(paper, Refusal) and 0.5 < paper.reachable < 0.99
@@ -128,7 +128,7 @@ def test_what_cannot_be_certified_is_said_and_served_as_well_as_can_be(tmp_path,
 
 def test_another_mode_takes_the_paper_away(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         assert (tmp_path / CERTIFICATES).exists()
         settings = engine.config.settings.model_copy(update={"floor_mode": "expected"})
         engine.use(replace(engine.config, settings=settings))
@@ -138,7 +138,7 @@ def test_another_mode_takes_the_paper_away(tmp_path) -> None:
 
 def test_large_batches_and_conversations_are_served_at_the_one_price(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         texts = np.random.default_rng(0).uniform(0, 1, 130)
         talk = Session("large", read={"large": (50, time.time())})
         queries = [Query(f"{t:.6f}", agent="w", input_tokens=50, session=talk) for t in texts]
@@ -156,7 +156,7 @@ def test_large_batches_and_conversations_are_served_at_the_one_price(tmp_path) -
 
 def test_a_call_that_a_limit_decided_is_not_spoken_of(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         world = World(engine)
         pool = [replace(POOL[0], limit=1), POOL[1]]
         engine.use(engine.config, models=pool)
@@ -173,7 +173,7 @@ def test_a_call_that_a_limit_decided_is_not_spoken_of(tmp_path) -> None:
 
 def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         history, before = engine.history, engine.router.learned
         queries = [Query(f"{t:.3f}", input_tokens=50) for t in np.linspace(0.05, 0.95, 20)]
         forecast = [p.success for p in engine.router.forecast(queries)]
@@ -195,7 +195,7 @@ def test_calibration_records_have_no_say_in_forecasts_or_grid(tmp_path) -> None:
 
 def test_live_calls_with_one_verdict_do_not_calibrate(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         n = engine.router.learned.certifier.at(0.5).n
         rows = [
             Record(f"l{i}", "", 5, (Outcome("large", 1.0, 10),), source="live") for i in range(40)
@@ -210,7 +210,7 @@ def test_a_head_that_saw_every_record_is_not_used(tmp_path, monkeypatch, caplog)
     head.write_bytes(b"x")
     monkeypatch.setattr(learn, "load_apart", lambda path: None)
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         settings = engine.config.settings
         known = learn_from(engine.history, Line(), settings, POOL, head)
         assert known.predictor.name == "retrieval"
@@ -220,7 +220,7 @@ def test_a_head_that_saw_every_record_is_not_used(tmp_path, monkeypatch, caplog)
 
 def test_without_verdicts_nothing_is_certified(tmp_path) -> None:
     with serving(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         book = engine.router.learned.book
         nothing = np.empty((0, 2))
         certifier = Certifier(("small: 8b", "large"), nothing, nothing, nothing, book, "d")
@@ -257,7 +257,7 @@ class Loaded(Line):
 def found(tmp_path, monkeypatch):
     """A configuration whose history is the toy engine's."""
     with serving(tmp_path / "toy") as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         history = engine.history
     location = Location(None, None, tmp_path, "test")
     config = Config(location, parse_settings({"quality_floor": 0.7}), (SMALL, LARGE))

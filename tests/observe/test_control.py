@@ -15,7 +15,7 @@ from aios_eccos.floor.control import ETA, START_AT
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with make_engine(tmp_path, exploration=0, quality_floor=0.8) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         yield World(engine)
 
 

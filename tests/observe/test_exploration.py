@@ -41,7 +41,7 @@ OTHERS = [name for name, draw in DRAWS.items() if draw >= 0.02]
 @pytest.fixture
 def unjudged(tmp_path: Path) -> Iterator[World]:
     with make_engine(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         with_new_model(engine)
         yield World(engine)
 
@@ -192,7 +192,7 @@ def test_calls_far_from_all_history_are_counted(world: World) -> None:
 
 def test_models_with_verdicts_enough_are_not_explored(tmp_path: Path) -> None:
     with make_engine(tmp_path) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         verdicts_come(engine)
         known = World(engine)
         for name in EXPLORERS[:5]:

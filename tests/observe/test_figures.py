@@ -230,7 +230,7 @@ PRICE = {"input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}
 @pytest.fixture
 def unpriced(tmp_path: Path) -> World:
     with make_engine(tmp_path, entries=LOCAL) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         world = World(engine)
         world.answer = lambda model: Answer("fine", 50, 560)
         world.calls(12)
@@ -271,7 +271,7 @@ def test_a_budget_that_no_price_can_keep_is_said_so_and_the_floor_holds(
 ) -> None:
     """In units a budget of $0.01 would buy nothing but the smallest model."""
     with make_engine(tmp_path, entries=LOCAL, budget_per_call=0.01) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         world = World(engine)
         served = {world.call(f"{hardness}").decision.model for hardness in (0.02, 0.5, 0.97)}
         assert "large" in served

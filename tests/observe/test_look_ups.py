@@ -157,7 +157,7 @@ def test_feedback_beside_no_kernel_is_handed_to_the_next(
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
     home = write_config(tmp_path, 9)
     with make_engine(state_dir_of(home), redis="embedded") as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         World(engine).calls(1)
     (decision,) = json.loads(run(last, "1", "--aios-home", str(home), "--json").stdout)["decisions"]
     told = run(feedback, decision["id"], "--wrong", "--aios-home", str(home))
@@ -168,7 +168,7 @@ def test_without_a_kernel_redis_is_read(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
     home = write_config(tmp_path, 9)
     with make_engine(state_dir_of(home), redis="embedded") as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         World(engine).calls(3)
     view = json.loads(run(status, "--aios-home", str(home), "--json").stdout)
     assert (view["source"], view["edge"], view["windows"][0]["calls"]) == ("redis", None, 3)

@@ -171,7 +171,7 @@ def test_what_a_dry_decision_does_not_rest_on_yet_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go = threading.Event()
-    monkeypatch.setattr(Engine, "learn", lambda self: go.wait(20))
+    monkeypatch.setattr(Engine, "learn", lambda self: go.wait(60))
     engine = make_engine(tmp_path)
     reader = World(engine).reader
 
@@ -299,10 +299,10 @@ def test_a_verdict_on_a_server_waits_for_its_record(tmp_path: Path) -> None:
     """It has no inbox: what the history does not know then, it would never learn."""
     engine = make_engine(tmp_path, history="http://chroma:8000")
     engine.start()
-    assert engine.wait_ready(20)
+    assert engine.wait_ready(60)
     world = World(engine)
     query = Query("0.2", input_tokens=50)
-    engine.dispatcher.submit(query, lambda m, left: Answer("x", 5, 5)).result(20)
+    engine.dispatcher.submit(query, lambda m, left: Answer("x", 5, 5)).result(60)
     assert until(lambda: bool(world.reader.decisions(1).decisions))
     assert world.reader.feedback("last", 1.0).learnt
     assert engine.history is not None

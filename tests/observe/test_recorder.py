@@ -211,7 +211,7 @@ def test_a_full_queue_loses_traces_not_time() -> None:
 
     def slow(traces):
         seen.set()
-        go.wait(10)
+        go.wait(60)
         return list(traces)
 
     nothing = TeachesHistory(lambda: (None, None), no_key)
@@ -221,7 +221,7 @@ def test_a_full_queue_loses_traces_not_time() -> None:
     assert recorder.lost == 0  # not started: there is nobody to record for
     recorder.start()
     recorder(settled)
-    assert seen.wait(10), "the first is being kept"
+    assert seen.wait(60), "the first is being kept"
     for _ in range(5):
         recorder(settled)
     assert recorder.lost == 3
@@ -237,13 +237,13 @@ def test_a_call_does_not_wait_for_the_recorder(
 
     def slow(fields: dict[str, str]) -> str:
         seen.set()
-        go.wait(10)
+        go.wait(60)
         return append(fields)
 
     monkeypatch.setattr(world.engine.ledger, "append_decision", slow)
     query = Query("0.2", agent="a", input_tokens=5)
-    world.engine.dispatcher.submit(query, lambda m, left: Answer("x", 1, 1)).result(10)
-    assert seen.wait(10)
+    world.engine.dispatcher.submit(query, lambda m, left: Answer("x", 1, 1)).result(60)
+    assert seen.wait(60)
     assert not go.is_set()
     go.set()
     assert world.engine.recorder.flush()
@@ -252,13 +252,13 @@ def test_a_call_does_not_wait_for_the_recorder(
 def test_what_is_queued_at_the_end_is_kept(tmp_path: Path) -> None:
     engine = make_engine(tmp_path)
     engine.start()
-    assert engine.wait_ready(20)
+    assert engine.wait_ready(60)
     ledger = engine.ledger
     futures = [
         engine.dispatcher.submit(Query("0.2"), lambda m, left: Answer("x", 1, 1)) for _ in range(20)
     ]
     for future in futures:
-        future.result(20)
+        future.result(60)
     kept: list[int] = []
     close = ledger.close
 

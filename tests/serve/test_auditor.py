@@ -338,7 +338,7 @@ def hanging(tmp_path: Path) -> Iterator[Engine]:
     location = Location(None, None, tmp_path, "test")
     stores = (MemoryHistory(dimension=2), BackgroundEmbedder(NoEmbedder))
     with Engine(Config(location, settings, POOL), stores=lambda config: stores) as engine:
-        assert engine.wait_ready(20)
+        assert engine.wait_ready(60)
         yield engine
 
 
@@ -367,13 +367,13 @@ def test_calls_end_while_their_copies_hang_and_so_does_the_engine(hanging: Engin
 
     for _ in range(30):
         query = Query("hello", input_tokens=10)
-        settled = hanging.dispatcher.submit(query, ask, repeat).result(5)
+        settled = hanging.dispatcher.submit(query, ask, repeat).result(60)
         assert settled.decision is not None
         assert (settled.decision.model, settled.answer.failure) == ("large", None)
     until(lambda: copies)
     # One that wants the model that copies hang on finds a slot, too.
     pinned = Query("hello", input_tokens=10, allowed=("small",))
-    assert hanging.dispatcher.submit(pinned, lambda *_: Answer("1", 1, 1)).result(5).answer.value
+    assert hanging.dispatcher.submit(pinned, lambda *_: Answer("1", 1, 1)).result(60).answer.value
     begun = time.monotonic()
     hanging.close()
     assert time.monotonic() - begun < 5
@@ -393,7 +393,7 @@ def test_without_audits_nothing_is_kept_of_how_to_ask_again_and_no_thread_runs(
         raise AssertionError("nobody asks")
 
     query = Query("hello", input_tokens=10)
-    hanging.dispatcher.submit(query, lambda *_: answer, repeat).result(5)
+    hanging.dispatcher.submit(query, lambda *_: answer, repeat).result(60)
     assert hanging.recorder.flush()
     assert asked == []
     assert threading.active_count() <= before
@@ -414,5 +414,5 @@ def test_no_call_waits_for_a_ledger_that_does_not_answer(
     monkeypatch.setattr("aios_eccos.floor.earn.FRESH_S", -1.0)
     monkeypatch.setattr(hanging.ledger, "notes", lambda names: never.wait(60))
     future = hanging.dispatcher.submit(Query("hello", input_tokens=10), lambda *_: Answer("42"))
-    assert future.result(5).answer.value == "42"
+    assert future.result(60).answer.value == "42"
     never.set()

@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
 def test_an_engine_serves_learns_and_leaves_nothing_running(folder, tmp_path) -> None:
     before = {thread.name for thread in threading.enumerate()}
     with open_engine(folder, quality_floor=0.5) as engine:
-        early = engine.dispatcher.submit(Query("What is 5 plus 6?"), answer).result(30)
+        early = engine.dispatcher.submit(Query("What is 5 plus 6?"), answer).result(60)
         assert early.answer.value == "large", "no history yet: the strongest by price"
         assert engine.wait_ready(60)
         assert engine.upkeep.error is None
@@ -80,12 +80,12 @@ def test_an_engine_serves_learns_and_leaves_nothing_running(folder, tmp_path) ->
         engine.upkeep.take_inbox()
         assert len(engine.history.compared()) == 60
         engine.learn()
-        late = engine.dispatcher.submit(Query("What is 7 plus 8?"), answer).result(30)
+        late = engine.dispatcher.submit(Query("What is 7 plus 8?"), answer).result(60)
         assert late.answer.value == "small"
         with open_engine(folder) as other:
             assert other.wait_ready(60)
             assert isinstance(other.upkeep.error, HistoryOwned)
-            served = other.dispatcher.submit(Query("Hello?"), answer).result(30)
+            served = other.dispatcher.submit(Query("Hello?"), answer).result(60)
             assert served.answer.failure is None, "without the history, priors route"
             assert other.workload.kernels == 2
     end = time.monotonic() + 10
@@ -101,7 +101,7 @@ def test_what_was_ingested_is_there_at_the_next_start(folder) -> None:
         assert engine.wait_ready(60)
         assert engine.history is not None
         assert len(engine.history.compared()) == 60
-        settled = engine.dispatcher.submit(Query("What is 3 plus 4?"), answer).result(30)
+        settled = engine.dispatcher.submit(Query("What is 3 plus 4?"), answer).result(60)
     assert settled.answer.value == "small"
 
 
@@ -115,7 +115,7 @@ def test_an_embedder_that_cannot_be_loaded_is_not_tried_again_after_the_end(tmp_
     settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     with Engine(config, models=MODELS, stores=lambda _: (MemoryHistory(), embedder)) as engine:
-        assert engine.wait_ready(10)
+        assert engine.wait_ready(60)
         assert loading.is_alive()
     wait_for(lambda: not loading.is_alive(), 3)
 
@@ -144,7 +144,7 @@ def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
     settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     with Engine(config, models=MODELS, stores=stores) as engine:
-        assert engine.wait_ready(10)
+        assert engine.wait_ready(60)
         hand_over([rows], engine.workload)
         wait_for(lambda: (book := engine.router.learned.book) is not None and book.curve())
         assert engine.workload.inbox_sizes()[0] > 0, "the rest is embedded meanwhile"
@@ -175,7 +175,7 @@ def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
     with Fickle(
         Config(Location(None, None, tmp_path, "test"), settings, ()), stores=stores
     ) as engine:
-        assert engine.wait_ready(10)
+        assert engine.wait_ready(60)
         assert "the store is busy" in str(engine.upkeep.error)
         told.set()
         wait_for(lambda: engine.learnt)
@@ -195,7 +195,7 @@ def test_what_other_kernels_cannot_be_told_is_no_fault_of_the_history(
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     stores = (MemoryHistory(dimension=2), None)
     with Engine(config, models=MODELS, stores=lambda _: stores) as engine:
-        assert engine.wait_ready(10)
+        assert engine.wait_ready(60)
         assert engine.upkeep.error is None
     assert caplog.text.count("Redis is away") == 1
 
@@ -210,7 +210,7 @@ def test_a_floor_that_holds_in_a_budgets_place_is_warned_of_as_any_is(tmp_path, 
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     unpriced = [Model(model.name) for model in MODELS]
     with Engine(config, models=unpriced, stores=lambda _: (history, None)) as engine:
-        assert engine.wait_ready(10)
+        assert engine.wait_ready(60)
     assert "quality_floor = 0.9 (0.900) is out of reach" in caplog.text
 
 
@@ -230,7 +230,7 @@ def test_a_history_that_is_away_when_the_kernel_is_refreshed_is_learned_from_lat
     settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
     config = Config(Location(None, None, tmp_path, "test"), settings, ())
     with Engine(config, models=MODELS, stores=lambda _: (history, None)) as engine:
-        assert engine.wait_ready(10)
+        assert engine.wait_ready(60)
         away.set()
         engine.use(config, MODELS[:1])
         wait_for(lambda: engine.upkeep.error)

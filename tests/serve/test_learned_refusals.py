@@ -137,12 +137,12 @@ def test_an_engine_keeps_and_shares_what_it_was_refused(tmp_path: Path) -> None:
         return Answer(failure=refusal("vision")) if model == "a" else Answer(model, 1, 1)
 
     with engine_of(tmp_path, "embedded") as one:
-        one.dispatcher.submit(replace(PICTURE, allowed=("a",)), run).result(20)
+        one.dispatcher.submit(replace(PICTURE, allowed=("a",)), run).result(60)
         one.use(one.config, POOL)
         assert one.dispatcher.attempts.refusals.of(PICTURE) == {"a": "has refused vision"}
         with engine_of(tmp_path, "embedded") as other:
             end = time.monotonic() + 20
             while not other.dispatcher.attempts.refusals.known() and time.monotonic() < end:
                 time.sleep(0.02)
-            settled = other.dispatcher.submit(PICTURE, run).result(20)
+            settled = other.dispatcher.submit(PICTURE, run).result(60)
             assert (settled.answer.value, settled.attempts) == ("b", 1)

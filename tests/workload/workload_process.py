@@ -60,7 +60,7 @@ def wait(store: WorkloadStore, slot: str, limits: dict[str, int]) -> None:
         time.sleep(0.01)
     rung.clear()
     say("waiting")
-    rung.wait(10)
+    rung.wait(60)
     woken = time.time()
     say("woken", woken, int(store.acquire([lease], limits)[0]))
     sys.stdin.readline()

@@ -155,7 +155,7 @@ class Helper:
         self._process.send_signal(number)
 
     def wait(self) -> int:
-        return self._process.wait(timeout=20)
+        return self._process.wait(timeout=60)
 
     def end(self) -> None:
         self._process.kill()

@@ -1,0 +1,17 @@
+"""Waits for what other threads and processes do by themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+#: A limit is there to end a test that fails. On a busy machine little takes so long.
+PATIENCE_S = 60.0
+
+
+def until(holds: Callable[[], object], seconds: float = PATIENCE_S) -> None:
+    """Wait until a condition holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
