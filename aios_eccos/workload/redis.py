@@ -169,8 +169,11 @@ class RedisWorkload(RedisLedger):
             declared = dict(self._declared)
         self._renew(held, owed, declared)
         retaken, released = self.leases.heard(held, owed, asked_at)
-        if released or retaken:
-            self._renew(retaken, released, {})
+        with self._lock:
+            known = self._declared.items()
+            changed = {slot: now for slot, now in known if declared.get(slot, now) != now}
+        if released or retaken or changed:
+            self._renew(retaken, released, changed)
 
     def _renew(
         self, held: set[Lease], owed: set[Lease], declared: dict[str, tuple[int, Rates]]
