@@ -121,7 +121,7 @@ def test_a_lock_is_waited_for_and_given_back_whatever_happens(tmp_path: Path) ->
     ):
         order.append("never")
     leave.set()
-    with files.locked(path, wait_s=5):
+    with files.locked(path, wait_s=60):
         order.append("second")
     thread.join()
     assert order == ["first", "second"]

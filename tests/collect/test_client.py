@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 import types
 from contextlib import contextmanager
 
@@ -113,11 +112,9 @@ def test_waits_double_with_jitter_up_to_a_cap_unless_the_server_says_how_long():
 def test_a_stop_ends_a_wait():
     stop = threading.Event()
     stop.set()
-    started = time.monotonic()
-    reply, backend = ask(status(429, retry_after="60"), stop=stop)
+    reply, backend = ask(status(429, retry_after="600"), stop=stop)
     assert reply is None
     assert len(backend.requests) == 1
-    assert time.monotonic() - started < 1
 
 
 def test_a_refused_parameter_is_replaced_or_left_out():

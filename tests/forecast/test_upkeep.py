@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from predict_world import STRENGTHS, make_layers, make_table
+from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.floor.learn import head_path
@@ -174,6 +174,7 @@ def records(start, stop):
         yield Record(f"r{i}", text, 12, outcomes)
 
 
+@pytest.mark.timeout(300)
 def test_an_engine_fits_its_head_anew_in_a_process_of_its_own(tmp_path, monkeypatch) -> None:
     global HISTORY, EMBEDDER
     monkeypatch.setenv("AIOS_ECCOS_CACHE", str(tmp_path / "cache"))
@@ -192,11 +193,11 @@ def test_an_engine_fits_its_head_anew_in_a_process_of_its_own(tmp_path, monkeypa
     with Engine(config, models=POOL, stores=stores) as engine:
         assert engine.wait_ready(60)
         assert engine.router.learned.predictor.name == "retrieval", "it saw every record"
-        wait(lambda: engine.upkeep._head._background.running, 20)
+        until(lambda: engine.upkeep._head._background.running)
         child = engine.upkeep._head._background._running[0].pid
         if hasattr(os, "getpriority"):
-            wait(lambda: not alive(child) or os.getpriority(os.PRIO_PROCESS, child) == 19, 60)
-        wait(lambda: engine.router.learned.predictor.name == "hybrid", 120)
+            until(lambda: not alive(child) or os.getpriority(os.PRIO_PROCESS, child) == 19)
+        until(lambda: engine.router.learned.predictor.name == "hybrid", 240)
         about = read_about(path)
         assert about["facts"]["judged"] == 140 and about["data"] != "first"
         calibrating = engine.router.learned.certifier.at(0.5).n
@@ -220,10 +221,3 @@ def alive(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait(done, seconds) -> None:
-    end = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)

@@ -101,7 +101,7 @@ class ChromaServer:
             env={**os.environ, "ANONYMIZED_TELEMETRY": "False"},
         )
         self.url = f"http://127.0.0.1:{self.port}"
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while time.monotonic() < end and self._process.poll() is None:
             try:
                 if httpx.get(f"{self.url}/api/v2/heartbeat", timeout=1).is_success:

@@ -9,13 +9,13 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from history_world import DIMENSION, ToyEmbedder, record
+from waiting import until
 
 from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed import embedding, encoders
@@ -399,9 +399,7 @@ def test_a_failed_load_is_told_and_tried_again(
     assert background.try_embed(["a"]) is None
     assert reason in caplog.text
     whole.set()
-    deadline = time.monotonic() + 10
-    while background.state != "ready" and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: background.state == "ready")
     assert background.error is None and background.try_embed(["a"]) is not None
     assert len(tries) > 1
     assert len([r for r in caplog.records if reason in r.message]) == 1, "said once"

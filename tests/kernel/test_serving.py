@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.kernel import serving as module
@@ -91,12 +91,20 @@ def settings(mode: str = "route") -> Any:
     return SimpleNamespace(settings=SimpleNamespace(mode=mode, terminal_agent="terminal"))
 
 
+class Slow(threading.Event):
+    """Refreshes wait for this event; `begun` tells that one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+
+
 @pytest.fixture
-def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """Refreshes wait for this event."""
-    go = threading.Event()
+def slow(monkeypatch: pytest.MonkeyPatch) -> Slow:
+    go = Slow()
 
     def refresh(engine: Any, config: Any) -> None:
+        go.begun.set()
         go.wait(60)
 
     monkeypatch.setattr(module, "of_adapter", lambda config, adapter: config)
@@ -105,7 +113,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 @pytest.fixture
-def serving(slow: threading.Event) -> Serving:
+def serving(slow: Slow) -> Serving:
     kept = SimpleNamespace(settings=parse_settings({"session_affinity": False}))
     engine: Any = SimpleNamespace(
         dispatcher=Dispatched(),
@@ -122,21 +130,20 @@ def serving(slow: threading.Event) -> Serving:
 def begin(work: Any) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    time.sleep(0.05)
     return thread
 
 
-def until(met: Any, seconds: float = 5.0) -> bool:
-    end = time.monotonic() + seconds
-    while not met() and time.monotonic() < end:
-        time.sleep(0.01)
-    return bool(met())
+def refresh(serving: Serving, slow: Slow, adapter: Any = None) -> threading.Thread:
+    """A refresh, under way."""
+    thread = begin(lambda: serving.use(adapter or serving.adapter, settings()))
+    assert slow.begun.wait(60)
+    return thread
 
 
-def test_a_client_may_leave_while_a_refresh_runs(serving: Serving, slow: threading.Event) -> None:
+def test_a_client_may_leave_while_a_refresh_runs(serving: Serving, slow: Slow) -> None:
     syscall: Any = Syscall()
     serving.serve(syscall)
-    refreshing = begin(lambda: serving.use(serving.adapter, settings()))
+    refreshing = refresh(serving, slow)
     leaving = begin(lambda: serving.leave(syscall.eccos_caller))
     leaving.join(60)
     assert not leaving.is_alive(), "its answer waits for no refresh"
@@ -146,24 +153,22 @@ def test_a_client_may_leave_while_a_refresh_runs(serving: Serving, slow: threadi
     assert not refreshing.is_alive()
 
 
-def test_a_look_up_of_models_brings_no_retired_adapter_back(
-    serving: Serving, slow: threading.Event
-) -> None:
+def test_a_look_up_of_models_brings_no_retired_adapter_back(serving: Serving, slow: Slow) -> None:
     new = Adapter()
-    refreshing = begin(lambda: serving.use(new, settings()))
+    refreshing = refresh(serving, slow, new)
     serving.serve(asks_for_x())
     slow.set()
     refreshing.join(60)
-    assert until(lambda: new.available_llm_names == ["a", "x"]), "the one in force knows it too"
+    until(lambda: new.available_llm_names == ["a", "x"])  # the one in force knows it too
     assert serving.adapter is new
     assert not new.retired
 
 
-def test_a_look_up_of_models_leaves_the_mode_alone(serving: Serving, slow: threading.Event) -> None:
+def test_a_look_up_of_models_leaves_the_mode_alone(serving: Serving, slow: Slow) -> None:
     slow.set()
     serving.switch("observe")
     serving.serve(asks_for_x())
-    assert until(lambda: serving.adapter.available_llm_names == ["a", "x"])
+    until(lambda: serving.adapter.available_llm_names == ["a", "x"])
     assert serving.mode == "observe"
     fresh = Adapter()
     serving.use(fresh, settings("observe"))

@@ -317,7 +317,7 @@ def test_a_hook_that_cannot_be_written_leaves_the_configuration_alone(
 
 def test_disable_ends_what_a_killed_kernel_left(home: Path) -> None:
     install.enable(home)
-    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     note = toolserver.folder_of(state_dir_of(home)) / f"{socket.gethostname()}-{gone.pid}.json"

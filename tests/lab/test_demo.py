@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from waiting import until
 
 from aios_eccos.cli.main import main
 from aios_eccos.config import Floor
@@ -272,13 +272,6 @@ def naming(folder: Path) -> list[int]:
     return found
 
 
-def wait_for(what: Any, seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.05)
-
-
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 @pytest.mark.parametrize("processes", [2, 3], ids=["redis runs", "replay servers run"])
 def test_a_termination_leaves_nothing_behind(processes: int, data: Path, place: Path) -> None:
@@ -300,7 +293,7 @@ def test_a_termination_leaves_nothing_behind(processes: int, data: Path, place: 
     ) as process:
         try:
             # In this order: the demo, its Redis, its replay servers.
-            wait_for(lambda: len(naming(place)) >= processes, 15)
+            until(lambda: len(naming(place)) >= processes)
             assert list(temporary.glob("eccos-*"))
             process.send_signal(signal.SIGTERM)
             _, said = process.communicate(timeout=60)
@@ -309,7 +302,7 @@ def test_a_termination_leaves_nothing_behind(processes: int, data: Path, place: 
     assert process.returncode == 128 + signal.SIGTERM
     assert b"Traceback" not in said
     # Replay servers end by themselves when their parent has.
-    wait_for(lambda: not naming(place), 3)
+    until(lambda: not naming(place))
     assert list(temporary.glob("*eccos-*")) == []
 
 

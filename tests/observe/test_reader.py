@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from observe_world import LARGE, SMALL, World, failing, make_engine
+from waiting import until
 
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import DataError
@@ -182,24 +182,17 @@ def test_what_a_dry_decision_does_not_rest_on_yet_is_said(
 
     assert said() == "forecast on priors: the history is still being opened"
     with engine:
-        assert until(lambda: engine.history is not None)
+        until(lambda: engine.history is not None)
         assert said() == (
             "240 records are still being learned from; until then the strongest model serves"
         )
         go.set()
-        assert until(lambda: not engine.upkeep.learning)
+        until(lambda: not engine.upkeep.learning)
         assert "too few verdicts" in said()
 
 
-def until(met: Callable[[], bool], seconds: float = 10.0) -> bool:
-    end = time.monotonic() + seconds
-    while not met() and time.monotonic() < end:
-        time.sleep(0.01)
-    return met()
-
-
 def test_a_dry_decision_that_rests_on_all_history_says_nothing_more(world: World) -> None:
-    assert until(lambda: not world.engine.upkeep.learning)
+    until(lambda: not world.engine.upkeep.learning)
     assert world.reader.route("0.2 what").note == ""
 
 
@@ -303,7 +296,7 @@ def test_a_verdict_on_a_server_waits_for_its_record(tmp_path: Path) -> None:
     world = World(engine)
     query = Query("0.2", input_tokens=50)
     engine.dispatcher.submit(query, lambda m, left: Answer("x", 5, 5)).result(60)
-    assert until(lambda: bool(world.reader.decisions(1).decisions))
+    until(lambda: bool(world.reader.decisions(1).decisions))
     assert world.reader.feedback("last", 1.0).learnt
     assert engine.history is not None
     ((record, _),) = engine.history.recall([query.id]).values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,13 +100,3 @@ class World:
     def in_flight(self) -> int:
         limits = {model.slot: model.limit for model in POOL}
         return sum(load.in_use for load in self.workload.loads(limits).values())
-
-
-def until(holds: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until it holds."""
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.005)):
-        if holds():
-            return
-        pause.wait(0.005)
-    raise AssertionError("it did not come to hold")

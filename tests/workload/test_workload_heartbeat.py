@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from workload_servers import until
+from waiting import until
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.heartbeat import Heartbeat

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from test_workload_contract import every_kind, every_shared
-from workload_servers import RedisServer, until
+from waiting import until
+from workload_servers import RedisServer
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.connect import open_workload

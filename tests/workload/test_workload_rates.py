@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from redis import Redis
-from workload_servers import until
+from waiting import until
 
 from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
 from aios_eccos.workload import memory, meters

