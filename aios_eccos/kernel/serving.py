@@ -261,14 +261,14 @@ class Serving:
     def _remember(self, ticket: Ticket, settled: CallResult) -> Known | None:
         """Note how the conversation stands: its next turn may come as soon as this is answered.
 
-        Other kernels learn it as early where a tool loop depends on it, else afterwards.
+        Other kernels learn it as early where the next model depends on it, else afterwards.
         """
         try:
             known, engine = known_after(settled), self.engine
             if known is None or engine is None:
                 return None
             self.sessions.remember(ticket.turn, known)
-            if not known.called:
+            if not (known.called or known.escalated):
                 return known
             self.sessions.share(ticket.turn, known, engine.workload)
         except Exception as error:  # noqa: BLE001 - the agent must have its answer

@@ -158,12 +158,14 @@ def known_after(settled: CallResult) -> Known | None:
     if decision is None or decision.model is None or settled.answer.failure is not None:
         return None
     before = query.session or Session()
+    # A stronger model that has failed at once was the one try, too.
+    tried = [attempt.model for attempt in settled.tries[:1]]
     calls = calls_in({"tool_calls": getattr(settled.answer.value, "tool_calls", None)})
     return Known(
         model=decision.model,
         called=bool(calls),
         call=calls[0].id if calls else "",
-        escalated=before.escalated or (before.escalates and decision.model != before.stay),
+        escalated=before.escalated or (before.escalates and tried != [before.stay]),
         read={**before.read, decision.model: (query.input_tokens, time.time())},
     )
 
