@@ -39,6 +39,20 @@ class NeighborView(View):
     text: str | None = None
 
 
+class DrawView(View):
+    """A copy that an audit drew; see `verdicts.draws.Draw`.
+
+    Attributes:
+        verdict: 1 = better than the reference, 0 = as good, -1 = worse; null: not compared.
+        source: `agreement` (equal answers), `judge`, or `difference` (unequal, without a judge).
+    """
+
+    model: str
+    chance: float
+    verdict: int | None
+    source: Literal["agreement", "judge", "difference"] | None
+
+
 class ChoiceView(View):
     """One model in an explanation.
 
@@ -71,6 +85,9 @@ class ExplainView(View):
             `nothing`.
         neighbors: nearest first; neighbors_note: why there are none.
         dry: True where no call was made (`explain "text"`).
+        held, shadow, chance: as in the decision: whether the reference served by lot, what the
+            price would choose, and the chance with which a call of that choice is routed.
+        audited: what an audit of the call drew.
     """
 
     schema_: Literal["aios-eccos/explain/1"] = Field(default="aios-eccos/explain/1", alias="schema")
@@ -83,6 +100,10 @@ class ExplainView(View):
     neighbors: list[NeighborView] = Field(default_factory=list)
     neighbors_note: str | None = None
     dry: bool = False
+    held: bool = False
+    shadow: str | None = None
+    chance: float = 1.0
+    audited: list[DrawView] = Field(default_factory=list)
 
 
 class SavedView(View):

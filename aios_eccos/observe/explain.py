@@ -33,6 +33,9 @@ def explain(trace: Trace, **more: Any) -> call_views.ExplainView:
         bound_by=bound,
         sentence=sentence,
         choices=choices(trace, case),
+        held=trace.held,
+        shadow=trace.shadow,
+        chance=trace.chance,
         **more,
     )
 

@@ -101,12 +101,14 @@ class Reader:
         """One decision in full, found as by `find`."""
         from aios_eccos.floor.configured import certificate_void
         from aios_eccos.observe.explain import explain
+        from aios_eccos.verdicts.draws import read_draws
         from aios_eccos.verdicts.taken import read_verdicts
 
         trace = self.find(which)
         (verdict,) = read_verdicts(self.workload, [trace.id])
+        drawn = [draw._asdict() for draw in read_draws(self.workload, trace.call)]
         near, note = self._near(trace)
-        view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note)
+        view = explain(trace, verdict=verdict, neighbors=near, neighbors_note=note, audited=drawn)
         return _with_note(view, certificate_void(self.scope().settings, view.bound_by) or "")
 
     def explain_text(self, text: str, agent: str = "") -> call_views.ExplainView:

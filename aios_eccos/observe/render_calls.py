@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from aios_eccos.metrics import percent
 from aios_eccos.observe import call_views
 from aios_eccos.observe.render import UNIT, observed, outcome
@@ -40,6 +42,8 @@ def explain(view: call_views.ExplainView) -> str:
     else:
         worth = money(trace.success_price_usd, known)
         parts.append(f"floor{whose} {percent(trace.floor)}; one success is worth {worth} there")
+    if view.audited:
+        parts.append(wrap(audited(view.audited)))
     if not known:
         parts.append(UNIT)
     if trace.reading is not None:
@@ -57,6 +61,16 @@ def read(reading: Reading) -> str:
         return f"read: the {reading.source}, {reading.of:,} characters"
     part = f"characters {reading.start:,} to {reading.end:,} of {reading.of:,}"
     return f"read: {part} of the {reading.source} ({reading.rule})"
+
+
+def audited(draws: Sequence[call_views.DrawView]) -> str:
+    """What the copies of an audit came to."""
+    words = {1: "better", 0: "as good", -1: "worse", None: "not compared"}
+    said = [
+        f"{draw.model} {words[draw.verdict]}{f' ({draw.source})' if draw.source else ''}"
+        for draw in draws
+    ]
+    return f"audited against the reference: {', '.join(said)}"
 
 
 def tried(attempt: Attempt) -> str:

@@ -65,6 +65,9 @@ class Trace:
         money: False where no price is known and costs are in size units.
         failure: short reason, None for a good answer.
         control: how its outcome may move the price; None where there was nothing to choose.
+        held: whether the reference served by lot, as part of the sample that tells of a policy.
+        shadow: the model that the price would choose, or has chosen, where routing is earned.
+        chance: with which a call of that choice is routed; 1 where nothing has to be earned.
         reading: which part of the prompt it was forecast on.
     """
 
@@ -99,6 +102,9 @@ class Trace:
     control: Control | None = None
     reading: Reading | None = None
     whole: bool = False
+    held: bool = False
+    shadow: str | None = None
+    chance: float = 1.0
     id: str = ""
 
     @property

@@ -8,10 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from aios_eccos.floor.earn import Audited
 from aios_eccos.values import CallResult, Candidate, Gate, Repeat
+from aios_eccos.verdicts.draws import Draw
 
 #: Weight of what a policy's sample knew, at each further call: about the last fifty count.
 MEMORY = 0.98
@@ -108,6 +109,22 @@ def auditable(result: CallResult, gate: Gate) -> bool:
     served = decision is not None and decision.model == gate.reference
     meant = gate.held or gate.shadow == gate.reference
     return served and meant and result.answer.failure is None and result.attempts == 1
+
+
+def draws_of(copies: Mapping[str, float], found: Found) -> list[Draw]:
+    """What was drawn, with what was found of it."""
+
+    def source(model: str) -> Literal["agreement", "judge", "difference"] | None:
+        if model not in found.relative:
+            return None
+        if model in found.judged:
+            return "judge"
+        return "agreement" if found.relative[model] == 0 else "difference"
+
+    return [
+        Draw(model, chance, found.relative.get(model), source(model))
+        for model, chance in copies.items()
+    ]
 
 
 def audited(

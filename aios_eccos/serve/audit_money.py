@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from aios_eccos.serve.audit import Found
+from aios_eccos.serve.audit import Found, draws_of
 from aios_eccos.serve.observers import Kept
 from aios_eccos.serve.router import Router
 from aios_eccos.verdicts.audits import AuditMoney
+from aios_eccos.verdicts.draws import keep_draws
 from aios_eccos.workload.periods import TOTAL, PeriodSums, period_sums
 from aios_eccos.workload.store import Ledger
 
@@ -65,8 +66,11 @@ class Purse:
                 self._promised = self._promised - expected if self._promises else 0.0
                 self._changed.notify_all()
 
-    def note(self, found: Found, dropped: int) -> None:
-        """Count what an audit has found and cost, and calls dropped since the last one.
+    def note(self, call: str, copies: Mapping[str, float], found: Found, dropped: int) -> None:
+        """Keep what an audit drew, found and cost, and count calls dropped since the last one.
+
+        Args:
+            copies: models with the chance of their draw.
 
         Raises:
             WorkloadError: the ledger cannot be used.
@@ -77,6 +81,8 @@ class Purse:
         if found.counts.total():
             amounts = {name: float(amount) for name, amount in found.counts.items()}
             self._ledger.add_sums([PeriodSums(TOTAL, 0.0, amounts)])
+        if copies:
+            keep_draws(self._ledger, call, draws_of(copies, found))
 
     def note_calls(self, calls: Sequence[Kept]) -> None:
         """Count what calls have cost, of which audits get a share, and what was saved.

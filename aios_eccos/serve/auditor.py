@@ -182,7 +182,7 @@ class Auditor:
             finally:
                 with self._changed:
                     dropped, self._dropped = self._dropped, 0
-                self._purse.note(found, dropped)
+                self._purse.note(settled.result.query.id, copies, found, dropped)
 
     def _unjudged(self, settled: Settled, error: Unjudged, found: Found) -> None:
         """Leave a call out; audits rest while the judge fails, not while it is busy."""

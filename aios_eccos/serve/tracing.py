@@ -49,7 +49,7 @@ def trace_of(
     settings = settings or Settings()
     query, answer, failure = settled.query, settled.answer, settled.answer.failure
     decision = settled.decision or _undecided(settled)
-    worth = decision.candidate.worth
+    worth, gate = decision.candidate.worth, decision.gate
     spent, metered = _spent(settled, prices)
     return Trace(
         call=query.id,
@@ -86,6 +86,9 @@ def trace_of(
         control=_control(decision),
         reading=query.reading,
         whole=decision.whole,
+        held=gate is not None and gate.held,
+        shadow=None if gate is None else gate.shadow,
+        chance=1.0 if gate is None else gate.chance,
     )
 
 

@@ -11,9 +11,10 @@ from observe_world import World, make_engine
 
 from aios_eccos.config import parse_settings
 from aios_eccos.floor.earn import Audited
-from aios_eccos.observe import render
+from aios_eccos.observe import render, render_calls
 from aios_eccos.observe.audits import break_even, read_audits
 from aios_eccos.observe.prometheus import metrics_text
+from aios_eccos.verdicts.draws import Draw, keep_draws
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.periods import TOTAL, PeriodSums
 
@@ -92,6 +93,32 @@ def test_break_even_is_told_by_the_savings_of_the_day(
     total = {"audit_cost": 0.02, "audit_judge": 0.01, "audit_saved": saved}
     assert break_even(total, day) == calls
     assert break_even({}, day) is None
+
+
+DRAWS = [
+    Draw("small: 8b", 1.0, 0, "agreement"),
+    Draw("free", 0.1, -1, "judge"),
+    Draw("other", 1.0, -1, "difference"),
+    Draw("down", 1.0),
+]
+
+
+def test_what_an_audit_drew_of_a_call_is_explained(world: World) -> None:
+    call = world.call()
+    keep_draws(world.engine.ledger, call.query.id, DRAWS)
+    shown = world.reader.explain("last")
+    assert [tuple(draw.model_dump().values()) for draw in shown.audited] == [*map(tuple, DRAWS)]
+    words = " ".join(render_calls.explain(shown).split())
+    assert "small: 8b as good (agreement), free worse (judge), other worse (difference)" in words
+    assert "down not compared" in words
+
+
+@pytest.mark.parametrize("note", ["no JSON", "[1]", '[["small"]]', "{}"])
+def test_a_note_of_another_version_explains_nothing(world: World, note: str) -> None:
+    call = world.call()
+    assert world.reader.explain("last").audited == []
+    world.engine.ledger.swap_note(f"audited:{call.query.id}", note)
+    assert world.reader.explain("last").audited == []
 
 
 def test_without_audits_nothing_is_shown_of_them(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from aios_eccos.values import (
     Candidate,
     Decision,
     Failure,
+    Gate,
     Model,
     Price,
     Query,
@@ -123,6 +124,37 @@ def test_tokens_of_requests_without_an_answer_are_paid_for_too() -> None:
     # A call that failed for good is paid for as well.
     lost = replace(call, answer=Answer(failure=Failure("empty answer")))
     assert of_call(trace_of(lost, PRICES))["cost"] == pytest.approx(wasted)
+
+
+GATE = Gate("large", "95 %", 0.05, 0.3, 0.2, frozenset({"worn"}), lot=0.5)
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        (None, (False, None, 1.0)),
+        (GATE, (True, None, 0.3)),
+        (replace(GATE, shadow="small: 8b"), (True, "small: 8b", 0.3)),
+        (replace(GATE, shadow="large", lot=0.1), (False, "large", 0.3)),
+        (replace(GATE, shadow="worn", lot=0.25), (True, "worn", 0.2)),
+    ],
+    ids=["nothing to earn", "no price", "held", "routed", "suspected"],
+)
+def test_what_the_price_would_choose_and_how_likely_it_is_routed_is_told(
+    gate: Gate | None, told: tuple[bool, str | None, float]
+) -> None:
+    call = settled()
+    call = replace(call, decision=replace(call.decision, gate=gate))
+    trace = of_fields("1-1", to_fields(trace_of(call, PRICES)))
+    view = explain(trace)
+    assert (trace.held, trace.shadow, trace.chance) == told
+    assert (view.held, view.shadow, view.chance) == told
+
+
+def test_a_decision_of_an_older_version_was_not_held() -> None:
+    flat = to_fields(trace_of(settled(), PRICES))
+    del flat["held"], flat["shadow"], flat["chance"]
+    assert of_fields("1-1", flat).held is False
 
 
 def test_no_text_is_kept() -> None:

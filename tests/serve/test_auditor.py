@@ -23,6 +23,7 @@ from aios_eccos.serve.auditor import THREADS
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.spare import spare
 from aios_eccos.values import Answer, Failure, Query, Repeat, Slots
+from aios_eccos.verdicts.draws import read_draws
 from aios_eccos.workload.periods import TOTAL
 
 SAME, OTHER = "Six times seven. The answer is 42.", "The answer is 41."
@@ -37,6 +38,25 @@ def test_a_copy_with_the_references_answer_is_as_good_without_a_judge() -> None:
     (record,) = world.records
     assert {o.model: o.correctness for o in record.outcomes} == {"large": 1.0, "small": 1.0}
     assert record.source == "audit"
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "verdict", "source"),
+    [
+        (SAME, {}, 0, "agreement"),
+        (OTHER, {}, 0, "judge"),
+        (OTHER, {"judge": None}, -1, "difference"),
+        (FAILED, {}, None, None),
+    ],
+)
+def test_what_was_drawn_for_a_call_is_kept_with_what_came_of_it(
+    said: str | Answer, settings: dict[str, Any], verdict: int | None, source: str | None
+) -> None:
+    world = World({"small": said, "judge": "SAME"}, **settings)
+    call = world.settled()
+    world.audit(call)
+    assert read_draws(world.workload, call.query.id) == [("small", 1.0, verdict, source)]
+    assert read_draws(world.workload, "another") == []
 
 
 def test_the_history_learns_which_answers_were_one() -> None:
