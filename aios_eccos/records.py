@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Sources of records that agents' calls have left: their texts are not kept unless asked for.
 LIVE = ("live", "audit")
+#: Begins the ids of audits' records, before the id of the call.
+AUDIT = "audit:"
 
 
 def text_key(text: str) -> str:
@@ -90,7 +92,7 @@ class Record:
     Attributes:
         id: stable; adding a record with a known id updates it (so re-ingesting changes nothing).
         text: the query; the store keeps it only if told to.
-        task: label for reports; never used as a feature.
+        task: label for reports, never used as a feature; of an audit, the reference's name.
         split: "train", "val", "test" or "" (live traffic).
         source: "ingest", "collect", "live", or "audit" (copies of a live call, compared).
         agent: who asked, for live traffic (`forget --agent`).

@@ -61,7 +61,9 @@ def losses_of(
     losses = np.full((len(table), len(models)), np.nan)
     if reference not in table.models:
         return losses
-    base = table.correctness[:, table.models.index(reference)]
+    # A verdict against another reference tells nothing of this one; "" = not known.
+    against = np.isin(np.array(table.tasks), ["", reference])
+    base = np.where(against, table.correctness[:, table.models.index(reference)], np.nan)
     for column, name in enumerate(models):
         if name in table.models:
             own = table.correctness[:, table.models.index(name)]

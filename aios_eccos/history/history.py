@@ -26,7 +26,16 @@ from aios_eccos.history.merge import (
     verdict,
 )
 from aios_eccos.history.mirror import Mirror, build_table
-from aios_eccos.history.store import PAGE, Changes, Embeddings, Given, Neighbors, Row, Rows
+from aios_eccos.history.store import (
+    PAGE,
+    AuditedCalls,
+    Changes,
+    Embeddings,
+    Given,
+    Neighbors,
+    Row,
+    Rows,
+)
 from aios_eccos.records import LIVE, HistoryTable, Record
 
 log = logging.getLogger("aios_eccos.history")
@@ -210,6 +219,10 @@ class History:
     def compared(self) -> dict[str, str]:
         """`question_key`s, in the order of `table`, of records with more than one model judged."""
         return self._read_mirror().compared()
+
+    def audited(self) -> AuditedCalls:
+        """What audits' records say, beside the verdicts on their calls."""
+        return self._read_mirror().audited()
 
     def judge(self, record_id: str, model: str, correctness: float) -> bool:
         """Store a verdict (0..1) on what `model` did; False if the record is not known yet.

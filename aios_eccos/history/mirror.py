@@ -10,8 +10,16 @@ from typing import NamedTuple
 import numpy as np
 
 from aios_eccos.history.merge import is_judged
-from aios_eccos.history.store import Embeddings, Neighbors
-from aios_eccos.records import LIVE, HistoryTable, Outcome, Record, answer_number, question_key
+from aios_eccos.history.store import AuditedCalls, Embeddings, Neighbors
+from aios_eccos.records import (
+    AUDIT,
+    LIVE,
+    HistoryTable,
+    Outcome,
+    Record,
+    answer_number,
+    question_key,
+)
 from aios_eccos.values import FloatArray, IntArray
 
 
@@ -141,6 +149,20 @@ class Mirror:
             verdicts = (~np.isnan(self._values[rows, :, 0])).sum(axis=1)
             pairs = zip(labels.items(), verdicts, strict=True)
             return {record_id: label.key for (record_id, label), n in pairs if n > 1}
+
+    def audited(self) -> AuditedCalls:
+        """See `History.audited`."""
+        with self._lock:
+            models = tuple(self._columns)
+            found = [(i, label) for i, label in self._labels.items() if i.startswith(AUDIT)]
+            calls = [self._labels.get(i.removeprefix(AUDIT), GONE).row for i, _ in found]
+            columns = slice(1, len(models) + 1)
+            return AuditedCalls(
+                models=models,
+                references=tuple(label.task for _, label in found),
+                correctness=self._values[[label.row for _, label in found], columns, 0],
+                verdicts=self._values[calls, columns, 0],
+            )
 
     def surplus(self, most: int) -> list[str]:
         """The ids to give up so that `most` records stay: live ones first, the oldest first."""

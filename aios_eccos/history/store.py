@@ -46,6 +46,21 @@ class Neighbors:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditedCalls:
+    """Audits' records beside those of their calls.
+
+    Attributes:
+        models: the M model names. references: n names, "" where it is not known.
+        correctness: (n, M) of the audits; verdicts: (n, M) of the calls; NaN = missing.
+    """
+
+    models: tuple[str, ...]
+    references: tuple[str, ...]
+    correctness: FloatArray
+    verdicts: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
 class Changes:
     """What adding records came to: new ones, and known ones that are no longer what they were.
 

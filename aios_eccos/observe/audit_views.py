@@ -31,6 +31,34 @@ class PolicyView(View):
     suspects: list[str]
 
 
+class ModelLossView(View):
+    """One model's net loss, by audits and with people's correction; see `verdicts.people`."""
+
+    model: str
+    audits: int
+    loss: float
+    labeled: int
+    corrected: float | None
+    low: float | None
+    high: float | None
+
+
+class PeopleView(View):
+    """What people's verdicts say of the judge's; see `verdicts.people`.
+
+    Attributes:
+        labeled: compared answers on whose call people have spoken.
+        better, worse: of those, what the judge found so; better_wrong, worse_wrong: refuted.
+    """
+
+    labeled: int
+    better: int
+    better_wrong: int
+    worse: int
+    worse_wrong: int
+    models: list[ModelLossView]
+
+
 class AuditsView(View):
     """What audits cost, and what they have earned. All amounts are since the first audit.
 
@@ -44,7 +72,8 @@ class AuditsView(View):
         agreed, judged, differed: verdicts by equal forms, by the judge, and without one.
         missed: copies without a spare slot; dropped: calls that came too fast.
         unjudged: calls left out as the judge could not be asked.
-        judge_consistency: share of the judge's repeats that said the same.
+        judge_repeats: verdicts asked for again in the other order; judge_consistency: share of
+            those that said the same. people: null while they have not spoken.
     """
 
     share: float
@@ -63,5 +92,7 @@ class AuditsView(View):
     missed: int
     dropped: int
     unjudged: int
+    judge_repeats: int
     judge_consistency: float | None
+    people: PeopleView | None
     policies: list[PolicyView]

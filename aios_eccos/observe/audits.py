@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from aios_eccos.config import AgentPolicy, Settings
 from aios_eccos.floor.earn import Earning
 from aios_eccos.metrics import mean
-from aios_eccos.observe.audit_views import AuditsView, PolicyView
+from aios_eccos.observe.audit_views import AuditsView, PeopleView, PolicyView
 from aios_eccos.verdicts.audits import AuditMoney
+from aios_eccos.verdicts.people import read_checked
 from aios_eccos.workload.store import Observed
 
 
@@ -52,9 +54,16 @@ def read_audits(
         missed=count("missed"),
         dropped=count("dropped"),
         unjudged=count("unjudged"),
+        judge_repeats=count("repeats"),
         judge_consistency=mean(total.get("audit_same", 0.0), total.get("audit_repeats", 0.0)),
+        people=_people(workload),
         policies=policies,
     )
+
+
+def _people(workload: Observed) -> PeopleView | None:
+    found = read_checked(workload)
+    return PeopleView.model_validate(asdict(found)) if found.labeled else None
 
 
 def earns(settings: Settings, name: str) -> bool:

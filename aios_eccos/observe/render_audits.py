@@ -23,7 +23,27 @@ def audits(view: AuditsView) -> list[str]:
     }
     some = "".join(f"; {count:,} {what}" for what, count in lost.items() if count)
     counts = f"audits   {view.copies:,} copies of {view.calls:,} calls: {compared}{some}"
-    return [*(policy(each) for each in view.policies), wrap(paid), wrap(counts)]
+    return [*(policy(each) for each in view.policies), wrap(paid), wrap(counts), *judge(view)]
+
+
+def judge(view: AuditsView) -> list[str]:
+    """How far the judge can be believed: by its repeats, and by people."""
+    lines = []
+    if view.judge_repeats:
+        same = f"{percent(view.judge_consistency)} of {view.judge_repeats:,} verdicts"
+        lines.append(wrap(f"judge    said the same again in {same}, asked in the other order"))
+    people = view.people
+    if people is None:
+        return lines
+    wrong = f"{people.worse_wrong:,} of {people.worse:,} times that it found an answer worse, "
+    wrong += f"{people.better_wrong:,} of {people.better:,} that it found one better"
+    lines.append(wrap(f"judge    refuted by people {wrong}"))
+    for each in people.models:
+        if each.corrected is not None:
+            span = f"{percent(each.low)} to {percent(each.high)}"
+            text = f"judge    {each.model}: loss {percent(each.loss)}, by people's verdicts on "
+            lines.append(wrap(f"{text}{each.labeled:,} {percent(each.corrected)} ({span})"))
+    return lines
 
 
 def policy(view: PolicyView) -> str:

@@ -38,6 +38,7 @@ from aios_eccos.serve.tracing import trace_of
 from aios_eccos.serve.upkeep import OpenStores, Upkeep, open_stores
 from aios_eccos.values import CallResult, Model, Said, dollars_known
 from aios_eccos.verdicts.keys import AnswerKeys
+from aios_eccos.verdicts.people import checked, keep_checked
 from aios_eccos.verdicts.taken import hand_over, take_verdict
 
 log = logging.getLogger("aios_eccos.serve.engine")
@@ -225,6 +226,8 @@ class Engine:
         learned = learn_from(self.history, self.embedder, settings, models, head, audits)
         self.floors.prepare(learned, [model.name for model in models])
         self.router.learned = learned
+        if audits is not None:
+            keep_checked(self.ledger, checked(self.history.audited()))
         warnings = unreachable(learned.book, settings) if learned.book is not None else []
         warnings += self._certify(learned)
         for warning in sorted(set(warnings) - self._warned):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from aios_eccos.floor.course import Watch
 from aios_eccos.floor.earn import Audited, Standing, lot_of
+from aios_eccos.records import AUDIT
 from aios_eccos.values import Candidate, Outcome, Query, Record
 from aios_eccos.verdicts.relative import imputed
 from aios_eccos.workload.periods import TOTAL, PeriodSums
@@ -42,10 +43,11 @@ def record_of(
         for model, correctness in imputed(audit.relative, audit.reference).items()
     )
     return Record(
-        f"audit:{audit.call}",
+        f"{AUDIT}{audit.call}",
         query.text,
         query.input_tokens,
         outcomes,
+        task=audit.reference,
         source="audit",
         agent=query.agent,
         created=audit.at,

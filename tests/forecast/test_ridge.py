@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.floor.losses import LossBook
-from aios_eccos.forecast.ridge import FEWEST, RIDGE, UNKNOWN_LOSS, RidgePredictor
+from aios_eccos.forecast.ridge import FEWEST, RIDGE, UNKNOWN_LOSS, RidgePredictor, losses_of
 from aios_eccos.history.mirror import build_table
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import Model, Query
@@ -155,3 +155,13 @@ def test_a_pool_that_has_changed_since_is_forecast_all_the_same() -> None:
         if "new" in names:
             assert said.success[0, names.index("new")] == pytest.approx(0.9 - UNKNOWN_LOSS)
             assert said.support[0, names.index("new")] == 0.0
+
+
+def test_audits_against_another_reference_tell_nothing_of_this_one() -> None:
+    table, _ = audits(60)
+    former = replace(table, tasks=("former",) * 30 + ("large",) * 30)
+    found = losses_of(former, "large", ("small",), error=0.0, since={})
+    assert np.isnan(found[:30]).all()
+    assert not np.isnan(found[30:]).any()
+    # Audits that do not say so count.
+    assert not np.isnan(losses_of(table, "large", ("small",), error=0.0, since={})).any()

@@ -14,6 +14,9 @@ from aios_eccos.floor.earn import Audited
 from aios_eccos.observe import render, render_calls
 from aios_eccos.observe.audits import break_even, read_audits
 from aios_eccos.observe.prometheus import metrics_text
+from aios_eccos.records import Outcome, Record
+from aios_eccos.values import Query
+from aios_eccos.verdicts.audits import record_of
 from aios_eccos.verdicts.draws import Draw, keep_draws
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.periods import TOTAL, PeriodSums
@@ -93,6 +96,40 @@ def test_break_even_is_told_by_the_savings_of_the_day(
     total = {"audit_cost": 0.02, "audit_judge": 0.01, "audit_saved": saved}
     assert break_even(total, day) == calls
     assert break_even({}, day) is None
+
+
+def test_people_who_refute_the_judge_are_shown_with_what_that_corrects(world: World) -> None:
+    engine = world.engine
+    history, embedder = engine.history, engine.embedder
+    assert history is not None
+    assert embedder is not None
+    vectors = embedder.try_embed(["0.2"])
+    for number in range(20):
+        told = Audited(f"c{number}", "", ASKED, 0.05, "large", "small: 8b", {"small: 8b": -1})
+        history.add([record_of(told, Query("0.2", id=told.call), {}, {})], vectors)
+        live = Record(told.call, "0.2", 5, (Outcome("large", None, 9),), source="live")
+        history.add([live], vectors)
+    engine.learn()
+    assert world.reader.status().audits.people is None  # type: ignore[union-attr]
+    for number in range(20):
+        history.judge(f"c{number}", "large", float(number % 2))
+    engine.learn()
+    people = world.reader.status().audits.people  # type: ignore[union-attr]
+    assert people is not None
+    assert (people.labeled, people.worse, people.worse_wrong) == (20, 20, 10)
+    (small,) = people.models
+    assert (small.loss, small.corrected) == (1.0, pytest.approx(0.5))
+    text = " ".join(render.status(world.reader.status()).split())
+    assert "refuted by people 10 of 20 times that it found an answer worse" in text
+    assert "small: 8b: loss 100.0 %, by people's verdicts on 20 50.0 %" in text
+
+
+def test_how_far_the_judge_repeats_itself_is_shown(world: World) -> None:
+    amounts = {"audit_repeats": 20.0, "audit_same": 19.0}
+    assert "same again" not in render.status(world.reader.status())
+    world.engine.ledger.add_sums([PeriodSums(TOTAL, 0.0, amounts)])
+    text = " ".join(render.status(world.reader.status()).split())
+    assert "judge said the same again in 95.0 % of 20 verdicts" in text
 
 
 DRAWS = [
