@@ -295,6 +295,5 @@ def _response(adapter: EccosAdapter, settled: CallResult | None) -> Any:
     answer = settled.answer if settled is not None else Answer(failure=GONE)
     if answer.value is not None:
         return answer.value
-    decision = settled.decision if settled is not None else None
     failure = answer.failure or Failure("no answer", 500)
-    return adapter.error_response(failure, decision.model if decision is not None else None)
+    return adapter.error_response(failure, settled.model if settled is not None else None)

@@ -154,19 +154,20 @@ def session_of(
 
 def known_after(settled: CallResult) -> Known | None:
     """What is known of a conversation once a call of it is over; None where none answered."""
-    decision, query = settled.decision, settled.query
-    if decision is None or decision.model is None or settled.answer.failure is not None:
+    model, query = settled.model, settled.query
+    if model is None or settled.answer.failure is not None:
         return None
     before = query.session or Session()
     # A stronger model that has failed at once was the one try, too.
     tried = [attempt.model for attempt in settled.tries[:1]]
     calls = calls_in({"tool_calls": getattr(settled.answer.value, "tool_calls", None)})
+    read = query.input_tokens, time.time()
     return Known(
-        model=decision.model,
+        model=model,
         called=bool(calls),
         call=calls[0].id if calls else "",
         escalated=before.escalated or (before.escalates and tried != [before.stay]),
-        read={**before.read, decision.model: (query.input_tokens, time.time())},
+        read={**before.read, **dict.fromkeys((model, *settled.said), read)},
     )
 
 

@@ -29,7 +29,7 @@ PREFIX = "aios_eccos_"
 
 def metrics_text(status: StatusView, total: Mapping[str, float] | None) -> str:
     """All metrics from a status and the sums since the start; None: those are not to be had."""
-    counted = [] if total is None else [*_counters(total), *_histograms(total)]
+    counted = [] if total is None else [*_counters(total), *_plans(total), *_histograms(total)]
     if total is not None and status.audits is not None:
         counted += _audited(status.audits)
     return generate_latest(_Once([*counted, *_gauges(status)])).decode()
@@ -68,6 +68,25 @@ def _counters(total: Mapping[str, float]) -> Iterator[Metric]:
         ("unmetered_answers", "Answers without the provider's token count.", "unmetered"),
     ):
         yield CounterMetricFamily(PREFIX + name, text, value=total.get(kind, 0.0))
+
+
+def _plans(total: Mapping[str, float]) -> Iterator[Metric]:
+    """Of plans, once one has served a call."""
+    plans = names_of("plan_calls", total)
+    for name, text in (
+        ("plan_calls", "Settled calls that a plan was chosen for."),
+        ("plan_agreed", "Those on which its members agreed."),
+        ("plan_escaped", "Those on which its escape was asked."),
+    ):
+        if plans:
+            family = CounterMetricFamily(PREFIX + name, text, labels=["plan"])
+            for plan in plans:
+                family.add_metric([plan], total.get(f"{name}:{plan}", 0.0))
+            yield family
+    if plans:
+        saved = {plan: total.get(f"plan_saved:{plan}", 0.0) for plan in plans}
+        text = "Dollars less than its escape alone would have cost, by forecast."
+        yield _labelled("plan_saved_usd", text, "plan", saved)
 
 
 def _audited(audits: AuditsView) -> Iterator[Metric]:

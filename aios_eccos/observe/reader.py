@@ -199,7 +199,8 @@ class Reader:
             floors.look()
             before, alarms = take_verdict(self.workload, floors, trace, correctness)
             note_alarms(self.workload, alarms)
-            hand_over(self.workload, trace.call, trace.model, correctness)
+            for model in trace.answered_by:
+                hand_over(self.workload, trace.call, model, correctness)
             learnt = False
         return call_views.FeedbackView(
             id=trace.id, model=trace.model, correctness=correctness, before=before, learnt=learnt

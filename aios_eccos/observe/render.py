@@ -23,7 +23,8 @@ UNIT = "no price is known: u is an output token x billions of parameters"
 def status(view: views.StatusView) -> str:
     """The whole state in one screen."""
     rows = load_rows(view.models, view.money)
-    return "\n".join([*headline(view), "", table(rows) if rows else NO_MODELS])
+    plans = [plan(each, view.money) for each in view.plans]
+    return "\n".join([*headline(view), "", table(rows) if rows else NO_MODELS, *plans])
 
 
 def headline(view: views.StatusView) -> list[str]:
@@ -73,6 +74,16 @@ def window(view: views.WindowView, known: bool) -> str:
     if view.far_share:
         text += f"\n         {percent(view.far_share)} of calls were far from all history"
     return text
+
+
+def plan(view: views.PlanView, known: bool) -> str:
+    """A plan's day."""
+    judged = f"; realised {rate(view.realised)}" if view.verdicts else ""
+    return wrap(
+        f"plan {view.plan}: {view.calls:,} calls ({percent(view.share)}), {view.agreed:,} agreed, "
+        f"{view.escaped:,} escaped; {money(view.cost_usd, known)}, "
+        f"{money(view.saved_usd, known)} less than its escape alone (forecast){judged}"
+    )
 
 
 def alarm(view: Alarm) -> str:

@@ -10,7 +10,7 @@ from aios_eccos.observe.render import UNIT, observed, outcome
 from aios_eccos.observe.text import NONE, cut, moment, money, rate, seconds, table, wrap
 from aios_eccos.observe.trace import Trace
 from aios_eccos.records import Signals
-from aios_eccos.values import Attempt, Reading
+from aios_eccos.values import Attempt, Reading, Vote
 
 #: Neighbors shown.
 NEAREST = 5
@@ -34,6 +34,7 @@ def explain(view: call_views.ExplainView) -> str:
             f"{seconds(trace.decision_s)}",
             f"outcome {outcome(trace, view.verdict)}, requests {trace.attempts}, "
             f"batch of {trace.batch}, bound by: {view.bound_by}",
+            *([wrap(voted(trace.vote))] if trace.vote is not None else []),
             *(wrap(tried(t)) for t in trace.tries if len(trace.tries) > 1 or shown(t.signals)),
         ]
     whose = f" of agents {trace.policy}" if trace.policy else ""
@@ -77,6 +78,18 @@ def tried(attempt: Attempt) -> str:
     """One request: which model, how long, and what its answer showed of itself."""
     parts = [attempt.failure or "answered", *shown(attempt.signals)]
     return f"{attempt.model}: {', '.join(parts)} after {seconds(attempt.seconds)}"
+
+
+def voted(vote: Vote) -> str:
+    """What a plan's members said, and whose answer was given for that."""
+    what = {
+        "agreed": "gave the same answer",
+        "differed": "gave different answers",
+        "no form": "gave answers that cannot be compared",
+        "failed": "did not both answer",
+    }[vote.outcome]
+    given = f"{vote.answered_by}'s answer was given" if vote.answered_by else "no answer was given"
+    return f"vote: {' and '.join(vote.members)} {what}; {given}"
 
 
 def shown(signals: Signals) -> list[str]:

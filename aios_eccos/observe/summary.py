@@ -93,6 +93,7 @@ def read_status(
         alarms=read_alarms(workload, now),
         edge=edge,
         audits=read_audits(workload, settings, total, day) if scope.money else None,
+        plans=[_plan(name, day) for name in names_of("plan_calls", day)],
     )
 
 
@@ -125,6 +126,22 @@ def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) 
         hoped=metrics.mean(of("hope"), of("hopes")),
         slot_price_usd=slot_price,
         explored=_explored(amounts(total, model.name)),
+    )
+
+
+def _plan(name: str, day: Sums) -> views.PlanView:
+    """One plan's day."""
+    of = amounts(day, name)
+    return views.PlanView(
+        plan=name,
+        calls=round(of("plan_calls")),
+        share=metrics.mean(of("plan_calls"), day.get("calls", 0.0)),
+        agreed=round(of("plan_agreed")),
+        escaped=round(of("plan_escaped")),
+        cost_usd=of("cost"),
+        saved_usd=of("plan_saved"),
+        verdicts=round(of("verdicts")),
+        realised=metrics.success_rate(of("successes"), of("verdicts")),
     )
 
 

@@ -16,6 +16,7 @@ from aios_eccos.workload.periods import add
 #: Kinds of sums whose unit is that of costs: dollars, or size units with `UNITS` before the kind.
 SPENDING = frozenset(
     ("cost", "wasted", "costed", "same_cost", "other_cost", "other_calls", "compared", "spent")
+    + ("plan_saved",)
     + ("metered", "f", "a", "ff", "af", "aa")
 )
 UNITS = "units_"
@@ -39,7 +40,7 @@ def of_call(trace: Trace) -> dict[str, float]:
     if trace.model is not None:
         explored = float(trace.status == EXPLORED)
         amounts |= _of(trace.model, calls=1.0, failures=failed, explored=explored)
-    amounts |= _circumstances(trace)
+    amounts |= _circumstances(trace) | _voted(trace)
     if trace.cost_usd is not None:
         amounts |= _answered(trace, trace.cost_usd)
     for model, wasted in trace.wasted_usd.items():
@@ -95,6 +96,24 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
         if option.chance > 0:
             p = option.success
             amounts |= _of(option.model, explore_n=1.0, explore_forecast=p, explore_forecast2=p * p)
+    return amounts
+
+
+def _voted(trace: Trace) -> dict[str, float]:
+    """What a plan's call adds: how it went, and what it saved against asking its escape alone.
+
+    What that would have cost is a forecast.
+    """
+    vote = trace.vote
+    if vote is None:
+        return {}
+    asked = float(any(tried.model == vote.escape for tried in trace.tries))
+    agreed = float(vote.outcome == "agreed")
+    amounts = _of(trace.model, plan_calls=1.0, plan_agreed=agreed, plan_escaped=asked)
+    alone = next((o.cost_usd for o in trace.options if o.model == vote.escape), None)
+    if trace.cost_usd is not None and alone is not None:
+        spent = trace.cost_usd + sum(trace.wasted_usd.values())
+        amounts |= _of(trace.model, plan_saved=alone - spent)
     return amounts
 
 

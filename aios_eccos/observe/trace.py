@@ -11,7 +11,7 @@ from typing import Any
 
 from aios_eccos.errors import DataError
 from aios_eccos.records import Signals
-from aios_eccos.values import Attempt, Control, Reading
+from aios_eccos.values import Attempt, Control, Reading, Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Trace:
         shadow: the model that the price would choose, or has chosen, where routing is earned.
         chance: with which a call of that choice is routed; 1 where nothing has to be earned.
         reading: which part of the prompt it was forecast on.
+        vote: what came of the plan; None where a model served, whose name is `model`.
     """
 
     call: str
@@ -105,11 +106,21 @@ class Trace:
     held: bool = False
     shadow: str | None = None
     chance: float = 1.0
+    vote: Vote | None = None
     id: str = ""
 
     @property
     def chosen(self) -> Option | None:
         return next((option for option in self.options if option.model == self.model), None)
+
+    @property
+    def answered_by(self) -> tuple[str, ...]:
+        """The models whose answer it was: a verdict on it is one on each of them."""
+        if self.vote is None:
+            return () if self.model is None else (self.model,)
+        if self.vote.outcome == "agreed":
+            return self.vote.members
+        return () if self.vote.answered_by is None else (self.vote.answered_by,)
 
 
 _NAMES = tuple(f.name for f in fields(Trace) if f.name != "id")
@@ -121,7 +132,7 @@ def to_fields(trace: Trace) -> dict[str, str]:
     values = {name: getattr(trace, name) for name in _NAMES}
     values["options"] = [_ROW(option) for option in trace.options]
     values["tries"] = [astuple(replace(t, seconds=round(t.seconds, 4))) for t in trace.tries]
-    for name in ("control", "reading"):
+    for name in ("control", "reading", "vote"):
         if (value := values.pop(name)) is not None:
             values[name] = astuple(value)
     short = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
@@ -141,8 +152,9 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
         values["wasted_usd"] = dict(values.get("wasted_usd", {}))
         stored = values.get("control")
         values["control"] = None if stored is None else Control(*stored)
-        read = values.get("reading")
+        read, vote = values.get("reading"), values.get("vote")
         values["reading"] = None if read is None else Reading(*read)
+        values["vote"] = None if vote is None else _voted(*vote)
         return Trace(id=identity, **values)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"decision {identity} cannot be read: {error}") from error
@@ -152,6 +164,10 @@ def _tried(
     model: str, seconds: float, output: int | None, failure: str | None, signals: Any, *more: Any
 ) -> Attempt:
     return Attempt(model, seconds, output, failure, Signals(*signals), *more)
+
+
+def _voted(members: Sequence[str], *more: Any) -> Vote:
+    return Vote(tuple(members), *more)
 
 
 def read_traces(entries: Sequence[tuple[str, Mapping[str, str]]]) -> list[Trace]:

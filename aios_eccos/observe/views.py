@@ -64,6 +64,26 @@ class ModelView(View):
     explored: ExploredView | None = None
 
 
+class PlanView(View):
+    """One plan's last 24 hours.
+
+    Attributes:
+        share: of all calls. agreed: calls on which its members did; escaped: on which the escape
+            was asked.
+        saved_usd: against asking its escape alone, by forecast.
+    """
+
+    plan: str
+    calls: int
+    share: float | None
+    agreed: int
+    escaped: int
+    cost_usd: Usd
+    saved_usd: Usd
+    verdicts: int
+    realised: Interval | None
+
+
 class WindowView(View):
     """Some time's calls.
 
@@ -156,6 +176,7 @@ class StatusView(View):
         set_aside: messages for the history that nobody could carry out, of the last week.
         success_price_usd: what one success was worth at the last decision that knew.
         audits: null where audits are off.
+        plans: those that have served calls.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")
@@ -176,6 +197,7 @@ class StatusView(View):
     alarms: list[Alarm]
     edge: EdgeView | None
     audits: AuditsView | None = None
+    plans: list[PlanView] = Field(default_factory=list)
 
     @property
     def broken(self) -> list[Alarm]:

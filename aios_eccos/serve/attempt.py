@@ -212,7 +212,7 @@ def guarded(what: str, work: Callable[[], object]) -> bool:
 def _asked(call: Call, model: str, seconds: float) -> Answer:
     """The model's answer; whatever its client does, the call ends and its slot comes back."""
     try:
-        answer = call.run(model, seconds)
+        answer = call.ask(model, seconds)
         asked, said = whole(answer.input_tokens), whole(answer.output_tokens)
         return replace(answer, input_tokens=asked, output_tokens=said)
     except BaseException as error:  # noqa: BLE001 - SystemExit, too: the thread ends anyway

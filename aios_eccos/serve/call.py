@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from aios_eccos.serve.vote import Planned
 from aios_eccos.values import (
     Answer,
     Assignment,
@@ -91,11 +92,13 @@ class Call:
         router: the one that its candidate is of.
         candidate: None before there is one, and where none can be made.
         made: the requests that are over, in order.
-        asking_since: when the request under way began; None between requests.
+        asking: when each request under way began, by model.
         not_before: `time.monotonic()` before which it is not tried again.
         refused: models that refused it, and what, in words that follow their names.
         avoided: the same of models that have refused calls like it.
         barred: what limits beside slots keep it from models now.
+        unplanned: why plans are closed to it, in words that follow their names; "": they are not.
+        planned: its plan, once that was chosen.
         closed_by: why models were closed at the last decision, in words that follow their names.
         repeat: as in `CallResult`.
     """
@@ -108,11 +111,13 @@ class Call:
     candidate: Candidate | None = None
     decision: Decision | None = None
     made: list[Made] = field(default_factory=list)
-    asking_since: float | None = None
+    asking: dict[str, float] = field(default_factory=dict)
     not_before: float = 0.0
     refused: dict[str, str] = field(default_factory=dict)
     avoided: dict[str, str] = field(default_factory=dict)
     barred: Mapping[str, Bar] = field(default_factory=dict)
+    unplanned: str = ""
+    planned: Planned | None = None
     closed_by: dict[str, str] = field(default_factory=dict)
     repeat: Callable[[], Repeat] | None = None
     _best: tuple[Candidate, list[str], list[str]] | None = None
@@ -123,19 +128,46 @@ class Call:
         failures = [(made.model, made.answer.failure) for made in self.made]
         return [model for model, failure in failures if failure and failure.refused is None]
 
-    def tried(self, answer: Answer, ended: float) -> None:
-        """Note what the request under way came to, if there is one."""
-        begun, self.asking_since = self.asking_since, None
-        if begun is not None and self.decision is not None and self.decision.model is not None:
-            self.made.append(Made(self.decision.model, begun, ended, answer))
+    def tried(self, model: str, answer: Answer, ended: float) -> None:
+        """Note what a request under way came to, if it is still under way."""
+        begun = self.asking.pop(model, None)
+        if begun is not None:
+            self.made.append(Made(model, begun, ended, answer))
+
+    def ask(self, model: str, seconds: float) -> Answer:
+        """Ask a model; a plan's members each in a request of its own."""
+        planned = self.planned
+        repeat = None if planned is None or model == planned.plan.members[0] else planned.repeat
+        return (self.run if repeat is None else repeat.ask)(model, seconds)
+
+    @property
+    def votes(self) -> bool:
+        """Whether a plan's members have been asked, and their answers are to be compared."""
+        return self.planned is not None and self.planned.outcome is None
+
+    @property
+    def said(self) -> dict[str, Answer]:
+        """By model, the good answers so far; those of a plan's members in its order."""
+        good = {made.model: made.answer for made in self.made if made.answer.failure is None}
+        first = () if self.planned is None else self.planned.plan.members
+        return {name: good[name] for name in (*first, *good) if name in good}
 
     def tries_again(self) -> bool:
         """Whether the last request is followed by another: elsewhere, or twice on the only model.
 
-        To be asked once: notes a refusal, and in `not_before` until when the call has to wait.
+        A plan's are followed by its escape's, unless they agreed. To be asked once: notes a
+        refusal, and in `not_before` until when the call has to wait.
         """
+        planned, before = self.planned, 0
+        if planned is not None:
+            members = self.made[: len(planned.plan.members)]
+            if len(self.made) == len(members):
+                return planned.outcome != "agreed" and self._escapes(members)
+            if self.said:
+                return False
+            before = sum(made.model in self.failed_on for made in members)
         model, _, _, answer = self.made[-1]
-        failure, failures = answer.failure, len(self.failed_on)
+        failure, failures = answer.failure, len(self.failed_on) - before
         if failure is None:
             return False
         if failure.refused is not None:
@@ -153,21 +185,45 @@ class Call:
         self.not_before = time.monotonic() + pause
         return self.not_before < self.expires
 
+    def _escapes(self, members: list[Made]) -> bool:
+        """Whether another model may do better than a plan's members did."""
+        failures = [(made.model, made.answer.failure) for made in members]
+        for model, failure in failures:
+            if failure is not None and failure.refused is not None:
+                self._refused_by(model, failure)
+        hopeless = all(f and not (f.retryable or f.elsewhere or f.refused) for _, f in failures)
+        return not hopeless and bool(self.able())
+
+    def _given(self, answer: Answer) -> Answer:
+        """The answer that goes on: the last, or where that is none what a plan's member said."""
+        agreed = self.planned is not None and self.planned.outcome == "agreed"
+        if self.planned is None or (answer.failure is None and not agreed):
+            return answer
+        return next(iter(self.said.values()), answer)
+
     def result(self, answer: Answer) -> CallResult:
         """What is told of the call once it is over."""
-        now = time.monotonic()
-        self.tried(answer, now)
-        started = self.made[0].begun if self.made else now
+        now, planned, decision = time.monotonic(), self.planned, self.decision
+        for model in [*self.asking]:
+            self.tried(model, answer, now)
+        answer, vote, said = self._given(answer), None, self.said
+        started = min((made.begun for made in self.made), default=now)
+        if planned is not None:
+            decision = planned.decision
+            vote = planned.vote(next((m for m, each in said.items() if each is answer), None))
+            answer = replace(answer, metered=all(m.answer.metered for m in self.made))
         return CallResult(
             query=self.query,
             answer=answer,
-            decision=self.decision,
+            decision=decision,
             attempts=len(self.made),
             waited_s=started - self.query.arrived,
             served_s=now - started,
             tries=tuple(made.attempt() for made in self.made),
-            closed=self.closed_by,
+            closed=self.closed_by if planned is None else planned.closed,
             repeat=self.repeat,
+            vote=vote,
+            said={} if planned is None else said,
         )
 
     def _refused_by(self, model: str, failure: Failure) -> None:
@@ -180,12 +236,39 @@ class Call:
                 self.router = None  # it is forecast anew
 
     def able(self) -> list[str]:
-        """Models that may serve it and have not refused it."""
+        """Models and plans that may serve it and have not refused it; a plan's escape after it."""
         candidate = self.candidate
         if candidate is None:
             return []
+        if self.planned is not None:
+            escape = self.planned.plan.escape
+            tried = escape in self.refused or escape in self.failed_on
+            if escape in candidate.models and not tried:
+                return [escape]
         allowed = zip(candidate.models, candidate.allowed, strict=True)
-        return [name for name, ok in allowed if ok and name not in self.refused]
+        open_to = [name for name, ok in allowed if ok and name not in self.refused]
+        return self._models(open_to) if self._no_plan else open_to
+
+    @property
+    def _no_plan(self) -> str:
+        """Why no plan may serve it, in words that follow its name; "" if one may."""
+        if self.made:
+            return "is for calls of which no model was asked before"
+        return self.unplanned if self.repeat is not None else "cannot compare answers to it"
+
+    def _models(self, columns: list[str]) -> list[str]:
+        """The models among some columns."""
+        candidate = self.candidate
+        if candidate is None or not candidate.plans:
+            return columns
+        return [name for name in columns if candidate.plan(name) is None]
+
+    def _without(self, columns: list[str], models: Collection[str]) -> list[str]:
+        """The columns that ask none of some models."""
+        candidate = self.candidate
+        if candidate is None or not models:
+            return columns
+        return [name for name in columns if not candidate.asks(name, models)]
 
     def usable(self, slots: Slots | None = None) -> list[str]:
         """Models that may serve it now.
@@ -193,17 +276,26 @@ class Call:
         Those that have refused calls like it, that have failed on it, or that rest are left out
         while there are others; of models that all rest, the one that has rested most remains.
         """
-        able, failed_on = (
-            [name for name in self.able() if not self._kept_from(name)],
-            self.failed_on,
-        )
-        keen = [name for name in able if name not in self.avoided] or able
-        fresh = [name for name in keen if name not in failed_on] or keen
+        able = [name for name in self.able() if not self._kept_from(name)]
+        keen = self._without(able, self.avoided) or self._models(able)
+        fresh = self._without(keen, self.failed_on) or self._models(keen)
         if slots is None or not fresh:
             return self._loyal(fresh)
-        awake = [name for name in fresh if name not in slots.cooling]
-        free = [name for name in fresh if slots.free[name] > 0] or fresh
-        return self._loyal(awake) or [min(free, key=slots.cooling.__getitem__)]
+        awake = self._without(fresh, slots.cooling)
+        if awake:
+            return self._loyal(awake)
+        asleep = self._models(fresh) or self._models(able)
+        free = [name for name in asleep if slots.free[name] > 0] or asleep
+        return [min(free, key=slots.cooling.__getitem__)] if free else []
+
+    def models_of(self, columns: Sequence[str]) -> list[str]:
+        """The models of which columns take a slot when they start."""
+        candidate = self.candidate
+        if candidate is None or not candidate.plans:
+            return [*columns]
+        plans = {name: candidate.plan(name) for name in columns}
+        models = [(name,) if plan is None else plan.members for name, plan in plans.items()]
+        return [*dict.fromkeys(name for some in models for name in some)]
 
     def _loyal(self, names: list[str]) -> list[str]:
         """Of models that may serve it now, those that its session leaves to it.
@@ -248,7 +340,7 @@ class Call:
         return min(max(lifts - now, POLL_S), LONG_POLL_S)
 
     def best(self, slots: Slots, router: Routes) -> list[str]:
-        """The model that it waits for under `router`, if any may serve it now."""
+        """The column that it waits for under `router`, if any may serve it now."""
         usable, known = self.usable(slots), self._best
         if self.candidate is None:
             return []
@@ -267,6 +359,10 @@ class Call:
         why |= dict.fromkeys(slots.cooling, "rests after an error")
         why |= dict.fromkeys(self.failed_on, "has just failed on it")
         why |= {name: bar.words for name, bar in self.barred.items()} | self.avoided | self.refused
+        for plan in candidate.plans:
+            shut = [name for name in plan.models if name in why and name not in usable]
+            asked = (f"would ask {name}, which {why[name]}" for name in shut)
+            why[plan.name] = self._no_plan or next(asked, "is not open to it")
         self.closed_by = {name: words for name, words in why.items() if name not in usable}
         explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
         willing = np.array([name not in self.closed_by for name in candidate.models])

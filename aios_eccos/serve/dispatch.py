@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from aios_eccos.config import Settings
@@ -20,6 +21,7 @@ from aios_eccos.serve.call import Call, Routes, Run
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
 from aios_eccos.serve.limits import hopeless, refused
 from aios_eccos.serve.queue import CallQueue, FairShare, startable
+from aios_eccos.serve.vote import Kinds, Planned
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
@@ -59,6 +61,7 @@ class Dispatcher:
         self._queue = CallQueue()
         self._decisions = Decisions()
         self._fair = FairShare(lambda agent: self._settings.weight(agent))
+        self._kinds = Kinds()
         self._thread: threading.Thread | None = None
         self.use(router, settings or Settings())
 
@@ -139,7 +142,7 @@ class Dispatcher:
         while not self._queue.closed:
             settings = self._settings
             for call in self._queue.gather(settings.window_ms / 1000, settings.max_batch):
-                barred = call.barred if call.asking_since is None else {}
+                barred = {} if call.asking else call.barred
                 self._settle(call, Answer(failure=refused(barred) if barred else LATE))
             try:
                 while self._round():
@@ -165,6 +168,7 @@ class Dispatcher:
         odd = _due(self._decisions.forecast(unknown, router), room)
         for call in unknown:
             call.avoided = self.attempts.refusals.of(call.query)
+            call.unplanned = self._kinds.closed(call.query)
             if call.candidate is not None and not call.able():
                 self._give_up(call, self._nowhere(call))
         slots = router.slots()
@@ -194,7 +198,7 @@ class Dispatcher:
                 if decision is None:
                     self._give_up(call, UNDECIDED)
                 elif decision.model is not None:
-                    started += self._launch(call, decision, decision.model, router)
+                    started += self._launch(call, decision, router)
                 elif not decision.candidate.allowed.any():
                     self._give_up(call, self._nowhere(call))
                 left.pop()
@@ -205,38 +209,58 @@ class Dispatcher:
                     _release(router, decision)
         return started
 
-    def _launch(self, call: Call, decision: Decision, model: str, router: Routes) -> bool:
-        """Start the call on its own thread; False if it was dropped in the meantime."""
+    def _launch(self, call: Call, decision: Decision, router: Routes) -> bool:
+        """Start the call, each request on its own thread; False if it was dropped meanwhile."""
+        parts, planned = requests_of(decision), _planned(call, decision)
         if not self._queue.run(call):
             _release(router, decision)
             return False
-        call.decision = decision
-        call.asking_since = time.monotonic()
+        call.decision, call.planned = decision, planned or call.planned
+        call.asking = dict.fromkeys(parts, time.monotonic())
         # Not the call's own candidate, which may be an earlier router's.
-        cost = self.attempts.pace.slot_seconds(decision.candidate, [model])
+        column = [] if decision.model is None else [decision.model]
+        cost = self.attempts.pace.slot_seconds(decision.candidate, column)
         self._fair.charge(call.query.agent, cost)
+        started = [self._request(call, part, model, router) for model, part in parts.items()]
+        return any(started)
+
+    def _request(self, call: Call, decision: Decision, model: str, router: Routes) -> bool:
+        """Start one request; False if there is no thread for it."""
         serve = partial(self._serve, call, decision, model, router)
         thread = threading.Thread(target=serve, name=f"eccos-call-{model}", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:  # the process may have no more threads
             log.error("a call to %s cannot be started: %s", model, error)
-            call.asking_since = None
             _release(router, decision)
-            self._give_up(call, NO_THREAD)
+            if call.votes:
+                self._ended(call, model, Answer(failure=NO_THREAD), time.monotonic())
+            else:
+                call.asking.clear()
+                self._give_up(call, NO_THREAD)
             return False
         return True
 
     def _serve(self, call: Call, decision: Decision, model: str, router: Routes) -> None:
-        """A call's own thread: one request."""
+        """A request's own thread."""
         answer, ended = Answer(failure=BROKEN), time.monotonic()
         try:
             timeout_s = self._settings.call_timeout_s
             answer, ended = self.attempts.make(call, decision, model, router, timeout_s)
         finally:
-            if self._queue.over(call, answer, ended):
-                self._settle(call, answer)
+            self._ended(call, model, answer, ended)
             self._queue.wake()
+
+    def _ended(self, call: Call, model: str, answer: Answer, ended: float) -> None:
+        """A request has ended: settle the call, or let it go on."""
+        if not self._queue.ended(call, model, answer, ended):
+            return
+        planned = call.planned
+        if planned is not None and call.votes:
+            guarded("comparing answers", lambda: planned.compare(call.said))
+            self._kinds.note(call.query, planned.outcome or "failed")
+        if self._queue.over(call):
+            self._settle(call, answer)
 
     def _give_up(self, call: Call, failure: Failure) -> None:
         """End a call that cannot be served; with what its last request came to, if it made one."""
@@ -265,6 +289,23 @@ def kept_in(pattern: str | None) -> Failure:
     remedy = "set local: true in a model's entry of llms.models if what it reads stays with you"
     text = f"{who} private, and no local model may serve this call; {remedy}"
     return Failure(text, 403, retryable=False)
+
+
+def requests_of(decision: Decision) -> dict[str, Decision]:
+    """By model, the requests that a decision starts, each with the slot that is lent for it."""
+    plan, model = decision.plan, decision.model
+    if plan is None:
+        return {} if model is None else {model: decision}
+    lent = zip(plan.members, decision.leases, strict=True)
+    return {name: replace(decision, model=name, leases=(lease,)) for name, lease in lent}
+
+
+def _planned(call: Call, decision: Decision) -> Planned | None:
+    """What is needed to run a plan; None where a model was chosen."""
+    plan = decision.plan
+    if plan is None or call.repeat is None:
+        return None
+    return Planned(plan, decision, call.repeat(), call.closed_by)
 
 
 def _release(router: Routes, decision: Decision) -> None:

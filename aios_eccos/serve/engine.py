@@ -268,7 +268,8 @@ class Engine:
         """
         before, alarms = take_verdict(self.ledger, self.floors, trace, correctness)
         note_alarms(self.ledger, alarms)
-        return before, self._teach(trace.call, trace.model or "", correctness)
+        learnt = [self._teach(trace.call, model, correctness) for model in trace.answered_by]
+        return before, all(learnt)
 
     def _teach(self, call: str, model: str, correctness: float) -> bool:
         """Store a verdict in the history; False: it was handed over, or its call is unknown."""

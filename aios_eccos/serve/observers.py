@@ -178,9 +178,10 @@ def live_record(settled: CallResult, key: Callable[[Any], str | None]) -> Record
         )
         for tried in settled.tries
     }
-    if decision.model in outcomes and answer.failure is None and not answer.signals.truncated:
-        served = outcomes[decision.model]
-        outcomes[decision.model] = replace(served, answer=key(answer.value))
+    given = settled.said if settled.vote is not None else {settled.model: answer}
+    for model, each in given.items():
+        if model in outcomes and each.failure is None and not each.signals.truncated:
+            outcomes[model] = replace(outcomes[model], answer=key(each.value))
     return Record(
         id=query.id,
         text=query.text,

@@ -19,7 +19,7 @@ from aios_eccos.serve.call import Call, Routes
 from aios_eccos.values import Answer, Slots
 
 Item = TypeVar("Item")
-#: The models that a call would take, by call.
+#: The models of which a call wants a slot, by call.
 Wants = Mapping[Call, list[str]]
 #: Agents whose tags are kept; above it, half is forgotten, those served longest ago.
 AGENTS_REMEMBERED = 1000
@@ -128,15 +128,25 @@ class CallQueue:
             self._running[call] = None
             return True
 
-    def over(self, call: Call, answer: Answer, ended: float) -> bool:
-        """A request has ended: note it, and let the call wait again; True if it is to be settled.
+    def ended(self, call: Call, model: str, answer: Answer, ended: float) -> bool:
+        """Note what a request has come to; True if it was the last of those under way.
 
-        Not if it was given up while it ran: then it is settled already.
+        Not if the call was given up meanwhile: then it is settled already.
+        """
+        with self._changed:
+            if call not in self._running:
+                return False
+            call.tried(model, answer, ended)
+            return not call.asking
+
+    def over(self, call: Call) -> bool:
+        """All requests under way have ended: let the call wait again; True if it is to be settled.
+
+        Not if it was given up meanwhile.
         """
         with self._changed:
             if not self.remove(call):
                 return False
-            call.tried(answer, ended)
             # Nobody looks at what waits once the queue is closed.
             if self.closed or not call.tries_again():
                 return True
@@ -263,8 +273,9 @@ def startable(
     for call in sorted(waiting, key=lambda c: (-c.query.priority, c.query.arrived)):
         if call.not_before > now:
             continue
-        wants[call] = call.usable(slots) if spills else call.best(slots, router)
-        if any(call.room(name, slots) for name in wants[call]):
+        columns = call.usable(slots) if spills else call.best(slots, router)
+        wants[call] = call.models_of(columns)
+        if any(call.room(name, slots) for name in columns):
             queues.setdefault(call.query.agent, []).append(call)
     agents = {call.query.agent for call in waiting}
     ordered = fair.merge(queues, lambda c: pace.slot_seconds(c.candidate, wants[c]), agents)
@@ -285,12 +296,12 @@ def _spilling(ordered: Iterator[Call], wants: Wants, slots: Slots) -> Iterator[C
 
 
 def _patient(ordered: Iterator[Call], wants: Wants, slots: Slots) -> Iterator[Call]:
-    """Calls that wait for one model each: who waits for a full one leaves room for the others."""
+    """Calls that wait for their best: who waits for a full model leaves room for the others."""
     left = dict(slots.free)
     for call in ordered:
         if not any(free > 0 for free in left.values()):
             return
-        if any(left[name] > 0 for name in wants[call]):
+        if all(left[name] > 0 for name in wants[call]):
             yield call
             for name in wants[call]:
                 left[name] -= 1

@@ -89,6 +89,7 @@ def trace_of(
         held=gate is not None and gate.held,
         shadow=None if gate is None else gate.shadow,
         chance=1.0 if gate is None else gate.chance,
+        vote=settled.vote,
     )
 
 
@@ -135,14 +136,20 @@ def _control(decision: Decision) -> Control | None:
 
 
 def _spent(settled: CallResult, prices: Prices) -> tuple[float | None, bool]:
-    """Dollars for the answer, and whether the provider counted the tokens."""
+    """Dollars for the answer, of a plan for all its answers; whether providers counted tokens."""
     decision, answer = settled.decision, settled.answer
     if decision is None or decision.model is None or answer.failure is not None:
         return None, False
-    if answer.output_tokens is None or decision.model not in prices.models:
-        return _known(decision.of_choice(decision.candidate.cost)), False
-    price = _price(prices, decision.model, settled.query.input_tokens, answer)
-    return price, answer.metered
+    known = {decision.model: answer} if settled.vote is None else settled.said
+    cost, counted = 0.0, answer.metered
+    for model, given in known.items():
+        if given.output_tokens is None or model not in prices.models:
+            counted = False
+            if model in decision.candidate.models:
+                cost += float(decision.candidate.cost[decision.candidate.models.index(model)])
+        else:
+            cost += _price(prices, model, settled.query.input_tokens, given)
+    return _known(cost), counted
 
 
 def _wasted(settled: CallResult, prices: Prices) -> dict[str, float]:

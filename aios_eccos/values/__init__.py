@@ -48,3 +48,5 @@ from aios_eccos.values.result import Failure as Failure
 from aios_eccos.values.result import Refused as Refused
 from aios_eccos.values.result import Repeat as Repeat
 from aios_eccos.values.result import Said as Said
+from aios_eccos.values.result import Vote as Vote
+from aios_eccos.values.result import VoteOutcome as VoteOutcome

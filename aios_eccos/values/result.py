@@ -105,12 +105,32 @@ class Repeat:
     instruction: Callable[[], str]
 
 
+#: What a plan's members said: the same, or not; nothing to compare, in a final answer or at all.
+VoteOutcome = Literal["agreed", "differed", "no form", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What came of a plan.
+
+    Attributes:
+        members: asked at once. escape: asked unless they agreed.
+        answered_by: the model whose answer was given; None: there was none.
+    """
+
+    members: tuple[str, ...]
+    escape: str
+    outcome: VoteOutcome
+    answered_by: str | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CallResult:
     """A call that is over: served, failed, or given up.
 
     Attributes:
-        answer, decision: the last attempt's; no decision if it never got one.
+        answer, decision: the last attempt's, of a plan what it gave and the decision for it; no
+            decision if it never got one.
         attempts: model requests made.
         waited_s: arrival to first start, seconds.
         served_s: first start to end, seconds; 0 if it never started.
@@ -118,6 +138,8 @@ class CallResult:
         closed: why models were closed to it at the last decision, in words that follow their
             names; models that could never serve it are not among them.
         repeat: gives what an audit asks with, taken down as it is now; None: it is not audited.
+        vote: what came of its plan, if one served it.
+        said: by model, the good answers of a plan's models.
     """
 
     query: Query
@@ -129,3 +151,12 @@ class CallResult:
     tries: tuple[Attempt, ...] = ()
     closed: Mapping[str, str] = field(default_factory=dict)
     repeat: Callable[[], Repeat] | None = None
+    vote: Vote | None = None
+    said: Mapping[str, Answer] = field(default_factory=dict)
+
+    @property
+    def model(self) -> str | None:
+        """The model whose answer it has, or that was asked last; None where none was."""
+        if self.vote is not None:
+            return self.vote.answered_by
+        return None if self.decision is None else self.decision.model
