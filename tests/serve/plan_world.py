@@ -68,7 +68,7 @@ def book(plans=(PLAN,), records=400, seed=0):
     success = np.tile(chance, (records, 1)) + rng.normal(0, 0.02, (records, len(names)))
     outcomes = (rng.uniform(size=success.shape) < chance).astype(float)
     cost = np.tile([2e-5, 4e-5, 2e-3, *[4.6e-4] * len(plans)], (records, 1))
-    return PriceBook(names, np.clip(success, 0, 1), outcomes, cost)
+    return PriceBook(names[:3], np.clip(success, 0, 1), outcomes, cost, names[3:])
 
 
 def learned(plans=None, priced=True):
