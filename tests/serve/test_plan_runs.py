@@ -278,7 +278,7 @@ def test_an_escape_that_has_no_slot_in_time_leaves_the_members_answer() -> None:
 
 def test_a_plan_is_closed_while_one_of_its_models_rests_and_it_is_said_why() -> None:
     router = make_router(MemoryWorkload())
-    router.rest("large", 60.0)
+    router.rest("large", None)
     servers = Servers(small="42", mini="42", large="43")
     settled, _ = serve(servers, router=router)
     assert settled.vote is None
