@@ -361,7 +361,7 @@ def test_a_call_that_hangs_is_settled_in_time_and_keeps_its_slot_while_it_hangs(
         assert settled.answer.failure.status_code == 504
         (tried,) = settled.tries
         assert (tried.model, tried.failure) == ("a", "timeout")
-        assert 0.1 <= tried.seconds <= settled.served_s + 0.001
+        assert 0.0 < tried.seconds <= settled.served_s + 0.001
         assert router.in_use == {"a": 1}
         gate.set()
         until(lambda: router.in_use == {"a": 0})
