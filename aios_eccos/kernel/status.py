@@ -112,5 +112,6 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",
         observed=serving.observed.sums,
         certificates=engine.certificates,
+        fairness=engine.dispatcher.fairness(),
         canary=None if canary is None else CanaryView.model_validate(canary),
     )

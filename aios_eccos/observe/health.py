@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, HistoryOwned
-from aios_eccos.floor.configured import unkept_budget
+from aios_eccos.floor.configured import unkept_budget, unpriced_cap
 from aios_eccos.locate import Config
 from aios_eccos.observe.opened import history_of, workload_of
 from aios_eccos.observe.trace import read_traces
@@ -45,6 +45,7 @@ def check_plugin(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     """All of it, for models with prices filled in; slow where the history has to be opened."""
     yield check_prices(models)
     yield from check_budget(config.settings, models)
+    yield from check_caps(config.settings, models)
     yield from check_private(config.settings, models)
     yield from check_otel(config.settings)
     yield from check_history(config)
@@ -74,6 +75,13 @@ def check_budget(settings: Settings, models: Sequence[Model]) -> Iterator[Check]
     unkept = unkept_budget(settings, models)
     if unkept is not None or settings.budget_per_call is not None:
         yield Check("budget", unkept is None, unkept or "its models have prices")
+
+
+def check_caps(settings: Settings, models: Sequence[Model]) -> Iterator[Check]:
+    """Whether caps on spending, if there are any, can be kept."""
+    fault = unpriced_cap(settings, models)
+    if fault is not None or settings.all_caps(0.0):
+        yield Check("max_cost", fault is None, fault or "its models have prices")
 
 
 def check_private(settings: Settings, models: Sequence[Model]) -> Iterator[Check]:
@@ -134,14 +142,28 @@ def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]
     off = f"Redis' clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
     aligned = abs(skew) <= SKEW_S
     yield Check("clock", aligned, "agrees with Redis" if aligned else f"{off}; synchronize by NTP")
-    loads = workload.loads({model.slot: model.limit for model in models})
-    limits = [(model, loads[model.slot].limit) for model in models]
-    smaller = [f"{m.name} {least} instead of {m.limit}" for m, least in limits if least < m.limit]
+    rates = {model.slot: model.rates for model in models}
+    loads = workload.loads({model.slot: model.limit for model in models}, rates)
+    limits = [
+        (f"{model.name}{key}", own, least)
+        for model in models
+        for load in [loads[model.slot]]
+        for key, own, least in (
+            ("", model.limit, load.limit),
+            (" rpm", model.rates.rpm, load.rates.rpm),
+            (" tpm", model.rates.tpm, load.rates.tpm),
+        )
+    ]
+    smaller = [
+        f"{name} {least} instead of {'none' if own is None else own}"
+        for name, own, least in limits
+        if least is not None and (own is None or least < own)
+    ]
     yield from _read(workload)
     detail = f"{workload.kernels} kernel(s) agree"
     if smaller:
         detail = "another kernel declares less, and the least holds: "
-        detail += f"{', '.join(smaller)}; set concurrency alike"
+        detail += f"{', '.join(smaller)}; set concurrency, rpm and tpm alike"
     yield Check("limits", not smaller, detail)
 
 

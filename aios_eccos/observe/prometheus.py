@@ -125,6 +125,9 @@ def _gauges(status: StatusView) -> Iterator[Metric]:
     for name, text, field in (
         ("slots_in_use", "Slots lent out, over all kernels.", "in_use"),
         ("slots_limit", "Most slots at once, in force.", "limit"),
+        ("minute_requests", "Requests of the last minute, where they are limited.", "requests"),
+        ("minute_tokens", "Tokens of the last minute, where they are limited.", "tokens"),
+        ("closed_seconds", "Seconds for which its server asks to be left alone.", "closed_s"),
         ("cooldown_seconds", "Seconds until the model may be asked again.", "cooling_s"),
         ("slot_price_usd", "Dollars that one more slot would have saved.", "slot_price_usd"),
     ):
@@ -142,11 +145,20 @@ def _gauges(status: StatusView) -> Iterator[Metric]:
             ("waiting_calls", "Calls that wait for a slot here.", edge.waiting),
             ("running_calls", "Calls under way here.", edge.running),
             ("history_records", "Records in the history.", edge.history),
+            ("fairness", "Jain's index over agents here; 1 = equal by weight.", edge.fairness),
             ("lost_traces", "Settled calls here that were not kept.", edge.lost_traces),
         ]
     for name, text, value in gauges:
         if value is not None:
             yield GaugeMetricFamily(PREFIX + name, text, value=value)
+    for name, text, field in (
+        ("cap_usd", "Dollars that may be spent.", "usd"),
+        ("cap_spent_usd", "Dollars spent under a cap in its period.", "spent_usd"),
+        ("cap_held_usd", "Dollars that calls in flight hold of a cap.", "held_usd"),
+        ("cap_over_usd", "Dollars by which a cap is passed.", "over_usd"),
+    ):
+        of_caps = {cap.name: float(getattr(cap, field)) for cap in status.caps}
+        yield _labelled(name, text, "cap", of_caps)
     wealth = {alarm.policy: alarm.e_value for alarm in status.alarms}
     broken = {alarm.policy: float(alarm.broken) for alarm in status.alarms}
     text = "Evidence that a floor is not kept; alarm from 20 on."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import percent
 from aios_eccos.observe import views
+from aios_eccos.observe.money import CapView
 from aios_eccos.observe.render_audits import audits
 from aios_eccos.observe.text import NONE, cut, moment, money, price, rate, seconds, table, wrap
 from aios_eccos.observe.text import load as slots
@@ -55,6 +56,7 @@ def headline(view: views.StatusView) -> list[str]:
     lines += [alarm(a) for a in view.alarms] or ["floor    no verdicts yet, so not verified"]
     if view.audits is not None:
         lines += audits(view.audits)
+    lines += [cap(each) for each in view.caps] + [rates(m) for m in view.models if m.rpm or m.tpm]
     if edge is not None:
         lines += edge_lines(edge, view.money)
     return lines
@@ -98,6 +100,36 @@ def alarm(view: Alarm) -> str:
     )
 
 
+def cap(view: CapView) -> str:
+    """One cap on spending."""
+    text = (
+        f"cap      {view.name}: {money(view.spent_usd)} of {money(view.usd)} spent, "
+        f"{money(view.held_usd)} held by calls in flight; a new one at {moment(view.resets_at)} UTC"
+    )
+    if view.kept:
+        text += f"; it kept {view.kept:,} calls of the day from a model"
+    if view.worth:
+        text += f"; $1 more would have bought success worth {money(view.worth + 1)}"
+    if view.over_usd:
+        text += f"; passed by {money(view.over_usd)}, as calls cost more than was forecast"
+    return wrap(text)
+
+
+def rates(view: views.ModelView) -> str:
+    """How much of a model's minute is taken."""
+    parts = [
+        f"{taken:,} of {most:,} {unit}"
+        for taken, most, unit in (
+            (view.requests, view.rpm, "requests (rpm)"),
+            (view.tokens, view.tpm, "tokens (tpm)"),
+        )
+        if most is not None
+    ]
+    if view.closed_s:
+        parts.append(f"closed for {seconds(view.closed_s)} as its server has asked")
+    return wrap(f"minute   {view.model}: {', '.join(parts)}")
+
+
 def edge_lines(edge: views.EdgeView, known: bool) -> list[str]:
     """What the kernel's process says of itself."""
     history = edge.history_note or "not open yet"
@@ -108,6 +140,8 @@ def edge_lines(edge: views.EdgeView, known: bool) -> list[str]:
     if edge.undecided or edge.lost_traces:
         lost = f"{edge.lost_traces} traces lost"
         lines.append(f"! {edge.undecided} decisions without forecasts, {lost}")
+    if edge.fairness is not None:
+        lines.append(f"fairness {edge.fairness:.3f} between agents (Jain; 1 = equal by weight)")
     if edge.canary is not None:
         lines.append(canary(edge.canary))
     if edge.observed is not None and edge.observed.calls:

@@ -11,6 +11,7 @@ from aios_eccos.config import Settings
 from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.observe import views
 from aios_eccos.observe.audits import read_audits
+from aios_eccos.observe.money import read_caps
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.values import Model, dollars_known
@@ -67,7 +68,8 @@ def read_status(
     day, minute = window_of("h", now, parts[:25]), window_of("m", now, parts[25:])
     (since,) = workload.notes([SINCE])
     recent = [t for t in read_traces(workload.decisions(RECENT)) if t.money == scope.money]
-    loads = workload.loads({model.slot: model.limit for model in scope.models})
+    limits = {model.slot: model.limit for model in scope.models}
+    loads = workload.loads(limits, {model.slot: model.rates for model in scope.models})
     prices = (trace.success_price_usd for trace in recent)
     return views.StatusView(
         at=now,
@@ -94,6 +96,7 @@ def read_status(
         edge=edge,
         audits=read_audits(workload, settings, total, day) if scope.money else None,
         plans=[_plan(name, day) for name in names_of("plan_calls", day)],
+        caps=read_caps(workload, settings, day, recent) if scope.money else [],
     )
 
 
@@ -126,6 +129,11 @@ def _model(model: Model, load: Load, total: Sums, day: Sums, slot_price: float) 
         hoped=metrics.mean(of("hope"), of("hopes")),
         slot_price_usd=slot_price,
         explored=_explored(amounts(total, model.name)),
+        rpm=load.rates.rpm,
+        tpm=load.rates.tpm,
+        requests=load.requests,
+        tokens=load.tokens,
+        closed_s=load.closed_s,
     )
 
 

@@ -6,6 +6,7 @@ Spending of calls without a known price is in size units and has names of its ow
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections.abc import Mapping
 
@@ -20,6 +21,9 @@ SPENDING = frozenset(
     + ("metered", "f", "a", "ff", "af", "aa")
 )
 UNITS = "units_"
+#: What `serve.limits` says of a model that a cap keeps from a call, and the kind of sums that
+#: counts such calls by the cap's name.
+KEPT, CAPPED = re.compile(r"is over max_cost of (.+? a (?:day|month))\b"), "capped"
 #: Upper bounds of the histograms, seconds.
 WAITED_LE = (0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0)
 DECIDED_LE = (0.002, 0.005, 0.01, 0.02, 0.05, 0.2, 1.0)
@@ -140,9 +144,16 @@ def _circumstances(trace: Trace) -> dict[str, float]:
 
     bound = words.bound_by(words.Case.of_trace(trace), observed=trace.mode == "observe")
     amounts = {"limited": float(bound.startswith(words.LIMIT))}
+    amounts |= {f"{CAPPED}:{name}": 1.0 for name in kept_by(trace)}
     if trace.novelty is not None:
         amounts |= {"placed": 1.0, "far": float(trace.novelty > FAR)}
     return amounts
+
+
+def kept_by(trace: Trace) -> set[str]:
+    """The names of the caps that kept a call from a model."""
+    said = [option.closed for option in trace.options] + [trace.failure or ""]
+    return {name for text in said for name in KEPT.findall(text)}
 
 
 def _bucket(value: float, bounds: tuple[float, ...]) -> str:

@@ -13,6 +13,7 @@ from pydantic import Field
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import Interval
 from aios_eccos.observe.audit_views import AuditsView
+from aios_eccos.observe.money import CapView
 from aios_eccos.observe.shape import Usd, View
 
 
@@ -37,6 +38,9 @@ class ModelView(View):
 
     Attributes:
         limit: in force, the smallest of all kernels; declared_limit: of this configuration.
+        rpm, tpm: requests and tokens per minute in force; null = unlimited.
+        requests, tokens: of the last minute, where one of these is limited.
+        closed_s: seconds for which its server has asked to be left alone.
         input_price, output_price: dollars per token; null = unknown.
         hoped: mean forecast success if it had served every call of the day.
         slot_price_usd: what one more slot would have saved at the last decisions (their largest).
@@ -62,6 +66,11 @@ class ModelView(View):
     hoped: float | None
     slot_price_usd: Usd
     explored: ExploredView | None = None
+    rpm: int | None = None
+    tpm: int | None = None
+    requests: int = 0
+    tokens: int = 0
+    closed_s: float = 0.0
 
 
 class PlanView(View):
@@ -150,6 +159,8 @@ class EdgeView(View):
         lost_traces: settled calls that could not be kept.
         history: records in the history, null while it is not open.
         history_note: what keeps calls from being forecast, or success from being priced, by it.
+        fairness: Jain's index over agents that wait or were served here in the last minutes, by
+            weight: 1 = equally, 1/n = one of n had all; null while there are not two.
         floors_from: `verdicts` once the history has enough of them, else `priors`.
     """
 
@@ -165,6 +176,7 @@ class EdgeView(View):
     floors_from: str = "priors"
     certificates: list[str] = Field(default_factory=list)
     observed: ObservedView | None = None
+    fairness: float | None = None
     canary: CanaryView | None = None
 
 
@@ -177,6 +189,7 @@ class StatusView(View):
         success_price_usd: what one success was worth at the last decision that knew.
         audits: null where audits are off.
         plans: those that have served calls.
+        caps: every `max_cost`.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")
@@ -198,6 +211,7 @@ class StatusView(View):
     edge: EdgeView | None
     audits: AuditsView | None = None
     plans: list[PlanView] = Field(default_factory=list)
+    caps: list[CapView] = Field(default_factory=list)
 
     @property
     def broken(self) -> list[Alarm]:

@@ -191,8 +191,8 @@ class Limits:
             left = cap.usd - spent.usd
             if need.usd > left - spent.held_usd:
                 words = (
-                    f"may cost ${need.usd:.4g}, and of max_cost of {cap.name}, ${cap.usd:g}, "
-                    f"${max(left - spent.held_usd, 0.0):.4g} is left until {until}"
+                    f"is over max_cost of {cap.name}: it may cost ${need.usd:.4g}, "
+                    f"${max(left - spent.held_usd, 0.0):.4g} of ${cap.usd:g} is left until {until}"
                 )
                 lifts = time.monotonic() + max(cap.ends - time.time(), 0.0)
                 # What calls in flight hold may come back.
@@ -267,7 +267,7 @@ def refused(bars: Mapping[str, Bar]) -> Failure:
     said = "; ".join(f"{name} {bar.words}" for name, bar in first)
     waits = [bar.lifts for bar in bars.values() if bar.status == TOO_MANY]
     status = TOO_MANY if waits else NO_MONEY
-    return Failure(f"limits refuse this call: {said}", status, retryable=False)
+    return Failure(f"refused by limits: {said}", status, retryable=False)
 
 
 def _at_most(tokens: float, query: Query) -> float:

@@ -88,10 +88,15 @@ class Used:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Dollars of a cap that are gone, and that calls in flight hold."""
+    """Dollars of a cap that are gone, and that calls in flight hold.
+
+    Attributes:
+        beyond_usd: by how much calls have cost more than they held: by no more can a cap be passed.
+    """
 
     usd: float = 0.0
     held_usd: float = 0.0
+    beyond_usd: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

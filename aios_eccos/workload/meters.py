@@ -53,7 +53,7 @@ class Meters:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._minutes: dict[str, Minute] = {}
-        #: Billionths of a dollar by cap: spent, held.
+        #: Billionths of a dollar by cap: spent, held, beyond what was held.
         self._money: dict[str, list[int]] = {}
         self._charged: dict[str, int] = {}
         self._settled: OrderedDict[str, None] = OrderedDict()
@@ -77,7 +77,7 @@ class Meters:
                 self._rate_fits(slot, rates.get(slot, Rates()), asked[slot], told[slot])
                 for slot in asked
             ) and all(
-                not nano or sum(self._money.get(cap.key, (0, 0))) + nano <= left(cap)
+                not nano or sum(self._money.get(cap.key, ())[:2]) + nano <= left(cap)
                 for cap, nano in paid.items()
             )
             for lease in group if fits else ():
@@ -96,7 +96,7 @@ class Meters:
         second = self._charged[need.id] = int(time.time())
         self._minute(lease.slot).count(second, 1, need.tokens)
         for cap in need.caps:
-            self._money.setdefault(cap.key, [0, 0])[1] += need.nano
+            self._money.setdefault(cap.key, [0, 0, 0])[1] += need.nano
 
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         """Count what requests have really taken instead of their needs; once for each need."""
@@ -118,8 +118,9 @@ class Meters:
                 minute.count(charged, real.requests - 1, -need.tokens)
             minute.count(now, 0, real.tokens)
         for cap in need.caps:
-            money = self._money.setdefault(cap.key, [0, 0])
+            money = self._money.setdefault(cap.key, [0, 0, 0])
             money[0] += real.nano
+            money[2] += max(real.nano - need.nano, 0)
             if charged is not None:
                 money[1] -= need.nano
 
@@ -140,8 +141,8 @@ class Meters:
     def spent(self, caps: Sequence[Cap]) -> list[Spent]:
         """What is spent under each cap."""
         with self._lock:
-            found = (self._money.get(cap.key, (0, 0)) for cap in caps)
-            return [Spent(spent / NANO, held / NANO) for spent, held in found]
+            found = (self._money.get(cap.key, ()) for cap in caps)
+            return [Spent(*(amount / NANO for amount in amounts)) for amounts in found]
 
     def forget(self) -> None:
         """Count from nothing: another store has what was counted here."""

@@ -10,7 +10,8 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:recent:SLOT    hash        requests and tokens of the last minute
     eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
     eccos:{namespace}:v1:closed:SLOT    the same where its server has asked for that
-    eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar: spent, held
+    eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar: spent, held,
+                                        beyond what was held
     eccos:{namespace}:v1:charged, settled   sorted sets: needs -> expiry in ms
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
@@ -147,7 +148,7 @@ class RedisWorkload(RedisLedger):
         if not caps:
             return []
         answer = self._redis.run("spent", spent_keys(caps), [])
-        return [Spent(spent / NANO, held / NANO) for spent, held in rows(answer, 2)]
+        return [Spent(*(amount / NANO for amount in row)) for row in rows(answer, 3)]
 
     def release(self, leases: Sequence[Lease]) -> None:
         if self._closed or not leases:

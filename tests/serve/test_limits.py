@@ -159,7 +159,10 @@ def test_no_cap_is_passed_and_the_refusal_names_it_and_when_it_resets(
     assert cap_spent(store, settings) == Spent(0.04, 0.0)
     refusal = failure(results[2])
     assert (refusal.status_code, refusal.retryable) == (402, False)
-    assert "of max_cost of all agents a day, $0.05, $0.01 is left until 2" in refusal.reason
+    assert (
+        "dear is over max_cost of all agents a day: it may cost $0.02, $0.01 of $0.05"
+        in refusal.reason
+    )
     assert "00:00 UTC" in refusal.reason
 
 
@@ -167,7 +170,7 @@ def test_what_a_cap_cannot_pay_goes_to_a_model_that_it_can(store: MemoryWorkload
     settings = money(max_cost={"day": 0.03})
     results = served(store, (DEAR, CHEAP), settings, query(), query())
     assert [result.answer.value for result in results] == ["dear", "cheap"]
-    assert "may cost $0.02, and of max_cost of all agents a day" in results[1].closed["dear"]
+    assert "is over max_cost of all agents a day" in results[1].closed["dear"]
 
 
 def test_free_models_pass_every_cap(store: MemoryWorkload) -> None:

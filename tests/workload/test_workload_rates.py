@@ -121,7 +121,7 @@ def test_no_cap_is_passed_and_what_costs_nothing_passes(store: WorkloadStore) ->
     taken = calls(4, 0, 0.4, day, month)
     assert store.acquire(taken, MANY) == [True, True, False, False]
     store.settle([(lease, Used(usd=0.5)) for lease in taken[:2]])
-    assert store.spent([day, month]) == [Spent(1.0, 0.0)] * 2
+    assert store.spent([day, month]) == [Spent(1.0, 0.0, 0.2)] * 2
     free = call("free", 0, 0.0, day, month)
     assert store.acquire([call("tiny", 0, 1e-9, day, month), free], MANY) == [False, True]
     tomorrow = cap(1.0, "all:d2")

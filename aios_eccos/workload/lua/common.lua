@@ -50,7 +50,8 @@ end
 
 -- What requests take beside a slot. A minute's requests and tokens are counted by the second, in one
 -- hash: `requests` and `tokens` in all, r123 and t123 of second 123, and `upto`, the last second
--- that counts no longer. Of money a hash keeps what is `spent`, and what calls in flight have `held`.
+-- that counts no longer. Of money a hash keeps what is `spent`, what calls in flight have `held`, and
+-- how far calls have gone `beyond` what they held.
 -- `charged` and `settled` are sets of needs, scored by their expiry.
 local WINDOW, CHARGED_MS, SETTLED_MS = 62, 86400000, 600000
 

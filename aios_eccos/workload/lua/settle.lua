@@ -12,7 +12,7 @@ local at = 3 + caps
 while at <= #ARGV do
   local lease
   lease, at = lease_at(at)
-  local requests, tokens, money = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local requests, tokens, money = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   at = at + 3
   if redis.call('ZADD', KEYS[2], 'NX', now + SETTLED_MS, lease.id) == 1 then
     local recent, expiry = KEYS[2 + lease.slot], redis.call('ZSCORE', KEYS[1], lease.id)
@@ -36,7 +36,8 @@ while at <= #ARGV do
       if expiry then
         redis.call('HINCRBY', spent, 'held', string.format('%d', 0 - lease.money))
       end
-      redis.call('HINCRBY', spent, 'spent', money)
+      redis.call('HINCRBY', spent, 'spent', string.format('%d', money))
+      redis.call('HINCRBY', spent, 'beyond', string.format('%d', math.max(money - lease.money, 0)))
       redis.call('EXPIRE', spent, ARGV[2 + cap])
     end
   end
