@@ -34,7 +34,7 @@ from aios_eccos.kernel.calls import (
 from aios_eccos.kernel.engine_setup import of_adapter, refresh, warm_up
 from aios_eccos.kernel.observe_mode import Observed, observed
 from aios_eccos.kernel.repeats import repeat_of
-from aios_eccos.kernel.sessions import Known, Sessions, known_after, session_of
+from aios_eccos.kernel.sessions import Sessions, known_after, session_of
 from aios_eccos.locate import Config
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, CallResult, Failure, Query
@@ -250,32 +250,29 @@ class Serving:
         with self._lock:
             mine = self._in_flight.pop(ticket.query.id, None) is not None
         settled = None if future.cancelled() else future.result()
-        known = self._remember(ticket, settled) if settled is not None else None
+        if settled is not None:
+            self._remember(ticket, settled)
         adapter = self.adapter
         if mine and adapter is not None:
             settle(ticket.syscall, _response(adapter, settled))
         ticket.caller.waiting.discard(ticket.query.id)
         if settled is not None:
-            self._record(ticket, settled, known)
+            self._record(ticket, settled)
 
-    def _remember(self, ticket: Ticket, settled: CallResult) -> Known | None:
-        """Note how the conversation stands: its next turn may come as soon as this is answered.
+    def _remember(self, ticket: Ticket, settled: CallResult) -> None:
+        """Note how the conversation stands, for other kernels too.
 
-        Other kernels learn it as early where the next model depends on it, else afterwards.
+        First: its next turn may come, to any kernel, as soon as this one is answered.
         """
         try:
             known, engine = known_after(settled), self.engine
-            if known is None or engine is None:
-                return None
-            self.sessions.remember(ticket.turn, known)
-            if not (known.called or known.escalated):
-                return known
-            self.sessions.share(ticket.turn, known, engine.workload)
+            if known is not None and engine is not None:
+                self.sessions.remember(ticket.turn, known)
+                self.sessions.share(ticket.turn, known, engine.workload)
         except Exception as error:  # noqa: BLE001 - the agent must have its answer
             log.error("a conversation could not be noted: %s", raised(error))
-        return None
 
-    def _record(self, ticket: Ticket, settled: CallResult, known: Known | None) -> None:
+    def _record(self, ticket: Ticket, settled: CallResult) -> None:
         self.settled += 1
         self.failed += settled.answer.failure is not None
         self.last.append(summary(settled))
@@ -283,8 +280,6 @@ class Serving:
         if engine is None:
             return
         try:
-            if known is not None:
-                self.sessions.share(ticket.turn, known, engine.workload)
             if ticket.query.observed:
                 self.observed.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer
