@@ -51,26 +51,24 @@ _LABEL = re.compile(
 def asked(messages: Sequence[object]) -> tuple[str, str]:
     """The text that asks, and in words whose it is.
 
-    The last user message. Where that goes on with an earlier one ("continue"), that one is meant;
-    where it names a step of it, both are. Where no user says anything, the last system message;
-    else the last with any text.
+    The last user message. Where that goes on with an earlier one ("continue") or names a step of
+    it, that one is meant. Where no user says anything else, the last system message; else the last
+    with any text.
     """
     turns = [message for message in messages if isinstance(message, Mapping)]
     said = {
         role: [text for turn in turns if turn.get("role") == role and (text := _own_text(turn))]
         for role in ("user", "system")
     }
-    last = said["user"][-1] if said["user"] else ""
-    tasks = [text for text in said["user"] if not _goes_on(text) and not _STEP.match(text)]
-    if tasks and tasks[-1] == last:
-        return last, "last user message"
-    found, source = (tasks, "user message before") if tasks else (said["system"], "system message")
-    if found and _STEP.match(last):
-        return f"{found[-1]}\n\n{last}", f"{source}, with the last user message"
-    if found:
-        return found[-1], source
+    own = [text for text in said["user"] if not _goes_on(text)]
+    tasks = [text for text in own if not _STEP.match(text)] or own
+    if tasks:
+        before = tasks[-1] != said["user"][-1]
+        return tasks[-1], "user message before" if before else "last user message"
+    if said["system"]:
+        return said["system"][-1], "system message"
     rest = (text for turn in reversed(turns) if (text := text_of(turn.get("content"))))
-    return (last, "last user message") if last else (next(rest, ""), "last message")
+    return next(rest, ""), "last message"
 
 
 def _goes_on(text: str) -> bool:

@@ -49,8 +49,8 @@ CASES: dict[str, tuple[list[object], str, str]] = {
     "a step of AIOS's own agents": (
         [system("You solve problems."), user(TASK), user("[Thinking]: The workflow is []."),
          user(STEP)],
-        f"{TASK}\n\n{STEP}",
-        "user message before, with the last user message",
+        TASK,
+        "user message before",
     ),
     "a task in the system message": (
         [system(SYSTEM), user("Begin!")],
@@ -59,7 +59,12 @@ CASES: dict[str, tuple[list[object], str, str]] = {
     ),
     "a system message alone": ([system(SYSTEM)], SYSTEM, "system message"),
     "nothing but an assistant": ([assistant("Hello.")], "Hello.", "last message"),
-    "nothing but going on": ([user("go on")], "go on", "last user message"),
+    "nothing but going on": ([user("go on")], "go on", "last message"),
+    "steps that are the question itself": (
+        [system(SYSTEM), user("Step 1: weigh 3 kg. Step 2: take half. What is left?")],
+        "Step 1: weigh 3 kg. Step 2: take half. What is left?",
+        "last user message",
+    ),
     "nothing": ([user(None), "no message", {}], "", "last message"),
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ import numpy as np
 from aios_eccos.config import parse_settings
 from aios_eccos.decide.rule import choose
 from aios_eccos.floor.learned import Learned
-from aios_eccos.forecast.query_text import asked
+from aios_eccos.forecast.query_text import TemplateFilter, asked
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.served import learned_of, priced
@@ -28,6 +28,8 @@ from aios_eccos.workload.memory import MemoryWorkload
 #: Characters of padding; questions looked at; floors at whose prices models are picked.
 SIZES = 2_000, 8_000, 30_000
 ROWS = 150
+#: Questions put behind one and the same context.
+BEHIND_ONE = 30
 FLOORS = "95 %", 0.8
 #: Questions are unrelated up to this cosine of their bare texts.
 UNRELATED = 0.3
@@ -59,8 +61,8 @@ def long_prompts(
     for facts, wrap in _wrapped(sizes, kinds):
         progress(f"prompts: {' '.join(map(str, facts.values()))}")
         after = read([wrap(text, 1 + number) for number, text in enumerate(bare)])
-        shared = problem.fitted.data.embedder.embed([wrap(text, 0) for text in bare[:50]])
-        cosines = (shared @ shared.T)[far[:50, :50]]
+        shared = problem.fitted.data.embedder.embed([wrap(text, 0) for text in bare[:BEHIND_ONE]])
+        cosines = (shared @ shared.T)[far[:BEHIND_ONE, :BEHIND_ONE]]
         outcomes = problem.outcomes[drawn]
         loss = mean_auc(before.success, outcomes) - mean_auc(after.success, outcomes)
         same = (before.picks == after.picks).mean(axis=1)
@@ -109,8 +111,9 @@ def _reader(problem: Problem, drawn: IntArray) -> Callable[[Sequence[str]], _Rea
     tokens = [int(problem.test.input_tokens[row]) for row in drawn]
 
     def read(texts: Sequence[str]) -> _Read:
-        queries = [Query(text, input_tokens=n) for text, n in zip(texts, tokens, strict=True)]
-        candidates = router.forecast(queries)
+        calls = [Query(text, input_tokens=n) for text, n in zip(texts, tokens, strict=True)]
+        # Each as an agent's first call, which shows no template yet.
+        candidates = router.forecast([TemplateFilter().narrowed(call) for call in calls])
         success = np.array([candidate.success for candidate in candidates])
         cost = np.array([candidate.cost for candidate in candidates])
         picks = np.array([choose(cost, success, price) for price in prices])
