@@ -23,7 +23,7 @@ from aios_eccos.history.store import Embeddings
 #: would be slower (more padding, and no room in the processors' caches).
 PASS_TOKENS = 512
 #: What is read of a long text: changed whenever other vectors come of the same text.
-READING = "gist 2"
+READING = "gist 3"
 #: Bytes hashed at either end of the weights: enough to tell two models apart, and quick.
 HASHED = 1 << 20
 
