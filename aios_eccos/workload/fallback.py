@@ -82,7 +82,7 @@ class ResilientWorkload(Proxy):
 
     @property
     def kernels(self) -> int:
-        return self._shared.kernels
+        return max(1, self._shared.kernels)  # this one, whether Redis knows of it or not
 
     def acquire(
         self,
@@ -205,7 +205,7 @@ class ResilientWorkload(Proxy):
             if self.degraded or self._closed:
                 return
             self.degraded = True
-            self._before, self._rank = self._shared.kernels, self._shared.rank
+            self._before, self._rank = self.kernels, self._shared.rank
             self._wait_until = math.inf
             self._local.meters.forget()
         now = time.monotonic()

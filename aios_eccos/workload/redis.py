@@ -87,7 +87,7 @@ class RedisWorkload(RedisLedger):
         self.place = server.place
         self.kernel = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         #: Kernels known to Redis at its last answer, and this one's place among them.
-        self.kernels, self.rank = 1, 0
+        self.kernels, self.rank = 0, 0
         self.notifier = Notifier()
         self.leases = LeaseBook(lease_ttl_s, longest_s)
         #: The limits that held at the last acquire, by slot.
@@ -215,7 +215,7 @@ class RedisWorkload(RedisLedger):
         for slot, own in limits.items():
             args += [own, *texts(rates.get(slot, Rates()))]
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
-        self.kernels = max(1, answer[0])
+        self.kernels = answer[0]
         found = {}
         for slot, row in zip(limits, rows(answer[1:], 9), strict=True):
             in_use, limit, rpm, tpm, asked, told, opens_ms, cooling_ms, closed_ms = row

@@ -14,7 +14,10 @@ from redis import Redis
 from waiting import until
 from workload_servers import RedisServer, ears, helpers
 
+from aios_eccos.config import Settings
 from aios_eccos.errors import WorkloadError
+from aios_eccos.observe import render
+from aios_eccos.observe.summary import Scope, read_status
 from aios_eccos.values import Lease, Rates
 from aios_eccos.workload import redis_ledger
 from aios_eccos.workload.connect import open_workload
@@ -105,7 +108,7 @@ def test_a_kernel_that_is_told_to_end_returns_its_slots(
         holder.signal(number)
         holder.wait()
     assert looker.loads({SLOT: 9})[SLOT] == Load(0, 9, 0.0)
-    assert looker.kernels == 1
+    assert looker.kernels == 0
 
 
 class Busy(Server):
@@ -333,6 +336,21 @@ def _commands(client: object) -> int:
     """Scripts that clients asked for so far."""
     stats = client.info("commandstats")  # type: ignore[attr-defined]
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+
+
+def test_where_no_kernel_lives_a_look_up_counts_none(
+    redis_server: RedisServer, namespace: str, opened: Open, tmp_path: Path
+) -> None:
+    options = {"state_dir": tmp_path, "namespace": namespace}
+    look = opened(redis_server.url, member=False, **options)
+    scope = Scope(Settings(), ())
+    assert read_status(look, scope).kernels == 0
+    assert "  0 kernels" in render.status(read_status(look, scope))
+    kernel = opened(redis_server.url, **options)
+    until(lambda: read_status(look, scope).kernels == 1)
+    kernel.close()
+    assert read_status(look, scope).kernels == 0
+    assert kernel.kernels == 1, "it counts itself, whether Redis knows of it or not"
 
 
 def test_look_ups_start_no_thread_and_are_no_kernel(
