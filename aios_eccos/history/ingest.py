@@ -5,15 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-import math
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aios_eccos.errors import DataError, EccosError, HistoryError, raised
 from aios_eccos.history.dataset import read_records
-from aios_eccos.history.embed.embedding import Embedder, Embeds
+from aios_eccos.history.embed.embedding import BackgroundEmbedder, Embedder
 from aios_eccos.history.history import History
 from aios_eccos.history.merge import storable
 from aios_eccos.history.rows import Message, decode_message, encode_records
@@ -153,7 +151,13 @@ def _rows(path: Path) -> Iterator[Record | DataError]:
         yield error
 
 
-def drain_inbox(inbox: Inbox, store: History, embedder: Embeds, *, for_s: float = math.inf) -> int:
+def drain_inbox(
+    inbox: Inbox,
+    store: History,
+    embedder: Embedder | BackgroundEmbedder,
+    *,
+    go_on: Callable[[], bool] = lambda: True,
+) -> int:
     """Store what other processes have handed over; returns how many records changed.
 
     A record without text carries verdicts, which wait in the store where they come before their
@@ -162,13 +166,13 @@ def drain_inbox(inbox: Inbox, store: History, embedder: Embeds, *, for_s: float 
     that nothing is lost in a crash between the two (storing twice changes nothing).
 
     Args:
-        for_s: seconds after which no further message is taken.
+        go_on: asked before each message; False: no further one is taken.
 
     Raises:
         HistoryError, EmbedderError: nothing can be stored now; the messages stay.
     """
-    changed, until = 0, time.monotonic() + for_s
-    while time.monotonic() < until and (messages := inbox.take_inbox(1)):
+    changed = 0
+    while go_on() and (messages := inbox.take_inbox(1)):
         refused: list[tuple[bytes, EccosError]] = []
         for raw in messages:
             changed += _take_in(raw, store, embedder, refused)
@@ -181,7 +185,10 @@ def drain_inbox(inbox: Inbox, store: History, embedder: Embeds, *, for_s: float 
 
 
 def _take_in(
-    raw: bytes, store: History, embedder: Embeds, refused: list[tuple[bytes, EccosError]]
+    raw: bytes,
+    store: History,
+    embedder: Embedder | BackgroundEmbedder,
+    refused: list[tuple[bytes, EccosError]],
 ) -> int:
     """Carry out a message, and add what of it cannot be to `refused`; returns like `_carry_out`."""
     try:
@@ -207,13 +214,13 @@ def _take_in(
     return changed
 
 
-def _try_out(store: History, embedder: Embeds) -> None:
+def _try_out(store: History, embedder: Embedder | BackgroundEmbedder) -> None:
     """Raise what keeps any record from being stored, if anything does."""
     store.add([TRIAL], embedder.embed([TRIAL.text]))
     store.forget(agent=TRIAL.agent)
 
 
-def _carry_out(message: Message, store: History, embedder: Embeds) -> int:
+def _carry_out(message: Message, store: History, embedder: Embedder | BackgroundEmbedder) -> int:
     """Returns how many records changed."""
     if message.forget is not None:
         return store.forget(agent=message.forget)

@@ -117,6 +117,8 @@ class Upkeep:
         """End the thread, then the history and the loading of its embedder."""
         self._closing.set()
         self._wake.set()
+        if self.embedder is not None:
+            self.embedder.close()  # first: the thread may be embedding for long
         if self._thread is not None:
             self._thread.join(timeout=30)
         self._head.close()
@@ -148,7 +150,13 @@ class Upkeep:
             return
         if self._config().settings.history == "embedded":
             for_s = max(TAKE_S, TAKE_PER_LEARN * self._took_s)
-            drain_inbox(self._workload, self.history, self.embedder, for_s=for_s)
+            until = time.monotonic() + for_s
+            drain_inbox(
+                self._workload,
+                self.history,
+                self.embedder,
+                go_on=lambda: time.monotonic() < until and not self._closing.is_set(),
+            )
             if self._workload.inbox_sizes()[0]:
                 self._wake.set()
 
@@ -213,9 +221,13 @@ class Upkeep:
 
     def _tend(self, part: str, work: Callable[[], None]) -> bool:
         """Do a piece of upkeep; what goes wrong is said once, and calls go on. Whether it went."""
+        if self._closing.is_set():
+            return False
         try:
             work()
         except EccosError as error:
+            if self._closing.is_set():
+                return False
             if str(error) != str(self._faults.get(part)):
                 log.warning("calls are routed with what is known: %s", error)
             self._faults[part] = error

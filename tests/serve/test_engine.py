@@ -142,6 +142,35 @@ def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
         until(lambda: len(engine.history.compared()) == 3000)
 
 
+def test_the_end_waits_for_no_more_than_a_piece_of_what_is_embedded(tmp_path) -> None:
+    texts, begun = [], threading.Event()
+
+    class Slow:
+        def embed(self, part):
+            texts.extend(part)
+            if len(part) > 1:
+                begun.set()
+                time.sleep(0.3)
+            return np.ones((len(part), 2), dtype=np.float32)
+
+    def stores(config: Config) -> tuple[MemoryHistory, BackgroundEmbedder]:
+        return MemoryHistory(dimension=2), BackgroundEmbedder(Slow)
+
+    rows = tmp_path / "rows.jsonl"
+    line = {"input_token_length": 12, "outputs": OUTPUTS}
+    asked = [json.dumps({"query": f"What is {i} plus 1?", **line}) for i in range(5000)]
+    rows.write_text("\n".join(asked), encoding="utf-8")
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    with Engine(config, models=MODELS, stores=stores) as engine:
+        assert engine.wait_ready(60)
+        hand_over([rows], engine.workload)
+        assert begun.wait(60)
+        before = len(texts)
+    assert len(texts) - before <= 64, "the piece under way, and one more"
+    assert "eccos-upkeep" not in {thread.name for thread in threading.enumerate()}
+
+
 def test_what_could_not_be_learnt_is_tried_again(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("aios_eccos.serve.upkeep.UPKEEP_S", 0.02)
 

@@ -28,20 +28,14 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors", "1_Pooling/*", "2_Normalize/*",
 
 #: Longest wait for a model that loads in the background.
 LOADED_S = 60.0
+#: Texts that are embedded at once where embedding can be ended.
+PIECE = 32
 #: Seconds until a model that could not be loaded is tried again, doubled each time, and at most.
 RETRY_S, RETRY_MOST_S = 5.0, 300.0
 
 
-class Embeds(Protocol):
-    """As much of an embedder as texts need. Safe to use from several threads."""
-
-    def embed(self, texts: Sequence[str]) -> Embeddings:
-        """(n, d) float32, rows of unit length."""
-        ...
-
-
-class Embedder(Embeds, Protocol):
-    """Turns texts into vectors of a length d, the `dimension`.
+class Embedder(Protocol):
+    """Turns texts into vectors of a length d, the `dimension`. Safe to use from several threads.
 
     The name is stored with a history, so that vectors of two models never mix; unlike it, the
     identity differs where the weights do.
@@ -55,6 +49,10 @@ class Embedder(Embeds, Protocol):
 
     @property
     def identity(self) -> str: ...
+
+    def embed(self, texts: Sequence[str]) -> Embeddings:
+        """(n, d) float32, rows of unit length."""
+        ...
 
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
         """The embeddings and, from the same forward pass, hidden layers (n, 4 d) float32.
@@ -199,8 +197,13 @@ class BackgroundEmbedder:
         return self._embedder
 
     def embed(self, texts: Sequence[str]) -> Embeddings:
-        """`Embedder.embed` after `wait` of at most `LOADED_S` seconds."""
-        return self.wait(LOADED_S).embed(texts)
+        """`Embedder.embed` after `wait` of at most `LOADED_S` seconds; `close` ends it soon."""
+        embedder, parts = self.wait(LOADED_S), []
+        for start in range(0, len(texts), PIECE):
+            if self._closing.is_set():
+                raise EmbedderError("the embedder is closed")
+            parts.append(embedder.embed(texts[start : start + PIECE]))
+        return np.concatenate(parts) if parts else embedder.embed(texts)
 
     def try_embed(self, texts: Sequence[str]) -> Embeddings | None:
         """`Embedder.embed`, or None while the model is not loaded."""
@@ -211,5 +214,6 @@ class BackgroundEmbedder:
         return None if self._embedder is None else self._embedder.embed_with_layers(texts)
 
     def close(self) -> None:
-        """Try no more to load it."""
+        """Try no more to load it; who waits for it, or has it embed, gets an `EmbedderError`."""
         self._closing.set()
+        self._tried.set()
