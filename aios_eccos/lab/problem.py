@@ -213,7 +213,9 @@ def _arrival(test: HistoryTable, plan: Plan) -> IntArray:
     if plan.order == "file":
         return np.arange(len(test))
     if plan.order == "recorded":
-        return np.argsort([test.tasks.index(task) for task in test.tasks], kind="stable")
+        first: dict[str, int] = {}
+        begins = [first.setdefault(task, row) for row, task in enumerate(test.tasks)]
+        return np.argsort(begins, kind="stable")
     return np.random.default_rng(plan.seed).permutation(len(test))
 
 

@@ -43,7 +43,7 @@ from aios_eccos.workload.memory import MemoryWorkload
 SUPPORT = 99.0
 
 
-class Recorded:
+class RecordedPredictor:
     """A predictor that says what was recorded of the queries that come next."""
 
     name = "recorded"
@@ -78,7 +78,7 @@ class Served:
     ) -> None:
         self.workload = workload or MemoryWorkload()
         self.floors = Floors(settings, self.workload, self.workload)
-        self._forecasts = Recorded()
+        self._forecasts = RecordedPredictor()
         self._settings = settings
         known = replace(learned, predictor=self._forecasts, embedder=None)
         self.router = Router(models, settings, self.workload, known, self.floors)
