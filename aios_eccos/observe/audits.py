@@ -32,7 +32,7 @@ def read_audits(
     if not settings.audit:
         return None
     earning = Earning(workload)
-    policies = [_policy(earning, name) for name in ("", *settings.agents) if earns(settings, name)]
+    stands = [earning.standing(name) for name in ("", *settings.agents) if earns(settings, name)]
 
     def count(kind: str) -> int:
         return round(total.get(f"audit_{kind}", 0.0))
@@ -57,7 +57,7 @@ def read_audits(
         judge_repeats=count("repeats"),
         judge_consistency=mean(total.get("audit_same", 0.0), total.get("audit_repeats", 0.0)),
         people=_people(workload),
-        policies=policies,
+        policies=[PolicyView.model_validate(each, from_attributes=True) for each in stands],
     )
 
 
@@ -72,21 +72,6 @@ def earns(settings: Settings, name: str) -> bool:
     budgeted = policy.quality_floor is None and settings.budget_per_call is not None
     floor = policy.quality_floor or settings.quality_floor
     return settings.earn and policy.audit and floor.relative and not budgeted
-
-
-def _policy(earning: Earning, name: str) -> PolicyView:
-    standing = earning.standing(name)
-    return PolicyView(
-        policy=name,
-        state=standing.state,
-        share=standing.share,
-        hold=standing.hold,
-        shadowed=standing.shadowed,
-        loss=standing.loss,
-        allowed=standing.allowed,
-        needs_calls=standing.needs_calls,
-        suspects=[*standing.suspects],
-    )
 
 
 def break_even(total: Mapping[str, float], day: Mapping[str, float]) -> int | None:
