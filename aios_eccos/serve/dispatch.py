@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from aios_eccos.config import Settings
+from aios_eccos.errors import raised
 from aios_eccos.serve.attempt import Attempts, guarded
 from aios_eccos.serve.call import Call, Routes, Run
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
@@ -217,10 +218,11 @@ class Dispatcher:
             return False
         call.decision, call.planned = decision, planned or call.planned
         call.asking = dict.fromkeys(parts, time.monotonic())
-        # Not the call's own candidate, which may be an earlier router's.
-        column = [] if decision.model is None else [decision.model]
-        cost = self.attempts.pace.slot_seconds(decision.candidate, column)
-        self._fair.charge(call.query.agent, cost)
+        if planned is not None or call.planned is None:
+            # Not the call's own candidate, which may be an earlier router's.
+            column = [] if decision.model is None else [decision.model]
+            cost = self.attempts.pace.slot_seconds(decision.candidate, column)
+            self._fair.charge(call.query.agent, cost)
         started = [self._request(call, part, model, router) for model, part in parts.items()]
         return any(started)
 
@@ -259,8 +261,29 @@ class Dispatcher:
         if planned is not None and call.votes:
             guarded("comparing answers", lambda: planned.compare(call.said))
             self._kinds.note(call.query, planned.outcome or "failed")
+            if self._escapes(call):
+                return
         if self._queue.over(call):
             self._settle(call, answer)
+
+    def _escapes(self, call: Call) -> bool:
+        """Ask the escape of a plan, where it is needed, at once; False: it is to be waited for.
+
+        What it costs was charged with the plan.
+        """
+        router, candidate = self._router, call.candidate
+        if self._queue.closed or call.router is not router or candidate is None:
+            return False
+        if not call.tries_again():
+            return False
+        try:
+            slots = router.slots()
+            call.barred = router.bars(candidate, slots)
+            (decision,) = router.assign([call.closed(slots)], slots).decisions
+        except BaseException as error:  # noqa: BLE001 - the call waits for its escape instead
+            log.error("an escape was not asked at once: %s", raised(error))
+            return False
+        return decision.model is not None and self._launch(call, decision, router)
 
     def _give_up(self, call: Call, failure: Failure) -> None:
         """End a call that cannot be served; with what its last request came to, if it made one."""

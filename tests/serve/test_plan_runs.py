@@ -324,3 +324,34 @@ def test_without_plans_nothing_is_compared() -> None:
     settled, _ = serve(Servers(small="1", mini="2", large="3"), router=router)
     assert settled.vote is None
     assert settled.said == {}
+
+
+def test_an_escape_with_a_free_slot_is_asked_without_a_round_of_the_dispatcher() -> None:
+    """Whatever the dispatcher is at, the call that has compared its answers goes on."""
+    busy, free, compared = threading.Event(), threading.Event(), threading.Event()
+    router = make_router(MemoryWorkload())
+    forecast = router.forecast
+
+    def slow(queries):
+        if any(query.text == "slow" for query in queries):
+            busy.set()
+            free.wait(60)
+        return forecast(queries)
+
+    router.forecast = slow
+
+    def last() -> str:
+        busy.wait(60)
+        return "42"
+
+    servers = Servers(small="41", mini=last, large=lambda: compared.set() or "43")
+    with dispatching(router) as dispatcher:
+        mine = dispatcher.submit(Query("hello", input_tokens=100), servers.ask, servers.repeat)
+        until(lambda: servers.asked["mini"] == 1)
+        other = dispatcher.submit(Query("slow", input_tokens=100), servers.ask)
+        assert compared.wait(60), "the dispatcher is still forecasting"
+        assert mine.result(60).answer.value == ("large", "43")
+        assert not free.is_set()
+        free.set()
+        other.result(60)
+    assert all_free(router)
