@@ -173,7 +173,7 @@ def test_a_stream_under_limits_in_recorded_order(command):
     done = command(
         "--predictor", "retrieval", "--strategies", "port", "--mode", "stream",
         "--batch-size", "8", "--limits", "cheap=4,middle=4,strong=4", "--order", "recorded",
-        "--floors", "0.6,0.7", "--json", "-",
+        "--floors", "0.5,0.8", "--json", "-",
     )  # fmt: skip
     body = json.loads(done.stdout)
     over = {r["strategy"]: r["limit_violations"] for r in body["rows"]}
