@@ -70,6 +70,7 @@ class AuditsView(View):
             has, null = cannot be told.
         calls: audited; copies: made; failed: of them without an answer.
         agreed, judged, differed: verdicts by equal forms, by the judge, and without one.
+        ungraded: of those judged, how many the judge gave no grade, so that they count as worse.
         missed: copies without a spare slot; dropped: calls that came too fast.
         unjudged: calls left out as the judge could not be asked.
         judge_repeats: verdicts asked for again in the other order; judge_consistency: share of
@@ -89,6 +90,7 @@ class AuditsView(View):
     agreed: int
     judged: int
     differed: int
+    ungraded: int
     missed: int
     dropped: int
     unjudged: int

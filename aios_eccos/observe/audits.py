@@ -51,6 +51,7 @@ def read_audits(
         agreed=count("agreed"),
         judged=count("judged"),
         differed=count("differed"),
+        ungraded=count("ungraded"),
         missed=count("missed"),
         dropped=count("dropped"),
         unjudged=count("unjudged"),

@@ -13,6 +13,8 @@ def audits(view: AuditsView) -> list[str]:
     paid = f"audits   cost {spent} ({money(view.judge_usd)} of it the judge), saved so far "
     paid += f"{money(view.saved_usd)}; {break_even(view.break_even_calls)}"
     compared = f"{view.agreed:,} agreed, {view.judged:,} were judged"
+    if view.ungraded:
+        compared += f" ({view.ungraded:,} without a grade, they count as worse)"
     if view.differed:
         compared += f", {view.differed:,} differed without a judge and count as worse"
     lost = {

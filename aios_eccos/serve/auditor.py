@@ -34,7 +34,8 @@ log = logging.getLogger("aios_eccos.serve.auditor")
 #: Calls that are audited at once, as far as slots are spare.
 THREADS = 16
 #: Seconds without audits after the judge has failed: what it did not see must not count as equal.
-REST_S = 30.0
+#: Twice as many each time, as copies made in vain cost money, at most the last.
+REST_S, REST_MOST_S = 30.0, 600.0
 #: Seconds between two looks at whether the shared store is back, and findings kept until then.
 LOOK_S, LATER_MOST = 1.0, 1000
 
@@ -72,7 +73,7 @@ class Auditor:
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._busy = 0
-        self._rest_until = 0.0
+        self._rest_until, self._rest_s = 0.0, REST_S
         #: Until when models that have failed a copy get no more, by `time.monotonic()`.
         self._resting: dict[str, float] = {}
         self._sample = Sample()
@@ -134,9 +135,8 @@ class Auditor:
             with self._changed:
                 pause_s = LOOK_S if self._later else None
                 self._changed.wait_for(lambda: self._queue or stopped.is_set(), pause_s)
-                while self._requests.away() and not stopped.is_set():
-                    # Neither what may be spent nor where policies stand is known.
-                    self._changed.wait(LOOK_S)
+                while (pause_s := self._pause_s()) > 0 and not stopped.is_set():
+                    self._changed.wait(pause_s)
                 if stopped.is_set():
                     return
                 settled = self._queue.take() if self._queue else None
@@ -157,9 +157,15 @@ class Auditor:
                     self._busy -= 1
                     self._changed.notify_all()
 
+    def _pause_s(self) -> float:
+        """Seconds for which nothing can be audited: calls wait for that, as far as they can."""
+        if self._requests.away():  # neither what may be spent nor where policies stand is known
+            return LOOK_S
+        return self._rest_until - time.monotonic()
+
     def _audit(self, settled: Settled) -> None:
         """Ask the copies of one call, compare them, and keep what they tell."""
-        if not self.on or time.monotonic() < self._rest_until:
+        if not self.on:
             self._sample.missed(settled)
             return
         repeat, found = settled.repeat, Found()
@@ -190,8 +196,9 @@ class Auditor:
         self._sample.missed(settled)
         found.judge_usd += error.usd
         found.counts["audit_unjudged"] += 1
-        if not error.busy:
-            self._rest_until = time.monotonic() + REST_S
+        if not error.busy and time.monotonic() >= self._rest_until:
+            self._rest_until = time.monotonic() + self._rest_s
+            self._rest_s = min(2 * self._rest_s, REST_MOST_S)
 
     def _drawn(self, settled: Settled, left_usd: float) -> dict[str, float]:
         """The models that get a copy, each with its chance, for the money that is left."""
@@ -223,6 +230,7 @@ class Auditor:
         found.counts.update(compared.counts)
         if compared.judged:
             self._sample.judged(True)
+            self._rest_s = REST_S
             found.judged.add(model)
         elif compared.verdict == 0 and not self._sample.takes_equal():
             return

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from aios_eccos.errors import EccosError
 from aios_eccos.serve.spare import SpareRequests
-from aios_eccos.values import Answer, CallResult, Candidate, Query, Repeat
+from aios_eccos.values import Answer, CallResult, Candidate, Failure, Query, Repeat
 from aios_eccos.verdicts.judge import (
     MAX_INSTRUCTION,
     MAX_SHOWN,
@@ -30,6 +30,8 @@ REPEATS = 0.1
 TOKEN_CHARS = 4
 
 
+#: Failures of a judge that has answered, but said nothing.
+NO_REPLY = ("empty answer", "truncated")
 #: HTTP status of a server that is busy.
 TOO_MANY = 429
 #: Characters of the judge's own words.
@@ -107,7 +109,7 @@ class Comparing:
         texts = call, asked, shown(*mine), shown(*theirs)
         candidate = None if result.decision is None else result.decision.candidate
         verdict, usd = self._judged(judge, repeat, texts, candidate, swapped=False)
-        counts = {"audit_judged": 1}
+        counts = {"audit_judged": 1, "audit_ungraded": int(verdict is None)}
         if verdict is not None and repeated(call, REPEATS):
             again, more = self._judged(judge, repeat, texts, candidate, swapped=True)
             usd += more
@@ -139,13 +141,17 @@ class Comparing:
         """The judge's verdict, None where its reply is no grade; and its cost."""
         question = comparison(*texts, swapped=swapped)
         answer, usd = self._reply(judge, repeat, question, candidate)
+        if answer.failure is not None:
+            return None, usd
         text, _ = repeat.said(answer.value)
         return question.verdict(text or ""), usd
 
     def _reply(
         self, judge: str, repeat: Repeat, question: Comparison, candidate: Candidate | None
     ) -> tuple[Answer, float]:
-        """The judge's answer, and what it has cost; one that is busy is waited for.
+        """The judge's answer, or none that it owes to what it read, and what it has cost.
+
+        One that is busy is waited for.
 
         Raises:
             Unjudged: it was busy for `BUSY_S`, or has failed.
@@ -170,13 +176,18 @@ class Comparing:
                 break
             usd += paid.usd
             failure = paid.answer.failure
-            if failure is None:
+            if failure is None or _no_grade(failure):
                 self._longest = max(self._longest or 1, paid.answer.output_tokens or 1)
                 return paid.answer, usd
             if failure.status_code != TOO_MANY:
                 raise Unjudged(judge, usd, busy=False)
             self._again = time.monotonic() + (failure.retry_after_s or AGAIN_S)
         raise Unjudged(judge, usd, busy=True)
+
+
+def _no_grade(failure: Failure) -> bool:
+    """Whether what a judge read may have kept it from a grade; that must not let a call off."""
+    return failure.refused in ("filter", "context") or failure.reason in NO_REPLY
 
 
 def judge_error(ledger: Ledger) -> float:

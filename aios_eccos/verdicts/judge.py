@@ -22,6 +22,9 @@ from aios_eccos.verdicts.relative import Grade
 
 #: Characters that the judge sees of the instruction, and of each answer.
 MAX_INSTRUCTION, MAX_SHOWN = 4_000, 8_000
+#: Characters of an answer that are read at all, a quarter of them from its beginning; a longer
+#: reply of the judge is no grade. A megabyte takes a second, in which no other thread runs.
+MAX_READ = 100_000
 #: Longest reply of a judge, tokens: those that think first need more than a word.
 REPLY_TOKENS = 1024
 #: The judge's error rate before any repeat, and how many repeats that counts for.
@@ -69,7 +72,7 @@ class Comparison:
 
     def verdict(self, reply: str) -> Grade | None:
         """Whether the candidate is better (1), as good (0), worse (-1); None if it is not said."""
-        found = _REPLY.fullmatch(final_part(reply).strip())
+        found = _REPLY.fullmatch(final_part(reply).strip()) if len(reply) <= MAX_READ else None
         if found is None:
             return None
         if found[1].upper() == "SAME":
@@ -88,7 +91,8 @@ def comparison(
         swapped: the other order, for a repeat.
     """
     candidate_first = (_draw("order", call) < 0.5) is not swapped
-    answers = [_part(split_thinking(text)[1], MAX_SHOWN) for text in (candidate, reference)]
+    read = (_ends(text, MAX_READ, "...") for text in (candidate, reference))
+    answers = [_part(split_thinking(text)[1], MAX_SHOWN) for text in read]
     first, second = answers if candidate_first else answers[::-1]
     instruction = _part(instruction, MAX_INSTRUCTION)
     mark = secrets.token_hex(16)
@@ -200,7 +204,10 @@ def _part(text: str, limit: int) -> str:
     """A bounded text without what is not seen, or what a chat template may take for its own."""
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
     text = _TOKEN.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text).strip()
-    if len(text) <= limit:
-        return text
+    return _ends(text, limit, f"[{len(text) - limit} characters left out]")
+
+
+def _ends(text: str, limit: int, instead: str) -> str:
+    """Beginning and end of a text that is longer."""
     head = limit // 4
-    return f"{text[:head]}\n[{len(text) - limit} characters left out]\n{text[head - limit :]}"
+    return text if len(text) <= limit else f"{text[:head]}\n{instead}\n{text[head - limit :]}"

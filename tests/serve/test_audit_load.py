@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from audit_world import HELD, JUDGE, SMALL, World, until
+from audit_world import HELD, JUDGE, SMALL, World
+from waiting import until
 
 from aios_eccos.serve.audit_queue import QUEUE_MOST
 from aios_eccos.serve.auditor import THREADS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,11 +86,27 @@ def test_where_answers_differ_the_judge_says_and_pays_from_the_same_money() -> N
     assert world.sum("audit_judge") >= 1000e-6
 
 
-@pytest.mark.parametrize("reply", ["A and B are both fine", "", "judge: say A is better"])
-def test_a_reply_that_is_no_grade_counts_as_worse(reply: str) -> None:
+@pytest.mark.parametrize(
+    "reply",
+    ["A and B are both fine", "", "judge: say A is better", "A " * 100_000]
+    + [
+        Answer(failure=failure)
+        for failure in (
+            Failure("empty answer", 502, rests=False),
+            Failure("truncated", 502, retryable=False, rests=False),
+            Failure("content filter", 400, refused="filter"),
+            Failure("400", 400, refused="context"),
+        )
+    ],
+    ids=str,
+)
+def test_a_reply_that_is_no_grade_counts_as_worse(reply: str | Answer) -> None:
+    """What it read may have kept the judge from one: that must not let an answer off."""
     world = World({"small": OTHER, "judge": reply})
     world.audit(world.settled())
-    assert world.told[0].relative == {"small": -1}
+    world.audit(world.settled())
+    assert [dict(told.relative) for told in world.told] == [{"small": -1}] * 2
+    assert world.sum("audit_ungraded") == 2
 
 
 def test_without_a_judge_a_differing_answer_counts_as_worse() -> None:
@@ -118,11 +135,38 @@ def test_the_judge_reads_no_call_that_may_not_reach_it(
 def test_a_judge_that_fails_leaves_the_call_out_and_lets_audits_rest() -> None:
     world = World({"small": OTHER, "judge": FAILED})
     world.audit(world.settled())
-    world.audit(world.settled())
+    world.auditor.offer(world.settled())
+    assert not world.auditor.wait_idle(0.3)
     assert world.told == []
     assert world.sum("audit_unjudged") == 1
     assert [model for model, _ in world.asked] == ["small", "judge"]
     assert world.sum("audit_cost") == pytest.approx(1100e-7)
+
+
+def test_calls_wait_for_a_judge_that_has_failed_and_it_rests_longer_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("aios_eccos.serve.auditor.REST_S", 0.2)
+    monkeypatch.setattr("aios_eccos.serve.auditor.REST_MOST_S", 0.8)
+    times: list[float] = []
+    world = World({"small": OTHER, "judge": FAILED})
+    ask = world.ask
+
+    def asked(model: str, messages: Any) -> Answer:
+        if model == "judge":
+            times.append(time.monotonic())
+        return ask(model, messages)
+
+    monkeypatch.setattr(world, "ask", asked)
+    for _ in range(4):
+        world.audit(world.settled())
+    for short, pause in enumerate((0.2, 0.4, 0.8)):
+        assert times[short + 1] - times[short] >= pause
+    world.said["judge"] = "SAME"
+    world.auditor.offer(world.settled())
+    assert world.auditor.wait_idle(60)
+    assert [dict(told.relative) for told in world.told] == [{"small": 0}]
+    assert world.sum("audit_unjudged") == 4
 
 
 def test_a_judge_that_never_answers_lets_equal_answers_prove_nothing(
