@@ -38,6 +38,7 @@ class ModelEntry(Checked, extra="ignore"):
     size_b: float | None = Field(default=None, gt=0, le=1e6)
     strength: float | None = Field(default=None, ge=0, le=1)
     local: bool | None = None
+    shared_server: bool = False
 
     @field_validator("input_cost_per_token", "output_cost_per_token", "cache_read_input_token_cost")
     @classmethod

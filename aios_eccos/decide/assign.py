@@ -179,14 +179,21 @@ def floor_rows(candidates: Sequence[Candidate], known: BoolArray) -> tuple[Floor
 
 
 def slots_of(
-    models: Sequence[Model], loads: Mapping[str, Load], spent: Mapping[str, Spent] | None = None
+    models: Sequence[Model],
+    loads: Mapping[str, Load],
+    spent: Mapping[str, Spent] | None = None,
+    others: Mapping[str, int] | None = None,
 ) -> Slots:
-    """The loads of the models' slots by model name, and what is spent by a cap's key."""
+    """The loads of the models' slots by model name, and what is spent by a cap's key.
+
+    `others` are requests on a model's server that no kernel has made: they take slots, too.
+    """
+    elsewhere = others or {}
     found = {model.name: loads[model.slot] for model in models}
     rated = {name: load for name, load in found.items() if load.rates != Rates()}
     limited = {name: load for name, load in rated.items() if load.rates.tpm is not None}
     return Slots(
-        free={name: load.free for name, load in found.items()},
+        free={name: max(load.free - elsewhere.get(name, 0), 0) for name, load in found.items()},
         limits={name: load.limit for name, load in found.items()},
         cooling={name: load.cooling_s for name, load in found.items() if load.cooling_s > 0},
         closed={name: load.closed_s for name, load in found.items() if load.closed_s > 0},

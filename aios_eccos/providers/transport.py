@@ -51,7 +51,7 @@ class HttpProvider:
         proxy = None
         try:
             # Left to itself httpx would stop at any proxy of the environment that it cannot use.
-            proxy = _proxy(base_url)
+            proxy = proxy_of(base_url)
             self._client = httpx.Client(
                 base_url=base_url,
                 headers={"Authorization": f"Bearer {key}"} if key else {},
@@ -160,7 +160,7 @@ def _limit(timeout_s: float) -> Any:
     return httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S))
 
 
-def _proxy(url: str) -> str | None:
+def proxy_of(url: str) -> str | None:
     """The environment's proxy for a server; None for this machine and for what is excepted."""
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -113,13 +113,14 @@ class Canary:
             self._ledger.add_sums([PeriodSums(_period(state), KEPT_S["d"], amounts)])
 
     def look(self) -> None:
-        """See how it stands, and whether that is to change.
+        """See how it stands, and whether that is to change; nothing is known anew without Redis."""
+        try:
+            if self._settings().mode == "canary":
+                self._look()
+        except WorkloadError as error:
+            log.debug("how the canary stands is not known: %s", error)
 
-        Raises:
-            WorkloadError: the ledger cannot be used.
-        """
-        if self._settings().mode != "canary":
-            return
+    def _look(self) -> None:
         (note,) = self._ledger.notes([NOTE])
         state = State.of(note)
         if state is None:

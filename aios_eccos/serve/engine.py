@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from aios_eccos.config import Settings
-from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.certify import Refusal, write_papers
 from aios_eccos.floor.configured import certificate_words, certificates, keepable, unreachable
 from aios_eccos.floor.course import Turn
@@ -31,6 +30,7 @@ from aios_eccos.serve.events import NotesEvents, note_alarms, note_turns
 from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
+from aios_eccos.serve.shared_servers import SharedServers
 from aios_eccos.serve.spans import spans
 from aios_eccos.serve.spare import SpareRequests
 from aios_eccos.serve.stores import open_stores_of
@@ -64,6 +64,7 @@ class Engine:
         upkeep: what is done for the history.
         teaches: puts calls into the history, and counts those that did not reach it.
         canary: which conversations are routed in mode `canary`.
+        shared: how busy servers are that others use, too.
         auditor: asks other models what settled calls asked, where the settings want that.
         certificates: where floors are certified, a sentence about each.
 
@@ -86,7 +87,8 @@ class Engine:
         # Calls read it: they wait for Redis no longer than the kernel's own store does.
         self.earning = Earning(self.workload)
         self.floors = Floors(settings, self.workload, self.ledger)
-        self.router = Router(pool, settings, self.workload, floors=self.floors)
+        self.shared = SharedServers(self.workload, lambda: self.router.models)
+        self.router = self._router(pool, settings, None)
         self._earn(settings)
         keys = AnswerKeys(config.location.state_dir, said, lambda: self.router.settings)
         self.teaches = TeachesHistory(lambda: (self.history, self.embedder), keys.of)
@@ -100,7 +102,7 @@ class Engine:
             *(events.take, self.auditor.settled, self.canary.take),
             *([self._spans.take] if self._spans is not None else []),
         )
-        looks = (events.look, self._look_at_canary)
+        looks = (events.look, self.canary.look)
         self.recorder = Recorder(self._trace, self.floors.settled, observers, self.teaches, looks)
         self.dispatcher = Dispatcher(self.router, settings, on_settled=self._settled)
         refusals = self.dispatcher.attempts.refusals
@@ -115,6 +117,11 @@ class Engine:
         )
         self._warned: set[str] = set()
         self.certificates: list[str] = []
+
+    def _router(self, pool: Sequence[Model], settings: Settings, before: Router | None) -> Router:
+        learned, lengths = (before.learned, before.limits.lengths) if before else (None, None)
+        options = learned, self.floors, lengths, self.shared.others
+        return Router(pool, settings, self.workload, *options)
 
     def _auditor(self, keys: AnswerKeys) -> Auditor:
         requests = SpareRequests(
@@ -143,7 +150,8 @@ class Engine:
 
     def start(self) -> None:
         """Serve and record calls; open the history in the background."""
-        self._look_at_canary()
+        self.canary.look()
+        self.shared.use(self.config.entries)
         self.recorder.start()
         self.dispatcher.start()
         self.upkeep.start()
@@ -154,15 +162,13 @@ class Engine:
         settings = keepable(config.settings, pool)
         self.config = config
         self.floors.use(settings)
-        before = self.router
-        self.router = Router(
-            pool, settings, self.workload, before.learned, self.floors, before.limits.lengths
-        )
+        self.router = self._router(pool, settings, self.router)
+        self.shared.use(config.entries)
         self._earn(settings)
         self.dispatcher.attempts.refusals.use(pool)
         self.dispatcher.use(self.router, settings)
         self.upkeep.renew()
-        self._look_at_canary()
+        self.canary.look()
 
     def set(self, **settings: object) -> None:
         """Go by other settings of a kind that nothing is opened for, until the next `use`."""
@@ -172,13 +178,6 @@ class Engine:
         )
         self.floors.use(self.router.settings)
         self._earn(self.router.settings)
-
-    def _look_at_canary(self) -> None:
-        """See how the canary stands; until it is known, no call is routed by it."""
-        try:
-            self.canary.look()
-        except WorkloadError as error:
-            log.debug("how the canary stands is not known: %s", error)
 
     def _earn(self, settings: Settings) -> None:
         """Let policies earn that they are routed, where audits can show it."""
@@ -192,6 +191,7 @@ class Engine:
     def close(self) -> None:
         """Keep what is still queued, end the threads and stores; calls in flight settle later."""
         self.auditor.close()
+        self.shared.close()
         self.dispatcher.stop()
         self.recorder.close()
         if self._spans is not None:

@@ -59,6 +59,7 @@ class Router:
     Args:
         models: the pool, prices filled in as far as they are known.
         settings: floors, policies. workload: lends slots.
+        others: requests of others on a model's server, by model, where that is known.
 
     Attributes:
         prices: the pool's price table.
@@ -77,6 +78,7 @@ class Router:
         learned: Learned | None = None,
         floors: Floors | None = None,
         lengths: Lengths | None = None,
+        others: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
@@ -89,7 +91,7 @@ class Router:
         self._by_name = {model.name: model for model in models}
         self._by_slot = {model.slot: model.name for model in models}
         self._limits = {model.slot: model.limit for model in models}
-        self._workload = workload
+        self._workload, self._others = workload, others
         self.limits = Limits(models, settings, self.prices, lengths or Lengths())
 
     @property
@@ -135,7 +137,8 @@ class Router:
         loads, caps = self._workload.loads(self._limits, self.limits.rates), self.limits.caps()
         spent = self._workload.spent(caps) if caps else ()
         keys = (cap.key for cap in caps)
-        return slots_of(self.models, loads, dict(zip(keys, spent, strict=True)))
+        found = dict(zip(keys, spent, strict=True))
+        return slots_of(self.models, loads, found, self._others())
 
     def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]:
         """What limits beside slots keep a call from models that may serve it, by name."""

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
+from waiting import until
+
 from aios_eccos.kernel.calls import lot_of
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """What follows an answer is done soon after it."""
-    pause = threading.Event()
-    for _ in range(6000):
-        if holds():
-            return
-        pause.wait(0.01)
-    raise AssertionError("it did not come to hold")
 
 
 def opening(side: str, share: float = 0.5) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.locate import Config
 from aios_eccos.manifest import manifest
 from aios_eccos.observe.health import Check
+from aios_eccos.serve.shared_servers import fetched, metrics_url, requests_in
 
 #: Seconds that a model's endpoint may take to accept a connection.
 REACH_S = 2.0
@@ -137,6 +138,8 @@ def _check_stock(detail: str, config: Config, home: Path) -> Check:
 
 def _check_models(config: Config) -> Iterator[Check]:
     for entry in config.entries:
+        if (metrics := metrics_url(entry)) is not None:
+            yield _check_shared(entry.name, metrics)
         if not entry.hostname:
             continue
         place, name = shown_address(entry.hostname), f"model {entry.name}"
@@ -149,3 +152,13 @@ def _check_models(config: Config) -> Iterator[Check]:
             yield Check(name, False, f"{place} does not answer: {error}")
         except ValueError:  # which names what it took for the port
             yield Check(name, False, f"hostname: {place}: no URL such as http://host:8000/v1")
+
+
+def _check_shared(name: str, url: str) -> Check:
+    """Whether a server that others use, too, tells how busy it is."""
+    try:
+        busy = requests_in(fetched(url))
+    except (OSError, ValueError) as error:
+        told = f"{shown_address(url)}: {error}; start vLLM as usual, SGLang with --enable-metrics, "
+        return Check(f"model {name}: load", False, f"{told}llama.cpp with --metrics")
+    return Check(f"model {name}: load", True, f"{busy} requests run or wait there")

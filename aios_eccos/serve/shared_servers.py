@@ -1,0 +1,150 @@
+"""Model servers that others use too: how many requests on them are not ours.
+
+They are asked for it off the path of calls, by the metrics that vLLM, SGLang and llama.cpp have.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from urllib.parse import urlsplit, urlunsplit
+
+from aios_eccos.config import ModelEntry
+from aios_eccos.errors import EccosError, raised
+from aios_eccos.values import Model
+from aios_eccos.workload.store import Loads
+
+log = logging.getLogger("aios_eccos.serve.shared_servers")
+
+#: Seconds between two looks, for one answer, and for which it counts.
+LOOK_S, ANSWER_S, COUNTS_S = 1.0, 1.0, 5.0
+#: Longest text of metrics.
+MOST_BYTES = 4_000_000
+#: Gauges of requests that run and that wait: vLLM's, SGLang's and llama.cpp's.
+GAUGES = (
+    ("vllm:num_requests_running", "vllm:num_requests_waiting"),
+    ("sglang:num_running_reqs", "sglang:num_queue_reqs"),
+    ("llamacpp:requests_processing", "llamacpp:requests_deferred"),
+)
+_SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{.*\})?\s+([0-9.eE+-]+)(?:\s+-?\d+)?\s*")
+
+
+class SharedServers:
+    """Looks at the servers of models with `shared_server: true`, while it runs.
+
+    Args:
+        workload: knows the requests that all kernels have in flight. models: the pool in force.
+    """
+
+    def __init__(self, workload: Loads, models: Callable[[], Sequence[Model]]) -> None:
+        self._workload, self._models = workload, models
+        self._urls: dict[str, str] = {}
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._wake = threading.Event()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._faults: dict[str, str] = {}
+
+    def use(self, entries: Sequence[ModelEntry]) -> None:
+        """Look at these models' servers from now on."""
+        self._urls = {e.name: url for e in entries if (url := metrics_url(e)) is not None}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in self._urls}
+        if self._urls and self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="eccos-shared", daemon=True)
+            self._thread.start()
+        self._wake.set()
+
+    def others(self) -> dict[str, int]:
+        """Requests of others by model, where that is known and not old."""
+        oldest = time.monotonic() - COUNTS_S
+        return {name: count for name, (count, at) in self._seen.items() if at >= oldest}
+
+    def close(self) -> None:
+        """End the thread."""
+        self._closing = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * ANSWER_S)
+
+    def look(self) -> None:
+        """Ask every server once."""
+        for name, url in [*self._urls.items()]:
+            try:
+                # A call that comes or ends meanwhile must not be taken for another's.
+                before = self._ours(name)
+                busy = requests_in(fetched(url))
+                ours = max(before, self._ours(name))
+                self._seen[name] = max(busy - ours, 0), time.monotonic()
+                self._faults.pop(name, None)
+            except (OSError, ValueError, EccosError) as error:
+                if self._faults.get(name) != type(error).__name__:
+                    log.warning("the load of %s's server is not known: %s", name, raised(error))
+                self._faults[name] = type(error).__name__
+
+    def _ours(self, name: str) -> int:
+        """Requests of all kernels to a model."""
+        limits = {model.slot: model.limit for model in self._models() if model.name == name}
+        return sum(load.in_use for load in self._workload.loads(limits).values())
+
+    def _loop(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            self.look()
+            self._wake.wait(LOOK_S)
+
+
+def metrics_url(entry: ModelEntry) -> str | None:
+    """Where a model's server tells its load; None where nobody wants to know."""
+    if not entry.shared_server or not entry.hostname:
+        return None
+    parts = urlsplit(entry.hostname)
+    return urlunsplit((parts.scheme, parts.netloc, "/metrics", "", ""))
+
+
+def fetched(url: str) -> str:
+    """A server's metrics as text.
+
+    Raises:
+        OSError: it does not answer. ValueError: with none, or with too many.
+    """
+    import httpx
+
+    from aios_eccos.providers.transport import proxy_of
+
+    try:
+        with (
+            httpx.Client(proxy=proxy_of(url), timeout=ANSWER_S, trust_env=False) as client,
+            client.stream("GET", url) as response,
+        ):
+            raw = bytearray()
+            for piece in response.iter_bytes():
+                raw += piece
+                if len(raw) > MOST_BYTES:
+                    raise ValueError("too long to be metrics")
+            status = response.status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise OSError(type(error).__name__) from error
+    if status != 200:
+        raise ValueError(f"status {status}")
+    return raw.decode("utf-8", "replace")
+
+
+def requests_in(text: str) -> int:
+    """Requests that run or wait on the server, of all that it serves.
+
+    Raises:
+        ValueError: none of the known gauges is in its metrics.
+    """
+    known = {name for pair in GAUGES for name in pair}
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        sample = None if line.startswith("#") else _SAMPLE.fullmatch(line)
+        if sample is not None and sample[1] in known:
+            found[sample[1]] = found.get(sample[1], 0.0) + float(sample[2])
+    for running, waiting in GAUGES:
+        if running in found:
+            return round(found[running] + found.get(waiting, 0.0))
+    raise ValueError("no gauge of vLLM, SGLang or llama.cpp")
