@@ -188,4 +188,4 @@ def fails_more(calls: float, failed: float, others: float, their: float) -> bool
 
 
 def _period(state: State) -> str:
-    return f"canary{state.run:.3f}"
+    return f"canary{state.run!r}"

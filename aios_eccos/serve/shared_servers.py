@@ -100,7 +100,10 @@ def metrics_url(entry: ModelEntry) -> str | None:
     """Where a model's server tells its load; None where nobody wants to know."""
     if not entry.shared_server or not entry.hostname:
         return None
-    parts = urlsplit(entry.hostname)
+    try:
+        parts = urlsplit(entry.hostname)
+    except ValueError:  # no address: its model cannot be asked either
+        return None
     return urlunsplit((parts.scheme, parts.netloc, "/metrics", "", ""))
 
 

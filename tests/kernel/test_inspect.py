@@ -273,6 +273,16 @@ def test_an_endpoint_that_does_not_answer_is_named_without_its_password(
     assert "hunter2" not in check.detail
 
 
+def test_a_shared_server_that_does_not_tell_its_load_is_named_with_the_remedy(home: Path) -> None:
+    path = home / "aios/config/config.yaml"
+    shared = '"http://u:hunter2@127.0.0.1:1/v1", shared_server: true'
+    path.write_text(path.read_text().replace('"http://127.0.0.1:1/v1"', shared, 1))
+    checks = [*inspect.check_aios(load_config(locate(aios_home=home)), reach=True)]
+    (check,) = (check for check in checks if check.name.endswith(": load"))
+    assert check.ok is False
+    assert "--enable-metrics" in check.detail and "hunter2" not in check.detail
+
+
 def test_the_kernel_says_what_doctor_reads(kernel: Any) -> None:
     said = status.kernel_status(kernel.process)
     assert said.keys() >= SOUND.keys()
