@@ -43,6 +43,9 @@ FAULTS = {"429": 0.03, "500": 0.03, "503": 0.02, "close": 0.02}
 COOLDOWN_S = 0.05
 #: What a plan may take beyond its slower member and its escape, seconds.
 BEYOND_S = 0.05
+#: Calls of a tool, and what each tool takes.
+TOOLS = 20
+PARAMETERS = {"type": "object", "properties": {}}
 #: Decisions in one answer of the kernel.
 SHOWN = 500
 
@@ -158,6 +161,37 @@ def judge_shown(report: Report, kernel: Kernel, plans: Sequence[Mapping[str, Any
     )
 
 
+def judge_tools(
+    report: Report, kernel: Kernel, servers: ReplayServers, texts: Sequence[str]
+) -> None:
+    """Calls of a tool: both members call it, and it runs once."""
+    # Each a tool of its own: of one that has failed, AIOS says nothing more.
+    tools = {text: f"demo/tool{number}" for number, text in enumerate(texts)}
+    for name in servers.models:
+        servers.inject(name, {})
+        servers.call_tools(name, {text: tool.replace("/", "__") for text, tool in tools.items()})
+    ran = []
+    for text, tool in tools.items():
+        offered = {"type": "function", "function": {"name": tool, "parameters": PARAMETERS}}
+        said = kernel.ask(text, agent="tools", action_type="call_tool", tools=[offered])
+        # AIOS has no such tool, and says so each time that it is to run it.
+        ran.append(json.dumps(said).count(f"{tool} not found"))
+    found: list[dict[str, Any]] = []
+
+    def kept() -> bool:
+        last = kernel.get(f"/eccos/decisions?n={SHOWN}")["decisions"]
+        found[:] = [each for each in last if each["agent"] == "tools"]
+        return len(found) == len(texts)
+
+    within(10.0, kept)
+    votes = Counter(each["vote"]["outcome"] for each in found if each["vote"] is not None)
+    report.check(
+        "a tool that two members call runs once",
+        set(ran) == {1} and votes["agreed"] > 0,
+        f"{dict(votes)} of {len(found)}; runs by call {dict(Counter(ran))}",
+    )
+
+
 def main() -> int:
     """Run; 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m integration.plans", description=__doc__)
@@ -212,6 +246,7 @@ def main() -> int:
         decisions = measured(report, "few slots, faults", kernel, servers, texts)
         judge_plans(report, "few slots, faults", decisions)
         used = Counter(each["model"] for each in decisions)
+        judge_tools(report, kernel, servers, texts[:TOOLS])
     return report.finish(given.json, data_hash=dataset.hash, served=used.most_common(10))
 
 

@@ -95,7 +95,10 @@ def completion(model: str, number: int, answer: dict[str, Any], fault: str | Non
         return b'{"id": "replay", "choices": [{'
     content = None if fault == "null_content" else answer["content"]
     finish = "length" if answer["truncated"] else "stop"
-    choice = {"index": 0, "message": {"role": "assistant", "content": content}}
+    message = {"role": "assistant", "content": content}
+    if answer.get("tool_calls"):
+        message["tool_calls"] = answer["tool_calls"]
+    choice = {"index": 0, "message": message}
     used = {"prompt_tokens": answer["input_tokens"], "completion_tokens": answer["output_tokens"]}
     body = {
         "id": f"replay-{model}-{number}",

@@ -160,6 +160,16 @@ class ReplayServers:
         """From now on answer as `model` by these records."""
         self._control(model, "/answers", answers_of(records, [model])[model])
 
+    def call_tools(self, model: str, tools: Mapping[str, str]) -> None:
+        """From now on answer these texts alone as `model`, each by a call of the tool named."""
+        said = _answer(Outcome("", output_tokens=1), 1) | {"content": None}
+        answers = {}
+        for text, name in tools.items():
+            function = {"name": name, "arguments": "{}"}
+            call = {"id": "call_1", "type": "function", "function": function}
+            answers[text] = said | {"tool_calls": [call]}
+        self._control(model, "/answers", answers)
+
     def _control(self, model: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         data = None if body is None else json.dumps(body).encode()
         # A proxy from the environment must not come between us and loopback.
