@@ -155,7 +155,7 @@ def test_everything_with_pictures_and_a_page(command, tmp_path):
     pytest.importorskip("matplotlib")
     plot, page = tmp_path / "plot.png", tmp_path / "page.html"
     done = command(
-        "--predictor", "retrieval", "--strategies", "all", "--floors", "0.5:0.7:0.05",
+        "--predictor", "retrieval", "--strategies", "all", "--floors", "0.5,0.7",
         "--budgets", "0.0002,0.0005", "--plot", plot, "--report", page,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
