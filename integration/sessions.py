@@ -1,4 +1,4 @@
-"""`python -m integration.sessions`: private agents, tool loops, cached prompts, a canary, spans.
+"""`python -m integration.sessions`: private agents, tool loops, shared servers, a canary, spans.
 
 Two real kernels on one Redis, before stub model servers that count what reaches them. Wants
 `AIOS_HOME` and `CEREBRUM_HOME`; two minutes.
@@ -145,6 +145,22 @@ def cached_prompts(pair: Pair) -> None:
     pair.report.check("its cost says so", cheaper, f"{costs}")
 
 
+def shared_servers(pair: Pair) -> None:
+    """Others fill the strongest model's server: calls go to the best left, and come back."""
+    pair.check("its slots are free", pair.served("what is free?")[0], "dear")
+    pair.stubs.control("dear", "/others", {"requests": 32})
+    full = within(20.0, lambda: pair.served("is it full?")[0] == "cloud")
+    pair.report.check("requests of others take its slots", full and _both(pair, "cloud"))
+    pair.stubs.control("dear", "/others", {"requests": 0})
+    back = within(20.0, lambda: pair.served("is it free?")[0] == "dear")
+    pair.report.check("and give them back", back and _both(pair, "dear"))
+
+
+def _both(pair: Pair, model: str) -> bool:
+    """Whether both kernels soon ask this model."""
+    return within(20.0, lambda: {pair.served(f"{n}?")[0] for n in range(4)} == {model})
+
+
 def canary(pair: Pair) -> None:
     for kernel in pair.kernels:
         kernel.post("/eccos/mode", {"mode": "canary"})
@@ -268,6 +284,7 @@ def entries(stubs: Stubs) -> list[dict[str, Any]]:
             "output_cost_per_token": price,
             "cache_read_input_token_cost": price / 10,
             "strength": strength,
+            "shared_server": name == "dear",
         }
         for name, local, price, strength in POOL
     ]
@@ -302,7 +319,7 @@ def main() -> int:
             kernels.append(kernel)
         start_all(kernels)
         pair = Pair(kernels, stubs, report)
-        for part in (private_agents, tool_loops, cached_prompts, canary):
+        for part in (private_agents, tool_loops, cached_prompts, shared_servers, canary):
             part(pair)
         if collects:
             spans(pair, collector)

@@ -31,6 +31,8 @@ class Server:
         self.name = name
         self.delay_s = delay_s
         self.faults: dict[str, float] = {}
+        #: Requests of others that its metrics tell of.
+        self.others = 0
         self.random = random.Random(f"{seed}:{name}")
         self.requests: deque[dict[str, Any]] = deque(maxlen=5000)
         self.seen: set[str] = set()
@@ -73,6 +75,10 @@ class Server:
         body = json.loads(await reader.readexactly(length)) if length else {}
         if path.endswith("/chat/completions"):
             return await self.complete(body, reader, writer)
+        if path == "/metrics":
+            gauge = f'vllm:num_requests_running{{model_name="{self.name}"}} '
+            await send(writer, 200, f"{gauge}{self.in_flight + self.others}\n".encode())
+            return True
         status, answer = self.control(method, path, body)
         await send(writer, status, json.dumps(answer).encode())
         return True
@@ -89,6 +95,9 @@ class Server:
             return 200, {}
         if path == "/faults":
             self.faults = body
+            return 200, {}
+        if path == "/others":
+            self.others = body["requests"]
             return 200, {}
         if path == "/delay":
             self.delay_s = body["seconds"]

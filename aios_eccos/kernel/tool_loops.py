@@ -22,23 +22,41 @@ _FAILED = re.compile(
     r"(?:\W*$|\s*[:(!\n]|\s+(?:with|to|at|on|in|while|when|after|because|code)\b)",
     re.IGNORECASE,
 )
-#: Characters of a result in which that is looked for.
-_BEGINNING = 200
+#: Characters of a result in which that is looked for, and of the longest that is read as JSON.
+_BEGINNING, _READ_MOST = 200, 100_000
 
 
 class Called(NamedTuple):
-    """A tool call: its id ("" = none), and what it asks, canonically."""
+    """A tool call as it stands in a message; its id, "" = none."""
 
     id: str
-    asked: str
+    raw: Mapping[str, Any]
+
+    @property
+    def asked(self) -> str:
+        """The tool and its arguments, canonically."""
+        inner = self.raw.get("function")
+        function = inner if isinstance(inner, Mapping) else self.raw
+        keys = ("arguments", "parameters", "input")
+        arguments = next((function[key] for key in keys if key in function), None)
+        return _canonical([function.get("name"), _parsed(arguments)])
 
 
 class Result(NamedTuple):
-    """What a tool gave: its text, and whether that tells of a failure."""
+    """What a tool gave, as it stands in a message; the id of its call, "" = none."""
 
     id: str
-    text: str
-    failed: bool
+    raw: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        return text_of(self.raw.get("content"))
+
+    @property
+    def failed(self) -> bool:
+        """Whether it tells of a failure."""
+        said = bool(self.raw.get("is_error")) or self.raw.get("status") == "error"
+        return said or _tells_of_failure(self.text)
 
 
 def in_tool_loop(messages: Sequence[Any]) -> bool:
@@ -63,24 +81,24 @@ def first_call(messages: Sequence[Any]) -> str:
 
 def strained(messages: Sequence[Any]) -> bool:
     """Whether the last results since the user's last word are errors, or one repeated."""
-    asked: dict[str, str] = {}
-    order: list[str] = []
-    outcomes: list[tuple[str, str, bool]] = []
+    called: dict[str, Called] = {}
+    last_call: Called | None = None
+    outcomes: list[tuple[Called | None, Result]] = []
     for message in _turns(messages):
-        for call in calls_in(message) if message.get("role") == "assistant" else ():
-            asked[call.id] = call.asked
-            order.append(call.asked)
+        for last_call in calls_in(message) if message.get("role") == "assistant" else ():
+            called[last_call.id] = last_call
         results = [*_results(message)]
         if message.get("role") == "user" and not results:
             outcomes.clear()
-        for found in results:
-            call_of = asked.get(found.id) or (order[-1] if order else "")
-            outcomes.append((call_of, found.text, found.failed))
+        outcomes += [(called.get(result.id, last_call), result) for result in results]
     last = outcomes[-TROUBLE:]
     if len(last) < TROUBLE:
         return False
-    same = len({(call, text) for call, text, _ in last}) == 1 and bool(last[0][0])
-    return same or all(failed for _, _, failed in last)
+    # Only of the last is read what may be long.
+    if all(result.failed for _, result in last):
+        return True
+    same = {(call.asked if call else None, result.text) for call, result in last}
+    return len(same) == 1 and last[0][0] is not None
 
 
 def calls_in(message: Mapping[str, Any]) -> list[Called]:
@@ -92,36 +110,22 @@ def calls_in(message: Mapping[str, Any]) -> list[Called]:
     content = message.get("content")
     parts = content if isinstance(content, list) else []
     found += [p for p in parts if isinstance(p, Mapping) and p.get("type") == "tool_use"]
-    return [_called(call) for call in found if isinstance(call, Mapping)]
-
-
-def _called(call: Mapping[str, Any]) -> Called:
-    inner = call.get("function")
-    function = inner if isinstance(inner, Mapping) else call
-    keys = ("arguments", "parameters", "input")
-    arguments = next((function[key] for key in keys if key in function), None)
-    return Called(str(call.get("id") or ""), _canonical([function.get("name"), _parsed(arguments)]))
+    return [Called(str(c.get("id") or ""), c) for c in found if isinstance(c, Mapping)]
 
 
 def _results(message: Mapping[str, Any]) -> Iterator[Result]:
     """Results of tools in a message that is no assistant's."""
     role, content = message.get("role"), message.get("content")
     if role in RESULT_ROLES:
-        yield _result(message, message.get("tool_call_id"))
+        yield Result(str(message.get("tool_call_id") or ""), message)
         return
     for part in content if isinstance(content, list) and role != "assistant" else ():
         if isinstance(part, Mapping) and part.get("type") == "tool_result":
-            yield _result(part, part.get("tool_use_id"))
-
-
-def _result(holder: Mapping[str, Any], identity: object) -> Result:
-    text = text_of(holder.get("content"))
-    said = bool(holder.get("is_error")) or holder.get("status") == "error"
-    return Result(str(identity or ""), text, said or _tells_of_failure(text))
+            yield Result(str(part.get("tool_use_id") or ""), part)
 
 
 def _tells_of_failure(text: str) -> bool:
-    body = _parsed(text)
+    body = _parsed(text) if len(text) <= _READ_MOST else text
     if isinstance(body, Mapping):
         told = [bool(body.get(key)) for key in ("error", "isError", "is_error", "errors")]
         return any(told) or body.get("success") is False or body.get("ok") is False
@@ -139,7 +143,10 @@ def _parsed(value: object) -> object:
 
 
 def _canonical(value: object) -> str:
-    return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    try:
+        return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError):
+        return repr(value)
 
 
 def _turns(messages: Sequence[Any]) -> list[Mapping[str, Any]]:

@@ -174,7 +174,7 @@ def _options(
     p = decision.candidate
     own = settings.policy(settled.query.agent)[1].models
     failed = {tried.model for tried in settled.tries[:-1] if tried.failure}
-    closed = {m.name: words.closed(settled.query, m, own, m.name in failed) for m in models}
+    closed = {m.name: words.closed(p.query, m, own, m.name in failed) for m in models}
     closed |= settled.closed
     return tuple(
         Option(

@@ -35,6 +35,7 @@ from aios_eccos.values.plan import Plan as Plan
 from aios_eccos.values.plan import PlanForecast as PlanForecast
 from aios_eccos.values.query import CACHE_TTL_S as CACHE_TTL_S
 from aios_eccos.values.query import NOT_ALLOWED as NOT_ALLOWED
+from aios_eccos.values.query import NOT_LOCAL as NOT_LOCAL
 from aios_eccos.values.query import Ability as Ability
 from aios_eccos.values.query import Model as Model
 from aios_eccos.values.query import Query as Query

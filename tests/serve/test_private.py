@@ -18,7 +18,8 @@ from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, CallResult, Failure, Model, Query
+from aios_eccos.serve.tracing import decide_dry
+from aios_eccos.values import NOT_LOCAL, Answer, CallResult, Failure, Model, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 #: The hosted ones are cheaper and stronger: everything but privacy speaks for them.
@@ -181,6 +182,13 @@ def test_a_call_that_waits_when_its_agent_becomes_private_is_kept_in() -> None:
         servers.gate.set()
         first.result(60)
     assert refused is not None and refused.status_code == 403
+
+
+def test_an_explanation_says_that_others_are_not_local() -> None:
+    with serving() as (_, router, _):
+        trace = decide_dry(router, router.slots(), "the plan", agent="secret/a")
+    closed = {option.model: option.closed for option in trace.options}
+    assert closed == dict.fromkeys(("cloud", "cloud-too"), NOT_LOCAL) | dict.fromkeys(LOCAL, "")
 
 
 def test_any_pattern_that_matches_makes_an_agent_private() -> None:
