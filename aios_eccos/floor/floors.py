@@ -145,12 +145,12 @@ class Floors:
     def prepare(self, learned: Learned, pool: Sequence[str]) -> None:
         """Make the curves that calls will ask for, so that no call waits for them."""
         names = frozenset(pool)
-        served = {("", names): ""}
+        served = {("", learned.columns(names)): ""}
         for pattern, policy in self._settings.agents.items():
-            served[pattern, names & frozenset(policy.models or names)] = pattern
-        for (pattern, models), agent in (served | self._served).items():
-            if pattern in {"", *self._settings.agents} and models <= names:
-                self.price(Query("", agent=agent), sorted(models), math.inf, learned, {})
+            served[pattern, learned.columns(names & frozenset(policy.models or names))] = pattern
+        for (pattern, columns), agent in (served | self._served).items():
+            if pattern in {"", *self._settings.agents} and columns <= learned.columns(names):
+                self.price(Query("", agent=agent), sorted(columns), math.inf, learned, {})
 
     def _asked(self, query: Query) -> Asked:
         pattern, policy = self._settings.policy(query.agent)

@@ -45,6 +45,11 @@ class Learned:
     losses: LossBook | None = None
     plans: PlanFits | None = None
 
+    def columns(self, models: frozenset[str]) -> frozenset[str]:
+        """The models, and the plans that may serve where they all may."""
+        plans = () if self.plans is None else self.plans.plans
+        return models | {plan.name for plan in plans if models.issuperset(plan.models)}
+
     def embed(self, texts: Sequence[str]) -> tuple[Float32Array | None, Float32Array | None]:
         """(n, d) embeddings and, if the predictor wants them, (n, 4 d) layers; None as yet."""
         if self.embedder is None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from aios_eccos.errors import DataError
 from aios_eccos.forecast.pricing import Prices, price_table
-from aios_eccos.history.dataset import parse_row, read_rows
-from aios_eccos.lab.dataset import Recorded
+from aios_eccos.lab.dataset import Dataset, Recorded
+from aios_eccos.records import Record
 from aios_eccos.values import Float32Array, FloatArray, Model
 
 #: The default judge is the cheapest model whose success is at least this share of the strongest's.
 GOOD_JUDGE = 0.9
+NO_KEYS = "no answer has a key: records carry them as `answer`, or --answers names a file"
 #: question id -> model -> key of its answer, None = it has no normal form.
 Keys = Mapping[str, Mapping[str, str | None]]
 
@@ -65,19 +67,25 @@ class Answers:
         return int(min(good, key=lambda j: (self.spent[:, j].mean(), self.models[j].name)))
 
 
-def keys_in_records(paths: Sequence[Path]) -> Keys:
-    """The `answer` of each output of QAServe files; a row that is malformed has none."""
-    found: dict[str, dict[str, str | None]] = {}
-    for path in paths:
-        for _, row in read_rows(path):
-            try:
-                name = parse_row(row).id
-            except DataError:
-                continue
-            outputs = row["outputs"] if isinstance(row, Mapping) else []
-            keys = {out["model_name"]: out.get("answer") for out in outputs}
-            found[name] = {model: _key(key) for model, key in keys.items()}
-    return found
+def keys_of(dataset: Dataset) -> Keys:
+    """The final answers that the records carry."""
+    return {
+        record.id: {outcome.model: outcome.answer for outcome in record.outcomes}
+        for record in dataset.records
+    }
+
+
+def with_answers(dataset: Dataset, path: Path) -> Dataset:
+    """The data set with answers from a file beside it (see `keys_in_file`), no others."""
+    keys = keys_in_file(path)
+
+    def keyed(record: Record) -> Record:
+        known = keys.get(record.id, {})
+        outcomes = (replace(o, answer=known.get(o.model) or None) for o in record.outcomes)
+        return replace(record, outcomes=tuple(outcomes))
+
+    digest = hashlib.sha256(dataset.hash.encode() + path.read_bytes()).hexdigest()[:16]
+    return replace(dataset, records=tuple(map(keyed, dataset.records)), hash=digest)
 
 
 def keys_in_file(path: Path) -> Keys:
@@ -121,10 +129,7 @@ def answers_of(data: Recorded, keys: Keys) -> Answers:
         known = keys.get(table.ids[row], {})
         found[at] = [known.get(model) for model in table.models]
     if all(key is None for key in found.ravel()):
-        raise DataError(
-            "no answer has a key: records carry them as `answer`, or --answers names a file",
-            source=data.name,
-        )
+        raise DataError(NO_KEYS, source=data.name)
     return Answers(
         models=data.models,
         success=table.correctness[rows],

@@ -11,7 +11,6 @@ import hashlib
 import zipfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,9 +19,11 @@ from numpy.typing import NDArray
 
 from aios_eccos import files
 from aios_eccos.errors import ArtifactError
+from aios_eccos.floor.learn import past_of, replayed
 from aios_eccos.forecast.head.artifact import data_hash, load_head, save_head
 from aios_eccos.forecast.head.train import Trained, train
 from aios_eccos.forecast.hybrid import HybridPredictor
+from aios_eccos.forecast.plans import Past
 from aios_eccos.forecast.predictor import Predictor
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
 from aios_eccos.history.memory import MemoryHistory
@@ -81,16 +82,6 @@ def code_hash() -> str:
     for file in sorted(sources):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """Forecasts (N, m) of the history's rows, each made from the others (left out, or by fold)."""
-
-    success: FloatArray
-    tokens: FloatArray
-    correctness: FloatArray
-    input_tokens: FloatArray
 
 
 class Fitted:
@@ -193,15 +184,10 @@ class Fitted:
 
     def past(self, kind: Kind) -> Past:
         """Forecasts of the known rows that have not seen them: what success is priced on."""
-        table = self.table
         if kind == "retrieval":
-            success, tokens, _ = leave_one_out(table)
-            return Past(success, tokens, table.correctness, table.input_tokens)
-        replay = self.head.replay
-        columns = [self.head.models.index(model.name) for model in self.data.models]
-        success = replay.alone if kind == "trained" else replay.success
-        right = replay.correctness[:, columns]
-        return Past(success[:, columns], replay.tokens[:, columns], right, replay.input_tokens)
+            success, tokens, _ = leave_one_out(self.table)
+            return past_of(self.table, success, tokens, self.data.prices)
+        return replayed(self.head, self.data.prices, kind)
 
 
 def records_of(table: HistoryTable) -> list[Record]:

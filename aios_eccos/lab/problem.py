@@ -7,7 +7,7 @@ at them first. No model is asked.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,12 +15,16 @@ from numpy.typing import ArrayLike
 from aios_eccos.decide.rule import choose
 from aios_eccos.errors import DataError
 from aios_eccos.floor.curve import MIN_VERDICTS, PriceBook, PriceCurve
+from aios_eccos.floor.planned import book_of, with_plans
+from aios_eccos.forecast.plans import Past, PlanFits
 from aios_eccos.forecast.pricing import Prices
 from aios_eccos.lab.dataset import Recorded
-from aios_eccos.lab.fitted import Fitted, Kind, Past
+from aios_eccos.lab.fitted import Fitted, Kind
 from aios_eccos.lab.metrics import Frontier
 from aios_eccos.records import HistoryTable
 from aios_eccos.values import FloatArray, IntArray
+from aios_eccos.values import Plan as ModelPlan
+from aios_eccos.values.plan import spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Problem:
     """One split to route: all arrays in the order of the m models.
 
     `test` has n rows whose every outcome is recorded, in order of arrival; `success` and `tokens`
-    are their (n, m) forecasts by the predictor `kind`, `past` those of the history's rows.
+    are their (n, m) forecasts by the predictor `kind`, `past` those of the history's rows. `asked`
+    are plans as they are configured; each is one more column, after the models.
     """
 
     fitted: Fitted
@@ -83,6 +88,7 @@ class Problem:
     tokens: FloatArray
     past: Past
     plan: Plan
+    asked: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -128,12 +134,45 @@ class Problem:
         return self.cost_of(self.test.output_tokens)
 
     @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the models, then of the plans that history says enough of."""
+        return self.book.columns
+
+    @functools.cached_property
     def calls(self) -> Calls:
-        return Calls(self.success, self.cost, self.outcomes, self.spent)
+        """The test rows with all columns."""
+        found = with_plans(
+            Past(self.models, self.success, self.outcomes, self.cost, self.test.answers), self.fits
+        )
+        outcomes, spent = [self.outcomes], [self.spent]
+        for plan in self.plans:
+            escapes = self._escapes(plan)
+            first, escape = (self.models.index(n) for n in (plan.members[0], plan.escape))
+            given = np.where(escapes[:, 0] > 0, escape, first)
+            outcomes.append(np.take_along_axis(self.outcomes, given[:, None], axis=1))
+            spent.append(spread([plan], escapes, self.models, self.spent))
+        return Calls(found.success, found.cost, np.hstack(outcomes), np.hstack(spent))
+
+    @functools.cached_property
+    def had_tokens(self) -> FloatArray:
+        """Output tokens of the test rows with each column: of a plan, of all answers."""
+        had = self.test.output_tokens
+        more = [spread([p], self._escapes(p), self.models, had) for p in self.plans]
+        return np.column_stack([had, *more])
+
+    def _escapes(self, plan: ModelPlan) -> FloatArray:
+        """(n, 1) whether the escape is asked; as in a kernel it is if nobody can compare."""
+        rows = Past(self.models, self.success, self.outcomes, self.cost, self.test.answers)
+        return 1 - np.nan_to_num(rows.agreement(plan))[:, None]
+
+    @functools.cached_property
+    def alone(self) -> Problem:
+        """The same without plans."""
+        return replace(self, asked=()) if self.asked else self
 
     def hoped(self, choice: IntArray) -> float:
         """Mean success that is forecast of (n,) columns."""
-        return float(self.success[np.arange(self.n), choice].mean())
+        return float(self.calls.success[np.arange(self.n), choice].mean())
 
     @functools.cached_property
     def frontier(self) -> Frontier:
@@ -145,8 +184,8 @@ class Problem:
     @functools.cached_property
     def past_calls(self) -> Calls:
         """The rows that success is priced on; what was spent counts as forecast."""
-        cost = self.prices.cost(self.past.input_tokens, self.past.tokens)
-        return Calls(self.past.success, cost, self.past.correctness, cost)
+        past = self.past
+        return Calls(past.success, past.cost, past.correctness, past.cost)
 
     @functools.cached_property
     def past_cost(self) -> FloatArray:
@@ -154,10 +193,23 @@ class Problem:
         return self.prices.cost(self.history.input_tokens, self.history.output_tokens)
 
     @functools.cached_property
+    def _priced(self) -> tuple[PriceBook, PlanFits | None]:
+        return book_of(self.past, self.asked)
+
+    @property
     def book(self) -> PriceBook:
         """What success costs on history."""
-        past = self.past_calls
-        return PriceBook(self.models, past.success, past.outcomes, past.cost)
+        return self._priced[0]
+
+    @property
+    def fits(self) -> PlanFits | None:
+        """What forecasts the plans, if there are any."""
+        return self._priced[1]
+
+    @property
+    def plans(self) -> tuple[ModelPlan, ...]:
+        """The plans that are columns."""
+        return () if self.fits is None else self.fits.plans
 
     @functools.cached_property
     def curve(self) -> PriceCurve:
@@ -186,24 +238,34 @@ class Problem:
 
 
 def problem_of(
-    data: Recorded, number: int, kind: Kind, plan: Plan, fitted: Fitted | None = None
+    data: Recorded,
+    number: int,
+    kind: Kind,
+    plan: Plan,
+    fitted: Fitted | None = None,
+    asked: tuple[str, ...] = (),
 ) -> Problem:
     """A split of a data set: fit on its history, forecast its test rows.
 
-    `fitted` is the split's, where another predictor has asked for it before. DataError: no test
-    rows, or too little history to price success.
+    `fitted` is the split's, where another predictor has asked for it before; `asked` as in
+    `Problem`. DataError: no test rows, or too little history to price success.
     """
     history, test = data.split(number, plan.seed)
-    return pose(fitted or Fitted(data, history, key=f"{number}:{plan.seed}"), kind, test, plan)
+    fitted = fitted or Fitted(data, history, key=f"{number}:{plan.seed}")
+    return pose(fitted, kind, test, plan, asked)
 
 
-def pose(fitted: Fitted, kind: Kind, rows: IntArray, plan: Plan) -> Problem:
+def pose(
+    fitted: Fitted, kind: Kind, rows: IntArray, plan: Plan, asked: tuple[str, ...] = ()
+) -> Problem:
     """Some rows of a data set as calls to what was fitted on others."""
     success, tokens = fitted.of_rows(kind, rows)
     test = fitted.data.table.rows(rows)
     order = _arrival(test, plan)
     past = fitted.past(kind)
-    found = Problem(fitted, kind, test.rows(order), success[order], tokens[order], past, plan)
+    found = Problem(
+        fitted, kind, test.rows(order), success[order], tokens[order], past, plan, asked
+    )
     _ = found.curve  # too little history is said at once
     return found
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from aios_eccos.errors import ConfigError
 from aios_eccos.lab.baselines import STRATEGIES as PLAIN
 from aios_eccos.lab.baselines import single
+from aios_eccos.lab.chains import STRATEGIES as CHAINS
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, Kind
 from aios_eccos.lab.paper import STRATEGIES as PAPER
@@ -18,23 +19,29 @@ from aios_eccos.lab.strategy import Played, Setting, Strategy, play
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is evaluated; of `strategies`, `single` and `all` stand for several."""
+    """What is evaluated; of `strategies`, `single` and `all` stand for several.
+
+    `plans` as they are configured: none, `AUTO`, or a list; with plans their rivals are played too.
+    """
 
     strategies: tuple[str, ...]
     predictors: tuple[Kind, ...]
     asked: tuple[Setting, ...]
     splits: tuple[int, ...]
     plan: Plan
+    plans: tuple[str, ...] = ()
 
     @property
     def floors(self) -> list[float]:
         return [s.value for s in self.asked if s.name == "floor" and s.value is not None]
 
 
-def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
+def select(names: Sequence[str], models: Sequence[str], plans: bool = False) -> list[Strategy]:
     """The strategies named, and those that comparisons need; ConfigError names what is unknown."""
     every = [*(single(name) for name in sorted(models)), *PLAIN, *RESEARCH, *PAPER]
+    every += CHAINS if plans else ()
     known = {strategy.name: strategy for strategy in every}
+    names = [*names, *(strategy.name for strategy in CHAINS if plans)]
     wanted: set[str] = {name for name in known if name.startswith("single:")} | {"clairvoyant"}
     for name in names:
         if name == "all":
@@ -52,7 +59,7 @@ def select(names: Sequence[str], models: Sequence[str]) -> list[Strategy]:
 
 def steps(wanted: Wanted, models: Sequence[str]) -> int:
     """How many times `play_all` will tell of a strategy that is done."""
-    chosen = select(wanted.strategies, models)
+    chosen = select(wanted.strategies, models, bool(wanted.plans))
     first = sum(not strategy.forecasts for strategy in chosen)
     return len(wanted.splits) * (first + len(wanted.predictors) * (len(chosen) - first))
 
@@ -65,12 +72,12 @@ def play_all(
     inspect: Callable[[int, Problem], None] = lambda split, problem: None,
 ) -> list[Played]:
     """Play everything; `inspect` is shown every split's problem with the last predictor."""
-    strategies = select(wanted.strategies, data.table.models)
+    strategies = select(wanted.strategies, data.table.models, bool(wanted.plans))
     rows: list[Played] = []
     for split in wanted.splits:
         fitted: Fitted | None = None
         for number, kind in enumerate(wanted.predictors):
-            problem = problem_of(data, split, kind, wanted.plan, fitted)
+            problem = problem_of(data, split, kind, wanted.plan, fitted, wanted.plans)
             fitted = problem.fitted
             for strategy in strategies:
                 if number and not strategy.forecasts:

@@ -82,7 +82,9 @@ class Served:
         self._settings = settings
         known = replace(learned, predictor=self._forecasts, embedder=None)
         self.router = Router(models, settings, self.workload, known, self.floors)
-        self._columns = {model.name: column for column, model in enumerate(models)}
+        plans = () if learned.plans is None else learned.plans.plans
+        names = (*(model.name for model in models), *(plan.name for plan in plans))
+        self._columns = {name: column for column, name in enumerate(names)}
 
     def column(self, trace: Trace) -> int:
         return self._columns[trace.model or ""]
@@ -105,7 +107,7 @@ class Served:
         """Serve one call with (m,) forecasts, and move the price as a settled call does.
 
         Args:
-            had_tokens: (m,) output tokens of each model's recorded answer; default: the forecast.
+            had_tokens: output tokens of each column's recorded answers; default: the (m,) forecast.
         """
         candidates = self.forecast([query], success[None], tokens[None])
         (decision,) = self.router.assign(candidates, self.router.slots()).decisions
@@ -117,7 +119,7 @@ class Served:
     def settle(
         self, decision: Decision, had_tokens: FloatArray, failure: Failure | None = None
     ) -> Trace:
-        """Move the price as a call does that was answered, or failed; (m,) tokens."""
+        """Move the price as a call does that was answered, or failed; tokens of all columns."""
         query = decision.candidate.query
         spoken = round(float(decision.of_choice(had_tokens)))
         answer = Answer("", query.input_tokens, spoken, failure)
@@ -144,7 +146,7 @@ def learned_of(problem: Problem) -> Learned:
     """What a problem's history teaches."""
     judged = (~np.isnan(problem.history.correctness)).sum(axis=0)
     known = dict(zip(problem.models, map(float, judged), strict=True))
-    return Learned(PriorPredictor(), book=problem.book, judged=known)
+    return Learned(PriorPredictor(), book=problem.book, judged=known, plans=problem.fits)
 
 
 def settings_of(name: str | None, value: float, **more: object) -> Settings:
@@ -162,7 +164,7 @@ def priced(problem: Problem, settings: Settings, learned: Learned | None = None)
     """What a success is worth on history alone: before outcomes or spending have moved it."""
     nothing = MemoryWorkload()
     floors = Floors(settings, nothing, nothing)
-    return floors.price(Query(""), problem.models, SUPPORT, learned or learned_of(problem), {})
+    return floors.price(Query(""), problem.columns, SUPPORT, learned or learned_of(problem), {})
 
 
 def expected(problem: Problem, floor: float) -> Price:
@@ -189,13 +191,13 @@ class Batches:
             choice = served.router.decide(candidates, self._slots).found.solution.choice
         else:
             decisions = served.router.assign(candidates, self._slots).decisions
-            place = {name: column for column, name in enumerate(problem.models)}
+            place = {name: column for column, name in enumerate(problem.columns)}
             choice = np.array([-1 if d.model is None else place[d.model] for d in decisions])
             for row, column, decision in zip(rows, choice, decisions, strict=True):
                 if column >= 0:
                     served.router.release(decision)
-                    trace = served.settle(decision, problem.test.output_tokens[row])
-                    served.judge(trace, float(problem.outcomes[row, column]))
+                    trace = served.settle(decision, problem.had_tokens[row])
+                    served.judge(trace, float(problem.calls.outcomes[row, column]))
         taken = zip(candidates, choice, strict=True)
         self.optimism += [c.worth.optimism for c, column in taken if column >= 0]
         return choice
@@ -233,16 +235,16 @@ def stream(
     choice = np.empty(len(order), dtype=np.int64)
     waiting: deque[tuple[int, Trace]] = deque()
     for place, (row, query) in enumerate(zip(order, queries_of(problem, order), strict=True)):
-        had = problem.test.output_tokens[row]
+        had = problem.had_tokens[row]
         trace = served.serve(query, problem.success[row], problem.tokens[row], had)
         choice[place] = served.column(trace)
         if seen is None or seen[place]:
             waiting.append((place, trace))
         while waiting and waiting[0][0] + delay <= place:
             judged, trace = waiting.popleft()
-            served.judge(trace, float(problem.outcomes[order[judged], choice[judged]]))
+            served.judge(trace, float(problem.calls.outcomes[order[judged], choice[judged]]))
             if not boosted:
                 served.floors.alarmed = frozenset()
     ends = [alarm.at_end or 0.0 for alarm in served.floors.look()]
-    success, spent = problem.outcomes[order, choice], problem.spent[order, choice]
+    success, spent = problem.calls.outcomes[order, choice], problem.calls.spent[order, choice]
     return Run(choice, success, spent, max(ends, default=0.0))

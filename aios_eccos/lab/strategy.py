@@ -32,13 +32,15 @@ class Picked:
     """(n,) columns, or (m,) probabilities `mix`, of which figures are expectations then.
 
     `promised`: mean success that it says it will have, NaN where it says nothing; `rounds`: (n,)
-    batch in which each row was served, if some had to wait.
+    batch in which each row was served, if some had to wait; `came_to`: (n,) success and dollars,
+    where no column says them (`choice` then has the models whose answers were given).
     """
 
     choice: IntArray
     promised: float = float("nan")
     rounds: IntArray | None = None
     mix: FloatArray | None = None
+    came_to: tuple[FloatArray, FloatArray] | None = None
 
 
 #: The settings that make a frontier, given the floors and budgets asked for.
@@ -81,12 +83,15 @@ def play(strategy: Strategy, problem: Problem, setting: Setting, split: int) -> 
     begun = time.perf_counter()
     picked = strategy.choose(problem, setting)
     seconds = time.perf_counter() - begun
-    shares = np.zeros((problem.n, problem.m))
+    calls = problem.calls
+    shares = np.zeros(calls.success.shape)
     if picked.mix is not None:
-        shares[:] = picked.mix
+        shares[:, : problem.m] = picked.mix
     else:
         shares[np.arange(problem.n), picked.choice] = 1.0
-    got = (shares * problem.outcomes).sum(axis=1)
+    got, spent = ((shares * values).sum(axis=1) for values in (calls.outcomes, calls.spent))
+    if picked.came_to is not None:
+        got, spent = picked.came_to
     tasks = np.array(problem.test.tasks)
     return Played(
         strategy=strategy.name,
@@ -95,20 +100,26 @@ def play(strategy: Strategy, problem: Problem, setting: Setting, split: int) -> 
         split=split,
         success=float(got.mean()),
         promised=picked.promised,
-        cost=float((shares * problem.spent).sum(axis=1).mean()),
+        cost=float(spent.mean()),
         violations=_violations(problem, shares, picked.rounds),
         decision_s=seconds / problem.n,
-        share=dict(zip(problem.models, shares.mean(axis=0).tolist(), strict=True)),
+        share=dict(zip(problem.columns, shares.mean(axis=0).tolist(), strict=True)),
         tasks={str(task): float(got[tasks == task].mean()) for task in np.unique(tasks)},
     )
 
 
 def _violations(problem: Problem, shares: FloatArray, rounds: IntArray | None) -> int:
-    """Rows above a model's limit, summed over models and batches; (n, m) shares, (n,) rounds."""
+    """Rows above a model's limit, summed over models and batches; shares of all columns, (n,)
+    rounds. A row on a plan begins on both members; it waits for its escape's slot.
+    """
     if problem.limits is None:
         return 0
     if rounds is None:
         rounds = np.arange(problem.n) // problem.batch
+    shares, begun = shares[:, : problem.m].copy(), shares[:, problem.m :]
+    for plan, taken in zip(problem.plans, begun.T, strict=True):
+        for member in plan.members:
+            shares[:, problem.models.index(member)] += taken
     used = np.array([shares[rounds == number].sum(axis=0) for number in np.unique(rounds)])
     return int(np.ceil(np.maximum(used - problem.limits, 0).sum() - 1e-9))
 

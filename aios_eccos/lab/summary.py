@@ -252,14 +252,13 @@ def _at(rows: Sequence[Played]) -> list[At]:
                 worst_task=worst,
                 worst=estimate([row.tasks[worst] for row in part]),
                 violations=estimate([float(row.violations) for row in part]),
-                share={
-                    model: float(np.mean([r.share[model] for r in part])) for model in part[0].share
-                },
+                share=_means([row.share for row in part]),
             )
         )
     return found
 
 
 def _means(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Each key's mean."""
-    return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    """Each key's mean; one that a row has not counts as 0 there."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {key: float(np.mean([row.get(key, 0.0) for row in rows])) for key in keys}

@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from plans_world import COST, MODELS, past_world
 
+from aios_eccos.config import parse_settings
+from aios_eccos.decide.rule import choose
+from aios_eccos.floor.certify import Certificate, Certifier
+from aios_eccos.floor.floors import Floors
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.planned import auto_plans, book_of, with_plans
 from aios_eccos.forecast.plans import fit_plan
-from aios_eccos.values import Plan
+from aios_eccos.forecast.predictor import PriorPredictor
+from aios_eccos.values import Plan, Query
+from aios_eccos.workload.memory import MemoryWorkload
 
 PAIR = "small + mini, else large"
 
@@ -78,3 +85,30 @@ def test_new_queries_have_the_columns_of_plans_that_were_learned_before() -> Non
     assert np.allclose(found.cost[:, 4], COST[0] + COST[1] + escapes * COST[2])
     assert np.array_equal(found.outcomes[:, 4], new.outcome(fit.plan), equal_nan=True)
     assert with_plans(new, None).success.shape == (50, 4)
+
+
+def test_the_curves_of_calls_with_plans_are_made_beforehand(monkeypatch) -> None:
+    book, plans = book_of(past_world(told=False), (PAIR,))
+    learned = Learned(PriorPredictor(), book=book, plans=plans)
+    settings = parse_settings(
+        {"quality_floor": 0.8, "agents": {"few/*": {"models": ["small", "mini"]}}}
+    )
+    store = MemoryWorkload()
+    floors = Floors(settings, store, store)
+    floors.prepare(learned, MODELS)
+    monkeypatch.setattr("aios_eccos.floor.curve.price_curve", None)  # making one would fail
+    everything = floors.price(Query("", agent="any"), [*MODELS, PAIR], 50.0, learned, {})
+    few = floors.price(Query("", agent="few/one"), ["small", "mini"], 50.0, learned, {})
+    assert everything.models == (*MODELS, PAIR) and few.models == ("small", "mini")
+
+
+def test_a_certificate_counts_what_plans_would_have_come_to() -> None:
+    book, plans = book_of(past_world(told=False), (PAIR,))
+    new = past_world(400, seed=5, told=False)
+    found = with_plans(new, plans)
+    rows = found.success, found.outcomes, found.cost
+    paper = Certifier(book.columns, *rows, book, "x").at(0.8)
+    assert isinstance(paper, Certificate)
+    chosen = choose(found.cost, found.success, paper.price)
+    assert (chosen == 4).all()  # the plan serves all
+    assert paper.successes[-1] <= paper.successes[0] == int(found.outcomes[:, 4].sum())

@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from aios_eccos.config import Floor, parse_settings
 from aios_eccos.errors import ConfigError, DataError
-from aios_eccos.lab.answers import Answers, keys_in_file, keys_in_records
+from aios_eccos.lab.answers import Answers, keys_in_file, keys_of
 from aios_eccos.lab.commands.evaluate import evaluate
+from aios_eccos.lab.dataset import load_dataset
 from aios_eccos.lab.onboarding import Terms, facts_at, stream, summary_of
 from aios_eccos.values import Model
 
@@ -182,6 +183,6 @@ def test_answers_that_are_no_text_are_compared_as_json(tmp_path) -> None:
     (made,) = rows(n=1)
     for out, key in zip(made["outputs"], ({"b": 1, "a": 2}, {"a": 2, "b": 1}, None), strict=True):
         out["answer"] = key
-    found = keys_in_records([write(tmp_path / "data.jsonl", [made])])[made["query_id"]]
+    found = keys_of(load_dataset([write(tmp_path / "data.jsonl", [made])]))[made["query_id"]]
     assert found["cheap"] == found["middle"] is not None
     assert found["strong"] is None

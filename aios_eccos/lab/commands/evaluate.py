@@ -12,7 +12,9 @@ from rich.console import Console
 
 from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import bar, console, draw_table, numbers, pairs, versions, write_json
+from aios_eccos.config.checks import AUTO, parse_plans
 from aios_eccos.errors import ConfigError
+from aios_eccos.lab.answers import NO_KEYS, with_answers
 from aios_eccos.lab.commands.onboarding import OnboardingOptions, onboard
 from aios_eccos.lab.dataset import Dataset, Recorded, load_dataset, open_recorded
 from aios_eccos.lab.fitted import KINDS, Kind
@@ -31,6 +33,7 @@ from aios_eccos.lab.report import Results, Table, as_json, tables
 from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Setting
 from aios_eccos.lab.summary import summarize
+from aios_eccos.values.plan import parse_plan
 
 #: Columns from which a screen shows all of a table.
 WIDE = 110
@@ -66,6 +69,9 @@ def evaluate(
     order: Annotated[
         str, typer.Option(help="shuffled, or recorded: task after task.")
     ] = "shuffled",
+    plans: Annotated[
+        str, typer.Option(help="none, auto, or a list divided by ;: 'small + mini, else large'.")
+    ] = "none",
     answers: Annotated[
         Path | None, typer.Option(help="{query_id: {model: answer}}; default: in the records.")
     ] = None,
@@ -101,8 +107,12 @@ def evaluate(
         asked=_asked(floors, budgets),
         splits=tuple(range(resplits)),
         plan=_plan(mode, batch_size, limits, order, seed),
+        plans=_plans(plans),
     )
     dataset = load_dataset(data)
+    if answers is not None:
+        dataset = with_answers(dataset, answers)
+    _check_plans(wanted.plans, dataset)
     for bad in dataset.bad[:NAMED]:
         typer.echo(f"left out: {bad}", err=True)
     layers = wanted.predictors != ("retrieval",)
@@ -138,7 +148,7 @@ def _facts(dataset: Dataset, wanted: Wanted) -> dict[str, object]:
         "limits": wanted.plan.limits,
         "order": wanted.plan.order,
         "splits": list(wanted.splits),
-    }
+    } | ({"plans": list(wanted.plans)} if wanted.plans else {})
 
 
 def _warn_of_prices(data: Recorded) -> None:
@@ -186,6 +196,25 @@ def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> P
     if any(value < 1 for value in caps.values()):
         raise ConfigError(f"--limits {limits}: wanted whole numbers from 1")
     return Plan(caps, batch, mode == "stream", order, seed)
+
+
+def _plans(text: str) -> tuple[str, ...]:
+    try:
+        return parse_plans(text if text in ("none", "auto") else text.split(";"))
+    except ValueError as error:
+        raise ConfigError(f"--plans {text}: {error}") from error
+
+
+def _check_plans(plans: tuple[str, ...], dataset: Dataset) -> None:
+    """Refuse plans with models that nobody asked, and all of them where no answer can agree."""
+    for text in plans if plans != AUTO else ():
+        try:
+            parse_plan(text, dataset.models)
+        except ValueError as error:
+            raise ConfigError(f"--plans {text}: {error}") from error
+    outcomes = (outcome for record in dataset.records for outcome in record.outcomes)
+    if plans and not any(outcome.answer for outcome in outcomes):
+        raise ConfigError(f"--plans: {NO_KEYS}")
 
 
 def _measure(data: Recorded, wanted: Wanted) -> Results:

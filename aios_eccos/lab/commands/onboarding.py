@@ -12,7 +12,7 @@ import numpy as np
 from aios_eccos.cli.output import bar, console, draw_table, versions, write_json
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import ConfigError
-from aios_eccos.lab.answers import Answers, answers_of, keys_in_file, keys_in_records
+from aios_eccos.lab.answers import Answers, answers_of, keys_in_file, keys_of
 from aios_eccos.lab.dataset import Dataset, load_dataset, open_recorded
 from aios_eccos.lab.onboarding import (
     MOST_USED,
@@ -52,7 +52,7 @@ def onboard(
 ) -> None:
     """Stream recorded answers from an empty history, and show what that comes to."""
     dataset = load_dataset(data)
-    keys = keys_in_records(data) if options.answers is None else keys_in_file(options.answers)
+    keys = keys_of(dataset) if options.answers is None else keys_in_file(options.answers)
     answers = answers_of(open_recorded(dataset, prices), keys)
     terms = _terms(answers, options)
     with bar("orders", options.orders) as advance:
