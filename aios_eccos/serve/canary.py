@@ -122,12 +122,12 @@ class Canary:
 
     def _look(self) -> None:
         (note,) = self._ledger.notes([NOTE])
-        state = State.of(note)
-        if state is None:
-            self.begin()
-            return
-        self._state = state
-        if state.stands != "rolled back":
+        if State.of(note) is None:
+            if self._ledger.change_note(NOTE, note, State(time.time()).text()):
+                note_canary(self._ledger, None, "trial", "begun")
+            (note,) = self._ledger.notes([NOTE])  # another kernel may have begun it
+        self._state = state = State.of(note)
+        if state is not None and state.stands != "rolled back":
             after = self._judged(state)
             if after != state and self._ledger.change_note(NOTE, note, after.text()):
                 self._state = after

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,8 @@ MISSING = (
     "opentelemetry-exporter-otlp"
 )
 NANO = 1e9
+#: Longest wait for a collector when a kernel ends, seconds.
+CLOSE_S = 2.0
 
 
 class MakesSpans:
@@ -64,8 +67,10 @@ class MakesSpans:
             span.end(end_time=round(ended * NANO))
 
     def close(self) -> None:
-        """Export what is left."""
-        self._provider.shutdown()
+        """Export what is left, as long as `CLOSE_S`: a collector that is down would take longer."""
+        thread = threading.Thread(target=self._provider.shutdown, name="eccos-spans", daemon=True)
+        thread.start()
+        thread.join(CLOSE_S)
 
 
 def attributes(call: Kept, backend: str | None = None) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def _provider() -> Any:
     export = importlib.import_module("opentelemetry.sdk.trace.export")
     resources = importlib.import_module("opentelemetry.sdk.resources")
     resource = resources.Resource.create({"service.name": "aios-eccos"})
-    provider = sdk.TracerProvider(resource=resource)
+    provider = sdk.TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(export.BatchSpanProcessor(_exporter()))
     return provider
 

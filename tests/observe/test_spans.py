@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,21 @@ def test_no_span_holds_text(exported: Any) -> None:
     found = exporter.get_finished_spans()
     assert len(found) == 2
     assert not any("canary" in span.to_json() for span in found)
+
+
+def test_a_collector_that_is_down_does_not_keep_a_kernel_from_ending() -> None:
+    class Provider:
+        ended = threading.Event()
+
+        def get_tracer(self, name: str) -> None:
+            return None
+
+        def shutdown(self) -> None:
+            self.ended.wait()
+
+    provider = Provider()
+    MakesSpans(provider, dict).close()  # which would never return
+    provider.ended.set()
 
 
 def test_without_the_setting_nothing_is_made_or_imported(tmp_path: Path) -> None:
