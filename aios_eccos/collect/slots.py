@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aios_eccos.values import Lease, Model
+from aios_eccos.values import Lease, Model, Need, Rates
 from aios_eccos.workload.store import SlotStore
 
 #: Longest wait for word of a slot that came back; a rest ends, and a kernel dies, without one.
@@ -28,7 +28,9 @@ class Slots:
     @contextmanager
     def one(self, model: Model) -> Iterator[bool]:
         """Hold a slot of `model` as soon as one is to spare; False if the run stopped before."""
-        lease, taken = Lease(uuid.uuid4().hex, model.slot), False
+        # How long an answer will be is not forecast here, so that its tokens are not reserved.
+        need = None if model.rates == Rates() else Need()
+        lease, taken = Lease(uuid.uuid4().hex, model.slot, need), False
         while not self._stop.is_set():
             seen = self._changes
             if taken := self._take(lease, model):
@@ -42,12 +44,12 @@ class Slots:
 
     def _take(self, lease: Lease, model: Model) -> bool:
         """Take a slot, but not a model's last one of several: agents find that one free."""
-        limits = {model.slot: model.limit}
+        limits, rates = {model.slot: model.limit}, {model.slot: model.rates}
         with self._looking[model.slot]:  # two that look at once would both take
-            load = self._workload.loads(limits)[model.slot]
+            load = self._workload.loads(limits, rates)[model.slot]
             if load.cooling_s or load.free <= (load.limit > 1):
                 return False
-            return self._workload.acquire([lease], limits)[0]
+            return self._workload.acquire([lease], limits, rates)[0]
 
     def _wait(self, seen: int) -> None:
         with self._changed:

@@ -64,7 +64,7 @@ class Need:
     tokens: int = 0
     usd: float = 0.0
     caps: tuple[Cap, ...] = ()
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex[:16])
 
     @property
     def nano(self) -> int:

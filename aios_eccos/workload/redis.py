@@ -47,16 +47,15 @@ from aios_eccos.workload.meters import Taken
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.script_args import (
-    caps_of,
-    indexed,
-    keep_s,
+    Asked,
+    Declared,
+    numbers,
     or_none,
     per_slot,
     places,
     rows,
     slot_keys,
     spent_keys,
-    texts,
 )
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import NO_RATES, Load, check_limits, rest_of
@@ -95,7 +94,7 @@ class RedisWorkload(RedisLedger):
         self.taken = Taken()
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
         self._lock = threading.Lock()
-        self._declared: dict[str, tuple[int, Rates]] = {}
+        self._declared: dict[str, Declared] = {}
         self._known = False
         self._closed = False
 
@@ -113,9 +112,9 @@ class RedisWorkload(RedisLedger):
             self._known = True
             self._declared.update(declared)
         self.leases.settle(leases)
-        caps = caps_of(leases)
-        args = [*self._head(declared, caps), *indexed(leases, slots, caps)]
-        asked_at = time.monotonic()
+        asked, asked_at = Asked(leases, slots), time.monotonic()
+        caps = asked.caps
+        args = [asked.lending(self._ttl_ms, self.kernel, declared)]
         try:
             answer = self._redis.run("acquire", slot_keys(slots, caps), args)
         except WorkloadError:
@@ -135,14 +134,9 @@ class RedisWorkload(RedisLedger):
         leases = [lease for lease, _ in used if lease.need is not None]
         if not leases:
             return
-        slots, caps = list(dict.fromkeys(lease.slot for lease in leases)), caps_of(leases)
-        args: list[object] = [len(slots), len(caps), *map(keep_s, caps)]
-        for lease, real in used:
-            if lease.need is not None:
-                args += indexed([lease], slots, caps)
-                args += [real.requests, real.tokens, real.nano]
-        names = ["charged", "settled", *per_slot(slots, "recent"), *spent_keys(caps)]
-        self._redis.run("settle", names, args)
+        asked = Asked(leases, dict.fromkeys(lease.slot for lease in leases))
+        names = ["charged", "settled", *per_slot(asked.slots, "recent"), *spent_keys(asked.caps)]
+        self._redis.run("settle", names, [asked.settling(used)])
 
     def spent(self, caps: Sequence[Cap]) -> list[Spent]:
         if not caps:
@@ -176,27 +170,13 @@ class RedisWorkload(RedisLedger):
         if released or retaken or changed:
             self._renew(retaken, released, changed)
 
-    def _renew(
-        self, held: set[Lease], owed: set[Lease], declared: dict[str, tuple[int, Rates]]
-    ) -> None:
+    def _renew(self, held: set[Lease], owed: set[Lease], declared: Mapping[str, Declared]) -> None:
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
-        caps = caps_of(held)
-        args = self._head({slot: declared.get(slot, ("", Rates())) for slot in slots}, caps)
-        args += [self._redis.key("releases"), len(held), *indexed(held, slots, caps)]
+        asked = Asked([*held], slots)
+        args = [asked.lending(self._ttl_ms, self.kernel, declared), self._redis.key("releases")]
         self.kernels, self.rank = self._redis.run(
-            "renew", slot_keys(slots, caps), [*args, *places(owed, slots)]
+            "renew", slot_keys(slots, asked.caps), [*args, *places(owed, slots)]
         )
-
-    def _head(
-        self, declared: Mapping[str, tuple[int | str, Rates]], caps: Sequence[Cap]
-    ) -> list[object]:
-        """The arguments before the leases, in acquire.lua and renew.lua."""
-        args: list[object] = [self._ttl_ms, self.kernel, len(declared), len(caps)]
-        for limit, rates in declared.values():
-            args += [limit, *texts(rates)]
-        for cap in caps:
-            args += [cap.nano, keep_s(cap)]
-        return args
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
@@ -213,7 +193,7 @@ class RedisWorkload(RedisLedger):
         kinds = ("slots", "limits", "rpm", "tpm", "recent", "cooling", "closed")
         args: list[object] = []
         for slot, own in limits.items():
-            args += [own, *texts(rates.get(slot, Rates()))]
+            args += [own, *numbers(rates.get(slot, Rates()))]
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
         self.kernels = answer[0]
         found = {}

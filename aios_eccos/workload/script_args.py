@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeAlias
 
-from aios_eccos.values import Cap, Lease, Rates
+from aios_eccos.values import Cap, Lease, Need, Rates, Used
+
+#: What a kernel declares for a slot: calls in flight (-1 = nothing is declared), and rates.
+Declared: TypeAlias = tuple[int, Rates]
 
 #: A period's spending is kept for so long after its end, seconds.
 CAP_KEPT_S = 2 * 86_400
@@ -23,26 +28,64 @@ def places(leases: Iterable[Lease], slots: Sequence[str]) -> list[object]:
     return [part for lease in leases for part in (number[lease.slot], lease.call_id)]
 
 
-def indexed(leases: Iterable[Lease], slots: Sequence[str], caps: Sequence[Cap]) -> list[object]:
-    """Leases with their needs, flat, as `lease_at` of common.lua reads them."""
-    number = {slot: index for index, slot in enumerate(slots, start=1)}
-    indexes = {cap.key: index for index, cap in enumerate(caps, start=1)}
-    args: list[object] = []
-    for lease in leases:
-        need = lease.need
-        args += [number[lease.slot], lease.call_id]
-        if need is None:
-            args += ["", 0, 0, 0]
-        else:
-            counted = [indexes[cap.key] for cap in need.caps]
-            args += [need.id, need.tokens, need.nano, len(counted), *counted]
-    return args
+class Asked:
+    """What acquire.lua, renew.lua and settle.lua are asked for leases, as they read it."""
+
+    def __init__(self, leases: Sequence[Lease], slots: Iterable[str]) -> None:
+        self.slots = list(slots)
+        self.caps = caps_of(leases)
+        self._slots = {slot: number for number, slot in enumerate(self.slots, start=1)}
+        self._caps = {cap: number for number, cap in enumerate(self.caps, start=1)}
+        self._sets: dict[tuple[Cap, ...], int] = {}
+        self._leases = leases
+
+    def needs(self, lease: Lease, need: Need) -> list[object]:
+        """A lease's need."""
+        number = self._sets.setdefault(need.caps, len(self._sets) + 1)
+        return [need.id, need.tokens, need.nano, number]
+
+    def place(self, lease: Lease) -> int:
+        """The 1-based number of its slot."""
+        return self._slots[lease.slot]
+
+    def lending(self, ttl_ms: int, kernel: str, declared: Mapping[str, Declared]) -> str:
+        """The argument of acquire.lua and renew.lua."""
+        found: list[list[object]] = []
+        for lease in self._leases:
+            needs = [] if lease.need is None else self.needs(lease, lease.need)
+            found.append([self.place(lease), lease.call_id, *needs])
+        limits = (declared.get(slot, (-1, Rates())) for slot in self.slots)
+        return json.dumps(
+            {
+                "ttl": ttl_ms,
+                "kernel": kernel,
+                "limits": [[limit, *numbers(rates)] for limit, rates in limits],
+                "caps": [[cap.nano, keep_s(cap)] for cap in self.caps],
+                "sets": self._by_number(),
+                "leases": found,
+            }
+        )
+
+    def settling(self, used: Sequence[tuple[Lease, Used]]) -> str:
+        """The argument of settle.lua."""
+        found = [
+            [self.place(lease), *self.needs(lease, lease.need), real.requests]
+            + [real.tokens, real.nano]
+            for lease, real in used
+            if lease.need is not None
+        ]
+        keep = [keep_s(cap) for cap in self.caps]
+        asked = {"slots": len(self.slots), "keep": keep, "sets": self._by_number(), "used": found}
+        return json.dumps(asked)
+
+    def _by_number(self) -> list[list[int]]:
+        return [[self._caps[cap] for cap in caps] for caps in self._sets]
 
 
 def caps_of(leases: Iterable[Lease]) -> list[Cap]:
     """The distinct caps that leases count against."""
     needs = (lease.need for lease in leases if lease.need is not None)
-    return [*{cap.key: cap for need in needs for cap in need.caps}.values()]
+    return [*dict.fromkeys(cap for caps in {need.caps for need in needs} for cap in caps)]
 
 
 def slot_keys(slots: Iterable[str], caps: Iterable[Cap]) -> list[str]:
@@ -60,8 +103,9 @@ def keep_s(cap: Cap) -> int:
     return max(math.ceil(cap.ends - time.time()), 0) + CAP_KEPT_S
 
 
-def texts(rates: Rates) -> list[int | str]:
-    return ["" if rates.rpm is None else rates.rpm, "" if rates.tpm is None else rates.tpm]
+def numbers(rates: Rates) -> list[int]:
+    """Rates for the scripts: -1 = none."""
+    return [-1 if rates.rpm is None else rates.rpm, -1 if rates.tpm is None else rates.tpm]
 
 
 def or_none(number: int) -> int | None:

@@ -18,10 +18,14 @@ local function register(kernels, kernel, now, ttl)
   keep(kernels, ttl)
 end
 
--- Note a kernel's limit ('' = none), and drop those of kernels that are gone.
-local function declare(limits, kernels, kernel, limit, ttl)
-  if limit == '' then
+-- Note a kernel's limit (-1 = none), and drop those of kernels that are gone. One that stands there
+-- already is prolonged by heartbeats.
+local function declare(limits, kernels, kernel, limit, ttl, again)
+  if limit < 0 then
     redis.call('ZREM', limits, kernel)
+    return
+  end
+  if not again and tonumber(redis.call('ZSCORE', limits, kernel) or -1) == limit then
     return
   end
   redis.call('ZADD', limits, limit, kernel)
@@ -35,14 +39,14 @@ local function declare(limits, kernels, kernel, limit, ttl)
   end
 end
 
--- The smallest of one's own limit, if any, and those that living kernels declare.
+-- The smallest of one's own limit (-1 = none) and those that living kernels declare.
 local function smallest_limit(limits, kernels, own, now)
   local declared = redis.call('ZRANGE', limits, 0, -1, 'WITHSCORES')
   for i = 1, #declared, 2 do
     local expiry = redis.call('ZSCORE', kernels, declared[i])
     if expiry and tonumber(expiry) > now then
       local smallest = tonumber(declared[i + 1])
-      return math.min(own or smallest, smallest)
+      return own < 0 and smallest or math.min(own, smallest)
     end
   end
   return own
@@ -88,11 +92,15 @@ end
 
 -- Count requests and tokens in a second of the last minute.
 local function count(recent, second, requests, tokens)
-  redis.call('HSETNX', recent, 'upto', second - 1)
-  redis.call('HINCRBY', recent, 'requests', requests)
-  redis.call('HINCRBY', recent, 'r' .. second, requests)
-  redis.call('HINCRBY', recent, 'tokens', tokens)
-  redis.call('HINCRBY', recent, 't' .. second, tokens)
+  local r, t = 'r' .. second, 't' .. second
+  local found = redis.call('HMGET', recent, 'requests', 'tokens', r, t, 'upto')
+  local function more(i, amount)
+    return string.format('%d', (found[i] or 0) + amount)
+  end
+  redis.call(
+    'HSET', recent, 'requests', more(1, requests), 'tokens', more(2, tokens),
+    r, more(3, requests), t, more(4, tokens), 'upto', found[5] or second - 1
+  )
   redis.call('EXPIRE', recent, WINDOW + 2)
 end
 
@@ -102,65 +110,51 @@ local function gone_of(spent)
   return (found[1] or 0) + (found[2] or 0)
 end
 
--- One lease of the arguments, and where the next begins: 1-based index of its slot, call id, id of
--- its need ('' = none), tokens, money, number of caps and their 1-based indexes.
-local function lease_at(at)
-  local lease = {
-    slot = tonumber(ARGV[at]),
-    call = ARGV[at + 1],
-    id = ARGV[at + 2],
-    tokens = tonumber(ARGV[at + 3]),
-    money = tonumber(ARGV[at + 4]),
-    caps = {},
-  }
-  local caps = tonumber(ARGV[at + 5])
-  for i = 1, caps do
-    lease.caps[i] = tonumber(ARGV[at + 5 + i])
-  end
-  return lease, at + 6 + caps
-end
+-- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, by slot its `limits`
+-- (those on calls, rpm and tpm that are declared, -1 = none), by cap what it gives and seconds to keep
+-- it (`caps`), `sets` of caps, and `leases`: 1-based index of the slot, call id, and where something is
+-- needed with the slot, the need's id, tokens, money and 1-based index of its set of caps. Their keys
+-- are: kernels, charged, settled; for each slot: leases, limits, rpm, tpm, recent, closed; for each
+-- cap: spent.
 
--- Of a script whose keys begin as those of acquire.lua: what its leases are charged, to be written
--- at once.
-local function new_charges(slots, caps)
-  return { slots = slots, caps = caps, requests = {}, tokens = {}, money = {} }
-end
-
--- Charge a lease, if it needs something that is limited (`rated`: its slot's rates are), unless its
--- need is charged or settled already.
-local function charge(charges, lease, now, rated)
-  if lease.id == '' or not (rated or lease.caps[1]) then
-    return
+-- Write what leases need, unless that is charged already.
+local function charge(asked, leases, rated, now)
+  -- To the microsecond, at which no other script runs.
+  local expiry = now + CHARGED_MS + redis.call('TIME')[2] % 1000 / 1000
+  local ids, text = {}, string.format('%.3f', expiry)
+  for i, lease in ipairs(leases) do
+    ids[2 * i - 1], ids[2 * i] = text, lease[3]
   end
-  if redis.call('ZSCORE', KEYS[3], lease.id) then
-    return
+  local added = 0
+  for first = 1, #ids, 4000 do -- `unpack` takes no more than 8000
+    local last = math.min(first + 3999, #ids)
+    added = added + redis.call('ZADD', KEYS[2], 'NX', unpack(ids, first, last))
   end
-  if redis.call('ZADD', KEYS[2], 'NX', now + CHARGED_MS, lease.id) == 0 then
-    return
+  local requests, tokens, money = {}, {}, {}
+  for _, lease in ipairs(leases) do
+    local slot = lease[1]
+    -- Where some were charged before, their scores tell.
+    local score = added < #leases and redis.call('ZSCORE', KEYS[2], lease[3])
+    if not score or tonumber(score) == tonumber(text) then
+      if rated[slot] then
+        requests[slot] = (requests[slot] or 0) + 1
+        tokens[slot] = (tokens[slot] or 0) + lease[4]
+      end
+      for _, cap in ipairs(asked.sets[lease[6]]) do
+        money[cap] = (money[cap] or 0) + lease[5]
+      end
+    end
   end
-  local function add(to, at, amount)
-    to[at] = (to[at] or 0) + amount
-  end
-  if rated then
-    add(charges.requests, lease.slot, 1)
-    add(charges.tokens, lease.slot, lease.tokens)
-  end
-  for _, cap in ipairs(lease.caps) do
-    add(charges.money, cap, lease.money)
-  end
-end
-
-local function write_charges(charges, now)
   local second = math.floor(now / 1000)
-  for slot, requests in pairs(charges.requests) do
-    count(KEYS[6 * slot + 2], second, requests, charges.tokens[slot])
+  for slot, number in pairs(requests) do
+    count(KEYS[6 * slot + 2], second, number, tokens[slot])
   end
-  for cap, money in pairs(charges.money) do
-    local spent = KEYS[3 + 6 * charges.slots + cap]
-    redis.call('HINCRBY', spent, 'held', money)
-    redis.call('EXPIRE', spent, ARGV[4 + 3 * charges.slots + 2 * cap])
+  for cap, amount in pairs(money) do
+    local spent = KEYS[3 + 6 * #asked.limits + cap]
+    redis.call('HINCRBY', spent, 'held', string.format('%d', amount))
+    redis.call('EXPIRE', spent, asked.caps[cap][2])
   end
-  if next(charges.requests) or next(charges.money) then
+  if #leases > 0 then
     redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
     redis.call('PEXPIRE', KEYS[2], CHARGED_MS)
   end

@@ -1,6 +1,6 @@
 -- How busy slots are; changes nothing.
 -- KEYS  kernels, then for each slot: leases, limits, rpm, tpm, recent, cooling, closed
--- ARGV  for each slot: own limit, rpm and tpm ('' = none)
+-- ARGV  for each slot: own limit, rpm and tpm (-1 = none)
 -- Returns the number of known kernels, then for each slot: slots in use; limit, rpm and tpm that
 -- hold (-1 = none); requests and tokens of the last minute, ms until the first come back; ms left
 -- to cool, ms left that it is closed.
@@ -11,7 +11,7 @@ for i = 1, #ARGV / 3 do
   answer[#answer + 1] = redis.call('ZCOUNT', KEYS[key], now + 1, '+inf')
   for j = 0, 2 do
     local own = tonumber(ARGV[3 * i - 2 + j])
-    answer[#answer + 1] = smallest_limit(KEYS[key + 1 + j], KEYS[1], own, now) or -1
+    answer[#answer + 1] = smallest_limit(KEYS[key + 1 + j], KEYS[1], own, now)
   end
   local rated = answer[#answer] >= 0 or answer[#answer - 1] >= 0
   local asked, told, opens = 0, 0, 0

@@ -1,44 +1,41 @@
 -- Heartbeat of one kernel: prolong (or put back) what it holds, drop what it no longer holds.
--- KEYS  as in acquire.lua
--- ARGV  as in acquire.lua (limit '' = nothing is declared of the slot), but in place of the leases:
---       channel, number of leases held, these as in `lease_at`, then for each one to drop: 1-based
---       index of its slot, call id
+-- KEYS  as common.lua says
+-- ARGV  as common.lua says (limit -1 = nothing is declared of the slot), `leases` being those held;
+--       channel, then for each lease to drop: 1-based index of its slot, call id
 -- Returns the number of known kernels, and how many of them have a lesser name.
-local now, ttl, kernel = now_ms(), tonumber(ARGV[1]), ARGV[2]
-local slots, caps = tonumber(ARGV[3]), tonumber(ARGV[4])
+local asked = cjson.decode(ARGV[1])
+local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
 register(KEYS[1], kernel, now, ttl)
+local rated = {}
 for i = 1, slots do
-  local key, arg = 6 * i - 3, 2 + 3 * i
+  local key = 6 * i - 3
   redis.call('ZREMRANGEBYSCORE', KEYS[key + 1], '-inf', now)
-  for j = 0, 2 do
-    if ARGV[arg] ~= '' then
-      declare(KEYS[key + 2 + j], KEYS[1], kernel, ARGV[arg + j], ttl)
+  if asked.limits[i][1] >= 0 then
+    for j = 1, 3 do
+      declare(KEYS[key + 1 + j], KEYS[1], kernel, asked.limits[i][j], ttl, true)
     end
   end
+  rated[i] = redis.call('EXISTS', KEYS[key + 3], KEYS[key + 4]) > 0
 end
 
-local at = 5 + 3 * slots + 2 * caps
-local channel, charges = ARGV[at], new_charges(slots, caps)
-local left = tonumber(ARGV[at + 1])
-at = at + 2
-while left > 0 do
-  local lease
-  lease, at = lease_at(at)
-  redis.call('ZADD', KEYS[6 * lease.slot - 2], now + ttl, lease.call)
-  local rated = redis.call('EXISTS', KEYS[6 * lease.slot], KEYS[6 * lease.slot + 1]) > 0
-  charge(charges, lease, now, rated)
-  left = left - 1
+local charged = {}
+for _, lease in ipairs(asked.leases) do
+  redis.call('ZADD', KEYS[6 * lease[1] - 2], now + ttl, lease[2])
+  local needs = lease[3] and (rated[lease[1]] or #asked.sets[lease[6]] > 0)
+  if needs and not redis.call('ZSCORE', KEYS[3], lease[3]) then
+    charged[#charged + 1] = lease
+  end
 end
-write_charges(charges, now)
+charge(asked, charged, rated, now)
 local freed = 0
-for a = at, #ARGV, 2 do
+for a = 3, #ARGV, 2 do
   freed = freed + redis.call('ZREM', KEYS[6 * tonumber(ARGV[a]) - 2], ARGV[a + 1])
 end
 for i = 1, slots do
   keep(KEYS[6 * i - 2], ttl)
 end
 if freed > 0 then
-  redis.call('PUBLISH', channel, kernel)
+  redis.call('PUBLISH', ARGV[2], kernel)
 end
 local known, lesser = redis.call('ZRANGE', KEYS[1], 0, -1), 0
 for _, other in ipairs(known) do
