@@ -41,14 +41,17 @@ calibration = functools.partial(_drawn, "calibrate", CALIBRATE)
 def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> BoolArray:
     """(N,) rows that can calibrate: drawn for it, with more than one model in use judged.
 
-    One model's verdict, as a live call has, says nothing of what another choice had come to.
+    One model's verdict, as a live call has, says nothing of what another choice had come to. An
+    audit says what is better, but not what is right.
 
     Args:
         models: in use; default: the table's.
     """
     columns = [j for j, name in enumerate(table.models) if models is None or name in models]
     compared: BoolArray = (~np.isnan(table.correctness[:, columns])).sum(axis=1) > 1
-    return calibration(table.keys) & compared
+    graded: BoolArray = np.array(table.sources) != "audit"
+    found: BoolArray = calibration(table.keys) & compared & graded
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from aios_eccos.floor.losses import LossBook
+from aios_eccos.forecast.parts import calibrating
 from aios_eccos.forecast.ridge import FEWEST, RIDGE, UNKNOWN_LOSS, RidgePredictor, losses_of
 from aios_eccos.history.mirror import build_table
 from aios_eccos.records import Outcome, Record
@@ -165,3 +166,16 @@ def test_audits_against_another_reference_tell_nothing_of_this_one() -> None:
     assert not np.isnan(found[30:]).any()
     # Audits that do not say so count.
     assert not np.isnan(losses_of(table, "large", ("small",), error=0.0, since={})).any()
+
+
+def test_no_certificate_rests_on_an_audit() -> None:
+    outcomes = (Outcome("small", 1.0), Outcome("large", 1.0))
+    rows = [
+        Record(f"{source} {n}", f"text {n} {source}", 5, outcomes, source=source)
+        for source in ("audit", "ingest")
+        for n in range(60)
+    ]
+    table = build_table(rows, np.ones((len(rows), 2), dtype=np.float32))
+    found = calibrating(table)
+    assert not found[:60].any()
+    assert found[60:].any()
