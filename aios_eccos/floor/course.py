@@ -1,12 +1,16 @@
 """How far a policy has come in earning that its calls are routed: pure steps, an audit each.
 
-A loss is how much worse than the reference's a model's answer is: 1, 0 or -1. Three bettors, one a
-stage, put shares b of their wealth on the loss of the shadow choice being lower than allowed:
+A loss is how much worse than the reference's a model's answer is: 1, 0 or -1. Of each stage,
+bettors put shares b of their wealth on the loss of the shadow choice being lower than allowed:
 E *= 1 + b (L - loss). While the loss is L or more on average, E cannot be expected to grow, so by
 Ville's inequality it ever reaches 1/delta with chance delta at most, however often one looks
-(Ramdas et al., arXiv 2210.01948). A stage that routes a share s of calls allows its shadow choices
-a loss of L = allowed / s, as s times that is what the policy loses. A bettor for the contrary is
-the alarm.
+(Ramdas et al., arXiv 2210.01948). Bettors of other shares hand on some wealth to each other
+(Herbster and Warmuth 1998): what the first choices lost does not bind those that learned from it.
+A stage that routes a share s of calls allows its shadow choices a loss of L = allowed / s, as s
+times that is what the policy loses. Bettors for the contrary are the alarm.
+
+Of a call that is routed no loss is known. So a loss counts 1 / (1 - s), by the chance that it was
+seen with; where the reference is chosen, none can occur, so all those calls count.
 
 Whether a model has become worse is watched by a CUSUM (Page 1954) of how often it is, when chosen.
 """
@@ -15,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import Any, Literal
 
@@ -25,10 +30,12 @@ HOLD, HOLD_SUSPECT = 0.1, 0.5
 STAGES = (0.1, 0.3, 1 - HOLD)
 #: Wealth at which a stage is reached (90 % confidence), and at which the alarm rings (95 %).
 EARNED_AT, ALARM_AT = 10.0, 20.0
-#: Shares of the wealth that are bet, in the largest that a bettor survives; and its wealth's cap.
-BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
-LOG_MOST = math.log(1e9)
-NO_BETS = (0.0,) * len(BETS)
+#: Shares of the wealth that are bet, in the largest that a bettor survives, and the alarm's.
+BETS, ALARM_BETS = (0.3, 0.9), (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+#: Share of its wealth that a stage's bettor hands on at each call, in equal parts to all; and the
+#: cap of a bettor's wealth.
+HANDED_ON, LOG_MOST = 0.02, math.log(1e9)
+NO_BETS, NO_ALARM = (0.0,) * len(BETS), (0.0,) * len(ALARM_BETS)
 #: Most that a stage may allow: above, any loss would pass.
 ALLOWED_MOST = 0.9
 #: Of the CUSUM: audits that a first guess of how often a model is worse counts for, and the guess;
@@ -60,6 +67,8 @@ class Watch:
 
     Attributes:
         audits, losses, squares: their number, the sum of their losses and of its squares.
+        weight, weight_squares, weighed: with each audit weighed by 1 / the chance that it was drawn
+            with, sums of weights, of their squares, and of losses.
         chosen, worse: audits of it as the choice, and those in which it was worse.
         drift: log of the CUSUM.
         recent: times and losses of the last audits.
@@ -69,6 +78,9 @@ class Watch:
     audits: int = 0
     losses: float = 0.0
     squares: float = 0.0
+    weight: float = 0.0
+    weight_squares: float = 0.0
+    weighed: float = 0.0
     chosen: int = 0
     worse: int = 0
     drift: float = 0.0
@@ -79,14 +91,27 @@ class Watch:
     def suspected(self) -> bool:
         return self.drift > SUSPECT
 
-    def audited(self, loss: float, at: float, *, chosen: bool) -> Watch:
-        """With one more audit; `chosen`: of the model as the choice."""
+    @property
+    def loss(self) -> float | None:
+        """Its mean loss over all calls, as far as audits drawn by chance tell; None without any."""
+        return self.weighed / self.weight if self.weight else None
+
+    @property
+    def effective(self) -> float:
+        """How many audits of equal chance would tell as much of that."""
+        return self.weight**2 / self.weight_squares if self.weight_squares else 0.0
+
+    def audited(self, loss: float, at: float, chance: float = 1.0, *, chosen: bool) -> Watch:
+        """With one more audit, drawn with a chance; `chosen`: of the model as the choice."""
         recent = (*self.recent, (at, loss))[-KEPT_AUDITS:]
         seen = replace(
             self,
             audits=self.audits + 1,
             losses=self.losses + loss,
             squares=self.squares + loss * loss,
+            weight=self.weight + 1 / chance,
+            weight_squares=self.weight_squares + 1 / chance**2,
+            weighed=self.weighed + loss / chance,
             recent=recent,
         )
         if not chosen:
@@ -106,6 +131,9 @@ class Watch:
             audits=len(losses),
             losses=math.fsum(losses),
             squares=math.fsum(loss * loss for loss in losses),
+            weight=float(len(losses)),
+            weight_squares=float(len(losses)),
+            weighed=math.fsum(losses),
             recent=self.recent,
             since=self.recent[0][0] if self.recent else 0.0,
         )
@@ -116,8 +144,8 @@ class Course:
     """How far one policy has come.
 
     Attributes:
-        asked: the floor that is earned, in words: another one is earned anew.
-        allowed: the net loss that it allowed at the last audit; None before.
+        asked: the floor that is earned, in words. allowed: the net loss that it allowed at the
+            last audit; None before. reference: the model that losses are measured by.
         stage: stages reached, 0 to 3; with all of them the policy is served.
         tests: for each stage, the logs of its bettors' wealth.
         alarm: those of the alarm; starts: audits that it has seen.
@@ -129,9 +157,10 @@ class Course:
 
     asked: str = ""
     allowed: float | None = None
+    reference: str = ""
     stage: int = 0
     tests: tuple[tuple[float, ...], ...] = (NO_BETS,) * len(STAGES)
-    alarm: tuple[float, ...] = NO_BETS
+    alarm: tuple[float, ...] = NO_ALARM
     shift: float = 0.0
     calls: int = 0
     shadowed: int = 0
@@ -147,18 +176,41 @@ class Course:
         """Share of calls that may be routed."""
         return STAGES[self.stage - 1] if self.stage else 0.0
 
+    def under(self, asked: str, reference: str) -> Course:
+        """This course, or a new one: another floor is earned anew, and by another reference.
+
+        What is known of the models stays under another floor alone. "" = whichever it is.
+        """
+        if reference not in ("", self.reference) and self.reference:
+            return Course(asked, reference=reference)
+        if asked not in ("", self.asked):
+            return replace(self, asked=asked).restarted(0)
+        return self
+
     def restarted(self, stage: int) -> Course:
         """Proving anew from a stage on; what is known of the models stays."""
-        fresh = Course(self.asked, self.allowed, stage, calls=self.calls, models=self.models)
-        return replace(fresh, shift=self.shift if self.served and fresh.served else 0.0)
+        return replace(
+            Course(self.asked, self.allowed, self.reference, stage),
+            calls=self.calls,
+            models=self.models,
+        )
 
 
-def bet(logs: tuple[float, ...], allowed: float, loss: float, *, low: bool) -> tuple[float, ...]:
-    """The logs of wealth after one more loss (-1..1); `low`: bet on less than is allowed."""
-    sign = 1 if low else -1
-    most = 1 / (1 - sign * allowed)
-    gains = (math.log1p(share * most * sign * (allowed - loss)) for share in BETS)
-    return tuple(min(log + gain, LOG_MOST) for log, gain in zip(logs, gains, strict=True))
+def bet(
+    logs: tuple[float, ...], allowed: float, loss: float, bound: float = 1.0, *, low: bool
+) -> tuple[float, ...]:
+    """The logs of wealth after one more loss; `low`: bet on less than is allowed.
+
+    Args:
+        bound: the loss lies between this and its negative, and is `allowed` at most.
+    """
+    sign, shares = (1, BETS) if low else (-1, ALARM_BETS)
+    gain = sign * (allowed - loss) / (bound - sign * allowed)
+    grown = [log + math.log1p(b * gain) for log, b in zip(logs, shares, strict=True)]
+    if low:
+        equal = HANDED_ON * wealth(tuple(grown))
+        grown = [math.log((1 - HANDED_ON) * math.exp(log) + equal) for log in grown]
+    return tuple(min(log, LOG_MOST) for log in grown)
 
 
 def wealth(logs: tuple[float, ...]) -> float:
@@ -171,28 +223,46 @@ def stage_allows(stage: int, allowed: float) -> float:
     return min(allowed / STAGES[stage], ALLOWED_MOST)
 
 
-def copied(course: Course, losses: dict[str, float], shadow: str | None, at: float) -> Course:
-    """With the losses of models whose copies were compared on one call."""
+def copied(
+    course: Course,
+    losses: dict[str, float],
+    chances: Mapping[str, float],
+    shadow: str | None,
+    at: float,
+) -> Course:
+    """With the losses of models whose copies were compared on one call, each drawn by chance."""
     models = dict(course.models)
     for model, loss in losses.items():
         watch = models.get(model, Watch())
-        models[model] = watch.audited(loss, at, chosen=model == shadow)
+        models[model] = watch.audited(loss, at, chances[model], chosen=model == shadow)
     return replace(course, calls=course.calls + bool(losses), models=models)
 
 
-def chosen(course: Course, loss: float, allowed: float) -> Course:
-    """With the loss of the shadow choice on one call, 0 where that is the reference itself."""
-    tests = tuple(
-        bet(logs, stage_allows(stage, allowed), loss, low=True)
-        for stage, logs in enumerate(course.tests)
-    )
-    alarm = bet(course.alarm, allowed, loss, low=False) if course.stage else course.alarm
+def chosen(course: Course, loss: float, allowed: float, seen: float, *, held: bool) -> Course:
+    """With the loss of the shadow choice on one call, 0 where that is the reference itself.
+
+    Args:
+        seen: what a loss of 1 comes to on average by a judge that errs.
+        held: whether the call was held by lot: the alarm goes by these alone, as it may not count
+            calls without loss where it does not count the others.
+    """
+    tests, alarm = course.tests, course.alarm
+    if not course.served:
+        weight = 1 / (seen * (1 - course.share))
+        tests = tuple(
+            bet(logs, stage_allows(stage, allowed), loss * weight, weight, low=True)
+            for stage, logs in enumerate(tests)
+        )
+    if not held:
+        return replace(course, tests=tests)
+    if course.stage:
+        alarm = bet(alarm, allowed, loss / seen, 1 / seen, low=False)
     return replace(
         course,
         tests=tests,
         alarm=alarm,
         shadowed=course.shadowed + 1,
-        losses=course.losses + loss,
+        losses=course.losses + loss / seen,
     )
 
 
@@ -220,12 +290,12 @@ def judged(course: Course, shadow: str | None) -> tuple[Course, list[Turn]]:
         if course.stage > 1:
             course = course.restarted(1)
         turns.append(Turn("changed", course.share, shadow))
-    while shadow is not None and not course.served:
+    while not course.served:
         if wealth(course.tests[course.stage]) < EARNED_AT:
             break
         course = replace(course, stage=course.stage + 1)
         if course.served:
-            course = replace(course, alarm=NO_BETS, shift=0.0)
+            course = replace(course, alarm=NO_ALARM, shift=0.0)
         turns.append(Turn("served" if course.served else "raised", course.share))
     if course.stage and wealth(course.alarm) >= ALARM_AT:
         course = course.restarted(0)
@@ -259,11 +329,12 @@ def _sound(course: Course) -> bool:
         TypeError: something in it is no number.
     """
     bets = [*course.tests, course.alarm]
+    sizes = [len(logs) for logs in bets]
     watches = [astuple(watch) for watch in course.models.values()]
     numbers = [course.allowed or 0.0, course.shift, course.calls, course.shadowed, course.losses]
     numbers += [log for logs in bets for log in logs]
     numbers += [each for watch in watches for each in _numbers(watch)]
-    known = len(course.tests) == len(STAGES) and all(len(logs) == len(BETS) for logs in bets)
+    known = sizes == [len(BETS)] * len(STAGES) + [len(ALARM_BETS)]
     return known and course.stage in range(len(STAGES) + 1) and all(map(math.isfinite, numbers))
 
 

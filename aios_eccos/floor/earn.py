@@ -61,6 +61,7 @@ class Audited:
         chances: model -> chance that its copy was made.
         judged: the models on which a judge spoke; on the others, equal normal forms did.
         held: whether the call was held for the reference by lot (`Gate.held`).
+        error: the judge's error rate, as far as it is known.
         at: seconds since the epoch.
     """
 
@@ -74,6 +75,7 @@ class Audited:
     chances: Mapping[str, float] = field(default_factory=dict)
     judged: frozenset[str] = frozenset()
     held: bool = True
+    error: float = 0.0
     at: float = 0.0
 
 
@@ -131,16 +133,17 @@ class Earning:
         self._lock = threading.Lock()
         self._known: dict[str, tuple[float, Course]] = {}
 
-    def standing(self, policy: str, asked: str = "", allowed: float | None = None) -> Standing:
+    def standing(
+        self, policy: str, asked: str = "", allowed: float | None = None, reference: str = ""
+    ) -> Standing:
         """Where a policy stands; without its ledger, where it stood when that was last read.
 
         Args:
             asked: the floor in force, in words: what was earned for another one is void.
             allowed: the net loss that it allows; None: what the last audit went by.
+            reference: the model that losses are measured by; what was earned by another is void.
         """
-        course = self._course(policy)
-        if asked and course.asked != asked:
-            course = Course(asked, calls=course.calls, models=course.models)
+        course = self._course(policy).under(asked, reference)
         return standing_of(policy, course, course.allowed if allowed is None else allowed)
 
     def forgotten(self, policies: Iterable[str]) -> dict[str, float]:
@@ -185,25 +188,29 @@ class Earning:
 
 def after(course: Course, audit: Audited) -> tuple[Course, list[Turn]]:
     """A policy's course after one more call, and what has changed by it."""
-    if course.asked != audit.asked:
-        course = Course(audit.asked, calls=course.calls, models=course.models)
-    course = replace(course, allowed=audit.allowed)
+    if audit.shadow is None and course.reference not in ("", audit.reference):
+        # The policy's price goes by another reference: a call of its own few models, or a price
+        # that is still to come.
+        return course, []
+    course = course.under(audit.asked, audit.reference)
+    course = replace(course, allowed=audit.allowed, reference=audit.reference)
+    # A wrong verdict is on average minus half the right one.
+    seen = 1 - 1.5 * audit.error
     losses = {model: -float(verdict) for model, verdict in audit.relative.items()}
-    course = copied(course, losses, audit.shadow, audit.at)
+    # Another choice than the reference shows only on calls that are held.
+    seen_by = 1.0 if audit.shadow in (None, audit.reference) else 1 - course.share
+    chances = {model: seen_by * audit.chances.get(model, 1.0) for model in losses}
+    course = copied(course, losses, chances, audit.shadow, audit.at)
     shadow = audit.shadow
     if shadow == audit.reference:
         # Those that no lot has held are more than their share: where held calls lose more than is
         # allowed, they would hold the price down until the alarm rings.
         if audit.held or wealth(course.alarm) <= 1:
             course = moved(course, 0.0, audit.allowed)
-        if not audit.held:
-            return course, []
-        course = chosen(course, 0.0, audit.allowed)
-    elif not audit.held:
-        return course, []
-    elif shadow is not None and shadow in losses:
-        course = moved(course, losses[shadow], audit.allowed)
-        course = chosen(course, losses[shadow], audit.allowed)
+        course = chosen(course, 0.0, audit.allowed, seen, held=audit.held)
+    elif audit.held and shadow is not None and shadow in losses:
+        course = moved(course, losses[shadow] / seen, audit.allowed)
+        course = chosen(course, losses[shadow], audit.allowed, seen, held=True)
     else:
         return course, []
     return judged(course, shadow)
@@ -242,7 +249,7 @@ def needed(course: Course, allowed: float | None) -> int | None:
         # A loss is 1 with the chance of its mean, else 0.
         rates = [
             max(loss, 0.0) * math.log1p(size * (limit - 1))
-            + (1 - max(loss, 0.0)) * math.log1p(size * limit)
+            + (1 - min(max(loss, 0.0), 1.0)) * math.log1p(size * limit)
             for size in sizes
         ]
         rate = max(rates)

@@ -98,10 +98,11 @@ class Floors:
         asked = self._asked(query)
         if len(names) < 2:
             return Price(asked.policy)
-        if gate is not None and learned.losses is not None:
-            if support < MIN_SUPPORT:
+        if gate is not None and learned.losses:
+            losses = learned.losses.get(asked.policy)
+            if support < MIN_SUPPORT or losses is None:
                 return Price(asked.policy)
-            return price_of_audits(asked.policy, learned.losses, names, gate)
+            return price_of_audits(asked.policy, losses, names, gate)
         mode = EXPECTED if asked.own else BUDGETED if asked.budget is not None else self.mode
         models = mode.models(names, learned.certifier)
         curve = learned.book.curve(models) if learned.book is not None else None
@@ -140,7 +141,7 @@ class Floors:
         _, policy = self._settings.policy(query.agent)
         if self.earning is None or not policy.audit:
             return None
-        return gate_for(query.id, self._asked(query), pool, learned.book, self.earning)
+        return gate_for(query.id, self._asked(query), pool, learned, self.earning)
 
     def prepare(self, learned: Learned, pool: Sequence[str]) -> None:
         """Make the curves that calls will ask for, so that no call waits for them."""

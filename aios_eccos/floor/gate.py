@@ -12,6 +12,7 @@ from aios_eccos.decide.rule import preferred
 from aios_eccos.floor.course import HOLD_SUSPECT
 from aios_eccos.floor.curve import PriceBook
 from aios_eccos.floor.earn import Earning, lot_of
+from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.losses import LossBook
 from aios_eccos.floor.modes import Asked
 from aios_eccos.forecast.predictor import prior_success
@@ -20,7 +21,7 @@ from aios_eccos.values import Candidate, Gate, Model, Price
 
 
 def gate_for(
-    call: str, asked: Asked, pool: Sequence[Model], book: PriceBook | None, earning: Earning
+    call: str, asked: Asked, pool: Sequence[Model], learned: Learned, earning: Earning
 ) -> Gate | None:
     """How far a call may be routed among a pool of models, its shadow choice still open.
 
@@ -30,9 +31,10 @@ def gate_for(
     floor = asked.floor
     if asked.own or floor is None or not floor.relative or len(pool) < 2:
         return None
-    reference, success = _reference(pool, book)
+    reference, success = _reference(pool, learned.book)
     allowed = success - floor.of(success)
-    standing = earning.standing(asked.policy, str(floor), allowed)
+    standing = earning.standing(asked.policy, str(floor), allowed, reference)
+    losses = learned.losses.get(asked.policy)
     return Gate(
         reference=reference,
         asked=str(floor),
@@ -43,6 +45,7 @@ def gate_for(
         lot=lot_of(call, "route"),
         served=standing.state == "served",
         shift=standing.shift,
+        error=0.0 if losses is None else losses.error,
     )
 
 

@@ -25,7 +25,7 @@ from aios_eccos.forecast.parts import MOST, calibrating, calibration
 from aios_eccos.forecast.plans import Past
 from aios_eccos.forecast.pricing import Prices, price_table
 from aios_eccos.forecast.retrieval import RetrievalPredictor, leave_one_out
-from aios_eccos.forecast.ridge import RidgePredictor
+from aios_eccos.forecast.ridge import PolicyRidges, RidgePredictor
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.mirror import build_table
@@ -82,7 +82,7 @@ def learn_from(
         head = _head(head_file, embedder, settings, models)
         known = None
         if audits is not None and head is None:
-            known = _audited(near, table, models, audits)
+            known = _audited(near, table, settings, models, audits)
         known = known or _learn(near, table, head, settings, models)
         return replace(known, embedder=embedder)
     whole = history.table(limit=2 * BOOK_ROWS)
@@ -125,9 +125,13 @@ def _learn(
 
 
 def _audited(
-    neighbors: RetrievalPredictor, table: HistoryTable, models: Sequence[Model], facts: AuditFacts
+    neighbors: RetrievalPredictor,
+    table: HistoryTable,
+    settings: Settings,
+    models: Sequence[Model],
+    facts: AuditFacts,
 ) -> Learned | None:
-    """What audits teach; None where graded records make a price.
+    """What audits teach each policy of its models; None where graded records make a price.
 
     A few audits price nothing: taken as grades, some luck makes a cheap model the strongest.
     """
@@ -138,8 +142,19 @@ def _audited(
     if audited.sum() < FEWEST_ROWS:
         return Learned(neighbors)
     audits = table.rows(audited)
-    found = RidgePredictor(audits, models, error=facts.error, since=facts.since)
-    return Learned(found, losses=LossBook(found, audits, models))
+    ridges: dict[str, RidgePredictor] = {}
+    books: dict[str, LossBook] = {}
+    known: dict[tuple[str, ...], str] = {}
+    for name in ("", *settings.agents):
+        may = settings.agents[name].models if name else None
+        pool = [model for model in models if may is None or model.name in may] or [*models]
+        same = known.setdefault(tuple(model.name for model in pool), name)
+        if same == name:
+            ridges[name] = RidgePredictor(audits, pool, error=facts.error, since=facts.since)
+            books[name] = LossBook(ridges[name], audits, pool)
+        ridges[name], books[name] = ridges[same], books[same]
+    found = PolicyRidges(ridges, lambda agent: settings.policy(agent)[0])
+    return Learned(found, losses=books)
 
 
 def _seen_all(head_file: Path | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from aios_eccos.floor.certify import Certifier
@@ -33,7 +33,7 @@ class Learned:
         book: what success costs, None while there are too few verdicts.
         judged: verdicts by model; None: not known, so nothing is explored.
         certifier: where floors are certified.
-        losses: what success costs by audits, where only these tell.
+        losses: what success costs by audits, by policy, where only these tell.
         plans: forecasts plans; None: there are none.
     """
 
@@ -42,7 +42,7 @@ class Learned:
     book: PriceBook | None = None
     judged: Mapping[str, float] | None = None
     certifier: Certifier | None = None
-    losses: LossBook | None = None
+    losses: Mapping[str, LossBook] = field(default_factory=dict)
     plans: PlanFits | None = None
 
     def columns(self, models: frozenset[str]) -> frozenset[str]:

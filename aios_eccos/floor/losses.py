@@ -41,6 +41,7 @@ class LossBook:
             predictor.reference,
             float(predictor.success(np.zeros(1))[0]),
         )
+        self.error = predictor.error
         self._names = tuple(model.name for model in models)
         self._spread, self._success = predictor.spread, predictor.success
         rows = np.flatnonzero(predictor.used)

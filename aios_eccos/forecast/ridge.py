@@ -8,7 +8,7 @@ Gaussian process of the same kernel says how sure it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,7 +116,7 @@ class RidgePredictor:
         error: of the judge. since: see `losses_of`.
 
     Attributes:
-        reference: the pool's strongest model.
+        reference: the pool's strongest model. error: of the judge.
         losses: (N, m) of the table's rows; unseen: (N, m) forecast as if the row's own loss were
             not known; support: (N, m) of those.
         spread: (m,) standard deviation of the losses, 0 where nothing is known.
@@ -134,7 +134,7 @@ class RidgePredictor:
         since: Mapping[str, float] | None = None,
     ) -> None:
         strongest = strongest_declared(models)
-        self.reference = strongest.name
+        self.reference, self.error = strongest.name, error
         self._base = float(prior_success(models)[list(models).index(strongest)])
         self._table = table
         self._means = Means.of(table)
@@ -210,6 +210,50 @@ class RidgePredictor:
                 fit = self._fits[name]
                 losses[:, column], support[:, column] = fit.at(kernel[:, fit.rows])
         return losses, support
+
+
+class PolicyRidges:
+    """Each policy's own regression: its losses are measured by the strongest of its models.
+
+    Args:
+        ridges: by policy. policy_of: the policy of an agent.
+    """
+
+    name = "ridge"
+    wants_layers = False
+
+    def __init__(
+        self, ridges: Mapping[str, RidgePredictor], policy_of: Callable[[str], str]
+    ) -> None:
+        self._ridges, self._policy_of = ridges, policy_of
+
+    def forecast(
+        self,
+        queries: Sequence[Query],
+        embeddings: NDArray[np.float32] | None,
+        models: Sequence[Model],
+        layers: NDArray[np.float32] | None = None,
+    ) -> Forecast:
+        """From audits; without embeddings from priors, for which no price is made."""
+        names = [self._policy_of(query.agent) for query in queries]
+        found: Forecast | None = None
+        for name in dict.fromkeys(names):
+            said = self._ridges[name].forecast(queries, embeddings, models)
+            mine = np.array([each == name for each in names])
+            found = said if found is None else _where(mine, said, found)
+        return found or self._ridges[""].forecast(queries, embeddings, models)
+
+
+def _where(mine: BoolArray, said: Forecast, other: Forecast) -> Forecast:
+    """The rows of one forecast that are `mine`, (n,), and of another the rest."""
+    rows = mine[:, None]
+    return Forecast(
+        said.models,
+        np.where(rows, said.success, other.success),
+        np.where(rows, said.output_tokens, other.output_tokens),
+        np.where(rows, said.support, other.support),
+        np.where(mine, said.novelty, other.novelty),
+    )
 
 
 def _kernel(cosine: FloatArray) -> FloatArray:

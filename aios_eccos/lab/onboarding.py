@@ -182,6 +182,7 @@ class Onboarding:
             chances=copies,
             judged=frozenset(name for name, (_, usd) in relative.items() if usd),
             held=gate.held,
+            error=self.terms.judge_error,
             at=self._now,
         )
         usd = sum(float(self.answers.spent[row, self._columns[name]]) for name in copies)

@@ -143,5 +143,6 @@ def audited(
         chances={name: chances[name] for name in found.relative},
         judged=frozenset(found.judged),
         held=gate.held,
+        error=gate.error,
         at=time.time(),
     )

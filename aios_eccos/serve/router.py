@@ -330,8 +330,8 @@ class Router:
         worth = self.floors.price(query, open_to, most, knows, stored, gate)
         may &= [worth.models is None or name in worth.models for name in names]
         may[m:] &= math.isfinite(worth.value) and not query.in_tool_loop
-        if worth.careful and knows.losses is not None:
-            careful = knows.losses.careful(self._names, success[:m], support[:m])
+        if worth.careful and worth.policy in knows.losses:
+            careful = knows.losses[worth.policy].careful(self._names, success[:m], support[:m])
             success = np.concatenate([np.clip(careful, 0.0, 1.0), success[m:]])
         explores = gate is None and query.floor is None and len(pool) > 1
         return Candidate(

@@ -114,6 +114,7 @@ class Gate:
         share, suspect_share: of calls routed, and of those whose choice is one of the `suspects`.
         lot: the call's own uniform number, 0..1.
         served: whether it is earned; shift: what audits have then added to the log of the price.
+        error: the judge's error rate, as far as it is known.
         shadow: the model that the price would choose; None where there is no price yet.
     """
 
@@ -126,6 +127,7 @@ class Gate:
     lot: float
     served: bool = False
     shift: float = 0.0
+    error: float = 0.0
     shadow: str | None = None
 
     @property

@@ -13,10 +13,12 @@ import pytest
 from aios_eccos.floor.course import (
     HOLD,
     KEPT_AUDITS,
+    NO_ALARM,
     NO_BETS,
     STAGES,
     Course,
     Turn,
+    Watch,
     of_text,
     to_text,
 )
@@ -49,10 +51,10 @@ def run(seed: int, calls: int, rate: float) -> list[tuple[int, Turn]]:
 
 def test_a_loss_that_is_just_allowed_once_served_is_seldom_served() -> None:
     promoted = [
-        any(turn.kind == "served" for _, turn in run(s, 2000, ALLOWED / STAGES[-1]))
-        for s in range(200)
+        any(turn.kind == "served" for _, turn in run(s, 1000, ALLOWED / STAGES[-1]))
+        for s in range(100)
     ]
-    assert sum(promoted) / 200 <= 0.10
+    assert sum(promoted) / 100 <= 0.10
 
 
 def test_a_stage_is_seldom_reached_where_its_choices_lose_all_that_it_allows() -> None:
@@ -149,6 +151,85 @@ def test_what_was_earned_for_one_floor_is_void_for_another() -> None:
     assert earning.standing("", "99 %").models["small"].audits > 1
 
 
+def test_what_was_earned_by_one_reference_is_void_by_another() -> None:
+    earning = Earning(MemoryWorkload(), clock=lambda: 0.0)
+    while earning.standing("").state != "served":
+        earning.taken(audit(0))
+    assert earning.standing("", "95 %", reference="large").state == "served"
+    newer = replace(audit(0), reference="largest")
+    assert earning.standing("", "95 %", reference="largest").state == "proving"
+    earning.taken(newer)
+    found = earning.standing("", "95 %", reference="largest")
+    assert (found.shadowed, found.models["small"].audits) == (1, 1)
+
+
+def test_a_call_of_its_own_few_models_takes_nothing_from_its_policy() -> None:
+    before = served_course()
+    own = replace(audit(1, shadow=None), reference="medium", relative={"small": -1})
+    assert after(before, own) == (before, [])
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1, 0.2])
+def test_what_a_judge_hides_of_a_loss_is_counted(error: float) -> None:
+    """A judge that errs shows less of a loss: no more may be lost than without an error."""
+    served, spent = 0, ALLOWED / STAGES[-1] * 1.1
+    for seed in range(60):
+        rng, course = random.Random(f"judge {seed}"), Course()
+        for _ in range(400):
+            if rng.random() < course.share:
+                continue
+            verdict = -int(rng.random() < spent)
+            # Of equal answers, three in ten differ in form, so that the judge speaks.
+            if (verdict or rng.random() < 0.3) and rng.random() < error:
+                verdict = rng.choice([v for v in (-1, 0, 1) if v != verdict])
+            told = replace(audit(0), relative={"small": verdict}, error=error)
+            course, turns = after(course, told)
+            if any(turn.kind == "served" for turn in turns):
+                served += 1
+                break
+    assert served / 60 <= 0.10
+
+
+def test_calls_without_another_choice_count_and_a_seen_loss_for_those_not_seen() -> None:
+    """At a third routed, a call on which another model is chosen is seen in seven of ten."""
+    reached = 0
+    for seed in range(100):
+        rng, course = random.Random(f"weights {seed}"), replace(Course(), stage=2, asked="95 %")
+        for _ in range(500):
+            held = rng.random() >= course.share
+            other = rng.random() < 0.3
+            lost = int(other and rng.random() < ALLOWED / STAGES[-1] / 0.3)
+            if other and not held:
+                continue
+            told = audit(lost) if other else replace(audit(0), shadow="large", relative={})
+            course, turns = after(replace(course, models={}), replace(told, held=held))
+            if any(turn.kind == "alarm" for turn in turns):
+                break
+            reached += course.served
+            if course.served:
+                break
+    assert reached / 100 <= 0.10
+
+
+def test_a_models_loss_is_weighed_by_the_chance_of_its_audits() -> None:
+    """It loses on the tenth of the calls on which it is chosen, and is always asked there."""
+    watch, rng = Watch(), random.Random(2)
+    for n in range(4000):
+        if n % 10 == 0:
+            watch = watch.audited(1.0, float(n), 1.0, chosen=False)
+        elif rng.random() < 0.1:
+            watch = watch.audited(0.0, float(n), 0.1, chosen=False)
+    assert watch.losses / watch.audits > 0.4
+    assert watch.loss == pytest.approx(0.1, abs=0.02)
+    assert watch.effective < 0.7 * watch.audits
+
+
+def test_a_choice_that_is_seen_in_seven_of_ten_calls_weighs_more() -> None:
+    for stage, weight in ((0, 1.0), (1, 1 / 0.9), (2, 1 / 0.7)):
+        course, _ = after(replace(Course("95 %"), stage=stage), audit(0))
+        assert course.models["small"].weight == pytest.approx(weight)
+
+
 def test_audits_by_several_kernels_all_count() -> None:
     shared = MemoryWorkload()
     kernels = [Earning(shared) for _ in range(4)]
@@ -209,7 +290,7 @@ def test_a_damaged_note_is_none(text: str) -> None:
 def test_a_note_of_another_version_is_none_as_calls_are_decided_by_it(
     change: dict[str, object],
 ) -> None:
-    note = {**json.loads(to_text(Course("95 %", 0.05, stage=1))), **change}
+    note = {**json.loads(to_text(Course("95 %", 0.05, "large", stage=1))), **change}
     assert of_text(json.dumps(note)) == Course()
 
 
@@ -258,7 +339,7 @@ def test_a_policy_that_routes_a_third_falls_back_to_a_tenth_where_a_model_change
     course = replace(Course(), asked="95 %", allowed=ALLOWED, stage=2)
     turns: list[Turn] = []
     while not turns:  # the alarm would be sooner
-        course, turns = after(replace(course, alarm=NO_BETS), audit(1))
+        course, turns = after(replace(course, alarm=NO_ALARM), audit(1))
     assert (turns[0].kind, course.share, course.tests[2]) == ("changed", STAGES[0], NO_BETS)
 
 
@@ -282,7 +363,7 @@ def test_the_price_settles_where_held_calls_lose_what_is_allowed() -> None:
         before = replace(course, models={})
         course, turns = after(before, replace(told, held=rng.random() < 0.1))
         if turns:  # go on all the same, to see where it settles
-            rung, course = rung + 1, replace(before, alarm=NO_BETS)
+            rung, course = rung + 1, replace(before, alarm=NO_ALARM)
         lost.append(loss)
     late = lost[5_000:]
     assert sum(late) / len(late) < 1.4 * ALLOWED / STAGES[-1]

@@ -129,9 +129,9 @@ def test_a_history_of_grades_has_to_be_earned_too() -> None:
 
 
 def test_graded_records_price_success_where_there_are_some() -> None:
-    assert router_of(audited_history("ingest")).learned.losses is None
-    assert router_of(audited_history()).learned.losses is not None
-    assert router_of(audited_history(n=30)).learned.losses is None
+    assert router_of(audited_history("ingest")).learned.losses == {}
+    assert set(router_of(audited_history()).learned.losses) == {""}
+    assert router_of(audited_history(n=30)).learned.losses == {}
 
 
 @pytest.mark.parametrize("n", [1, 5, 13, 39, 45])
@@ -184,8 +184,10 @@ def test_where_nothing_is_known_of_a_call_no_price_chooses_though_audits_made_on
 def test_a_call_is_decided_whatever_its_careful_forecasts_come_to() -> None:
     router = router_of(audited_history())
     lowest = lambda names, success, support: success - 5.0  # noqa: E731
-    object.__setattr__(router.learned, "losses", SimpleNamespace(
-        careful=lowest, price=lambda *_, **__: 0.01, reference="large", promised=0.9))  # fmt: skip
+    book = SimpleNamespace(
+        careful=lowest, price=lambda *_, **__: 0.01, reference="large", promised=0.9, error=0.0
+    )
+    object.__setattr__(router.learned, "losses", {"": book})
     (decision,) = route(router)
     assert decision.model == "large"
 
@@ -196,3 +198,43 @@ def test_a_floor_below_the_strongest_allows_its_difference_as_loss(
 ) -> None:
     (decision,) = route(router_of(quality_floor=floor))
     assert decision.gate.allowed == pytest.approx(allowed)
+
+
+def audits_of(history, reference, n=60):
+    """Audits in which `small` was as good as a reference, from the calls of an agent's policy."""
+    outcomes = (Outcome("small", 1.0, 20), Outcome(reference, 1.0, 20))
+    told = {"source": "audit", "task": reference}
+    rows = [Record(f"{reference} {i}", "", 50, outcomes, **told) for i in range(n)]
+    history.add(rows, Flat().try_embed(rows))
+    return history
+
+
+@pytest.mark.parametrize(
+    ("models", "reference"),
+    [(["small", "medium"], "medium"), (["small", "medium", "large"], "large"), (None, "large")],
+)
+def test_a_policy_is_measured_by_the_strongest_of_its_own_models(models, reference) -> None:
+    pool = (*POOL, Model("medium", input_price=1e-6, output_price=1e-6, strength=0.7))
+    history = audits_of(audits_of(MemoryHistory(dimension=2), "large"), "medium")
+    router = router_of(history, models=pool, agents={"one": {"models": models} if models else {}})
+    for agent, expected in (("one", reference), ("two", "large")):
+        (decision,) = route(router, agent=agent)
+        gate = decision.gate
+        assert (decision.model, gate.reference, gate.shadow) == (expected, expected, "small")
+
+
+def test_a_call_that_names_fewer_models_is_served_by_their_strongest_and_has_no_price() -> None:
+    pool = (*POOL, Model("medium", input_price=1e-6, output_price=1e-6, strength=0.7))
+    router = router_of(audits_of(audited_history(), "medium"), models=pool)
+    earn(router, 0.9)
+    for decision in route(router, 20, allowed=("small", "medium")):
+        assert (decision.model, decision.gate.share, decision.gate.shadow) == ("medium", 0.0, None)
+
+
+def test_an_agents_calls_in_one_batch_are_forecast_by_its_own_policy() -> None:
+    pool = (*POOL, Model("medium", input_price=1e-6, output_price=1e-6, strength=0.7))
+    history = audits_of(audits_of(MemoryHistory(dimension=2), "large"), "medium")
+    router = router_of(history, models=pool, agents={"one": {"models": ["small", "medium"]}})
+    calls = [Query("text", id=str(n), agent=agent) for n, agent in enumerate(["one", "two"] * 2)]
+    found = router.route(calls).decisions
+    assert [decision.model for decision in found] == ["medium", "large"] * 2
