@@ -24,6 +24,8 @@ log = logging.getLogger("aios_eccos.kernel.sessions")
 REMEMBERED_S, TOOL_S = 600.0, 3600.0
 #: Conversations remembered at once in this process; about 50 MB.
 MOST = 100_000
+#: Conversations that wait to be shared while Redis is out of reach, and told at once after that.
+UNSHARED_MOST, AT_ONCE = 1000, 20
 #: What kernels share is kept under this name and the conversation's hash.
 NOTE = "session:"
 #: Share of a model's context window from which on a growing conversation asks for a stronger one.
@@ -69,6 +71,7 @@ class Sessions:
         self._most = most
         self._lock = threading.Lock()
         self._known: OrderedDict[str, tuple[Known, float]] = OrderedDict()
+        self._unshared: OrderedDict[str, Known] = OrderedDict()
 
     def remember(self, key: str, known: Known) -> None:
         """The conversation's last call has ended so."""
@@ -81,14 +84,24 @@ class Sessions:
                 self._known.popitem(last=False)
 
     def share(self, key: str, known: Known, shared: WorkloadStore) -> None:
-        """Let other kernels know, too."""
-        if not _reaches_others(shared):
+        """Let other kernels know, too; what they could not be told before is told with it."""
+        if isinstance(shared, MemoryWorkload):
             return
+        with self._lock:
+            self._unshared[key] = known
+            while len(self._unshared) > UNSHARED_MOST:
+                self._unshared.popitem(last=False)
+            count = 0 if shared.degraded else min(len(self._unshared), AT_ONCE)
+            due = [self._unshared.popitem() for _ in range(count)]
         try:
-            for name in _names(key, known):
-                shared.swap_note(NOTE + name, known.text(), self._keep_s(known))
+            while due:
+                for name in _names(*due[0]):
+                    shared.swap_note(NOTE + name, due[0][1].text(), self._keep_s(due[0][1]))
+                due.pop(0)
         except WorkloadError as error:
-            log.debug("a conversation is known to this kernel alone: %s", error)
+            log.debug("conversations are known to this kernel alone: %s", error)
+            with self._lock:
+                self._unshared.update(due)
 
     def recall(self, key: str, call: str = "", shared: WorkloadStore | None = None) -> Known | None:
         """The conversation's last call; None if there was none, or too long ago.

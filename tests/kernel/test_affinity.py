@@ -218,3 +218,17 @@ def test_without_redis_a_kernel_knows_its_own() -> None:
     shared.broken, shared.degraded = False, True
     told(shared, "unshared")
     assert shared.kept == {}
+
+
+@pytest.mark.parametrize("fault", ["broken", "degraded"])
+def test_what_redis_missed_is_told_once_it_answers(fault: str) -> None:
+    shared: Any = Notes()
+    setattr(shared, fault, True)
+    sessions = Sessions()
+    for number in range(5):
+        sessions.share(f"key {number}", TOOLS, shared)
+    assert shared.kept == {}
+    setattr(shared, fault, False)
+    sessions.share("last", SMALL, shared)
+    assert Sessions().recall("last", shared=shared) == SMALL
+    assert all(Sessions().recall(f"key {n}", "call-1", shared) == TOOLS for n in range(5))
