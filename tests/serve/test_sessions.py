@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from audit_world import until
+from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.floor.learned import Learned
