@@ -12,7 +12,8 @@ from typing import get_args
 
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
-from aios_eccos.serve.call import Call, Routes
+from aios_eccos.serve.call import Call
+from aios_eccos.serve.routes import Routes
 from aios_eccos.values import Answer, Candidate, Decision, Failure, Model, Query, Refused
 from aios_eccos.workload.store import Ledger
 

@@ -1,29 +1,19 @@
-"""A call on its way through the dispatcher, and what the dispatcher needs of a router."""
+"""A call on its way through the dispatcher: what it asks, and what came of that."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, Protocol
 
-import numpy as np
-
-from aios_eccos.serve.vote import Planned
+from aios_eccos.serve.choices import Choices
+from aios_eccos.serve.routes import Made, Run
 from aios_eccos.values import (
     Answer,
-    Assignment,
-    Attempt,
-    Bar,
     CallResult,
-    Candidate,
     Decision,
     Failure,
-    Query,
-    Repeat,
-    Slots,
 )
 
 #: Tries of a call that has other models, refusals not counted.
@@ -31,102 +21,21 @@ TRIES_MOST = 2
 #: Waits before the first and the second repetition on the same model, seconds (plus jitter).
 PINNED_BACKOFF_S = (0.5, 2.0)
 
-#: How often to look for slots that another kernel freed without our hearing of it, seconds; and for
-#: requests, tokens and money that others gave back.
-POLL_S, LONG_POLL_S = 0.05, 1.0
 
-#: Calls a model: (model name, seconds left) -> answer. Must not raise; if it does, the call fails.
-Run = Callable[[str, float], Answer]
-
-
-class Routes(Protocol):
-    """What the dispatcher needs of a router."""
-
-    @property
-    def spills(self) -> bool:
-        """Whether a call takes another model when its best is at its limit.
-
-        Then it is enough to offer about as many calls as there are slots. Else a call waits for
-        the model that `preferred` names.
-        """
-
-    def forecast(self, queries: list[Query]) -> list[Candidate]: ...
-    def slots(self) -> Slots: ...
-    def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment: ...
-    def preferred(self, candidate: Candidate) -> str | None: ...
-    def release(self, decision: Decision, answers: Mapping[str, Answer] = ...) -> None: ...
-    def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]: ...
-    def rest(self, model: str, seconds: float | None) -> None: ...
-    def fallback(self, query: Query, failed_on: Collection[str] = ()) -> Decision: ...
-    def on_release(self, callback: Callable[[], None]) -> None: ...
-
-
-class Made(NamedTuple):
-    """A request to a model that is over; begun and ended by `time.monotonic()`."""
-
-    model: str
-    begun: float
-    ended: float
-    answer: Answer
-
-    def attempt(self) -> Attempt:
-        """The request, without what was said."""
-        failure = self.answer.failure
-        return Attempt(
-            model=self.model,
-            seconds=max(self.ended - self.begun, 0.0),
-            output_tokens=self.answer.output_tokens,
-            failure=failure.reason if failure is not None else None,
-            signals=self.answer.signals,
-            input_tokens=self.answer.input_tokens,
-            cached_tokens=self.answer.cached_tokens,
-        )
-
-
-@dataclass(slots=True, eq=False)
-class Call:
+@dataclass(slots=True, eq=False, kw_only=True)
+class Call(Choices):
     """What is known of one call until it is settled; the dispatcher alone changes it.
 
     Attributes:
-        expires: `time.monotonic()` at which it is given up.
-        router: the one that its candidate is of.
-        candidate: None before there is one, and where none can be made.
-        made: the requests that are over, in order.
         asking: when each request under way began, by model.
         not_before: `time.monotonic()` before which it is not tried again.
-        refused: models that refused it, and what, in words that follow their names.
-        avoided: the same of models that have refused calls like it.
-        barred: what limits beside slots keep it from models now.
-        unplanned: why plans are closed to it, in words that follow their names; "": they are not.
-        planned: its plan, once that was chosen.
-        closed_by: why models were closed at the last decision, in words that follow their names.
-        repeat: as in `CallResult`.
     """
 
-    query: Query
     run: Run
     future: Future[CallResult]
-    expires: float
-    router: Routes | None = None
-    candidate: Candidate | None = None
     decision: Decision | None = None
-    made: list[Made] = field(default_factory=list)
     asking: dict[str, float] = field(default_factory=dict)
     not_before: float = 0.0
-    refused: dict[str, str] = field(default_factory=dict)
-    avoided: dict[str, str] = field(default_factory=dict)
-    barred: Mapping[str, Bar] = field(default_factory=dict)
-    unplanned: str = ""
-    planned: Planned | None = None
-    closed_by: dict[str, str] = field(default_factory=dict)
-    repeat: Callable[[], Repeat] | None = None
-    _best: tuple[Candidate, list[str], list[str]] | None = None
-
-    @property
-    def failed_on(self) -> list[str]:
-        """The model of each request that failed and was no refusal."""
-        failures = [(made.model, made.answer.failure) for made in self.made]
-        return [model for model, failure in failures if failure and failure.refused is None]
 
     def tried(self, model: str, answer: Answer, ended: float) -> None:
         """Note what a request under way came to, if it is still under way."""
@@ -234,142 +143,3 @@ class Call:
             if least > self.query.input_tokens:
                 self.query = replace(self.query, input_tokens=least)
                 self.router = None  # it is forecast anew
-
-    def able(self) -> list[str]:
-        """Models and plans that may serve it and have not refused it; a plan's escape after it."""
-        candidate = self.candidate
-        if candidate is None:
-            return []
-        if self.planned is not None:
-            escape = self.planned.plan.escape
-            tried = escape in self.refused or escape in self.failed_on
-            if escape in candidate.models and not tried:
-                return [escape]
-        allowed = zip(candidate.models, candidate.allowed, strict=True)
-        open_to = [name for name, ok in allowed if ok and name not in self.refused]
-        return self._models(open_to) if self._no_plan else open_to
-
-    @property
-    def _no_plan(self) -> str:
-        """Why no plan may serve it, in words that follow its name; "" if one may."""
-        if self.made:
-            return "is for calls of which no model was asked before"
-        return self.unplanned if self.repeat is not None else "cannot compare answers to it"
-
-    def _models(self, columns: list[str]) -> list[str]:
-        """The models among some columns."""
-        candidate = self.candidate
-        if candidate is None or not candidate.plans:
-            return columns
-        return [name for name in columns if candidate.plan(name) is None]
-
-    def _without(self, columns: list[str], models: Collection[str]) -> list[str]:
-        """The columns that ask none of some models."""
-        candidate = self.candidate
-        if candidate is None or not models:
-            return columns
-        return [name for name in columns if not candidate.asks(name, models)]
-
-    def usable(self, slots: Slots | None = None) -> list[str]:
-        """Models that may serve it now.
-
-        Those that have refused calls like it, that have failed on it, or that rest are left out
-        while there are others; of models that all rest, the one that has rested most remains.
-        """
-        able = [name for name in self.able() if not self._kept_from(name)]
-        keen = self._without(able, self.avoided) or self._models(able)
-        fresh = self._without(keen, self.failed_on) or self._models(keen)
-        if slots is None or not fresh:
-            return self._loyal(fresh)
-        awake = self._without(fresh, slots.cooling)
-        if awake:
-            return self._loyal(awake)
-        asleep = self._models(fresh) or self._models(able)
-        free = [name for name in asleep if slots.free[name] > 0] or asleep
-        return [min(free, key=slots.cooling.__getitem__)] if free else []
-
-    def models_of(self, columns: Sequence[str]) -> list[str]:
-        """The models of which columns take a slot when they start."""
-        candidate = self.candidate
-        if candidate is None or not candidate.plans:
-            return [*columns]
-        plans = {name: candidate.plan(name) for name in columns}
-        models = [(name,) if plan is None else plan.members for name, plan in plans.items()]
-        return [*dict.fromkeys(name for some in models for name in some)]
-
-    def _loyal(self, names: list[str]) -> list[str]:
-        """Of models that may serve it now, those that its session leaves to it.
-
-        A tool loop's own, while it can; once a stronger one, where the loop asks for that.
-        """
-        session, candidate = self.query.session, self.candidate
-        if session is None or candidate is None or session.stay not in names:
-            return names
-        if session.escalates:
-            success = dict(zip(candidate.models, candidate.success, strict=True))
-            stronger = [name for name in names if success[name] > success[session.stay]]
-            return stronger or [session.stay]
-        return [session.stay]
-
-    def _kept_from(self, name: str) -> bool:
-        """Whether limits close a model to it.
-
-        Not if they refill in its time, and it waits for its best, or its tool loop stays with it.
-        """
-        bar, session = self.barred.get(name), self.query.session
-        if bar is None:
-            return False
-        stays = session is not None and session.stay == name
-        spills = self.router is None or self.router.spills
-        return not bar.waits or (spills and not stays) or bar.lifts >= self.expires
-
-    def room(self, name: str, slots: Slots) -> bool:
-        """Whether a model may serve it at once."""
-        plan = None if self.candidate is None else self.candidate.plan(name)
-        free = slots.free[name] if plan is None else slots.room(plan)
-        return free > 0 and name not in self.barred
-
-    def look_s(self, now: float) -> float:
-        """Seconds until it may have a slot without our hearing of it.
-
-        Where limits keep it from every model, until the first of them refills.
-        """
-        if not self.barred or any(name not in self.barred for name in self.able()):
-            return POLL_S
-        lifts = min(bar.lifts for bar in self.barred.values())
-        return min(max(lifts - now, POLL_S), LONG_POLL_S)
-
-    def best(self, slots: Slots, router: Routes) -> list[str]:
-        """The column that it waits for under `router`, if any may serve it now."""
-        usable, known = self.usable(slots), self._best
-        if self.candidate is None:
-            return []
-        if known is None or known[0] is not self.candidate or known[1] != usable:
-            name = router.preferred(self.closed(slots)) if usable else None
-            known = self._best = (self.candidate, usable, [] if name is None else [name])
-        return known[2]
-
-    def closed(self, slots: Slots) -> Candidate:
-        """Its candidate, closed to models that are left out now; notes why."""
-        candidate = self.candidate
-        if candidate is None:
-            raise RuntimeError("a call reached assignment without a forecast")
-        usable = set(self.usable(slots))
-        why = dict.fromkeys(self.able(), "is not its session's model")
-        why |= dict.fromkeys(slots.cooling, "rests after an error")
-        why |= dict.fromkeys(self.failed_on, "has just failed on it")
-        why |= {name: bar.words for name, bar in self.barred.items()} | self.avoided | self.refused
-        for plan in candidate.plans:
-            shut = [name for name in plan.models if name in why and name not in usable]
-            asked = (f"would ask {name}, which {why[name]}" for name in shut)
-            why[plan.name] = self._no_plan or next(asked, "is not open to it")
-        self.closed_by = {name: words for name, words in why.items() if name not in usable}
-        explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
-        willing = np.array([name not in self.closed_by for name in candidate.models])
-        return replace(
-            candidate,
-            allowed=np.array([name in usable for name in candidate.models]),
-            explorable=explorable & willing,
-            # A call whose first try has failed is no place to try more, and nor is a tool loop.
-            lot=None if self.made or self.query.in_tool_loop else candidate.lot,
-        )

@@ -12,7 +12,8 @@ from aios_eccos.decide.assign import Assigned
 from aios_eccos.decide.words import explored, held, reason
 from aios_eccos.errors import raised
 from aios_eccos.floor.explore import Trial
-from aios_eccos.serve.call import Call, Routes
+from aios_eccos.serve.call import Call
+from aios_eccos.serve.routes import Routes
 from aios_eccos.values import EXPLORED, HELD, Candidate, Decision, Gate, IntArray, Lease, Slots
 
 log = logging.getLogger("aios_eccos.serve.decisions")

@@ -18,10 +18,11 @@ from functools import partial
 from aios_eccos.config import Settings
 from aios_eccos.errors import raised
 from aios_eccos.serve.attempt import Attempts, guarded
-from aios_eccos.serve.call import Call, Routes, Run
+from aios_eccos.serve.call import Call
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
 from aios_eccos.serve.limits import hopeless, refused
 from aios_eccos.serve.queue import CallQueue, FairShare, startable
+from aios_eccos.serve.routes import Routes, Run
 from aios_eccos.serve.vote import Kinds, Planned
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots
 
@@ -109,7 +110,7 @@ class Dispatcher:
         future: Future[CallResult] = Future()
         limit = time.monotonic() + self._settings.call_timeout_s
         expires = limit if query.deadline is None else min(limit, query.deadline)
-        call = Call(query, run, future, expires, repeat=repeat)
+        call = Call(query=query, run=run, future=future, expires=expires, repeat=repeat)
         if not self._queue.put(call):
             self._settle(call, Answer(failure=STOPPED))
         return future

@@ -15,7 +15,8 @@ from itertools import count, islice
 from typing import TypeVar
 
 from aios_eccos.serve.attempt import Pace
-from aios_eccos.serve.call import Call, Routes
+from aios_eccos.serve.call import Call
+from aios_eccos.serve.routes import Routes
 from aios_eccos.values import Answer, Slots
 
 Item = TypeVar("Item")

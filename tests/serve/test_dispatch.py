@@ -839,7 +839,9 @@ def test_an_answer_that_was_cut_off_tells_nothing_of_a_models_pace() -> None:
 
     def make(**signals: bool) -> None:
         answer = Answer("x", output_tokens=1, signals=Signals(**signals))
-        call = Call(Query(""), lambda model, left: answer, Future(), math.inf)
+        call = Call(
+            query=Query(""), run=lambda model, left: answer, future=Future(), expires=math.inf
+        )
         attempts.make(call, decision, "a", FewSlots({"a": 1}), 1.0)
 
     usual = attempts.pace.slot_seconds(decision.candidate, ["a"])

@@ -114,7 +114,14 @@ def test_a_call_that_may_not_spill_waits_for_its_best_models_rate_while_it_has_t
     assert [first.answer.value, second.answer.value] == ["dear", "cheap"]
     router = Router(models, settings, store)
     (candidate,), slots = router.forecast([query()]), router.slots()
-    patient = Call(candidate.query, answers(), Future(), time.monotonic() + 600, router, candidate)
+    patient = Call(
+        query=candidate.query,
+        run=answers(),
+        future=Future(),
+        expires=time.monotonic() + 600,
+        router=router,
+        candidate=candidate,
+    )
     patient.barred = router.bars(candidate, slots)
     assert patient.best(slots, router) == ["dear"]
     assert not patient.room("dear", slots)
