@@ -12,18 +12,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 
 from aios_eccos.config import Settings
-from aios_eccos.errors import raised
 from aios_eccos.serve.attempt import Attempts, guarded
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
 from aios_eccos.serve.limits import hopeless, refused
 from aios_eccos.serve.queue import CallQueue, FairShare, startable
+from aios_eccos.serve.requests import Requests, give_back
 from aios_eccos.serve.routes import Routes, Run
-from aios_eccos.serve.vote import Kinds, Planned
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
@@ -32,10 +30,8 @@ NOWHERE = Failure("no configured model may serve this call", 400, retryable=Fals
 UNDECIDED = Failure("no model could be chosen", 503, retryable=False)
 #: Seconds within which calls are decided, unless they wait for a slot.
 DECIDED_S = 0.1
-NO_THREAD = Failure("no thread for the call", 503, retryable=False)
 LATE = Failure("timeout", 504, retryable=False)
 STOPPED = Failure("the dispatcher was stopped", 503, retryable=False)
-BROKEN = Failure("the dispatcher's own fault", 500, retryable=False)
 DROPPED = Failure("dropped while it waited to be tried again", 499, retryable=False)
 
 
@@ -63,7 +59,13 @@ class Dispatcher:
         self._queue = CallQueue()
         self._decisions = Decisions()
         self._fair = FairShare(lambda agent: self._settings.weight(agent))
-        self._kinds = Kinds()
+        self._requests = Requests(
+            self._queue,
+            self.attempts,
+            lambda: self._router,
+            lambda: self._settings.call_timeout_s,
+            self._settle,
+        )
         self._thread: threading.Thread | None = None
         self.use(router, settings or Settings())
 
@@ -155,7 +157,7 @@ class Dispatcher:
                 for call in _due(self._queue.waiting(), self._room()):
                     decided = [fallback(call, router)]
                     if not guarded("starting a call", partial(self._start, decided, router)):
-                        self._give_up(call, UNDECIDED)
+                        self._requests.give_up(call, UNDECIDED)
 
     def _room(self) -> int:
         return max(self._settings.max_workers - self._queue.depth()[1], 0)
@@ -170,9 +172,9 @@ class Dispatcher:
         odd = _due(self._decisions.forecast(unknown, router), room)
         for call in unknown:
             call.avoided = self.attempts.refusals.of(call.query)
-            call.unplanned = self._kinds.closed(call.query)
+            call.unplanned = self._requests.kinds.closed(call.query)
             if call.candidate is not None and not call.able():
-                self._give_up(call, self._nowhere(call))
+                self._requests.give_up(call, self._nowhere(call))
         slots = router.slots()
         able = [call for call in waiting if call.able() and self._may_wait(call, slots, router)]
         most = min(room, self._settings.max_batch)
@@ -188,7 +190,7 @@ class Dispatcher:
         call.barred = router.bars(call.candidate, slots)
         failure = hopeless(call.barred, call.able(), call.expires) if call.barred else None
         if failure is not None:
-            self._give_up(call, failure)
+            self._requests.give_up(call, failure)
         return failure is None
 
     def _start(self, decided: list[Decided], router: Routes) -> int:
@@ -198,99 +200,28 @@ class Dispatcher:
             while left:
                 call, decision = left[-1]
                 if decision is None:
-                    self._give_up(call, UNDECIDED)
+                    self._requests.give_up(call, UNDECIDED)
                 elif decision.model is not None:
-                    started += self._launch(call, decision, router)
+                    started += self._launch(call, decision, decision.model, router)
                 elif not decision.candidate.allowed.any():
-                    self._give_up(call, self._nowhere(call))
+                    self._requests.give_up(call, self._nowhere(call))
                 left.pop()
         finally:
             # Nothing is left, unless launching failed.
             for _, decision in left:
                 if decision is not None:
-                    _release(router, decision)
+                    give_back(router, decision)
         return started
 
-    def _launch(self, call: Call, decision: Decision, router: Routes) -> bool:
-        """Start the call, each request on its own thread; False if it was dropped meanwhile."""
-        parts, planned = requests_of(decision), _planned(call, decision)
-        if not self._queue.run(call):
-            _release(router, decision)
+    def _launch(self, call: Call, decision: Decision, column: str, router: Routes) -> bool:
+        """Start the call's requests; False if it was dropped meanwhile."""
+        if not self._requests.start(call, decision, router):
             return False
-        call.decision, call.planned = decision, planned or call.planned
-        call.asking = dict.fromkeys(parts, time.monotonic())
-        if planned is not None or call.planned is None:
+        if decision.plan is not None or call.planned is None:  # an escape is charged with its plan
             # Not the call's own candidate, which may be an earlier router's.
-            column = [] if decision.model is None else [decision.model]
-            cost = self.attempts.pace.slot_seconds(decision.candidate, column)
+            cost = self.attempts.pace.slot_seconds(decision.candidate, [column])
             self._fair.charge(call.query.agent, cost)
-        started = [self._request(call, part, model, router) for model, part in parts.items()]
-        return any(started)
-
-    def _request(self, call: Call, decision: Decision, model: str, router: Routes) -> bool:
-        """Start one request; False if there is no thread for it."""
-        serve = partial(self._serve, call, decision, model, router)
-        thread = threading.Thread(target=serve, name=f"eccos-call-{model}", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the process may have no more threads
-            log.error("a call to %s cannot be started: %s", model, error)
-            _release(router, decision)
-            if call.votes:
-                self._ended(call, model, Answer(failure=NO_THREAD), time.monotonic())
-            else:
-                call.asking.clear()
-                self._give_up(call, NO_THREAD)
-            return False
         return True
-
-    def _serve(self, call: Call, decision: Decision, model: str, router: Routes) -> None:
-        """A request's own thread."""
-        answer, ended = Answer(failure=BROKEN), time.monotonic()
-        try:
-            timeout_s = self._settings.call_timeout_s
-            answer, ended = self.attempts.make(call, decision, model, router, timeout_s)
-        finally:
-            self._ended(call, model, answer, ended)
-            self._queue.wake()
-
-    def _ended(self, call: Call, model: str, answer: Answer, ended: float) -> None:
-        """A request has ended: settle the call, or let it go on."""
-        if not self._queue.ended(call, model, answer, ended):
-            return
-        planned = call.planned
-        if planned is not None and call.votes:
-            guarded("comparing answers", lambda: planned.compare(call.said))
-            self._kinds.note(call.query, planned.outcome or "failed")
-            if self._escapes(call):
-                return
-        if self._queue.over(call):
-            self._settle(call, answer)
-
-    def _escapes(self, call: Call) -> bool:
-        """Ask the escape of a plan, where it is needed, at once; False: it is to be waited for.
-
-        What it costs was charged with the plan.
-        """
-        router, candidate = self._router, call.candidate
-        if self._queue.closed or call.router is not router or candidate is None:
-            return False
-        if not call.tries_again():
-            return False
-        try:
-            slots = router.slots()
-            call.barred = router.bars(candidate, slots)
-            (decision,) = router.assign([call.closed(slots)], slots).decisions
-        except BaseException as error:  # noqa: BLE001 - the call waits for its escape instead
-            log.error("an escape was not asked at once: %s", raised(error))
-            return False
-        return decision.model is not None and self._launch(call, decision, router)
-
-    def _give_up(self, call: Call, failure: Failure) -> None:
-        """End a call that cannot be served; with what its last request came to, if it made one."""
-        if self._queue.remove(call):
-            last = call.made[-1].answer if call.made else Answer(failure=failure)
-            self._settle(call, last)
 
     def _nowhere(self, call: Call) -> Failure:
         """Why no model may serve a call."""
@@ -313,27 +244,6 @@ def kept_in(pattern: str | None) -> Failure:
     remedy = "set local: true in a model's entry of llms.models if what it reads stays with you"
     text = f"{who} private, and no local model may serve this call; {remedy}"
     return Failure(text, 403, retryable=False)
-
-
-def requests_of(decision: Decision) -> dict[str, Decision]:
-    """By model, the requests that a decision starts, each with the slot that is lent for it."""
-    plan, model = decision.plan, decision.model
-    if plan is None:
-        return {} if model is None else {model: decision}
-    lent = zip(plan.members, decision.leases, strict=True)
-    return {name: replace(decision, model=name, leases=(lease,)) for name, lease in lent}
-
-
-def _planned(call: Call, decision: Decision) -> Planned | None:
-    """What is needed to run a plan; None where a model was chosen."""
-    plan = decision.plan
-    if plan is None or call.repeat is None:
-        return None
-    return Planned(plan, decision, call.repeat(), call.closed_by)
-
-
-def _release(router: Routes, decision: Decision) -> None:
-    guarded(f"giving a slot of {decision.model} back", lambda: router.release(decision))
 
 
 def _due(calls: list[Call], most: int) -> list[Call]:
