@@ -56,6 +56,16 @@ class SlotPrices:
         """(m,) what a call pays per output token, where so many slots (m,) are free now."""
         return np.where(2 * free > self._limits, 0.0, self._slots)
 
+    def read(self) -> dict[str, float]:
+        """All prices that kernels share, in one request; the slots' are gone by from now on."""
+        try:
+            stored = self._workload.read_prices()
+        except WorkloadError as error:
+            log.warning("prices serve unmoved: %s", error)
+            return {}
+        self.take(stored)
+        return stored
+
     def take(self, stored: Mapping[str, float]) -> None:
         """Go by the store's prices as they were just read, by name."""
         slots = np.array([stored.get(name, 0.0) for name in self._names])

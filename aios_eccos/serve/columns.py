@@ -14,6 +14,8 @@ from aios_eccos.values import (
     Forecast,
     Plan,
     PlanForecast,
+    Price,
+    Query,
 )
 
 
@@ -66,6 +68,27 @@ class Table:
             both,
             found.escapes,
             found.plans,
+        )
+
+    def candidate(
+        self, row: int, query: Query, success: FloatArray, allowed: BoolArray, worth: Price
+    ) -> Candidate:
+        """A query's row; `success` and `allowed` (m + k,) as its price leaves them."""
+        names = self.forecast.models
+        models = np.arange(len(names)) < len(names) - len(self.plans)
+        return Candidate(
+            query=query,
+            models=names,
+            success=success,
+            output_tokens=self.forecast.output_tokens[row],
+            support=self.forecast.support[row],
+            cost=self.cost[row],
+            allowed=allowed,
+            novelty=float(self.forecast.novelty[row]),
+            worth=worth,
+            reread=self.reread[row],
+            explorable=self.allowed[row] & models,
+            plans=dict(zip(self.plans, self.escapes[row].tolist(), strict=True)),
         )
 
 

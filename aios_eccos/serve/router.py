@@ -20,7 +20,7 @@ from aios_eccos.decide.assign import assigned, slots_of
 from aios_eccos.decide.rule import preferred
 from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
-from aios_eccos.errors import EccosError, WorkloadError
+from aios_eccos.errors import EccosError
 from aios_eccos.floor.explore import chance_of, explore_batch
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.gate import gate_of, limited
@@ -29,6 +29,7 @@ from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import cached_tokens, price_table
 from aios_eccos.serve.columns import Table, alike
 from aios_eccos.serve.decisions import Round
+from aios_eccos.serve.lending import NEVER_ASKED, Lending
 from aios_eccos.serve.limits import Lengths, Limits
 from aios_eccos.values import (
     Answer,
@@ -48,9 +49,6 @@ from aios_eccos.values import (
 from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.serve.router")
-
-#: A request was never made.
-NONE: Mapping[str, Answer] = {}
 
 
 class Router:
@@ -89,10 +87,10 @@ class Router:
         self.slot_prices = SlotPrices(models, workload)
         self._names = self.prices.models
         self._by_name = {model.name: model for model in models}
-        self._by_slot = {model.slot: model.name for model in models}
         self._limits = {model.slot: model.limit for model in models}
         self._workload, self._others = workload, others
         self.limits = Limits(models, settings, self.prices, lengths or Lengths())
+        self._lending = Lending(models, workload, self.limits)
 
     @property
     def spills(self) -> bool:
@@ -118,7 +116,7 @@ class Router:
         cached = cached_tokens(queries, self.models) * keeps
         cost = self.prices.cost(tokens, forecast.output_tokens, cached)
         reread = self.prices.spared(cached.max(axis=1, initial=0)[:, None] - cached)
-        table, stored = Table.of(forecast, cost, reread, allowed), self._stored()
+        table, stored = Table.of(forecast, cost, reread, allowed), self.slot_prices.read()
         if knows.plans is not None and knows.plans.plans:
             table = table.with_plans(knows.plans.forecast(queries, forecast, embeddings))
         candidates = [
@@ -169,31 +167,16 @@ class Router:
         Earlier candidates go first where slots are short. A decision without a model means: wait.
         """
         made = self.decide(candidates, slots)
-        choice = made.found.solution.choice
-        wanted = [self._leases(made.candidates[row], int(j)) for row, j in enumerate(choice)]
-        flat = [lease for leases in wanted for lease in leases]
-        granted = self.lend(flat) if flat else []
-        held = {lease for lease, ok in zip(flat, granted, strict=True) if ok}
+        chosen = zip(made.candidates, made.found.solution.choice.tolist(), strict=True)
+        lent = self._lending.lend([*chosen])
         try:
             if made.found.lost is not None:
                 self.slot_prices.note_losses(made.found.lost, made.found.usual)
-            lent = [leases if held.issuperset(leases) else () for leases in wanted]
-            # Of a plan's slots, another kernel may have taken one in the meantime.
-            self._give_back(held.difference(*lent))
             decisions = tuple(made.decision(row, leases) for row, leases in enumerate(lent))
             return Assignment(decisions, made.found.solution.status.value)
         except BaseException:
-            self._give_back(held)
+            self._lending.give_back([lease for leases in lent for lease in leases])
             raise
-
-    def _leases(self, candidate: Candidate, column: int) -> tuple[Lease, ...]:
-        """What a call wants that is to start on a column; -1: nothing."""
-        if column < 0:
-            return ()
-        name = candidate.models[column]
-        plan = candidate.plan(name)
-        models = (name,) if plan is None else plan.members
-        return tuple(self.lease(candidate, each) for each in models)
 
     def preferred(self, candidate: Candidate) -> str | None:
         """The model that would be chosen if every slot were free; None if none may serve."""
@@ -214,20 +197,15 @@ class Router:
         stay = query.session.stay if query.session is not None else None
         if stay in able and stay not in failed_on:
             able = [stay]
-        chosen: tuple[str, Lease] | None = None
         nothing = np.zeros(len(self.models))
         forecast = PriorPredictor().forecast([query], None, self.models)
         table = Table.of(forecast, nothing[None], nothing[None], allowed[None])
         candidate = self._candidate(query, 0, table, {}, self.learned)
-        for name in able if self.spills else able[:1]:
-            asked = self.lease(candidate, name)
-            if self.lend([asked])[0]:
-                chosen = name, asked
-                break
+        chosen, leases = self._first(candidate, able if self.spills else able[:1])
         return Decision(
             candidate=candidate,
-            model=None if chosen is None else chosen[0],
-            leases=() if chosen is None else chosen[1:],
+            model=chosen,
+            leases=leases,
             free=nothing.astype(np.int64),
             slot_prices=nothing,
             status=FALLBACK,
@@ -237,42 +215,24 @@ class Router:
             at=time.time(),
         )
 
-    def lease(self, candidate: Candidate, model: str) -> Lease:
-        """What a call wants of one model: a slot, and what it needs with it."""
-        need = self.limits.need(candidate, model)
-        return Lease(candidate.query.id, self._by_name[model].slot, need)
+    def _first(
+        self, candidate: Candidate, names: Sequence[str]
+    ) -> tuple[str | None, tuple[Lease, ...]]:
+        """The first of some models that has a slot, and that; None if none has."""
+        for name in names:
+            (leases,) = self._lending.lend([(candidate, self._names.index(name))])
+            if leases:
+                return name, leases
+        return None, ()
 
-    def lend(self, wanted: Sequence[Lease]) -> list[bool]:
-        """Take what calls want, in one request; those of one call that stand together are one."""
-        return self._workload.acquire(wanted, self._limits, self.limits.rates)
-
-    def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
+    def release(self, decision: Decision, answers: Mapping[str, Answer] = NEVER_ASKED) -> None:
         """Give the decision's slots back; harmless when it has none or they are given back.
 
         Args:
             answers: by model; a model that is not among them was never asked.
         """
         self.limits.learn(decision.candidate, answers)
-        self._give_back(decision.leases, decision.candidate, answers)
-
-    def _give_back(
-        self,
-        leases: Collection[Lease],
-        candidate: Candidate | None = None,
-        answers: Mapping[str, Answer] = NONE,
-    ) -> None:
-        """Settle what leases needed, then give their slots back."""
-        used = [
-            (lease, self.limits.used(candidate, self._by_slot[lease.slot], lease.need, answers))
-            for lease in leases
-            if lease.need is not None
-        ]
-        try:
-            if used:
-                self._workload.settle(used)
-        finally:
-            if leases:
-                self._workload.release([*leases])
+        self._lending.give_back(decision.leases, decision.candidate, answers)
 
     def rest(self, model: str, seconds: float | None) -> None:
         """Let a model cool down after an error of its server, in every kernel."""
@@ -334,29 +294,5 @@ class Router:
             careful = knows.losses[worth.policy].careful(self._names, success[:m], support[:m])
             success = np.concatenate([np.clip(careful, 0.0, 1.0), success[m:]])
         explores = gate is None and query.floor is None and len(pool) > 1
-        return Candidate(
-            query=query,
-            models=names,
-            success=success,
-            output_tokens=table.forecast.output_tokens[row],
-            support=support,
-            cost=table.cost[row],
-            allowed=may,
-            novelty=float(table.forecast.novelty[row]),
-            worth=worth,
-            reread=table.reread[row],
-            lot=chance_of(query.id) if explores else None,
-            explorable=allowed & (np.arange(len(names)) < m),
-            gate=gate,
-            plans=dict(zip(table.plans, table.escapes[row].tolist(), strict=True)),
-        )
-
-    def _stored(self) -> dict[str, float]:
-        """All prices that kernels share, in one request; slots' prices are brought up to date."""
-        try:
-            stored = self._workload.read_prices()
-        except WorkloadError as error:
-            log.warning("prices serve unmoved: %s", error)
-            return {}
-        self.slot_prices.take(stored)
-        return stored
+        found = table.candidate(row, query, success, may, worth)
+        return replace(found, lot=chance_of(query.id) if explores else None, gate=gate)

@@ -21,8 +21,9 @@ from aios_eccos.records import Signals
 from aios_eccos.serve.attempt import Attempts
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.dispatch import Dispatcher
+from aios_eccos.serve.lending import NEVER_ASKED
 from aios_eccos.serve.queue import FairShare
-from aios_eccos.serve.router import NONE, Router
+from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     Answer,
     Assignment,
@@ -110,7 +111,7 @@ class FewSlots:
         self.broken = broken
         return self._decide(candidate)
 
-    def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
+    def release(self, decision: Decision, answers: Mapping[str, Answer] = NEVER_ASKED) -> None:
         if decision.leases:
             with self._lock:
                 self.in_use[decision.leases[0].slot] -= 1
@@ -473,7 +474,7 @@ def test_a_router_that_cannot_take_a_slot_back_costs_nobody_an_answer(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Stuck(FewSlots):
-        def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
+        def release(self, decision: Decision, answers: Mapping[str, Answer] = NEVER_ASKED) -> None:
             raise ConnectionError("the store went away")
 
     with dispatching(Stuck({"a": 1})) as dispatcher:
@@ -602,7 +603,7 @@ def test_a_failure_that_is_not_the_servers_is_retried_and_rests_nothing() -> Non
 
 def test_a_call_that_would_wait_again_while_the_dispatcher_stops_is_settled() -> None:
     class Stops(FewSlots):
-        def release(self, decision: Decision, answers: Mapping[str, Answer] = NONE) -> None:
+        def release(self, decision: Decision, answers: Mapping[str, Answer] = NEVER_ASKED) -> None:
             super().release(decision)
             dispatcher.stop()
 
