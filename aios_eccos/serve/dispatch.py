@@ -18,8 +18,9 @@ from aios_eccos.config import Settings
 from aios_eccos.serve.attempt import Attempts, guarded
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
+from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.limits import hopeless, refused
-from aios_eccos.serve.queue import CallQueue, FairShare, startable
+from aios_eccos.serve.queue import CallQueue, startable
 from aios_eccos.serve.requests import Requests, give_back
 from aios_eccos.serve.routes import Routes, Run
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -66,10 +67,7 @@ def trace_of(
         promised=_known(decision.promised),
         novelty=_known(decision.candidate.novelty),
         batch=decision.batch,
-        attempts=settled.attempts,
         decision_s=decision.decision_s,
-        waited_s=max(settled.waited_s, 0.0),
-        served_s=settled.served_s,
         input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
         output_tokens=answer.output_tokens,
         metered=metered,
@@ -78,10 +76,6 @@ def trace_of(
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
         options=_options(settled, decision, settings, models),
-        tries=tuple(
-            replace(tried, failure=tried.failure[:REASON_MOST] if tried.failure else None)
-            for tried in settled.tries
-        ),
         wasted_usd=_wasted(settled, prices),
         control=_control(decision),
         reading=query.reading,
@@ -89,8 +83,23 @@ def trace_of(
         held=gate is not None and gate.held,
         shadow=None if gate is None else gate.shadow,
         chance=1.0 if gate is None else gate.chance,
-        vote=settled.vote,
+        **_requests(settled),
     )
+
+
+def _requests(settled: CallResult) -> dict[str, Any]:
+    """What is kept of a call's requests."""
+    tries = (
+        replace(tried, failure=tried.failure[:REASON_MOST] if tried.failure else None)
+        for tried in settled.tries
+    )
+    return {
+        "attempts": settled.attempts,
+        "waited_s": max(settled.waited_s, 0.0),
+        "served_s": settled.served_s,
+        "tries": tuple(tries),
+        "vote": settled.vote,
+    }
 
 
 def _undecided(settled: CallResult) -> Decision:

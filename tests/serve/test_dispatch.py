@@ -21,8 +21,8 @@ from aios_eccos.records import Signals
 from aios_eccos.serve.attempt import Attempts
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.dispatch import Dispatcher
+from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.lending import NEVER_ASKED
-from aios_eccos.serve.queue import FairShare
 from aios_eccos.serve.router import Router
 from aios_eccos.values import (
     Answer,

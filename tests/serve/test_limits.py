@@ -11,8 +11,8 @@ import pytest
 from aios_eccos.config import Settings, parse_settings
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.dispatch import Dispatcher
+from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.limits import Lengths
-from aios_eccos.serve.queue import FairShare
 from aios_eccos.serve.router import Router
 from aios_eccos.values import Answer, CallResult, Failure, Model, Query, Rates, Spent
 from aios_eccos.workload.memory import MemoryWorkload
