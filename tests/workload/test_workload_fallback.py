@@ -16,7 +16,7 @@ from waiting import until
 from workload_servers import RedisServer, ears, helpers
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Lease
+from aios_eccos.values import Cap, Lease, Need, Rates, Used
 from aios_eccos.workload.fallback import ResilientWorkload
 from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.redis import RedisWorkload
@@ -625,3 +625,44 @@ def test_lending_goes_on_through_many_outages(
     until(lambda: not store.degraded)
     store.renew()
     assert store.loads({SLOT: 4})[SLOT].in_use == 0
+
+
+def test_without_redis_a_kernel_lends_its_share_of_rates_and_money(
+    own_server: RedisServer, opened: Open
+) -> None:
+    first, second = (
+        opened(own_server.url, state_dir=Path("unused"), timeout_s=PROMISED_S) for _ in range(2)
+    )
+    day = Cap("day", "day:1", 1.0, time.time() + 3600)
+    rates, limits = {SLOT: Rates(rpm=10, tpm=1000)}, {SLOT: 100}
+
+    def batch(name: str, count: int) -> list[Lease]:
+        return [Lease(f"{name}-{n}", SLOT, Need(10, 0.1, (day,))) for n in range(count)]
+
+    assert all(first.acquire(batch("before", 4), limits, rates))
+    until(lambda: second.acquire(batch("here", 1), limits, rates) == [True] and second.kernels == 2)
+    first.renew()
+    own_server.kill()
+    for store in (first, second):
+        # Of 10 requests and $1, 5 and $.5 were left at most: at most 3 and $.3 each.
+        granted = store.acquire(batch("after", 9), limits, rates)
+        assert store.degraded
+        assert sum(granted) <= 3
+
+
+def test_what_was_taken_without_redis_is_counted_there_once_it_is_back(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    day = Cap("day", "day:1", 1.0, time.time() + 3600)
+    rates, limits = {SLOT: Rates(rpm=100)}, {SLOT: 100}
+    before, alone = (Lease(name, SLOT, Need(10, 0.1, (day,))) for name in ("before", "alone"))
+    store.acquire([before], limits, rates)
+    own_server.kill()
+    assert store.acquire([alone], limits, rates) == [True]
+    for lease in (before, alone):
+        store.settle([(lease, Used(1, 20, 0.05))])
+        store.release([lease])
+    own_server.start()
+    until(lambda: not store.degraded)
+    until(lambda: store.spent([day])[0].usd == pytest.approx(0.1))
+    assert store.spent([day])[0].held_usd == 0.0
