@@ -9,7 +9,6 @@ is used most answers 30 points worse from half-time on. Wants `AIOS_HOME`, `CERE
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -25,12 +24,11 @@ from typing import Any
 
 import yaml
 
-from aios_eccos.lab.dataset import load_dataset, load_prices
 from aios_eccos.lab.replay_server import ReplayServers
 from aios_eccos.records import Record
 
 from .kernel import Kernel, base_config, copy_aios, free_port, homes, wait_ready, workplace
-from .report import Report, Row
+from .report import Report, Row, options, recorded
 from .routed import entries_of, labelled
 from .stream import Call, Worth, stream, strongest_of, worse
 from .typed import Shell
@@ -217,16 +215,8 @@ def prepared(
 
 def main() -> int:
     """Run all floors; 1 if one was not kept."""
-    parser = argparse.ArgumentParser(prog="python -m integration.floors", description=__doc__)
-    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs AIOS")
-    parser.add_argument("--quick", action="store_true", help=f"one floor, {CALLS_QUICK} calls")
-    parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
-    parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
-    given = parser.parse_args()
-    data = os.environ.get("AIOS_ECCOS_DATA")
-    if homes() is None or not data:
-        raise SystemExit("set AIOS_HOME, CEREBRUM_HOME and AIOS_ECCOS_DATA")
-    dataset, prices = load_dataset([Path(data) / DATA]), load_prices(Path(data) / "prices.json")
+    given = options("floors", __doc__, f"one floor, {CALLS_QUICK} calls").parse_args()
+    dataset, prices = recorded(DATA)
     records = [labelled(record) for record in dataset.split("test", "val")]
     random.Random(0).shuffle(records)
     runs: list[tuple[str, str, int, bool]] = [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +12,34 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aios_eccos.lab.dataset import Dataset, load_dataset, load_prices
+
+from .kernel import homes
 from .load import Reply, median, percentile
+
+
+def options(name: str, about: str | None, quick: str) -> argparse.ArgumentParser:
+    """What every measurement on AIOS may be asked for; `quick` says what that leaves out."""
+    parser = argparse.ArgumentParser(prog=f"python -m integration.{name}", description=about)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs AIOS")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
+    parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
+    return parser
+
+
+def data_folder() -> Path:
+    """Where the recorded answers lie; `SystemExit` where they or the two checkouts are missing."""
+    data = os.environ.get("AIOS_ECCOS_DATA")
+    if homes() is None or not data:
+        raise SystemExit("set AIOS_HOME, CEREBRUM_HOME and AIOS_ECCOS_DATA")
+    return Path(data)
+
+
+def recorded(name: str) -> tuple[Dataset, dict[str, tuple[float, float]]]:
+    """A file of recorded answers, and the prices beside it."""
+    folder = data_folder()
+    return load_dataset([folder / name]), load_prices(folder / "prices.json")
 
 
 @dataclass(frozen=True, slots=True)

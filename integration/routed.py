@@ -40,7 +40,7 @@ from .kernel import (
     wait_ready,
     workplace,
 )
-from .report import Report, Row
+from .report import Report, Row, data_folder
 
 #: Mean time of a recorded answer, seconds.
 MEAN_S = 0.15
@@ -228,10 +228,8 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--keep", action="store_true")
     given = parser.parse_args()
-    found, folder_of_data = homes(), os.environ.get("AIOS_ECCOS_DATA")
-    if found is None or not folder_of_data:
-        raise SystemExit("set AIOS_HOME, CEREBRUM_HOME and AIOS_ECCOS_DATA")
-    data = Path(folder_of_data)
+    data, found = data_folder(), homes()
+    assert found is not None
     dataset = load_dataset([given.data or data / "math10.jsonl.gz"])
     prices = load_prices(data / "prices.json")
     history = dataset.split("train", "val")

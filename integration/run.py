@@ -6,7 +6,6 @@ eight minutes on two idle cores; `--quick` leaves out the comparison and half of
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import signal
@@ -33,7 +32,7 @@ from .kernel import (
     within,
     workplace,
 )
-from .report import Report, Row
+from .report import Report, Row, options
 from .stubs import Stubs
 from .typed import typed
 
@@ -308,12 +307,8 @@ def acceptance(bench: Bench, stubs: Stubs) -> None:
 
 def main() -> int:
     """Run; 1 if a case failed."""
-    parser = argparse.ArgumentParser(prog="python -m integration.run", description=__doc__)
-    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs AIOS")
-    parser.add_argument("--quick", action="store_true", help="under four minutes")
+    parser = options("run", __doc__, "under four minutes")
     parser.add_argument("--only", default="", help="parts, or cases of our kernel, a,b")
-    parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
-    parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
     given = parser.parse_args()
     report = Report("integration")
     with workplace(given.keep) as folder:

@@ -9,10 +9,8 @@ under two.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import json
-import os
 import random
 import sys
 from collections import Counter
@@ -21,14 +19,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aios_eccos.lab.dataset import load_dataset, load_prices
 from aios_eccos.lab.replay_server import ReplayServers, answers_of
 from aios_eccos.records import Record
 
 from .floors import DATA, SETTLED
 from .judge_server import SPOILED, Judge, answering, grades_of, serve, spoiled
 from .kernel import Kernel, base_config, copy_aios, free_port, homes, within, workplace
-from .report import Report
+from .report import Report, data_folder, options, recorded
 from .routed import entries_of
 from .stream import Call, Worth, stream, strongest_of
 
@@ -237,20 +234,13 @@ def last_share(seen: Watching) -> float:
 
 def main() -> int:
     """Run; 1 if a check failed."""
-    parser = argparse.ArgumentParser(prog="python -m integration.unlabeled", description=__doc__)
-    parser.add_argument("--python", default=sys.executable, help="the interpreter that runs AIOS")
-    parser.add_argument("--quick", action="store_true", help=f"{CALLS_QUICK} calls, no change")
+    parser = options("unlabeled", __doc__, f"{CALLS_QUICK} calls, no change")
     parser.add_argument("--calls", type=int, help=f"{CALLS} by default")
     parser.add_argument("--agents", type=int, default=AGENTS, help="that ask side by side")
     parser.add_argument("--pause", type=float, default=PAUSE_S, help="between two calls, seconds")
-    parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
-    parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
     given = parser.parse_args()
-    data = os.environ.get("AIOS_ECCOS_DATA")
-    if homes() is None or not data:
-        raise SystemExit("set AIOS_HOME, CEREBRUM_HOME and AIOS_ECCOS_DATA")
-    dataset, prices = load_dataset([Path(data) / DATA]), load_prices(Path(data) / "prices.json")
-    with gzip.open(Path(data) / ANSWERS, "rt", encoding="utf-8") as file:
+    dataset, prices = recorded(DATA)
+    with gzip.open(data_folder() / ANSWERS, "rt", encoding="utf-8") as file:
         records = answering(dataset.records, json.load(file))
     random.Random(0).shuffle(records)
     calls = given.calls or (CALLS_QUICK if given.quick else CALLS)
