@@ -10,6 +10,7 @@ Lines are said after each step; the numbers in them are what was granted.
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -26,9 +27,16 @@ def say(*words: object) -> None:
     sys.stdout.flush()
 
 
+def hear() -> None:
+    """Wait for a line; by turns, as a signal that comes just before a read does not end that."""
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    sys.stdin.readline()
+
+
 def hold(store: WorkloadStore, slot: str, limits: dict[str, int]) -> None:
     say("held", int(store.acquire([Lease(f"hold-{os.getpid()}", slot)], limits)[0]))
-    sys.stdin.readline()
+    hear()
 
 
 def race(store: WorkloadStore, slot: str, limits: dict[str, int]) -> None:
@@ -43,12 +51,12 @@ def race(store: WorkloadStore, slot: str, limits: dict[str, int]) -> None:
     for thread in threads:
         thread.start()
     say("ready")
-    sys.stdin.readline()
+    hear()
     go.set()
     for thread in threads:
         thread.join()
     say("granted", sum(granted))
-    sys.stdin.readline()
+    hear()
 
 
 def wait(store: WorkloadStore, slot: str, limits: dict[str, int]) -> None:
@@ -63,7 +71,7 @@ def wait(store: WorkloadStore, slot: str, limits: dict[str, int]) -> None:
     rung.wait(60)
     woken = time.time()
     say("woken", woken, int(store.acquire([lease], limits)[0]))
-    sys.stdin.readline()
+    hear()
 
 
 def main() -> None:
