@@ -9,9 +9,10 @@ from collections.abc import Callable
 PATIENCE_S = 60.0
 
 
-def until(holds: Callable[[], object], seconds: float = PATIENCE_S) -> None:
-    """Wait until a condition holds."""
+def until(holds: Callable[[], object], seconds: float = PATIENCE_S) -> bool:
+    """Wait until a condition holds; fails where it does not come to that."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
+    return True

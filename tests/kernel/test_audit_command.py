@@ -97,7 +97,7 @@ def test_a_share_that_cannot_be_is_refused_and_nothing_is_written(home: Path, sh
 def test_enable_writes_the_share_and_the_judge(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: dict[str, str] = {}
 
-    def enable(aios_home: Path, python: str, options: dict[str, str]) -> list[str]:
+    def enable(aios_home: Path, python: str, options: dict[str, str], keys: object) -> list[str]:
         written.update(options)
         return []
 

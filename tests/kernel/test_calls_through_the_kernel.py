@@ -1037,9 +1037,9 @@ def test_a_decision_says_which_part_of_a_long_prompt_it_was_made_on(fresh: Any) 
     assert question not in json.dumps(flat), "never the text itself"
 
 
-@pytest.mark.parametrize(("status", "kept"), [("optimal", "small"), (EXPLORED, None)])
-def test_a_model_that_chance_chose_is_not_the_conversations(
-    fresh: Any, monkeypatch: pytest.MonkeyPatch, status: str, kept: str | None
+@pytest.mark.parametrize("status", ["optimal", EXPLORED])
+def test_the_conversation_knows_who_read_it_and_is_not_bound_to_who_chance_chose(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, status: str
 ) -> None:
     dispatcher = fresh.serving.engine.dispatcher
     submit = dispatcher.submit
@@ -1058,7 +1058,9 @@ def test_a_model_that_chance_chose_is_not_the_conversations(
     monkeypatch.setattr(dispatcher, "submit", chosen)
     query = fresh.query(f"remember {status}", llms=["small"])
     fresh.execute(query)
-    assert fresh.serving.sessions.recall(turn("agent", query.messages)) == kept
+    known = fresh.serving.sessions.recall(turn("agent", query.messages))
+    assert [*known.read] == ["small"]
+    assert not known.called and not known.escalated, "only these bind it"
 
 
 def test_the_next_turn_finds_its_model_as_soon_as_the_answer_is_there(
@@ -1069,5 +1071,5 @@ def test_the_next_turn_finds_its_model_as_soon_as_the_answer_is_there(
     monkeypatch.setattr(serving.sessions, "share", lambda *_: over.wait(60))
     query = fresh.query("remember me", llms=["small"])
     fresh.execute(query)
-    assert serving.sessions.recall(turn("agent", query.messages)) == "small"
+    assert serving.sessions.recall(turn("agent", query.messages)).model == "small"
     over.set()

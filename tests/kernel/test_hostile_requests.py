@@ -51,7 +51,7 @@ def test_a_look_up_of_nonsense_is_answered(client: Any, path: str, status: int) 
         ("explain", b"\xff\xfe", "body"),
         ("explain", b"[" * 100_000, ""),
         ("mode", b'{"mode": ["route"]}', "body.mode"),
-        ("mode", b'{"mode": "on"}', "'route' or 'observe'"),
+        ("mode", b'{"mode": "on"}', "'route', 'observe' or 'canary'"),
         ("feedback", b'{"id": "last", "correctness": NaN}', "body.correctness"),
         ("feedback", b'{"id": "last", "correctness": 1e999}', "body.correctness"),
         ("feedback", rb'{"id": "\ud800", "correctness": 1}', "body.id"),
