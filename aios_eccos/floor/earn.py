@@ -32,7 +32,7 @@ from aios_eccos.floor.course import (
     to_text,
     wealth,
 )
-from aios_eccos.workload.store import Ledger
+from aios_eccos.workload.store import Observed
 
 #: Begins the names of the notes.
 NOTE = "earn"
@@ -127,7 +127,7 @@ class Earning:
         ledger: keeps the notes. clock: seconds since the epoch.
     """
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, ledger: Observed, clock: Callable[[], float] = time.time) -> None:
         self._ledger = ledger
         self._clock = clock
         self._lock = threading.Lock()
@@ -179,6 +179,8 @@ class Earning:
         try:
             (text,) = self._ledger.notes([f"{NOTE}:{policy}"])
         except WorkloadError:
+            return course
+        if self._ledger.degraded:  # what stands in for it knows of no policy
             return course
         course = of_text(text)
         with self._lock:

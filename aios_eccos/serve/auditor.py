@@ -203,7 +203,7 @@ class Auditor:
     def _drawn(self, settled: Settled, left_usd: float) -> dict[str, float]:
         """The models that get a copy, each with its chance, for the money that is left."""
         gate = settled.gate
-        standing = self._earning.standing(settled.policy, gate.asked, gate.allowed)
+        standing = self._earning.standing(settled.policy, gate.asked, gate.allowed, gate.reference)
         copies = copies_of(settled.candidate, gate.reference, gate.shadow, standing, left_usd)
         closed = self._closed(settled.result.query)
         return {name: chance for name, chance in copies.items() if name not in closed}

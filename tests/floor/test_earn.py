@@ -257,6 +257,19 @@ def test_without_the_ledger_a_policy_stands_where_it_stood() -> None:
     assert earning.standing("").shadowed == 1
 
 
+def test_a_store_that_stands_in_for_the_ledger_takes_no_policy_back() -> None:
+    shared, now = MemoryWorkload(), [0.0]
+    earning = Earning(shared, clock=lambda: now[0])
+    earning.taken(audit(0))
+    shared.degraded = True
+    shared.forget_ledger()
+    now[0] = 9.0
+    assert earning.standing("").shadowed == 1
+    shared.degraded = False
+    earning.taken(audit(0))
+    assert earning.standing("").shadowed == 1
+
+
 def test_a_course_is_read_as_it_was_written() -> None:
     course, rng = Course(), random.Random(0)
     for n in range(30):

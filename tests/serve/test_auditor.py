@@ -16,6 +16,7 @@ from waiting import until
 
 from aios_eccos.config import ModelEntry, parse_settings
 from aios_eccos.errors import EmbedderError
+from aios_eccos.floor.earn import Audited
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
@@ -39,6 +40,19 @@ def test_a_copy_with_the_references_answer_is_as_good_without_a_judge() -> None:
     (record,) = world.records
     assert {o.model: o.correctness for o in record.outcomes} == {"large": 1.0, "small": 1.0}
     assert record.source == "audit"
+
+
+def test_calls_are_asked_anew_of_models_that_only_a_former_reference_was_compared_with() -> None:
+    """With the former one the policy is served, and seldom asks again; the new one asks all."""
+    world = World({"small": SAME})
+    asked, allowed = HELD.asked, HELD.allowed
+    for reference in ("large", "former"):
+        told = Audited("c", "", asked, allowed, reference, "small", {"small": 0})
+        while world.earning.standing("", asked, allowed, reference).state != "served":
+            world.earning.taken(told)
+    world.told.clear()
+    world.audit(*(world.settled(gate=replace(HELD, shadow=None)) for _ in range(12)))
+    assert [model for model, _ in world.asked] == ["small"] * 12
 
 
 @pytest.mark.parametrize(
