@@ -26,6 +26,9 @@ from typing import Any, Literal
 #: Share of calls that the reference serves even when all may be routed: the sample that control,
 #: alarm and CUSUM rest on; and that of calls whose choice is a suspected model.
 HOLD, HOLD_SUSPECT = 0.1, 0.5
+#: The same once a policy is served and so many choices were seen: changes in a model are then found
+#: against many audits, so that fewer new ones do.
+HOLD_SETTLED, SETTLED_AT = 0.05, 300
 #: Shares of calls routed, by stage that was reached; of the last one on, a policy is served.
 STAGES = (0.1, 0.3, 1 - HOLD)
 #: Wealth at which a stage is reached (90 % confidence), and at which the alarm rings (95 %).
@@ -174,7 +177,12 @@ class Course:
     @property
     def share(self) -> float:
         """Share of calls that may be routed."""
-        return STAGES[self.stage - 1] if self.stage else 0.0
+        return 1 - self.hold if self.served else STAGES[self.stage - 1] if self.stage else 0.0
+
+    @property
+    def hold(self) -> float:
+        """Share of calls that stays with the reference for good."""
+        return HOLD_SETTLED if self.served and self.shadowed >= SETTLED_AT else HOLD
 
     def under(self, asked: str, reference: str) -> Course:
         """This course, or a new one: another floor is earned anew, and by another reference.
@@ -277,7 +285,7 @@ def moved(course: Course, loss: float, allowed: float) -> Course:
     """
     if not course.served:
         return course
-    shift = course.shift + STEP * (loss - stage_allows(len(STAGES) - 1, allowed))
+    shift = course.shift + STEP * (loss - min(allowed / course.share, ALLOWED_MOST))
     return replace(course, shift=min(max(shift, SHIFT_LEAST), SHIFT_MOST))
 
 
