@@ -19,7 +19,7 @@ from aios_eccos.values import FloatArray, IntArray, Model
 CAREFUL, CAREFUL_SHARE = 1.0, 0.1
 #: Standard errors that the price of a served policy keeps from the loss that its choices may have:
 #: more than is allowed, since a share of its calls is held and loses nothing.
-KEPT_ERRORS = 1.0
+KEPT_ERRORS = 0.5
 #: Audited calls from which on there are prices; choices with a known loss that correct a forecast.
 FEWEST_ROWS, FEWEST_KNOWN = 40, 5
 #: Prices tried, between these multiples of the reference's usual cost.
