@@ -130,7 +130,8 @@ def _loss(model: str, pairs: list[_Pair]) -> ModelLoss:
     mine = [pair for pair in pairs if pair.model == model]
     judge = [pair.judge for pair in mine]
     labeled = [(pair.judge, pair.people) for pair in mine if pair.people is not None]
-    whole = ModelLoss(model, len(mine), -sum(judge) / len(judge), len(labeled))
+    loss = sum(-verdict for verdict in judge) / len(judge)
+    whole = ModelLoss(model, len(mine), loss, len(labeled))
     found = net_loss(judge, labeled)
     if found is None:
         return whole
