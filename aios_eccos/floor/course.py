@@ -26,9 +26,6 @@ from typing import Any, Literal
 #: Share of calls that the reference serves even when all may be routed: the sample that control,
 #: alarm and CUSUM rest on; and that of calls whose choice is a suspected model.
 HOLD, HOLD_SUSPECT = 0.1, 0.5
-#: The same once a policy is served and so many choices were seen: changes in a model are then found
-#: against many audits, so that fewer new ones do.
-HOLD_SETTLED, SETTLED_AT = 0.05, 300
 #: Shares of calls routed, by stage that was reached; of the last one on, a policy is served.
 STAGES = (0.1, 0.3, 1 - HOLD)
 #: Wealth at which a stage is reached (90 % confidence), and at which the alarm rings (95 %).
@@ -50,7 +47,7 @@ SUSPECT, CHANGED = math.log(2), math.log(200)
 #: Audits of a changed model that are not forgotten: the last ones.
 KEPT_AUDITS = 8
 #: What an audited choice adds to the log of the price while served, per loss; and the log's ends.
-STEP, SHIFT_LEAST, SHIFT_MOST = 0.1, -2.0, 4.0
+STEP, SHIFT_LEAST, SHIFT_MOST = 0.2, -2.0, 4.0
 
 TurnKind = Literal["raised", "served", "changed", "alarm"]
 
@@ -177,12 +174,7 @@ class Course:
     @property
     def share(self) -> float:
         """Share of calls that may be routed."""
-        return 1 - self.hold if self.served else STAGES[self.stage - 1] if self.stage else 0.0
-
-    @property
-    def hold(self) -> float:
-        """Share of calls that stays with the reference for good."""
-        return HOLD_SETTLED if self.served and self.shadowed >= SETTLED_AT else HOLD
+        return STAGES[self.stage - 1] if self.stage else 0.0
 
     def under(self, asked: str, reference: str) -> Course:
         """This course, or a new one: another floor is earned anew, and by another reference.
@@ -285,7 +277,7 @@ def moved(course: Course, loss: float, allowed: float) -> Course:
     """
     if not course.served:
         return course
-    shift = course.shift + STEP * (loss - min(allowed / course.share, ALLOWED_MOST))
+    shift = course.shift + STEP * (loss - stage_allows(len(STAGES) - 1, allowed))
     return replace(course, shift=min(max(shift, SHIFT_LEAST), SHIFT_MOST))
 
 

@@ -225,7 +225,6 @@ def standing_of(policy: str, course: Course, allowed: float | None = None) -> St
         policy=policy,
         state="served" if course.served else proving,
         share=course.share,
-        hold=course.hold,
         shadowed=course.shadowed,
         loss=course.losses / course.shadowed if course.shadowed else None,
         allowed=allowed,

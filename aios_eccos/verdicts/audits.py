@@ -22,9 +22,9 @@ GUESS_LOSS, GUESS_AUDITS, GUESS_SPREAD = 0.4, 2, 0.2
 #: Money kept for copies of the choice, which come first, in costs of the reference's call.
 RESERVE = 1.2
 #: Share of served calls on which the reference is chosen that teach about the promising all the
-#: same: the dearer the price, the more such calls, so that one from unlucky audits is mended by
-#: new ones. And the share of audited calls that one of the other models is asked on.
-EXPLORE, OTHER = 0.5, 0.05
+#: same: as many as are held, so that what is learned from is a fair sample of the calls. And the
+#: share of audited calls that one of the other models is asked on.
+EXPLORE, OTHER = 0.1, 0.05
 
 
 def record_of(

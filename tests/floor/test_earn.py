@@ -15,7 +15,6 @@ from aios_eccos.floor.course import (
     KEPT_AUDITS,
     NO_ALARM,
     NO_BETS,
-    SETTLED_AT,
     STAGES,
     Course,
     Turn,
@@ -325,18 +324,6 @@ def test_no_number_of_calls_is_told_where_too_much_is_lost() -> None:
     for n in range(60):
         course, _ = after(course, audit(int(n % 2 == 0)))
     assert standing_of("", course, ALLOWED).needs_calls is None
-
-
-def test_once_many_choices_were_seen_half_as_many_calls_are_held() -> None:
-    course, holds = served_course(), []
-    while course.shadowed < SETTLED_AT:
-        holds.append(standing_of("", course).hold)
-        course, _ = after(course, audit(0))
-    standing = standing_of("", course)
-    assert set(holds) == {HOLD}
-    assert (standing.state, standing.hold, standing.share) == ("served", 0.05, 0.95)
-    again, _ = after(replace(course, alarm=(5.0,) * len(course.alarm)), audit(1))
-    assert (standing_of("", again).state, standing_of("", again).hold) == ("proving", HOLD)
 
 
 def test_a_suspect_is_routed_half_as_often() -> None:
