@@ -28,7 +28,7 @@ from aios_eccos.observe.explain import route_view
 from aios_eccos.observe.opened import history_of, redis_runs, workload_of
 from aios_eccos.observe.text import money
 from aios_eccos.serve.router import Router
-from aios_eccos.serve.tracing import decide_dry
+from aios_eccos.serve.tracing import decide_dry, limits_of
 from aios_eccos.values import Model, Slots
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -70,7 +70,7 @@ def _decided_here(
         slots = _slots(config, models)
         router = Router(models, settings, MemoryWorkload(), learned)
         trace = decide_dry(router, slots, text, agent)
-    return route_view(trace, slots.limits, note)
+    return route_view(trace, limits_of(router, slots), note)
 
 
 def _learned(

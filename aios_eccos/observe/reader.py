@@ -24,7 +24,6 @@ from aios_eccos.workload.store import Observed, PriceStore
 if TYPE_CHECKING:
     from aios_eccos.floor.curve import PriceBook
     from aios_eccos.serve.engine import Engine
-    from aios_eccos.values import Slots
 
 #: Decisions searched for a call's id; the stream's own ids are found directly.
 SEARCHED = 1_000
@@ -125,16 +124,19 @@ class Reader:
         """Which model would serve a text now, under `floor` or the configured one."""
         from aios_eccos.observe.explain import route_view
 
-        trace, slots = self._decide_dry(text, agent, floor)
-        return route_view(trace, slots.limits, state_of(self._living()))
+        trace, limits = self._decide_dry(text, agent, floor)
+        return route_view(trace, limits, state_of(self._living()))
 
-    def _decide_dry(self, text: str, agent: str, floor: Floor | None = None) -> tuple[Trace, Slots]:
-        from aios_eccos.serve.tracing import decide_dry
+    def _decide_dry(
+        self, text: str, agent: str, floor: Floor | None = None
+    ) -> tuple[Trace, dict[str, int]]:
+        """The trace of a decision that nobody carries out, and the columns' slots in all."""
+        from aios_eccos.serve.tracing import decide_dry, limits_of
 
         engine = self._living()
         router, slots = engine.router, engine.router.slots()
         asked = None if floor is None else _absolute(router.learned.book, floor)
-        return decide_dry(router, slots, text, agent, asked), slots
+        return decide_dry(router, slots, text, agent, asked), limits_of(router, slots)
 
     def savings(self, baseline: str | None = None) -> call_views.SavingsView:
         """Spending beside the baseline's forecast: since the start, in a week and in a day."""

@@ -133,6 +133,13 @@ def decide_dry(
     return replace(trace_of(settled, router.prices, router.settings, router.models), at=time.time())
 
 
+def limits_of(router: Router, slots: Slots) -> dict[str, int]:
+    """Slots in all of each column: of a plan as many as its smallest member has."""
+    plans = router.learned.plans.plans if router.learned.plans is not None else ()
+    smallest = {plan.name: min(slots.limits[name] for name in plan.members) for plan in plans}
+    return {**slots.limits, **smallest}
+
+
 def _control(decision: Decision) -> Control | None:
     """How the call stands to the price that chose its model; None where no price chose."""
     price = decision.candidate.worth
