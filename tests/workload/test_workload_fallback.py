@@ -352,7 +352,7 @@ WRITES: dict[str, tuple[Callable[[WorkloadStore], object], Callable[[WorkloadSto
     ),
     "push_inbox": (
         lambda store: _push(store),
-        lambda store: _push(store) or until(lambda: store.take_inbox(9) == [b"record"]) is None,
+        lambda store: _push(store) or until(lambda: store.take_inbox(9) == [b"record"]),
     ),
 }
 
