@@ -12,7 +12,7 @@ import pytest
 from aios_eccos.config import parse_settings
 from aios_eccos.errors import DataError
 from aios_eccos.forecast.pricing import price_table
-from aios_eccos.observe import savings
+from aios_eccos.observe import render_calls, savings
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.sums import of_call
 from aios_eccos.observe.trace import of_fields, read_traces, to_fields
@@ -30,6 +30,7 @@ from aios_eccos.values import (
     Model,
     Price,
     Query,
+    Reading,
 )
 
 POOL = (
@@ -98,6 +99,15 @@ def test_a_decision_of_an_older_version_has_no_tries() -> None:
     flat = to_fields(trace_of(settled(), PRICES))
     del flat["tries"], flat["wasted_usd"]
     assert of_fields("1-1", flat).tries == ()
+
+
+def test_a_decision_says_which_part_of_its_prompt_was_read() -> None:
+    reading = Reading("last user message", "question", 28_100, 28_420, 30_011)
+    call = settled()
+    trace = trace_of(replace(call, query=replace(call.query, reading=reading)), PRICES)
+    assert of_fields("1-1", to_fields(trace)).reading == trace.reading == reading
+    said = " ".join(render_calls.explain(explain(trace)).split())
+    assert "characters 28,100 to 28,420 of 30,011 of the last user message (question)" in said
 
 
 def test_tokens_of_requests_without_an_answer_are_paid_for_too() -> None:
