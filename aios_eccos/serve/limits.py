@@ -28,6 +28,7 @@ from aios_eccos.values import (
     IntArray,
     Model,
     Need,
+    Plan,
     Query,
     Rates,
     Slots,
@@ -159,7 +160,19 @@ class Limits:
                 bar = known[model]
                 if bar is not None:
                     found[name] = bar
+            if plan is not None and name not in found:
+                found |= self._plan_bar(candidate, plan)
         return found
+
+    def _plan_bar(self, candidate: Candidate, plan: Plan) -> dict[str, Bar]:
+        """Whether a plan that asks its escape, too, may cost more than the call allows."""
+        most = candidate.query.max_cost
+        columns = [candidate.models.index(name) for name in plan.models]
+        usd = sum(self._at_most_usd(candidate, column) for column in columns)
+        if most is None or usd <= most:
+            return {}
+        words = f"may cost ${usd:.6g}, the call allows ${most:.6g} (max_cost)"
+        return {plan.name: Bar(words, NO_MONEY)}
 
     def _bar(
         self, candidate: Candidate, model: str, slots: Slots, caps: tuple[Cap, ...]

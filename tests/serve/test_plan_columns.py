@@ -150,3 +150,16 @@ def test_a_batch_of_plans_stays_within_every_limit() -> None:
     assert min(free.values()) >= 0
     assert sum(len(decision.leases) for decision in decisions) == 12 - sum(free.values())
     assert np.isfinite([d.promised for d in decisions if d.model]).all()
+
+
+def test_a_plan_is_barred_where_it_and_its_escape_may_cost_more_than_the_call_allows() -> None:
+    router = make_router()
+
+    def barred(dollars: float) -> list[str]:
+        candidate = only(router, Query("hello", input_tokens=100, max_cost=dollars))
+        return [*router.bars(candidate, router.slots())]
+
+    # The escape alone comes to 3.3e-3 dollars at most, all three to 3.4e-3.
+    assert barred(3.5e-3) == []
+    assert barred(3.35e-3) == [PLAN.name]
+    assert barred(3.2e-3) == ["large", PLAN.name]
