@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Rates, Spent, Used
+from aios_eccos.workload.expiring import Expiring, Rests
 from aios_eccos.workload.leases import LeaseBook
 from aios_eccos.workload.meters import Meters
 from aios_eccos.workload.notify import Notifier
@@ -36,8 +37,6 @@ from aios_eccos.workload.store import (
 
 T = TypeVar("T")
 Fields = dict[str, str]
-#: Periods, notes and named writes above which those that have run out are looked for.
-TIDY_ABOVE = 500
 
 
 class MemoryWorkload:
@@ -64,8 +63,7 @@ class MemoryWorkload:
         self._closed = False
         self._notifier = notifier or Notifier()
         self._leases = leases or LeaseBook()
-        self._cool_until: dict[str, float] = {}
-        self._closed_until: dict[str, float] = {}
+        self._cool, self._closed_slots = Rests(), Rests()
         self._prices: dict[str, float] = {}
         self._inbox: deque[bytes] = deque()
         self._taken: list[bytes] = []
@@ -73,9 +71,9 @@ class MemoryWorkload:
         self._decisions: deque[tuple[str, Fields]] = deque(maxlen=DECISIONS_KEPT)
         self._events: deque[tuple[str, Fields]] = deque(maxlen=EVENTS_KEPT)
         self._last_id = (0, 0)
-        self._sums: _Expiring[dict[str, float]] = _Expiring()
-        self._notes: _Expiring[str] = _Expiring()
-        self._done: _Expiring[Any] = _Expiring()
+        self._sums: Expiring[dict[str, float]] = Expiring()
+        self._notes: Expiring[str] = Expiring()
+        self._done: Expiring[Any] = Expiring()
 
     def acquire(
         self,
@@ -86,7 +84,7 @@ class MemoryWorkload:
         check_limits(leases, limits)
 
         def take(group: Sequence[Lease]) -> bool:
-            shut = any(_left_s(self._closed_until, lease.slot) for lease in group)
+            shut = any(self._closed_slots.left_s(lease.slot) for lease in group)
             return not shut and self.meters.take(group, rates, self._left)
 
         with self._open():
@@ -120,9 +118,9 @@ class MemoryWorkload:
                     Load(
                         self._leases.in_use(slot),
                         limit,
-                        _left_s(self._cool_until, slot),
+                        self._cool.left_s(slot),
                         rates.get(slot, Rates()),
-                        closed_s=_left_s(self._closed_until, slot),
+                        closed_s=self._closed_slots.left_s(slot),
                     ),
                 )
                 for slot, limit in limits.items()
@@ -130,23 +128,16 @@ class MemoryWorkload:
 
     def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
         with self._open():
-            ends = time.monotonic() + rest_of(seconds)
-            if seconds <= 0:
-                self._cool_until.pop(slot, None)
-                self._closed_until.pop(slot, None)
-                return
-            for until in (self._cool_until, self._closed_until) if closed else (self._cool_until,):
-                until[slot] = max(ends, until.get(slot, ends))
+            seconds = rest_of(seconds)
+            self._cool.rest(slot, seconds)
+            if closed or seconds == 0:
+                self._closed_slots.rest(slot, seconds)
 
     def cooling(self) -> dict[str, tuple[float, bool]]:
         """The slots that rest, for how many seconds more, and whether they are closed."""
         with self._open():
-            rests = {slot: _left_s(self._cool_until, slot) for slot in self._cool_until}
-            return {
-                slot: (seconds, _left_s(self._closed_until, slot) > 0)
-                for slot, seconds in rests.items()
-                if seconds
-            }
+            left_s = self._closed_slots.left_s
+            return {slot: (rest, left_s(slot) > 0) for slot, rest in self._cool.all().items()}
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self._notifier.add(callback)
@@ -305,28 +296,3 @@ class MemoryWorkload:
             if name:
                 self._done.put(name, (answer,), REMEMBERED_S)
             return answer
-
-
-def _left_s(until: Mapping[str, float], slot: str) -> float:
-    return max(0.0, until.get(slot, 0.0) - time.monotonic())
-
-
-class _Expiring(Generic[T]):
-    def __init__(self) -> None:
-        self._values: dict[str, tuple[float, T]] = {}
-        self._tidy_above = TIDY_ABOVE
-
-    def get(self, name: str) -> T | None:
-        end, value = self._values.get(name, (-math.inf, None))
-        return value if end > time.monotonic() else None
-
-    def put(self, name: str, value: T, keep_s: float) -> None:
-        """Keep a value for `keep_s` seconds, 0 = for good."""
-        now = time.monotonic()
-        self._values[name] = (now + keep_s if keep_s > 0 else math.inf, value)
-        if len(self._values) > self._tidy_above:
-            self._values = {k: kept for k, kept in self._values.items() if kept[0] > now}
-            self._tidy_above = max(TIDY_ABOVE, 2 * len(self._values))
-
-    def clear(self) -> None:
-        self._values.clear()
