@@ -1023,7 +1023,7 @@ def test_a_decision_says_which_part_of_a_long_prompt_it_was_made_on(fresh: Any) 
         mine[:] = [flat for _, flat in workload.decisions(5) if flat["agent"] == '"reader"']
         return bool(mine)
 
-    assert until(kept, 60)
+    until(kept)
     flat = mine[0]
     trace = of_fields("1-0", flat)
     end = len(context) + 2 + len(question)
