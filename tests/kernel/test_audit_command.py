@@ -97,11 +97,7 @@ def test_a_share_that_cannot_be_is_refused_and_nothing_is_written(home: Path, sh
 def test_enable_writes_the_share_and_the_judge(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: dict[str, str] = {}
 
-<<<<<<< HEAD
     def enable(aios_home: Path, python: str, options: dict[str, str], keys: object) -> list[str]:
-=======
-    def enable(aios_home: Path, python: str, options: dict[str, str], *_: object) -> list[str]:
->>>>>>> 442b839 (Tests: waiting returns nothing, and enable takes the models' keys, too)
         written.update(options)
         return []
 

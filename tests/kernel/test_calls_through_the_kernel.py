@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +26,7 @@ from aios_eccos.kernel.setup import doctor
 from aios_eccos.observe import command
 from aios_eccos.observe.trace import of_fields
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider
+from aios_eccos.values import EXPLORED
 
 
 def test_a_lone_call_does_not_wait_for_a_batch(fresh: Any) -> None:
