@@ -25,9 +25,8 @@ from aios_eccos.history.merge import (
     update_row,
     verdict,
 )
-from aios_eccos.history.mirror import Mirror, build_table
+from aios_eccos.history.mirror import Mirror, build_table, expired, read_mirror
 from aios_eccos.history.store import (
-    PAGE,
     AuditedCalls,
     Changes,
     Embeddings,
@@ -36,11 +35,10 @@ from aios_eccos.history.store import (
     Row,
     Rows,
 )
-from aios_eccos.records import LIVE, HistoryTable, Record
+from aios_eccos.records import HistoryTable, Record
 
 log = logging.getLogger("aios_eccos.history")
 
-DAY_S = 86_400.0
 #: Share of `max_records` removed at once when the history is full, so that it is rarely done.
 PRUNE_SHARE = 0.02
 #: Seconds between two removals of what is too old.
@@ -272,18 +270,9 @@ class History:
         if self._mirror is not None:
             return self._mirror
         with self._lock:
-            if self._mirror is None:
-                ids = self._rows.ids()
-                mirror = Mirror()
-                # A page at a time: together they would be millions of objects.
-                for start in range(0, len(ids), PAGE):
-                    page = self._rows.read(ids[start : start + PAGE], vectors=False)
-                    for record, _ in page.values():
-                        mirror.put(record)
-                if self._rows.shared:
-                    return mirror
-                self._mirror = mirror
-            return self._mirror
+            mirror = self._mirror or read_mirror(self._rows)
+            self._mirror = None if self._rows.shared else mirror
+            return mirror
 
     def _delete(self, ids: Sequence[str]) -> None:
         if not ids:
@@ -305,9 +294,7 @@ class History:
         """Remove what is too old and, where there is too much, the oldest: live rows first."""
         if time.monotonic() - self._aged >= AGE_S and math.isfinite(self._max_age_days):
             self._aged = time.monotonic()
-            before = time.time() - self._max_age_days * DAY_S
-            for source in LIVE:
-                self._delete(self._rows.ids({"source": source, "created": {"$lt": before}}))
+            self._delete(expired(self._rows, self._max_age_days))
         if self._count > self._max_records:
             keep = int(self._max_records * (1 - PRUNE_SHARE))
             self._delete(self._read_mirror().surplus(keep))

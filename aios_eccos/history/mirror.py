@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aios_eccos.history.merge import is_judged
-from aios_eccos.history.store import AuditedCalls, Embeddings, Neighbors
+from aios_eccos.history.store import PAGE, AuditedCalls, Embeddings, Neighbors, Rows
 from aios_eccos.records import (
     AUDIT,
     LIVE,
@@ -21,6 +22,8 @@ from aios_eccos.records import (
     question_key,
 )
 from aios_eccos.values import FloatArray, IntArray
+
+DAY_S = 86_400.0
 
 
 class _Label(NamedTuple):
@@ -205,3 +208,19 @@ def _facts(outcome: Outcome) -> tuple[float, float]:
         np.nan if outcome.correctness is None else outcome.correctness,
         np.nan if cut_off else float(outcome.output_tokens or 0),
     )
+
+
+def read_mirror(rows: Rows) -> Mirror:
+    """Outcomes and labels of every row; by the page, as together they would be many objects."""
+    ids, mirror = rows.ids(), Mirror()
+    for start in range(0, len(ids), PAGE):
+        for record, _ in rows.read(ids[start : start + PAGE], vectors=False).values():
+            mirror.put(record)
+    return mirror
+
+
+def expired(rows: Rows, max_age_days: float) -> list[str]:
+    """Live records that are older."""
+    before = time.time() - max_age_days * DAY_S
+    where = [{"source": source, "created": {"$lt": before}} for source in LIVE]
+    return [name for each in where for name in rows.ids(each)]

@@ -20,15 +20,15 @@ from aios_eccos.values.decision import Control as Control
 from aios_eccos.values.decision import Decision as Decision
 from aios_eccos.values.decision import Forecast as Forecast
 from aios_eccos.values.decision import Gate as Gate
-from aios_eccos.values.decision import Lease as Lease
 from aios_eccos.values.decision import Price as Price
-from aios_eccos.values.decision import Slots as Slots
 from aios_eccos.values.need import NO_MONEY as NO_MONEY
 from aios_eccos.values.need import TOO_MANY as TOO_MANY
 from aios_eccos.values.need import Bar as Bar
 from aios_eccos.values.need import Cap as Cap
+from aios_eccos.values.need import Lease as Lease
 from aios_eccos.values.need import Need as Need
 from aios_eccos.values.need import Rates as Rates
+from aios_eccos.values.need import Slots as Slots
 from aios_eccos.values.need import Spent as Spent
 from aios_eccos.values.need import Used as Used
 from aios_eccos.values.plan import Plan as Plan

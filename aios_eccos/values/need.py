@@ -1,10 +1,13 @@
-"""What a call takes beside a slot: requests and tokens of a minute, dollars of a day or a month."""
+"""What a call takes: a slot, requests and tokens of a minute, dollars of a day or a month."""
 
 from __future__ import annotations
 
 import math
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+
+from aios_eccos.values.plan import Plan
 
 #: HTTP statuses of calls that rates, and money, refuse.
 TOO_MANY, NO_MONEY = 429, 402
@@ -114,3 +117,47 @@ class Bar:
     status: int
     lifts: float = math.inf
     waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The models' load at one moment, over all kernels.
+
+    Attributes, by model name:
+        free: slots left, 0 or more; limits: slots in all.
+        cooling: seconds that it still rests after an error; used only where nothing else may serve.
+        closed: seconds for which its server has asked to be left alone.
+        rates: those that hold, where any are declared; requests: of the last minute.
+        tokens: left of the minute, where they are limited.
+        opens: seconds until the first of the last minute's requests and tokens come back.
+        spent: by a cap's key, what is spent under it.
+    """
+
+    free: Mapping[str, int]
+    limits: Mapping[str, int]
+    cooling: Mapping[str, float] = field(default_factory=dict)
+    closed: Mapping[str, float] = field(default_factory=dict)
+    rates: Mapping[str, Rates] = field(default_factory=dict)
+    requests: Mapping[str, int] = field(default_factory=dict)
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    opens: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = field(default_factory=dict)
+
+    def room(self, plan: Plan) -> int:
+        """Calls that could start on a plan now."""
+        return min(self.free[name] for name in plan.members)
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One slot of one model, lent to one call until it is released or expires.
+
+    Attributes:
+        call_id: the query's id; no two attempts of a call hold a slot of one model.
+        slot: `Model.slot` of the lender.
+        need: what is reserved with the slot; None where nothing but slots is limited.
+    """
+
+    call_id: str
+    slot: str
+    need: Need | None = field(default=None, compare=False)
