@@ -84,7 +84,7 @@ def _fit(problem: Problem) -> tuple[FloatArray, FloatArray]:
     seen = ~np.isnan(length)
     kept, bucket[seen] = np.unique(np.searchsorted(edges, length[seen]), return_inverse=True)
     x, test = problem.history.embeddings, problem.test.embeddings
-    seed, kinds = problem.plan.seed, len(kept)
+    seed, kinds = problem.arrival.seed, len(kept)
     held = np.arange(len(x)) % 5 == 0
     losses = []
     for heads in _passes(x[~held], right[~held], bucket[~held], kinds, seed):

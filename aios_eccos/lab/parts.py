@@ -128,7 +128,7 @@ class Streams:
 def streams(problem: Problem, split: int, floors: Sequence[float]) -> Streams:
     past = problem.past_calls
     whole = np.flatnonzero(~(np.isnan(past.outcomes) | np.isnan(past.success)).any(axis=1))
-    mixed = np.random.default_rng(problem.plan.seed).permutation(whole)
+    mixed = np.random.default_rng(problem.arrival.seed).permutation(whole)
     known, new = (past.rows(half) for half in np.array_split(mixed, 2))
     curve = price_curve(known.success, known.outcomes, known.cost)
     return Streams(split, ratios(problem.curve, problem.calls, floors), ratios(curve, new, floors))
@@ -230,7 +230,7 @@ def measure(problem: Problem) -> Robustness:
     plain = pick(texts)
     stayed = {}
     for name, change in CHANGES.items():
-        rng = random.Random(problem.plan.seed)
+        rng = random.Random(problem.arrival.seed)
         stayed[name] = float(np.mean(plain == pick([change(t, rng) for t in texts])))
     few = problem.calls.rows(rows[:PREFIXED])
     _, before = few.came_to(plain[: len(few)])

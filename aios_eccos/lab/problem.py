@@ -22,13 +22,12 @@ from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, Kind
 from aios_eccos.lab.metrics import Frontier
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import FloatArray, IntArray
-from aios_eccos.values import Plan as ModelPlan
+from aios_eccos.values import FloatArray, IntArray, Plan
 from aios_eccos.values.plan import spread
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Arrival:
     """How rows arrive.
 
     Attributes:
@@ -87,7 +86,7 @@ class Problem:
     success: FloatArray
     tokens: FloatArray
     past: Past
-    plan: Plan
+    arrival: Arrival
     asked: tuple[str, ...] = ()
 
     @property
@@ -117,7 +116,7 @@ class Problem:
 
     @property
     def batch(self) -> int:
-        return self.plan.batch or (1 if self.plan.stream else self.n)
+        return self.arrival.batch or (1 if self.arrival.stream else self.n)
 
     def cost_of(self, tokens: FloatArray) -> FloatArray:
         """(n, m) dollars of the test rows with so many output tokens."""
@@ -160,7 +159,7 @@ class Problem:
         more = [spread([p], self._escapes(p), self.models, had) for p in self.plans]
         return np.column_stack([had, *more])
 
-    def _escapes(self, plan: ModelPlan) -> FloatArray:
+    def _escapes(self, plan: Plan) -> FloatArray:
         """(n, 1) whether the escape is asked; as in a kernel it is if nobody can compare."""
         rows = Past(self.models, self.success, self.outcomes, self.cost, self.test.answers)
         return 1 - np.nan_to_num(rows.agreement(plan))[:, None]
@@ -207,7 +206,7 @@ class Problem:
         return self._priced[1]
 
     @property
-    def plans(self) -> tuple[ModelPlan, ...]:
+    def plans(self) -> tuple[Plan, ...]:
         """The plans that are columns."""
         return () if self.fits is None else self.fits.plans
 
@@ -224,9 +223,9 @@ class Problem:
     @functools.cached_property
     def limits(self) -> IntArray | None:
         """(m,) rows that a model may get of one batch; None = no limits."""
-        if not self.plan.limits:
+        if not self.arrival.limits:
             return None
-        return np.array([self.plan.limits.get(name, self.n) for name in self.models])
+        return np.array([self.arrival.limits.get(name, self.n) for name in self.models])
 
     def batches(self) -> list[IntArray]:
         """The rows that arrive together, in order."""
@@ -241,7 +240,7 @@ def problem_of(
     data: Recorded,
     number: int,
     kind: Kind,
-    plan: Plan,
+    arrival: Arrival,
     fitted: Fitted | None = None,
     asked: tuple[str, ...] = (),
 ) -> Problem:
@@ -250,35 +249,35 @@ def problem_of(
     `fitted` is the split's, where another predictor has asked for it before; `asked` as in
     `Problem`. DataError: no test rows, or too little history to price success.
     """
-    history, test = data.split(number, plan.seed)
-    fitted = fitted or Fitted(data, history, key=f"{number}:{plan.seed}")
-    return pose(fitted, kind, test, plan, asked)
+    history, test = data.split(number, arrival.seed)
+    fitted = fitted or Fitted(data, history, key=f"{number}:{arrival.seed}")
+    return pose(fitted, kind, test, arrival, asked)
 
 
 def pose(
-    fitted: Fitted, kind: Kind, rows: IntArray, plan: Plan, asked: tuple[str, ...] = ()
+    fitted: Fitted, kind: Kind, rows: IntArray, arrival: Arrival, asked: tuple[str, ...] = ()
 ) -> Problem:
     """Some rows of a data set as calls to what was fitted on others."""
     success, tokens = fitted.of_rows(kind, rows)
     test = fitted.data.table.rows(rows)
-    order = _arrival(test, plan)
+    order = _arrival(test, arrival)
     past = fitted.past(kind)
     found = Problem(
-        fitted, kind, test.rows(order), success[order], tokens[order], past, plan, asked
+        fitted, kind, test.rows(order), success[order], tokens[order], past, arrival, asked
     )
     _ = found.curve  # too little history is said at once
     return found
 
 
-def _arrival(test: HistoryTable, plan: Plan) -> IntArray:
+def _arrival(test: HistoryTable, arrival: Arrival) -> IntArray:
     """(n,) the rows' numbers in their order of arrival."""
-    if plan.order == "file":
+    if arrival.order == "file":
         return np.arange(len(test))
-    if plan.order == "recorded":
+    if arrival.order == "recorded":
         first: dict[str, int] = {}
         begins = [first.setdefault(task, row) for row, task in enumerate(test.tasks)]
         return np.argsort(begins, kind="stable")
-    return np.random.default_rng(plan.seed).permutation(len(test))
+    return np.random.default_rng(arrival.seed).permutation(len(test))
 
 
 def column_means(values: FloatArray, missing: FloatArray | None = None) -> FloatArray:

@@ -82,7 +82,7 @@ def port(problem: Problem, setting: Setting) -> Picked:
             price = candidate
             break
     choice = choose(problem.cost, problem.success, price)
-    rng = np.random.default_rng(problem.plan.seed)
+    rng = np.random.default_rng(problem.arrival.seed)
     choice[:first] = rng.integers(0, problem.m, first)
     return Picked(choice.astype(np.int64))
 
@@ -155,7 +155,7 @@ def _clusters(problem: Problem) -> tuple[FloatArray, FloatArray, IntArray]:
 
     x = problem.history.embeddings
     count = min(CLUSTERS, max(1, len(x) // 10))
-    found = KMeans(count, n_init=1, random_state=problem.plan.seed, max_iter=50).fit(x)
+    found = KMeans(count, n_init=1, random_state=problem.arrival.seed, max_iter=50).fit(x)
     means = [
         np.array([column_means(values[found.labels_ == c], own) for c in range(count)])
         for values, own in zip(

@@ -12,7 +12,7 @@ from aios_eccos.lab.chains import STRATEGIES as CHAINS
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, Kind
 from aios_eccos.lab.paper import STRATEGIES as PAPER
-from aios_eccos.lab.problem import Plan, Problem, problem_of
+from aios_eccos.lab.problem import Arrival, Problem, problem_of
 from aios_eccos.lab.research import STRATEGIES as RESEARCH
 from aios_eccos.lab.strategy import Played, Setting, Strategy, play
 
@@ -28,7 +28,7 @@ class Wanted:
     predictors: tuple[Kind, ...]
     asked: tuple[Setting, ...]
     splits: tuple[int, ...]
-    plan: Plan
+    arrival: Arrival
     plans: tuple[str, ...] = ()
 
     @property
@@ -77,7 +77,7 @@ def play_all(
     for split in wanted.splits:
         fitted: Fitted | None = None
         for number, kind in enumerate(wanted.predictors):
-            problem = problem_of(data, split, kind, wanted.plan, fitted, wanted.plans)
+            problem = problem_of(data, split, kind, wanted.arrival, fitted, wanted.plans)
             fitted = problem.fitted
             for strategy in strategies:
                 if number and not strategy.forecasts:

@@ -93,7 +93,7 @@ def run(
     problem: Problem, price: float, rate: float, rule: type[SlotPrices], seed: int
 ) -> tuple[float, float, float]:
     """Realised success, cost and wait (seconds), means per call, at a price of success."""
-    rng = np.random.default_rng([problem.plan.seed, seed])
+    rng = np.random.default_rng([problem.arrival.seed, seed])
     turns = -(-CALLS // problem.n)
     rows = np.concatenate([rng.permutation(problem.n) for _ in range(turns)])[:CALLS]
     arrival = np.cumsum(rng.exponential(1 / rate, CALLS))

@@ -137,7 +137,7 @@ def served_of(
     problem: Problem, settings: Settings, workload: MemoryWorkload | None = None
 ) -> Served:
     """Serves a problem's rows, each model within the problem's limits, if it has any."""
-    limits = problem.plan.limits
+    limits = problem.arrival.limits
     pool = [replace(m, limit=limits.get(m.name, problem.n)) for m in problem.fitted.data.models]
     return Served(pool, settings, learned_of(problem), workload)
 
@@ -187,7 +187,7 @@ class Batches:
         problem, served = self._problem, self._served
         asked = queries_of(problem, rows), problem.success[rows], problem.tokens[rows]
         candidates = served.forecast(*asked)
-        if not problem.plan.stream:
+        if not problem.arrival.stream:
             choice = served.router.decide(candidates, self._slots).found.solution.choice
         else:
             decisions = served.router.assign(candidates, self._slots).decisions

@@ -161,7 +161,7 @@ def price_sweep(problem: Problem) -> FloatArray:
 
 def floors_and_budgets(problem: Problem, asked: Sequence[Setting]) -> Sequence[Setting]:
     """The same, and the budgets asked for; fewer floors in a stream, where each takes its time."""
-    swept = even_floors if problem.plan.stream else floors
+    swept = even_floors if problem.arrival.stream else floors
     return [*swept(problem, asked), *(s for s in asked if s.name == "budget")]
 
 

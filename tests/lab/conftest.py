@@ -4,7 +4,7 @@ import pytest
 from evaluate_world import CircleEmbedder, rows, write, write_prices
 
 from aios_eccos.lab.dataset import load_dataset, load_prices, pool, recorded
-from aios_eccos.lab.problem import Plan, problem_of
+from aios_eccos.lab.problem import Arrival, problem_of
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +31,8 @@ def circle(dataset, models):
 
 @pytest.fixture(scope="session")
 def make_problem(circle):
-    def make(split=0, kind="retrieval", folder=None, **plan):
-        return problem_of(replace(circle, folder=folder), split, kind, Plan(**plan))
+    def make(split=0, kind="retrieval", folder=None, **arrival):
+        return problem_of(replace(circle, folder=folder), split, kind, Arrival(**arrival))
 
     return make
 

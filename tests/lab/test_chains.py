@@ -16,7 +16,7 @@ from aios_eccos.errors import ConfigError
 from aios_eccos.lab.chains import STRATEGIES, cascades, followed, plans
 from aios_eccos.lab.commands.evaluate import evaluate
 from aios_eccos.lab.dataset import load_dataset, recorded
-from aios_eccos.lab.problem import Plan, problem_of
+from aios_eccos.lab.problem import Arrival, problem_of
 from aios_eccos.lab.run import Wanted, play_all
 from aios_eccos.lab.served import Served, learned_of, queries_of, settings_of
 from aios_eccos.lab.strategy import Setting, play
@@ -41,7 +41,7 @@ def data(models, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def planned(data):
-    return problem_of(data, 0, "retrieval", Plan(), asked=(PAIR,))
+    return problem_of(data, 0, "retrieval", Arrival(), asked=(PAIR,))
 
 
 def test_a_chain_stops_where_two_answers_agree_and_ends_with_the_last() -> None:
@@ -97,7 +97,7 @@ def _plain():
 
 
 def test_without_plans_nothing_changes(data, planned) -> None:
-    before = problem_of(data, 0, "retrieval", Plan())
+    before = problem_of(data, 0, "retrieval", Arrival())
     asked = Setting("floor", 0.7)
     (eccos,) = (s for s in _plain() if s.name == "eccos")
     one, other = play(eccos, before, asked, 0), play(FIXED["eccos_models"], planned, asked, 0)
@@ -107,7 +107,7 @@ def test_without_plans_nothing_changes(data, planned) -> None:
 
 
 def test_a_stream_settles_calls_on_plans(planned) -> None:
-    problem = replace(planned, plan=Plan(stream=True))
+    problem = replace(planned, arrival=Arrival(stream=True))
     (eccos,) = (s for s in _plain() if s.name == "eccos")
     row = play(eccos, problem, Setting("floor", 0.76), 0)
     assert row.share[PAIR] > 0.2 and abs(row.success - 0.76) < 0.05
@@ -119,7 +119,7 @@ def test_a_stream_settles_calls_on_plans(planned) -> None:
 
 def test_limits_count_both_members_of_a_plan(planned) -> None:
     limits = {"cheap": 300, "middle": 40}
-    problem = replace(planned, plan=Plan(limits=limits, batch=300))
+    problem = replace(planned, arrival=Arrival(limits=limits, batch=300))
     (eccos,) = (s for s in _plain() if s.name == "eccos")
     assert play(eccos, problem, Setting("floor", 0.76), 0).violations == 0
 
@@ -141,7 +141,7 @@ def test_plans_chosen_on_history_may_differ_by_split(data) -> None:
         predictors=("retrieval",),
         asked=(Setting("floor", 0.76),),
         splits=(0, 1),
-        plan=Plan(),
+        arrival=Arrival(),
         plans=("auto",),
     )
     found = play_all(data, wanted)

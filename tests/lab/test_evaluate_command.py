@@ -13,7 +13,7 @@ from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab.commands.evaluate import evaluate
 from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.parts import summarize_trials, trials
-from aios_eccos.lab.problem import Plan
+from aios_eccos.lab.problem import Arrival
 from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Played, Setting
 from aios_eccos.lab.summary import summarize
@@ -118,7 +118,7 @@ def test_our_optimizer_keeps_floors_and_limits_at_its_lower_bound(problem):
 
 
 def test_progress_is_told_of_as_many_steps_as_announced(circle):
-    wanted = Wanted(("eccos", "random"), ("retrieval",), (), (0, 1), Plan())
+    wanted = Wanted(("eccos", "random"), ("retrieval",), (), (0, 1), Arrival())
     told = []
     played = play_all(circle, wanted, progress=told.append)
     assert len(told) == steps(wanted, circle.table.models)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aios_eccos.lab.problem import Plan, problem_of
+from aios_eccos.lab.problem import Arrival, problem_of
 from aios_eccos.lab.studies.padding import AGENTS, KINDS, PLACES, around, of_agent, padding
 from aios_eccos.lab.studies.prompts import FLOORS, long_prompts
 
@@ -29,7 +29,7 @@ def test_an_agent_sends_question_and_context(agent: str) -> None:
 
 
 def test_questions_of_agents_are_routed_as_bare_ones(circle) -> None:
-    problem = problem_of(circle, 0, "hybrid", Plan(order="file"))
+    problem = problem_of(circle, 0, "hybrid", Arrival(order="file"))
     rows = long_prompts(problem, sizes=(2_000,), kinds=("prose",), rows=40)
     places = {(row["kind"], row["place"]) for row in rows}
     assert places == {("prose", place) for place in PLACES} | {("agent", a) for a in AGENTS}

@@ -15,7 +15,7 @@ from aios_eccos.lab.baselines import dual_ascent, single
 from aios_eccos.lab.dataset import Dataset, recorded
 from aios_eccos.lab.metrics import ratio
 from aios_eccos.lab.paper import STRATEGIES as PAPER
-from aios_eccos.lab.problem import Plan, problem_of
+from aios_eccos.lab.problem import Arrival, problem_of
 from aios_eccos.lab.research import STRATEGIES as RESEARCH
 from aios_eccos.lab.run import select
 from aios_eccos.lab.strategy import AIOS_THRESHOLD, Setting, play
@@ -38,7 +38,7 @@ def shares(row):
 def posed(records, models):
     """The first split of some records."""
     dataset = Dataset("few", tuple(records), (), "x")
-    return problem_of(recorded(dataset, models, CircleEmbedder()), 0, "retrieval", Plan())
+    return problem_of(recorded(dataset, models, CircleEmbedder()), 0, "retrieval", Arrival())
 
 
 @pytest.mark.parametrize("name", BY_NAME)

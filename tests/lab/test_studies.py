@@ -13,7 +13,7 @@ from aios_eccos.errors import DataError
 from aios_eccos.floor.control import BOOST, ETA
 from aios_eccos.lab.commands.evaluate_predictor import evaluate_predictor as command
 from aios_eccos.lab.dataset import Dataset, recorded
-from aios_eccos.lab.problem import Plan, problem_of
+from aios_eccos.lab.problem import Arrival, problem_of
 from aios_eccos.lab.studies import little, streams
 from aios_eccos.lab.studies import report as checks
 from aios_eccos.lab.studies.little import certified, mean_rounds, rounds
@@ -40,7 +40,7 @@ def report(circle):
 
 @pytest.fixture(scope="module")
 def hybrid(circle):
-    return problem_of(circle, 0, "hybrid", Plan(order="file"))
+    return problem_of(circle, 0, "hybrid", Arrival(order="file"))
 
 
 def test_every_predictor_has_a_row_for_every_split_in_the_designs_shape(report):
@@ -90,7 +90,7 @@ def test_eccos_costs_less_than_every_peer_at_equal_success(circle):
     """On the mean of five splits: a split's test rows are few, and one may favor a peer."""
     logs: dict[str, list[float]] = {}
     for split in range(5):
-        problem = problem_of(circle, split, "hybrid", Plan(order="file"))
+        problem = problem_of(circle, split, "hybrid", Arrival(order="file"))
         for peer, costs in peer_costs(problem, [0.55, 0.6, 0.65, 0.7]).items():
             logs.setdefault(peer, []).append(float(np.nanmean(np.log(costs))))
     means = {peer: float(np.mean(values)) for peer, values in logs.items()}
@@ -198,7 +198,7 @@ class Distracted(CircleEmbedder):
 
 def test_a_template_is_taken_off_before_forecasting(dataset, models):
     data = recorded(dataset, models, Distracted())
-    rows = templates(problem_of(data, 0, "hybrid", Plan(order="file")), 0)
+    rows = templates(problem_of(data, 0, "hybrid", Arrival(order="file")), 0)
     at = {(row["template"], row["text"]): row for row in rows}
     assert at["bare", "as sent"]["auc_loss"] == 0
     for name in TEMPLATES:

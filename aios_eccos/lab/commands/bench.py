@@ -15,7 +15,7 @@ from aios_eccos.cli.options import JsonFile, PriceFile
 from aios_eccos.cli.output import console, draw_table, versions, write_json
 from aios_eccos.lab.bench_optimizer import Row, instances, measure
 from aios_eccos.lab.dataset import load_dataset, open_recorded
-from aios_eccos.lab.problem import Calls, Plan, problem_of
+from aios_eccos.lab.problem import Arrival, Calls, problem_of
 from aios_eccos.lab.scarcity import ScarceRow, scarce_rows
 
 bench = typer.Typer(
@@ -83,7 +83,7 @@ def scarcity(
     with screen.status("") as status:
         for split in range(resplits):
             status.update(f"split {split}")
-            rows += scarce_rows(problem_of(recorded, split, "hybrid", Plan()), split)
+            rows += scarce_rows(problem_of(recorded, split, "hybrid", Arrival()), split)
     _write(rows, json_file, 0, dataset.hash)
     screen.print(scarcity_table(rows))
 
@@ -100,7 +100,7 @@ def _recorded(
         prices = prices or Path(folder) / "prices.json"
     dataset = load_dataset([data])
     # A split by hash: the file need not have one of its own.
-    problem = problem_of(open_recorded(dataset, prices), 1, "retrieval", Plan(order="file"))
+    problem = problem_of(open_recorded(dataset, prices), 1, "retrieval", Arrival(order="file"))
     return (data.name.split(".")[0], problem.calls), dataset.hash
 
 

@@ -28,7 +28,7 @@ from aios_eccos.lab.parts import (
     trials,
 )
 from aios_eccos.lab.plots import draw, pictures, write_page
-from aios_eccos.lab.problem import Plan, Problem
+from aios_eccos.lab.problem import Arrival, Problem
 from aios_eccos.lab.report import Results, Table, as_json, tables
 from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Setting
@@ -106,7 +106,7 @@ def evaluate(
         predictors=_kinds(predictor),
         asked=_asked(floors, budgets),
         splits=tuple(range(resplits)),
-        plan=_plan(mode, batch_size, limits, order, seed),
+        arrival=_arrival(mode, batch_size, limits, order, seed),
         plans=_plans(plans),
     )
     dataset = load_dataset(data)
@@ -116,7 +116,7 @@ def evaluate(
     for bad in dataset.bad[:NAMED]:
         typer.echo(f"left out: {bad}", err=True)
     layers = wanted.predictors != ("retrieval",)
-    recorded = open_recorded(dataset, prices, limits=wanted.plan.limits, layers=layers)
+    recorded = open_recorded(dataset, prices, limits=wanted.arrival.limits, layers=layers)
     _warn_of_prices(recorded)
     results = _measure(recorded, wanted)
     shown = tables(results, wanted.floors)
@@ -137,16 +137,16 @@ def evaluate(
 def _facts(dataset: Dataset, wanted: Wanted) -> dict[str, object]:
     """What was run, for the JSON and the page."""
     return {
-        "seed": wanted.plan.seed,
+        "seed": wanted.arrival.seed,
         "versions": versions(),
         "data": dataset.name,
         "data_hash": dataset.hash,
         "bad_rows": len(dataset.bad),
         "predictors": list(wanted.predictors),
-        "mode": "stream" if wanted.plan.stream else "batch",
-        "batch_size": wanted.plan.batch,
-        "limits": wanted.plan.limits,
-        "order": wanted.plan.order,
+        "mode": "stream" if wanted.arrival.stream else "batch",
+        "batch_size": wanted.arrival.batch,
+        "limits": wanted.arrival.limits,
+        "order": wanted.arrival.order,
         "splits": list(wanted.splits),
     } | ({"plans": list(wanted.plans)} if wanted.plans else {})
 
@@ -183,7 +183,7 @@ def _asked(floors: str, budgets: str) -> tuple[Setting, ...]:
     return (*asked, *(Setting("budget", value) for value in numbers("budgets", budgets)))
 
 
-def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> Plan:
+def _arrival(mode: str, batch: int | None, limits: str, order: str, seed: int) -> Arrival:
     if mode not in ("batch", "stream"):
         raise ConfigError(f"--mode {mode}: wanted batch, stream or onboarding")
     if order not in ("shuffled", "recorded"):
@@ -195,7 +195,7 @@ def _plan(mode: str, batch: int | None, limits: str, order: str, seed: int) -> P
         raise ConfigError(f"--limits {limits}: {error}") from error
     if any(value < 1 for value in caps.values()):
         raise ConfigError(f"--limits {limits}: wanted whole numbers from 1")
-    return Plan(caps, batch, mode == "stream", order, seed)
+    return Arrival(caps, batch, mode == "stream", order, seed)
 
 
 def _plans(text: str) -> tuple[str, ...]:
@@ -226,7 +226,7 @@ def _measure(data: Recorded, wanted: Wanted) -> Results:
     def inspect(split: int, problem: Problem) -> None:
         if whole or "lagrangian" in wanted.strategies:
             found.extend(trials(problem))
-        if wanted.plan.stream:
+        if wanted.arrival.stream:
             told.append(streams(problem, split, wanted.floors))
         if whole and split == wanted.splits[0]:
             tough.append(measure(problem))

@@ -16,7 +16,7 @@ from aios_eccos.forecast.parts import held_back
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted
 from aios_eccos.lab.metrics import brier, ratio
-from aios_eccos.lab.problem import Plan, Problem, pose
+from aios_eccos.lab.problem import Arrival, Problem, pose
 from aios_eccos.lab.served import expected, learned_of, priced, settings_of, stream
 from aios_eccos.lab.studies.quality import floor_errors
 from aios_eccos.records import HistoryTable
@@ -27,7 +27,7 @@ from aios_eccos.workload.memory import MemoryWorkload
 FEW, FRESH = (50, 200, 1000), (0, 20, 100)
 #: Splits that few records are measured on at most.
 SPLITS = 5
-PLAN = Plan(order="file")
+IN_ORDER = Arrival(order="file")
 
 
 def few_records(
@@ -36,7 +36,7 @@ def few_records(
     """Floor errors and Brier when only `count` records of a split's history are there."""
     history, test = data.split(number, seed)
     kept = np.sort(_shuffled(data, history, f"{seed}:{number}:few")[:count])
-    problem = pose(Fitted(data, kept), "hybrid", test, PLAN)
+    problem = pose(Fitted(data, kept), "hybrid", test, IN_ORDER)
     errors = floor_errors(problem, floors)
     return {
         "records": count,
@@ -97,13 +97,13 @@ def rounds(
     known = np.zeros(data.table.correctness.shape, dtype=bool)
     known[order[:start]] = True
     head = _refit(data, known, seed)
-    problem = pose(_fitted(data, known, head), "hybrid", test, PLAN)
+    problem = pose(_fitted(data, known, head), "hybrid", test, IN_ORDER)
     first, workload = problem.frontier, MemoryWorkload()
     rows = [_measured(problem, floors, known, 0) | {"taken": True}]
     for turn, part in enumerate(np.array_split(order[start:], turns), start=1):
         had = _serve(_fitted(data, known, head), known, part, floors, workload)
         head, old = _refit(data, known, seed, head), head
-        problem = pose(_fitted(data, known, head), "hybrid", test, PLAN)
+        problem = pose(_fitted(data, known, head), "hybrid", test, IN_ORDER)
         costs = [[f.cost_at(floor) for floor in floors] for f in (problem.frontier, first)]
         row = _measured(problem, floors, known, turn)
         row |= {"served_minus_floor": had, "taken": head is not old, "cost_to_start": ratio(*costs)}
@@ -161,7 +161,7 @@ def _serve(
     workload: MemoryWorkload,
 ) -> float:
     """Serve rows under control, floor by floor; marks what became known. Realised minus floor."""
-    problem = pose(fitted, "hybrid", rows, PLAN)
+    problem = pose(fitted, "hybrid", rows, IN_ORDER)
     short = 0.0
     for floor, part in zip(floors, np.array_split(np.arange(len(rows)), len(floors)), strict=True):
         run = stream(problem, settings_of("floor", floor), part, workload=workload)
@@ -205,7 +205,7 @@ def certified(
     count = int(FITTED * len(data.table))
     kept, rest = np.sort(order[:count]), np.sort(order[count:])
     unseen = np.concatenate([rest, test])
-    problem = pose(Fitted(data, kept), "hybrid", unseen, Plan(order="file"))
+    problem = pose(Fitted(data, kept), "hybrid", unseen, Arrival(order="file"))
     rows = []
     for draw in range(DRAWS):
         rng = np.random.default_rng([seed, number, draw])

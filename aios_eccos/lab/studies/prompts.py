@@ -52,7 +52,7 @@ def long_prompts(
     progress: Callable[[str], None] = lambda step: None,
 ) -> list[dict[str, Any]]:
     """A row per kind of padding, place and size, and per agent: how much is as without padding."""
-    drawn = np.sort(np.random.default_rng(problem.plan.seed).permutation(problem.n)[:rows])
+    drawn = np.sort(np.random.default_rng(problem.arrival.seed).permutation(problem.n)[:rows])
     bare = [problem.test.texts[row] for row in drawn]
     read = _reader(problem, drawn)
     before = read(bare)

@@ -13,7 +13,7 @@ from aios_eccos.errors import DataError
 from aios_eccos.floor.control import BOOST, ETA
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import KINDS, Fitted, Kind
-from aios_eccos.lab.problem import Plan, Problem, problem_of
+from aios_eccos.lab.problem import Arrival, Problem, problem_of
 from aios_eccos.lab.studies.little import (
     FEW,
     SPLITS,
@@ -74,7 +74,7 @@ def evaluate_predictor(
         progress(f"split {number}")
         fitted: Fitted | None = None
         for kind in KINDS:
-            problem = problem_of(data, number, kind, Plan(order="file", seed=seed), fitted)
+            problem = problem_of(data, number, kind, Arrival(order="file", seed=seed), fitted)
             fitted = problem.fitted
             head = {"predictor": kind, "split": number} | quality(problem)
             rows.append(head | {"floors": floor_rows(problem, floors)})

@@ -17,7 +17,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, records_of
-from aios_eccos.lab.problem import Plan, Problem, pose
+from aios_eccos.lab.problem import Arrival, Problem, pose
 from aios_eccos.lab.served import Run, settings_of, stream
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe.reader import Reader
@@ -121,7 +121,7 @@ def shift(data: Recorded, seed: int) -> dict[str, Any]:
     hardest = min(big, key=lambda t: (big[t], t))
     test = np.flatnonzero((tasks == hardest) & data.whole)
     history = Fitted(data, np.flatnonzero(tasks != hardest))
-    problem = pose(history, "hybrid", test, Plan(order="file"))
+    problem = pose(history, "hybrid", test, Arrival(order="file"))
     single = problem.outcomes.mean(axis=0)
     cheapest = float(single[int(np.argmin(problem.spent.mean(axis=0)))])
     floors = [cheapest + share * (float(single.max()) - cheapest) for share in FLOORS]
