@@ -47,7 +47,7 @@ SUSPECT, CHANGED = math.log(2), math.log(200)
 #: Audits of a changed model that are not forgotten: the last ones.
 KEPT_AUDITS = 8
 #: What an audited choice adds to the log of the price while served, per loss; and the log's ends.
-STEP, SHIFT_LEAST, SHIFT_MOST = 0.2, -2.0, 4.0
+STEP, SHIFT_LEAST, SHIFT_MOST = 0.1, -2.0, 4.0
 
 TurnKind = Literal["raised", "served", "changed", "alarm"]
 
