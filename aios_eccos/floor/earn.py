@@ -22,7 +22,6 @@ from aios_eccos.floor.course import (
     STAGES,
     Course,
     Turn,
-    Watch,
     chosen,
     copied,
     judged,
@@ -32,6 +31,7 @@ from aios_eccos.floor.course import (
     to_text,
     wealth,
 )
+from aios_eccos.floor.watch import Watch
 from aios_eccos.workload.store import Observed
 
 #: Begins the names of the notes.

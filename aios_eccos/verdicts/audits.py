@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from aios_eccos.floor.course import Watch
 from aios_eccos.floor.earn import Audited, Standing, lot_of
+from aios_eccos.floor.watch import Watch
 from aios_eccos.records import AUDIT
 from aios_eccos.values import Candidate, Outcome, Query, Record
 from aios_eccos.verdicts.relative import imputed

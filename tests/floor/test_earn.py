@@ -12,17 +12,16 @@ import pytest
 
 from aios_eccos.floor.course import (
     HOLD,
-    KEPT_AUDITS,
     NO_ALARM,
     NO_BETS,
     STAGES,
     Course,
     Turn,
-    Watch,
     of_text,
     to_text,
 )
 from aios_eccos.floor.earn import Audited, Earning, Standing, after, lot_of, standing_of
+from aios_eccos.floor.watch import KEPT_AUDITS, Watch
 from aios_eccos.workload.memory import MemoryWorkload
 
 ALLOWED = 0.045

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from aios_eccos.floor.course import Watch
 from aios_eccos.floor.earn import Standing
+from aios_eccos.floor.watch import Watch
 from aios_eccos.values import Candidate, Price, Query
 from aios_eccos.verdicts.audits import AuditMoney, copies_of
 from aios_eccos.workload.memory import MemoryWorkload
