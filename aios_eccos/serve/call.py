@@ -29,6 +29,7 @@ class Call(Choices):
     Attributes:
         asking: when each request under way began, by model.
         not_before: `time.monotonic()` before which it is not tried again.
+        dropped: whether nobody waits for its answer any more, so that no other model is asked.
     """
 
     run: Run
@@ -36,6 +37,7 @@ class Call(Choices):
     decision: Decision | None = None
     asking: dict[str, float] = field(default_factory=dict)
     not_before: float = 0.0
+    dropped: bool = False
 
     def tried(self, model: str, answer: Answer, ended: float) -> None:
         """Note what a request under way came to, if it is still under way."""
@@ -68,6 +70,8 @@ class Call(Choices):
         refusal, and in `not_before` until when the call has to wait.
         """
         planned, before = self.planned, 0
+        if self.dropped:
+            return False
         if planned is not None:
             members = self.made[: len(planned.plan.members)]
             if len(self.made) == len(members):

@@ -121,6 +121,7 @@ class Dispatcher:
     def drop(self, query_id: str) -> bool:
         """Forget a call that still waits (its client has gone). False if it runs or is over.
 
+        One that runs asks no further model: it is not tried again, and a plan's escape not asked.
         Its future is cancelled, or, after a failed attempt, ends with `DROPPED`.
         """
         taken = self._queue.take(query_id)

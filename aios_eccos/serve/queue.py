@@ -95,8 +95,10 @@ class CallQueue:
             return [*self._waiting]
 
     def take(self, query_id: str | None = None) -> list[Call]:
-        """Remove the calls that wait: all, or that of one query."""
+        """Remove the calls that wait: all, or that of one query, which if it runs is its last."""
         with self._changed:
+            for call in self._running:
+                call.dropped = call.dropped or call.query.id == query_id
             waiting = [*self._waiting, *self._arrived]
             found = [call for call in waiting if query_id in (None, call.query.id)]
             for call in found:

@@ -410,6 +410,19 @@ def test_who_hears_of_a_dropped_call_may_ask_the_dispatcher() -> None:
     assert heard == [True]
 
 
+def test_a_dropped_call_that_runs_is_not_tried_again() -> None:
+    query, asked = Query(""), []
+
+    def gone(model: str, left: float) -> Answer:
+        asked.append(model)
+        assert not dispatcher.drop(query.id)
+        return Answer(failure=Failure("503", 503))
+
+    with dispatching(FewSlots({"a": 1, "b": 1})) as dispatcher:
+        settled = dispatcher.submit(query, gone).result(60)
+    assert len(asked) == settled.attempts == 1
+
+
 def test_a_call_that_waits_to_be_tried_again_can_be_dropped() -> None:
     query = Query("", allowed=("a",))
     busy = Answer(failure=Failure("503", 503, retry_after_s=60.0))

@@ -355,3 +355,25 @@ def test_an_escape_with_a_free_slot_is_asked_without_a_round_of_the_dispatcher()
         free.set()
         other.result(60)
     assert all_free(router)
+
+
+@pytest.mark.parametrize("mini", ["42", BUSY], ids=["differs", "fails"])
+def test_a_plan_whose_client_has_gone_asks_no_escape(mini) -> None:
+    asked, gone = threading.Event(), threading.Event()
+
+    def late() -> str:
+        asked.set()
+        assert gone.wait(60)
+        return "41"
+
+    servers, query = Servers(small=late, mini=mini, large="43"), Query("hello", input_tokens=100)
+    router = make_router(MemoryWorkload())
+    with dispatching(router) as dispatcher:
+        future = dispatcher.submit(query, servers.ask, servers.repeat)
+        assert asked.wait(60)
+        assert not dispatcher.drop(query.id)
+        gone.set()
+        settled = future.result(60)
+    assert servers.asked == {"small": 1, "mini": 1}
+    assert settled.answer.failure is None
+    assert all_free(router)
