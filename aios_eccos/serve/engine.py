@@ -166,6 +166,7 @@ class Engine:
         self.shared.use(config.entries)
         self._earn(settings)
         self.dispatcher.attempts.refusals.use(pool)
+        self.workload.acquire([], {m.slot: m.limit for m in pool}, self.router.limits.rates)
         self.dispatcher.use(self.router, settings)
         self.upkeep.renew()
         self.canary.look()

@@ -106,6 +106,7 @@ class RedisWorkload(RedisLedger):
     ) -> list[bool]:
         slots = check_limits(leases, limits)
         if not leases:
+            self._declare_anew(limits, rates)
             return []
         declared = {slot: (limits[slot], rates.get(slot, Rates())) for slot in slots}
         with self._lock:
@@ -129,6 +130,17 @@ class RedisWorkload(RedisLedger):
         granted = [number == 1 for number in answer[after + len(caps) :]]
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
+
+    def _declare_anew(self, limits: Mapping[str, int], rates: Mapping[str, Rates]) -> None:
+        with self._lock:
+            known = self._declared
+            same = {
+                slot: (limits[slot], rates.get(slot, Rates())) for slot in known if slot in limits
+            }
+            changed = {slot: now for slot, now in same.items() if known[slot] != now}
+            known.update(changed)
+        if changed:
+            self._renew(set(), set(), changed)
 
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         leases = [lease for lease, _ in used if lease.need is not None]

@@ -116,7 +116,8 @@ class SlotStore(Loads, Protocol):
         With its slot a lease takes a request, and its need's tokens and dollars: all of it or
         nothing. So do leases of one call that stand together. A full slot is refused; one that
         cools down is not, because only the asker knows whether another model may serve the call.
-        A lease that is already held is granted again.
+        A lease that is already held is granted again. Without leases, limits that this kernel has
+        declared are declared anew: while a full slot is refused, no lease would do that.
 
         Raises:
             ValueError: a lease's slot has no limit.

@@ -255,3 +255,20 @@ def test_money_is_counted_exactly() -> None:
     assert Need(usd=0.1 + 0.2).nano == 300_000_000
     assert Need(usd=1e-10).nano == 1, "rounded up"
     assert math.isclose(cap(0.0000001).nano, 100)
+
+
+@pytest.mark.parametrize(
+    "rates", [Rates(rpm=9), Rates(tpm=500), Rates(), Rates(rpm=1)], ids=["more", "other", "no", "1"]
+)
+@pytest.mark.parametrize("kind", ["memory", *SHARED])
+def test_rates_declared_anew_hold_before_the_next_lease(store: WorkloadStore, rates: Rates) -> None:
+    store.acquire(calls(2), MANY, {SLOT: Rates(rpm=2)})
+    assert store.acquire([], {**MANY, "other@1": 5}, {SLOT: rates}) == []
+    store.renew()
+    assert load(store, rates).rates == rates
+
+
+@every_shared
+def test_who_has_lent_nothing_declares_nothing(kernel: Kernel, store: WorkloadStore) -> None:
+    kernel().acquire([], MANY, {SLOT: Rates(rpm=1)})
+    assert load(store, Rates(rpm=5)).rates == Rates(rpm=5)
