@@ -100,7 +100,9 @@ def test_under_load_and_faults_every_call_is_settled_once_within_every_limit(
     assert {vote.vote.outcome for vote in votes} >= {"agreed", "differed"}
     for result in votes:
         asked = Counter(tried.model for tried in result.tries)
-        assert all(asked[member] == 1 for member in result.vote.members)
+        # Where all have failed, a member may be the last model that is left to try again.
+        most = 2 if result.vote.outcome == "failed" else 1
+        assert all(1 <= asked[member] <= most for member in result.vote.members), result.vote
         if result.vote.answered_by is not None:
             assert result.answer.value[0] == result.vote.answered_by
             assert result.answer.failure is None
