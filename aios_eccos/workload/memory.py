@@ -98,7 +98,7 @@ class MemoryWorkload:
 
     def spent(self, caps: Sequence[Cap]) -> list[Spent]:
         with self._open():
-            return self.meters.spent(caps)
+            return self.meters.spent(caps, self._left)
 
     def release(self, leases: Sequence[Lease]) -> None:
         if self._leases.drop(leases):

@@ -138,11 +138,14 @@ class Meters:
             opens_s = minute.opens_s(time.time())
             return replace(load, requests=minute.requests, tokens=minute.tokens, opens_s=opens_s)
 
-    def spent(self, caps: Sequence[Cap]) -> list[Spent]:
-        """What is spent under each cap."""
+    def spent(self, caps: Sequence[Cap], left: Callable[[Cap], int]) -> list[Spent]:
+        """What is spent under each cap; so is what may not be taken of it here, as in `take`."""
         with self._lock:
-            found = (self._money.get(cap.key, ()) for cap in caps)
-            return [Spent(*(amount / NANO for amount in amounts)) for amounts in found]
+            return [self._spent(cap, cap.nano - left(cap)) for cap in caps]
+
+    def _spent(self, cap: Cap, gone: int) -> Spent:
+        spent, *others = self._money.get(cap.key, (0, 0, 0))
+        return Spent(*(amount / NANO for amount in (gone + spent, *others)))
 
     def forget(self) -> None:
         """Count from nothing: another store has what was counted here."""

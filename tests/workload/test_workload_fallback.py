@@ -650,6 +650,24 @@ def test_without_redis_a_kernel_lends_its_share_of_rates_and_money(
         assert sum(granted) <= 3
 
 
+def test_without_redis_money_that_is_refused_counts_as_spent(
+    own_server: RedisServer, store: WorkloadStore
+) -> None:
+    day = Cap("day", "day:1", 1.0, time.time() + 3600)
+
+    def batch(name: str, count: int) -> list[Lease]:
+        return [Lease(f"{name}-{n}", SLOT, Need(10, 0.1, (day,))) for n in range(count)]
+
+    for name, count in (("first", 6), ("second", 1), ("refused", 9)):
+        store.acquire(batch(name, count), {SLOT: 100})
+    own_server.kill()
+    assert not all(store.acquire(batch("after", 9), {SLOT: 100}))
+    assert store.degraded
+    (spent,) = store.spent([day])
+    left = day.usd - spent.usd - spent.held_usd
+    assert left < 0.1, "else a call would wait for money that it is refused"
+
+
 def test_what_was_taken_without_redis_is_counted_there_once_it_is_back(
     own_server: RedisServer, store: WorkloadStore
 ) -> None:
