@@ -668,6 +668,21 @@ def test_without_redis_money_that_is_refused_counts_as_spent(
     assert left < 0.1, "else a call would wait for money that it is refused"
 
 
+@pytest.mark.parametrize("rates", [Rates(), Rates(rpm=10), Rates(tpm=100)], ids=str)
+def test_what_was_lent_last_before_redis_was_lost_is_not_lent_again(
+    own_server: RedisServer, store: WorkloadStore, rates: Rates
+) -> None:
+    day = Cap("day", "day:1", 1.0, time.time() + 3600)
+    caps = (day,) if rates == Rates() else ()
+
+    def batch(name: str) -> list[Lease]:
+        return [Lease(f"{name}-{n}", SLOT, Need(10, 0.1, caps)) for n in range(9)]
+
+    assert all(store.acquire(batch("before"), {SLOT: 100}, {SLOT: rates}))
+    own_server.kill()
+    assert sum(store.acquire(batch("after"), {SLOT: 100}, {SLOT: rates})) == 1
+
+
 def test_what_was_taken_without_redis_is_counted_there_once_it_is_back(
     own_server: RedisServer, store: WorkloadStore
 ) -> None:
