@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -14,12 +15,12 @@ import typer
 
 import aios_eccos.kernel
 from aios_eccos.cli.output import bar, console, draw_table
-from aios_eccos.config import parse_models, parse_share
+from aios_eccos.config import ModelEntry, parse_models, parse_share
 from aios_eccos.errors import ConfigError, EccosError, KernelError
 from aios_eccos.history.embed.embedding import find_embedder
 from aios_eccos.kernel import client
 from aios_eccos.kernel.setup import install, interpreter
-from aios_eccos.kernel.setup.propose import ask, propose
+from aios_eccos.kernel.setup.propose import Served, ask, propose
 from aios_eccos.kernel.setup.yaml_edit import read_llms
 from aios_eccos.locate import last_enabled, load_config, locate, remember_enabled
 
@@ -92,11 +93,7 @@ def _proposed(
     before, _ = install.preview(home, {}, ())
     llms = read_llms(before)
     entries = parse_models(llms.get("models"))
-    with bar("asking servers", len(entries) if reach else 0) as advance:
-        served = {}
-        for entry in entries if reach else ():
-            served[entry.name] = ask(entry)
-            advance(1)
+    served = _asked(entries) if reach else {}
     for name, says in served.items():
         if says.remark:
             typer.echo(f"{name}: {says.remark}", err=True)
@@ -119,6 +116,16 @@ def _proposed(
         return []
     options.update(wanted)
     return keys
+
+
+def _asked(entries: Sequence[ModelEntry]) -> dict[str, Served]:
+    """What the models' servers say of themselves."""
+    served = {}
+    with bar("asking servers", len(entries)) as advance:
+        for entry in entries:
+            served[entry.name] = ask(entry)
+            advance(1)
+    return served
 
 
 def _enable(home: Path, python: str, options: dict[str, str], keys: Keys) -> None:
