@@ -7,6 +7,21 @@ from typing import Literal
 from aios_eccos.observe.shape import Usd, View
 
 
+class AuditedView(View):
+    """One model's audits in a policy.
+
+    Attributes:
+        effective: audits drawn with equal chances that would tell as much.
+        loss: by how much it was worse than the strongest, as a chance: the mean over all calls,
+            each audit weighed by 1 / the chance that it was drawn with.
+    """
+
+    model: str
+    audits: int
+    effective: float
+    loss: float | None
+
+
 class PolicyView(View):
     """Where one policy stands on the way to its savings.
 
@@ -29,6 +44,7 @@ class PolicyView(View):
     allowed: float | None
     needs_calls: int | None
     suspects: list[str]
+    models: list[AuditedView]
 
 
 class ModelLossView(View):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 
 from aios_eccos.config import AgentPolicy, Settings
-from aios_eccos.floor.earn import Earning
+from aios_eccos.floor.earn import Earning, Standing
 from aios_eccos.metrics import mean
-from aios_eccos.observe.audit_views import AuditsView, PeopleView, PolicyView
+from aios_eccos.observe.audit_views import AuditedView, AuditsView, PeopleView, PolicyView
 from aios_eccos.verdicts.audits import AuditMoney
 from aios_eccos.verdicts.people import read_checked
 from aios_eccos.workload.store import Observed
@@ -58,8 +58,17 @@ def read_audits(
         judge_repeats=count("repeats"),
         judge_consistency=mean(total.get("audit_same", 0.0), total.get("audit_repeats", 0.0)),
         people=_people(workload),
-        policies=[PolicyView.model_validate(each, from_attributes=True) for each in stands],
+        policies=[_policy(each) for each in stands],
     )
+
+
+def _policy(standing: Standing) -> PolicyView:
+    facts = {name: getattr(standing, name) for name in PolicyView.model_fields}
+    facts["models"] = [
+        AuditedView(model=name, audits=watch.audits, effective=watch.effective, loss=watch.loss)
+        for name, watch in standing.models.items()
+    ]
+    return PolicyView.model_validate(facts)
 
 
 def _people(workload: Observed) -> PeopleView | None:

@@ -25,7 +25,20 @@ def audits(view: AuditsView) -> list[str]:
     }
     some = "".join(f"; {count:,} {what}" for what, count in lost.items() if count)
     counts = f"audits   {view.copies:,} copies of {view.calls:,} calls: {compared}{some}"
-    return [*(policy(each) for each in view.policies), wrap(paid), wrap(counts), *judge(view)]
+    standing = [line for each in view.policies for line in (policy(each), *models(each))]
+    return [*standing, wrap(paid), wrap(counts), *judge(view)]
+
+
+def models(view: PolicyView) -> list[str]:
+    """What audits say of each model, over all calls of a policy."""
+    return [
+        wrap(
+            f"audited  {each.model}: loss {percent(each.loss)} over all calls, by {each.audits:,} "
+            f"audits that tell as much as {each.effective:.0f} drawn with equal chances"
+        )
+        for each in view.models
+        if each.loss is not None
+    ]
 
 
 def judge(view: AuditsView) -> list[str]:

@@ -59,6 +59,22 @@ def test_a_policy_whose_choices_lose_nothing_is_routed_ever_more(world: World) -
     assert "earning  served, 90.0 % routed" in render.status(world.reader.status())
 
 
+def test_audits_drawn_by_unequal_chances_are_weighed_and_shown_by_what_they_tell(
+    world: World,
+) -> None:
+    for number, (worse, chance) in enumerate([(0, 0.5), (0, 0.5), (1, 0.1)]):
+        drawn = {"relative": {"small: 8b": -worse}, "chances": {"small: 8b": chance}}
+        told = Audited(f"c{number}", "", ASKED, 0.05, "large", "large", **drawn)
+        world.engine.earning.taken(told)
+    (policy,) = world.reader.status().audits.policies  # type: ignore[union-attr]
+    (model,) = policy.models
+    assert (model.model, model.audits) == ("small: 8b", 3)
+    assert model.loss == pytest.approx(10 / 14)
+    assert model.effective == pytest.approx(14**2 / (4 + 4 + 100))
+    text = " ".join(render.status(world.reader.status()).split())
+    assert "small: 8b: loss 71.4 % over all calls, by 3 audits that tell as much as 2 drawn" in text
+
+
 def test_how_many_calls_it_needs_is_told_once_some_are_seen(world: World) -> None:
     good_audits(world, 20)
     (policy,) = world.reader.status().audits.policies  # type: ignore[union-attr]
