@@ -54,6 +54,17 @@ class Choices:
         failures = [(made.model, made.answer.failure) for made in self.made]
         return [model for model, failure in failures if failure and failure.refused is None]
 
+    def willing(self) -> Candidate | None:
+        """Its candidate, closed to what has refused it: the cheapest that is left may pass caps."""
+        candidate = self.candidate
+        if candidate is None or not self.refused:
+            return candidate
+        open_to = np.array([name not in self.refused for name in candidate.models])
+        explorable = candidate.allowed if candidate.explorable is None else candidate.explorable
+        return replace(
+            candidate, allowed=candidate.allowed & open_to, explorable=explorable & open_to
+        )
+
     def able(self) -> list[str]:
         """Models and plans that may serve it and have not refused it; a plan's escape after it."""
         candidate = self.candidate

@@ -187,9 +187,10 @@ class Dispatcher:
 
     def _may_wait(self, call: Call, slots: Slots, router: Routes) -> bool:
         """Whether limits let a call be served in its time; else it is refused."""
-        if call.candidate is None:
+        candidate = call.willing()
+        if candidate is None:
             return True
-        call.barred = router.bars(call.candidate, slots)
+        call.barred = router.bars(candidate, slots)
         failure = hopeless(call.barred, call.able(), call.expires) if call.barred else None
         if failure is not None:
             self._requests.give_up(call, failure)

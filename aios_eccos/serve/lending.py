@@ -54,12 +54,12 @@ class Lending:
         Args:
             answers: by model; a model that is not among them was never asked.
         """
-        used = [
-            (lease, self._limits.used(candidate, self._names[lease.slot], lease.need, answers))
-            for lease in leases
-            if lease.need is not None
-        ]
         try:
+            used = [
+                (lease, self._limits.used(candidate, self._names[lease.slot], lease.need, answers))
+                for lease in leases
+                if lease.need is not None
+            ]
             if used:
                 self._workload.settle(used)
         finally:

@@ -104,10 +104,11 @@ class Requests:
 
         What it costs was charged with the plan.
         """
-        router, candidate = self._router(), call.candidate
-        if self._queue.closed or call.router is not router or candidate is None:
+        router = self._router()
+        if self._queue.closed or call.router is not router or not call.tries_again():
             return False
-        if not call.tries_again():
+        candidate = call.willing()
+        if candidate is None:
             return False
         try:
             slots = router.slots()

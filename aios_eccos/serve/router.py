@@ -231,8 +231,10 @@ class Router:
         Args:
             answers: by model; a model that is not among them was never asked.
         """
-        self.limits.learn(decision.candidate, answers)
-        self._lending.give_back(decision.leases, decision.candidate, answers)
+        try:
+            self.limits.learn(decision.candidate, answers)
+        finally:
+            self._lending.give_back(decision.leases, decision.candidate, answers)
 
     def rest(self, model: str, seconds: float | None) -> None:
         """Let a model cool down after an error of its server, in every kernel."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, Candidate, Failure, Lease, Slots
+from aios_eccos.values import Answer, Candidate, Failure, Lease, Slots, Used
 from aios_eccos.workload.store import SlotStore
 
 log = logging.getLogger("aios_eccos.serve.spare")
@@ -79,28 +79,34 @@ class SpareRequests:
         Raises:
             WorkloadError: the workload store cannot be used.
         """
-        lease = self._lease(model, candidate, PATIENCE_S if patience_s is None else patience_s)
-        if lease is None:
+        lent = self._lease(model, candidate, PATIENCE_S if patience_s is None else patience_s)
+        if lent is None:
             return None
+        lease, router = lent
         answers: dict[str, Answer] = {}
         try:
             answer = answers[model] = _asked(model, ask, self.router().settings.call_timeout_s)
         finally:
-            if lease.need is not None and candidate is not None:
-                used = self.router().limits.used(candidate, model, lease.need, answers)
-                self._workload.settle([(lease, used)])
-            self._give_back(lease)
+            used = None
+            if lease.need is not None:
+                # By the router that has lent it: the model may be gone from the pool meanwhile.
+                used = router.limits.used(candidate, model, lease.need, answers)
+            self._give_back(lease, used)
         return Paid(answer, self._cost(model, answer, expected_usd))
 
     def stop(self) -> None:
-        """Make no more requests, and give back the slots of those under way."""
+        """Make no more requests; those under way count as if they took all that they reserved."""
         self.stopped.set()
         with self._lock:
             held = [*self._held]
         for lease in held:
-            self._give_back(lease)
+            need = lease.need
+            used = None if need is None else Used(tokens=need.tokens, usd=need.usd)
+            self._give_back(lease, used)
 
-    def _lease(self, model: str, candidate: Candidate | None, patience_s: float) -> Lease | None:
+    def _lease(
+        self, model: str, candidate: Candidate | None, patience_s: float
+    ) -> tuple[Lease, Router] | None:
         """A slot of the model as soon as one is spare, within so many seconds."""
         end = time.monotonic() + patience_s
         while not self.stopped.is_set() and time.monotonic() < end:
@@ -108,14 +114,14 @@ class SpareRequests:
                 self.stopped.wait(CALLS_LOOK_S)
                 continue
             with self._looking:
-                lease = self._taken(model, candidate)
-            if lease is not None:
-                return lease
+                lent = self._taken(model, candidate)
+            if lent is not None:
+                return lent
             self.stopped.wait(SLOTS_LOOK_S)
         return None
 
-    def _taken(self, model: str, candidate: Candidate | None) -> Lease | None:
-        """A slot of the model, if one is spare now."""
+    def _taken(self, model: str, candidate: Candidate | None) -> tuple[Lease, Router] | None:
+        """A slot of the model, if one is spare now, and the router that lends it."""
         router = self.router()
         limits = {each.slot: each.limit for each in router.models}
         slot = next((each.slot for each in router.models if each.name == model), None)
@@ -127,14 +133,19 @@ class SpareRequests:
             return None
         with self._lock:
             self._held.add(lease)
-        return lease
+        return lease, router
 
-    def _give_back(self, lease: Lease) -> None:
+    def _give_back(self, lease: Lease, used: Used | None) -> None:
+        """Settle what the lease needed, if anything is limited, and give its slot back; once."""
         with self._lock:
             if lease not in self._held:
                 return
             self._held.discard(lease)
-        self._workload.release([lease])
+        try:
+            if used is not None:
+                self._workload.settle([(lease, used)])
+        finally:
+            self._workload.release([lease])
 
     def _cost(self, model: str, answer: Answer, expected_usd: float) -> float:
         """Dollars for what came back, of a failed request too as far as its tokens are known."""

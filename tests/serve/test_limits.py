@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -14,7 +15,20 @@ from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.limits import Lengths
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, CallResult, Failure, Model, Query, Rates, Spent
+from aios_eccos.serve.spare import SpareRequests
+from aios_eccos.values import (
+    Answer,
+    CallResult,
+    Failure,
+    Lease,
+    Model,
+    Need,
+    Query,
+    Rates,
+    Refused,
+    Spent,
+    Used,
+)
 from aios_eccos.workload.memory import MemoryWorkload
 
 #: Dollars per token: a call of 100 tokens that answers 100 costs .02 or .0002.
@@ -278,3 +292,70 @@ def test_jains_index_tells_who_is_starved() -> None:
     assert fair.fairness() == pytest.approx(1.0)
     fair.charge("a", 1000.0)
     assert fair.fairness() == pytest.approx(0.26, abs=0.02)
+
+
+@pytest.mark.parametrize("refused", ["filter", "tools", "context"])
+def test_where_the_cheapest_refuses_a_call_the_next_cheapest_passes_the_cap(
+    store: MemoryWorkload, refused: Refused
+) -> None:
+    settings = parse_settings({"max_cost": {"day": 1}, "at_cap": "cheapest"})
+    router = Router((DEAR, CHEAP), settings, store)
+    (cap,) = settings.caps("", time.time())
+    spent = Lease("x", router.models[0].slot, Need(0, 0.0, (cap,)))
+    store.settle([(spent, Used(0, 0, 2.0))])
+    asked = []
+
+    def run(model: str, left: float) -> Answer:
+        asked.append(model)
+        if model == "cheap":
+            return Answer(failure=Failure("no", 400, False, refused=refused))
+        return answers()(model, left)
+
+    (result,) = served(store, (DEAR, CHEAP), settings, query(), run=run)
+    assert asked == ["cheap", "dear"]
+    assert result.answer.value == "dear"
+
+
+def test_a_copy_whose_model_a_refresh_removed_gives_its_slot_and_money_back(
+    store: MemoryWorkload,
+) -> None:
+    settings = parse_settings({"max_cost": {"day": 1}})
+    now = [Router((CHEAP, DEAR), settings, store)]
+    spare = SpareRequests(store, lambda: now[0], lambda: 0)
+    (candidate,) = now[0].forecast([query()])
+
+    def ask(seconds: float) -> Answer:
+        now[0] = Router((CHEAP,), settings, store)
+        return answers()("dear", seconds)
+
+    before = Router((CHEAP, DEAR), settings, store)
+    assert spare.make("dear", 0.0, ask, candidate) is not None
+    assert before.slots().free["dear"] == DEAR.limit
+    (spent,) = before.slots().spent.values()
+    assert (spent.held_usd, spent.usd) == (0.0, pytest.approx(0.02))
+
+
+def test_copies_that_hang_at_the_end_count_as_if_they_took_all_they_reserved(
+    store: MemoryWorkload,
+) -> None:
+    router = Router((CHEAP, DEAR), parse_settings({"max_cost": {"day": 1}}), store)
+    spare = SpareRequests(store, lambda: router, lambda: 0)
+    (candidate,) = router.forecast([query()])
+    asked, end = threading.Event(), threading.Event()
+
+    def ask(seconds: float) -> Answer:
+        asked.set()
+        end.wait(60)
+        return answers()("dear", seconds)
+
+    thread = threading.Thread(target=spare.make, args=("dear", 0.0, ask, candidate), daemon=True)
+    thread.start()
+    assert asked.wait(60)
+    spare.stop()
+    (spent,) = router.slots().spent.values()
+    assert spent.held_usd == 0.0 and spent.usd > 0
+    assert router.slots().free["dear"] == DEAR.limit
+    end.set()
+    thread.join(60)
+    (after,) = router.slots().spent.values()
+    assert after.usd == spent.usd, "it is settled once"
