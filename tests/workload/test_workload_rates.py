@@ -272,3 +272,15 @@ def test_rates_declared_anew_hold_before_the_next_lease(store: WorkloadStore, ra
 def test_who_has_lent_nothing_declares_nothing(kernel: Kernel, store: WorkloadStore) -> None:
     kernel().acquire([], MANY, {SLOT: Rates(rpm=1)})
     assert load(store, Rates(rpm=5)).rates == Rates(rpm=5)
+
+
+@every_shared
+def test_a_slot_put_back_of_a_call_that_is_refused_is_not_lent_again(
+    store: WorkloadStore, bare: Redis, namespace: str
+) -> None:
+    late = int(time.time() * 1000) + 60_000
+    bare.zadd(f"eccos:{{{namespace}}}:v1:slots:{SLOT}", {"stale": late})
+    month = cap(0.1)
+    asked = [call("stale", 1, 5.0, month), call("new", 1, 0.0, month)]
+    assert store.acquire(asked, {SLOT: 1}) == [False, False]
+    assert store.loads({SLOT: 1})[SLOT].in_use == 1

@@ -63,7 +63,7 @@ local leases, charged, first = asked.leases, {}, 1
 local expiry = string.format('%d', now + ttl) -- once, as that takes its time
 while first <= #leases do
   -- Leases of one call that stand together are granted together.
-  local call, last, held, enough = leases[first][2], first, {}, true
+  local call, last, held, stale, enough = leases[first][2], first, {}, {}, true
   while leases[last + 1] and leases[last + 1][2] == call do
     last = last + 1
   end
@@ -75,7 +75,7 @@ while first <= #leases do
     if held[n] and id and not redis.call('ZSCORE', KEYS[2], id) then
       -- A heartbeat put its slot back while another request of the call gave that up.
       calls[slot] = calls[slot] + 1
-      held[n] = false
+      held[n], stale[n] = false, true
     end
     if not held[n] then
       enough = take(leases[n], 1) and enough
@@ -90,6 +90,9 @@ while first <= #leases do
       end
     elseif not held[n] then
       take(lease, -1)
+      if stale[n] then -- it still stands there
+        calls[lease[1]] = calls[lease[1]] - 1
+      end
     end
     answer[#answer + 1] = (held[n] or enough) and 1 or 0
   end
