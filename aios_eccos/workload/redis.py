@@ -39,7 +39,7 @@ from contextlib import contextmanager
 from itertools import compress
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Cap, Lease, Rates, Spent, Used
+from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
 from aios_eccos.values.need import NANO
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.leases import LeaseBook
@@ -95,6 +95,8 @@ class RedisWorkload(RedisLedger):
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
         self._lock = threading.Lock()
         self._declared: dict[str, Declared] = {}
+        #: Leases whose calls are lost, and what they needed is not settled yet.
+        self._unsettled: set[Lease] = set()
         self._known = False
         self._closed = False
 
@@ -173,6 +175,7 @@ class RedisWorkload(RedisLedger):
         if lost:
             log.warning("%d slots were held longer than any call takes: given back", len(lost))
         with self._lock:
+            self._unsettled |= lost
             self._known = True
             declared = dict(self._declared)
         self._renew(held, owed, declared)
@@ -182,6 +185,14 @@ class RedisWorkload(RedisLedger):
             changed = {slot: now for slot, now in known if declared.get(slot, now) != now}
         if released or retaken or changed:
             self._renew(retaken, released, changed)
+        self._settle_unsettled()
+
+    def _settle_unsettled(self) -> None:
+        with self._lock:
+            lost = set(self._unsettled)
+        self.settle([*map(_taken_in_full, lost)])
+        with self._lock:
+            self._unsettled -= lost
 
     def _renew(self, held: set[Lease], owed: set[Lease], declared: Mapping[str, Declared]) -> None:
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
@@ -273,7 +284,15 @@ class RedisWorkload(RedisLedger):
             return
         held = self.leases.clear()
         with self._lock:
+            self._unsettled |= held
             slots = list(dict.fromkeys([*self._declared, *(lease.slot for lease in held)]))
         names = ["kernels", *per_slot(slots, "slots", "limits", "rpm", "tpm")]
         args = [self.kernel, self._redis.key("releases"), *places(held, slots)]
+        self._settle_unsettled()  # else their dollars were held until their period is over
         self._redis.run("leave", names, args)
+
+
+def _taken_in_full(lease: Lease) -> tuple[Lease, Used]:
+    """What a call has taken of which nobody will say it: all that it needed."""
+    need = lease.need or Need()
+    return lease, Used(tokens=need.tokens, usd=need.usd)

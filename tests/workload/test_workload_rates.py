@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from redis import Redis
 from waiting import until
+from workload_servers import RedisServer
 
 from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
 from aios_eccos.workload import memory, meters
@@ -242,15 +244,6 @@ def test_two_kernels_share_a_minute_and_a_cap(kernel: Kernel, store: WorkloadSto
     assert other.acquire(calls(2, 0, 0.1, day), MANY, rates) == [True, False]
 
 
-@every_shared
-def test_a_dead_kernels_needs_stay_charged(kernel: Kernel, store: WorkloadStore) -> None:
-    dying, day = kernel(), cap(1.0)
-    dying.acquire([call("lost", 0, 0.4, day)], MANY, {SLOT: Rates(rpm=5)})
-    dying.close()
-    assert store.spent([day]) == [Spent(0.0, 0.4)]
-    assert load(store, Rates(rpm=5)).requests == 1
-
-
 def test_money_is_counted_exactly() -> None:
     assert Need(usd=0.1 + 0.2).nano == 300_000_000
     assert Need(usd=1e-10).nano == 1, "rounded up"
@@ -284,3 +277,28 @@ def test_a_slot_put_back_of_a_call_that_is_refused_is_not_lent_again(
     asked = [call("stale", 1, 5.0, month), call("new", 1, 0.0, month)]
     assert store.acquire(asked, {SLOT: 1}) == [False, False]
     assert store.loads({SLOT: 1})[SLOT].in_use == 1
+
+
+@every_shared
+def test_what_a_call_in_flight_holds_is_spent_when_its_kernel_ends(
+    kernel: Kernel, store: WorkloadStore
+) -> None:
+    month, rates = cap(1.0), {SLOT: Rates(tpm=100)}
+    other = kernel()
+    assert other.acquire([call("lost", 60, 0.9, month)], MANY, rates) == [True]
+    other.close()
+    assert store.spent([month]) == [Spent(0.9, 0.0)]
+    found = load(store, rates[SLOT])
+    assert (found.in_use, found.requests, found.tokens) == (0, 1, 60)
+
+
+def test_what_a_call_holds_is_spent_when_it_took_too_long(
+    redis_server: RedisServer, namespace: str, opened: Callable[..., WorkloadStore], tmp_path: Path
+) -> None:
+    store = opened(
+        redis_server.url, state_dir=tmp_path, namespace=namespace, heartbeat_s=0.1, longest_s=0.2
+    )
+    month = cap(1.0)
+    assert store.acquire([call("lost", 60, 0.9, month)], MANY) == [True]
+    until(lambda: store.spent([month]) == [Spent(0.9, 0.0)])
+    assert store.loads(MANY)[SLOT].in_use == 0
