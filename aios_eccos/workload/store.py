@@ -23,11 +23,9 @@ REMEMBERED_S = 600
 Ends = tuple[float, float]
 #: A price outside this range could never move back by finite steps.
 PRICE_RANGE: Ends = (1e-300, 1e300)
-#: Seconds for which what a request takes counts: a minute, and a second on each side, for servers
-#: see a request later than we lend it.
+#: Seconds for which what a request takes counts: a minute, and a second on each side, because
+#: servers see a request later than we lend it.
 WINDOW_S = 62
-#: Seconds for which a request is known to be charged, if nobody settles it.
-CHARGED_S = 86_400
 #: No rates are declared.
 NO_RATES: Mapping[str, Rates] = MappingProxyType({})
 #: Longest rest of a model, seconds.
