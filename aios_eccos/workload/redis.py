@@ -150,8 +150,8 @@ class RedisWorkload(RedisLedger):
         if not leases:
             return
         asked = Asked(leases, dict.fromkeys(lease.slot for lease in leases))
-        names = ["charged", "settled", *per_slot(asked.slots, "recent"), *spent_keys(asked.caps)]
-        self._redis.run("settle", names, [asked.settling(used)])
+        names = ["charged", "settled", *per_slot(asked.slots, "recent", "rpm", "tpm")]
+        self._redis.run("settle", [*names, *spent_keys(asked.caps)], [asked.settling(used)])
 
     def spent(self, caps: Sequence[Cap]) -> list[Spent]:
         if not caps:

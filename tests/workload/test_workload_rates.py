@@ -302,3 +302,15 @@ def test_what_a_call_holds_is_spent_when_it_took_too_long(
     assert store.acquire([call("lost", 60, 0.9, month)], MANY) == [True]
     until(lambda: store.spent([month]) == [Spent(0.9, 0.0)])
     assert store.loads(MANY)[SLOT].in_use == 0
+
+
+@every_shared
+def test_without_rates_only_money_is_settled(
+    store: WorkloadStore, bare: Redis, namespace: str
+) -> None:
+    month = cap(1.0)
+    paid = call("paid", 60, 0.4, month)
+    assert store.acquire([paid], MANY) == [True]
+    store.settle([(paid, Used(1, 50, 0.3))])
+    assert store.spent([month]) == [Spent(0.3, 0.0)]
+    assert not bare.exists(f"eccos:{{{namespace}}}:v1:recent:{SLOT}")

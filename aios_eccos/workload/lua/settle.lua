@@ -1,13 +1,15 @@
 -- Count what requests have really taken instead of their needs.
--- KEYS  charged, settled, then for each slot: recent; for each cap: spent
+-- KEYS  charged, settled, then for each slot: recent, rpm, tpm; for each cap: spent
 -- ARGV  JSON: number of `slots`, by cap seconds to `keep` it, `sets` of caps, and `used`: for each
 --       request the 1-based index of its slot, its need's id, tokens, money and 1-based index of its
 --       set of caps, then requests, tokens and money that were taken
 local asked = cjson.decode(ARGV[1])
 local now = now_ms()
 local second = math.floor(now / 1000)
+local rated = {}
 for i = 1, asked.slots do
-  of_minute(KEYS[2 + i], now, true)
+  of_minute(KEYS[3 * i], now, true)
+  rated[i] = redis.call('EXISTS', KEYS[3 * i + 1], KEYS[3 * i + 2]) > 0
 end
 
 local function add(spent, amount, nano)
@@ -17,11 +19,11 @@ end
 for _, each in ipairs(asked.used) do
   local slot, id, held_tokens, held_money, set, requests, tokens, money = unpack(each)
   if redis.call('ZADD', KEYS[2], 'NX', now + SETTLED_MS, id) == 1 then
-    local recent, expiry = KEYS[2 + slot], redis.call('ZSCORE', KEYS[1], id)
+    local recent, expiry = KEYS[3 * slot], redis.call('ZSCORE', KEYS[1], id)
     redis.call('ZREM', KEYS[1], id)
-    if not expiry then -- lent by a kernel alone
+    if not expiry then -- lent by a kernel alone, which may have yet to declare its rates
       count(recent, second, requests, tokens)
-    else
+    elseif rated[slot] then -- else only money was charged
       -- The need comes back in the second in which it was charged, if that counts still. What was
       -- really taken counts from now, as some servers count tokens when they have answered.
       local charged = math.floor((tonumber(expiry) - CHARGED_MS) / 1000)
@@ -34,7 +36,7 @@ for _, each in ipairs(asked.used) do
       end
     end
     for _, cap in ipairs(asked.sets[set]) do
-      local spent = KEYS[2 + asked.slots + cap]
+      local spent = KEYS[2 + 3 * asked.slots + cap]
       if expiry then
         add(spent, 'held', 0 - held_money)
       end
