@@ -23,7 +23,7 @@ from aios_eccos.collect.questions import SHIPPED, load_questions
 from aios_eccos.collect.run import Plan, Summary, run
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import price_table
-from aios_eccos.locate import Location, load_config, locate
+from aios_eccos.locate import Location, load_config, locate, state_dir_of
 from aios_eccos.metrics import percent
 from aios_eccos.observe.opened import redis_runs, workload_of
 from aios_eccos.observe.text import money
@@ -73,7 +73,7 @@ def collect(
     """
     asked = load_questions([*(questions or []), *(files or [])] or [SHIPPED])[:limit]
     prices = token_prices(price)
-    location = locate(None, aios_home)
+    location = _located(aios_home, models_file)
     names = None if models == "all" else [name.strip() for name in models.split(",")]
     wanted = None if names is None else [*names, *([judge] if judge else [])]
     found = load_endpoints(location, models_file, wanted, prices)
@@ -105,6 +105,16 @@ def collect(
         raise typer.Exit(130)
     if summary.ending == "max_cost" or any(model.errors for model in summary.models):
         raise typer.Exit(1)
+
+
+def _located(aios_home: Path | None, models_file: Path | None) -> Location:
+    """Where AIOS's configuration lies; a file of models does without, as in a bare $AIOS_HOME."""
+    try:
+        return locate(None, aios_home)
+    except ConfigError:
+        if models_file is None or aios_home is not None:
+            raise
+        return Location(None, None, state_dir_of(None), "defaults")
 
 
 def _run(plan: Plan, location: Location) -> Summary:

@@ -326,3 +326,13 @@ def test_models_come_from_aios_config(servers, tmp_path):
 def test_json_on_standard_output_is_json_only(servers, models_file, tmp_path):
     result = run(models_file, tmp_path / "o.jsonl", "--limit", 1, "--json", "-")
     assert json.loads(result.stdout)["records"] == 1
+
+
+def test_a_file_of_models_needs_no_configuration_of_aios(
+    models_file, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIOS_HOME", str(tmp_path))  # as a checkout is before `enable`
+    run(models_file, tmp_path / "out.jsonl", "--limit", 2)
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(ConfigError, match="holds no aios/config"):
+        run(models_file, tmp_path / "more.jsonl", "--aios-home", tmp_path)
