@@ -26,6 +26,8 @@ from aios_eccos.locate import last_enabled, load_config, locate, remember_enable
 
 WHICH = "which AIOS? Name its checkout with --aios-home DIR"
 Home = Annotated[Path | None, typer.Option(help="AIOS's checkout; default: $AIOS_HOME.")]
+Python = Annotated[str, typer.Option(help="The interpreter that runs AIOS; default: this one.")]
+Keys: TypeAlias = list[install.ModelKey]
 
 
 def _home(aios_home: Path | None) -> Path:
@@ -40,9 +42,7 @@ def _home(aios_home: Path | None) -> Path:
 
 def enable(
     aios_home: Home = None,
-    python: Annotated[
-        str, typer.Option(help="The interpreter that runs AIOS; default: this one.")
-    ] = sys.executable,
+    python: Python = sys.executable,
     observe: Annotated[
         bool, typer.Option("--observe", help="Decide and log, but serve AIOS's own choice.")
     ] = False,
@@ -64,14 +64,9 @@ def enable(
     _enable(home, python, options, keys)
 
 
-Keys: TypeAlias = list[install.ModelKey]
-
-
 def init(
     aios_home: Home = None,
-    python: Annotated[
-        str, typer.Option(help="The interpreter that runs AIOS; default: this one.")
-    ] = sys.executable,
+    python: Python = sys.executable,
     reach: Annotated[
         bool, typer.Option("--reach", help="Ask the models' servers what they have.")
     ] = False,

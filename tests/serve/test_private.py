@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 from audit_world import World
+from gated_servers import DOWN, Servers
 from waiting import until
 
 from aios_eccos.config import Settings, parse_models, parse_settings
@@ -19,7 +20,7 @@ from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.tracing import decide_dry
-from aios_eccos.values import NOT_LOCAL, Answer, CallResult, Failure, Model, Query
+from aios_eccos.values import NOT_LOCAL, Answer, CallResult, Model, Query
 from aios_eccos.workload.memory import MemoryWorkload
 
 #: The hosted ones are cheaper and stronger: everything but privacy speaks for them.
@@ -31,22 +32,6 @@ POOL = (
 )
 LOCAL = {"here", "near"}
 PRIVATE: dict[str, object] = {"agents": {"*": {}, "secret/*": {"private": True}}}
-DOWN = Failure("500", 500)
-
-
-class Servers:
-    """Answers for all models; `failing` ones fail, and all wait while `gate` is closed."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.failing: dict[str, Failure] = {}
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def run(self, model: str, left: float) -> Answer:
-        self.asked.append(model)
-        assert self.gate.wait(60)
-        return Answer(value=model, output_tokens=10, failure=self.failing.get(model))
 
 
 class Broken(PriorPredictor):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from gated_servers import DOWN, Servers
 from waiting import until
 
 from aios_eccos.config import parse_settings
@@ -16,7 +16,7 @@ from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, CallResult, Failure, Model, Query, Session
+from aios_eccos.values import CallResult, Model, Query, Session
 from aios_eccos.workload.memory import MemoryWorkload
 
 #: The strongest serves where nothing is known.
@@ -25,21 +25,7 @@ POOL = (
     Model("middle", limit=1, input_price=1e-6, output_price=1e-6, strength=0.6),
     Model("strong", limit=1, input_price=1e-5, output_price=1e-5, strength=0.9),
 )
-DOWN = Failure("500", 500)
 LOOP = Session("weak", in_tool_loop=True)
-
-
-class Servers:
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.failing: dict[str, Failure] = {}
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def run(self, model: str, left: float) -> Answer:
-        self.asked.append(model)
-        assert self.gate.wait(60)
-        return Answer(value=model, output_tokens=10, failure=self.failing.get(model))
 
 
 @contextmanager
