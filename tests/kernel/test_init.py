@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,14 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from checkouts import checkout
 from typer.testing import CliRunner
 
 from aios_eccos.cli.main import app
 from aios_eccos.config import parse_models
-from aios_eccos.kernel.setup import install, interpreter
+from aios_eccos.kernel.setup import install
 from aios_eccos.kernel.setup.propose import Served, ask, propose
 
-STANDIN = Path(__file__).with_name("standin")
 CONFIG = """\
 llms:
   models:
@@ -72,16 +71,7 @@ def server() -> Iterator[tuple[str, dict[str, object]]]:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[str, object]) -> Path:
-    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
-    site = tmp_path / "site"
-    site.mkdir()
-    found = {"version": [3, 11], "site": str(site), "lacks": [], "plugin": "here"}
-    monkeypatch.setattr(interpreter, "probe", lambda python: found)
-    monkeypatch.setattr(install.contract, "sdk_homes", list)
-    target = tmp_path / "AIOS"
-    shutil.copytree(STANDIN, target)
-    (target / "aios/config/config.yaml").write_text(CONFIG.format(local=server[0]))
-    return target
+    return checkout(tmp_path, monkeypatch, CONFIG.format(local=server[0]))
 
 
 def llms(home: Path) -> dict[str, dict[str, object]]:

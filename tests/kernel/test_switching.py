@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from checkouts import checkout
 
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.kernel import toolserver
@@ -29,7 +30,6 @@ from aios_eccos.workload.embedded import embedded_runs, stop_embedded
 
 #: As it is without the fixture `home`.
 PROBE = interpreter.probe
-STANDIN = Path(__file__).with_name("standin")
 CONFIG = """\
 # A comment on top
 llms:
@@ -88,16 +88,7 @@ VARIANTS = {
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout of the stand-in, an own state folder, and an interpreter that can run AIOS."""
-    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
-    site = tmp_path / "site"
-    site.mkdir()
-    found = {"version": [3, 11], "site": str(site), "lacks": [], "plugin": "here"}
-    monkeypatch.setattr(interpreter, "probe", lambda python: found)
-    monkeypatch.setattr(install.contract, "sdk_homes", list)
-    target = tmp_path / "AIOS"
-    shutil.copytree(STANDIN, target)
-    (target / "aios/config/config.yaml").write_bytes(CONFIG.encode())
-    return target
+    return checkout(tmp_path, monkeypatch, CONFIG)
 
 
 def listing(folder: Path) -> dict[str, str]:
