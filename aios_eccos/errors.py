@@ -6,8 +6,10 @@ translated into these at the edge, with `raise ... from error`.
 
 from __future__ import annotations
 
+import logging
 import re
 import traceback
+from typing import Any
 
 
 class EccosError(Exception):
@@ -64,6 +66,27 @@ def raised(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {frames[-1].name}:{frames[-1].lineno}" if frames else ""
     return f"{type(error).__name__}{place}"
+
+
+def plain(text: str) -> str:
+    """A text in one line, with control and other invisible characters escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def escape_logs() -> None:
+    """Let no log line of ours carry what a terminal would obey: names come from agents."""
+    made_before = logging.getLogRecordFactory()
+    if getattr(made_before, "escapes", False):
+        return
+
+    def made(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = made_before(*args, **kwargs)
+        if record.name.startswith("aios_eccos"):
+            record.msg, record.args = plain(record.getMessage()), ()
+        return record
+
+    made.escapes = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(made)
 
 
 def hide(text: str) -> str:

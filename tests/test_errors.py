@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from aios_eccos.errors import raised
+import logging
+
+import pytest
+
+from aios_eccos.errors import escape_logs, raised
 
 
 def test_a_fault_is_named_by_type_and_place_without_its_message() -> None:
@@ -16,3 +20,30 @@ def test_a_fault_is_named_by_type_and_place_without_its_message() -> None:
     assert said.startswith("ValueError at breaks:")
     assert "secret" not in said
     assert raised(KeyError("secret")) == "KeyError"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("two\nlines", r"two\nlines"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x9b31mred", r"\x9b31mred"),
+        ("left\u202eright", r"left\u202eright"),
+        ("Zoë and 猫", "Zoë and 猫"),
+    ],
+)
+def test_a_log_line_carries_nothing_that_a_terminal_obeys(
+    name: str, shown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = logging.getLogRecordFactory()
+    try:
+        escape_logs()
+        escape_logs()
+        logging.getLogger("aios_eccos.somewhere").warning("agent %s waits", name)
+        logging.getLogger("another.library").warning("agent %s waits", name)
+    finally:
+        logging.setLogRecordFactory(before)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"agent {shown} waits",
+        f"agent {name} waits",
+    ]

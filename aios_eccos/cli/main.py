@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from aios_eccos import __version__
-from aios_eccos.errors import EccosError
+from aios_eccos.errors import EccosError, escape_logs
 
 #: Command -> (module of this package, one line of help). The module's function has the command's
 #: name (`-` as `_`), or the module is a group of commands called `app`.
@@ -116,6 +116,7 @@ def main(arguments: list[str] | None = None) -> Any:
     # Nothing of ours phones home, nor do the libraries below us; nothing is fetched on the way.
     os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    escape_logs()
     try:
         return app(arguments)
     except EccosError as error:

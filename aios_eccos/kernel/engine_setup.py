@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aios_eccos.errors import ConfigError, WorkloadError
+from aios_eccos.errors import ConfigError, WorkloadError, escape_logs
 from aios_eccos.kernel.aios_config import entries_of
 from aios_eccos.kernel.repeats import said
 from aios_eccos.locate import Config
@@ -50,6 +50,7 @@ def open_engine(config: Config) -> Engine:
     On local limits where its Redis refuses us or is none, in a temporary folder where it can have
     no other: AIOS must start whatever there is.
     """
+    escape_logs()
     local = replace(config, settings=config.settings.model_copy(update={"redis": "memory"}))
     try:
         engine = Engine(config, said=said)
