@@ -133,7 +133,8 @@ def _absolute(floor: Floor, calls: KeptCalls) -> float:
     """The floor as success; a relative one of the strongest model that is left."""
     if not floor.relative:
         return floor.value
-    open_to = calls.allowed.any(axis=0)
+    single = np.array([column not in calls.plans for column in range(len(calls.models))])
+    open_to = calls.allowed.any(axis=0) & single
     mean = np.where(calls.allowed, calls.success, 0.0).sum(axis=0)
     mean = mean / np.maximum(calls.allowed.sum(axis=0), 1)
     return floor.of(float(mean[open_to].max()) - calls.optimism) if open_to.any() else 0.0
@@ -168,17 +169,25 @@ def _simulate(
     price: FloatArray,
     limits: Mapping[str, int],
 ) -> Course:
-    """Let the calls arrive; each takes the best model with a free slot, else it waits its turn."""
+    """Let the calls arrive; each takes the best column with free slots, else it waits its turn.
+
+    A plan holds a slot of each member for all of its call; the escape's slot is not simulated.
+    """
     arrival = np.array([_arrival(trace) for trace in traces])
     room = np.array([limits.get(name, len(price)) for name in calls.models])
-    value = net_cost(calls.cost, calls.success, price, calls.allowed & (room > 0))
+    takes = np.eye(len(room), dtype=np.int64)
+    for column, plan in calls.plans.items():
+        takes[column, [calls.models.index(member) for member in plan.members]] = 1
+    never = ((takes > 0) & (room < takes)).any(axis=1)
+    value = net_cost(calls.cost, calls.success, price, calls.allowed & ~never)
 
     def decide(i: int, free: IntArray) -> int:
-        open_to = np.where(free > 0, value[i], np.inf)
+        full = ((takes > 0) & (free < takes)).any(axis=1)
+        open_to = np.where(full, np.inf, value[i])
         j = int(np.argmin(open_to))
         return j if math.isfinite(open_to[j]) else -1
 
-    choice, start = queue(arrival, durations, room, decide)
+    choice, start = queue(arrival, durations, room, decide, takes)
     rows = np.flatnonzero(choice >= 0)
     if not len(rows):
         raise DataError("no model is left that may serve any call of the log")

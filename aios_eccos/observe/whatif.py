@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,8 @@ from aios_eccos.decide.rule import choose
 from aios_eccos.floor.curve import PriceCurve
 from aios_eccos.observe.call_views import WhatIfView
 from aios_eccos.observe.trace import Trace
-from aios_eccos.values import BoolArray, FloatArray, IntArray
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Plan
+from aios_eccos.values.plan import parse_plan
 
 
 @dataclass(frozen=True)
@@ -21,11 +23,13 @@ class KeptCalls:
 
     Attributes:
         cost: dollars.
+        plans: of the columns that are plans, by column.
         known: where the model stood to choice; allowed: where it could have been chosen.
         optimism: mean of what forecasts of the choices promised more than was to be expected.
     """
 
     models: tuple[str, ...]
+    plans: Mapping[int, Plan]
     success: FloatArray
     cost: FloatArray
     known: BoolArray
@@ -51,24 +55,56 @@ def kept_calls(
 ) -> KeptCalls:
     """The calls as arrays, without the models of `drop`, at `prices` or those that held.
 
+    A plan goes with each of its models, and costs what they cost then.
+
     Args:
         prices: dollars per input and output token by model.
     """
     models = tuple(sorted({option.model for trace in traces for option in trace.options}))
+    plans = _plans(models)
+    gone = {*drop} | {models[j] for j, plan in plans.items() if {*drop} & {*plan.models}}
     shape = (len(traces), len(models))
     success, cost = np.zeros((2, *shape))
     known, allowed = np.zeros((2, *shape), dtype=bool)
     for i, trace in enumerate(traces):
+        dollars = _dollars(trace, prices or {}, {models[j]: plan for j, plan in plans.items()})
         for option in trace.options:
-            j, dollars = models.index(option.model), option.cost_usd
-            if price := (prices or {}).get(option.model):
-                dollars = trace.input_tokens * price[0] + option.output_tokens * price[1]
-            success[i, j], cost[i, j] = option.success, dollars
+            j = models.index(option.model)
+            success[i, j], cost[i, j] = option.success, dollars[option.model]
             known[i, j] = True
-            allowed[i, j] = option.allowed and option.model not in drop
+            allowed[i, j] = option.allowed and option.model not in gone
     gaps = [t.chosen.success - t.promised for t in traces if t.chosen and t.promised is not None]
     optimism = float(np.mean(gaps)) if gaps else 0.0
-    return KeptCalls(models, success, cost, known, allowed, optimism)
+    return KeptCalls(models, plans, success, cost, known, allowed, optimism)
+
+
+def _plans(names: Sequence[str]) -> dict[int, Plan]:
+    """The columns that are plans of other columns."""
+    found = {}
+    for j, name in enumerate(names):
+        with suppress(ValueError):
+            found[j] = parse_plan(name, names)
+    return found
+
+
+def _dollars(
+    trace: Trace, prices: Mapping[str, tuple[float, float]], plans: Mapping[str, Plan]
+) -> dict[str, float]:
+    """What each column of a call would have cost by forecast, at `prices` or those that held."""
+    held = {option.model: option.cost_usd for option in trace.options}
+    now = dict(held)
+    for option in trace.options:
+        if price := prices.get(option.model):
+            now[option.model] = trace.input_tokens * price[0] + option.output_tokens * price[1]
+    for name, plan in plans.items():
+        if name in held and held.keys() >= {*plan.models}:
+            asked = sum(held[member] for member in plan.members)
+            # The chance of its being asked is what the plan's own forecast was made with.
+            share = (held[name] - asked) / held[plan.escape] if held[plan.escape] > 0 else 0.0
+            escapes = min(max(share, 0.0), 1.0)
+            now[name] += sum(now[member] - held[member] for member in plan.members)
+            now[name] += escapes * (now[plan.escape] - held[plan.escape])
+    return now
 
 
 def shares(names: Sequence[str]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Recent decisions, decided again: by hand-made logs whose answers can be worked out."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import typer
@@ -11,6 +12,7 @@ from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab.commands.whatif import whatif
 from aios_eccos.lab.whatif import Change, what_if
 from aios_eccos.observe.trace import Option, Trace, to_fields
+from aios_eccos.observe.whatif import kept_calls
 from aios_eccos.workload.memory import MemoryWorkload
 
 LIMITS = {"small": 100, "large": 100}
@@ -68,6 +70,57 @@ def test_dropping_a_model_serves_its_calls_elsewhere_or_not_at_all():
     assert (result.changed.calls, result.changed.unserved) == (20, 1)
     with pytest.raises(DataError, match="no model is left"):
         what_if(LOG, Change(drop=("small", "large")), LIMITS)
+
+
+PLAN = "small + mini, else large"
+
+
+def planned(number, **changes):
+    """A call that a plan served: it costs its members and half of the escape."""
+    options = (
+        option("small", 0.5, 0.001),
+        option("mini", 0.5, 0.002),
+        option("large", 0.9, 0.01),
+        option(PLAN, 0.9, 0.001 + 0.002 + 0.5 * 0.01),
+    )
+    return trace(number, **{"model": PLAN, "options": options, "success_price_usd": 0.1, **changes})
+
+
+PLANNED = [planned(i) for i in range(8)]
+
+
+@pytest.mark.parametrize("gone", ["small", "mini", "large"])
+def test_a_plan_goes_with_each_of_its_models(gone):
+    result = what_if(PLANNED, Change(drop=(gone,)), LIMITS)
+    assert result.simulated.share == {PLAN: 1.0}
+    assert PLAN not in result.changed.share
+
+
+@pytest.mark.parametrize(
+    ("prices", "cost"),
+    [
+        ({"mini": (0.0, 0.0)}, 0.001 + 0.5 * 0.01),
+        ({"large": (0.0, 0.2e-4)}, 0.001 + 0.002 + 0.5 * 0.002),
+        ({"large": (0.0, 0.2e-3), "small": (0.0, 0.0)}, 0.002 + 0.5 * 0.02),
+    ],
+)
+def test_a_plan_costs_what_its_models_cost(prices, cost):
+    (now,) = {round(c, 9) for c in kept_calls(PLANNED, prices=prices).cost[:, -1]}
+    assert now == pytest.approx(cost)
+
+
+def test_a_plan_waits_for_a_slot_of_each_member():
+    together = [planned(i, at=0.0, served=2.0) for i in range(3)]
+    result = what_if(together, Change(limits={"mini": 1, "large": 0}), {})
+    assert result.changed.share[PLAN] < 1.0
+    assert what_if(together, Change(limits={"mini": 0}), {}).changed.share == {"large": 1.0}
+
+
+def test_a_share_is_of_the_strongest_model_and_not_of_a_plan():
+    better = [planned(i, promised=0.9) for i in range(4)]
+    high = [replace(t, options=(*t.options[:3], option(PLAN, 1.0, 0.008))) for t in better]
+    result = what_if(high, Change(floor=Floor(1.0, relative=True)), LIMITS)
+    assert result.floor == pytest.approx(0.9 - 0.1)
 
 
 def test_a_new_price_is_paid_by_the_tokens_forecast():
