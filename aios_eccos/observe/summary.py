@@ -146,7 +146,7 @@ def _plan(name: str, day: Sums) -> views.PlanView:
         share=metrics.mean(of("plan_calls"), day.get("calls", 0.0)),
         agreed=round(of("plan_agreed")),
         escaped=round(of("plan_escaped")),
-        cost_usd=of("cost"),
+        cost_usd=of("plan_cost"),
         saved_usd=of("plan_saved"),
         verdicts=round(of("verdicts")),
         realised=metrics.success_rate(of("successes"), of("verdicts")),

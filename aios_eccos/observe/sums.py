@@ -17,7 +17,7 @@ from aios_eccos.workload.periods import add
 #: Kinds of sums whose unit is that of costs: dollars, or size units with `UNITS` before the kind.
 SPENDING = frozenset(
     ("cost", "wasted", "costed", "same_cost", "other_cost", "other_calls", "compared", "spent")
-    + ("plan_saved",)
+    + ("plan_saved", "plan_cost")
     + ("metered", "f", "a", "ff", "af", "aa")
 )
 UNITS = "units_"
@@ -85,7 +85,7 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
         "input_tokens": float(trace.input_tokens),
         "output_tokens": tokens,
     }
-    amounts |= _of(trace.model, cost=spent, output_tokens=tokens)
+    amounts |= _by_model(trace, spent, tokens)
     if trace.promised is not None:
         amounts |= {"promised": trace.promised, "promises": 1.0}
     chosen = trace.chosen
@@ -103,6 +103,17 @@ def _answered(trace: Trace, spent: float) -> dict[str, float]:
     return amounts
 
 
+def _by_model(trace: Trace, spent: float, tokens: float) -> dict[str, float]:
+    """Dollars and output tokens by the model that was paid for them; a plan is paid nothing."""
+    if trace.vote is None:
+        return _of(trace.model, cost=spent, output_tokens=tokens)
+    amounts = {f"cost:{model}": dollars for model, dollars in trace.vote.spent_usd.items()}
+    for tried in trace.tries:
+        if tried.failure is None:
+            add(amounts, {f"output_tokens:{tried.model}": float(tried.output_tokens or 0)})
+    return amounts
+
+
 def _voted(trace: Trace) -> dict[str, float]:
     """What a plan's call adds: how it went, and what it saved against asking its escape alone.
 
@@ -114,9 +125,10 @@ def _voted(trace: Trace) -> dict[str, float]:
     asked = float(any(tried.model == vote.escape for tried in trace.tries))
     agreed = float(vote.outcome == "agreed")
     amounts = _of(trace.model, plan_calls=1.0, plan_agreed=agreed, plan_escaped=asked)
+    spent = (trace.cost_usd or 0.0) + sum(trace.wasted_usd.values())
+    amounts |= _of(trace.model, plan_cost=spent)
     alone = next((o.cost_usd for o in trace.options if o.model == vote.escape), None)
     if trace.cost_usd is not None and alone is not None:
-        spent = trace.cost_usd + sum(trace.wasted_usd.values())
         amounts |= _of(trace.model, plan_saved=alone - spent)
     return amounts
 

@@ -79,6 +79,7 @@ class PlanView(View):
     Attributes:
         share: of all calls. agreed: calls on which its members did; escaped: on which the escape
             was asked.
+        cost_usd: of all its requests; each is in its model's cost as well.
         saved_usd: against asking its escape alone, by forecast.
     """
 

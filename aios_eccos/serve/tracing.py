@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +51,7 @@ def trace_of(
     query, answer, failure = settled.query, settled.answer, settled.answer.failure
     decision = settled.decision or _undecided(settled)
     worth, gate = decision.candidate.worth, decision.gate
-    spent, metered = _spent(settled, prices)
+    by_model, metered = _spent(settled, prices)
     return Trace(
         call=query.id,
         at=decision.at,
@@ -71,7 +71,7 @@ def trace_of(
         input_tokens=query.input_tokens if answer.input_tokens is None else answer.input_tokens,
         output_tokens=answer.output_tokens,
         metered=metered,
-        cost_usd=spent,
+        cost_usd=_known(sum(by_model.values())) if by_model else None,
         money=prices.money,
         failure=failure.reason[:REASON_MOST] if failure is not None else None,
         status_code=failure.status_code if failure is not None else 200,
@@ -83,22 +83,23 @@ def trace_of(
         held=gate is not None and gate.held,
         shadow=None if gate is None else gate.shadow,
         chance=1.0 if gate is None else gate.chance,
-        **_requests(settled),
+        **_requests(settled, by_model),
     )
 
 
-def _requests(settled: CallResult) -> dict[str, Any]:
-    """What is kept of a call's requests."""
+def _requests(settled: CallResult, spent: Mapping[str, float]) -> dict[str, Any]:
+    """What is kept of a call's requests; `spent`: dollars by model that answered."""
     tries = (
         replace(tried, failure=tried.failure[:REASON_MOST] if tried.failure else None)
         for tried in settled.tries
     )
+    finite = {model: dollars for model, dollars in spent.items() if math.isfinite(dollars)}
     return {
         "attempts": settled.attempts,
         "waited_s": max(settled.waited_s, 0.0),
         "served_s": settled.served_s,
         "tries": tuple(tries),
-        "vote": settled.vote,
+        "vote": None if settled.vote is None else replace(settled.vote, spent_usd=finite),
     }
 
 
@@ -151,21 +152,22 @@ def _control(decision: Decision) -> Control | None:
     return Control(price.key, low, high, price.own, price.budget)
 
 
-def _spent(settled: CallResult, prices: Prices) -> tuple[float | None, bool]:
-    """Dollars for the answer, of a plan for all its answers; whether providers counted tokens."""
+def _spent(settled: CallResult, prices: Prices) -> tuple[dict[str, float], bool]:
+    """Dollars by model that answered, of a plan several; whether providers counted tokens."""
     decision, answer = settled.decision, settled.answer
     if decision is None or decision.model is None or answer.failure is not None:
-        return None, False
+        return {}, False
     known = {decision.model: answer} if settled.vote is None else settled.said
-    cost, counted = 0.0, answer.metered
+    cost, counted = dict.fromkeys(known, 0.0), answer.metered
     for model, given in known.items():
         if given.output_tokens is None or model not in prices.models:
             counted = False
             if model in decision.candidate.models:
-                cost += float(decision.candidate.cost[decision.candidate.models.index(model)])
+                column = decision.candidate.models.index(model)
+                cost[model] = float(decision.candidate.cost[column])
         else:
-            cost += _price(prices, model, settled.query.input_tokens, given)
-    return _known(cost), counted
+            cost[model] = _price(prices, model, settled.query.input_tokens, given)
+    return cost, counted
 
 
 def _wasted(settled: CallResult, prices: Prices) -> dict[str, float]:

@@ -116,12 +116,14 @@ class Vote:
     Attributes:
         members: asked at once. escape: asked unless they agreed.
         answered_by: the model whose answer was given; None: there was none.
+        spent_usd: by model, what its answer cost, in the trace's unit; failed requests are not in.
     """
 
     members: tuple[str, ...]
     escape: str
     outcome: VoteOutcome
     answered_by: str | None
+    spent_usd: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -100,11 +100,28 @@ def test_what_it_saved_is_against_its_escape_alone() -> None:
     assert lost[f"plan_escaped:{name}"] == 1
 
 
+def test_what_a_plan_spends_counts_for_the_models_that_were_paid() -> None:
+    sums = of_call(traced("failed", "large", failed=("mini",)))
+    spent = {name: sums[f"cost:{name}"] for name in COST}
+    assert spent == pytest.approx(COST)
+    assert f"cost:{PLAN.name}" not in sums
+    assert sums[f"plan_cost:{PLAN.name}"] == pytest.approx(sums["cost"])
+    assert sums["cost"] == pytest.approx(sum(COST.values()))
+    tokens = {name: sums.get(f"output_tokens:{name}", 0.0) for name in COST}
+    assert tokens == {"small": 100, "mini": 0, "large": 100}
+
+
 def test_a_trace_comes_back_with_its_vote() -> None:
     trace = traced("differed", "large")
     again = of_fields("1-0", to_fields(trace))
     assert again.vote == trace.vote
-    assert again.vote == Vote(("small", "mini"), "large", "differed", "large")
+    assert again.vote == Vote(
+        ("small", "mini"),
+        "large",
+        "differed",
+        "large",
+        {n: pytest.approx(c) for n, c in COST.items()},
+    )
 
 
 @pytest.mark.parametrize(
@@ -144,6 +161,8 @@ def test_status_and_metrics_count_what_plans_did() -> None:
     (plan,) = status.plans
     assert (plan.plan, plan.calls, plan.agreed, plan.escaped) == (PLAN.name, 2, 1, 1)
     assert plan.saved_usd == pytest.approx(2e-2 - 6e-4 - 6e-4)
+    assert plan.cost_usd == pytest.approx(6e-4 + sum(COST.values()))
+    assert [m.cost_usd for m in status.models] == pytest.approx([4e-4, 8e-4, 2e-2])
     assert f"plan {PLAN.name}: 2 calls" in " ".join(render.status(status).split())
     (total,) = ledger.sums(["total"])
     text = metrics_text(status, total)
