@@ -8,6 +8,7 @@ While Redis is away they are left out: what a kernel counts alone would look lik
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import get_args
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -20,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from aios_eccos.observe.audit_views import AuditsView
 from aios_eccos.observe.sums import DECIDED_LE, UNITS, WAITED_LE
-from aios_eccos.observe.views import StatusView
+from aios_eccos.observe.views import CanaryView, Stands, StatusView
 from aios_eccos.workload.periods import names_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -84,6 +85,11 @@ def _plans(total: Mapping[str, float]) -> Iterator[Metric]:
                 family.add_metric([plan], total.get(f"{name}:{plan}", 0.0))
             yield family
     if plans:
+        text = "Dollars that a plan's requests cost; each is in its model's spending as well."
+        spent = CounterMetricFamily(PREFIX + "plan_spend_usd", text, labels=["plan"])
+        for plan in plans:
+            spent.add_metric([plan], total.get(f"plan_cost:{plan}", 0.0))
+        yield spent
         saved = {plan: total.get(f"plan_saved:{plan}", 0.0) for plan in plans}
         text = "Dollars less than its escape alone would have cost, by forecast."
         yield _labelled("plan_saved_usd", text, "plan", saved)
@@ -122,23 +128,17 @@ def _histograms(total: Mapping[str, float]) -> Iterator[Metric]:
 
 
 def _gauges(status: StatusView) -> Iterator[Metric]:
-    for name, text, field in (
-        ("slots_in_use", "Slots lent out, over all kernels.", "in_use"),
-        ("slots_limit", "Most slots at once, in force.", "limit"),
-        ("minute_requests", "Requests of the last minute, where they are limited.", "requests"),
-        ("minute_tokens", "Tokens of the last minute, where they are limited.", "tokens"),
-        ("closed_seconds", "Seconds for which its server asks to be left alone.", "closed_s"),
-        ("cooldown_seconds", "Seconds until the model may be asked again.", "cooling_s"),
-        ("slot_price_usd", "Dollars that one more slot would have saved.", "slot_price_usd"),
-    ):
-        if status.money or not field.endswith("_usd"):
-            shown = {model.model: float(getattr(model, field)) for model in status.models}
-            yield _labelled(name, text, "model", shown)
+    yield from _loads(status)
     success = status.success_price_usd if status.money else None
     gauges: list[tuple[str, str, float | None]] = [
         ("kernels", "Living kernels on this Redis and namespace.", status.kernels),
         ("degraded", "1 while Redis is away and local limits stand in.", float(status.degraded)),
         ("success_price_usd", "Dollars that one success is worth at the floor.", success),
+        (
+            "set_aside_messages",
+            "Messages that nobody could carry out.",
+            status.set_aside,
+        ),
     ]
     if (edge := status.edge) is not None:
         gauges += [
@@ -151,19 +151,66 @@ def _gauges(status: StatusView) -> Iterator[Metric]:
     for name, text, value in gauges:
         if value is not None:
             yield GaugeMetricFamily(PREFIX + name, text, value=value)
-    for name, text, field in (
+    if edge is not None and edge.canary is not None:
+        yield from _canary(edge.canary)
+    yield from _kept(status)
+
+
+def _kept(status: StatusView) -> Iterator[Metric]:
+    """How caps and floors are kept."""
+    yield from _by(
+        "cap",
+        {cap.name: cap for cap in status.caps},
         ("cap_usd", "Dollars that may be spent.", "usd"),
         ("cap_spent_usd", "Dollars spent under a cap in its period.", "spent_usd"),
         ("cap_held_usd", "Dollars that calls in flight hold of a cap.", "held_usd"),
+        ("cap_left_usd", "Dollars that calls may still reserve of a cap.", "left_usd"),
         ("cap_over_usd", "Dollars by which a cap is passed.", "over_usd"),
-    ):
-        of_caps = {cap.name: float(getattr(cap, field)) for cap in status.caps}
-        yield _labelled(name, text, "cap", of_caps)
-    wealth = {alarm.policy: alarm.e_value for alarm in status.alarms}
-    broken = {alarm.policy: float(alarm.broken) for alarm in status.alarms}
-    text = "Evidence that a floor is not kept; alarm from 20 on."
-    yield _labelled("floor_e_value", text, "policy", wealth)
-    yield _labelled("floor_broken", "1 while a floor's alarm is on.", "policy", broken)
+        ("cap_reset_timestamp_seconds", "When its period ends, since 1970.", "resets_at"),
+        ("cap_kept_calls", "Calls of the last day that it kept from a model.", "kept"),
+    )
+    yield from _by(
+        "policy",
+        {alarm.policy: alarm for alarm in status.alarms},
+        ("floor_e_value", "Evidence that a floor is not kept; alarm from 20 on.", "e_value"),
+        ("floor_broken", "1 while a floor's alarm is on.", "broken"),
+    )
+
+
+def _loads(status: StatusView) -> Iterator[Metric]:
+    """How busy each model is."""
+    shown = [
+        ("slots_in_use", "Slots lent out, over all kernels.", "in_use"),
+        ("slots_limit", "Most slots at once, in force.", "limit"),
+        ("minute_requests", "Requests of the last minute, where they are limited.", "requests"),
+        ("minute_tokens", "Tokens of the last minute, where they are limited.", "tokens"),
+        ("closed_seconds", "Seconds for which its server asks to be left alone.", "closed_s"),
+        ("cooldown_seconds", "Seconds until the model may be asked again.", "cooling_s"),
+    ]
+    if status.money:
+        text = "Dollars that one more slot would have saved."
+        shown.append(("slot_price_usd", text, "slot_price_usd"))
+    yield from _by("model", {model.model: model for model in status.models}, *shown)
+
+
+def _canary(canary: CanaryView) -> Iterator[Metric]:
+    """How mode `canary` stands; calls and failures are those since its trial began."""
+    states = {state: float(state == canary.stands) for state in get_args(Stands)}
+    text = "1 for how the canary stands: trial, promoted or rolled back."
+    yield _labelled("canary_state", text, "state", states)
+    routed = {"trial": canary.share, "promoted": 1.0, "rolled back": 0.0}[canary.stands]
+    text = "Share of the conversations that the canary routes now."
+    yield GaugeMetricFamily(PREFIX + "canary_share", text, value=routed)
+    calls = {"routed": canary.routed, "control": canary.control}
+    failed = {"routed": canary.routed_failed, "control": canary.control_failed}
+    yield _labelled("canary_calls", "Calls of each arm since the trial began.", "arm", calls)
+    yield _labelled("canary_failed_calls", "Those without an answer.", "arm", failed)
+
+
+def _by(label: str, views: Mapping[str, object], *gauges: tuple[str, str, str]) -> Iterator[Metric]:
+    """Gauges (name, text, field) of each view."""
+    for name, text, field in gauges:
+        yield _labelled(name, text, label, {n: float(getattr(v, field)) for n, v in views.items()})
 
 
 def _labelled(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:

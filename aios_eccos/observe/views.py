@@ -16,6 +16,8 @@ from aios_eccos.observe.audit_views import AuditsView
 from aios_eccos.observe.money import CapView
 from aios_eccos.observe.shape import Usd, View
 
+Stands = Literal["trial", "promoted", "rolled back"]
+
 
 class ExploredView(View):
     """What is concluded from explored calls about a model's success on all calls: a forecast.
@@ -142,7 +144,7 @@ class CanaryView(View):
         share: of the conversations that are routed while it is a trial.
     """
 
-    stands: Literal["trial", "promoted", "rolled back"]
+    stands: Stands
     why: str = ""
     since: float
     share: float
