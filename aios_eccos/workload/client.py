@@ -76,7 +76,7 @@ class RedisClient:
             yield self._open()
         except (RedisError, RedisClusterException, OSError) as error:
             said = self._server.hide(str(error))
-            if "READONLY" in said:
+            if "read only replica" in said:
                 # The server became a replica: a new connection asks anew which is the master.
                 self._renew_client()
             kind, does = WorkloadError, f"cannot {action}"
