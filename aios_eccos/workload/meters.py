@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
@@ -169,15 +169,6 @@ class Taken:
     def note_money(self, gone: Mapping[Cap, int]) -> None:
         """Redis says what is gone of caps, in billionths of a dollar."""
         self._money.update((cap.key, nano) for cap, nano in gone.items())
-
-    def note_granted(self, leases: Iterable[Lease]) -> None:
-        """Redis has lent these after it said what was taken."""
-        for lease in leases:
-            if (need := lease.need) is not None:
-                rates, requests, tokens, since = self._minutes[lease.slot]
-                self._minutes[lease.slot] = rates, requests + 1, tokens + need.tokens, since
-                for cap in need.caps:
-                    self._money[cap.key] = self._money.get(cap.key, 0) + need.nano
 
     def share(self, slot: str, rates: Rates, kernels: int, rank: int) -> Rates:
         """One kernel's share of a slot's rates while Redis is away."""

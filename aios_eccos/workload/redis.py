@@ -130,7 +130,6 @@ class RedisWorkload(RedisLedger):
         after = 1 + 5 * len(slots)
         self.taken.note_money(dict(zip(caps, answer[after:], strict=False)))
         granted = [number == 1 for number in answer[after + len(caps) :]]
-        self.taken.note_granted(compress(leases, granted))
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-from aios_eccos.values import Cap, Lease, Need, Rates, Used
+from aios_eccos.values import Cap, Lease, Rates, Used
 
 #: What a kernel declares for a slot: calls in flight (-1 = nothing is declared), and rates.
 Declared: TypeAlias = tuple[int, Rates]
@@ -36,56 +36,53 @@ class Asked:
         self.caps = caps_of(leases)
         self._slots = {slot: number for number, slot in enumerate(self.slots, start=1)}
         self._caps = {cap: number for number, cap in enumerate(self.caps, start=1)}
-        self._sets: dict[tuple[Cap, ...], int] = {}
+        self._sets: dict[int, tuple[int, tuple[Cap, ...]]] = {}
         self._leases = leases
 
-    def needs(self, lease: Lease, need: Need) -> list[object]:
-        """A lease's need."""
-        number = self._sets.setdefault(need.caps, len(self._sets) + 1)
-        return [need.id, need.tokens, need.nano, number]
-
-    def place(self, lease: Lease) -> int:
-        """The 1-based number of its slot."""
-        return self._slots[lease.slot]
+    def _set(self, caps: tuple[Cap, ...]) -> int:
+        """The 1-based number of a set of caps. By identity: hashing the caps would take longer."""
+        return self._sets.setdefault(id(caps), (len(self._sets) + 1, caps))[0]
 
     def lending(self, ttl_ms: int, kernel: str, declared: Mapping[str, Declared]) -> str:
         """The argument of acquire.lua and renew.lua."""
-        found: list[list[object]] = []
-        for lease in self._leases:
-            needs = [] if lease.need is None else self.needs(lease, lease.need)
-            found.append([self.place(lease), lease.call_id, *needs])
         limits = (declared.get(slot, (-1, Rates())) for slot in self.slots)
-        return json.dumps(
-            {
-                "ttl": ttl_ms,
-                "kernel": kernel,
-                "limits": [[limit, *numbers(rates)] for limit, rates in limits],
-                "caps": [[cap.nano, keep_s(cap)] for cap in self.caps],
-                "sets": self._by_number(),
-                "leases": found,
-            }
-        )
+        asked: dict[str, object] = {
+            "ttl": ttl_ms,
+            "kernel": kernel,
+            "limits": [[limit, *numbers(rates)] for limit, rates in limits],
+            "caps": [[cap.nano, keep_s(cap)] for cap in self.caps],
+            "slots": [self._slots[lease.slot] for lease in self._leases],
+            "calls": [lease.call_id for lease in self._leases],
+        }
+        needs = [lease.need for lease in self._leases]
+        if any(needs):
+            asked["needs"] = [need is not None and need.id for need in needs]
+            asked["tokens"] = [0 if need is None else need.tokens for need in needs]
+            asked["nano"] = [0 if need is None else need.nano for need in needs]
+            asked["set"] = [0 if need is None else self._set(need.caps) for need in needs]
+            asked["sets"] = self._by_number()
+        return json.dumps(asked)
 
     def settling(self, used: Sequence[tuple[Lease, Used]]) -> str:
         """The argument of settle.lua."""
         found = [
-            [self.place(lease), *self.needs(lease, lease.need), real.requests]
-            + [real.tokens, real.nano]
+            [self._slots[lease.slot], need.id, need.tokens, need.nano, self._set(need.caps)]
+            + [real.requests, real.tokens, real.nano]
             for lease, real in used
-            if lease.need is not None
+            if (need := lease.need) is not None
         ]
         keep = [keep_s(cap) for cap in self.caps]
         asked = {"slots": len(self.slots), "keep": keep, "sets": self._by_number(), "used": found}
         return json.dumps(asked)
 
     def _by_number(self) -> list[list[int]]:
-        return [[self._caps[cap] for cap in caps] for caps in self._sets]
+        return [[self._caps[cap] for cap in caps] for _, caps in self._sets.values()]
 
 
 def caps_of(leases: Iterable[Lease]) -> list[Cap]:
     """The distinct caps that leases count against."""
-    needs = (lease.need for lease in leases if lease.need is not None)
-    return [*dict.fromkeys(cap for caps in {need.caps for need in needs} for cap in caps)]
+    sets = {id(lease.need.caps): lease.need.caps for lease in leases if lease.need is not None}
+    return [*dict.fromkeys(cap for caps in sets.values() for cap in caps)]
 
 
 def slot_keys(slots: Iterable[str], caps: Iterable[Cap]) -> list[str]:

@@ -12,44 +12,55 @@ local function keep(key, ttl)
   end
 end
 
+-- The set of kernels that live.
+local function living_of(kernels, now)
+  local living = {}
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', kernels, now + 1, '+inf')) do
+    living[name] = true
+  end
+  return living
+end
+
+-- Note that a kernel lives; returns the set of those that do.
 local function register(kernels, kernel, now, ttl)
   redis.call('ZREMRANGEBYSCORE', kernels, '-inf', now)
   redis.call('ZADD', kernels, now + ttl, kernel)
   keep(kernels, ttl)
+  return living_of(kernels, now)
 end
 
--- Note a kernel's limit (-1 = none), and drop those of kernels that are gone. One that stands there
--- already is prolonged by heartbeats.
-local function declare(limits, kernels, kernel, limit, ttl, again)
-  if limit < 0 then
-    redis.call('ZREM', limits, kernel)
-    return
-  end
-  if not again and tonumber(redis.call('ZSCORE', limits, kernel) or -1) == limit then
-    return
-  end
-  redis.call('ZADD', limits, limit, kernel)
-  keep(limits, ttl)
-  if redis.call('ZCARD', limits) > redis.call('ZCARD', kernels) then
-    for _, other in ipairs(redis.call('ZRANGE', limits, 0, -1)) do
-      if not redis.call('ZSCORE', kernels, other) then
-        redis.call('ZREM', limits, other)
-      end
-    end
-  end
-end
-
--- The smallest of one's own limit (-1 = none) and those that living kernels declare.
-local function smallest_limit(limits, kernels, own, now)
+-- The smallest of one's own limit (-1 = none) and those that other living kernels declare; then what
+-- the kernel has declared before, and kernels that are gone.
+local function smallest_limit(limits, living, kernel, own)
   local declared = redis.call('ZRANGE', limits, 0, -1, 'WITHSCORES')
+  local smallest, before, gone = own, -1, {}
   for i = 1, #declared, 2 do
-    local expiry = redis.call('ZSCORE', kernels, declared[i])
-    if expiry and tonumber(expiry) > now then
-      local smallest = tonumber(declared[i + 1])
-      return own < 0 and smallest or math.min(own, smallest)
+    local name, limit = declared[i], tonumber(declared[i + 1])
+    if name == kernel then
+      before = limit
+    elseif not living[name] then
+      gone[#gone + 1] = name
+    elseif smallest < 0 or limit < smallest then
+      smallest = limit
     end
   end
-  return own
+  return smallest, before, gone
+end
+
+-- Note a kernel's limit (-1 = none) and drop those of kernels that are gone; returns the one that
+-- holds. What stands there already is prolonged by heartbeats, `again`.
+local function declare(limits, living, kernel, own, ttl, again)
+  local smallest, before, gone = smallest_limit(limits, living, kernel, own)
+  if #gone > 0 then
+    redis.call('ZREM', limits, unpack(gone))
+  end
+  if own < 0 and before >= 0 then
+    redis.call('ZREM', limits, kernel)
+  elseif own >= 0 and (again or before ~= own) then
+    redis.call('ZADD', limits, own, kernel)
+    keep(limits, ttl)
+  end
+  return smallest
 end
 
 -- What requests take beside a slot. A minute's requests and tokens are counted by the second, in one
@@ -58,6 +69,9 @@ end
 -- how far calls have gone `beyond` what they held.
 -- `charged` and `settled` are sets of needs, scored by their expiry.
 local WINDOW, CHARGED_MS, SETTLED_MS = 62, 86400000, 600000
+-- Redis keeps a sorted set as a list while it is small and its members are short, and looks through
+-- all of it for each addition. With this one in it 64 needs are added in a third of the time.
+local AS_SKIP_LIST = string.rep('-', 65)
 
 -- Requests and tokens of the last minute; drops older seconds if it may write.
 local function of_minute(recent, now, may_write)
@@ -112,18 +126,21 @@ end
 
 -- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, by slot its `limits`
 -- (those on calls, rpm and tpm that are declared, -1 = none), by cap what it gives and seconds to keep
--- it (`caps`), `sets` of caps, and `leases`: 1-based index of the slot, call id, and where something is
--- needed with the slot, the need's id, tokens, money and 1-based index of its set of caps. Their keys
+-- it (`caps`), and of each lease 1-based index of its slot (`slots`) and call id (`calls`). Where leases
+-- need something with their slots also `sets` of caps, and of each lease its need's id (`needs`,
+-- false = none), `tokens`, `nano` of money, and 1-based index of its set of caps (`set`). Their keys
 -- are: kernels, charged, settled; for each slot: leases, limits, rpm, tpm, recent, closed; for each
 -- cap: spent.
 
--- Write what leases need, unless that is charged already.
+-- Write what some leases need, unless that is charged already.
 local function charge(asked, leases, rated, now)
-  -- To the microsecond, at which no other script runs.
-  local expiry = now + CHARGED_MS + redis.call('TIME')[2] % 1000 / 1000
-  local ids, text = {}, string.format('%.3f', expiry)
-  for i, lease in ipairs(leases) do
-    ids[2 * i - 1], ids[2 * i] = text, lease[3]
+  if #leases == 0 then
+    return
+  end
+  redis.call('ZADD', KEYS[2], '+inf', AS_SKIP_LIST)
+  local ids, expiry = {}, string.format('%d', now + CHARGED_MS)
+  for i, n in ipairs(leases) do
+    ids[2 * i - 1], ids[2 * i] = expiry, asked.needs[n]
   end
   local added = 0
   for first = 1, #ids, 4000 do -- `unpack` takes no more than 8000
@@ -131,17 +148,16 @@ local function charge(asked, leases, rated, now)
     added = added + redis.call('ZADD', KEYS[2], 'NX', unpack(ids, first, last))
   end
   local requests, tokens, money = {}, {}, {}
-  for _, lease in ipairs(leases) do
-    local slot = lease[1]
+  for _, n in ipairs(leases) do
+    local slot = asked.slots[n]
     -- Where some were charged before, their scores tell.
-    local score = added < #leases and redis.call('ZSCORE', KEYS[2], lease[3])
-    if not score or tonumber(score) == tonumber(text) then
+    if added == #leases or redis.call('ZSCORE', KEYS[2], asked.needs[n]) == expiry then
       if rated[slot] then
         requests[slot] = (requests[slot] or 0) + 1
-        tokens[slot] = (tokens[slot] or 0) + lease[4]
+        tokens[slot] = (tokens[slot] or 0) + asked.tokens[n]
       end
-      for _, cap in ipairs(asked.sets[lease[6]]) do
-        money[cap] = (money[cap] or 0) + lease[5]
+      for _, cap in ipairs(asked.sets[asked.set[n]]) do
+        money[cap] = (money[cap] or 0) + asked.nano[n]
       end
     end
   end
@@ -154,8 +170,6 @@ local function charge(asked, leases, rated, now)
     redis.call('HINCRBY', spent, 'held', string.format('%d', amount))
     redis.call('EXPIRE', spent, asked.caps[cap][2])
   end
-  if #leases > 0 then
-    redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
-    redis.call('PEXPIRE', KEYS[2], CHARGED_MS)
-  end
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+  redis.call('PEXPIRE', KEYS[2], CHARGED_MS)
 end

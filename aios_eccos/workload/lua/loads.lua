@@ -5,13 +5,14 @@
 -- hold (-1 = none); requests and tokens of the last minute, ms until the first come back; ms left
 -- to cool, ms left that it is closed.
 local now = now_ms()
+local living = living_of(KEYS[1], now)
 local answer = { redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') }
 for i = 1, #ARGV / 3 do
   local key = 7 * i - 5
   answer[#answer + 1] = redis.call('ZCOUNT', KEYS[key], now + 1, '+inf')
   for j = 0, 2 do
     local own = tonumber(ARGV[3 * i - 2 + j])
-    answer[#answer + 1] = smallest_limit(KEYS[key + 1 + j], KEYS[1], own, now)
+    answer[#answer + 1] = smallest_limit(KEYS[key + 1 + j], living, '', own)
   end
   local rated = answer[#answer] >= 0 or answer[#answer - 1] >= 0
   local asked, told, opens = 0, 0, 0

@@ -1,29 +1,31 @@
 -- Heartbeat of one kernel: prolong (or put back) what it holds, drop what it no longer holds.
 -- KEYS  as common.lua says
--- ARGV  as common.lua says (limit -1 = nothing is declared of the slot), `leases` being those held;
+-- ARGV  as common.lua says (limit -1 = nothing is declared of the slot), leases being those held;
 --       channel, then for each lease to drop: 1-based index of its slot, call id
 -- Returns the number of known kernels, and how many of them have a lesser name.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-register(KEYS[1], kernel, now, ttl)
+local living = register(KEYS[1], kernel, now, ttl)
 local rated = {}
 for i = 1, slots do
   local key = 6 * i - 3
   redis.call('ZREMRANGEBYSCORE', KEYS[key + 1], '-inf', now)
   if asked.limits[i][1] >= 0 then
     for j = 1, 3 do
-      declare(KEYS[key + 1 + j], KEYS[1], kernel, asked.limits[i][j], ttl, true)
+      declare(KEYS[key + 1 + j], living, kernel, asked.limits[i][j], ttl, true)
     end
   end
   rated[i] = redis.call('EXISTS', KEYS[key + 3], KEYS[key + 4]) > 0
 end
 
 local charged = {}
-for _, lease in ipairs(asked.leases) do
-  redis.call('ZADD', KEYS[6 * lease[1] - 2], now + ttl, lease[2])
-  local needs = lease[3] and (rated[lease[1]] or #asked.sets[lease[6]] > 0)
-  if needs and not redis.call('ZSCORE', KEYS[3], lease[3]) then
-    charged[#charged + 1] = lease
+for n, slot in ipairs(asked.slots) do
+  redis.call('ZADD', KEYS[6 * slot - 2], now + ttl, asked.calls[n])
+  local need = asked.needs and asked.needs[n]
+  if need and (rated[slot] or #asked.sets[asked.set[n]] > 0) then
+    if not redis.call('ZSCORE', KEYS[2], need) and not redis.call('ZSCORE', KEYS[3], need) then
+      charged[#charged + 1] = n
+    end
   end
 end
 charge(asked, charged, rated, now)
