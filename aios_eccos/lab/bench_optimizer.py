@@ -22,6 +22,7 @@ from aios_eccos.decide.problem import AssignmentProblem, FloorRow, one_floor
 from aios_eccos.decide.whole import lp
 from aios_eccos.decide.whole.program import program_of
 from aios_eccos.decide.whole.solve import solve
+from aios_eccos.lab.bench_rows import Row
 from aios_eccos.lab.problem import Calls
 from aios_eccos.values import FloatArray
 
@@ -32,42 +33,32 @@ PEER_ROWS = 10_000
 BUDGETS_MS = {1: 5.0, 8: 5.0, 64: 5.0, 10_000: 120.0, 100_000: 1_500.0}
 #: Relative gap allowed from here on; a smaller batch cannot be split that finely.
 FINE_ROWS, MOST_GAP = 10_000, 1e-4
-LEAST_RATIO = 20.0
+#: By number of rows, how many times faster than HiGHS.
+LEAST_RATIOS = {1_000: 5.0, 10_000: 20.0}
 #: Jitter of drawn rows: standard deviations of log-odds and log cost.
 JITTER = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+@dataclass(frozen=True)
+class SolvedRow(Row):
     """One instance, measured: "optimizer" (floor and limits) or "price" (the rule of small
     batches).
 
-    `value` is the median in milliseconds, `peer_value` the full LP's in the same run, by the method
-    that scipy takes by itself, `interior` by HiGHS's interior-point method. `gap` is by the
-    solver's own certificate, `excess` the relative cost above the LP optimum, `split` counts rows
-    that the relaxed optimum divides between models. `ok`: time (`budget`), gap and ratio are within
-    what is promised.
+    The peer is the full LP by the method that scipy takes by itself, `interior` is HiGHS's
+    interior-point method. `gap` is by the solver's own certificate, `excess` the relative cost
+    above the LP optimum, `split` counts rows that the relaxed optimum divides between models.
     """
 
-    name: str
-    kind: str
-    n: int
-    value: float
-    unit: str = "ms"
-    peer: str | None = None
-    peer_value: float | None = None
-    ratio: float | None = None
     interior: float | None = None
     gap: float = 0.0
     excess: float | None = None
     split: int = 0
     status: str = ""
-    budget: float | None = None
-    ok: bool = False
 
     @property
-    def in_time(self) -> bool:
-        return self.budget is None or self.value <= self.budget
+    def kept(self) -> bool:
+        """Whether ratio and gap are what they must be."""
+        return super().kept and (self.n < FINE_ROWS or self.gap <= MOST_GAP)
 
 
 def instances(
@@ -145,22 +136,20 @@ def _three_floors(problem: AssignmentProblem) -> AssignmentProblem:
 
 def measure(
     kind: str, problem: AssignmentProblem, *, peer: bool, repeats: int | None = None
-) -> list[Row]:
+) -> list[SolvedRow]:
     """The whole assignment, the full LP, and for small batches the rule at the floor's price."""
     n = problem.n
     times = repeats or (25 if n <= 64 else 5 if n <= PEER_ROWS else 3)
     value = _median_ms(lambda: solve(problem), times)
     solution = solve(problem)
-    row = Row("optimizer", kind, n, value, gap=solution.gap, split=solution.split,
-              status=solution.status.value, budget=BUDGETS_MS.get(n))  # fmt: skip
+    row = SolvedRow("optimizer", kind, n, value, gap=solution.gap, split=solution.split,
+                    status=solution.status.value, budget=BUDGETS_MS.get(n))  # fmt: skip
     if peer and n <= PEER_ROWS:
         peer_ms, _ = _full_lp(problem, solution.cost, "highs")
         interior, excess = _full_lp(problem, solution.cost, "highs-ipm")
-        row = replace(row, peer="HiGHS LP", peer_value=peer_ms, ratio=peer_ms / value,
-                      interior=interior, excess=excess)  # fmt: skip
-    fine = n < FINE_ROWS or solution.gap <= MOST_GAP
-    fast = n != PEER_ROWS or row.ratio is None or row.ratio >= LEAST_RATIO
-    rows = [replace(row, ok=row.in_time and fine and fast)]
+        row = replace(row, peer="HiGHS LP", peer_value=peer_ms, interior=interior, excess=excess,
+                      least=LEAST_RATIOS.get(n))  # fmt: skip
+    rows = [row]
     if n <= 64:
         known = np.where(np.isfinite(solution.floor_prices), solution.floor_prices, 0.0)
         price = np.zeros(n)
@@ -168,9 +157,8 @@ def measure(
             price += worth * floor.rows
         value = _median_ms(lambda: solve_at_price(problem, price), times)
         found = solve_at_price(problem, price)
-        row = Row("price", kind, n, value, gap=found.gap, split=found.split,
-                  status=found.status.value, budget=BUDGETS_MS.get(n))  # fmt: skip
-        rows.append(replace(row, ok=row.in_time))
+        rows.append(SolvedRow("price", kind, n, value, gap=found.gap, split=found.split,
+                              status=found.status.value, budget=BUDGETS_MS.get(n)))  # fmt: skip
     return rows
 
 

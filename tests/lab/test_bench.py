@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from typer.testing import CliRunner
 from aios_eccos.decide.problem import Status
 from aios_eccos.decide.whole.solve import solve
 from aios_eccos.lab import bench_optimizer
+from aios_eccos.lab.bench_dispatch import dispatch
 from aios_eccos.lab.bench_optimizer import instances, measure
-from aios_eccos.lab.commands.bench import bench, optimizer_table
+from aios_eccos.lab.bench_rows import Row
+from aios_eccos.lab.commands.bench import bench, bench_table, optimizer_table
 from aios_eccos.lab.problem import Problem
 
 
@@ -40,19 +43,42 @@ def test_rows_carry_time_gap_and_the_peer() -> None:
     assert "…" not in console.export_text()
 
 
-@pytest.mark.parametrize(("budget_ms", "code"), [(1e6, 0), (0.0, 1)])
-def test_a_missed_budget_is_an_exit_code(
-    budget_ms: float, code: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("words", "code"), [([], 0), (["--check"], 1)])
+def test_a_ratio_that_is_not_kept_is_an_exit_code_where_that_is_asked_for(
+    words: list[str], code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AIOS_ECCOS_DATA", raising=False)
-    monkeypatch.setattr(bench_optimizer, "BUDGETS_MS", {1: budget_ms, 8: budget_ms})
-    result = CliRunner().invoke(bench, ["optimizer", "--sizes", "1,8", "--no-peer", "--json", "-"])
+    monkeypatch.setattr(bench_optimizer, "LEAST_RATIOS", {8: 1e9})
+    monkeypatch.setattr(bench_optimizer, "BUDGETS_MS", {1: 0.0, 8: 1e6})
+    result = CliRunner().invoke(bench, ["optimizer", "--sizes", "1,8", "--json", "-", *words])
     assert result.exit_code == code, result.output
     body = json.loads(result.stdout)
     assert body["schema"] == "aios-eccos/bench/1"
     assert {row["n"] for row in body["results"]} == {1, 8}
-    assert all(row["ok"] == (code == 0) for row in body["results"])
-    assert all(np.isfinite(row["value"]) for row in body["results"])
+    for row in body["results"]:
+        assert np.isfinite(row["value"])
+        assert row["kept"] == (row["n"] == 1 or row["name"] == "price")
+        assert row["ok"] == (row["n"] == 8 and row["kept"])
+
+
+def test_a_time_over_its_budget_breaks_no_ratio() -> None:
+    slow = Row("decision", "alone", 1, 9.0, budget=5.0, peer="x", peer_value=18.0, least=2.0)
+    assert (slow.ratio, slow.kept, slow.ok) == (2.0, True, False)
+    tail = replace(slow, value=4.0, p99=20.0, p99_budget=15.0)
+    assert (tail.kept, tail.ok, replace(tail, p99=14.0).ok) == (True, False, True)
+    cheaper = replace(slow, times_cheaper=1.5)
+    assert (cheaper.ratio, cheaper.kept, cheaper.ok) == (1.5, False, False)
+    rate = Row("dispatch", "x", 1, 900.0, "calls/s", budget=800.0, peer="y", peer_value=300.0)
+    assert (rate.ratio, rate.ok, replace(rate, value=700.0).ok) == (3.0, True, False)
+
+
+def test_short_calls_do_not_wait_for_long_ones_as_they_do_by_aios_scheduling() -> None:
+    rate, waits = dispatch(calls=20, seconds=10.0, faster=50.0, seed=0)
+    assert rate.value > 0 and rate.kind == "calls through the dispatcher alone"
+    assert waits.peer == "AIOS's scheduling" and waits.ratio > 2
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(bench_table([rate, waits]))
+    assert "calls/s" in console.export_text()
 
 
 def test_sizes_must_be_numbers() -> None:
