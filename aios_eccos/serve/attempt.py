@@ -19,6 +19,7 @@ from aios_eccos.workload.store import Ledger
 
 log = logging.getLogger("aios_eccos.serve.attempt")
 
+LATE = Failure("timeout", 504, retryable=False)
 #: Share of `call_timeout_s` that a request must have had for its timeout to tell of the server.
 FAIR_SHARE = 0.5
 #: Share of its time that a request has used up when that time has cut it off.
@@ -212,6 +213,8 @@ def guarded(what: str, work: Callable[[], object]) -> bool:
 
 def _asked(call: Call, model: str, seconds: float) -> Answer:
     """The model's answer; whatever its client does, the call ends and its slot comes back."""
+    if seconds <= 0:  # its time has passed while it was being started
+        return Answer(failure=LATE)
     try:
         answer = call.ask(model, seconds)
         asked, said = whole(answer.input_tokens), whole(answer.output_tokens)

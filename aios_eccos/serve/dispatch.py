@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import partial
 
 from aios_eccos.config import Settings
-from aios_eccos.serve.attempt import Attempts, guarded
+from aios_eccos.serve.attempt import LATE, Attempts, guarded
 from aios_eccos.serve.call import Call
 from aios_eccos.serve.decisions import Decided, Decisions, fallback
 from aios_eccos.serve.fairness import FairShare
@@ -31,7 +31,6 @@ NOWHERE = Failure("no configured model may serve this call", 400, retryable=Fals
 UNDECIDED = Failure("no model could be chosen", 503, retryable=False)
 #: Seconds within which calls are decided, unless they wait for a slot.
 DECIDED_S = 0.1
-LATE = Failure("timeout", 504, retryable=False)
 STOPPED = Failure("the dispatcher was stopped", 503, retryable=False)
 DROPPED = Failure("dropped while it waited to be tried again", 499, retryable=False)
 

@@ -697,6 +697,30 @@ def test_an_agents_own_short_deadline_rests_no_model() -> None:
     assert router.resting == set()
 
 
+class Late(FewSlots):
+    """Lends slots when the call's time has passed, as a router that waits for a Redis may."""
+
+    def assign(self, candidates: list[Candidate], slots: Slots) -> Assignment:
+        assigned = super().assign(candidates, slots)
+        until(lambda: all(time.monotonic() > (c.query.deadline or 0.0) for c in candidates))
+        return assigned
+
+
+def test_a_call_whose_time_passes_while_it_is_decided_asks_no_model() -> None:
+    router, asked = Late({"a": 1}), []
+
+    def noted(model: str, left: float) -> Answer:
+        asked.append(left)
+        return Answer(value=model)
+
+    with dispatching(router) as dispatcher:
+        hasty = Query("", deadline=time.monotonic() + 0.2)
+        settled = dispatcher.submit(hasty, noted).result(60)
+    assert settled.answer.failure is not None and settled.answer.failure.status_code == 504
+    assert settled.attempts == 1 and not asked
+    assert router.in_use == {"a": 0} and router.resting == set()
+
+
 @pytest.mark.parametrize(
     ("failure", "rests"),
     [(TIMEOUT, True), (Failure("503", 503), True), (Failure("no connection", 503), True)],
