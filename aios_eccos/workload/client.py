@@ -27,6 +27,10 @@ from aios_eccos.workload.store import REMEMBERED_S
 REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an integer")
 
 
+#: What redis-py raises while its client is open.
+FOREIGN = (RedisError, RedisClusterException, OSError)
+
+
 class RefusedPassword(WorkloadError):
     """Raised when the server takes neither user nor password."""
 
@@ -74,7 +78,12 @@ class RedisClient:
         """The redis-py client; what it raises becomes an error that names the action."""
         try:
             yield self._open()
-        except (RedisError, RedisClusterException, OSError) as error:
+        except WorkloadError:
+            raise
+        except Exception as error:
+            # A client that another thread has closed raises whatever its state brings about.
+            if not (self._closed or isinstance(error, FOREIGN)):
+                raise
             said = self._server.hide(str(error))
             if "read only replica" in said:
                 # The server became a replica: a new connection asks anew which is the master.

@@ -309,6 +309,41 @@ def test_a_sentinel_group_is_followed_to_its_new_master(opened: Open, tmp_path: 
             server.close()
 
 
+READS: dict[str, Callable[[WorkloadStore], object]] = {
+    "sums": lambda store: store.sums(["total"]),
+    "notes": lambda store: store.notes(["a"]),
+    "decisions": lambda store: store.decisions(3),
+    "loads": lambda store: store.loads({SLOT: 1}),
+    "inbox": lambda store: store.inbox_sizes(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+def test_who_reads_while_the_store_is_closed_is_told_so(
+    tmp_path: Path, read: Callable[[WorkloadStore], object]
+) -> None:
+    """Whatever redis-py makes of a connection that another thread closes under it."""
+    raised: list[BaseException] = []
+
+    def reads() -> None:
+        try:
+            read(store)
+        except BaseException as error:  # noqa: BLE001 - which it is, is the question
+            raised.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+        store = RedisWorkload(Server(url, 60.0), namespace="a")
+        reader = threading.Thread(target=reads)
+        reader.start()
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)
+            store.close()
+            reader.join(60)
+    assert [type(error) for error in raised] == [WorkloadError]
+
+
 def test_a_cluster_is_asked_where_the_keys_are(opened: Open, tmp_path: Path) -> None:
     """Two masters: each namespace lies whole on one, and either may be named in the URL."""
     nodes = [RedisServer("--cluster-enabled", "yes") for _ in range(2)]
