@@ -48,11 +48,18 @@ class Client:
     begun: float = field(default_factory=time.monotonic)
     _streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def ask(self, text: str, llms: Sequence[str] | None = None, **fields: Any) -> Reply:
-        """One call; lost calls have no response."""
+    async def ask(
+        self,
+        text: str,
+        llms: Sequence[str] | None = None,
+        hints: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> Reply:
+        """One call; lost calls have no response. With `hints`, naming models pins it to none."""
+        more = {"eccos": hints} if hints else {}
         data = {
             "messages": [{"role": "user", "content": text}],
-            "llms": [{"name": name} for name in llms] if llms else None,
+            "llms": [{"name": name, **more} for name in llms] if llms else None,
             "action_type": "chat",
             **fields,
         }
@@ -64,7 +71,7 @@ class Client:
         except (OSError, asyncio.IncompleteReadError, ValueError, asyncio.TimeoutError):
             self._streams, response = None, None
         seconds = time.monotonic() - started
-        model = llms[0] if llms else served_by(response)
+        model = llms[0] if llms and not hints else served_by(response)
         return Reply(text, model, started - self.begun, seconds, response)
 
     async def _post(self, body: bytes) -> bytes:

@@ -3,22 +3,24 @@
 Run by path with a JSON line on standard input, `{"models": {name: seconds per answer}}`; prints
 `{"ports": {...}}` and ends when standard input closes. Directives stand in the last user message:
 
-    [[delay 2.0]]  [[status 500]]  [[close]]  [[hang]]  [[empty]]  [[null]]  [[badjson]]
+    [[delay 2.0]]  [[status 500]]  [[close]]  [[half]]  [[hang]]  [[empty]]  [[null]]  [[badjson]]
     [[tool NAME {"a": 1}]]  [[say TEXT]]  [[first DIRECTIVE]] (for the first request of that text)
     [[raw STATUS BODY]]
 
 Everything else is answered with the model's name and the prompt's last words. `/stats` counts,
-`/requests` returns the last bodies, `/faults` injects directives at random shares.
+`/requests` returns the last bodies, `/answers` how many whole answers each prompt had, `/faults`
+injects directives at random shares, `/refuse` drops all connections and takes none for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import re
 import sys
-from collections import deque
+from collections import Counter, deque
 from typing import Any
 
 DIRECTIVE = re.compile(r"\[\[(first )?(\w+)(?: (.*?))?\]\](?!\])", re.DOTALL)
@@ -38,6 +40,27 @@ class Server:
         self.seen: set[str] = set()
         self.count = self.in_flight = self.peak = self.good = 0
         self.by_text: dict[str, list[str]] = {}
+        #: Whole answers by prompt.
+        self.answers: Counter[str] = Counter()
+        self.port = 0
+        self._listener: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def listen(self) -> None:
+        """Take connections; the port stays the same once it is known."""
+        self._listener = await asyncio.start_server(
+            self.connect, "127.0.0.1", self.port, backlog=1024
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+
+    async def refuse(self, seconds: float) -> None:
+        """Be as a server that has crashed and comes back."""
+        assert self._listener is not None
+        self._listener.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.sleep(seconds)
+        await self.listen()
 
     def stats(self) -> dict[str, Any]:
         return {
@@ -52,14 +75,17 @@ class Server:
         self.peak = self.in_flight
         self.requests.clear()
         self.by_text.clear()
+        self.answers.clear()
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
         try:
             while await self.exchange(reader, writer):
                 pass
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -79,6 +105,11 @@ class Server:
             gauge = f'vllm:num_requests_running{{model_name="{self.name}"}} '
             await send(writer, 200, f"{gauge}{self.in_flight + self.others}\n".encode())
             return True
+        if path == "/refuse":
+            await send(writer, 200, b"{}")
+            self._writers.discard(writer)
+            self.refusing = asyncio.create_task(self.refuse(body["seconds"]))
+            return False
         status, answer = self.control(method, path, body)
         await send(writer, status, json.dumps(answer).encode())
         return True
@@ -90,6 +121,8 @@ class Server:
             return 200, list(self.requests)
         if path == "/texts":
             return 200, self.by_text
+        if path == "/answers":
+            return 200, self.answers
         if path == "/reset":
             self.reset()
             return 200, {}
@@ -126,6 +159,10 @@ class Server:
             await answer_time(reader, 3600.0 if kind == "hang" else seconds)
             if kind == "close":
                 return False
+            if kind == "half":
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{"choices": [{"mess')
+                await writer.drain()
+                return False
             if kind == "raw":
                 status, _, raw = argument.partition(" ")
                 await send(writer, int(status), raw.encode())
@@ -139,6 +176,7 @@ class Server:
                 return True
             await send(writer, 200, json.dumps(answer(self.name, text, kind, argument)).encode())
             self.good += kind not in ("empty", "null")
+            self.answers[text] += 1
             return True
         finally:
             self.in_flight -= 1
@@ -159,12 +197,10 @@ class Server:
 
 async def answer_time(reader: asyncio.StreamReader, seconds: float) -> None:
     """Take the answer's time, or end with the client, as a model server does."""
-    clock = asyncio.get_running_loop().time
-    end = clock() + seconds
-    while (left := end - clock()) > 0:
-        await asyncio.sleep(min(left, 0.1))
-        if reader.at_eof():
-            raise ConnectionError("the client has gone")
+    with contextlib.suppress(asyncio.TimeoutError):
+        # A client sends nothing before it has its answer: it has gone.
+        await asyncio.wait_for(reader.read(1), seconds)
+        raise ConnectionError("the client has gone")
 
 
 def last_user(messages: list[Any]) -> str:
@@ -210,15 +246,11 @@ async def send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
 
 async def main() -> None:
     job = json.loads(sys.stdin.readline())
-    ports, listeners = {}, []
-    for name, delay_s in job["models"].items():
-        server = Server(name, delay_s, job.get("seed", 0))
-        listener = await asyncio.start_server(
-            server.connect, "127.0.0.1", job.get("ports", {}).get(name, 0), backlog=1024
-        )
-        listeners.append(listener)
-        ports[name] = listener.sockets[0].getsockname()[1]
-    print(json.dumps({"ports": ports}), flush=True)
+    servers = [Server(name, s, job.get("seed", 0)) for name, s in job["models"].items()]
+    for server in servers:
+        server.port = job.get("ports", {}).get(server.name, 0)
+        await server.listen()
+    print(json.dumps({"ports": {server.name: server.port for server in servers}}), flush=True)
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
