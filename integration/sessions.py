@@ -56,7 +56,7 @@ class Pair:
 
     def asked(self) -> dict[str, int]:
         """Requests that have reached each server since the last look."""
-        counts = {name: self.stubs.stats(name)["requests"] for name, *_ in POOL}
+        counts = {name: self.stubs.stats(name)["requests"] for name in self.stubs.models}
         self.stubs.reset()
         return {name: number for name, number in counts.items() if number}
 
@@ -290,6 +290,40 @@ def entries(stubs: Stubs) -> list[dict[str, Any]]:
     ]
 
 
+@contextlib.contextmanager
+def running(
+    python: str, keep: bool, report: Report, models: list[str], **changes: Any
+) -> Iterator[tuple[Pair, Collector | None]]:
+    """Two kernels on one Redis before stub servers, and what takes their spans, if that is there.
+
+    Args:
+        models: names of stubs beside those of `POOL`.
+        changes: `entries` of these models, from the stubs; more `settings`, `agents` first.
+    """
+    found = homes()
+    if found is None:
+        raise SystemExit("set AIOS_HOME and CEREBRUM_HOME")
+    collector, settings = Collector(), {**SETTINGS, **changes.get("settings", {})}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(workplace(keep))
+        names = [*(name for name, *_ in POOL), *models]
+        stubs = stack.enter_context(Stubs(dict.fromkeys(names, 0.01)))
+        url = stack.enter_context(redis_server(folder))
+        collects = stack.enter_context(collector.running())
+        more = changes["entries"](stubs) if models else []
+        kernels = []
+        for number in range(2):
+            router = {"strategy": "eccos", "eccos": {**settings, "redis": url}}
+            config = base_config([*entries(stubs), *more], free_port(), router)
+            home = copy_aios(found[0], folder / f"aios-{number}")
+            env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
+            kernel = Kernel(home, found[1], config, state=folder / "state", python=python, env=env)
+            stack.push(kernel)
+            kernels.append(kernel)
+        start_all(kernels)
+        yield Pair(kernels, stubs, report), collector if collects else None
+
+
 def main() -> int:
     """Run; 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m integration.sessions", description=__doc__)
@@ -297,31 +331,11 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
     parser.add_argument("--keep", action="store_true", help="keep the copies and logs")
     given = parser.parse_args()
-    found = homes()
-    if found is None:
-        raise SystemExit("set AIOS_HOME and CEREBRUM_HOME")
-    report, collector = Report("integration-sessions"), Collector()
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(workplace(given.keep))
-        stubs = stack.enter_context(Stubs({name: 0.01 for name, *_ in POOL}))
-        url = stack.enter_context(redis_server(folder))
-        collects = stack.enter_context(collector.running())
-        kernels = []
-        for number in range(2):
-            router = {"strategy": "eccos", "eccos": {**SETTINGS, "redis": url}}
-            config = base_config(entries(stubs), free_port(), router)
-            home = copy_aios(found[0], folder / f"aios-{number}")
-            env = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{collector.port}"}
-            kernel = Kernel(
-                home, found[1], config, state=folder / "state", python=given.python, env=env
-            )
-            stack.push(kernel)
-            kernels.append(kernel)
-        start_all(kernels)
-        pair = Pair(kernels, stubs, report)
+    report = Report("integration-sessions")
+    with running(given.python, given.keep, report, []) as (pair, collector):
         for part in (private_agents, tool_loops, cached_prompts, shared_servers, canary):
             part(pair)
-        if collects:
+        if collector is not None:
             spans(pair, collector)
     return report.finish(given.json)
 

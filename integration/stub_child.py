@@ -5,7 +5,7 @@ Run by path with a JSON line on standard input, `{"models": {name: seconds per a
 
     [[delay 2.0]]  [[status 500]]  [[close]]  [[half]]  [[hang]]  [[empty]]  [[null]]  [[badjson]]
     [[tool NAME {"a": 1}]]  [[say TEXT]]  [[first DIRECTIVE]] (for the first request of that text)
-    [[raw STATUS BODY]]
+    [[raw STATUS BODY]]  [[status 429 SECONDS]] (with Retry-After)
 
 Everything else is answered with the model's name and the prompt's last words. `/stats` counts,
 `/requests` returns the last bodies, `/answers` how many whole answers each prompt had, `/faults`
@@ -33,8 +33,9 @@ class Server:
         self.name = name
         self.delay_s = delay_s
         self.faults: dict[str, float] = {}
-        #: Requests of others that its metrics tell of.
+        #: Requests of others that its metrics tell of, and the name under which they do.
         self.others = 0
+        self.gauge = f'vllm:num_requests_running{{model_name="{name}"}}'
         self.random = random.Random(f"{seed}:{name}")
         self.requests: deque[dict[str, Any]] = deque(maxlen=5000)
         self.seen: set[str] = set()
@@ -102,8 +103,7 @@ class Server:
         if path.endswith("/chat/completions"):
             return await self.complete(body, reader, writer)
         if path == "/metrics":
-            gauge = f'vllm:num_requests_running{{model_name="{self.name}"}} '
-            await send(writer, 200, f"{gauge}{self.in_flight + self.others}\n".encode())
+            await send(writer, 200, f"{self.gauge} {self.in_flight + self.others}\n".encode())
             return True
         if path == "/refuse":
             await send(writer, 200, b"{}")
@@ -131,6 +131,7 @@ class Server:
             return 200, {}
         if path == "/others":
             self.others = body["requests"]
+            self.gauge = body.get("gauge", self.gauge)
             return 200, {}
         if path == "/delay":
             self.delay_s = body["seconds"]
@@ -153,7 +154,9 @@ class Server:
         self.by_text.setdefault(text, []).append(kind or "good")
         try:
             if kind == "status" and argument.startswith("429"):
-                await send(writer, 429, b'{"error": {"message": "slow down"}}')
+                rest = argument[3:].strip()
+                head = f"Retry-After: {rest}\r\n" if rest else ""
+                await send(writer, 429, b'{"error": {"message": "slow down"}}', head)
                 return True
             seconds = float(argument) if kind == "delay" else self.delay_s
             await answer_time(reader, 3600.0 if kind == "hang" else seconds)
@@ -235,9 +238,9 @@ def answer(model: str, text: str, kind: str, argument: str) -> dict[str, Any]:
     }
 
 
-async def send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+async def send(writer: asyncio.StreamWriter, status: int, body: bytes, headers: str = "") -> None:
     head = (
-        f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n"
+        f"HTTP/1.1 {status} OK\r\nContent-Type: application/json\r\n{headers}"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     writer.write(head.encode() + body)
