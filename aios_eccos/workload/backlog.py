@@ -4,33 +4,54 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from aios_eccos.errors import WorkloadError
+from aios_eccos.values import Lease, Used
 from aios_eccos.workload.client import RefusedWrite
 from aios_eccos.workload.periods import PeriodSums, total_of
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import REMEMBERED_S, WorkloadStore
 
 log = logging.getLogger("aios_eccos.workload.fallback")
 
-#: Most writes kept; additions to sums do not count, as they are added up.
-WRITES_KEPT = 10_000
+#: Most writes kept, and most needs that are to be settled, about 50 MB; additions to sums do not
+#: count, as they are added up.
+WRITES_KEPT, SETTLES_KEPT = 10_000, 100_000
+#: Needs that are settled in one request.
+SETTLED_AT_ONCE = 500
 #: A store's method, and its arguments by place and by name.
 Write = tuple[str, tuple[Any, ...], dict[str, Any]]
+
+
+class Unsettled(NamedTuple):
+    """What a request has taken; `tried`: when Redis was asked first to count it, None = not yet."""
+
+    lease: Lease
+    used: Used
+    tried: float | None
+
+    @property
+    def late(self) -> bool:
+        """Whether Redis, had it done it, may have forgotten that."""
+        return self.tried is not None and time.monotonic() - self.tried > REMEMBERED_S / 2
 
 
 class Backlog:
     """Keeps writes in their order, and repeats them under their names, so that none is done twice.
 
-    Additions to sums that Redis was not asked for yet are added up, to be one write.
+    Additions to sums that Redis was not asked for yet are added up, to be one write. What is to be
+    settled is kept by itself: of all writes it goes last, as money would stay held without it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._writes: deque[Write] = deque()
+        self._unsettled: dict[str, Unsettled] = {}
         self._sums: dict[str, PeriodSums] = {}
         self._dropped = 0
 
@@ -38,6 +59,9 @@ class Backlog:
         """Keep a write; `tried`: Redis was asked for it, and may have done it."""
         name, args, _ = write
         with self._lock:
+            if name == "settle":
+                self._keep_settled(args[0], time.monotonic() if tried else None)
+                return
             if name == "add_sums" and not tried:
                 self._add_up(args[0])
                 return
@@ -45,6 +69,14 @@ class Backlog:
             if len(self._writes) > WRITES_KEPT:
                 self._writes.popleft()
                 self._dropped += 1
+
+    def _keep_settled(self, used: Sequence[tuple[Lease, Used]], tried: float | None) -> None:
+        for lease, real in used:
+            if lease.need is not None:
+                self._unsettled.setdefault(lease.need.id, Unsettled(lease, real, tried))
+        while len(self._unsettled) > SETTLES_KEPT:
+            del self._unsettled[next(iter(self._unsettled))]
+            self._dropped += 1
 
     def _add_up(self, additions: Sequence[PeriodSums]) -> None:
         for each in additions:
@@ -61,18 +93,36 @@ class Backlog:
             except RefusedWrite as error:
                 log.warning("dropped what Redis refuses for good: %s", error)
             except WorkloadError:
-                with self._lock:
-                    self._writes.appendleft(write)
+                self._put_back(write)
                 raise
         if self._dropped:
             log.warning("%d writes were dropped while Redis was away", self._dropped)
             self._dropped = 0
 
+    def _put_back(self, write: Write) -> None:
+        name, args, kwargs = write
+        with self._lock:
+            if name != "settle":
+                self._writes.appendleft(write)
+                return
+            now = time.monotonic()
+            tried = now - REMEMBERED_S if kwargs["late"] else now
+            self._keep_settled(args[0], tried)
+
     def _next(self) -> Write | None:
         with self._lock:
+            if self._unsettled:
+                return self._settling()
             if self._writes:
                 return self._writes.popleft()
             if not self._sums:
                 return None
             additions, self._sums = [*self._sums.values()], {}
             return "add_sums", (additions,), {"once": uuid.uuid4().hex}
+
+    def _settling(self) -> Write:
+        """The first needs, all late or none."""
+        late = next(iter(self._unsettled.values())).late
+        alike = (name for name, each in self._unsettled.items() if each.late == late)
+        found = [self._unsettled.pop(name) for name in [*islice(alike, SETTLED_AT_ONCE)]]
+        return "settle", ([(each.lease, each.used) for each in found],), {"late": late}

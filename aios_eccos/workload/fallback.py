@@ -93,7 +93,9 @@ class ResilientWorkload(Proxy):
             with self._switch:
                 if self.degraded:
                     shares = self._shares(limits, rates)
-                    return self._local.acquire(leases, self._caps(limits), shares)
+                    granted = self._local.acquire(leases, self._caps(limits), shares)
+                    self._shared.declare(leases, limits, rates)
+                    return granted
 
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         self.ask("settle", (used,), {})
@@ -155,6 +157,8 @@ class ResilientWorkload(Proxy):
         answer = getattr(self._local, name)(*args, **kwargs)
         if "once" in kwargs or name in KEPT:
             self._backlog.keep((name, args, kwargs), tried=tried)
+            if not self.degraded:  # Redis came back meanwhile, and was told what was kept before
+                self._heartbeat.doubt()
         return answer
 
     def close(self) -> None:

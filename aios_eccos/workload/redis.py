@@ -47,6 +47,7 @@ from aios_eccos.workload.meters import Taken
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.script_args import (
+    GONE,
     Asked,
     Declared,
     numbers,
@@ -107,13 +108,13 @@ class RedisWorkload(RedisLedger):
         rates: Mapping[str, Rates] = NO_RATES,
     ) -> list[bool]:
         slots = check_limits(leases, limits)
+        changed = self.declare(leases, limits, rates)
         if not leases:
-            self._declare_anew(limits, rates)
+            if changed:
+                self._renew(set(), set(), changed)
             return []
         declared = {slot: (limits[slot], rates.get(slot, Rates())) for slot in slots}
-        with self._lock:
-            self._known = True
-            self._declared.update(declared)
+        self._known = True
         self.leases.settle(leases)
         asked, asked_at = Asked(leases, slots), time.monotonic()
         caps = asked.caps
@@ -133,24 +134,32 @@ class RedisWorkload(RedisLedger):
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
 
-    def _declare_anew(self, limits: Mapping[str, int], rates: Mapping[str, Rates]) -> None:
+    def declare(
+        self, leases: Sequence[Lease], limits: Mapping[str, int], rates: Mapping[str, Rates]
+    ) -> dict[str, Declared]:
+        """Note what is declared of the leases' slots from now on; without leases see `acquire`.
+
+        What has changed, for Redis to be told of; heartbeats tell it all else.
+        """
         with self._lock:
             known = self._declared
-            same = {
-                slot: (limits[slot], rates.get(slot, Rates())) for slot in known if slot in limits
-            }
-            changed = {slot: now for slot, now in same.items() if known[slot] != now}
+            slots = {lease.slot for lease in leases} or known.keys() & limits.keys()
+            gone = set() if leases else known.keys() - limits.keys()
+            now = {slot: (limits[slot], rates.get(slot, Rates())) for slot in slots}
+            changed = {slot: each for slot, each in now.items() if known.get(slot) != each}
             known.update(changed)
-        if changed:
-            self._renew(set(), set(), changed)
+            for slot in gone:
+                del known[slot]
+            return changed | dict.fromkeys(gone, GONE)
 
-    def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
+    def settle(self, used: Sequence[tuple[Lease, Used]], *, late: bool = False) -> None:
+        """`late`: so long after a first try that only what is charged is surely not settled."""
         leases = [lease for lease, _ in used if lease.need is not None]
         if not leases:
             return
         asked = Asked(leases, dict.fromkeys(lease.slot for lease in leases))
         names = ["charged", "settled", *per_slot(asked.slots, "recent", "rpm", "tpm")]
-        self._redis.run("settle", [*names, *spent_keys(asked.caps)], [asked.settling(used)])
+        self._redis.run("settle", [*names, *spent_keys(asked.caps)], [asked.settling(used, late)])
 
     def spent(self, caps: Sequence[Cap]) -> list[Spent]:
         if not caps:
@@ -180,8 +189,9 @@ class RedisWorkload(RedisLedger):
         self._renew(held, owed, declared)
         retaken, released = self.leases.heard(held, owed, asked_at)
         with self._lock:
-            known = self._declared.items()
-            changed = {slot: now for slot, now in known if declared.get(slot, now) != now}
+            known = self._declared
+            changed = {slot: now for slot, now in known.items() if declared.get(slot, now) != now}
+            changed |= dict.fromkeys(declared.keys() - known.keys(), GONE)
         if released or retaken or changed:
             self._renew(retaken, released, changed)
         self._settle_unsettled()

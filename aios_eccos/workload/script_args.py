@@ -10,8 +10,10 @@ from typing import TypeAlias
 
 from aios_eccos.values import Cap, Lease, Rates, Used
 
-#: What a kernel declares for a slot: calls in flight (-1 = nothing is declared), and rates.
+#: What a kernel declares for a slot: calls in flight (-1 = nothing is said of it), and rates.
 Declared: TypeAlias = tuple[int, Rates]
+#: It is declared no longer.
+GONE: Declared = (-2, Rates())
 
 #: A period's spending is kept for so long after its end, seconds.
 CAP_KEPT_S = 2 * 86_400
@@ -63,7 +65,7 @@ class Asked:
             asked["sets"] = self._by_number()
         return json.dumps(asked)
 
-    def settling(self, used: Sequence[tuple[Lease, Used]]) -> str:
+    def settling(self, used: Sequence[tuple[Lease, Used]], late: bool) -> str:
         """The argument of settle.lua."""
         found = [
             [self._slots[lease.slot], need.id, need.tokens, need.nano, self._set(need.caps)]
@@ -73,7 +75,7 @@ class Asked:
         ]
         keep = [keep_s(cap) for cap in self.caps]
         asked = {"slots": len(self.slots), "keep": keep, "sets": self._by_number(), "used": found}
-        return json.dumps(asked)
+        return json.dumps({**asked, "late": late})
 
     def _by_number(self) -> list[list[int]]:
         return [[self._caps[cap] for cap in caps] for _, caps in self._sets.values()]

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from workload_servers import RedisServer, ears, helpers
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Need, Rates, Used
+from aios_eccos.workload import backlog
+from aios_eccos.workload.backlog import Backlog
 from aios_eccos.workload.fallback import ResilientWorkload
 from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.redis import RedisWorkload
@@ -699,3 +701,87 @@ def test_what_was_taken_without_redis_is_counted_there_once_it_is_back(
     until(lambda: not store.degraded)
     until(lambda: store.spent([day])[0].usd == pytest.approx(0.1))
     assert store.spent([day])[0].held_usd == 0.0
+
+
+def paid(count: int, day: Cap, name: str = "paid") -> list[Lease]:
+    return [Lease(f"{name}-{n}", SLOT, Need(10, 0.1, (day,))) for n in range(count)]
+
+
+def test_what_is_to_be_settled_is_kept_when_other_writes_are_dropped(
+    own_server: RedisServer, store: WorkloadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backlog, "WRITES_KEPT", 2)
+    monkeypatch.setattr(backlog, "SETTLED_AT_ONCE", 2)
+    day, limits = Cap("day", "day:1", 9.0, time.time() + 3600), {SLOT: 100}
+    taken = paid(5, day)
+    assert all(store.acquire(taken, limits))
+    own_server.kill()
+    for lease in taken:
+        store.settle([(lease, Used(1, 10, 0.05))])
+        store.append_decision({"call": lease.call_id})
+    own_server.start()
+    until(lambda: not store.degraded)
+    until(lambda: store.spent([day])[0].usd == pytest.approx(0.25))
+    assert len(store.decisions(9)) == 2
+
+
+def test_what_is_kept_while_redis_comes_back_waits_for_no_other_outage(
+    own_server: RedisServer, store: WorkloadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep = Backlog.keep
+
+    def late(self: Backlog, write: backlog.Write, *, tried: bool) -> None:
+        own_server.start()
+        until(lambda: not store.degraded)
+        keep(self, write, tried=tried)
+
+    monkeypatch.setattr(Backlog, "keep", late)
+    own_server.kill()
+    store.append_decision({"call": "between"})
+    until(lambda: len(store.decisions(9)) == 1)
+
+
+def test_what_was_settled_too_long_ago_to_be_known_is_not_settled_again(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to a settle is lost, and Redis is away for longer than it remembers."""
+
+    class Lost(RedisWorkload):
+        lose = True
+
+        def settle(self, used: Sequence[tuple[Lease, Used]], *, late: bool = False) -> None:
+            super().settle(used, late=late)
+            if self.lose:
+                self.lose = False
+                with own_server.client() as client:
+                    assert client.delete("eccos:{default}:v1:settled")
+                raise WorkloadError("no answer")
+
+    monkeypatch.setattr(backlog, "REMEMBERED_S", 0.0)
+    day = Cap("day", "day:1", 9.0, time.time() + 3600)
+    shared = Lost(Server(own_server.url, PATIENT_S), namespace="default", lease_ttl_s=LONG_S)
+    with contextlib.closing(ResilientWorkload(shared)) as store:
+        first, second = paid(2, day)
+        assert all(store.acquire([first, second], {SLOT: 9}))
+        store.release([first, second])
+        store.settle([(first, Used(1, 10, 0.05))])
+        store.settle([(second, Used(1, 10, 0.05))])
+        until(lambda: not store.degraded)
+        until(lambda: store.spent([day])[0].held_usd == 0.0)
+        assert store.spent([day])[0].usd == pytest.approx(0.1)
+
+
+def test_limits_that_a_refresh_changes_without_redis_hold_once_it_is_back(
+    own_server: RedisServer, store: WorkloadStore, opened: Open
+) -> None:
+    store.acquire(leases(1), {SLOT: 5, "gone@1": 5}, {SLOT: Rates(rpm=9)})
+    store.acquire([Lease("one", "gone@1")], {"gone@1": 5})
+    own_server.kill()
+    until(lambda: store.loads({}) == {} and store.degraded)
+    store.acquire([], {SLOT: 3}, {SLOT: Rates(rpm=2)})
+    own_server.start()
+    until(lambda: not store.degraded)
+    other = opened(own_server.url, state_dir=Path("unused"), member=False)
+    found = other.loads({SLOT: 90, "gone@1": 90})
+    assert (found[SLOT].limit, found[SLOT].rates) == (3, Rates(rpm=2))
+    assert found["gone@1"].limit == 90, "it was removed"

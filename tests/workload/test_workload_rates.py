@@ -268,6 +268,19 @@ def test_who_has_lent_nothing_declares_nothing(kernel: Kernel, store: WorkloadSt
 
 
 @every_shared
+def test_a_model_that_a_refresh_removes_is_declared_no_longer(
+    kernel: Kernel, store: WorkloadStore
+) -> None:
+    rates, limits = {SLOT: Rates(rpm=1), "other@1": Rates(rpm=2)}, {SLOT: 3, "other@1": 4}
+    assert all(store.acquire([call("a"), call("b", slot="other@1")], limits, rates))
+    store.acquire([], {"other@1": 4}, rates)
+    store.renew()
+    found = kernel().loads({SLOT: 9, "other@1": 9})
+    assert (found[SLOT].limit, found[SLOT].rates) == (9, Rates())
+    assert (found["other@1"].limit, found["other@1"].rates) == (4, Rates(rpm=2))
+
+
+@every_shared
 def test_a_slot_put_back_of_a_call_that_is_refused_is_not_lent_again(
     store: WorkloadStore, bare: Redis, namespace: str
 ) -> None:

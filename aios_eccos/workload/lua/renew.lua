@@ -1,6 +1,7 @@
 -- Heartbeat of one kernel: prolong (or put back) what it holds, drop what it no longer holds.
 -- KEYS  as common.lua says
--- ARGV  as common.lua says (limit -1 = nothing is declared of the slot), leases being those held;
+-- ARGV  as common.lua says (limit -1 = nothing is said of the slot, -2 = nothing is declared of it any
+--       longer), leases being those held;
 --       channel, then for each lease to drop: 1-based index of its slot, call id
 -- Returns the number of known kernels, and how many of them have a lesser name.
 local asked = cjson.decode(ARGV[1])
@@ -10,7 +11,7 @@ local rated = {}
 for i = 1, slots do
   local key = 6 * i - 3
   redis.call('ZREMRANGEBYSCORE', KEYS[key + 1], '-inf', now)
-  if asked.limits[i][1] >= 0 then
+  if asked.limits[i][1] ~= -1 then
     for j = 1, 3 do
       declare(KEYS[key + 1 + j], living, kernel, asked.limits[i][j], ttl, true)
     end

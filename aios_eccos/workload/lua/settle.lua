@@ -2,7 +2,8 @@
 -- KEYS  charged, settled, then for each slot: recent, rpm, tpm; for each cap: spent
 -- ARGV  JSON: number of `slots`, by cap seconds to `keep` it, `sets` of caps, and `used`: for each
 --       request the 1-based index of its slot, its need's id, tokens, money and 1-based index of its
---       set of caps, then requests, tokens and money that were taken
+--       set of caps, then requests, tokens and money that were taken; `late`: what is not charged may
+--       have been settled so long ago that it is forgotten, so that it is not counted
 local asked = cjson.decode(ARGV[1])
 local now = now_ms()
 local second = math.floor(now / 1000)
@@ -18,8 +19,9 @@ end
 
 for _, each in ipairs(asked.used) do
   local slot, id, held_tokens, held_money, set, requests, tokens, money = unpack(each)
-  if redis.call('ZADD', KEYS[2], 'NX', now + SETTLED_MS, id) == 1 then
-    local recent, expiry = KEYS[3 * slot], redis.call('ZSCORE', KEYS[1], id)
+  local recent, expiry = KEYS[3 * slot], redis.call('ZSCORE', KEYS[1], id)
+  local first = redis.call('ZADD', KEYS[2], 'NX', now + SETTLED_MS, id) == 1
+  if first and (expiry or not asked.late) then
     redis.call('ZREM', KEYS[1], id)
     if not expiry then -- lent by a kernel alone, which may have yet to declare its rates
       count(recent, second, requests, tokens)
