@@ -156,13 +156,13 @@ def promoted(pair: Pair) -> None:
     """Item 6: a canary without failures ends by itself."""
     for kernel in pair.kernels:
         kernel.post("/eccos/mode", {"mode": "canary"})
-    number, status = count(), {}
+    number, status = count(), dict[str, Any]()
 
     def done() -> bool:
         with ThreadPoolExecutor(8) as pool:
             [*pool.map(lambda n: pair.ask(f"promote {n}"), [next(number) for _ in range(80)])]
         status.update(pair.kernels[0].get("/eccos/status")["edge"]["canary"])
-        return status["stands"] != "trial"
+        return bool(status["stands"] != "trial")
 
     within(60.0, done)
     pair.report.check("6 a canary is promoted", status["stands"] == "promoted", status["why"])
