@@ -18,15 +18,21 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from aios_eccos import metrics
 from aios_eccos.observe.trace import Trace
 from aios_eccos.values import EXPLORED, HELD
+from aios_eccos.workload.notes import moment_of, read_note
 from aios_eccos.workload.periods import DAY_S, KEPT_S, SINCE, names_of, number, periods, total_of
 from aios_eccos.workload.store import Ledger
 
 #: Shares of the wealth that are bet, from a slight to a large shortfall.
 BETS = (0.1, 0.2, 0.4, 0.8)
+#: A note's shape: a day, that of the first start, and a log for each bet.
+_FOLDED = TypeAdapter(Annotated[list[Annotated[float, Field(le=1e6)]], Field(min_length=2)])
 #: Chance of an alarm, ever, while the floor holds.
 DELTA = 0.05
 ALARM_AT = 1 / DELTA
@@ -140,7 +146,8 @@ def read_alarms(ledger: Ledger, now: float) -> list[Alarm]:
     """
     today = number("d", now)
     (since,) = ledger.notes([SINCE])
-    first = today if since is None else min(number("d", float(since)), today)
+    at = moment_of(since)
+    first = today if at is None else min(number("d", at), today)
     found = ledger.sums(periods("d", now, DAYS))
     days = {today - DAYS + 1 + i: sums for i, sums in enumerate(found) if sums}
     first = min(first, *days) if days else first
@@ -173,8 +180,8 @@ def _alarm(
     return Alarm(
         policy=policy,
         verdicts=round(verdicts),
-        floor=whole[f"floors:{policy}"] / verdicts if verdicts > 0 else None,
-        realised=whole[f"floor_successes:{policy}"] / verdicts if verdicts > 0 else None,
+        floor=metrics.mean(whole.get(f"floors:{policy}", 0.0), verdicts),
+        realised=metrics.mean(whole.get(f"floor_successes:{policy}", 0.0), verdicts),
         e_value=float(f"{value:.4g}"),
         alarm_at=ALARM_AT,
         broken=value >= ALARM_AT,
@@ -185,9 +192,9 @@ def _alarm(
 def _unfolded(text: str | None, first: int, today: int) -> Wealth:
     """The wealth that was folded, or none; none either where days after it are gone."""
     oldest = today - DAYS + 1
-    if text is not None:
-        day, began, *logs = json.loads(text)
+    day, began, *logs = read_note(_FOLDED, text) or [math.nan, math.nan]
+    if 0 <= began <= day + 1 <= today + 1 and len(logs) == len(BETS):
         if day + 1 >= oldest:
-            return Wealth(day, began, tuple(logs))
-        first = began
+            return Wealth(int(day), int(began), tuple(logs))
+        first = int(began)
     return begin(first, oldest)

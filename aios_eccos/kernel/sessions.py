@@ -11,11 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from aios_eccos.errors import WorkloadError
 from aios_eccos.kernel.calls import conversation
 from aios_eccos.kernel.tool_loops import calls_in, first_call, in_tool_loop, strained
 from aios_eccos.values import CallResult, Model, Query, Session
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.notes import Finite, read_note
 from aios_eccos.workload.store import WorkloadStore
 
 log = logging.getLogger("aios_eccos.kernel.sessions")
@@ -30,6 +33,8 @@ UNSHARED_MOST, AT_ONCE = 1000, 20
 NOTE = "session:"
 #: Share of a model's context window from which on a growing conversation asks for a stronger one.
 CROWDED = 0.8
+#: A note's shape: the fields of `Known`.
+_KNOWN = TypeAdapter(tuple[str, bool, str, bool, dict[str, tuple[int, Finite]]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +60,8 @@ class Known:
     @classmethod
     def of(cls, text: str | None) -> Known | None:
         """A note's inverse; None for what is none, as another version writes."""
-        try:
-            model, called, call, escalated, read = json.loads(text or "")
-            times = {str(name): (int(tokens), float(at)) for name, (tokens, at) in read.items()}
-            return cls(str(model), bool(called), str(call), bool(escalated), times)
-        except (ValueError, TypeError, AttributeError):
-            return None
+        known = read_note(_KNOWN, text)
+        return None if known is None else cls(*known)
 
 
 class Sessions:

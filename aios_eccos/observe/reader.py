@@ -17,6 +17,7 @@ from aios_eccos.observe import call_views, views
 from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, of_fields, read_traces
+from aios_eccos.workload.notes import moment_of
 from aios_eccos.workload.periods import DAY_S, SINCE, TOTAL, periods, window_of
 from aios_eccos.workload.store import Observed, PriceStore
 
@@ -151,7 +152,7 @@ class Reader:
             now,
             scope.money,
             [
-                ("start", None if since is None else float(since), total),
+                ("start", moment_of(since), total),
                 ("week", now - 7 * DAY_S, window_of("h", now, hours)),
                 ("day", now - DAY_S, window_of("h", now, hours[-25:])),
             ],
@@ -167,7 +168,7 @@ class Reader:
         found = self.workload.events(min(max(n, 0), MOST))
         events = [
             views.EventView.model_validate(
-                {"id": identity, "at": int(identity.split("-")[0]) / 1000} | fields
+                fields | {"id": identity, "at": int(identity.split("-")[0]) / 1000}
             )
             for identity, fields in found
         ]

@@ -15,6 +15,7 @@ from aios_eccos.observe.money import read_caps
 from aios_eccos.observe.sums import spending_in
 from aios_eccos.observe.trace import Trace, read_traces
 from aios_eccos.values import Model, dollars_known
+from aios_eccos.workload.notes import moment_of
 from aios_eccos.workload.periods import (
     DAY_S,
     HOUR_S,
@@ -89,7 +90,7 @@ def read_status(
             for model in scope.models
         ],
         windows=[
-            window("start", None if since is None else float(since), total),
+            window("start", moment_of(since), total),
             window("day", now - DAY_S, day),
         ],
         alarms=read_alarms(workload, now),

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields, replace
+from functools import cache
 from operator import attrgetter
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from aios_eccos.errors import DataError
+from aios_eccos.providers.wire import strict_json
 from aios_eccos.records import Signals
 from aios_eccos.values import Attempt, Control, Reading, Vote
+from aios_eccos.workload.notes import LATEST
+
+#: Largest number in a decision that is believed.
+NUMBER_MOST = 1e15
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,28 +154,52 @@ def of_fields(identity: str, flat: Mapping[str, str]) -> Trace:
         DataError: the fields are of another version, or damaged.
     """
     try:
-        values = {name: json.loads(flat[name]) for name in _NAMES if name in flat}
-        values["options"] = tuple(Option(*row) for row in values["options"])
-        values["tries"] = tuple(_tried(*row) for row in values.get("tries", ()))
-        values["wasted_usd"] = dict(values.get("wasted_usd", {}))
-        stored = values.get("control")
-        values["control"] = None if stored is None else Control(*stored)
-        read, vote = values.get("reading"), values.get("vote")
-        values["reading"] = None if read is None else Reading(*read)
-        values["vote"] = None if vote is None else _voted(*vote)
-        return Trace(id=identity, **values)
+        values = {name: _value(flat[name]) for name in _NAMES if name in flat}
+        values["options"] = [_named(Option, row) for row in values["options"]]
+        values["tries"] = [_tried(row) for row in values.get("tries", ())]
+        for name, kind in (("control", Control), ("reading", Reading), ("vote", Vote)):
+            if (row := values.get(name)) is not None:
+                values[name] = _named(kind, row)
+        trace = _shape().validate_python({"id": identity, **values})
+        if not 0 <= trace.at <= LATEST:
+            raise ValueError("its moment cannot be")
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"decision {identity} cannot be read: {error}") from error
+        raise DataError(f"decision {identity} cannot be read: {type(error).__name__}") from error
+    return trace
 
 
-def _tried(
-    model: str, seconds: float, output: int | None, failure: str | None, signals: Any, *more: Any
-) -> Attempt:
-    return Attempt(model, seconds, output, failure, Signals(*signals), *more)
+@cache
+def _shape() -> TypeAdapter[Trace]:
+    return TypeAdapter(Trace)
 
 
-def _voted(members: Sequence[str], *more: Any) -> Vote:
-    return Vote(tuple(members), *more)
+def _value(text: str) -> Any:
+    """The value of a field; a ValueError where it holds a number that cannot be."""
+    value = strict_json(text)
+    if any(abs(number) > NUMBER_MOST for number in _numbers(value)):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _numbers(value: object) -> Iterator[float]:
+    if isinstance(value, int | float):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(part)
+
+
+def _named(kind: Any, row: Sequence[Any]) -> dict[str, Any]:
+    """A row's values by the names of a value's fields; those at the end may be missing."""
+    names = [f.name for f in fields(kind)]
+    if len(row) > len(names):
+        raise ValueError(f"{kind.__name__} has no {len(row)} fields")
+    return dict(zip(names, row, strict=False))
+
+
+def _tried(row: Sequence[Any]) -> dict[str, Any]:
+    found = _named(Attempt, row)
+    return found | {"signals": _named(Signals, found["signals"])}
 
 
 def read_traces(entries: Sequence[tuple[str, Mapping[str, str]]]) -> list[Trace]:

@@ -15,12 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from aios_eccos.config import Settings
 from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.metrics import success_rate
 from aios_eccos.serve.events import note_canary
 from aios_eccos.serve.observers import Kept
+from aios_eccos.workload.notes import Finite, read_note
 from aios_eccos.workload.periods import KEPT_S, PeriodSums
 from aios_eccos.workload.store import Ledger
 
@@ -41,6 +44,9 @@ OWN = (403, 404, 499)
 GRID = 400
 
 
+_STATE = TypeAdapter(tuple[Finite, Stands, str])
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """How the canary stands; `run` is when it began, seconds since the epoch."""
@@ -55,12 +61,8 @@ class State:
     @classmethod
     def of(cls, note: str | None) -> State | None:
         """The inverse; None for what is none."""
-        try:
-            run, stands, why = json.loads(note or "")
-        except (ValueError, TypeError):
-            return None
-        known = stands in ("trial", "promoted", "rolled back")
-        return cls(float(run), stands, str(why)) if known else None
+        known = read_note(_STATE, note)
+        return None if known is None else cls(*known)
 
 
 class Canary:

@@ -6,17 +6,22 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from pydantic import TypeAdapter
+
 from aios_eccos.floor.alarm import Alarm
 from aios_eccos.floor.course import Turn
 from aios_eccos.serve.observers import Kept
 from aios_eccos.serve.router import Router
 from aios_eccos.values import Model
+from aios_eccos.workload.notes import read_note
 from aios_eccos.workload.store import Ledger
 
 log = logging.getLogger("aios_eccos.serve.events")
 
 #: The note that holds what was last in force.
 IN_FORCE = "in-force"
+_FACTS = TypeAdapter(dict[str, str])
+_STATES = ("kept", "broken")
 
 
 class NotesEvents:
@@ -92,7 +97,7 @@ def _price_text(model: Model) -> str:
 def _note_in_force(ledger: Ledger, facts: Mapping[str, str]) -> None:
     """Keep an event for each difference from what was last in force in any kernel."""
     known = ledger.swap_note(IN_FORCE, json.dumps(facts, ensure_ascii=False, sort_keys=True))
-    before = facts if known is None else json.loads(known)
+    before = read_note(_FACTS, known) or facts
     for what in {**facts, **before}:
         if before.get(what) != facts.get(what):
             _keep(ledger, what, before.get(what), facts.get(what))
@@ -107,10 +112,11 @@ def note_alarms(ledger: Ledger, alarms: Sequence[Alarm]) -> None:
     known = ledger.notes([f"alarm:{alarm.policy}" for alarm in alarms]) if alarms else []
     for alarm, before in zip(alarms, known, strict=True):
         state = "broken" if alarm.broken else "kept"
-        if state != (before or "kept"):
+        before = before if before in _STATES else "kept"
+        if state != before:
             ledger.swap_note(f"alarm:{alarm.policy}", state)
             of = f"floor of agents {alarm.policy}" if alarm.policy else "floor"
-            _keep(ledger, f"{of}: e-process {alarm.e_value:.3g}", before or "kept", state)
+            _keep(ledger, f"{of}: e-process {alarm.e_value:.3g}", before, state)
 
 
 def note_turns(ledger: Ledger, policy: str, turns: Sequence[Turn]) -> None:

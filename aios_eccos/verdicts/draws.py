@@ -6,6 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from pydantic import TypeAdapter
+
+from aios_eccos.workload.notes import Finite, read_note
 from aios_eccos.workload.store import Ledger
 
 #: Seconds for which a call's audit can be explained.
@@ -22,9 +25,12 @@ class Draw(NamedTuple):
     """
 
     model: str
-    chance: float
+    chance: Finite
     verdict: int | None = None
     source: Literal["agreement", "judge", "difference"] | None = None
+
+
+_DRAWS = TypeAdapter(list[Draw])
 
 
 def keep_draws(ledger: Ledger, call: str, draws: Sequence[Draw]) -> None:
@@ -43,10 +49,7 @@ def read_draws(ledger: Ledger, call: str) -> list[Draw]:
         WorkloadError: the ledger cannot be used.
     """
     (text,) = ledger.notes([_note_of(call)])
-    try:
-        return [Draw(*row) for row in json.loads(text or "[]")]
-    except (ValueError, TypeError):  # of another version
-        return []
+    return read_note(_DRAWS, text) or []
 
 
 def _note_of(call: str) -> str:

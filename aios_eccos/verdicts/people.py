@@ -11,12 +11,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
+from pydantic import ConfigDict, TypeAdapter
 
 from aios_eccos.history.store import AuditedCalls
 from aios_eccos.verdicts.judge import net_loss
+from aios_eccos.workload.notes import Finite, read_note
 from aios_eccos.workload.store import Ledger
 
 #: The note that holds it.
@@ -34,11 +35,11 @@ class ModelLoss:
 
     model: str
     audits: int
-    loss: float
+    loss: Finite
     labeled: int
-    corrected: float | None = None
-    low: float | None = None
-    high: float | None = None
+    corrected: Finite | None = None
+    low: Finite | None = None
+    high: Finite | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Checked:
         labeled: compared answers on whose call people have spoken, equal ones among them.
         better, worse: of those, what the judge found so; better_wrong, worse_wrong: refuted ones.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     labeled: int = 0
     better: int = 0
@@ -99,12 +102,7 @@ def read_checked(ledger: Ledger) -> Checked:
         WorkloadError: the ledger cannot be used.
     """
     (text,) = ledger.notes([NOTE])
-    try:
-        raw: dict[str, Any] = json.loads(text or "{}")
-        models = tuple(ModelLoss(**each) for each in raw.pop("models", ()))
-        return Checked(**raw, models=models)
-    except (ValueError, TypeError, AttributeError):  # of another version
-        return Checked()
+    return read_note(TypeAdapter(Checked), text) or Checked()
 
 
 def _pairs(audits: AuditedCalls) -> Iterator[_Pair]:

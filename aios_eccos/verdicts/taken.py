@@ -8,8 +8,12 @@ from aios_eccos.history.rows import encode_records
 from aios_eccos.observe.sums import of_verdict
 from aios_eccos.observe.trace import Trace
 from aios_eccos.records import Outcome, Record
+from aios_eccos.workload.notes import number_of
 from aios_eccos.workload.periods import KEPT_S, TOTAL, PeriodSums, add, period_sums
 from aios_eccos.workload.store import Inbox, Ledger
+
+#: Most that a verdict moves the log of a price by.
+MOVED_MOST = 100.0
 
 
 def take_verdict(
@@ -25,7 +29,7 @@ def take_verdict(
     """
     step = floors.verdict_step(trace, correctness)
     text = ledger.swap_note(_note_of(trace.id), f"{correctness!r} {step!r}", KEPT_S["d"])
-    before, moved = (None, 0.0) if text is None else _read_note(text)
+    before, moved = _read_note(text)
     sums = of_verdict(trace, correctness)
     if before is not None:
         add(sums, of_verdict(trace, before, -1.0))
@@ -41,7 +45,7 @@ def read_verdicts(ledger: Ledger, identities: list[str]) -> list[float | None]:
         WorkloadError: the ledger cannot be used.
     """
     found = ledger.notes([_note_of(identity) for identity in identities])
-    return [None if text is None else _read_note(text)[0] for text in found]
+    return [_read_note(text)[0] for text in found]
 
 
 def hand_over(inbox: Inbox, call: str, model: str, correctness: float) -> None:
@@ -59,7 +63,10 @@ def _note_of(identity: str) -> str:
     return f"verdict:{identity}"
 
 
-def _read_note(text: str) -> tuple[float, float]:
-    """A note's verdict, and what it has added to the log of its price."""
-    verdict, _, moved = text.partition(" ")
-    return float(verdict), float(moved or 0.0)
+def _read_note(text: str | None) -> tuple[float | None, float]:
+    """A note's verdict, None without one, and what it has added to the log of its price."""
+    words = (text or "").partition(" ")
+    verdict, moved = number_of(words[0]), number_of(words[2]) or 0.0
+    if verdict is None or not 0 <= verdict <= 1 or abs(moved) > MOVED_MOST:
+        return None, 0.0
+    return verdict, moved

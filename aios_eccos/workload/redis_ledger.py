@@ -6,7 +6,6 @@ import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.client import RedisClient
@@ -32,6 +31,8 @@ PERIODS_AT_ONCE = 100
 #: Of the memory that a server may use, the part from which it is said to be nearly full.
 NEARLY_FULL = 0.95
 
+#: Largest sum that is believed; sums of sums stay finite.
+SUM_MOST = 1e18
 STREAM_ID = re.compile(r"\d{1,18}-\d{1,18}")
 
 
@@ -49,12 +50,12 @@ class RedisLedger:
         prices = {}
         for name, value in found.items():
             try:
-                price = prices[name.decode()] = float(value)
+                price = prices[_words(name)] = float(value)
                 check_price(price)
             except ValueError as error:
                 key = self._redis.key("prices")
                 raise WorkloadError(
-                    f"Redis holds a damaged price {name.decode()!r} ({error}): delete the key {key}"
+                    f"Redis holds a damaged price {_words(name)!r} ({error}): delete the key {key}"
                 ) from error
         return prices
 
@@ -159,10 +160,11 @@ class RedisLedger:
     ) -> str | None:
         args = [value, math.ceil(keep_s)]
         before = self._redis.run("swap_note", [f"note:{name}"], args, once)
-        return None if before is None else str(before.decode())
+        return None if before is None else _words(before)
 
     def change_note(self, name: str, known: str | None, value: str, *, once: str = "") -> bool:
-        args = [value, *([] if known is None else [known])]
+        # As `notes` read it, whatever bytes these are: else nobody could ever change it.
+        args = [value, *([] if known is None else [known.encode("utf-8", "surrogateescape")])]
         return bool(self._redis.run("change_note", [f"note:{name}"], args, once))
 
     def notes(self, names: Sequence[str]) -> list[str | None]:
@@ -170,7 +172,7 @@ class RedisLedger:
             return []
         with self._redis.using("read notes") as client:
             found = client.mget([self._redis.key(f"note:{name}") for name in names])
-        return [None if value is None else value.decode() for value in found]
+        return [None if v is None else v.decode("utf-8", "surrogateescape") for v in found]
 
     def clock(self) -> float:
         with self._redis.using("tell the time") as client:
@@ -199,9 +201,25 @@ class RedisLedger:
         return said
 
 
+def _words(raw: bytes) -> str:
+    """A name or a text, whoever wrote it."""
+    return raw.decode("utf-8", "replace")
+
+
 def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in fields.items()}
+    return {_words(name): _words(value) for name, value in fields.items()}
 
 
-def _sums(flat: list[Any]) -> dict[str, float]:
-    return {name.decode(): float(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+def _sums(flat: list[bytes]) -> dict[str, float]:
+    """Names and sums; what is none, or could never be one, is left out."""
+    pairs = (
+        (_words(name), _number(value)) for name, value in zip(flat[::2], flat[1::2], strict=True)
+    )
+    return {name: value for name, value in pairs if abs(value) <= SUM_MOST}
+
+
+def _number(raw: bytes) -> float:
+    try:
+        return float(raw)
+    except ValueError:
+        return math.nan

@@ -73,14 +73,28 @@ local WINDOW, CHARGED_MS, SETTLED_MS = 62, 86400000, 600000
 -- all of it for each addition. With this one in it 64 needs are added in a third of the time.
 local AS_SKIP_LIST = string.rep('-', 65)
 
+-- A stored number; 0 where something else lies there, which would make all sums nothing.
+local function number(stored)
+  local found = tonumber(stored)
+  return found and math.abs(found) < 1e15 and found or 0
+end
+
+-- The last second that counts no longer. Another's may lie anywhere: a walk from there to now has to
+-- end.
+local function upto_of(stored, second)
+  local found = number(stored)
+  return (found > second or found < second - 3 * WINDOW) and second - WINDOW or found
+end
+
 -- Requests and tokens of the last minute; drops older seconds if it may write.
 local function of_minute(recent, now, may_write)
   local second = math.floor(now / 1000)
   local found = redis.call('HMGET', recent, 'requests', 'tokens', 'upto')
-  local asked, told, upto = found[1] or 0, found[2] or 0, tonumber(found[3] or second)
+  local asked, told = number(found[1]), number(found[2])
+  local upto = found[3] and upto_of(found[3], second) or second
   for old = upto + 1, second - WINDOW do
     local cell = redis.call('HMGET', recent, 'r' .. old, 't' .. old)
-    asked, told = asked - (cell[1] or 0), told - (cell[2] or 0)
+    asked, told = asked - number(cell[1]), told - number(cell[2])
     if may_write then
       redis.call('HDEL', recent, 'r' .. old, 't' .. old)
     end
@@ -88,16 +102,16 @@ local function of_minute(recent, now, may_write)
   if may_write and upto < second - WINDOW then
     redis.call('HSET', recent, 'requests', asked, 'tokens', told, 'upto', second - WINDOW)
   end
-  return tonumber(asked), tonumber(told)
+  return asked, told
 end
 
 -- Milliseconds until the oldest of the last minute comes back; 0 = there is nothing.
 local function opens_ms(recent, now)
   local second = math.floor(now / 1000)
-  local upto = tonumber(redis.call('HGET', recent, 'upto') or second)
+  local upto = upto_of(redis.call('HGET', recent, 'upto') or second, second)
   for old = math.max(upto, second - WINDOW) + 1, second do
     local cell = redis.call('HMGET', recent, 'r' .. old, 't' .. old)
-    if tonumber(cell[1] or 0) > 0 or tonumber(cell[2] or 0) > 0 then
+    if number(cell[1]) > 0 or number(cell[2]) > 0 then
       return (old + WINDOW) * 1000 - now
     end
   end
@@ -109,7 +123,7 @@ local function count(recent, second, requests, tokens)
   local r, t = 'r' .. second, 't' .. second
   local found = redis.call('HMGET', recent, 'requests', 'tokens', r, t, 'upto')
   local function more(i, amount)
-    return string.format('%d', (found[i] or 0) + amount)
+    return string.format('%d', number(found[i]) + amount)
   end
   redis.call(
     'HSET', recent, 'requests', more(1, requests), 'tokens', more(2, tokens),
@@ -121,7 +135,7 @@ end
 -- What of a cap is spent or held.
 local function gone_of(spent)
   local found = redis.call('HMGET', spent, 'spent', 'held')
-  return (found[1] or 0) + (found[2] or 0)
+  return number(found[1]) + number(found[2])
 end
 
 -- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, by slot its `limits`

@@ -29,7 +29,7 @@ for _, each in ipairs(asked.used) do
       -- The need comes back in the second in which it was charged, if that counts still. What was
       -- really taken counts from now, as some servers count tokens when they have answered.
       local charged = math.floor((tonumber(expiry) - CHARGED_MS) / 1000)
-      local upto = tonumber(redis.call('HGET', recent, 'upto') or second)
+      local upto = upto_of(redis.call('HGET', recent, 'upto') or second, second)
       if charged > upto then
         count(recent, charged, requests - 1, 0 - held_tokens)
         count(recent, second, 0, tokens)

@@ -4,7 +4,7 @@
 local answer = {}
 for i = 1, #KEYS do
   for _, amount in ipairs({ 'spent', 'held', 'beyond' }) do
-    answer[#answer + 1] = tonumber(redis.call('HGET', KEYS[i], amount) or 0)
+    answer[#answer + 1] = number(redis.call('HGET', KEYS[i], amount))
   end
 end
 return answer
