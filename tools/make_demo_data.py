@@ -8,6 +8,7 @@ the same for all models; a part concerns one model alone. So a router has someth
 cannot be perfect, as on recorded answers. Dedicated to the public domain (CC0 1.0).
 
     python tools/make_demo_data.py            write both files
+    python tools/make_demo_data.py --embed    and the questions' embeddings (needs the package)
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import gzip
 import json
 import math
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -251,10 +253,24 @@ def demo_prices() -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+def write_vectors() -> None:
+    """The questions as the default embedder reads them: the demo shows something at once."""
+    import numpy as np
+
+    from aios_eccos.history.open import open_embedder
+    from aios_eccos.lab.dataset import load_dataset
+
+    dataset, embedder = load_dataset([DATA / "demo.jsonl.gz"]), open_embedder()
+    vectors = embedder.embed([record.text for record in dataset.records]).astype(np.float16)
+    facts = {"identity": np.array(embedder.identity), "data": np.array(dataset.hash)}
+    np.savez(DATA / "demo_vectors.npz", vectors=vectors, **facts)
+
+
 def main() -> None:
-    # No time in the header, so that the same rows give the same file.
     (DATA / "demo.jsonl.gz").write_bytes(gzip.compress(demo_lines().encode(), mtime=0))
     (DATA / "demo_prices.json").write_text(demo_prices(), encoding="utf-8")
+    if "--embed" in sys.argv[1:]:
+        write_vectors()
 
 
 if __name__ == "__main__":

@@ -22,9 +22,15 @@ from aios_eccos.cli.main import main
 from aios_eccos.config import Floor
 from aios_eccos.decide.words import reason
 from aios_eccos.errors import DataError
+from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.open import open_embedder
 from aios_eccos.lab.commands import demo as command
-from aios_eccos.lab.dataset import pool
+from aios_eccos.lab.dataset import load_dataset, load_prices, pool
 from aios_eccos.lab.demo import plans, summarize
+from aios_eccos.lab.metrics import Frontier
+from aios_eccos.lab.outlook import Outlook, Point, add_shipped, outlook
+from aios_eccos.lab.sketch import sketch
+from aios_eccos.lab.sketch import words as told
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import Answer, CallResult, Candidate, Decision, Lease, Model, Price, Query
 
@@ -330,3 +336,109 @@ def test_data_without_prices(
     found = {each["name"]: each for each in json.loads(target.read_text())["strategies"]}
     assert {each["cost_usd"] for each in found.values()} == {None}
     assert found["cheapest"]["peak_in_flight"]["a-70b"] == 0
+
+
+# The first screen.
+
+
+def seen(success: float = 0.77, **changes: Any) -> Outlook:
+    points = [(0.34, 1.4e-5), (0.55, 1e-4), (0.68, 4e-4), (0.80, 3e-3)]
+    names = ("nano-1b", "small-8b", "medium-70b", "large-400b")
+    models = tuple(Point(n, s, c) for n, (s, c) in zip(names, points, strict=True))
+    front = Frontier.of(np.geomspace(1.4e-5, 3e-3, 30), np.linspace(0.34, 0.81, 30))
+    facts: dict[str, Any] = {
+        "calls": 120, "ours": Point("eccos", success, 1e-3), "error": 0.08, "ratio_error": 0.06,
+        "strongest": models[-1], "models": models, "frontier": front, "money": True,
+    }  # fmt: skip
+    return Outlook(**{**facts, **changes})
+
+
+def test_the_picture_fits_a_small_terminal_and_shows_every_model() -> None:
+    lines = [line.plain for line in [*sketch(seen()), *told(seen(), RELATIVE)]]
+    assert len(lines) <= 19
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    for name in ("nano-1b", "small-8b", "medium-70b", "large-400b", "eccos"):
+        assert name in text
+    assert text.isascii() or set(text) - set(map(chr, range(128))) == {"±"}
+
+
+def test_higher_is_better_and_right_is_dearer() -> None:
+    rows = [line.plain for line in sketch(seen())]
+    at = {name: next((i, r.index(name)) for i, r in enumerate(rows) if name in r) for name in
+          ("nano-1b", "small-8b", "medium-70b")}  # fmt: skip
+    assert at["nano-1b"][0] > at["small-8b"][0] > at["medium-70b"][0]
+    assert at["nano-1b"][1] < at["small-8b"][1] < at["medium-70b"][1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"money": False},
+        {"models": (Point("only", 0.5, 1e-3),), "strongest": Point("only", 0.5, 1e-3)},
+        {"models": (Point("free", 0.5, 0.0), Point("dear", 0.5, 1.0))},
+        {"models": tuple(Point(f"a-model-of-a-long-name-{i}", 0.6, 1e-3) for i in range(12))},
+        {"models": (Point("x" * 200, 0.0, 1e-3), Point("y", 1.0, 1e-9))},
+    ],
+    ids=["no prices", "one model", "a free model", "twelve in one place", "the whole range"],
+)
+def test_the_picture_holds_whatever_the_pool_is(changes: dict[str, Any]) -> None:
+    lines = [line.plain for line in [*sketch(seen(**changes)), *told(seen(**changes), RELATIVE)]]
+    assert max(map(len, lines)) <= 80
+
+
+def test_floor_and_money_are_told_of_the_same_calls() -> None:
+    text = " ".join(line.plain for line in told(seen(success=0.76), RELATIVE))
+    assert (
+        "On the same 120 calls large-400b, the strongest, succeeded in 80.0 %, eccos in 76.0 %, "
+        "95.0 % of that (± 6.0)." in text
+    )
+    assert "Money: $1.00 instead of $3.00 per 1,000 calls, 66.7 % saved." in text
+    plain = " ".join(line.plain for line in told(seen(success=0.76), Floor(0.75, relative=False)))
+    assert "eccos in 76.0 % (± 8.0)." in plain
+
+
+def test_the_shipped_pool_is_drawn_from_its_test_rows_alone(tmp_path: Path) -> None:
+    dataset = load_dataset([command.SHIPPED_DATA])
+    models_of = pool(dataset.models, load_prices(command.SHIPPED_PRICES), {}, 4)
+    embedder = CachedEmbedder(open_embedder(), EmbeddingCache(tmp_path / "vectors.sqlite"))
+    add_shipped(dataset, embedder, command.SHIPPED_VECTORS)
+    embedder._embedder = None  # type: ignore[assignment]  # nothing is left to embed
+    view = outlook(dataset, models_of, RELATIVE, embedder)
+    assert view is not None
+    rows = [r for r in dataset.split("test") if len(r.outcomes) == 4]
+    best = [o.correctness or 0.0 for r in rows for o in r.outcomes if o.model == "large-400b"]
+    assert (view.calls, view.strongest.name) == (len(rows), "large-400b")
+    assert view.strongest.success == pytest.approx(sum(best) / len(best))
+    assert 0.3 < view.saved < 0.9
+
+
+def test_the_shipped_vectors_are_the_embedders_own() -> None:
+    dataset, embedder = load_dataset([command.SHIPPED_DATA]), open_embedder()
+    with np.load(command.SHIPPED_VECTORS, allow_pickle=False) as kept:
+        assert str(kept["data"]) == dataset.hash
+        if str(kept["identity"]) != embedder.identity:
+            pytest.skip("another embedder is installed, so they are not used")
+        shipped = kept["vectors"][::57].astype(np.float32)
+    fresh = embedder.embed([record.text for record in dataset.records[::57]])
+    assert (shipped * fresh).sum(axis=1) == pytest.approx(np.ones(len(fresh)), abs=1e-3)
+
+
+def test_vectors_of_another_data_set_are_left_alone(tmp_path: Path) -> None:
+    dataset = load_dataset([command.SHIPPED_DATA])
+    cache = EmbeddingCache(tmp_path / "vectors.sqlite")
+    embedder = CachedEmbedder(open_embedder(), cache)
+    other = tmp_path / "other.npz"
+    vectors = np.zeros((len(dataset.records), embedder.dimension), dtype=np.float16)
+    facts = {"identity": np.array(embedder.identity), "data": np.array("another")}
+    np.savez(other, vectors=vectors, **facts)
+    (tmp_path / "damaged.npz").write_bytes(other.read_bytes()[:1000])
+    for path in (other, tmp_path / "damaged.npz", tmp_path / "missing.npz"):
+        add_shipped(dataset, embedder, path)
+    assert np.linalg.norm(embedder.embed([dataset.records[0].text])) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_short_history_is_no_frontier(data: Path, tmp_path: Path) -> None:
+    dataset = load_dataset([data])
+    embedder = CachedEmbedder(open_embedder(), EmbeddingCache(tmp_path / "vectors.sqlite"))
+    assert outlook(dataset, models(a=1.0, b=1.0), RELATIVE, embedder) is None

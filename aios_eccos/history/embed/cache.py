@@ -101,6 +101,11 @@ class CachedEmbedder:
         kinds = {"embedding": self.dimension}
         return self._look_up(texts, kinds, lambda part: (self._embedder.embed(part),))[0]
 
+    def add(self, texts: Sequence[str], vectors: Embeddings) -> None:
+        """Keep (n, d) embeddings that this very model has made of the texts elsewhere."""
+        keys = [self._key("embedding", clean_text(text)) for text in texts]
+        self._cache.put(dict(zip(keys, vectors, strict=True)))
+
     def embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings]:
         kinds = {"embedding": self.dimension, "layers": 4 * self.dimension}
         embeddings, layers = self._look_up(texts, kinds, self._embedder.embed_with_layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 import signal
@@ -17,18 +18,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from aios_eccos.cli.options import JsonFile, PriceFile
-from aios_eccos.cli.output import console, draw_table, pairs, versions, write_json
+from aios_eccos.cli.output import bar, console, draw_table, pairs, versions, write_json
 from aios_eccos.config import Floor, parse_floor
 from aios_eccos.errors import ConfigError
-from aios_eccos.history.embed.cache import EmbeddingCache
-from aios_eccos.lab.dataset import load_dataset, load_prices, pool
+from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
+from aios_eccos.history.open import open_embedder
+from aios_eccos.lab.dataset import Dataset, load_dataset, load_prices, pool
 from aios_eccos.lab.demo import STRATEGIES, Asked, draw_calls, run_demo
+from aios_eccos.lab.outlook import add_shipped, embed_all, outlook
+from aios_eccos.lab.sketch import sketch, words
 from aios_eccos.locate import cache_dir
 from aios_eccos.metrics import percent
+from aios_eccos.values import Model
 
 SHIPPED = Path(__file__).parents[2] / "data"
 SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
 SHIPPED_PRICES = SHIPPED / "demo_prices.json"
+SHIPPED_VECTORS = SHIPPED / "demo_vectors.npz"
+NEXT = """\
+
+Next:
+  aios-eccos demo --data FILE --prices FILE   your own recorded answers
+  aios-eccos init --aios-home ~/AIOS          settings for your AIOS, with reasons
+  aios-eccos status | top | explain           what it does there, saves, and why"""
+#: A difference of the strongest's success between history and calls that is told.
+NOTED = 0.02
 #: Calls in flight for models that --limit does not name.
 DEFAULT_LIMIT = 4
 
@@ -52,10 +66,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the draw of calls.")] = 0,
     json_file: JsonFile = None,
 ) -> None:
-    """Route recorded answers over real HTTP and compare strategies.
+    """Show what a recorded pool can do, then route its answers over real HTTP.
 
-    Starts embedded Redis, embedded Chroma and one replay server per model; leaves nothing running
-    and nothing on disk but the embedding cache (and the file that --json names).
+    The picture is of the recorded answers alone, and comes at once. Then four strategies serve the
+    same calls. Starts embedded Redis, embedded Chroma and one replay server per model; leaves
+    nothing running and nothing on disk but the embedding cache (and the file that --json names).
     """
     screen = console(json_file)
     try:
@@ -71,15 +86,15 @@ def demo(
     history, test = dataset.split("train", "val", ""), dataset.split("test")
     if not history or not test:
         raise ConfigError(f"--data {data}: needs rows of split train and of split test")
-    if data is None:
-        screen.print("Synthetic data (CC0): invented models on made-up questions.", style="dim")
     cache = EmbeddingCache(cache_dir() / "embeddings.sqlite")
+    _show_pool(screen, dataset, models, asked, cache, data is None)
     totals = {"history": len(history), **dict.fromkeys(STRATEGIES, calls)}
     run = Asked(models, history, draw_calls(test, calls, seed), asked, agents, speedup)
-    with _terminable(), _folder() as folder, _progress(totals) as advance:
+    with _terminable(), _folder() as folder, _quiet(), _progress(totals) as advance:
         rows = run_demo(run, cache=cache, state_dir=folder, progress=advance)
     if json_file != "-":
         _show(screen, rows, asked)
+        screen.print(NEXT, highlight=False)
     if json_file is not None:
         named = "synthetic (shipped)" if data is None else dataset.name
         body = {"schema": "aios-eccos/demo/1", "seed": seed, "versions": versions(), "data": named}
@@ -87,6 +102,47 @@ def demo(
         write_json(body | {"strategies": rows}, json_file)
     if any(row["answers"] < row["calls"] for row in rows):
         raise typer.Exit(1)
+
+
+def _show_pool(
+    screen: Console,
+    dataset: Dataset,
+    models: list[Model],
+    floor: Floor,
+    cache: EmbeddingCache,
+    synthetic: bool,
+) -> None:
+    """The first screen: the pool's frontier, the floor on it, and what is saved."""
+    embedder = CachedEmbedder(open_embedder(), cache)
+    if synthetic:
+        add_shipped(dataset, embedder, SHIPPED_VECTORS)
+    else:
+        with bar("reading the questions", len(dataset.records)) as advance:
+            embed_all(dataset, embedder, advance)
+    view = outlook(dataset, models, floor, embedder)
+    whose = "of invented models (CC0)" if synthetic else f"of {dataset.name}"
+    if view is None:
+        screen.print("Too few recorded answers to draw a frontier: 30 graded rows of history, and")
+        screen.print("test rows that every model has answered, are the least.")
+        return
+    unit = "$" if view.money else "cost units"
+    title = f"{view.calls} recorded calls {whose}: success, and {unit} per 1,000 calls"
+    screen.print(title, style="bold", highlight=False)
+    for line in (*sketch(view), *words(view, floor)):
+        screen.print(line, soft_wrap=True, highlight=False)
+    screen.print("\nNow such calls over real HTTP, Redis and Chroma, by four strategies.")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Faults alone are logged: that a predictor has learned goes without saying here."""
+    log = logging.getLogger("aios_eccos")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextmanager
@@ -177,6 +233,11 @@ def _sentences(by_name: dict[str, dict[str, Any]], floor: Floor) -> Iterator[str
             f"{percent(p)}: {percent(p / best)} of that, where {percent(asked)} was asked "
             f"(± {error * 100:.1f}, the sampling error of {n} calls)."
         )
+        if floor.relative and ours["floor"] and abs(ours["floor"] - asked * best) > NOTED:
+            yield (
+                f"Promises go by history, where it succeeded in {percent(ours['floor'] / asked)}: "
+                f"these calls are {'harder' if ours['floor'] > asked * best else 'easier'}."
+            )
     if ours["limited"]:
         yield (
             f"Limits bound: {percent(ours['limited'])} of eccos's calls took another model "
