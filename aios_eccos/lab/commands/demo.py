@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import math
 import shutil
@@ -175,8 +176,9 @@ def _folder() -> Iterator[Path]:
 
                     stop_embedded(Path(name))
     finally:
-        # A thread that was opening Chroma when a signal came may have written once more.
+        # A thread that was opening Chroma when a signal came may write once more, even after this.
         shutil.rmtree(place.name, ignore_errors=True)
+        atexit.register(shutil.rmtree, place.name, ignore_errors=True)
 
 
 @contextmanager
