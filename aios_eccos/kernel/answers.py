@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from aios_eccos.errors import hide
+from aios_eccos.kernel.written_calls import written_calls
 from aios_eccos.providers.completion import Completion
 from aios_eccos.providers.completion import read as read_completion
 from aios_eccos.providers.failures import INVALID, Broken, failure_of
@@ -81,6 +82,9 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
         nothing = TRUNCATED if truncated else replace(INVALID, reason="empty answer")
         raise Broken(nothing, found.usage, Signals(truncated=truncated, empty=True))
     known = names or {}
+    if known and not found.calls and not truncated:
+        written = written_calls(found.text or "", {*known, *known.values()})
+        found = replace(found, text=None, calls=written) if written else found
     calls = (
         replace(call, name=known.get(call.name, call.name.replace("__", "/")))
         for call in found.calls

@@ -173,12 +173,13 @@ def _calls(message: Mapping[str, Any]) -> tuple[ToolCall, ...] | None:
     inside = map(mapping, content if isinstance(content, list) else ())
     parts += [part for part in inside if part.get("type") in _CALLS]
     try:
-        return tuple(map(_call, parts))
+        return tuple(map(tool_call, parts))
     except ValueError:
         return None
 
 
-def _call(part: Mapping[str, Any]) -> ToolCall:
+def tool_call(part: Mapping[str, Any]) -> ToolCall:
+    """One call, from a part of a message; a ValueError if it has no name, or other arguments."""
     function = mapping(part.get("function")) or part
     name, given = function.get("name"), function.get("arguments", function.get("input"))
     for _ in range(_ENCODED_MOST):
