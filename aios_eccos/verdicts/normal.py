@@ -73,6 +73,11 @@ _MEASURES = re.compile(
 #: What makes mathematics, and what makes code, of a text that is nothing else.
 _MATHS = re.compile(r"\\[A-Za-z]|[\^√]")
 _CODE = re.compile(r"[\\/_=<>{}$|#@*~^`\[\]]|(?:^|\s)-\w|[a-z][A-Z]|[A-Z]{2}[a-z]|\.\w")
+#: What prompts write where an answer belongs, and small models say after them.
+_PLACEHOLDER = re.compile(
+    r"[NX]|\$?(?:LETTER|NUMBER|ANSWER)|\?+|\.{2,}|…|_{2,}|(?i:your (?:final )?answer(?: here)?"
+    r"|[\[<{(](?:\w+[ _])?(?:answer|number|letter|value|result|choice|literal)(?:[ _]here)?[\]>})])"
+)
 _OPENED = re.compile(r"(\\\{|[(\[])(.*)(\\\}|[)\]])", re.DOTALL)
 #: Marks around a whole answer: emphasis, code, LaTeX.
 _MARKED = re.compile(r"^(\*\*|\*|__|`|\$\$|\$)(?=[^*`$])(.+)(?<=[^*`$])\1$", re.DOTALL)
@@ -173,6 +178,8 @@ def _of(said: str) -> str | None:
     """The form of what an answer states as its final answer, or is as a whole."""
     text = _END.sub("", WRAPPED.sub(r" \1", said).strip())
     text = _END.sub("", _MARKED.sub(r"\2", text)).strip()
+    if _PLACEHOLDER.fullmatch(text):
+        return None
     return _choice(text) or _literal(text) or _number(text) or _maths(text) or _text(text)
 
 
