@@ -37,6 +37,11 @@ _LITELLM_FILES = (
 )
 
 
+_BILLIONS = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])")
+#: `1m` and `10m` are context windows.
+_MILLIONS = re.compile(r"(?<![a-z0-9.])((?!10m)[1-9]\d{1,2})m(?![a-z0-9])")
+
+
 @dataclass(frozen=True, slots=True)
 class Prices:
     """The prices that a decision uses.
@@ -117,13 +122,14 @@ def price_table(models: Sequence[Model]) -> Prices:
 def size_of(model: Model) -> float:
     """Billions of parameters: declared, else by the name, else 1.
 
-    `qwen2-72b-instruct` has 72, `mixtral-8x7b` 56; `gpt-4o` says nothing.
+    `qwen2-72b-instruct` has 72, `mixtral-8x7b` 56, `smollm2-135m` 0.135; `gpt-4o` says nothing.
     """
     if model.size_b is not None:
         return model.size_b
-    pattern = r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])"
-    found = re.search(pattern, model.name.lower())
-    return (float(found[1] or 1) * float(found[2]) if found else 0.0) or 1.0
+    name = model.name.lower()
+    if found := _BILLIONS.search(name):
+        return float(found[1] or 1) * float(found[2]) or 1.0
+    return float(millions[1]) / 1000 if (millions := _MILLIONS.search(name)) else 1.0
 
 
 def configured_models(config: Config) -> list[Model]:

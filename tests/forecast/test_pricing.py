@@ -45,7 +45,9 @@ def test_select_reorders():
 @pytest.mark.parametrize(
     ("name", "size"),
     [("llama3:8b", 8), ("qwen2-72b-instruct", 72), ("mixtral-8x7b", 56), ("qwen2.5-0.5b", 0.5),
-     ("gpt-4o", None), ("phi-3b2", None)],
+     ("smollm2-135m", 0.135), ("gemma-3-270m-it", 0.27), ("smollm:360m", 0.36),
+     ("pythia-70m", 0.07), ("qwen2.5-7b-instruct-1m", 7), ("llama-4-10m", None),
+     ("qwen-turbo-1m", None), ("gpt-4o", None), ("phi-3b2", None)],
 )  # fmt: skip
 def test_sizes_read_from_names(name, size):
     assert size_of(Model(name)) == (size or 1.0)
