@@ -26,7 +26,7 @@ FAIR_SHARE = 0.5
 CUT_OFF = 0.9
 #: Seconds per output token where no model's pace is known yet.
 USUAL_S = 0.02
-#: Share of a new observation in a model's seconds per token.
+#: Share of a new answer in a model's usual seconds and tokens.
 GAIN = 0.1
 #: Seconds for which a refusal is believed: a server may be started anew with a larger window.
 BELIEVED_S = 3600.0
@@ -37,25 +37,32 @@ _LENGTHS = {"context": "more than {} tokens", "output": "answers of {} tokens"}
 
 
 class Pace:
-    """Seconds per output token by model, smoothed: forecasts how long a call holds a slot."""
+    """Seconds per output token by model: forecasts how long a call holds a slot.
+
+    Of smoothed sums: a short answer takes mostly the time in which its prompt is read, and counts
+    as little as it is short.
+    """
 
     def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
+        #: Seconds and output tokens of an answer, smoothed.
+        self._usual: dict[str, tuple[float, float]] = {}
 
     def note(self, model: str, seconds: float, output_tokens: int) -> None:
         """A whole answer of that many tokens (> 0) took so long."""
-        pace = seconds / output_tokens
-        self._seconds[model] = self._seconds.get(model, pace) * (1 - GAIN) + pace * GAIN
+        before_s, before = self._usual.get(model, (seconds, float(output_tokens)))
+        self._usual[model] = (
+            before_s * (1 - GAIN) + seconds * GAIN,
+            before * (1 - GAIN) + output_tokens * GAIN,
+        )
 
     def slot_seconds(self, candidate: Candidate | None, models: Sequence[str]) -> float:
         """Forecast seconds that the call holds a slot, averaged over the models named."""
         if candidate is None or not models:
             return 1.0
-        known = [*self._seconds.values()]
-        usual = sum(known) / len(known) if known else USUAL_S
+        known = {name: seconds / tokens for name, (seconds, tokens) in self._usual.items()}
+        usual = sum(known.values()) / len(known) if known else USUAL_S
         times = [
-            float(candidate.output_tokens[candidate.models.index(name)])
-            * self._seconds.get(name, usual)
+            float(candidate.output_tokens[candidate.models.index(name)]) * known.get(name, usual)
             for name in models
         ]
         return max(sum(times) / len(times), 1e-6)

@@ -889,6 +889,15 @@ def test_an_answer_that_was_cut_off_tells_nothing_of_a_models_pace() -> None:
     assert attempts.pace.slot_seconds(decision.candidate, ["a"]) < usual
 
 
+def test_short_answers_do_not_make_a_long_one_look_slow() -> None:
+    """A prompt takes its time to be read however short the answer is."""
+    pace, candidate = Attempts().pace, candidate_of("a")
+    for tokens in (1, 2, 3, 100):
+        pace.note("a", 4.0 + 0.05 * tokens, tokens)
+    forecast = float(candidate.output_tokens[0])
+    assert pace.slot_seconds(candidate, ["a"]) < 1.0 * forecast, "a token takes 0.05 s, not 4"
+
+
 def candidate_of(model: str) -> Candidate:
     (candidate,) = FewSlots({model: 1}).forecast([Query("")])
     return candidate
