@@ -143,6 +143,40 @@ def test_a_hostile_server_is_not_believed(
     assert (found.slots, found.window) == (None, None)
 
 
+#: Of `/props` of llama.cpp's server, with SmolLM2 135M and with Qwen2.5-Coder.
+SMOLLM = {"supports_tools": False, "supports_tool_calls": False, "supports_system_role": True}
+QWEN = {"supports_tools": True, "supports_tool_calls": True, "supports_system_role": True}
+
+
+@pytest.mark.parametrize(
+    ("caps", "modalities", "abilities"),
+    [
+        (SMOLLM, {"vision": False, "audio": False}, ("json",)),
+        (SMOLLM, {"vision": True}, ("json", "vision")),
+        (SMOLLM, None, ("json",)),
+        (QWEN, {"vision": False}, None),
+        ({"supports_tools": False, "supports_tool_calls": True}, {}, None),
+        ({}, {}, None),
+        ([True], 3, None),
+    ],
+)
+def test_a_model_whose_template_has_no_tools_is_proposed_without_them(
+    server: tuple[str, dict[str, object]],
+    caps: object,
+    modalities: object,
+    abilities: tuple[str, ...] | None,
+) -> None:
+    url, answers = server
+    answers["/props"] = {"chat_template_caps": caps, "modalities": modalities}
+    (entry,) = parse_models([{"name": "mini", "hostname": url + "/v1"}])
+    found = ask(entry)
+    assert found.abilities == abilities
+    lines = [each for each in propose([entry], {}, {"mini": found}) if each.key == "abilities"]
+    assert [json.loads(each.value) for each in lines] == ([[*abilities]] if abilities else [])
+    (set_already,) = parse_models([{"name": "mini", "abilities": ["tools"]}])
+    assert "abilities" not in [each.key for each in propose([set_already], {}, {"mini": found})]
+
+
 def test_a_server_that_is_away_is_named_without_its_password() -> None:
     (entry,) = parse_models([{"name": "mini", "hostname": "http://u:hunter2@127.0.0.1:1/v1"}])
     remark = ask(entry).remark

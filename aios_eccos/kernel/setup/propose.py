@@ -13,7 +13,7 @@ from aios_eccos.config import ModelEntry
 from aios_eccos.errors import shown_address
 from aios_eccos.forecast.predictor import prior_success
 from aios_eccos.forecast.pricing import with_facts
-from aios_eccos.values import Model, dollars_known
+from aios_eccos.values import Ability, Model, dollars_known
 
 #: Seconds that a server may take to say what it has.
 ASK_S = 2.0
@@ -39,11 +39,12 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a model's server says of it: slots, window; None = it does not say."""
+    """What a model's server says of it: slots, window, abilities; None = it does not say."""
 
     slots: int | None = None
     window: int | None = None
     remark: str = ""
+    abilities: tuple[Ability, ...] | None = None
 
 
 def propose(
@@ -73,6 +74,9 @@ def _of_model(entry: ModelEntry, model: Model, served: Served, free: bool) -> It
     if entry.context_window is None and served.window:
         why = "the window that its server was started with"
         yield Proposal(model.name, "context_window", str(served.window), why)
+    if model.abilities is None and served.abilities is not None:
+        why = "its chat template has no place for tools: its server would leave them out"
+        yield Proposal(model.name, "abilities", json.dumps([*served.abilities]), why)
     if free:
         for key in ("input_cost_per_token", "output_cost_per_token"):
             why = "it runs on a machine of yours; unknown, it would count as the dearest"
@@ -109,7 +113,17 @@ def ask(entry: ModelEntry) -> Served:
     generation = found.get("default_generation_settings")
     inner = generation if isinstance(generation, dict) else {}
     window = _count(mine.get("max_model_len")) or _count(inner.get("n_ctx"))
-    return Served(_count(found.get("total_slots")), window, remark)
+    return Served(_count(found.get("total_slots")), window, remark, _abilities(found))
+
+
+def _abilities(properties: Mapping[str, Any]) -> tuple[Ability, ...] | None:
+    """What llama.cpp says that a model can do, where that is not all; JSON it makes any write."""
+    template, modalities = properties.get("chat_template_caps"), properties.get("modalities")
+    known = template if isinstance(template, dict) else {}
+    if {known.get("supports_tools"), known.get("supports_tool_calls")} != {False}:
+        return None
+    sees = isinstance(modalities, dict) and modalities.get("vision") is True
+    return ("json", "vision") if sees else ("json",)
 
 
 def _get(url: str) -> dict[str, Any] | None:
