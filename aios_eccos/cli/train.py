@@ -14,7 +14,7 @@ from rich.console import Console
 
 from aios_eccos.cli.options import AiosHome, ConfigFile, JsonFile
 from aios_eccos.cli.output import console, draw_table, versions, write_json
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, HistoryOwned
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
 from aios_eccos.forecast.head.fit import sigmoid
@@ -98,8 +98,7 @@ def _table(
         records = [r for r in load_dataset(data).records if r.text]
         table = build_table(records, np.empty((len(records), 0), dtype=np.float32))
     else:
-        with history_of(found, embedder) as history:
-            table = history.table()
+        table = _history_table(found, embedder)
         table = table.rows(np.array([bool(text) for text in table.texts], dtype=bool))
     labels = split_labels(table.ids, table.tasks, table.texts, table.splits)
     if "val" not in labels:
@@ -107,6 +106,15 @@ def _table(
         pairs = zip(labels, made, strict=True)
         labels = tuple(a if a == "test" else "val" if b == "val" else "train" for a, b in pairs)
     return table, labels
+
+
+def _history_table(found: Config, embedder: Embedder) -> HistoryTable:
+    try:
+        with history_of(found, embedder) as history:
+            return history.table()
+    except HistoryOwned as error:
+        advice = "beside a living kernel fit on a file of records: --data FILE"
+        raise HistoryOwned(f"{error}; {advice}") from error
 
 
 def _measure(

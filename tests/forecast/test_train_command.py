@@ -7,8 +7,10 @@ import pytest
 from predict_world import make_table
 
 from aios_eccos.cli import train as command
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, HistoryOwned
 from aios_eccos.forecast.head.artifact import load_head
+from aios_eccos.history.client import own
+from aios_eccos.locate import state_dir_of
 
 
 class Stub:
@@ -50,3 +52,15 @@ def test_train_writes_a_head_that_loads_and_reports_on_val(tmp_path, monkeypatch
     assert load_head(out, embedder="stub").models == ("large", "middle", "small")
     with pytest.raises(ConfigError, match="exclude each other"):
         command.train(data=[file], from_history=True)
+
+
+def test_beside_a_kernel_that_owns_the_history_the_remedy_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("aios_eccos.history.open.open_embedder", lambda *args, **more: Stub())
+    monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path))
+    monkeypatch.delenv("AIOS_HOME", raising=False)
+    give_back = own(state_dir_of(None) / "history")
+    try:
+        with pytest.raises(HistoryOwned, match="--data FILE"):
+            command.train()
+    finally:
+        give_back()
