@@ -82,14 +82,14 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
         nothing = TRUNCATED if truncated else replace(INVALID, reason="empty answer")
         raise Broken(nothing, found.usage, Signals(truncated=truncated, empty=True))
     known = names or {}
-    if known and not found.calls and not truncated:
-        written = written_calls(found.text or "", {*known, *known.values()})
-        found = replace(found, text=None, calls=written) if written else found
+    text, made = found.text or None, found.calls
+    if known and text and not made and not truncated:
+        made = written_calls(text, {*known, *known.values()})
+        text = None if made else text
     calls = (
-        replace(call, name=known.get(call.name, call.name.replace("__", "/")))
-        for call in found.calls
+        replace(call, name=known.get(call.name, call.name.replace("__", "/"))) for call in made
     )
-    return replace(found, text=found.text or None, calls=tuple(calls)).counted(None)
+    return replace(found, text=text, calls=tuple(calls)).counted(None)
 
 
 def explain(failure: Failure, model: str | None, error: BaseException | None = None) -> str:
