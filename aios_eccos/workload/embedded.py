@@ -93,9 +93,13 @@ class EmbeddedServer(Server):
                     raise _lives_on(self._folder)
 
 
-def stop_embedded(state_dir: Path) -> bool:
-    """End the state folder's server whoever uses it; False if none ran."""
-    return _if_there(state_dir, _stop)
+def stop_embedded(state_dir: Path, *, used: bool = True) -> bool:
+    """End the state folder's server, or only if it is not `used`; False if none was ended."""
+
+    def stop(folder: Path) -> bool:
+        return (used or is_free(folder / "users.lock")) and _stop(folder)
+
+    return _if_there(state_dir, stop)
 
 
 def embedded_runs(state_dir: Path) -> bool:

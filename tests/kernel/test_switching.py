@@ -26,6 +26,7 @@ from aios_eccos.kernel.setup import install, interpreter
 from aios_eccos.kernel.setup import yaml_edit as edit
 from aios_eccos.locate import locate, remember_enabled, state_dir_of
 from aios_eccos.manifest import manifest
+from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.embedded import embedded_runs, stop_embedded
 
 #: As it is without the fixture `home`.
@@ -339,6 +340,18 @@ def test_disable_ends_the_redis_that_a_killed_kernel_left(home: Path) -> None:
         assert not embedded_runs(state)
     finally:
         stop_embedded(state)
+
+
+def test_disable_leaves_the_redis_of_a_kernel_that_runs(home: Path) -> None:
+    install.enable(home)
+    state = state_dir_of(home)
+    kernel = open_workload("embedded", state_dir=state)
+    try:
+        assert "ended the embedded Redis" not in install.disable(home)
+        assert embedded_runs(state)
+    finally:
+        kernel.close()
+    assert not embedded_runs(state)
 
 
 def test_a_fresh_clone_gets_its_configuration_from_the_example(home: Path) -> None:

@@ -160,7 +160,7 @@ def disable(aios_home: Path) -> list[str]:
     if sys.platform != "win32":
         from aios_eccos.workload.embedded import stop_embedded
 
-        ended = stop_embedded(state)
+        ended = stop_embedded(state, used=False)  # a kernel that runs would start it again
         said.append("ended the embedded Redis" if ended else "no embedded Redis was running unused")
     if toolserver.clear(state):
         said.append("ended the tool server of a kernel that was killed")
