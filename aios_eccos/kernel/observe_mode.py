@@ -49,11 +49,16 @@ class Observed:
         log.debug("observed: served by %s, the router would take %s", decision.model, routed)
 
 
-def observed(query: Query, own_choice: Callable[[Query], str], engine: Engine) -> Query:
+def observed(
+    query: Query, own_choice: Callable[[Query], str], engine: Engine, *, stays: bool = False
+) -> Query:
     """The query, to be served by AIOS's own choice, whatever that can: its server may refuse.
 
     AIOS chooses for a private call among local models: what has left cannot be called back. Without
     any, the query stays as it is, and is refused.
+
+    Args:
+        stays: a tool loop stays with its model; AIOS's own choice serves where that fails.
     """
     models = {model.name: model for model in engine.router.models}
     if query.private:
@@ -63,12 +68,14 @@ def observed(query: Query, own_choice: Callable[[Query], str], engine: Engine) -
             return query
         query = replace(query, allowed=tuple(may))
     name = own_choice(query)
+    stay = query.session.stay if stays and query.session is not None else None
+    may_stay = stay in (query.allowed or models) and stay != name
     windows = {name: model.context_window for name, model in models.items()}
     most = windows.get(name) or query.input_tokens
     return replace(
         query,
         observed=True,
-        allowed=(name,),
+        allowed=(stay, name) if stay is not None and may_stay else (name,),
         needs=frozenset(),
         input_tokens=min(query.input_tokens, most),
         max_output_tokens=None,

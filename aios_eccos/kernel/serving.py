@@ -175,14 +175,15 @@ class Serving:
             return
         asked = query
         if self._observes(query, messages, engine):
-            query = observed(query, lambda q: adapter.own_choice(syscall.query, q), engine)
+            own, canary = partial(adapter.own_choice, syscall.query), self.mode == "canary"
+            query = observed(query, own, engine, stays=canary)
         ticket = Ticket(syscall, query, caller, asked)
         with self._lock:
             self._in_flight[query.id] = ticket
         future = engine.dispatcher.submit(
             query,
             lambda model, left: self._run(ticket, model, left),
-            lambda: repeat_of(syscall.query, partial(self._ask, private=query.private)),
+            lambda: repeat_of(syscall.query, partial(self._ask, query=query)),
         )
         future.add_done_callback(lambda done: self._done(ticket, done))
         if caller.gone:  # since it was asked whether it waits
@@ -231,12 +232,16 @@ class Serving:
         if ticket.syscall.get_start_time() is None:
             ticket.syscall.set_start_time(time.time())
             ticket.syscall.set_status("executing")
-        return self._ask(model, ticket.syscall, seconds_left, private=ticket.query.private)
+        return self._ask(model, ticket.syscall, seconds_left, query=ticket.query)
 
-    def _ask(self, model: str, syscall: Syscall, seconds_left: float, *, private: bool) -> Answer:
-        """The one way to a model: for calls, their retries, audits' copies and the judge."""
+    def _ask(self, model: str, syscall: Syscall, seconds_left: float, *, query: Query) -> Answer:
+        """The one way to a model: for calls, their retries, audits' copies and the judge.
+
+        Whether they are private is asked here again: a refresh may have made their agent so.
+        """
         retired = None
         while (adapter := self.adapter) is not retired and adapter is not None:
+            private = adapter.eccos_config.settings.tightened(query).private
             if private and not adapter.is_local(model):
                 return Answer(failure=OUTSIDE)
             answer = adapter.ask(model, syscall, seconds_left)

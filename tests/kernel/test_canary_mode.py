@@ -37,6 +37,26 @@ def test_a_share_is_routed_and_the_rest_served_as_without_the_plugin(fresh: Any)
     assert fresh.serving.engine.canary.figures() is None
 
 
+def test_a_tool_loop_that_a_canary_finds_stays_with_its_model(fresh: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "demo/add", "parameters": {}}}]
+    asked = '[[tool demo__add {"a": 1}]]'
+    number = next(n for n in range(1000) if lot_of("agent", _said(f"{asked} {n}")) >= 0.5)
+    messages: list[dict[str, Any]] = _said(f"{asked} {number}")
+    first = fresh.ask(messages, tools=tools)
+    assert len(fresh.stubs.requests("large")) == 1, "routed to the strongest"
+    fresh.refresh(mode="canary", canary_share="50 %", namespace="canary-loop")
+    messages += [{"role": "assistant", "content": "", "tool_calls": first.tool_calls}]
+    result = {"role": "tool", "tool_call_id": first.tool_calls[0]["id"], "content": "3"}
+    fresh.ask([*messages, result], tools=tools)
+    assert (len(fresh.stubs.requests("large")), len(fresh.stubs.requests("small"))) == (2, 0)
+    fresh.ask(_said(f"{asked} {number}"), tools=tools)
+    assert len(fresh.stubs.requests("small")) == 1, "the control's next conversation is AIOS's"
+
+
+def _said(text: str) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": text}]
+
+
 def test_status_says_how_it_stands(fresh: Any) -> None:
     fresh.refresh(mode="canary")
     said = fresh.ask("/eccos status", agent="terminal").response_message

@@ -85,6 +85,24 @@ def test_a_model_that_a_refresh_moves_elsewhere_is_not_asked(kept: Any) -> None:
     assert asked(kept) == {"small": 0, "large": 0}
 
 
+def test_an_agent_that_a_refresh_makes_private_is_kept_in_at_its_next_request(fresh: Any) -> None:
+    """The call was decided before the refresh, and is tried again after it."""
+    configure(fresh, {"small": True, "large": False}, agents={})
+    serving = fresh.serving
+    ask, asked_of = serving.adapter.ask, []
+
+    def failing(name: str, syscall: Any, timeout_s: float) -> Any:
+        asked_of.append(name)
+        configure(fresh, {"small": True, "large": False})
+        return ask("nowhere", syscall, timeout_s)
+
+    serving.adapter.ask = failing
+    response = fresh.ask("hello", agent="secret/a", llms=["large"])
+    assert asked_of == ["large"]
+    assert response.status_code == 403
+    assert asked(fresh) == {"small": 0, "large": 0}
+
+
 def test_an_audit_copies_it_to_no_hosted_model(fresh: Any) -> None:
     configure(fresh, {"small": False, "large": True}, audit="5 %")
     for agent, copies in (("secret/a", 0), ("other", 1)):
