@@ -21,7 +21,7 @@ from aios_eccos.serve.decisions import Decided, Decisions, fallback
 from aios_eccos.serve.fairness import FairShare
 from aios_eccos.serve.limits import hopeless, refused
 from aios_eccos.serve.queue import CallQueue, startable
-from aios_eccos.serve.requests import Requests, give_back
+from aios_eccos.serve.requests import DROPPED, Requests, give_back
 from aios_eccos.serve.routes import Routes, Run
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots
 
@@ -32,7 +32,6 @@ UNDECIDED = Failure("no model could be chosen", 503, retryable=False)
 #: Seconds within which calls are decided, unless they wait for a slot.
 DECIDED_S = 0.1
 STOPPED = Failure("the dispatcher was stopped", 503, retryable=False)
-DROPPED = Failure("dropped while it waited to be tried again", 499, retryable=False)
 
 
 class Dispatcher:

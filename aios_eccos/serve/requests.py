@@ -21,6 +21,8 @@ log = logging.getLogger("aios_eccos.serve.dispatch")
 
 NO_THREAD = Failure("no thread for the call", 503, retryable=False)
 BROKEN = Failure("the dispatcher's own fault", 500, retryable=False)
+#: What a call comes to that would be tried again if somebody waited for its answer.
+DROPPED = Failure("dropped before it was tried again", 499, retryable=False)
 
 
 class Requests:
@@ -97,7 +99,9 @@ class Requests:
             if self._escapes(call):
                 return
         if self._queue.over(call):
-            self._settle(call, answer)
+            failure = answer.failure
+            again = failure is not None and (failure.retryable or failure.elsewhere)
+            self._settle(call, Answer(failure=DROPPED) if call.dropped and again else answer)
 
     def _escapes(self, call: Call) -> bool:
         """Ask the escape of a plan, where it is needed, at once; False: it is to be waited for.

@@ -421,6 +421,8 @@ def test_a_dropped_call_that_runs_is_not_tried_again() -> None:
     with dispatching(FewSlots({"a": 1, "b": 1})) as dispatcher:
         settled = dispatcher.submit(query, gone).result(60)
     assert len(asked) == settled.attempts == 1
+    assert settled.answer.failure is not None
+    assert settled.answer.failure.status_code == 499, "nobody waited for another try"
 
 
 def test_a_call_that_waits_to_be_tried_again_can_be_dropped() -> None:
