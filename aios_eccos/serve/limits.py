@@ -79,6 +79,8 @@ class Limits:
         self._settings, self._prices = settings, prices
         self._models = {model.name: model for model in models}
         self.rates = {model.slot: model.rates for model in models if model.rates != Rates()}
+        #: By model, those that hold: other kernels may declare smaller ones, or any at all.
+        self._held = {model.name: model.rates for model in models}
         self._capped = bool(settings.all_caps(0.0))
         #: An agent's caps, and until when they hold.
         self._known: dict[str, tuple[float, tuple[Cap, ...]]] = {}
@@ -87,10 +89,14 @@ class Limits:
         """All caps that hold now."""
         return [cap for _, cap in self._settings.all_caps(time.time())] if self._capped else []
 
+    def hold(self, rates: Mapping[str, Rates]) -> None:
+        """Rates that hold now, by model, are these."""
+        self._held |= rates
+
     def need(self, candidate: Candidate, model: str) -> Need | None:
         """What a call is to reserve with a slot of a model; None where nothing is limited."""
         caps = self._caps_of(candidate).get(model, ())
-        rates = self._models[model].rates
+        rates = self._held[model]
         return self._need(candidate, model, rates, caps) if caps or rates != Rates() else None
 
     def _need(self, candidate: Candidate, model: str, rates: Rates, caps: tuple[Cap, ...]) -> Need:

@@ -134,8 +134,8 @@ class Router:
         """What is free now, over all kernels."""
         loads, caps = self._workload.loads(self._limits, self.limits.rates), self.limits.caps()
         spent = self._workload.spent(caps) if caps else ()
-        keys = (cap.key for cap in caps)
-        found = dict(zip(keys, spent, strict=True))
+        found = dict(zip((cap.key for cap in caps), spent, strict=True))
+        self.limits.hold({model.name: loads[model.slot].rates for model in self.models})
         return slots_of(self.models, loads, found, self._others())
 
     def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]:

@@ -50,6 +50,7 @@ from aios_eccos.workload.script_args import (
     GONE,
     Asked,
     Declared,
+    load_of,
     numbers,
     or_none,
     per_slot,
@@ -229,20 +230,7 @@ class RedisWorkload(RedisLedger):
             args += [own, *numbers(rates.get(slot, Rates()))]
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
         self.kernels = answer[0]
-        found = {}
-        for slot, row in zip(limits, rows(answer[1:], 9), strict=True):
-            in_use, limit, rpm, tpm, asked, told, opens_ms, cooling_ms, closed_ms = row
-            found[slot] = Load(
-                in_use,
-                limit,
-                cooling_ms / 1000,
-                Rates(or_none(rpm), or_none(tpm)),
-                asked,
-                told,
-                opens_ms / 1000,
-                closed_ms / 1000,
-            )
-        return found
+        return dict(zip(limits, map(load_of, rows(answer[1:], 9)), strict=True))
 
     def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
         # A rest that is ended, ends for its server as well.

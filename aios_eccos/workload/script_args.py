@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from aios_eccos.values import Cap, Lease, Rates, Used
+from aios_eccos.workload.store import Load
 
 #: What a kernel declares for a slot: calls in flight (-1 = nothing is said of it), and rates.
 Declared: TypeAlias = tuple[int, Rates]
@@ -109,6 +110,21 @@ def numbers(rates: Rates) -> list[int]:
 
 def or_none(number: int) -> int | None:
     return None if number < 0 else number
+
+
+def load_of(row: Sequence[int]) -> Load:
+    """What loads.lua says of a slot."""
+    in_use, limit, rpm, tpm, requests, tokens, opens_ms, cooling_ms, closed_ms = row
+    return Load(
+        in_use,
+        limit,
+        cooling_ms / 1000,
+        Rates(or_none(rpm), or_none(tpm)),
+        requests,
+        tokens,
+        opens_ms / 1000,
+        closed_ms / 1000,
+    )
 
 
 def rows(flat: Sequence[int], width: int) -> Iterator[Sequence[int]]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 
 import pytest
@@ -30,12 +31,14 @@ from aios_eccos.values import (
     Used,
 )
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.store import NO_RATES, Load
 
 #: Dollars per token: a call of 100 tokens that answers 100 costs .02 or .0002.
 DEAR = Model("dear", "a", input_price=1e-4, output_price=1e-4, strength=0.9)
 CHEAP = Model("cheap", "b", input_price=1e-6, output_price=1e-6, strength=0.5)
 FREE = Model("free", "c", input_price=0.0, output_price=0.0, strength=0.3)
 ALL = (DEAR, CHEAP, FREE)
+Loads = dict[str, Load]
 
 
 def rated(model: Model, **rates: int) -> Model:
@@ -104,6 +107,19 @@ def test_tokens_are_reserved_by_the_forecast_and_given_back_by_usage(store: Memo
     refusal = failure(*served(store, (model,), Settings(), hurried()))
     assert refusal.status_code == 429
     assert "dear has 160 of its 600 tokens a minute left (tpm), this call needs" in refusal.reason
+
+
+def test_calls_of_a_kernel_that_declares_no_rates_count_against_those_of_others() -> None:
+    rates = Rates(rpm=5, tpm=10_000)
+
+    class Shared(MemoryWorkload):
+        def loads(self, limits: Mapping[str, int], own: Mapping[str, Rates] = NO_RATES) -> Loads:
+            return super().loads(limits, dict.fromkeys(limits, rates))
+
+    with contextlib.closing(Shared()) as store:
+        served(store, (DEAR,), Settings(), query(), query())
+        found = store.loads({DEAR.slot: 9})[DEAR.slot]
+    assert (found.requests, found.tokens) == (2, 400)
 
 
 def test_a_prompt_longer_than_a_minutes_tokens_is_refused_at_once(store: MemoryWorkload) -> None:
