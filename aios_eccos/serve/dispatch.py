@@ -24,6 +24,7 @@ from aios_eccos.serve.queue import CallQueue, startable
 from aios_eccos.serve.requests import DROPPED, Requests, give_back
 from aios_eccos.serve.routes import Routes, Run
 from aios_eccos.values import Answer, CallResult, Decision, Failure, Query, Repeat, Slots
+from aios_eccos.workload.store import Ledger
 
 log = logging.getLogger("aios_eccos.serve.dispatch")
 
@@ -135,6 +136,15 @@ class Dispatcher:
     def fairness(self) -> float | None:
         """Jain's index over the agents served here of late; see `FairShare`."""
         return self._fair.fairness()
+
+    def share(self, ledger: Ledger) -> None:
+        """Tell other kernels what is known here of models and of kinds of calls; learn theirs.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        self.attempts.refusals.share(ledger)
+        self._requests.kinds.share(ledger)
 
     def held_up(self) -> int:
         """How many calls wait here for a slot."""

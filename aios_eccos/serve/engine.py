@@ -105,14 +105,13 @@ class Engine:
         looks = (events.look, self.canary.look)
         self.recorder = Recorder(self._trace, self.floors.settled, observers, self.teaches, looks)
         self.dispatcher = Dispatcher(self.router, settings, on_settled=self._settled)
-        refusals = self.dispatcher.attempts.refusals
-        refusals.use(pool)
+        self.dispatcher.attempts.refusals.use(pool)
         self.upkeep = Upkeep(
             lambda: self.config,
             lambda: self.router.models,
             self.workload,
             self.learn,
-            lambda: refusals.share(self.ledger),
+            lambda: self.dispatcher.share(self.ledger),
             stores,
         )
         self._warned: set[str] = set()

@@ -65,7 +65,7 @@ class Upkeep:
     Args:
         config: the configuration in force; models: the pool in force.
         learn: learns from the history as it is now.
-        share: tells other kernels what this one has learned of models, and learns what they have.
+        share: tells other kernels what this one has learned of models and calls, and learns theirs.
         stores: opens history and embedder.
 
     Attributes:

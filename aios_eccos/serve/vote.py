@@ -6,6 +6,9 @@ the call goes on to the escape; what the members said is kept for the case that 
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -13,11 +16,12 @@ from dataclasses import dataclass
 
 from aios_eccos.values import Answer, Decision, Plan, Query, Repeat, Said, Vote, VoteOutcome
 from aios_eccos.verdicts.normal import normal_form
+from aios_eccos.workload.store import Ledger
 
 #: Seconds for which plans stay closed to a kind of calls whose answers have no normal form.
 CLOSED_S = 3600.0
-#: Kinds that are remembered.
-KINDS_MOST = 1000
+#: Kinds that are remembered, and the note that tells all kernels of them.
+KINDS_MOST, KINDS_NOTE = 300, "plans:no form"
 NO_FORM = "gave such calls no answers to compare, lately"
 
 
@@ -68,34 +72,69 @@ def compared(answers: list[Answer], said: Said) -> VoteOutcome:
 class Kinds:
     """Kinds of calls by whether their answers could be compared. Safe to use from any thread.
 
-    A kind is an agent with what its call needs and about how long it is; no text is kept.
+    A kind is an agent with what its call needs and about how long it is; no text is kept. All
+    kernels know it, by one note in the workload store.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: By kind: answers without a form less those with one, at least 0; and until when it holds.
-        self._without: dict[tuple[object, ...], tuple[int, float]] = {}
+        #: By kind: answers without a form less those with one, at least 0; and since when.
+        self._known: dict[str, tuple[int, float]] = {}
 
     def note(self, query: Query, outcome: VoteOutcome) -> None:
         """A plan has served such a call."""
-        if outcome == "failed":
-            return
         kind = _kind(query)
         with self._lock:
-            count, _ = self._without.pop(kind, (0, 0.0))
-            count += 1 if outcome == "no form" else -1
-            if count > 0:
-                self._without[kind] = count, time.monotonic() + CLOSED_S
-            while len(self._without) > KINDS_MOST:
-                del self._without[next(iter(self._without))]
+            if outcome == "no form":
+                self._known[kind] = self._known.get(kind, (0, 0.0))[0] + 1, time.time()
+            elif outcome != "failed" and kind in self._known:
+                # One at 0 is kept as well: other kernels are to hear that it is open again.
+                self._known[kind] = max(self._known[kind][0] - 1, 0), time.time()
+            self._known = _newest(self._known)
 
     def closed(self, query: Query) -> str:
         """Why plans are closed to a call, in words that follow their names; "" if they are not."""
         with self._lock:
-            _, until = self._without.get(_kind(query), (0, 0.0))
-        return NO_FORM if until > time.monotonic() else ""
+            count, since = self._known.get(_kind(query), (0, 0.0))
+        return NO_FORM if count and since > time.time() - CLOSED_S else ""
+
+    def share(self, ledger: Ledger) -> None:
+        """Tell other kernels what is known here, and learn what they know; the newer counts.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        (text,) = ledger.notes([KINDS_NOTE])
+        told = _newest(_read(text))
+        with self._lock:
+            self._known = known = _newest(_newer(self._known, told))
+        if known != told:  # where another has changed the note since, the next time will do
+            ledger.change_note(KINDS_NOTE, text, json.dumps(known, separators=(",", ":")))
 
 
-def _kind(query: Query) -> tuple[object, ...]:
+def _newest(known: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
+    """The newest kinds, without those that hold no longer; the oldest first."""
+    oldest = time.time() - CLOSED_S
+    held = sorted((item for item in known.items() if item[1][1] > oldest), key=lambda i: i[1][1])
+    return dict(held[-KINDS_MOST:])
+
+
+def _newer(
+    one: dict[str, tuple[int, float]], other: dict[str, tuple[int, float]]
+) -> dict[str, tuple[int, float]]:
+    both = [*one.items(), *other.items()]
+    return dict(sorted(both, key=lambda item: item[1][1]))
+
+
+def _read(text: str | None) -> dict[str, tuple[int, float]]:
+    """What a note says; nothing of one that is damaged."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        found = json.loads(text or "{}").items()
+        return {str(kind): (int(count), float(since)) for kind, (count, since) in found}
+    return {}
+
+
+def _kind(query: Query) -> str:
     bounded = query.max_output_tokens is not None
-    return query.agent, tuple(sorted(query.needs)), bounded, query.input_tokens.bit_length()
+    facts = query.agent, sorted(query.needs), bounded, query.input_tokens.bit_length()
+    return hashlib.blake2b(repr(facts).encode("utf-8", "replace"), digest_size=8).hexdigest()

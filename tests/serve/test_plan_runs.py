@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from plan_world import PLAN, learned, make_router
 
 from aios_eccos.config import Settings
 from aios_eccos.records import Signals
+from aios_eccos.serve import vote
 from aios_eccos.serve.dispatch import Dispatcher
-from aios_eccos.serve.vote import Kinds
+from aios_eccos.serve.vote import KINDS_MOST, KINDS_NOTE, Kinds
 from aios_eccos.values import Answer, Failure, Query, Repeat
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -197,6 +200,57 @@ def test_one_answer_without_a_form_closes_no_kind_that_has_given_forms_before() 
     assert not kinds.closed(query)
 
 
+def told(*shares: tuple[Kinds, MemoryWorkload]) -> None:
+    for kinds, ledger in shares:
+        kinds.share(ledger)
+
+
+def test_other_kernels_and_a_kernel_started_anew_know_the_kinds_without_a_form() -> None:
+    ledger, one, other, later = MemoryWorkload(), Kinds(), Kinds(), Kinds()
+    query = Query("secret words", agent="a", input_tokens=100)
+    one.note(query, "no form")
+    told((one, ledger), (other, ledger), (later, ledger))
+    assert one.closed(query) == other.closed(query) == later.closed(query) != ""
+    assert not other.closed(replace(query, agent="b"))
+    (note,) = ledger.notes([KINDS_NOTE])
+    assert "secret" not in (note or "")
+
+
+def test_other_kernels_hear_that_a_kind_has_given_forms_again() -> None:
+    ledger, one, other, query = MemoryWorkload(), Kinds(), Kinds(), Query("", agent="a")
+    one.note(query, "no form")
+    told((one, ledger), (other, ledger))
+    other.note(query, "agreed")
+    told((other, ledger), (one, ledger))
+    assert not one.closed(query)
+
+
+def test_what_is_known_of_kinds_is_bounded_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, kinds, other = MemoryWorkload(), Kinds(), Kinds()
+    for number in range(KINDS_MOST + 5):
+        kinds.note(Query("", agent=f"agent {number}"), "no form")
+    told((kinds, ledger))
+    (note,) = ledger.notes([KINDS_NOTE])
+    assert len(json.loads(note or "")) == KINDS_MOST
+    assert not kinds.closed(Query("", agent="agent 0")), "the oldest goes first"
+    newest = Query("", agent=f"agent {KINDS_MOST + 4}")
+    assert kinds.closed(newest)
+    monkeypatch.setattr(vote, "CLOSED_S", 0.0)
+    told((other, ledger))
+    assert not other.closed(newest) and not kinds.closed(newest)
+
+
+@pytest.mark.parametrize("note", ["", "17", "[]", '{"a": 1}', '{"a": [1, NaN]}', "a b", "null"])
+def test_a_note_of_kinds_that_is_damaged_closes_nothing(note: str) -> None:
+    ledger, kinds = MemoryWorkload(), Kinds()
+    ledger.swap_note(KINDS_NOTE, note)
+    kinds.share(ledger)
+    kinds.note(Query("", agent="a"), "no form")
+    kinds.share(ledger)
+    assert kinds.closed(Query("", agent="a"))
+    assert not kinds.closed(Query("", agent="b"))
+
+
 def test_a_caller_that_cannot_say_how_to_compare_gets_no_plan() -> None:
     servers = Servers(small="42", mini="42", large="43")
     router = make_router(MemoryWorkload())
@@ -211,11 +265,9 @@ def test_the_escape_waits_for_its_slot_with_the_calls_place(over) -> None:
     """The one slot of the escape is held; when it comes free the plan's call has it first."""
     gate, order = threading.Event(), []
     workload = MemoryWorkload()
-    from dataclasses import replace as changed
-
     from plan_world import LARGE, MINI, SMALL
 
-    router = make_router(workload, models=(SMALL, MINI, changed(LARGE, limit=1)))
+    router = make_router(workload, models=(SMALL, MINI, replace(LARGE, limit=1)))
     router.settings = router.settings.model_copy(update={"over_capacity": over})
 
     def held() -> str:
