@@ -18,7 +18,7 @@ from aios_eccos.errors import ConfigError, HistoryOwned
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.artifact import FILE_NAME, data_hash, save_head
 from aios_eccos.forecast.head.fit import sigmoid
-from aios_eccos.forecast.head.refit import judged_rows, set_apart
+from aios_eccos.forecast.head.refit import compared_rows, judged_rows, set_apart
 from aios_eccos.forecast.head.train import fit_machine
 from aios_eccos.forecast.head.train import train as fit
 from aios_eccos.forecast.parts import parts_of
@@ -61,7 +61,7 @@ def train(
     certified = mode_of(found.settings).calibrates
     with screen.status("reading") as line:
         table, labels = _table(found, embedder, data or [], seed)
-        judged = judged_rows(table)
+        ages = {"judged": judged_rows(table), "compared": compared_rows(table)}
         parts = parts_of(table, labels=labels, calibrate=certified, seed=seed)
         label_of = dict(zip(table.ids, labels, strict=True))
         held = len(parts.held)
@@ -78,7 +78,7 @@ def train(
         apart = set_apart(head, table, layers, parts) if certified else None
         took = time.perf_counter() - begun
     path, data_of = out or found.location.state_dir / FILE_NAME, data_hash(known)
-    facts = {"val": rows, "seed": seed, "judged": judged}
+    facts = {"val": rows, "seed": seed, **ages}
     size = save_head(path, head, embedder=embedder.name, data=data_of, facts=facts, apart=apart)
     body = {
         "schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": data_of,

@@ -232,6 +232,13 @@ def test_data_hash_moves_with_any_outcome(trained):
     assert data_hash(table) != data_hash(dataclasses.replace(table, correctness=changed))
 
 
+def test_data_hash_moves_with_any_final_answer(trained):
+    table = trained[0]
+    changed = table.answers.copy()
+    changed[3, 1] += 1
+    assert data_hash(table) != data_hash(dataclasses.replace(table, answers=changed))
+
+
 def test_book_prices_the_floor_on_unseen_forecasts(trained):
     prices = price_table(MODELS[::-1])
     book, plans = book_of(replayed(trained[1], prices), ())

@@ -93,6 +93,21 @@ def test_a_model_that_the_head_does_not_know_is_reason_enough_once(kept, process
     assert len(process.tables) == 1
 
 
+def with_answers(rows, version):
+    """The 100 records that the head was fitted on, so many of them with answers to compare now."""
+    table, _ = make_table(100, seed=3)
+    table.answers[:rows, :2] = 1
+    table.answers[rows:, 0] = 1  # one answer alone compares nothing
+    return SimpleNamespace(version=version, table=lambda: table)
+
+
+def test_final_answers_that_came_later_are_reason_enough_once(kept, process) -> None:
+    """Else plans would be forecast as if the history held none."""
+    for version, (rows, starts) in enumerate([(0, 0), (49, 0), (50, 1), (50, 1), (100, 2)]):
+        kept.tend(with_answers(rows, version), Asked())
+        assert len(process.tables) == starts, rows
+
+
 def with_new(verdicts, version, name="new"):
     """A history of 150 records in which a model beyond the head's has so many verdicts."""
     table, _ = make_table(150, seed=3, models={**STRENGTHS, name: 1.0})

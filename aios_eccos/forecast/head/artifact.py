@@ -62,9 +62,9 @@ class Apart:
 
 
 def data_hash(table: HistoryTable) -> str:
-    """16 hex digits that change with any row, outcome or length of the table."""
+    """16 hex digits that change with any row, outcome, length or final answer of the table."""
     digest = hashlib.sha256("\n".join((*table.models, *table.ids)).encode())
-    for values in (table.correctness, table.output_tokens, table.input_tokens):
+    for values in (table.correctness, table.output_tokens, table.input_tokens, table.answers):
         digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()[:16]
 

@@ -81,7 +81,7 @@ def brier_on(head: Trained, table: HistoryTable, layers: NDArray[np.float32]) ->
 
 def refit(table: HistoryTable, path: Path, embedder: Embedder, asked: Asked) -> RefitResult:
     """Fit on some rows; take the new head unless it is worse on those held back (`parts`)."""
-    judged = judged_rows(table)
+    judged, compared = judged_rows(table), compared_rows(table)
     parts = parts_of(table, calibrate=asked.calibrate)
     table, parts = parts.only(table)
     _, layers = embedder.embed_with_layers(table.texts)
@@ -109,6 +109,7 @@ def refit(table: HistoryTable, path: Path, embedder: Embedder, asked: Asked) -> 
             facts={
                 "held_back_brier": _finite(score),
                 "judged": judged,
+                "compared": compared,
                 "calibrate": asked.calibrate,
             },
             apart=set_apart(new, table, layers, parts) if asked.calibrate else None,
@@ -136,6 +137,11 @@ def set_apart(
 def judged_rows(table: HistoryTable) -> int:
     """How many rows a head can be fitted on, by which its age is told."""
     return int(usable(table).sum())
+
+
+def compared_rows(table: HistoryTable) -> int:
+    """How many of them hold final answers to compare, which plans are forecast from."""
+    return int((usable(table) & ((table.answers != 0).sum(axis=1) > 1)).sum())
 
 
 def _finite(value: float | None) -> float | None:

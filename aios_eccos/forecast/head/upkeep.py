@@ -1,7 +1,8 @@
 """When a trained head is fitted anew.
 
-Once enough has been judged since it was; once a model that it does not know has enough verdicts;
-and at once, where floors are certified and it was fitted on what certificates rest on.
+Once enough has been judged since it was, or has answers to compare; once a model that it does not
+know has enough verdicts; and at once, where floors are certified and it was fitted on what
+certificates rest on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.forecast.head.artifact import read_about
-from aios_eccos.forecast.head.refit import Asked, BackgroundRefit, is_unfit, judged_rows
+from aios_eccos.forecast.head.refit import (
+    Asked,
+    BackgroundRefit,
+    compared_rows,
+    is_unfit,
+    judged_rows,
+)
 from aios_eccos.history.history import History
 from aios_eccos.records import HistoryTable
 
@@ -36,7 +43,7 @@ class HeadUpkeep:
         self._background = background or BackgroundRefit(path)
         self._look_at = 0.0
         self._seen: int | None = None
-        self._tried = 0
+        self._tried: dict[str, int] = {}
         self._tried_for: dict[str, int] = {}
         self._asked: Asked | None = None
         self._unfit: str | None = None
@@ -70,7 +77,7 @@ class HeadUpkeep:
             table = history.table()
             self._look_at += (time.monotonic() - begun) / SHARE
             if self._due(about, table) or unfit:
-                self._tried, self._tried_for = judged_rows(table), _verdicts(table)
+                self._tried, self._tried_for = _ages(table), _verdicts(table)
                 self._background.start(table, asked)
         return False
 
@@ -92,14 +99,21 @@ class HeadUpkeep:
         One that was turned down is not fitted again on the same records, nor for the same model
         before that has twice the verdicts.
         """
-        judged = judged_rows(table)
-        before = max(int(about.get("facts", {}).get("judged", 0)), self._tried)
-        grown = judged - before >= NEW_RECORDS and judged >= (1 + GROWTH) * before
-        return grown or any(
+        facts = about.get("facts", {})
+        for age, count in _ages(table).items():
+            before = max(int(facts.get(age, 0)), self._tried.get(age, 0))
+            if count - before >= NEW_RECORDS and count >= (1 + GROWTH) * before:
+                return True
+        return any(
             count >= max(NEW_RECORDS, 2 * self._tried_for.get(name, 0))
             for name, count in _verdicts(table).items()
             if name not in about.get("models", ())
         )
+
+
+def _ages(table: HistoryTable) -> dict[str, int]:
+    """What tells a head's age, as in its facts."""
+    return {"judged": judged_rows(table), "compared": compared_rows(table)}
 
 
 def _verdicts(table: HistoryTable) -> dict[str, int]:
