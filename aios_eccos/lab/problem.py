@@ -22,7 +22,7 @@ from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, Kind
 from aios_eccos.lab.metrics import Frontier
 from aios_eccos.records import HistoryTable
-from aios_eccos.values import FloatArray, IntArray, Plan
+from aios_eccos.values import BoolArray, FloatArray, IntArray, Plan
 from aios_eccos.values.plan import spread
 
 
@@ -153,11 +153,10 @@ class Problem:
         return Calls(found.success, found.cost, np.hstack(outcomes), np.hstack(spent))
 
     @functools.cached_property
-    def had_tokens(self) -> FloatArray:
-        """Output tokens of the test rows with each column: of a plan, of all answers."""
-        had = self.test.output_tokens
-        more = [spread([p], self._escapes(p), self.models, had) for p in self.plans]
-        return np.column_stack([had, *more])
+    def escapes(self) -> BoolArray:
+        """(n, k) whether a plan's escape is asked for a test row."""
+        none = np.empty((self.n, 0))
+        return np.hstack([none, *(self._escapes(plan) for plan in self.plans)]) > 0
 
     def _escapes(self, plan: Plan) -> FloatArray:
         """(n, 1) whether the escape is asked; as in a kernel it is if nobody can compare."""

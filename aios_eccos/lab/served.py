@@ -35,12 +35,15 @@ from aios_eccos.values import (
     Price,
     Query,
     Slots,
+    Vote,
 )
 from aios_eccos.verdicts.taken import take_verdict
 from aios_eccos.workload.memory import MemoryWorkload
 
 #: Effective records behind a recorded forecast: more than a price of success asks for.
 SUPPORT = 99.0
+#: Without plans.
+NONE_ASKED = np.empty(0, dtype=bool)
 
 
 class RecordedPredictor:
@@ -103,27 +106,39 @@ class Served:
         tokens: FloatArray,
         had_tokens: FloatArray | None = None,
         failure: Failure | None = None,
+        escapes: BoolArray = NONE_ASKED,
     ) -> Trace:
         """Serve one call with (m,) forecasts, and move the price as a settled call does.
 
         Args:
-            had_tokens: output tokens of each column's recorded answers; default: the (m,) forecast.
+            had_tokens: (m,) output tokens of the recorded answers; default: the forecast.
+            escapes: (k,) whether each plan's escape is asked.
         """
         candidates = self.forecast([query], success[None], tokens[None])
         (decision,) = self.router.assign(candidates, self.router.slots()).decisions
         self.router.release(decision)
         if decision.model is None:
             raise ValueError("the call would have to wait; recorded calls are served one by one")
-        return self.settle(decision, tokens if had_tokens is None else had_tokens, failure)
+        return self.settle(decision, tokens if had_tokens is None else had_tokens, failure, escapes)
 
     def settle(
-        self, decision: Decision, had_tokens: FloatArray, failure: Failure | None = None
+        self,
+        decision: Decision,
+        had_tokens: FloatArray,
+        failure: Failure | None = None,
+        escapes: BoolArray = NONE_ASKED,
     ) -> Trace:
-        """Move the price as a call does that was answered, or failed; tokens of all columns."""
-        query = decision.candidate.query
-        spoken = round(float(decision.of_choice(had_tokens)))
-        answer = Answer("", query.input_tokens, spoken, failure)
-        result = CallResult(query, answer, decision, 1, 0.0, 0.0)
+        """Move the price as a call does that was answered, or failed; arguments as of `serve`."""
+        query, m = decision.candidate.query, len(self.router.models)
+        differ = decision.plan is not None and bool(escapes[self._columns[decision.plan.name] - m])
+        asked, vote = _asked(decision, differ)
+        answers = {
+            name: Answer("", query.input_tokens, round(had_tokens[self._columns[name]]), failure)
+            for name in asked
+        }
+        given = answers[asked[-1] if differ else asked[0]]
+        attempts = len(asked)
+        result = CallResult(query, given, decision, attempts, 0.0, 0.0, vote=vote, said=answers)
         trace = trace_of(result, self.router.prices, self._settings, self.router.models)
         (trace,) = self.floors.settled([trace])
         return replace(trace, id=query.id)
@@ -131,6 +146,16 @@ class Served:
     def judge(self, trace: Trace, outcome: float) -> None:
         """Take a verdict (0..1) on a served call."""
         take_verdict(self.workload, self.floors, trace, outcome)
+
+
+def _asked(decision: Decision, differ: bool) -> tuple[tuple[str, ...], Vote | None]:
+    """The models that a decision asks, whether or not a plan's members differ; and their vote."""
+    plan = decision.plan
+    if plan is None:
+        return (decision.model or "",), None
+    if differ:
+        return plan.models, Vote(plan.members, plan.escape, "differed", plan.escape)
+    return plan.members, Vote(plan.members, plan.escape, "agreed", plan.members[0])
 
 
 def served_of(
@@ -196,7 +221,8 @@ class Batches:
             for row, column, decision in zip(rows, choice, decisions, strict=True):
                 if column >= 0:
                     served.router.release(decision)
-                    trace = served.settle(decision, problem.had_tokens[row])
+                    had = problem.test.output_tokens[row]
+                    trace = served.settle(decision, had, escapes=problem.escapes[row])
                     served.judge(trace, float(problem.calls.outcomes[row, column]))
         taken = zip(candidates, choice, strict=True)
         self.optimism += [c.worth.optimism for c, column in taken if column >= 0]
@@ -235,8 +261,8 @@ def stream(
     choice = np.empty(len(order), dtype=np.int64)
     waiting: deque[tuple[int, Trace]] = deque()
     for place, (row, query) in enumerate(zip(order, queries_of(problem, order), strict=True)):
-        had = problem.had_tokens[row]
-        trace = served.serve(query, problem.success[row], problem.tokens[row], had)
+        had, escapes = problem.test.output_tokens[row], problem.escapes[row]
+        trace = served.serve(query, problem.success[row], problem.tokens[row], had, escapes=escapes)
         choice[place] = served.column(trace)
         if seen is None or seen[place]:
             waiting.append((place, trace))

@@ -111,10 +111,21 @@ def test_a_stream_settles_calls_on_plans(planned) -> None:
     (eccos,) = (s for s in _plain() if s.name == "eccos")
     row = play(eccos, problem, Setting("floor", 0.76), 0)
     assert row.share[PAIR] > 0.2 and abs(row.success - 0.76) < 0.05
-    served = Served(problem.fitted.data.models, settings_of("floor", 0.8), learned_of(problem))
-    (query,) = queries_of(problem, np.array([0]))
-    trace = served.serve(query, problem.success[0], problem.tokens[0], problem.had_tokens[0])
-    assert served.column(trace) < 4
+
+
+def test_a_stream_pays_for_what_a_plan_has_really_asked(planned) -> None:
+    served = Served(planned.fitted.data.models, settings_of("floor", 0.76), learned_of(planned))
+    paid = {}
+    for row, query in enumerate(queries_of(planned, np.arange(planned.n))):
+        had, escapes = planned.test.output_tokens[row], planned.escapes[row]
+        trace = served.serve(query, planned.success[row], planned.tokens[row], had, escapes=escapes)
+        column = served.column(trace)
+        assert trace.cost_usd == pytest.approx(planned.calls.spent[row, column])
+        paid[column, bool(escapes.all())] = trace.vote
+    plan = planned.m
+    assert paid[plan, True].answered_by == planned.plans[0].escape
+    assert paid[plan, False].outcome == "agreed"
+    assert {vote for (column, _), vote in paid.items() if column < plan} == {None}
 
 
 def test_limits_count_both_members_of_a_plan(planned) -> None:
