@@ -8,9 +8,10 @@ the record; the gap between promised and realised success, smoothed, corrects ev
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class PriceCurve:
         realised: (G,) success had, smoothed, never falling.
         cost: (G,) mean cost per call.
         verdicts: judged choices at the dearest price, the evidence behind the curve.
+        top: index of the price that keeps the highest floor; None = of the dearest one.
     """
 
     prices: FloatArray
@@ -52,11 +54,16 @@ class PriceCurve:
     realised: FloatArray
     cost: FloatArray
     verdicts: int
+    top: int | None = None
 
     @property
     def reachable(self) -> float:
         """The highest floor that the curve says can be kept."""
-        return float(self.realised[-1])
+        return float(self.realised[self._last])
+
+    @property
+    def _last(self) -> int:
+        return len(self.realised) - 1 if self.top is None else self.top
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -80,7 +87,7 @@ class PriceCurve:
         return float(self.prices[int(np.argmax(spent >= spent[-1] - IDLE * reach))])
 
     def price_for(self, floor: float) -> float:
-        """Least lambda that realises the floor; the dearest one where none does."""
+        """Least lambda that realises the floor; the top one where none does."""
         return float(np.exp(self._at(floor, self._log_prices)))
 
     def internal_floor(self, floor: float) -> float:
@@ -114,10 +121,10 @@ class PriceCurve:
         return logs
 
     def _at(self, floor: float, values: FloatArray) -> float:
-        """A (G,) row where the floor is first realised; at its end where it never is."""
-        right = int(np.searchsorted(self.realised, floor, side="left"))
-        if right == 0 or right == len(self.realised):
-            return float(values[min(right, len(values) - 1)])
+        """A (G,) row where the floor is first realised; at the top where it never is."""
+        right = int(np.searchsorted(self.realised[: self._last + 1], floor, side="left"))
+        if right == 0 or right > self._last:
+            return float(values[min(right, self._last)])
         low, high = self.realised[right - 1], self.realised[right]
         share = (floor - low) / (high - low)
         return float(values[right - 1] + share * (values[right] - values[right - 1]))
@@ -171,6 +178,26 @@ def price_curve(
     return PriceCurve(
         prices, promised, np.maximum.accumulate(realised), spent, verdicts=int(judged.sum())
     )
+
+
+def told_apart(
+    curve: PriceCurve, success: FloatArray, outcomes: FloatArray, cost: FloatArray
+) -> int:
+    """Index of the least price that is within one standard error of the most successful price.
+
+    Plans succeed nearly as often as each other, so dearer prices choose among them by the noise of
+    their forecasts: that costs more and realises less. Arrays are those of `price_curve`.
+    """
+    rows = np.flatnonzero(~np.isnan(success).all(axis=1))[:MAX_ROWS]
+    picks = [choose(cost[rows], success[rows], price) for price in curve.prices]
+    had = np.array([outcomes[rows, pick] for pick in picks])
+    judged = (~np.isnan(had)).sum(axis=1)
+    best = int(np.argmax(np.nansum(had, axis=1) / np.maximum(judged, 1)))
+    lost = had[best] - had
+    count = np.maximum((~np.isnan(lost)).sum(axis=1), 1)
+    mean = np.nansum(lost, axis=1) / count
+    error = np.sqrt(np.maximum(np.nansum(lost**2, axis=1) / count - mean**2, 0.0) / count)
+    return int(np.argmax(mean <= error))
 
 
 def _grid(cost: FloatArray) -> FloatArray:
@@ -258,4 +285,11 @@ class PriceBook:
         judged = (~np.isnan(self._outcomes[:, mask])).any(axis=1)
         if int(judged.sum()) < MIN_VERDICTS or np.isnan(self._success[:, mask]).all():
             return None
-        return price_curve(self._success, self._outcomes, self._cost, allowed=mask)
+        curve = price_curve(self._success, self._outcomes, self._cost, allowed=mask)
+        if not mask[len(self.models) :].any():
+            return curve
+        _, least = self.strongest([*key]) or ("", math.inf)
+        success = np.where(mask, self._success, np.nan)
+        first = told_apart(curve, success, self._outcomes, self._cost)
+        top = max(first, int(np.searchsorted(curve.realised, least)))
+        return curve if top >= len(curve.prices) else replace(curve, top=top)

@@ -12,7 +12,7 @@ import numpy as np
 from aios_eccos.config.checks import AUTO
 from aios_eccos.decide.rule import choose
 from aios_eccos.floor.curve import MIN_VERDICTS, PriceBook, price_curve
-from aios_eccos.forecast.plans import FEWEST, Past, PlanFits, expected_gain, fit_plan, unseen
+from aios_eccos.forecast.plans import FEWEST, Past, PlanFits, fit_plan, mended_share, unseen
 from aios_eccos.values import FloatArray, Plan
 from aios_eccos.values.plan import parse_plan, spread
 
@@ -146,7 +146,8 @@ def _promising(past: Past, prices: FloatArray, usual: FloatArray) -> list[Plan]:
             agreed = float(_means(past.agreement(plan)))
             if np.isnan(agreed):
                 continue
-            success = past.success[:, [escape]] + agreed * expected_gain(plan, past)
+            alone = past.success[:, [escape]]
+            success = alone + agreed * mended_share(plan, past) * (1 - alone)
             escapes = np.full((len(success), 1), 1 - agreed)
             spent = spread([plan], escapes, names, past.cost)
             both = columns.beside(Columns(success, success, spent))

@@ -1,8 +1,9 @@
 """Forecasts of plans: how often two models' answers agree, and what the plan then comes to.
 
 Where two models give the same answer, it is nearly always right, whichever two they are; so is the
-escape's there. A plan therefore succeeds as often as its escape, and a little more or less often:
-that difference is learned from past queries on which the members' answers were compared.
+a strong escape's there. A plan therefore succeeds as often as its escape, and where the members
+agree also on a share of the queries on which the escape would have failed. That share is learned
+from past queries on which the members' answers were compared.
 """
 
 from __future__ import annotations
@@ -89,21 +90,21 @@ class PlanFit:
 
     Attributes:
         center, scale: (f,) of the features. slopes: (1 + f,) of the log-odds of agreement.
-        gain: success of agreed answers less the escape's on the same queries.
+        mended: share of the escape's failures that agreed answers avoid, less those that they add.
     """
 
     plan: Plan
     center: FloatArray
     scale: FloatArray
     slopes: FloatArray
-    gain: float
+    mended: float
 
     def forecast(self, models: Sequence[str], success: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Chance that the escape is asked, and of success, (n,) each; (n, m) are the models'."""
         row = (_features(self.plan, models, success) - self.center) / self.scale
         agrees = sigmoid(self.slopes[0] + row @ self.slopes[1:])
         escape = success[:, models.index(self.plan.escape)]
-        return 1 - agrees, np.clip(escape + agrees * self.gain, 0.0, 1.0)
+        return 1 - agrees, np.clip(escape + agrees * self.mended * (1 - escape), 0.0, 1.0)
 
 
 def fit_plan(plan: Plan, past: Past) -> PlanFit | None:
@@ -116,13 +117,22 @@ def fit_plan(plan: Plan, past: Past) -> PlanFit | None:
     features, agreed = features[known], agreed[known]
     center, scale = features.mean(axis=0), features.std(axis=0) + 1e-9
     slopes = _logistic((features - center) / scale, agreed)
-    return PlanFit(plan, center, scale, slopes, expected_gain(plan, past))
+    return PlanFit(plan, center, scale, slopes, mended_share(plan, past))
 
 
-def expected_gain(plan: Plan, past: Past) -> float:
-    """By how much an agreed answer is better than the escape's: the mean, drawn to nothing."""
+def mended_share(plan: Plan, past: Past) -> float:
+    """Share of the escape's failures, as forecast, that agreed answers avoid, drawn to nothing.
+
+    In shares of failures, for an agreed answer cannot gain where the escape is right anyway.
+    """
     gains = past.gains(plan)
-    return float(np.nansum(gains) / ((~np.isnan(gains)).sum() + PRIOR_AGREED))
+    failures = 1 - past.success[:, past.models.index(plan.escape)]
+    known = ~np.isnan(gains) & ~np.isnan(failures)
+    if not known.any():
+        return 0.0
+    usual = float(failures[known].mean()) + 1e-9
+    share = float(gains[known].sum()) / (usual * (int(known.sum()) + PRIOR_AGREED))
+    return min(max(share, -1.0), 1.0)
 
 
 def unseen(plan: Plan, past: Past) -> tuple[FloatArray, FloatArray] | None:

@@ -14,7 +14,7 @@ from aios_eccos.floor.certify import Certificate, Certifier
 from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learned import Learned
 from aios_eccos.floor.planned import auto_plans, book_of, with_plans
-from aios_eccos.forecast.plans import fit_plan
+from aios_eccos.forecast.plans import Past, fit_plan
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.values import Plan, Query
 from aios_eccos.workload.memory import MemoryWorkload
@@ -63,6 +63,42 @@ def test_a_plan_is_never_the_strongest_model() -> None:
     book, _ = book_of(worse, (PAIR,))
     assert book.strongest() == ("large", pytest.approx(worse.correctness[:, 2].mean()))
     assert book.strongest([PAIR]) is None
+
+
+def noisy(n: int, seed: int = 0) -> Past:
+    """Two dear models that succeed alike, told apart by noise alone; one costs thrice the other."""
+    past, rng = past_world(n, seed, told=False), np.random.default_rng(seed)
+    success, cost = past.success.copy(), past.cost.copy()
+    correctness = past.correctness.copy()
+    twin = rng.permutation(n)
+    success[:, 3] = success[:, 2] + rng.normal(0.0, 0.02, n)
+    correctness[:, 3], cost[:, 3] = correctness[twin, 2], 3.0
+    return replace(past, success=success, correctness=correctness, cost=cost)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_floor_out_of_reach_buys_no_noise(seed: int) -> None:
+    book, _ = book_of(noisy(600, seed), (PAIR,))
+    curve, strongest = book.curve(), book.strongest()
+    assert curve is not None and strongest is not None
+    assert curve.cost_for(1.0) < 0.7 * curve.cost[-1]
+    assert curve.price_for(1.0) == pytest.approx(curve.prices[curve.top or 0])
+    assert curve.reachable >= strongest[1], "what the strongest model reaches is kept"
+
+
+@pytest.mark.parametrize("n", [80, 150, 300])
+def test_little_history_keeps_what_the_strongest_model_reaches(n: int) -> None:
+    book, _ = book_of(past_world(n, told=False), (PAIR,))
+    curve, strongest = book.curve(), book.strongest()
+    assert curve is not None and strongest is not None
+    assert curve.reachable >= min(strongest[1], curve.realised[-1])
+
+
+def test_without_plans_a_floor_out_of_reach_costs_what_it_did() -> None:
+    book, _ = book_of(noisy(600), (PAIR,))
+    curve = book.curve(MODELS)
+    assert curve is not None and curve.top is None
+    assert curve.cost_for(1.0) == curve.cost[-1]
 
 
 def test_without_plans_the_book_is_as_it_was() -> None:

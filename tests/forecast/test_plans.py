@@ -88,20 +88,25 @@ def test_members_that_always_agree_and_never_do_are_forecast_too(seed: int) -> N
 def test_a_gain_on_few_queries_is_hardly_believed() -> None:
     past = past_world(FEWEST)
     better = np.where(past.agreement(PAIR) == 1, 0.0, past.correctness[:, 2])
-    past = replace(past, correctness=np.column_stack([past.correctness[:, :2], better, better]))
+    success = past.success * [1, 1, 0.05, 1]  # as it comes to
+    had = np.column_stack([past.correctness[:, :2], better, better])
+    past = replace(past, success=success, correctness=had)
     fit = fit_plan(PAIR, past)
     assert fit is not None
-    assert 0 < fit.gain < FEWEST / (FEWEST + PRIOR_AGREED)
+    assert 0 < fit.mended < FEWEST / (FEWEST + PRIOR_AGREED)
 
 
 def test_success_stays_a_chance_and_within_what_agreement_allows() -> None:
     past = past_world()
     fit = fit_plan(PAIR, past)
     assert fit is not None
-    sure = replace(fit, gain=1.0)
+    sure = replace(fit, mended=1.0)
     single = np.array([[0.5, 0.5, 0.99, 0.5], [0.5, 0.5, 0.01, 0.5]])
     escapes, success = sure.forecast(MODELS, single)
-    assert success.tolist() == [1.0, pytest.approx(0.01 + 1 - escapes[1])]
+    assert success.tolist() == [
+        pytest.approx(0.99 + 0.01 * (1 - escapes[0])),
+        pytest.approx(0.01 + 0.99 * (1 - escapes[1])),
+    ]
 
 
 def test_plans_are_forecast_together_with_the_least_support_of_their_models() -> None:
