@@ -169,7 +169,7 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
             part: {name: arrays[f"{part}.{name}"] for name in names}
             for part, (_, names) in _PARTS.items()
         }
-        whitening, marks = Whitening(**part["whitening"]), Rows(**part["marks"], texts=())
+        whitening, marks = Whitening(**part["whitening"]), Rows(**part["marks"])
         return Trained(
             models=names,
             machine=Machine(whitening, marks, **part["machine"]),

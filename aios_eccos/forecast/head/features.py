@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from aios_eccos.history.embed.gist import gist
 
 Floats = NDArray[np.float32]
+#: Buckets of a text's words and pairs of words, and 1 + log(count) of each.
+Hashed = tuple[NDArray[np.int64], Floats]
 
 #: Raised whenever a feature changes; artefacts of another version are refused.
 VERSION = 2
@@ -97,8 +99,8 @@ def _counts(text: str) -> list[float]:
     return [math.log1p(value) for value in logs + named] + shares
 
 
-def hash_words(text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Buckets of a text's words and pairs of words, and 1 + log(count) of each."""
+def hash_words(text: str) -> Hashed:
+    """See `Hashed`."""
     tokens = _TOKEN.findall(gist(text).lower())
     pairs = [f"{a} {b}" for a, b in itertools.pairwise(tokens)]
     counts = Counter(zlib.crc32(t.encode(errors="replace")) % WORD_BUCKETS for t in tokens + pairs)
@@ -107,48 +109,49 @@ def hash_words(text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     return buckets, np.float32(1.0) + np.log(times)
 
 
-def document_rarity(texts: Sequence[str]) -> NDArray[np.float32]:
-    """(WORD_BUCKETS,) smoothed inverse document frequency of each bucket over the texts."""
+def document_rarity(hashed: Sequence[Hashed]) -> Floats:
+    """(WORD_BUCKETS,) smoothed inverse document frequency of each bucket over n texts."""
     seen = np.zeros(WORD_BUCKETS)
-    for text in texts:
-        seen[hash_words(text)[0]] += 1
-    return np.asarray(np.log((1 + len(texts)) / (1 + seen)) + 1, dtype=np.float32)
+    for buckets, _ in hashed:
+        seen[buckets] += 1
+    return np.asarray(np.log((1 + len(hashed)) / (1 + seen)) + 1, dtype=np.float32)
 
 
-def word_vector(
-    text: str, rarity: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The text's buckets and their tf-idf weights, of unit length."""
-    buckets, times = hash_words(text)
+def word_vector(words: Hashed, rarity: Floats) -> Hashed:
+    """A text's buckets and their tf-idf weights, of unit length."""
+    buckets, times = words
     weights = times * rarity[buckets]
     norm = float(np.sqrt((weights**2).sum()))
     return buckets, (weights / norm if norm else weights).astype(np.float32)
 
 
-def word_matrix(texts: Sequence[str], rarity: NDArray[np.float32]) -> Any:
+def word_matrix(hashed: Sequence[Hashed], rarity: Floats) -> Any:
     """(n, WORD_BUCKETS) sparse tf-idf rows of unit length (scipy csr_matrix)."""
     from scipy.sparse import csr_matrix
 
-    vectors = [word_vector(text, rarity) for text in texts]
+    vectors = [word_vector(words, rarity) for words in hashed]
     ends = np.cumsum([0, *(len(buckets) for buckets, _ in vectors)])
     if not vectors:
         return csr_matrix((0, WORD_BUCKETS), dtype=np.float32)
     columns = np.concatenate([buckets for buckets, _ in vectors])
     data = np.concatenate([weights for _, weights in vectors])
-    return csr_matrix((data, columns, ends), shape=(len(texts), WORD_BUCKETS))
+    return csr_matrix((data, columns, ends), shape=(len(vectors), WORD_BUCKETS))
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """n texts as the kernel sees them: layers (n, p), counts (n, c), texts for their words."""
+    """n texts as the kernel sees them: layers (n, p), counts (n, c), `word_matrix` if wanted."""
 
     layers: Floats
     counts: Floats
-    texts: tuple[str, ...]
+    words: Any = None
+
+    def __len__(self) -> int:
+        return len(self.layers)
 
     def take(self, index: NDArray[np.int64]) -> Rows:
-        """The rows of an index."""
-        return Rows(self.layers[index], self.counts[index], tuple(self.texts[i] for i in index))
+        """The rows of an index, words included."""
+        return Rows(self.layers[index], self.counts[index], self.words[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,8 +175,8 @@ class Whitening:
     rarity: Floats
 
     @classmethod
-    def fit(cls, layers: Floats, counts: Floats, texts: Sequence[str]) -> Whitening:
-        """From raw layers (n, 4 d), counts (n, c) and texts."""
+    def fit(cls, layers: Floats, counts: Floats, hashed: Sequence[Hashed]) -> Whitening:
+        """From raw layers (n, 4 d), counts (n, c) and words."""
         step = np.linspace(0, len(layers) - 1, min(len(layers), WHITEN_ROWS)).astype(int)
         mean, scale = layers[step].mean(axis=0), layers[step].std(axis=0) + 1e-6
         white = np.clip((layers[step] - mean) / scale, -CLIP, CLIP)
@@ -186,21 +189,20 @@ class Whitening:
         widths = [_median_distance(white[short] @ directions), _median_distance(seen)]
         return cls(
             mean, scale, directions, count_mean, count_scale,
-            np.array(widths, dtype=np.float32), document_rarity(texts),
+            np.array(widths, dtype=np.float32), document_rarity(hashed),
         )  # fmt: skip
 
-    def rows(self, layers: Floats, counts: Floats, texts: Sequence[str]) -> Rows:
-        """Whiten n texts' layers and counts."""
+    def rows(self, layers: Floats, counts: Floats, hashed: Sequence[Hashed] | None = None) -> Rows:
+        """Whiten n texts' layers and counts, and weigh their words, where these are given."""
         white = np.clip((layers - self.layer_mean) / self.layer_scale, -CLIP, CLIP)
         seen = np.clip((counts - self.count_mean) / self.count_scale, -CLIP, CLIP)
-        return Rows(
-            (white @ self.directions).astype(np.float32), seen.astype(np.float32), tuple(texts)
-        )
+        words = None if hashed is None else word_matrix(hashed, self.rarity)
+        return Rows((white @ self.directions).astype(np.float32), seen.astype(np.float32), words)
 
     def kernel(self, left: Rows, right: Rows) -> Floats:
         """(n, r) kernel values, words included."""
-        words = word_matrix(left.texts, self.rarity) @ word_matrix(right.texts, self.rarity).T
-        return np.asarray(self.dense_kernel(left, right) + words.toarray() / 3, dtype=np.float32)
+        words = (left.words @ right.words.T).toarray()
+        return np.asarray(self.dense_kernel(left, right) + words / 3, dtype=np.float32)
 
     def dense_kernel(self, left: Rows, right: Rows) -> Floats:
         """(n, r) the kernel without its words' part, which is linear and summed up elsewhere."""
@@ -215,7 +217,7 @@ class Machine:
 
     Attributes:
         whitening: how texts become rows.
-        marks: r landmarks (without their texts; the words' part is in `word_weights`).
+        marks: r landmarks (without their words; the words' part is in `word_weights`).
         weights: (r, t); word_weights: (buckets, t); offset: (t,).
     """
 
@@ -227,10 +229,10 @@ class Machine:
 
     def __call__(self, layers: Floats, texts: Sequence[str]) -> Floats:
         """(n, t) outputs from raw layers (n, 4 d) and texts."""
-        rows = self.whitening.rows(layers, count_features(texts), texts)
+        rows = self.whitening.rows(layers, count_features(texts))
         out = self.whitening.dense_kernel(rows, self.marks) @ self.weights + self.offset
         for i, text in enumerate(texts):
-            buckets, values = word_vector(text, self.whitening.rarity)
+            buckets, values = word_vector(hash_words(text), self.whitening.rarity)
             out[i] += values @ self.word_weights[buckets]
         return np.asarray(out, dtype=np.float32)
 
@@ -246,7 +248,7 @@ class Space:
     @classmethod
     def fit(cls, whitening: Whitening, rows: Rows, seed: int = 0) -> Space:
         """Choose landmarks among the rows and rotate (Nystrom)."""
-        shuffled = np.random.default_rng(seed).permutation(len(rows.texts))[:MARKS]
+        shuffled = np.random.default_rng(seed).permutation(len(rows))[:MARKS]
         marks = rows.take(np.sort(shuffled))
         values, vectors = np.linalg.eigh(whitening.kernel(marks, marks).astype(np.float64))
         keep = np.argsort(-values)[:RANK]
@@ -257,16 +259,16 @@ class Space:
     def coordinates(self, rows: Rows) -> Floats:
         """(n, rank) coordinates whose inner products approximate the kernel."""
         parts = [np.empty((0, self.rotation.shape[1]), dtype=np.float32)]
-        for start in range(0, len(rows.texts), 2048):
-            index = np.arange(start, min(start + 2048, len(rows.texts)))
+        for start in range(0, len(rows), 2048):
+            index = np.arange(start, min(start + 2048, len(rows)))
             parts.append(self.whitening.kernel(rows.take(index), self.marks) @ self.rotation)
         return np.concatenate(parts)
 
     def machine(self, slopes: Floats, offset: Floats) -> Machine:
         """The function with these slopes (rank, t) in coordinates, folded for serving."""
         weights = (self.rotation @ slopes).astype(np.float32)
-        words = word_matrix(self.marks.texts, self.whitening.rarity).T @ weights / 3
-        marks = Rows(self.marks.layers, self.marks.counts, ())
+        words = self.marks.words.T @ weights / 3
+        marks = Rows(self.marks.layers, self.marks.counts)
         return Machine(
             self.whitening, marks, weights, np.asarray(words, dtype=np.float32),
             np.asarray(offset, dtype=np.float32),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.errors import ArtifactError
-from aios_eccos.forecast.head.features import Floats, Machine, Space, Whitening, count_features
+from aios_eccos.forecast.head.features import Floats, Machine, Space, Whitening, count_features, hash_words
 from aios_eccos.forecast.head.fit import (
     LEAST_SPREAD,
     LEVEL_SPREAD,
@@ -87,8 +87,9 @@ class _Prepared:
         self.table, self._seed = table.rows(keep), seed
         layers = np.asarray(layers, dtype=np.float32)[keep]
         counts = count_features(self.table.texts)
-        self._whitening = Whitening.fit(layers, counts, self.table.texts)
-        self._rows = self._whitening.rows(layers, counts, self.table.texts)
+        hashed = [hash_words(text) for text in self.table.texts]
+        self._whitening = Whitening.fit(layers, counts, hashed)
+        self._rows = self._whitening.rows(layers, counts, hashed)
         self._level = prior_levels(self.table, strengths)
 
     def fit(self, index: IntArray) -> tuple[Machine, Callable[[IntArray], FloatArray]]:
