@@ -88,15 +88,15 @@ class _Prepared:
         layers = np.asarray(layers, dtype=np.float32)[keep]
         counts = count_features(self.table.texts)
         hashed = [hash_words(text) for text in self.table.texts]
-        self._whitening = Whitening.fit(layers, counts, hashed)
-        self._rows = self._whitening.rows(layers, counts, hashed)
+        whitening = Whitening.fit(layers, counts, hashed)
+        rows = whitening.rows(layers, counts, hashed)
+        self._space = Space.fit(whitening, rows, seed)
+        self._coordinates = self._space.coordinates(rows)
         self._level = prior_levels(self.table, strengths)
 
     def fit(self, index: IntArray) -> tuple[Machine, Callable[[IntArray], FloatArray]]:
         """The machine fitted on the rows of `index`, and its outputs on other rows."""
-        chosen = self._rows.take(index)
-        space = Space.fit(self._whitening, chosen, self._seed)
-        coordinates = space.coordinates(chosen)
+        coordinates = self._coordinates[index]
         known = self.table.correctness[index]
         slopes, offset = fit_success(coordinates, known, self._level, level_spread(known))
         lengths, length_offset = fit_lengths(coordinates, self.table.output_tokens[index])
@@ -104,9 +104,9 @@ class _Prepared:
         constant = np.concatenate([offset, length_offset])
 
         def apply(out: IntArray) -> FloatArray:
-            return np.asarray(space.coordinates(self._rows.take(out)) @ slope + constant, float)
+            return np.asarray(self._coordinates[out] @ slope + constant, float)
 
-        return space.machine(slope, constant), apply
+        return self._space.machine(slope, constant), apply
 
 
 def train(
