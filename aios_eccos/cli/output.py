@@ -57,12 +57,23 @@ def _cell(value: object) -> str:
 
 @contextmanager
 def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on standard error; yields what advances it."""
+    """A bar with the time left on standard error, on a terminal; yields what advances it."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bars:
+    screen = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    # The speed is that of all that was done: steps are few and long.
+    hidden = not screen.is_terminal
+    with Progress(*columns, console=screen, disable=hidden, speed_estimate_period=3600) as bars:
         task = bars.add_task(title, total=total)
         yield lambda done: bars.advance(task, done)
 

@@ -25,6 +25,8 @@ from aios_eccos.values import BoolArray, FloatArray, IntArray, Model
 
 #: Shares of test and validation rows; the rest trains.
 TEST_SHARE, VAL_SHARE = 0.3, 0.1
+#: Texts embedded from one sign of progress to the next.
+PART = 256
 #: Slots of a model that no limit is given for.
 DEFAULT_LIMIT = 32
 
@@ -117,10 +119,22 @@ def recorded(
     *,
     folder: Path | None = None,
     layers: bool = False,
+    progress: Callable[[int], None] = lambda texts: None,
 ) -> Recorded:
-    """Embed a data set; `layers`: make hidden layers at once, in the same pass."""
+    """Embed a data set; `layers`: make hidden layers at once, in the same pass.
+
+    `progress` is told how many texts have just got theirs.
+    """
     texts = [record.text for record in dataset.records]
-    hidden = functools.cache(lambda: embedder.embed_with_layers(texts)[1])
+
+    @functools.cache
+    def hidden() -> NDArray[np.float32]:
+        found = []
+        for start in range(0, len(texts), PART):
+            found.append(embedder.embed_with_layers(texts[start : start + PART])[1])
+            progress(len(found[-1]))
+        return np.concatenate(found)
+
     if layers:
         hidden()
     table = build_table(dataset.records, embedder.embed(texts))
@@ -135,6 +149,7 @@ def open_recorded(
     *,
     limits: Mapping[str, int] | None = None,
     layers: bool = False,
+    progress: Callable[[int], None] = lambda texts: None,
 ) -> Recorded:
     """Embed a data set with the default embedder; embeddings and fits are kept between runs.
 
@@ -145,7 +160,8 @@ def open_recorded(
     known = {} if prices is None else load_prices(prices)
     models = [with_facts(m) for m in pool(dataset.models, known, limits or {}, DEFAULT_LIMIT)]
     embedder = open_embedder(cache_dir=cache_dir())
-    return recorded(dataset, models, embedder, folder=cache_dir() / "evaluate", layers=layers)
+    folder = cache_dir() / "evaluate"
+    return recorded(dataset, models, embedder, folder=folder, layers=layers, progress=progress)
 
 
 def load_prices(path: Path) -> dict[str, tuple[float, float]]:

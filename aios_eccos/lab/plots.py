@@ -17,7 +17,6 @@ from aios_eccos.errors import ConfigError
 from aios_eccos.lab.fitted import Kind
 from aios_eccos.lab.metrics import Frontier, hull_cost, reliability
 from aios_eccos.lab.onboarding import Stream
-from aios_eccos.lab.problem import Problem
 from aios_eccos.lab.report import Results, Table
 from aios_eccos.lab.strategy import Played
 from aios_eccos.lab.summary import At, Key, frontier
@@ -203,14 +202,12 @@ PICTURES: dict[str, Callable[[Results, Any], None]] = {
 }
 
 
-def draw_reliability(problems: Mapping[Kind, Sequence[Problem]], path: Path) -> None:
-    """Forecast against outcome of every predictor, all splits together, as a PNG."""
+def draw_reliability(told: Mapping[Kind, tuple[FloatArray, FloatArray]], path: Path) -> None:
+    """Success forecast and had by every predictor, all splits together, as a PNG."""
     figure = _figure(5, 5)
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    for (name, splits), mark in zip(problems.items(), "s^o", strict=True):
-        forecast = np.concatenate([problem.success.ravel() for problem in splits])
-        outcome = np.concatenate([problem.outcomes.ravel() for problem in splits])
+    for (name, (forecast, outcome)), mark in zip(told.items(), "s^o", strict=True):
         said, had, _ = reliability(forecast, outcome, bins=20)
         axes.plot(said, had, marker=mark, markersize=4, linewidth=1, label=name)
     title = "20 equally filled bins, test rows of all splits"

@@ -26,7 +26,7 @@ from aios_eccos.lab.studies.quality import (
     quality,
     templates,
 )
-from aios_eccos.lab.studies.report import evaluate_predictor
+from aios_eccos.lab.studies.run import Asked, evaluate_predictor
 from aios_eccos.lab.studies.streams import end_to_end
 
 FLOORS = [0.55, 0.65]
@@ -35,7 +35,7 @@ FLOORS = [0.55, 0.65]
 @pytest.fixture(scope="module")
 def report(circle):
     parts = ("stream", "ratios", "certified", "budgets")
-    return evaluate_predictor(circle, FLOORS, resplits=2, parts=parts)[0]
+    return evaluate_predictor(circle, Asked(tuple(FLOORS), resplits=2, parts=parts))[0]
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,8 @@ def test_more_records_forecast_better(circle):
 
 
 def test_a_new_model_is_forecast_by_what_is_hard_for_the_others(circle):
-    rows = little.new_model(circle, 0, 0, little.middle_model(circle))
+    name = little.middle_model(circle)
+    rows = [little.new_model(circle, 0, 0, name, count) for count in (*little.FRESH, None)]
     assert [row["outcomes"] for row in rows[:3]] == [0, 20, 100]
     assert {row["model"] for row in rows} == {"middle"}
     # Its mean alone would have a Brier of p (1 - p), about .24.
@@ -219,7 +220,7 @@ def test_a_file_without_labels_has_no_split_of_its_own(dataset, models, circle):
     with pytest.raises(DataError, match="split 0"):
         data.split(0, 0)
     with pytest.raises(DataError, match="'nobody' is not in the data: cheap"):
-        evaluate_predictor(circle, [0.6], new="nobody")
+        evaluate_predictor(circle, Asked((0.6,), new="nobody"))
 
 
 def test_checks_name_each_target_of_a_known_data_set(report):

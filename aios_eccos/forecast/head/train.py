@@ -9,7 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from aios_eccos.errors import ArtifactError
-from aios_eccos.forecast.head.features import Floats, Machine, Space, Whitening, count_features, hash_words
+from aios_eccos.forecast.head.features import (
+    Floats,
+    Machine,
+    Space,
+    Whitening,
+    count_features,
+    hash_words,
+)
 from aios_eccos.forecast.head.fit import (
     LEAST_SPREAD,
     LEVEL_SPREAD,

@@ -96,7 +96,7 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or len(position)
-    threads = min(_processors(), PASS_THREADS)
+    threads = min(processors(), PASS_THREADS)
     session = _session(model, threads)
     if session is None:
         return None
@@ -114,11 +114,11 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
         tokens=lambda text: list(tokenizer.encode(text).ids),
         most=min(int(most), len(position)),
         forward=forward,
-        passes=_processors() // threads,
+        passes=processors() // threads,
     )
 
 
-def _processors() -> int:
+def processors() -> int:
     """Processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

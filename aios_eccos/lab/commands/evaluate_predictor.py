@@ -11,14 +11,17 @@ import typer
 from rich.console import Console
 
 from aios_eccos.cli.options import JsonFile, PriceFile
-from aios_eccos.cli.output import console, draw_table, numbers, versions, write_json
+from aios_eccos.cli.output import bar, console, draw_table, numbers, versions, write_json
 from aios_eccos.errors import ConfigError
+from aios_eccos.history.embed.encoders import processors
 from aios_eccos.lab.dataset import load_dataset, open_recorded
 from aios_eccos.lab.plots import draw_reliability
+from aios_eccos.lab.processes import shared_out
 from aios_eccos.lab.studies.little import mean_rounds
 from aios_eccos.lab.studies.quality import default_floors
-from aios_eccos.lab.studies.report import PARTS, SCHEMA, USUAL, certificates, checks
-from aios_eccos.lab.studies.report import evaluate_predictor as measure
+from aios_eccos.lab.studies.report import SCHEMA, certificates, checks
+from aios_eccos.lab.studies.run import PARTS, USUAL, Asked, efforts, open_studies
+from aios_eccos.lab.studies.run import evaluate_predictor as measure
 
 #: Columns of the predictors' table.
 COLUMNS = ("brier", "auc", "calibration_error", "length_mae_tokens", "cost_mae_relative",
@@ -52,27 +55,23 @@ def evaluate_predictor(
     dataset = load_dataset([data])
     for bad in dataset.bad:
         screen.print(f"left out: {bad}", style="yellow")
-    with screen.status("embedding (kept for the next run)") as status:
-        recorded = open_recorded(dataset, prices, layers=True)
-        asked = asked or default_floors(recorded)
-        measured, problems = measure(
-            recorded,
-            asked,
-            targets=levels,
-            resplits=resplits,
-            seed=seed,
-            parts=chosen,
-            new=new_model,
-            progress=status.update,
-        )
+    with bar("embedding (kept for the next run)", len(dataset.records)) as advance:
+        recorded = open_recorded(dataset, prices, layers=True, progress=advance)
+    floors_asked = tuple(asked or default_floors(recorded))
+    wanted = Asked(floors_asked, tuple(levels), resplits, seed, chosen, new_model)
+    # Splits over processes; one alone is soon done.
+    count = processors() if resplits > 1 else 1
+    with bar("tenths of a second, about", efforts(recorded, wanted)) as advance:
+        shared = shared_out(open_studies, data, prices, wanted, count=count) if count > 1 else None
+        measured, told = measure(recorded, wanted, shared=shared, progress=advance)
     head = {"schema": SCHEMA, "seed": seed, "versions": versions(), "data_hash": dataset.hash}
     accepted = [asdict(c) | {"ok": c.ok} for c in checks(data.name.split(".")[0], measured)]
-    body = head | {"data": data.name, "floors": asked} | measured | {"checks": accepted}
+    body = head | {"data": data.name, "floors": [*floors_asked]} | measured | {"checks": accepted}
     if json_file is not None:
         write_json(body, json_file)
     _show(body, screen)
     if plot is not None:
-        draw_reliability(problems, plot)
+        draw_reliability(told, plot)
 
 
 def _asked(

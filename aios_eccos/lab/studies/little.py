@@ -47,21 +47,20 @@ def few_records(
     }
 
 
-def new_model(data: Recorded, number: int, seed: int, name: str) -> list[dict[str, Any]]:
-    """Brier on a model of which 0, 20, 100 and all outcomes of a split's history are known."""
+def new_model(
+    data: Recorded, number: int, seed: int, name: str, count: int | None
+) -> dict[str, Any]:
+    """Brier on a model of which `count` outcomes of a split's history are known; None: all."""
     history, test = data.split(number, seed)
     column = data.table.models.index(name)
     order = _shuffled(data, history, f"{seed}:{number}:new")
-    rows = []
-    for count in (*FRESH, len(history)):
-        known = np.ones(data.table.correctness.shape, dtype=bool)
-        known[order[count:], column] = False
-        fitted = Fitted(data, history, table=_known_of(data, known, history))
-        success, _ = fitted.of_rows("hybrid", test)
-        y = data.table.correctness[test, column]
-        found = brier(success[:, column], y)
-        rows.append({"model": name, "outcomes": count, "split": number, "brier": found})
-    return rows
+    count = len(history) if count is None else count
+    known = np.ones(data.table.correctness.shape, dtype=bool)
+    known[order[count:], column] = False
+    fitted = Fitted(data, history, table=_known_of(data, known, history))
+    success, _ = fitted.of_rows("hybrid", test)
+    found = brier(success[:, column], data.table.correctness[test, column])
+    return {"model": name, "outcomes": count, "split": number, "brier": found}
 
 
 def middle_model(data: Recorded) -> str:

@@ -17,7 +17,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, records_of
-from aios_eccos.lab.problem import Arrival, Problem, pose
+from aios_eccos.lab.problem import Arrival, Problem, column_means, pose
 from aios_eccos.lab.served import Run, settings_of, stream
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe.reader import Reader
@@ -41,19 +41,32 @@ ORDERS = 2
 BUDGETS = 7
 
 
-def streams(problems: Sequence[Problem], floors: Sequence[float]) -> list[dict[str, Any]]:
-    """Error and cost of each way of control; cost against the test rows' own frontier."""
-    fronts = [problem.frontier for problem in problems]
-    rows = []
-    for eta, boost, seen, delay in STREAMS:
+#: Of a run: realised less asked success, cost beside the frontier's, share of moves to an end.
+Streamed = tuple[float, float, float]
+
+
+def streams(problem: Problem, number: int, floors: Sequence[float]) -> list[list[Streamed]]:
+    """A split's runs under each way of control; cost against the test rows' own frontier."""
+    front = problem.frontier
+    ways = []
+    for way in STREAMS:
         runs = [
-            (floor, front, _run(problem, floor, (number, turn), eta, boost, seen, delay))
-            for number, (problem, front) in enumerate(zip(problems, fronts, strict=True))
+            (floor, _run(problem, floor, (number, turn), *way))
             for floor in floors
             for turn in range(ORDERS)
         ]
-        errors = np.array([run.success.mean() - floor for floor, _, run in runs])
-        costs = [run.spent.mean() / front.cost_at(run.success.mean()) for _, front, run in runs]
+        means = [(floor, run.success.mean(), run.spent.mean(), run.at_end) for floor, run in runs]
+        ways.append(
+            [(had - floor, cost / front.cost_at(had), end) for floor, had, cost, end in means]
+        )
+    return ways
+
+
+def stream_rows(splits: Sequence[list[list[Streamed]]]) -> list[dict[str, Any]]:
+    """Error and cost of each way of control over the splits."""
+    rows = []
+    for (eta, boost, seen, delay), runs in zip(STREAMS, zip(*splits, strict=True), strict=True):
+        errors, costs, ends = np.array([run for split in runs for run in split]).T
         rows.append(
             {
                 "eta": eta,
@@ -63,7 +76,7 @@ def streams(problems: Sequence[Problem], floors: Sequence[float]) -> list[dict[s
                 "error": float(np.abs(errors).mean()),
                 "worst": float(errors.min()),
                 "cost_ratio": float(np.nanmean(costs)),
-                "share_at_end": float(np.mean([run.at_end for *_, run in runs])),
+                "share_at_end": float(np.mean(ends)),
             }
         )
     return rows
@@ -87,26 +100,33 @@ def _run(
     return stream(problem, settings, order, seen=visible, delay=delay, boosted=boost > 1)
 
 
-def budgets(problems: Sequence[Problem]) -> list[dict[str, Any]]:
-    """What is spent under a budget, one call at a time; means over the splits."""
-    success, cost = np.mean([problem.past_means() for problem in problems], axis=0)
+def budgets_asked(data: Recorded, histories: Sequence[IntArray]) -> list[float]:
+    """The budgets of splits with these rows as history."""
+    means = [
+        (column_means(data.table.correctness[rows]), column_means(data.spent[rows]))
+        for rows in histories
+    ]
+    success, cost = np.mean(means, axis=0)
     ends = float(cost.min()), float(cost[success.argmax()])
+    return [float(budget) for budget in np.geomspace(*ends, BUDGETS + 2)[1:-1]]
+
+
+def budgets(problem: Problem, number: int, asked: Sequence[float]) -> list[tuple[float, float]]:
+    """A split's spending and success under each budget, one call at a time."""
+    order = np.random.default_rng(number).permutation(problem.n)
+    runs = [stream(problem, settings_of("budget", budget), order) for budget in asked]
+    return [(float(run.spent.mean()), float(run.success.mean())) for run in runs]
+
+
+def budget_rows(
+    asked: Sequence[float], splits: Sequence[list[tuple[float, float]]]
+) -> list[dict[str, Any]]:
+    """What is spent under each budget; means over the splits."""
     rows = []
-    for budget in np.geomspace(*ends, BUDGETS + 2)[1:-1]:
-        settings = settings_of("budget", float(budget))
-        runs = [
-            stream(problem, settings, np.random.default_rng(number).permutation(problem.n))
-            for number, problem in enumerate(problems)
-        ]
-        spent = float(np.mean([run.spent.mean() for run in runs]))
-        rows.append(
-            {
-                "budget": float(budget),
-                "cost_per_call_usd": spent,
-                "cost_to_budget": spent / float(budget),
-                "realised": float(np.mean([run.success.mean() for run in runs])),
-            }
-        )
+    for budget, runs in zip(asked, zip(*splits, strict=True), strict=True):
+        spent, had = (float(np.mean(values)) for values in zip(*runs, strict=True))
+        row = {"budget": budget, "cost_per_call_usd": spent, "cost_to_budget": spent / budget}
+        rows.append(row | {"realised": had})
     return rows
 
 
