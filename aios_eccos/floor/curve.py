@@ -280,6 +280,16 @@ class PriceBook:
         best = strongest_of(had, judged, names)
         return None if best is None else (names[best], float(had[best] / judged[best]))
 
+    def alone(self) -> list[tuple[str, float, float]]:
+        """Name, mean success and mean cost of each judged model, over its judged records."""
+        found = []
+        for column, name in enumerate(self.models):
+            outcomes, cost = self._outcomes[:, column], self._cost[:, column]
+            judged = ~(np.isnan(outcomes) | np.isnan(cost))
+            if judged.any():
+                found.append((name, float(outcomes[judged].mean()), float(cost[judged].mean())))
+        return found
+
     def _build(self, key: frozenset[str]) -> PriceCurve | None:
         mask = np.array([name in key for name in self.columns], dtype=bool)
         judged = (~np.isnan(self._outcomes[:, mask])).any(axis=1)

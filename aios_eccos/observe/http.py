@@ -5,6 +5,8 @@ FastAPI reads the signatures and the shapes in `views`, so that OpenAPI describe
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, wraps
@@ -13,8 +15,12 @@ from typing import Any, Literal
 
 from aios_eccos.errors import DataError, EccosError
 from aios_eccos.observe import call_views, views
+from aios_eccos.observe.frontier import FrontierView
 from aios_eccos.observe.prometheus import metrics_text
 from aios_eccos.observe.reader import Reader
+
+#: The page's script, in this order.
+SCRIPTS = ("parts", "charts", "main")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,10 @@ class Endpoints:
         """The last hour by minute and the last day by hour."""
         return self._reader().series()
 
+    def frontier(self) -> FrontierView:
+        """What success costs on the history, and where the calls of now stand on that."""
+        return self._reader().frontier()
+
     def events(self, n: int = 20) -> views.EventsView:
         """Changes of floors, limits, prices and models, newest first."""
         return self._reader().events(n)
@@ -108,6 +118,7 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
         Route("/eccos/route", "POST", guarded(found.route), call_views.RouteView),
         Route("/eccos/savings", "GET", guarded(found.savings), call_views.SavingsView),
         Route("/eccos/series", "GET", guarded(found.series), views.SeriesView),
+        Route("/eccos/frontier", "GET", guarded(found.frontier), FrontierView),
         Route("/eccos/events", "GET", guarded(found.events), views.EventsView),
         Route("/eccos/feedback", "POST", guarded(found.feedback), call_views.FeedbackView),
         Route("/eccos/metrics", "GET", guarded(found.metrics), None, "metrics"),
@@ -117,4 +128,14 @@ def routes(reader: Callable[[], Reader], refuse: Callable[[int, str], Exception]
 
 @cache
 def page() -> str:
-    return files("aios_eccos.observe").joinpath("page/index.html").read_text(encoding="utf-8")
+    """The page with its style and script in it; no other may run, by their hashes."""
+    folder = files("aios_eccos.observe").joinpath("page")
+    parts = [folder.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS]
+    found = {"style": folder.joinpath("style.css").read_text(encoding="utf-8")}
+    found["script"] = "".join(parts)
+    text = folder.joinpath("index.html").read_text(encoding="utf-8")
+    for name, content in found.items():
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        text = text.replace(f"{{{name}-hash}}", f"sha256-{digest}")
+        text = text.replace(f"{{{name}}}", content)
+    return text

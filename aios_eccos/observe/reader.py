@@ -24,6 +24,7 @@ from aios_eccos.workload.store import Observed, PriceStore
 # What imports numpy is imported where it is used: `status` has to be fast.
 if TYPE_CHECKING:
     from aios_eccos.floor.curve import PriceBook
+    from aios_eccos.observe.frontier import FrontierView
     from aios_eccos.serve.engine import Engine
 
 #: Decisions searched for a call's id; the stream's own ids are found directly.
@@ -163,6 +164,12 @@ class Reader:
 
     def series(self) -> views.SeriesView:
         return read_series(self.workload, self.scope().money)
+
+    def frontier(self) -> FrontierView:
+        """What success costs on the history, and where the calls of now stand on that."""
+        from aios_eccos.observe.frontier import read_frontier
+
+        return read_frontier(self._living().router.learned.book, self.status())
 
     def events(self, n: int = 20) -> views.EventsView:
         found = self.workload.events(min(max(n, 0), MOST))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 
@@ -11,6 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from aios_eccos.errors import KernelError
 from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest, RouteRequest
+from aios_eccos.observe.frontier import read_frontier
 from aios_eccos.observe.http import Route, page, routes
 
 
@@ -102,3 +105,35 @@ def test_fastapi_serves_and_describes_them(world: World) -> None:
     assert client.post("/eccos/feedback", json={"id": "last", "correctness": 2}).status_code == 422
     described = client.get("/openapi.json").json()
     assert "StatusView" in described["components"]["schemas"]
+
+
+def test_no_other_style_or_script_than_the_pages_own_may_run() -> None:
+    text = page()
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
+    assert "unsafe" not in policy
+    for tag in ("style", "script"):
+        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    # Neither is an attribute, which the policy would keep from being used.
+    assert not re.search(r"\son\w+=|\sstyle=", text.split("<script>")[0])
+
+
+def test_the_frontier_shows_where_the_calls_of_now_stand(world: World) -> None:
+    before = world.reader.frontier()
+    assert before.here is None and before.day is None
+    assert [point.cost_usd for point in before.points] == sorted(p.cost_usd for p in before.points)
+    assert {model.model for model in before.models} == {"small: 8b", "large"}
+    world.calls(3)
+    world.reader.feedback("last", 1.0)
+    after = world.reader.frontier()
+    assert after.here is not None
+    assert after.points[0].cost_usd <= after.here.cost_usd <= after.points[-1].cost_usd
+    assert after.points[0].success <= after.here.success <= after.points[-1].success
+    assert after.day is not None and after.day.success == 1.0
+
+
+def test_a_frontier_that_cannot_be_drawn_says_what_to_do(world: World) -> None:
+    view = read_frontier(None, world.reader.status())
+    assert not view.points
+    assert "aios-eccos feedback" in view.note
