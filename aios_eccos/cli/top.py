@@ -7,27 +7,23 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from itertools import zip_longest
 from typing import Annotated
 
 import typer
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
 from aios_eccos.cli.ask import Asker
 from aios_eccos.cli.options import AiosHome, ConfigFile
-from aios_eccos.observe import render
+from aios_eccos.cli.top_screen import Screen
 from aios_eccos.observe.call_views import DecisionsView
-from aios_eccos.observe.text import table
-from aios_eccos.observe.views import ModelView, StatusView
+from aios_eccos.observe.views import StatusView
 
 #: Decisions asked for; as many are shown as the screen has lines for.
 LAST = 60
-#: Columns of the table of models beside its bars.
-BESIDE_BARS = 74
-#: From this width on there is room for the reason of each decision.
-WIDE = 130
+QUIT = ("q", "Q", "\x03", "\x04")
+#: Size of the one look that goes into a pipe or a file.
+UNSEEN = (80, 40)
 
 
 def top(
@@ -38,14 +34,23 @@ def top(
         bool, typer.Option("--json", help="Print one JSON object a look, without a screen.")
     ] = False,
 ) -> None:
-    """Watch load, calls, spending, success, shadow prices and the last decisions. `q` ends it."""
+    """Watch load, calls, spending, success, policies, caps and the last decisions.
+
+    `q` ends it, `p` pauses it. Into a pipe or a file it prints one look.
+    """
     with Asker(config, aios_home) as asker:
         if as_json:
             _print_looks(asker, every)
         screen = Screen(*_look(asker))
+        if not sys.stdout.isatty():
+            lines = (line.plain.rstrip() for line in screen.lines(*UNSEEN)[:-1])
+            sys.stdout.write("\n".join(lines).rstrip() + "\n")
+            return
         with _keys() as typed, Live(screen, console=Console(), screen=True, refresh_per_second=4):
-            while _pressed(every, typed) not in ("q", "Q", "\x03", "\x04"):
-                screen.status, screen.last = _look(asker)
+            while (key := _pressed(every, typed)) not in QUIT:
+                screen.paused ^= key in ("p", "P")
+                if not screen.paused or key == " ":
+                    screen.status, screen.last = _look(asker)
 
 
 def _look(asker: Asker) -> tuple[StatusView, DecisionsView]:
@@ -93,47 +98,3 @@ def _pressed(seconds: float, typed: bool) -> str:
     except KeyboardInterrupt:
         return "q"
     return ""
-
-
-class Screen:
-    """Draws the latest look in whatever size the terminal has now."""
-
-    def __init__(self, status: StatusView, last: DecisionsView) -> None:
-        self.status = status
-        self.last = last
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width, height = options.max_width, options.max_height
-        lines = [*self._lines(width)][:height]
-        for line in lines:
-            line.truncate(width, overflow="ellipsis")
-        yield Text("\n").join(lines)
-
-    def _lines(self, width: int) -> Iterator[Text]:
-        for number, line in enumerate("\n".join(render.headline(self.status)).splitlines()):
-            warned = line.startswith("!") or "! BROKEN" in line
-            yield Text(line, style="bold red" if warned else "bold" if number == 0 else "")
-        yield Text()
-        bars = min(max(width - BESIDE_BARS, 8), 60)
-        rows = render.load_rows(self.status.models, self.status.money, bars)
-        styles = [_color(model) for model in self.status.models]
-        yield from _styled(table(rows, width), styles) if rows else ()
-        yield Text()
-        wide = width >= WIDE
-        rows = render.decision_rows(self.last, reason=wide)
-        give = (len(rows[0]) - 1, 2, 3) if wide and rows else (2, 3)
-        yield from _styled(table(rows, width, give), []) if rows else ()
-
-
-def _styled(text: str, styles: list[str]) -> Iterator[Text]:
-    """The lines of a table: its heads bold, the first rows in these styles."""
-    for line, style in zip_longest(text.splitlines(), ["bold", *styles], fillvalue=""):
-        yield Text(line, style=style)
-
-
-def _color(model: ModelView) -> str:
-    """Of a model's load: nothing free or at rest, nearly full, or free."""
-    share = model.in_use / model.limit if model.limit else 1.0
-    if model.cooling_s > 0 or share >= 1:
-        return "red"
-    return "yellow" if share >= 0.8 else "green"

@@ -20,11 +20,15 @@ from typer.testing import CliRunner
 from aios_eccos.cli.ask import Asker
 from aios_eccos.cli.look_ups import events, explain, feedback, last, savings, status
 from aios_eccos.cli.route import route
-from aios_eccos.cli.top import Screen, top
+from aios_eccos.cli.top import top
+from aios_eccos.cli.top_screen import Screen
 from aios_eccos.errors import ConfigError, EccosError, WorkloadError
 from aios_eccos.locate import state_dir_of
+from aios_eccos.observe.audit_views import AuditsView, PolicyView
 from aios_eccos.observe.call_views import ExplainRequest, FeedbackRequest, RouteRequest
 from aios_eccos.observe.http import routes
+from aios_eccos.observe.money import CapView
+from aios_eccos.observe.views import CanaryView, PlanView
 
 CONFIG = """
 llms:
@@ -237,6 +241,30 @@ def test_status_imports_nothing_heavy(world: World, kernel, tmp_path: Path) -> N
     assert "aios-eccos" in done.stdout
 
 
+CANARY = CanaryView(
+    stands="rolled back", since=1e9, share=0.1,
+    routed=90, routed_failed=2, control=80, control_failed=3,
+)  # fmt: skip
+CAP = CapView(
+    name="all agents a day", usd=10, spent_usd=9, held_usd=1, left_usd=0, beyond_usd=0,
+    over_usd=0, resets_at=1e9, at_cap="refuse", kept=7, worth=None,
+)  # fmt: skip
+EARNED = PolicyView(
+    policy="", state="earned", share=0.25, hold=0.05, shadowed=40, loss=0.01, allowed=0.05,
+    needs_calls=1200, suspects=[], models=[],
+)  # fmt: skip
+AUDITS = AuditsView(
+    share=0.05, judge="large", left_usd=1, audit_usd=1, judge_usd=0.5, saved_usd=2,
+    break_even_calls=0, calls=5, copies=7, failed=0, agreed=4, judged=3, differed=0, ungraded=0,
+    missed=0, dropped=0, unjudged=0, judge_repeats=0, judge_consistency=None, people=None,
+    policies=[EARNED],
+)  # fmt: skip
+PLAN = PlanView(
+    plan="small + mini, else large", calls=4, share=0.5, agreed=3, escaped=1, cost_usd=0.1,
+    saved_usd=0.5, verdicts=0, realised=None,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (160, 50), (40, 10), (80, 5)])
 def test_top_fills_any_screen_and_no_more(world: World, width: int, height: int) -> None:
     world.calls(70)
@@ -254,6 +282,49 @@ def test_top_fills_any_screen_and_no_more(world: World, width: int, height: int)
         assert any("small: 8b" in line and "0/64" in line for line in text)
         assert any("promise" in line for line in text)
     assert ("reason" in "".join(text)) == (width >= 130)
+
+
+def drawn(world: World, width: int = 80, height: int = 24, **changes: object) -> list[str]:
+    status = world.reader.status().model_copy(update=changes)
+    lines = Screen(status, world.reader.decisions(60)).lines(width, height)
+    return [line.plain for line in lines]
+
+
+def test_top_says_how_to_use_what_is_off_and_which_keys_there_are(world: World) -> None:
+    text = "\n".join(drawn(world))
+    for hint in ("audit: 5 %", "max_cost: {day: 5}", "plans: auto", "aios-eccos route", "q quit"):
+        assert hint in text
+
+
+def test_top_shows_policies_audits_caps_plans_and_the_canary(world: World) -> None:
+    world.calls(3)
+    world.reader.feedback("last", 1.0)
+    edge = world.edge().model_copy(update={"canary": CANARY})
+    text = drawn(world, caps=[CAP], audits=AUDITS, plans=[PLAN], edge=edge)
+    for begins, said in (
+        ("policy", "all, 0.9: holds; earned, 25.0 % routed, about 1,200 calls to go; 100.0 % of 1"),
+        ("canary", "rolled back, 0.0 % routed; 2 of 90 failed, 3 of 80 others"),
+        ("audits", "$1.50 spent, $2.00 saved; 7 copies of 5 calls; paid back"),
+        ("cap", "all agents a day   ########## $9.00 of $10.00, $1.00 held, kept 7 calls"),
+        ("plan", "4 calls, 75.0 % agreed, $0.500 saved: small + mini, else large"),
+        ("! ", "the cap of all agents a day is used up"),
+    ):
+        assert any(line.startswith(begins) and said in line for line in text), begins
+
+
+def test_top_drops_columns_before_it_cuts_what_a_narrow_terminal_shows(world: World) -> None:
+    world.calls(3)
+    for width in (120, 80, 60, 44):
+        lines = drawn(world, width=width)
+        assert all(len(line) <= width for line in lines if "small: 8b" in line)
+        assert any(line.endswith("ok") for line in lines)
+
+
+def test_top_in_a_pipe_prints_one_look_and_ends(world: World, kernel, tmp_path: Path) -> None:
+    found = run(top, "--aios-home", str(write_config(tmp_path, kernel[0])))
+    assert found.exit_code == 0
+    assert "small: 8b" in found.stdout
+    assert "\x1b" not in found.stdout and "q quit" not in found.stdout
 
 
 def test_top_as_json_prints_a_line_a_look(
