@@ -17,21 +17,23 @@ LOOK_S = 0.005
 
 
 @contextmanager
-def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; what lies there then takes the place of `path`.
+def replacing(path: Path, *, mode: int = 0o600, synced: bool = False) -> Iterator[Path]:
+    """Yield an empty file beside `path` to write to, which then takes its place.
 
     Readers find the old file or the new one, each whole. If the body raises, the old one stays.
 
     Args:
         path: the file, or a link to it; its folder must exist. It keeps its permissions.
+        mode: permissions of a new file, once it is whole.
         synced: wait until the disk has it, so that it outlives a loss of power.
     """
     path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
     try:
+        # Private at first, whatever the umask.
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield part
-        if path.exists():
-            part.chmod(path.stat().st_mode & 0o777)
+        part.chmod(path.stat().st_mode & 0o777 if path.exists() else mode)
         if synced:
             _sync(part)
         part.replace(path)
@@ -42,13 +44,9 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
 
 
 def write(path: Path, content: str | bytes, *, mode: int = 0o600, synced: bool = False) -> None:
-    """Replace a file by this content, see `replacing`; a new file gets the permissions `mode`."""
-    raw = content.encode("utf-8") if isinstance(content, str) else content
-    with replacing(path, synced=synced) as part:
-        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(raw)
-        part.chmod(mode)
+    """Replace a file by this content, see `replacing`."""
+    with replacing(path, mode=mode, synced=synced) as part:
+        part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 def _sync(path: Path) -> None:

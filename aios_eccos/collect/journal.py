@@ -54,7 +54,8 @@ class Journal:
         self.path = path
         self._lock = threading.Lock()
         try:
-            self._file = path.open("a+b")
+            handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = os.fdopen(handle, "a+b")
         except OSError as error:
             raise DataError(error.strerror or str(error), source=str(path)) from error
         try:

@@ -96,6 +96,7 @@ def open_folder(folder: Path, *, check: bool = True) -> Any:
             raise ValueError("chroma.sqlite3 is gone")
         if check and not is_sound(folder):
             raise ValueError("the index is damaged")
+        files.private_dir(folder)
         try:
             return chromadb.PersistentClient(path=str(folder), settings=_settings())
         except BaseException:

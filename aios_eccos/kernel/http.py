@@ -22,6 +22,7 @@ from aios_eccos import __version__
 from aios_eccos.errors import ConfigError, hide
 from aios_eccos.kernel import calls, routes, workers
 from aios_eccos.kernel.aios_config import check_file, find_launch
+from aios_eccos.kernel.body_limit import AGENTS, limited
 from aios_eccos.kernel.engine_setup import set_aside
 from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
@@ -154,7 +155,9 @@ def exchange(launch: Any, process: Process, steps: Steps) -> None:
     routes = launch.app.router.routes
     routes[:] = [route for route in routes if getattr(route, "path", None) not in ours]
     for path, endpoint in ours.items():
-        launch.app.add_api_route(path, endpoint, methods=["POST"])
+        launch.app.router.add_api_route(
+            path, endpoint, methods=["POST"], route_class_override=limited(AGENTS)
+        )
 
 
 def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:

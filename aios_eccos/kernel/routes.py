@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
 from aios_eccos.config.checks import LARGEST_SHARE
+from aios_eccos.kernel.body_limit import OURS, limited
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.status import kernel_status, reader
@@ -89,7 +90,7 @@ def _guarded(serving: Serving, page: bool) -> type[APIRoute]:
     A page carries no data: with a token set, anyone may load it.
     """
 
-    class Guarded(APIRoute):
+    class Guarded(limited(OURS)):  # type: ignore[misc]
         def get_route_handler(self) -> Callable[[Any], Coroutine[Any, Any, Any]]:
             handler = super().get_route_handler()
 

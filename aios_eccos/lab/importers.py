@@ -274,7 +274,7 @@ def write_rows(rows: Iterable[Row], target: Path) -> int:
     count = 0
     try:
         opened = gzip.open if target.suffix == ".gz" else open
-        with replacing(target) as part, opened(part, "wt", encoding="utf-8") as file:
+        with replacing(target, mode=0o644) as part, opened(part, "wt", encoding="utf-8") as file:
             for count, row in enumerate(rows, start=1):  # noqa: B007
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
             if not count:

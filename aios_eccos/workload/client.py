@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import threading
 import traceback
 import uuid
@@ -29,6 +30,23 @@ REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an in
 
 #: What redis-py raises while its client is open.
 FOREIGN = (RedisError, RedisClusterException, OSError)
+
+
+#: What a user of a Redis with users may do at least.
+ACL = "~eccos:* &eccos:* +@all -@admin -@dangerous +info"
+#: What to do about it, by what Redis or the way there says.
+REMEDIES = (
+    (
+        ("CERTIFICATE", "certificate"),
+        "name its CA's file in the URL of the setting `redis`, ?ssl_ca_certs=FILE, and the host as "
+        "the certificate does",
+    ),
+    (("no permissions",), f"that user needs {ACL}"),
+    (
+        ("password", "Authentication required"),
+        "the setting `redis` names them: redis://USER:PASSWORD@HOST",
+    ),
+)
 
 
 class RefusedPassword(WorkloadError):
@@ -93,7 +111,7 @@ class RedisClient:
                 kind, does = RefusedPassword, "refuses the user or password"
             elif any(each in said for each in REFUSALS):
                 kind = RefusedWrite
-            failed = kind(f"Redis at {self._server.place} {does}: {said}")
+            failed = kind(f"Redis at {self._server.place} {does}: {said}{_remedy(said)}")
             chain = "".join(traceback.format_exception(error))
             raise failed from (error if self._server.hide(chain) == chain else None)
 
@@ -130,6 +148,12 @@ class RedisClient:
         if client is not None:
             client.close()
         self._server.end()
+
+
+def _remedy(said: str) -> str:
+    """What to do about an error, to be put behind it; "" where nothing is known."""
+    found = (what for signs, what in REMEDIES if any(sign in said for sign in signs))
+    return "".join(f"; {what}" for what in itertools.islice(found, 1))
 
 
 @cache

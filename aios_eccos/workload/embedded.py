@@ -32,7 +32,7 @@ from redis import Redis
 from redis.exceptions import BusyLoadingError, RedisError
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.files import LOOK_S, is_free, lock, locked, private_dir
+from aios_eccos.files import LOOK_S, is_free, lock, locked, private_dir, write
 from aios_eccos.workload.server import Server, options
 
 #: A server that says nothing for so long is taken for dead.
@@ -182,7 +182,7 @@ def _answers(folder: Path, path: str) -> bool:
 def _start(folder: Path) -> str:
     path = str(_run_folder(folder) / "redis.sock")
     # First, so that in a folder that is being removed nothing else is done.
-    (folder / "socket").write_text(path)
+    write(folder / "socket", path)
     if not _shut_down(path):  # the server of a folder that was removed under it
         raise _lives_on(folder)
     for stale in (folder / "redis.pid", folder / "redis.log", Path(path)):
@@ -195,7 +195,9 @@ def _start(folder: Path) -> str:
     # The server inherits the lock and so holds it until it ends.
     with locked(folder / "server.lock", wait_s=0) as held:
         try:
-            done = subprocess.run(command, pass_fds=(held,), capture_output=True, text=True)
+            done = subprocess.run(
+                command, pass_fds=(held,), capture_output=True, text=True, umask=0o077
+            )
         except OSError as error:
             raise WorkloadError(f"cannot run {command[0]}: {error}") from error
     if done.returncode == 0 and _answers(folder, path):

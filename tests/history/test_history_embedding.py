@@ -251,12 +251,22 @@ def edit(path: Path, **changes: object) -> None:
         ("config.json", None),
         ("modules.json", b"{"),
         ("modules.json", b'{"a": 1}'),
+        ("modules.json", b'[{"path": "", "type": "model.Evil"}]'),
         ("config.json", b"[]"),
         ("model.safetensors", b"garbage"),
         ("model.safetensors", None),
         ("tokenizer.json", b"{}"),
     ],
-    ids=["no config", "no json", "no list", "no object", "weights", "no weights", "tokenizer"],
+    ids=[
+        "no config",
+        "no json",
+        "no list",
+        "foreign code",
+        "no object",
+        "weights",
+        "no weights",
+        "tokenizer",
+    ],
 )
 def test_a_damaged_model_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
     folder = copy_of_minilm(tmp_path / "model")

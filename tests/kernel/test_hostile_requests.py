@@ -70,3 +70,22 @@ def test_a_body_that_is_none_is_refused_by_key_and_not_repeated(
 def test_who_may_not_ask_is_refused_before_the_body_is_read(client: Any) -> None:
     answer = client.post("/eccos/explain", content=b"[" * 100, headers={"Host": "evil.example"})
     assert answer.status_code == 403
+
+
+@pytest.mark.parametrize("path", ["explain", "route", "feedback", "mode", "audit"])
+@pytest.mark.parametrize("told", [True, False])
+def test_a_body_beyond_all_use_is_refused_before_it_is_held(
+    client: Any, path: str, told: bool
+) -> None:
+    sent = 0
+
+    def body() -> Any:
+        nonlocal sent
+        for _ in range(50):
+            sent += 1_000_000
+            yield b" " * 1_000_000
+
+    content = b" " * 3_000_000 if told else body()
+    answer = client.post(f"/eccos/{path}", content=content)
+    assert answer.status_code == 413
+    assert "2,000,000 bytes" in answer.json()["detail"]

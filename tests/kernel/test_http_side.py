@@ -18,6 +18,7 @@ from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.kernel import aios_config, http, status, workers
+from aios_eccos.kernel.body_limit import AGENTS
 from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.workers import Broadcast
@@ -144,6 +145,13 @@ def test_an_action_that_failed_has_its_models_status(served: Any) -> None:
     assert answer.json()["detail"] == (
         "LLM error with model 'small': 429; before it: a.txt was made"
     )
+
+
+def test_a_query_beyond_all_use_is_refused_and_one_with_pictures_is_not(served: Any) -> None:
+    assert ask(served, "x" * 5_000_000).status_code == 200
+    for path in ("/query", "/user/select/llms"):
+        answer = served.client.post(path, content=b" " * (AGENTS + 1))
+        assert answer.status_code == 413, path
 
 
 def test_any_other_failure_is_a_500_with_its_text(served: Any) -> None:

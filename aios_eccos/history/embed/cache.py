@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -76,6 +77,8 @@ def _forgiving() -> Iterator[None]:
 
 def _open(path: Path) -> sqlite3.Connection:
     files.private_dir(path.parent)
+    # Private, and what SQLite puts beside it too, whatever the umask.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     connection = sqlite3.connect(path, timeout=10.0, check_same_thread=False)
     try:
         connection.executescript(

@@ -147,7 +147,11 @@ def _load_torch(path: Path) -> Encoder:
     from sentence_transformers import SentenceTransformer
 
     try:
-        model = SentenceTransformer(str(path), device="cpu", local_files_only=True).eval()
+        # Weights in another format may be a pickle.
+        only = {"use_safetensors": True}
+        model = SentenceTransformer(
+            str(path), device="cpu", local_files_only=True, model_kwargs=only
+        ).eval()
         tokenizer = model.tokenizer
         body, heads = model[0].auto_model, list(model)[1:]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -191,6 +195,11 @@ def read_modules(path: Path) -> list[dict[str, Any]]:
     modules = _read(path / "modules.json")
     if not isinstance(modules, list) or not all(isinstance(part, dict) for part in modules):
         raise EmbedderError(f"embedder: {path / 'modules.json'}: wanted a list of objects")
+    for kind in (str(part.get("type")) for part in modules):
+        # Of a folder, sentence-transformers would run the code that it holds itself.
+        if not kind.startswith("sentence_transformers."):
+            known = "only parts of sentence_transformers are loaded"
+            raise EmbedderError(f"embedder: {path / 'modules.json'}: {kind!r:.100}: {known}")
     return modules
 
 

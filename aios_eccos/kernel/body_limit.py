@@ -1,0 +1,42 @@
+"""Routes that read no more of a request's body than they can use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import HTTPException, Request
+from fastapi.routing import APIRoute
+
+#: Most bytes of a request to /eccos/: a text to be explained has 200,000 signs, some in `\\u0000`.
+OURS = 2_000_000
+#: Most bytes of an agent's request, whose messages may hold pictures.
+AGENTS = 64_000_000
+
+
+def limited(most: int) -> type[APIRoute]:
+    """FastAPI's route, which answers 413 to a longer body, and reads no more than `most` of it."""
+
+    class Limited(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Any]]:
+            handler = super().get_route_handler()
+
+            async def answer(request: Request) -> Any:
+                left = most
+
+                async def receive() -> Any:
+                    nonlocal left
+                    message = await request.receive()
+                    left -= len(message.get("body", b""))
+                    if left < 0:
+                        raise HTTPException(413, f"a request's body may have {most:,} bytes")
+                    return message
+
+                declared = request.headers.get("content-length", "")
+                if declared.isdecimal() and int(declared[:20]) > most:
+                    raise HTTPException(413, f"a request's body may have {most:,} bytes")
+                return await handler(Request(request.scope, receive))
+
+            return answer
+
+    return Limited
