@@ -61,6 +61,14 @@ class KernelError(EccosError):
     """AIOS is not what the plugin's contract expects."""
 
 
+def other_format(place: str, found: object, known: object, otherwise: str) -> str:
+    """What is said of state of another version; `otherwise` is what else can be done."""
+    return (
+        f"{place} has format {found!r}, this version of aios-eccos reads {known!r}: upgrade "
+        f"aios-eccos, or {otherwise}"
+    )
+
+
 def raised(error: BaseException) -> str:
     """What was raised and where, for the log; not its message: that may carry a prompt or a key."""
     frames = traceback.extract_tb(error.__traceback__)

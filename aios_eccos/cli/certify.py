@@ -69,6 +69,8 @@ def _read(path: Path) -> dict[str, Certificate | Refusal]:
         return read_papers(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
+    except DataError as error:
+        raise DataError(error.reason, source=str(path)) from error
 
 
 def _compute(found: Config, floor: str | None) -> dict[str, Certificate | Refusal]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from aios_eccos import files
 from aios_eccos.collect.reply import Reply
-from aios_eccos.errors import DataError
+from aios_eccos.errors import DataError, other_format
 
 SCHEMA = "aios-eccos/collect-journal/1"
 
@@ -104,7 +104,11 @@ class Journal:
             if not isinstance(row, dict):
                 raise ValueError("no object")
             if number == 1 and row.get("schema") != SCHEMA:
-                raise ValueError(f"schema {row.get('schema', 'none')}: wanted {SCHEMA}")
+                away = "move the file away: answers are then asked for anew"
+                raise DataError(
+                    other_format("the journal", row.get("schema"), SCHEMA, away),
+                    source=str(self.path),
+                )
             if number == 1:
                 return None
             return Answer(reply=Reply(**{name: row.pop(name) for name in names}), **row)

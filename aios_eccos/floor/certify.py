@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from aios_eccos import files
 from aios_eccos.decide.rule import choose
-from aios_eccos.errors import ArtifactError, DataError
+from aios_eccos.errors import ArtifactError, DataError, other_format
 from aios_eccos.floor.curve import PriceBook, PriceCurve
 from aios_eccos.values import FloatArray
 
@@ -173,7 +173,7 @@ def read_papers(raw: str) -> dict[str, Certificate | Refusal]:
     try:
         body = json.loads(raw)
         if body["schema"] != SCHEMA:
-            raise ValueError(f"schema {body['schema']!r}, wanted {SCHEMA!r}")
+            raise DataError(other_format("it", body["schema"], SCHEMA, "certify anew"))
         for key, fields in body["floors"].items():
             kind = Certificate if fields.pop("certified") else Refusal
             papers[key] = TypeAdapter[Certificate | Refusal](kind).validate_json(json.dumps(fields))

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos.errors import EmbedderError, HistoryError
+from aios_eccos.errors import EmbedderError, HistoryError, other_format
 from aios_eccos.history.client import translated
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.merge import is_judged
@@ -31,8 +31,10 @@ SENT = 4 << 20
 class ChromaRows:
     """See `Rows`; `EmbedderError` where they were made by another embedder."""
 
-    def __init__(self, client: Any, embedder: Embedder, *, shared: bool) -> None:
-        self.shared = shared
+    def __init__(
+        self, client: Any, embedder: Embedder, *, shared: bool, place: str = "the history"
+    ) -> None:
+        self.shared, self._place = shared, place
         self._client = client
         self._identity = {
             "schema": SCHEMA, "embedder": embedder.name, "dimension": embedder.dimension
@@ -57,10 +59,8 @@ class ChromaRows:
 
     def _check_identity(self, stored: Mapping[str, Any]) -> None:
         if stored.get("schema") != SCHEMA:
-            raise HistoryError(
-                f"the history has schema {stored.get('schema')}, this version reads {SCHEMA}: "
-                "upgrade aios-eccos, or begin anew with `aios-eccos ingest --rebuild FILE...`"
-            )
+            anew = "begin anew with `aios-eccos ingest --rebuild FILE...`"
+            raise HistoryError(other_format(self._place, stored.get("schema"), SCHEMA, anew))
         if any(stored.get(key) != self._identity[key] for key in ("embedder", "dimension")):
             raise EmbedderError(
                 f"the history was made with embedder {stored.get('embedder')} "

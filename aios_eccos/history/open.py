@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from aios_eccos.errors import HistoryError
+from aios_eccos.errors import HistoryError, shown_address
 from aios_eccos.history.chroma import NAME, UNJUDGED, ChromaRows
 from aios_eccos.history.client import close_client, open_folder, open_server, own, translated
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
@@ -59,6 +59,7 @@ def open_history(
         HistoryError: it cannot be reached, is damaged, or another version made it.
     """
     shared = setting != EMBEDDED
+    place = shown_address(setting) if shared else str(state_dir / FOLDER)
     with contextlib.ExitStack() as closing:
         if shared:
             client = open_server(setting)
@@ -67,7 +68,7 @@ def open_history(
             client = open_folder(state_dir / FOLDER / "chroma")
         closing.callback(close_client, client)
         return History(
-            ChromaRows(client, embedder, shared=shared),
+            ChromaRows(client, embedder, shared=shared, place=f"the history in {place}"),
             dimension=embedder.dimension,
             store_text=store_text,
             max_records=max_records,

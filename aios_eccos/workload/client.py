@@ -20,7 +20,7 @@ from redis.exceptions import (
     RedisError,
 )
 
-from aios_eccos.errors import WorkloadError
+from aios_eccos.errors import WorkloadError, other_format
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import REMEMBERED_S
 
@@ -32,6 +32,8 @@ REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an in
 FOREIGN = (RedisError, RedisClusterException, OSError)
 
 
+#: Layout of what lies in a namespace; a later one is refused.
+FORMAT = 1
 #: What a user of a Redis with users may do at least.
 ACL = "~eccos:* &eccos:* +@all -@admin -@dangerous +info"
 #: What to do about it, by what Redis or the way there says.
@@ -53,6 +55,10 @@ class RefusedPassword(WorkloadError):
     """Raised when the server takes neither user nor password."""
 
 
+class OtherFormat(WorkloadError):
+    """Raised when a later version keeps its state in this namespace."""
+
+
 class RefusedWrite(WorkloadError):
     """Raised when a write does not fit what lies in Redis, so that repeating it is useless."""
 
@@ -62,7 +68,10 @@ class RedisClient:
 
     def __init__(self, server: Server, namespace: str) -> None:
         self._server = server
+        self._namespace = namespace
         self._prefix = f"eccos:{{{namespace}}}:v1:"
+        # Whatever the layout of the others is, this one stays.
+        self._format_key = f"eccos:{{{namespace}}}:format"
         # redis-py types each answer as "awaitable or value", so the client stays untyped.
         self._client: Any = None
         self._closed = False
@@ -139,6 +148,25 @@ class RedisClient:
         """Make sure that the server runs, as far as that is ours to do, and find it."""
         if self._server.ensure():
             self._renew_client()
+
+    def check_format(self) -> None:
+        """Refuse what a later version keeps here: limits would not be shared with its kernels.
+
+        Raises:
+            OtherFormat: a later version has marked the namespace.
+        """
+        with self.using("read its format") as client:
+            found = client.get(self._format_key)
+        if found is not None and found.isdigit() and int(found[:9]) > FORMAT:
+            place = f"Redis at {self._server.place}, namespace {self._namespace!r},"
+            raise OtherFormat(
+                other_format(place, int(found[:9]), FORMAT, "set another `namespace`")
+            )
+
+    def mark_format(self) -> None:
+        """Say whose state this is, unless that is said already."""
+        with self.using("note its format") as client:
+            client.set(self._format_key, FORMAT, nx=True)
 
     def close(self) -> None:
         """End the connections and the use of the server."""

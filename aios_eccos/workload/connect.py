@@ -51,14 +51,15 @@ def open_workload(
 
     Raises:
         ConfigError: `redis` or `namespace` is malformed.
-        WorkloadError: the server refuses the password or, if `required`, cannot be reached.
+        WorkloadError: the server refuses the password, is used by a later version or, if
+            `required`, cannot be reached.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", namespace):
         raise ConfigError(f"namespace {namespace!r}: only letters, digits, '_', '-' and '.'")
     if redis == "memory":
         return MemoryWorkload()
     # Only what is used is imported: redis-py takes 0.15 s, and fcntl does not exist on Windows.
-    from aios_eccos.workload.client import RefusedPassword
+    from aios_eccos.workload.client import OtherFormat, RefusedPassword
     from aios_eccos.workload.fallback import ResilientWorkload
     from aios_eccos.workload.redis import RedisWorkload
 
@@ -70,7 +71,7 @@ def open_workload(
     try:
         shared.check()
     except WorkloadError as error:
-        if required or isinstance(error, RefusedPassword):
+        if required or isinstance(error, RefusedPassword | OtherFormat):
             shared.close()
             raise
         lost = error

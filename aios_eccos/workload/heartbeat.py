@@ -58,6 +58,7 @@ class Heartbeat(threading.Thread):
         while not self._stopping.is_set():
             try:
                 self._store.revive()
+                self._store.mark()
                 with self._store.listen() as heard:
                     self._beat()
                     self._warn()

@@ -21,6 +21,7 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:tally:PERIOD   hash        name    -> sum
     eccos:{namespace}:v1:note:NAME      string
     eccos:{namespace}:v1:once:NAME      answer to the write of that name; expires
+    eccos:{namespace}:format            string      number of the layout: 1
     eccos:{namespace}:v1:releases       pub/sub channel: kernel that released
 """
 
@@ -214,12 +215,17 @@ class RedisWorkload(RedisLedger):
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
-        self._redis.revive()
+        self.revive()
         self.loads({})
 
     def revive(self) -> None:
-        """Make sure that the server runs, as far as that is ours to do."""
+        """Make sure that the server runs, as far as that is ours to do, and is for this version."""
         self._redis.revive()
+        self._redis.check_format()
+
+    def mark(self) -> None:
+        """Say which version's state this is, for other versions."""
+        self._redis.mark_format()
 
     def loads(
         self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos import __version__, files
-from aios_eccos.errors import ArtifactError
+from aios_eccos.errors import ArtifactError, other_format
 from aios_eccos.forecast.head import features
 from aios_eccos.forecast.head.features import Floats, Machine, Rows, Whitening
 from aios_eccos.forecast.head.fit import Mixer
@@ -153,6 +153,8 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
     about = read_about(path)
     wanted = {"format": FORMAT, "features": features.VERSION, "embedder": embedder}
     for key, value in wanted.items():
+        if key == "format" and about.get(key) != value:
+            raise ArtifactError(other_format(str(path), about.get(key), value, _RETRAIN))
         if about.get(key) != value:
             raise ArtifactError(
                 f"{path} was made with {key} {about.get(key)!r}, in use is {value!r}; {_RETRAIN}"

@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aios_eccos import __version__, files
 from aios_eccos.config import parse_config, parse_models
 from aios_eccos.config.yaml_text import decode, load
-from aios_eccos.errors import ConfigError, KernelError
+from aios_eccos.errors import ConfigError, KernelError, other_format
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.kernel import toolserver
 from aios_eccos.kernel.setup import contract, interpreter
@@ -35,6 +35,7 @@ FALLBACK_STRATEGY = "sequential"
 ModelKey: TypeAlias = tuple[str, str, str]
 #: In the state folder: what `enable` did, and config.yaml as it was.
 NOTE, BEFORE = "enabled.json", "config.yaml.before"
+NOTE_SCHEMA = "aios-eccos/enabled/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,14 +229,28 @@ def strategy_before(aios_home: Path) -> str | None:
 
 
 def _note(state: Path) -> Note | None:
+    """The note in a state folder; a KernelError where another version has written it."""
+    raw = _raw_note(state)
+    schema = raw.pop("schema", NOTE_SCHEMA)  # 0.1.0 named none
+    if schema != NOTE_SCHEMA:
+        with_it = "switch on and off with the version that has written it"
+        raise KernelError(other_format(str(state / NOTE), schema, NOTE_SCHEMA, with_it))
     try:
-        return Note(**json.loads((state / NOTE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        return Note(**raw)
+    except TypeError:
         return None
 
 
+def _raw_note(state: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads((state / NOTE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
 def _write_note(state: Path, note: Note) -> None:
-    _write(state / NOTE, json.dumps(asdict(note)).encode())
+    _write(state / NOTE, json.dumps({"schema": NOTE_SCHEMA, **asdict(note)}).encode())
 
 
 def _read_config(home: Path) -> ConfigFile:
@@ -264,8 +279,7 @@ def _write(path: Path, content: bytes) -> None:
 
 def _remove_hook(hook: Path, state: Path) -> str:
     others = [found.parent for found in state_root().glob(f"*/{NOTE}")]
-    notes = [_note(folder) for folder in others if folder != state]
-    if any(note is not None and note.hook == str(hook) for note in notes):
+    if any(_raw_note(folder).get("hook") == str(hook) for folder in others if folder != state):
         return f"left the hook {hook}: another AIOS of this interpreter is enabled"
     return interpreter.remove_hook(hook)
 
