@@ -109,7 +109,8 @@ def stores(config: Config) -> Any:
 @contextmanager
 def engine_on(port: int, folder: Path, **changes: object) -> Iterator[Engine]:
     """A kernel's engine on that Redis, its history learned."""
-    found = {"redis": f"redis://127.0.0.1:{port}", "namespace": "hostile", **SETTINGS, **changes}
+    url = f"redis://127.0.0.1:{port}?socket_timeout=60"
+    found = {"redis": url, "namespace": "hostile", **SETTINGS, **changes}
     location = Location(None, None, folder, "hostile")
     with Engine(Config(location, parse_settings(found), ENTRIES), stores=stores) as engine:
         engine.wait_ready(60)

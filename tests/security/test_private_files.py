@@ -50,7 +50,7 @@ def open_to_others(folder: Path) -> list[str]:
 
 def test_all_that_a_state_folder_holds_is_private(state: Path, tmp_path: Path) -> None:
     remember_enabled(tmp_path)
-    store = open_workload("embedded", state_dir=state)
+    store = open_workload("embedded", state_dir=state, timeout_s=60)
     socket = Path((state / "redis/socket").read_text())
     store.set_prices({"floor:": 1.0})
     assert stat.S_ISSOCK(socket.stat().st_mode)

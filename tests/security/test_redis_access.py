@@ -91,5 +91,6 @@ def test_a_plain_password_is_checked_at_the_start(tmp_path: Path) -> None:
     with redis_server("--requirepass", SECRET) as port:
         for who in ("", ":wrong@", "user:wrong@"):
             with pytest.raises(RefusedPassword, match="the setting `redis` names them"):
-                open_workload(f"redis://{who}127.0.0.1:{port}", state_dir=tmp_path)
-        open_workload(f"redis://:{SECRET}@127.0.0.1:{port}", state_dir=tmp_path).close()
+                open_workload(f"redis://{who}127.0.0.1:{port}", state_dir=tmp_path, timeout_s=60)
+        url = f"redis://:{SECRET}@127.0.0.1:{port}"
+        open_workload(url, state_dir=tmp_path, timeout_s=60).close()
