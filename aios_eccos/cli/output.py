@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aios_eccos import __version__
+from aios_eccos import __version__, files
 from aios_eccos.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ def write_json(value: Mapping[str, Any], target: str) -> None:
         sys.stdout.write(text + "\n")
         return
     try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
+        path = Path(target)
+        if path.exists() and not path.is_file():  # a pipe, or a device
+            path.write_text(text + "\n", encoding="utf-8")
+        else:
+            files.write(path, text + "\n", mode=0o644)
     except OSError as error:
         raise ConfigError(f"--json {target}: {error.strerror or error}") from error
 

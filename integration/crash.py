@@ -1,0 +1,278 @@
+"""`python -m integration.crash`: commands killed at random points; nothing is torn afterwards.
+
+Each point is a SIGKILL, either after a random part of the time that the command takes, or just
+before a random one of its changes to files. Then: files are the old or the new ones, the history
+opens, and the command, run again, completes. A process that has all libraries imported forks for
+each run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .report import Report, Row
+
+#: Events of Python before something in files changes.
+CHANGES = {
+    *("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "os.truncate"),
+    *("shutil.copyfile", "sqlite3.connect", "subprocess.Popen"),
+}
+#: A run that takes longer hangs, seconds.
+LONGEST_S = 120.0
+#: What is torn, in words.
+Torn = list[str]
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When a run is killed: before its n-th change to files, or after so many seconds."""
+
+    change: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command to kill.
+
+    Attributes:
+        ready: fills a trial's folder.
+        arguments: of the command, in that folder.
+        torn: what is torn after a kill, looked at in a process of its own.
+        again: runs it again, and says what is wrong then.
+    """
+
+    name: str
+    ready: Callable[[Path], None]
+    arguments: Callable[[Path], list[str]]
+    torn: Callable[[Path], Torn]
+    again: Callable[[Path], Torn]
+
+
+def run(folder: Path, arguments: Sequence[str], kill: Kill | None = None) -> tuple[int, int, float]:
+    """Run the command line in a fork; exit code (-9 = killed), changes to files, seconds."""
+    pid, begun = fork(folder, lambda: command(arguments), kill), time.monotonic()
+    ended = begun + (LONGEST_S if kill is None or kill.seconds is None else kill.seconds)
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            break
+        if time.monotonic() > ended:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
+    counted = folder / "changes"
+    changes = int(counted.read_text() or 0) if counted.exists() else 0
+    return os.waitstatus_to_exitcode(status), changes, time.monotonic() - begun
+
+
+def fork(folder: Path, work: Callable[[], int], kill: Kill | None) -> int:
+    """Start work in a fork of this process, its output in the folder's `log`; the fork's id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        with (folder / "log").open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        os.environ.update(environment(folder))
+        changes = watch(kill)
+        code = work()
+        (folder / "changes").write_text(str(changes[0]))
+    except BaseException:  # noqa: BLE001 - the fork must not go on as its parent
+        os.write(2, traceback.format_exc().encode("utf-8", "replace"))
+    finally:
+        os._exit(code)
+
+
+def watch(kill: Kill | None) -> list[int]:
+    """Count this process' changes to files, and kill it before the one that is asked for."""
+    changes = [0]
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        writes = (
+            event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+        )
+        if writes or event in CHANGES:
+            changes[0] += 1
+            if kill is not None and changes[0] == kill.change:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return changes
+
+
+def command(arguments: Sequence[str]) -> int:
+    """The command line's exit code."""
+    from aios_eccos.cli.main import main
+    from aios_eccos.kernel.setup import interpreter
+
+    site = os.environ["CRASH_SITE"]
+    found = {"version": [3, 11], "site": site, "lacks": [], "plugin": "here"}
+    interpreter.probe = lambda python: found
+    try:
+        main([*arguments])
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Where a trial's runs keep what they keep."""
+    return {
+        "AIOS_ECCOS_STATE": str(folder / "state"),
+        "AIOS_ECCOS_CACHE": str(folder / "cache"),
+        "CRASH_SITE": str(folder / "site"),
+        "HF_HUB_OFFLINE": "1",
+        "COLUMNS": "80",
+    }
+
+
+def inside(folder: Path, look: Callable[[], Torn]) -> Torn:
+    """What a look finds, from a fork: what it opens must not stay in the parent."""
+    answer = folder / "looked"
+    answer.unlink(missing_ok=True)
+
+    def work() -> int:
+        try:
+            found = look()
+        except Exception as error:  # noqa: BLE001 - whatever is raised is what is looked for
+            found = [f"{type(error).__name__}: {error}"]
+        answer.write_text(json.dumps(found))
+        return 0
+
+    _, status = os.waitpid(fork(folder, work, None), 0)
+    if not answer.exists():
+        return [f"looking failed: {os.waitstatus_to_exitcode(status)}"]
+    found: Torn = json.loads(answer.read_text())
+    return found
+
+
+def points(case: Case, count: int, seed: int) -> Iterator[tuple[Kill, Torn]]:
+    """Kill a case at random points, and say what is torn after each."""
+    draw = random.Random(f"{seed}:{case.name}")
+    with trial(case) as folder:
+        code, changes, took = run(folder, case.arguments(folder))
+        faults = case.torn(folder) + case.again(folder)
+        if code or faults:
+            log = (folder / "log").read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"{case.name} does not work unkilled: {code} {faults}\n{log}")
+    for number in range(count):
+        by_change = changes and number % 2
+        kill = (
+            Kill(change=draw.randint(1, changes))
+            if by_change
+            else Kill(None, draw.uniform(0, took))
+        )
+        with trial(case) as folder:
+            run(folder, case.arguments(folder), kill)
+            faults = case.torn(folder)
+            yield kill, faults + [f"again: {fault}" for fault in case.again(folder)]
+
+
+@contextlib.contextmanager
+def trial(case: Case) -> Iterator[Path]:
+    """A fresh folder that the case has filled."""
+    from aios_eccos.workload.embedded import stop_embedded
+
+    folder = Path(tempfile.mkdtemp(prefix="eccos-crash-"))
+    try:
+        (folder / "site").mkdir()
+        case.ready(folder)
+        yield folder
+    finally:
+        for state in (folder / "state").glob("*"):
+            if (state / "redis").exists():
+                stop_embedded(state)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def worker(names: Sequence[str], count: int, seed: int) -> None:
+    """Run cases in this process, and print a line of JSON for each."""
+    from .crash_cases import cases, imported
+
+    imported()
+    with tempfile.TemporaryDirectory(prefix="eccos-crash-") as made:
+        for case in cases(Path(made), names):
+            begun, torn, killed = time.monotonic(), [], 0
+            for kill, faults in points(case, count, seed):
+                killed += 1
+                torn += [f"{kill}: {fault}" for fault in faults]
+            took = round(time.monotonic() - begun, 1)
+            print(
+                json.dumps({"case": case.name, "points": killed, "torn": torn, "s": took}),
+                flush=True,
+            )
+
+
+def rows(report: Report, count: int, seed: int, parallel: int, names: Sequence[str]) -> None:
+    """Kill all cases, so many at a time; a row each."""
+    shares = [names[number::parallel] for number in range(parallel)]
+    command = [sys.executable, "-m", "integration.crash", "--points", str(count)]
+    command += ["--seed", str(seed), "--worker"]
+    pipe = subprocess.PIPE
+    children = [
+        subprocess.Popen([*command, ",".join(share)], stdout=pipe, text=True)
+        for share in shares
+        if share
+    ]
+    for child in children:
+        out, _ = child.communicate()
+        for line in out.splitlines():
+            found = json.loads(line)
+            torn = found["torn"]
+            note = f"seed {seed}" + "".join(f"; {fault[:200]}" for fault in torn[:3])
+            report.add(
+                Row(
+                    f"{found['case']} killed",
+                    not torn and found["points"] == count,
+                    sent=found["points"],
+                    answered=found["points"] - len(torn),
+                    lost=len(torn),
+                    value=found["s"],
+                    unit="s",
+                    note=note,
+                )
+            )
+        if child.returncode:
+            report.check(f"worker {child.args!r:.80}", False, f"ended with {child.returncode}")
+
+
+NAMES = ("enable", "disable", "ingest", "collect", "train", "certify")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m integration.crash", description=__doc__)
+    parser.add_argument("--points", type=int, default=50, help="kills of each command")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--parallel", type=int, default=2)
+    parser.add_argument("--only", default=",".join(NAMES), help="commands, comma-separated")
+    parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
+    parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.worker:
+        worker(given.worker.split(","), given.points, given.seed)
+        return 0
+    report = Report("crash")
+    rows(report, given.points, given.seed, given.parallel, given.only.split(","))
+    return report.finish(given.json, seed=given.seed, points=given.points)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

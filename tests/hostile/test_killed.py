@@ -1,0 +1,46 @@
+"""Commands killed at random points; `python -m integration.crash` kills all of them, 50 times."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aios_eccos.cli.output import write_json
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_commands_that_are_killed_leave_nothing_torn(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "integration.crash", "--points", "3", "--parallel", "1"]
+    told = tmp_path / "rows.json"
+    done = subprocess.run(
+        [*command, "--only", "enable,disable,ingest", "--json", str(told)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(told.read_text())["rows"]
+    assert [row["answered"] for row in rows] == [3, 3, 3]
+
+
+def test_a_file_of_json_is_replaced_as_a_whole_and_a_pipe_is_written_to(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_text('{"old": true}')
+    read = path.open()  # whoever has the old file open keeps it
+    write_json({"new": True}, str(path))
+    assert json.load(read) == {"old": True}
+    read.close()
+    assert json.loads(path.read_text()) == {"new": True}
+    out, into = os.pipe()
+    write_json({"piped": True}, f"/dev/fd/{into}")
+    os.close(into)
+    with os.fdopen(out) as piped:
+        assert json.load(piped) == {"piped": True}
