@@ -160,6 +160,10 @@ class Kernel:
         port: int = self.config["server"]["port"]
         return port
 
+    def use_state(self, state: Path) -> None:
+        """Start with another state folder from now on."""
+        self._env["AIOS_ECCOS_STATE"] = str(state)
+
     def write(self, config: dict[str, Any]) -> None:
         """Write its configuration file."""
         self.config = config

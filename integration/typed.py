@@ -38,14 +38,14 @@ class Shell:
         self.env = {**os.environ, "PATH": path, **env}
         self.env.pop("PYTHONPATH", None)
 
-    def type(self, *words: str, **env: str) -> str:
-        """Run a command; what it says.
+    def type(self, *words: str, limit_s: float = 300.0, **env: str) -> str:
+        """Run a command, at most for so long; what it says.
 
         Raises:
             RuntimeError: it failed.
         """
         sys.stderr.write(f"     $ {' '.join(words)}\n")
-        said = run(*words, env={**self.env, **env})
+        said = run(*words, env={**self.env, **env}, limit_s=limit_s)
         sys.stderr.write("".join(f"     {line}\n" for line in said.splitlines()))
         return said
 
@@ -53,7 +53,7 @@ class Shell:
 SITE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 
 
-def run(*words: str, env: dict[str, str] | None = None) -> str:
+def run(*words: str, env: dict[str, str] | None = None, limit_s: float = 300.0) -> str:
     """What a command says.
 
     Raises:
@@ -65,7 +65,7 @@ def run(*words: str, env: dict[str, str] | None = None) -> str:
         cwd=tempfile.gettempdir(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=limit_s,
         check=False,
     )
     if done.returncode:
