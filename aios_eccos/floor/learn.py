@@ -136,7 +136,7 @@ def _audited(
     A few audits price nothing: taken as grades, some luck makes a cheap model the strongest.
     """
     judged = ~np.isnan(table.correctness).all(axis=1)
-    audited = judged & (np.array(table.sources) == "audit")
+    audited = judged & (np.array(table.sources, dtype=str) == "audit")
     if (judged & ~audited).sum() >= MIN_VERDICTS:
         return None
     if audited.sum() < FEWEST_ROWS:

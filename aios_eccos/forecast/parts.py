@@ -49,7 +49,7 @@ def calibrating(table: HistoryTable, models: Sequence[str] | None = None) -> Boo
     """
     columns = [j for j, name in enumerate(table.models) if models is None or name in models]
     compared: BoolArray = (~np.isnan(table.correctness[:, columns])).sum(axis=1) > 1
-    graded: BoolArray = np.array(table.sources) != "audit"
+    graded: BoolArray = np.array(table.sources, dtype=str) != "audit"
     found: BoolArray = calibration(table.keys) & compared & graded
     return found
 
