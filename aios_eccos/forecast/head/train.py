@@ -135,7 +135,7 @@ def train(
     """
     if (count := int(usable(table).sum())) < MIN_ROWS:
         raise ArtifactError(
-            f"a head needs {MIN_ROWS} records with text and an outcome, the history has "
+            f"a head needs {MIN_ROWS} records with text and an outcome, and there are "
             f"{count}: `aios-eccos ingest` or `collect` some; until then neighbors decide"
         )
     strengths = strengths or {}
