@@ -39,9 +39,9 @@ SHIPPED_VECTORS = SHIPPED / "demo_vectors.npz"
 NEXT = """\
 
 Next:
-  aios-eccos demo --data FILE --prices FILE   your own recorded answers
-  aios-eccos init --aios-home ~/AIOS          settings for your AIOS, with reasons
-  aios-eccos status | top | explain           what it does there, saves, and why"""
+  aios-eccos demo --data FILE --prices FILE  your own recorded answers
+  aios-eccos init --aios-home ~/AIOS         settings for your AIOS, and why
+  aios-eccos status | top | explain          what it does there, and saves"""
 #: A difference of the strongest's success between history and calls that is told.
 NOTED = 0.02
 #: Calls in flight for models that --limit does not name.
@@ -94,6 +94,7 @@ def demo(
     with _terminable(), _folder() as folder, _quiet(), _progress(totals) as advance:
         rows = run_demo(run, cache=cache, state_dir=folder, progress=advance)
     if json_file != "-":
+        screen.print()
         _show(screen, rows, asked)
         screen.print(NEXT, highlight=False)
     if json_file is not None:
