@@ -11,11 +11,13 @@ from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError, HistoryOwned
 from aios_eccos.floor.configured import unkept_budget, unpriced_cap
 from aios_eccos.locate import Config
+from aios_eccos.metrics import percent
 from aios_eccos.observe.opened import history_of, workload_of
 from aios_eccos.observe.trace import read_traces
+from aios_eccos.serve.canary import NOTE, State
 from aios_eccos.serve.spans import lacking
 from aios_eccos.values import Model
-from aios_eccos.workload.store import WorkloadStore
+from aios_eccos.workload.store import Ledger, WorkloadStore
 
 #: Clocks that differ by more make times in reports misleading; limits go by the server's clock.
 SKEW_S = 2.0
@@ -125,8 +127,24 @@ def check_workload(config: Config, models: Sequence[Model]) -> Iterator[Check]:
     try:
         with workload_of(config) as workload:
             yield from _living(workload, models)
+            yield from check_canary(config.settings, workload)
     except EccosError as error:
         yield Check("redis", False, f"{error}; check the setting redis")
+
+
+def check_canary(settings: Settings, ledger: Ledger) -> Iterator[Check]:
+    """How a canary stands, if there is one."""
+    if settings.mode == "canary":
+        state = State.of(*ledger.notes([NOTE]))
+        if state is None or state.stands == "trial":
+            yield Check("canary", True, f"{percent(settings.canary_share)} are routed, on trial")
+        elif state.stands == "promoted":
+            yield Check("canary", True, f"promoted, so that all are routed: {state.why}")
+        else:
+            again = "`aios-eccos mode canary` begins anew"
+            yield Check(
+                "canary", None, f"rolled back, so that none is routed: {state.why}; {again}"
+            )
 
 
 def _living(workload: WorkloadStore, models: Sequence[Model]) -> Iterator[Check]:

@@ -14,8 +14,9 @@ from aios_eccos.config import parse_settings
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe import health
 from aios_eccos.observe.trace import to_fields
-from aios_eccos.values import Lease, Model, Reading
+from aios_eccos.values import Lease, Model, Rates, Reading
 from aios_eccos.workload.connect import open_workload
+from aios_eccos.workload.memory import MemoryWorkload
 
 POOL = [SMALL.model(), LARGE.model()]
 
@@ -127,6 +128,47 @@ def test_it_is_said_what_was_read_of_long_prompts(tmp_path: Path) -> None:
     assert found["prompts"].ok
     assert "of the last 3 calls, 2 are forecast on a part" in found["prompts"].detail
     assert "(question 2): 320 of 30,000 characters" in found["prompts"].detail
+
+
+@pytest.mark.parametrize(
+    ("note", "ok", "said"),
+    [
+        ("", True, "25.0 % are routed, on trial"),
+        ('[1.0, "promoted", "0 of 300 failed"]', True, "promoted"),
+        (
+            '[1.0, "rolled back", "9 of 11 failed"]',
+            None,
+            "9 of 11 failed; `aios-eccos mode canary`",
+        ),
+    ],
+)
+def test_how_a_canary_stands(note: str, ok: bool | None, said: str) -> None:
+    ledger = MemoryWorkload()
+    ledger.swap_note("canary", note)
+    settings = parse_settings({"mode": "canary", "canary_share": "25 %"})
+    (found,) = health.check_canary(settings, ledger)
+    assert found.ok is ok and said in found.detail
+    assert [*health.check_canary(parse_settings({}), ledger)] == []
+
+
+def test_every_part_of_the_contract_of_limits_has_its_line(tmp_path: Path) -> None:
+    contract = config(
+        tmp_path,
+        mode="canary",
+        otel=True,
+        max_cost={"day": 1.0},
+        agents={"secret/*": {"private": True}, "dear/*": {"max_cost": {"month": 2.0}}},
+    )
+    pool = [replace(model, rates=Rates(rpm=9, tpm=900)) for model in POOL]
+    other = open_workload("embedded", state_dir=tmp_path, timeout_s=10.0)
+    few = {model.slot: Rates(rpm=1, tpm=90) for model in pool}
+    other.acquire([Lease("x", m.slot) for m in pool], dict.fromkeys(few, 1), few)
+    found = {check.name: check for check in health.check_plugin(contract, pool)}
+    other.close()
+    assert {"max_cost", "private agents", "otel", "canary", "limits"} <= found.keys()
+    for key in ("large 1 instead", "large rpm 1 instead of 9", "large tpm 90 instead of 900"):
+        assert key in found["limits"].detail
+    assert found["limits"].ok is False
 
 
 def test_private_agents_and_the_models_that_they_may_use() -> None:
