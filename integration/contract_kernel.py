@@ -26,7 +26,7 @@ TOKENS, PROMPT, ANSWER = 30, "what do you say to this, and to that, and to all o
 PRICE = 1e-5
 RPM, TPM, CAP, THRIFT = 3, 160, 0.003, 0.0008
 SLOTS, SLOW_S = 2, 0.2
-MODELS = ["rpm", "tpm", "busy", "paid", "slot", "llama"]
+MODELS = ["rpm", "tpm", "busy", "paid", "slot", "llama", "olla-a", "olla-b"]
 AGENTS = {
     "spill/*": {"models": ["rpm", "cloud"]},
     "paid/*": {"models": ["paid"], "max_cost": {"day": CAP}},
@@ -34,6 +34,7 @@ AGENTS = {
     "secret/full": {"models": ["slot", "cloud"], "private": True},
     "secret/*": {"models": ["here", "cloud", "dear"], "private": True},
     "llama/*": {"models": ["llama", "cloud"]},
+    "olla/*": {"models": ["olla-a", "olla-b"]},
 }
 
 
@@ -46,9 +47,14 @@ def entries(stubs: Stubs) -> list[dict[str, Any]]:
         "paid": {"input_cost_per_token": PRICE, "output_cost_per_token": PRICE},
         "slot": {"concurrency": SLOTS, "local": True},
         "llama": {"shared_server": True, "strength": 0.95},
+        "olla-a": {},
+        "olla-b": {"output_cost_per_token": 1.2e-7},
     }
     common = {"backend": "vllm", "strength": 0.4, "local": False}
     free = {"input_cost_per_token": 1e-7, "output_cost_per_token": 1e-7}
+    for name in ("olla-a", "olla-b"):
+        host = stubs.url(name).removesuffix("/v1")
+        own[name] |= {"backend": "ollama", "hostname": host}
     return [
         {"name": name, "hostname": stubs.url(name), **common, **free, **own[name]}
         for name in MODELS
@@ -192,6 +198,31 @@ def llama_cpp(pair: Pair) -> None:
     pair.check("7 requests of others on llama.cpp take slots", tuple(found), served)
 
 
+def ollama(pair: Pair) -> None:
+    """Item 7: two of Ollama's models, of which the cheaper is unloaded."""
+    agent = "olla/a"
+
+    def goes(model: str) -> bool:
+        return within(20.0, lambda: {pair.served("?", agent=agent)[0] for _ in range(4)} == {model})
+
+    def unload() -> None:
+        pair.stubs.control("olla-a", "/loading", {"seconds": 1.0})
+        time.sleep(2.5)  # both kernels look each second
+
+    cheaper = goes("olla-a")
+    for kernel in pair.kernels:  # each measures for itself what loading takes
+        unload()
+        kernel.ask("load", agent=agent, llms=["olla-a"])
+    unload()
+    other = goes("olla-b")
+    pair.ask("load", llms=["olla-a"])
+    back = goes("olla-a")
+    note = f"loaded: the cheaper one {cheaper}, unloaded: the other {other}, loaded: back {back}"
+    pair.report.check(
+        "7 an unloaded model of Ollama costs its load", cheaper and other and back, note
+    )
+
+
 def fairness(pair: Pair) -> None:
     """Item 9: two agents at one model that is full, one with twice as many calls."""
     pair.stubs.control("slot", "/delay", {"seconds": SLOW_S})
@@ -221,7 +252,7 @@ def main() -> int:
     others = {pattern: rules for pattern, rules in theirs.items() if pattern not in AGENTS}
     settings = {"agents": {**AGENTS, **others}}
     parts = [rates, money, sessions.cached_prompts, sessions.tool_loops, sessions.private_agents]
-    parts += [private_when_full, sessions.shared_servers, llama_cpp, fairness]
+    parts += [private_when_full, sessions.shared_servers, llama_cpp, ollama, fairness]
     parts += [sessions.canary] if given.quick else [promoted, sessions.canary]
     with sessions.running(
         given.python, given.keep, report, MODELS, entries=entries, settings=settings

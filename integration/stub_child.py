@@ -36,6 +36,8 @@ class Server:
         #: Requests of others that its metrics tell of, and the name under which they do.
         self.others = 0
         self.gauge = f'vllm:num_requests_running{{model_name="{name}"}}'
+        #: As Ollama: whether its model is loaded, and seconds that it takes to load it.
+        self.loaded, self.load_s = True, 0.0
         self.random = random.Random(f"{seed}:{name}")
         self.requests: deque[dict[str, Any]] = deque(maxlen=5000)
         self.seen: set[str] = set()
@@ -102,6 +104,8 @@ class Server:
         body = json.loads(await reader.readexactly(length)) if length else {}
         if path.endswith("/chat/completions"):
             return await self.complete(body, reader, writer)
+        if path == "/api/generate":
+            return await self.generate(writer)
         if path == "/metrics":
             await send(writer, 200, f"{self.gauge} {self.in_flight + self.others}\n".encode())
             return True
@@ -138,9 +142,25 @@ class Server:
             return 200, {}
         if path.endswith("/models"):
             return 200, {"object": "list", "data": [{"id": self.name, "object": "model"}]}
+        if path == "/api/ps":
+            return 200, {"models": [{"name": self.name, "model": self.name}] * self.loaded}
+        if path == "/loading":
+            self.load_s, self.loaded = body["seconds"], False
+            return 200, {}
         if path == "/api/tags":
             return 200, {"models": [{"name": self.name}]}
         return 404, {"error": {"message": f"no {method} {path}"}}
+
+    async def generate(self, writer: asyncio.StreamWriter) -> bool:
+        """Ollama's own way to ask; its model is loaded first."""
+        self.count += 1
+        waited = 0.0 if self.loaded else self.load_s
+        await asyncio.sleep(waited + self.delay_s)
+        self.loaded, self.good = True, self.good + 1
+        counts = {"prompt_eval_count": 10, "eval_count": 20, "load_duration": int(waited * 1e9)}
+        said = {"model": self.name, "response": f"{self.name}: yes", "done": True, **counts}
+        await send(writer, 200, json.dumps(said).encode())
+        return True
 
     async def complete(
         self, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -37,6 +37,9 @@ _LITELLM_FILES = (
 )
 
 
+#: Dollars per token that decide where nothing else does.
+SAME = 1e-12
+
 _BILLIONS = re.compile(r"(?<![a-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)b(?![a-z0-9])")
 #: `1m` and `10m` are context windows.
 _MILLIONS = re.compile(r"(?<![a-z0-9.])((?!10m)[1-9]\d{1,2})m(?![a-z0-9])")
@@ -73,6 +76,16 @@ class Prices:
         if cached_tokens is not None:
             prompt = prompt - self.spared(cached_tokens)
         return prompt + np.asarray(output_tokens, dtype=float) * self.output
+
+    def loading(self, tokens: Mapping[str, float]) -> FloatArray:
+        """(m,) what it costs to load models first, by output tokens written in the same time.
+
+        The time of one that is declared free counts as that of the cheapest that is not.
+        """
+        priced = self.output[self.output > 0]
+        worth = np.where(self.output > 0, self.output, priced.min(initial=np.inf))
+        worth[np.isinf(worth)] = SAME  # all are free: it breaks ties
+        return np.array([tokens.get(name, 0.0) for name in self.models]) * worth
 
     def spared(self, cached_tokens: FloatArray) -> FloatArray:
         """What (..., m) tokens of a prompt cost less because they are cached."""

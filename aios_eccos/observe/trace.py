@@ -29,7 +29,8 @@ class Option:
     Attributes:
         success, output_tokens: forecast, 0..1 before the correction for optimism, and length.
         cost_usd: forecast dollars; in size units where no price is known (`Trace.money`).
-        switch_usd: of the cost, what a prompt costs more because another model has read it before.
+        switch_usd: of the cost, what a prompt costs more because another model has read it before,
+            or because the model has to be loaded first.
         support: effective records behind the forecast; 0 = prior only.
         allowed: whether it could be chosen: allowed, able, neither resting nor failed on before.
         free: slots free at the decision.

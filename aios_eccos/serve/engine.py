@@ -64,7 +64,7 @@ class Engine:
         upkeep: what is done for the history.
         teaches: puts calls into the history, and counts those that did not reach it.
         canary: which conversations are routed in mode `canary`.
-        shared: how busy servers are that others use, too.
+        shared: servers that others use, too, and Ollama's models.
         auditor: asks other models what settled calls asked, where the settings want that.
         certificates: where floors are certified, a sentence about each.
 
@@ -119,7 +119,7 @@ class Engine:
 
     def _router(self, pool: Sequence[Model], settings: Settings, before: Router | None) -> Router:
         learned, lengths = (before.learned, before.limits.lengths) if before else (None, None)
-        options = learned, self.floors, lengths, self.shared.others
+        options = learned, self.floors, lengths, self.shared.others, self.shared.loading.tokens
         return Router(pool, settings, self.workload, *options)
 
     def _auditor(self, keys: AnswerKeys) -> Auditor:
@@ -173,9 +173,8 @@ class Engine:
     def set(self, **settings: object) -> None:
         """Go by other settings of a kind that nothing is opened for, until the next `use`."""
         self.router.settings = self.router.settings.model_copy(update=settings)
-        self.config = replace(
-            self.config, settings=self.config.settings.model_copy(update=settings)
-        )
+        changed = self.config.settings.model_copy(update=settings)
+        self.config = replace(self.config, settings=changed)
         self.floors.use(self.router.settings)
         self._earn(self.router.settings)
 
@@ -285,6 +284,7 @@ class Engine:
 
     def _settled(self, result: CallResult) -> None:
         """Let a settled call be audited and recorded; its messages are for the audit alone."""
+        self.shared.loading.note(result)
         self.auditor.offer(result)
         self.recorder(result if result.repeat is None else replace(result, repeat=None))
 

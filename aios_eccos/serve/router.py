@@ -58,6 +58,7 @@ class Router:
         models: the pool, prices filled in as far as they are known.
         settings: floors, policies. workload: lends slots.
         others: requests of others on a model's server, by model, where that is known.
+        loading: for models not loaded, output tokens that they could write in the time it takes.
 
     Attributes:
         prices: the pool's price table.
@@ -77,6 +78,7 @@ class Router:
         floors: Floors | None = None,
         lengths: Lengths | None = None,
         others: Callable[[], Mapping[str, int]] = dict,
+        loading: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self.models = tuple(models)
         self.settings = settings
@@ -88,7 +90,7 @@ class Router:
         self._names = self.prices.models
         self._by_name = {model.name: model for model in models}
         self._limits = {model.slot: model.limit for model in models}
-        self._workload, self._others = workload, others
+        self._workload, self._others, self._loading = workload, others, loading
         self.limits = Limits(models, settings, self.prices, lengths or Lengths())
         self._lending = Lending(models, workload, self.limits)
 
@@ -98,10 +100,7 @@ class Router:
         return self.settings.over_capacity == "spill"
 
     def route(self, queries: Sequence[Query]) -> Assignment:
-        """Forecast and assign in one go; the leases in the decisions are the caller's to release.
-
-        The paper's whole step (ECCOS, section 3): predictor, then constrained assignment.
-        """
+        """The paper's whole step (ECCOS, section 3); the leases are the caller's to release."""
         return self.assign(self.forecast(queries), self.slots())
 
     def forecast(self, queries: Sequence[Query]) -> list[Candidate]:
@@ -114,8 +113,9 @@ class Router:
         tokens = np.array([query.input_tokens for query in queries], dtype=float)
         keeps = self.settings.session_affinity and self.floors.mode.keeps_sessions
         cached = cached_tokens(queries, self.models) * keeps
-        cost = self.prices.cost(tokens, forecast.output_tokens, cached)
-        reread = self.prices.spared(cached.max(axis=1, initial=0)[:, None] - cached)
+        loading = self.prices.loading(self._loading())
+        cost = self.prices.cost(tokens, forecast.output_tokens, cached) + loading
+        reread = self.prices.spared(cached.max(axis=1, initial=0)[:, None] - cached) + loading
         table, stored = Table.of(forecast, cost, reread, allowed), self.slot_prices.read()
         if knows.plans is not None and knows.plans.plans:
             table = table.with_plans(knows.plans.forecast(queries, forecast, embeddings))

@@ -10,10 +10,12 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 from aios_eccos.config import ModelEntry
-from aios_eccos.errors import EccosError, raised
+from aios_eccos.errors import EccosError, raised, shown_address
+from aios_eccos.serve.ollama import Loading
 from aios_eccos.values import Model
 from aios_eccos.workload.store import Loads
 
@@ -33,14 +35,18 @@ _SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{.*\})?\s+([0-9.eE+-]+)(?:\s+-?\d+)
 
 
 class SharedServers:
-    """Looks at the servers of models with `shared_server: true`, while it runs.
+    """Looks at the servers of models with `shared_server: true`, and at Ollama, while it runs.
 
     Args:
         workload: knows the requests that all kernels have in flight. models: the pool in force.
+
+    Attributes:
+        loading: which of Ollama's models are loaded.
     """
 
     def __init__(self, workload: Loads, models: Callable[[], Sequence[Model]]) -> None:
         self._workload, self._models = workload, models
+        self.loading = Loading()
         self._urls: dict[str, str] = {}
         self._seen: dict[str, tuple[int, float]] = {}
         self._wake = threading.Event()
@@ -52,7 +58,8 @@ class SharedServers:
         """Look at these models' servers from now on."""
         self._urls = {e.name: url for e in entries if (url := metrics_url(e)) is not None}
         self._seen = {name: seen for name, seen in self._seen.items() if name in self._urls}
-        if self._urls and self._thread is None:
+        self.loading.use(entries)
+        if (self._urls or self.loading.hosts) and self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="eccos-shared", daemon=True)
             self._thread.start()
         self._wake.set()
@@ -72,17 +79,27 @@ class SharedServers:
     def look(self) -> None:
         """Ask every server once."""
         for name, url in [*self._urls.items()]:
-            try:
-                # A call that comes or ends meanwhile must not be taken for another's.
-                before = self._ours(name)
-                busy = requests_in(fetched(url))
-                ours = max(before, self._ours(name))
-                self._seen[name] = max(busy - ours, 0), time.monotonic()
-                self._faults.pop(name, None)
-            except (OSError, ValueError, EccosError) as error:
-                if self._faults.get(name) != type(error).__name__:
-                    log.warning("the load of %s's server is not known: %s", name, raised(error))
-                self._faults[name] = type(error).__name__
+            self._guarded(f"the load of {name}'s server", partial(self._count, name, url))
+        for host in {*self.loading.hosts.values()}:
+            look = partial(self.loading.look, host, fetched)
+            self._guarded(f"what Ollama has loaded at {shown_address(host)}", look)
+
+    def _guarded(self, what: str, look: Callable[[], None]) -> None:
+        """Look; say once what is not known."""
+        try:
+            look()
+            self._faults.pop(what, None)
+        except (OSError, ValueError, EccosError) as error:
+            if self._faults.get(what) != type(error).__name__:
+                log.warning("%s is not known: %s", what, raised(error))
+            self._faults[what] = type(error).__name__
+
+    def _count(self, name: str, url: str) -> None:
+        # A call that comes or ends meanwhile must not be taken for another's.
+        before = self._ours(name)
+        busy = requests_in(fetched(url))
+        ours = max(before, self._ours(name))
+        self._seen[name] = max(busy - ours, 0), time.monotonic()
 
     def _ours(self, name: str) -> int:
         """Requests of all kernels to a model."""

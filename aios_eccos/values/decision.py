@@ -158,7 +158,8 @@ class Candidate:
         allowed: which models may serve this query at all.
         novelty: as in `Forecast`.
         forecast_s: seconds spent on the forecast (the batch's, divided by its size).
-        reread: what of the cost is due to another model's having read the conversation before.
+        reread: what of the cost is due to another model's having read the conversation before, or
+            to the model's having to be loaded first.
         embedding: (d,) float32 of the text, where the forecast needed one: the history learns
             the call under it without embedding the text a second time.
         lot: uniform in 0..1, by which the call explores a model or does not; None: it must not.

@@ -17,6 +17,7 @@ from aios_eccos.kernel.setup import contract, install, interpreter
 from aios_eccos.locate import Config
 from aios_eccos.manifest import manifest
 from aios_eccos.observe.health import Check
+from aios_eccos.serve.ollama import Loading
 from aios_eccos.serve.shared_servers import fetched, metrics_url, requests_in
 
 #: Seconds that a model's endpoint may take to accept a connection.
@@ -137,6 +138,7 @@ def _check_stock(detail: str, config: Config, home: Path) -> Check:
 
 
 def _check_models(config: Config) -> Iterator[Check]:
+    yield from _check_ollama(config)
     for entry in config.entries:
         if (metrics := metrics_url(entry)) is not None:
             yield _check_shared(entry.name, metrics)
@@ -152,6 +154,21 @@ def _check_models(config: Config) -> Iterator[Check]:
             yield Check(name, False, f"{place} does not answer: {error}")
         except ValueError:  # which names what it took for the port
             yield Check(name, False, f"hostname: {place}: no URL such as http://host:8000/v1")
+
+
+def _check_ollama(config: Config) -> Iterator[Check]:
+    """Whether Ollama tells which models are loaded."""
+    loading = Loading()
+    loading.use(config.entries)
+    for host in sorted({*loading.hosts.values()}):
+        place = shown_address(host)
+        try:
+            loading.look(host, fetched)
+        except (OSError, ValueError) as error:
+            detail = f"{place}/api/ps: {error}; what loading costs is not known"
+            yield Check("ollama", None, detail)
+        else:
+            yield Check("ollama", True, f"{place} tells which models are loaded")
 
 
 def _check_shared(name: str, url: str) -> Check:
