@@ -17,6 +17,7 @@ from aios_eccos.errors import EmbedderError, HistoryError, other_format
 from aios_eccos.history.client import translated
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.merge import is_judged
+from aios_eccos.history.nearest import Nearest
 from aios_eccos.history.rows import from_metadata, to_metadata
 from aios_eccos.history.store import PAGE, SCHEMA, Embeddings, Row
 from aios_eccos.records import Record
@@ -26,6 +27,11 @@ NAME = "eccos_history"
 UNJUDGED = "eccos_history_unjudged"
 #: Characters of rows sent to a server at a time, unless one row alone has more.
 SENT = 4 << 20
+#: Judged rows up to which an embedded history is searched in memory (61 MB): beyond, Chroma's index
+#: is quicker for a query alone.
+EXACT_MOST = 40_000
+#: Vectors read at a time.
+HELD_PAGE = 5_000
 
 
 class ChromaRows:
@@ -43,9 +49,12 @@ class ChromaRows:
             self._judged, self._unjudged = self._open(NAME), self._open(UNJUDGED)
             most = int(client.get_max_batch_size())
         self.batch = min(most, PAGE) if shared else most
+        self._nearest: Nearest | None = None
         if not shared:
             for rows in (self._judged, self._unjudged):
                 self._probe(rows)
+            if self.counts()[0] <= EXACT_MOST:
+                self._nearest = self._held()
 
     def _open(self, name: str) -> Any:
         rows = self._client.get_or_create_collection(
@@ -77,6 +86,15 @@ class ChromaRows:
             found = rows.query(query_embeddings=row, n_results=wanted, include=["distances"])
             if len(found["ids"][0]) < wanted:
                 raise ValueError("the index does not hold the rows")
+
+    @translated()
+    def _held(self) -> Nearest:
+        """The judged rows' vectors, to be searched without Chroma."""
+        found, ids = Nearest(), list(self._judged.get(include=[])["ids"])
+        for start in range(0, len(ids), HELD_PAGE):
+            got = self._judged.get(ids=ids[start : start + HELD_PAGE], include=["embeddings"])
+            found.put(got["ids"], np.asarray(got["embeddings"], dtype=np.float32))
+        return found
 
     @translated()
     def counts(self) -> tuple[int, int]:
@@ -117,17 +135,28 @@ class ChromaRows:
                     metadatas=[to_metadata(record) for record, _ in sent],
                 )
                 _delete(other, ids)
+                if self._nearest is not None and judged:
+                    self._nearest.put(ids, np.stack([vector for _, vector in sent]))
+                elif self._nearest is not None:
+                    self._nearest.drop(ids)
+        if self._nearest is not None and len(self._nearest) > EXACT_MOST:
+            self._nearest = None
 
     @translated()
     def delete(self, ids: Sequence[str]) -> None:
         for start in range(0, len(ids), self.batch):
             for rows in (self._judged, self._unjudged):
                 _delete(rows, list(ids[start : start + self.batch]))
+        if self._nearest is not None:
+            self._nearest.drop(ids)
 
     @translated()
     def find(
         self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
+        nearest = self._nearest
+        if nearest is not None and not records:
+            return nearest.find(queries, k), []
         include = ["distances", "metadatas"] if records else ["distances"]
         got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
         near = [

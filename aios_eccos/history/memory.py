@@ -9,6 +9,7 @@ import numpy as np
 
 from aios_eccos.history.history import History
 from aios_eccos.history.merge import is_judged
+from aios_eccos.history.nearest import Nearest
 from aios_eccos.history.store import Embeddings, Row
 from aios_eccos.records import Record
 
@@ -28,9 +29,7 @@ class MemoryRows:
 
     def __init__(self) -> None:
         self._rows: dict[str, Row] = {}
-        self._judged: set[str] = set()
-        #: Ids and embeddings of the judged rows; None once rows have changed.
-        self._stacked: tuple[list[str], Embeddings] | None = None
+        self._judged = Nearest()
         self._lock = threading.Lock()
 
     def counts(self) -> tuple[int, int]:
@@ -54,29 +53,21 @@ class MemoryRows:
     def write(self, rows: Mapping[str, Row]) -> None:
         with self._lock:
             self._rows.update(rows)
-            judged = {record_id for record_id, (record, _) in rows.items() if is_judged(record)}
-            self._judged = self._judged - rows.keys() | judged
-            self._stacked = None
+        judged = {name: vector for name, (record, vector) in rows.items() if is_judged(record)}
+        if judged:
+            self._judged.put([*judged], np.stack([*judged.values()]))
+        self._judged.drop([*rows.keys() - judged.keys()])
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._lock:
             for record_id in ids:
                 self._rows.pop(record_id, None)
-            self._judged -= {*ids}
-            self._stacked = None
+        self._judged.drop(ids)
 
     def find(
         self, queries: Embeddings, k: int, *, records: bool
     ) -> tuple[list[list[tuple[str, float]]], list[Record]]:
-        with self._lock:
-            if self._stacked is None:
-                judged = [record_id for record_id in self._rows if record_id in self._judged]
-                rows = [self._rows[record_id][1] for record_id in judged]
-                self._stacked = judged, np.array(rows, dtype=np.float32)
-            ids, vectors = self._stacked
-        cosine = queries @ vectors.T if ids else np.empty((len(queries), 0))
-        order = np.argsort(-cosine, axis=1, kind="stable")[:, :k]
-        near = [[(ids[i], float(cosine[row, i])) for i in best] for row, best in enumerate(order)]
+        near = self._judged.find(queries, k)
         found = {name: self._rows[name][0] for row in near for name, _ in row} if records else {}
         return near, [*found.values()]
 

@@ -92,45 +92,45 @@ class Mirror:
             answers[:height, :width] = self._answers
             self._values, self._answers = values, answers
 
-    def values(self, ids: Sequence[Sequence[str]], models: Sequence[str], k: int) -> FloatArray:
-        """(n, k, m, 2) correctness and output tokens of n lists of at most k ids; NaN = missing."""
+    def values(self, ids: Sequence[str], models: Sequence[str]) -> FloatArray:
+        """(n, m, 2) correctness and output tokens of records; NaN = missing."""
         with self._lock:
-            found: FloatArray = self._values[self._places(ids, models, k)]
+            found: FloatArray = self._values[self._rows(ids)[:, None], self._at(models)]
         return found
 
     def answers(self, ids: Sequence[str], models: Sequence[str]) -> IntArray:
         """(n, m) `answer_number`s of records; 0 = missing."""
         with self._lock:
-            found: IntArray = self._answers[self._places([ids], models, len(ids))][0]
+            found: IntArray = self._answers[self._rows(ids)[:, None], self._at(models)]
         return found
 
-    def _places(
-        self, ids: Sequence[Sequence[str]], models: Sequence[str], k: int
-    ) -> tuple[IntArray, IntArray]:
-        """(n, k, 1) rows and (m,) columns."""
-        rows = np.zeros((len(ids), k), dtype=np.int64)
-        for at, row in enumerate(ids):
-            rows[at, : len(row)] = [self._labels.get(i, GONE).row for i in row]
-        return rows[:, :, None], np.array([self._columns.get(n, 0) for n in models], dtype=np.int64)
+    def _rows(self, ids: Sequence[str]) -> IntArray:
+        """(n,) rows of records."""
+        return np.array([self._labels.get(each, GONE).row for each in ids], dtype=np.int64)
+
+    def _at(self, models: Sequence[str]) -> IntArray:
+        """(m,) columns."""
+        return np.array([self._columns.get(name, 0) for name in models], dtype=np.int64)
 
     def neighbors(
         self, near: Sequence[Sequence[tuple[str, float]]], models: Sequence[str], k: int
     ) -> Neighbors:
         """What `Rows.find` found as `Neighbors`; records that are gone by now are left out."""
-        kept = [[pair for pair in row if pair[0] in self._labels] for row in near]
-        ids = tuple(tuple(record_id for record_id, _ in row) for row in kept)
-        similarity = np.full((len(near), k), np.nan)
-        for at, row in enumerate(kept):
-            similarity[at, : len(row)] = [cosine for _, cosine in row]
-        values = self.values(ids, models, k)
-        labels = [[self._labels.get(record_id, GONE) for record_id in row] for row in ids]
+        known = self._labels
+        found = [[(i, c, label) for i, c in row if (label := known.get(i))] for row in near]
+        similarity, rows = np.full((len(near), k), np.nan), np.zeros((len(near), k), dtype=np.int64)
+        for at, row in enumerate(found):
+            similarity[at, : len(row)] = [cosine for _, cosine, _ in row]
+            rows[at, : len(row)] = [label.row for *_, label in row]
+        with self._lock:
+            values = self._values[rows[:, :, None], self._at(models)]
         return Neighbors(
-            ids=ids,
+            ids=tuple(tuple(record_id for record_id, *_ in row) for row in found),
             similarity=similarity,
             correctness=values[..., 0],
             output_tokens=values[..., 1],
-            tasks=tuple(tuple(label.task for label in row) for row in labels),
-            keys=tuple(tuple(label.key for label in row) for row in labels),
+            tasks=tuple(tuple(label.task for *_, label in row) for row in found),
+            keys=tuple(tuple(label.key for *_, label in row) for row in found),
         )
 
     def newest(self, splits: Collection[str] | None = None) -> list[str]:
@@ -179,7 +179,7 @@ def build_table(records: Sequence[Record], embeddings: Embeddings) -> HistoryTab
     models = tuple(sorted({outcome.model for record in records for outcome in record.outcomes}))
     ids = tuple(record.id for record in records)
     mirror = Mirror(records)
-    values = mirror.values([ids], models, len(ids))[0]
+    values = mirror.values(ids, models)
     return HistoryTable(
         ids=ids,
         models=models,
