@@ -13,6 +13,8 @@ one would spend money that nobody asked for, and what calibration promises must 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -93,7 +95,18 @@ def choose(
     return choice
 
 
+def rule_of(candidates: Sequence[Candidate]) -> IntArray:
+    """(n,) the column that serves each call if every slot is free; -1 if none may.
+
+    The candidates' columns are the same.
+    """
+    cost, success, allowed = (
+        np.stack([getattr(each, name) for each in candidates])
+        for name in ("cost", "success", "allowed")
+    )
+    return choose(cost, success, np.array([each.price for each in candidates]), allowed)
+
+
 def preferred(candidate: Candidate) -> int:
-    """The column that serves a call if every slot is free; -1 if none may."""
-    row = candidate.cost[None], candidate.success[None]
-    return int(choose(*row, candidate.price, candidate.allowed)[0])
+    """The same of one call."""
+    return int(rule_of([candidate])[0])

@@ -57,6 +57,7 @@ class Case:
         column: of the model that serves; None = none does.
         status: the optimizer's, `EXPLORED` or `FALLBACK`.
         whole: calls that were assigned as one under their floors; 0 = this one by its own price.
+        rule: the column that the rule chooses among all allowed, where that is known.
     """
 
     models: tuple[str, ...]
@@ -69,6 +70,7 @@ class Case:
     column: int | None
     status: str = ""
     whole: int = 0
+    rule: int | None = None
 
     @classmethod
     def of_trace(cls, trace: Trace) -> Case:
@@ -89,14 +91,23 @@ class Case:
         )
 
     @classmethod
-    def of(cls, candidate: Candidate, column: int | None, free: IntArray, whole: int = 0) -> Case:
+    def of(
+        cls,
+        candidate: Candidate,
+        column: int | None,
+        free: IntArray,
+        whole: int = 0,
+        rule: int | None = None,
+    ) -> Case:
         """Of a decision that is being made: the column that has a slot, None = none has."""
         same = ("models", "cost", "success", "support", "allowed", "price")
         kept = {name: getattr(candidate, name) for name in same}
-        return cls(**kept, free=free, column=column, whole=whole)
+        return cls(**kept, free=free, column=column, whole=whole, rule=rule)
 
     def best(self, columns: BoolArray | None = None) -> int:
         """The column that the rule chooses among some (m,), else all allowed; -1 without any."""
+        if columns is None and self.rule is not None:
+            return self.rule
         among = self.allowed if columns is None else columns
         return int(choose(self.cost[None], self.success[None], self.price, among)[0])
 
@@ -107,10 +118,15 @@ class Case:
 
 
 def reason(
-    candidate: Candidate, column: int, lease: Lease | None, free: IntArray, whole: int = 0
+    candidate: Candidate,
+    column: int,
+    lease: Lease | None,
+    free: IntArray,
+    whole: int = 0,
+    rule: int | None = None,
 ) -> str:
     """Why this model, in one sentence; `column` is the optimizer's choice, -1 = waits."""
-    case = Case.of(candidate, None if lease is None else column, free, whole)
+    case = Case.of(candidate, None if lease is None else column, free, whole, rule)
     if lease is None:
         return _waits(case)
     bound = bound_by(case)

@@ -8,6 +8,7 @@ the record; the gap between promised and realised success, smoothed, corrects ev
 
 from __future__ import annotations
 
+import functools
 import math
 import threading
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ IDLE_PRICE, IDLE_COST = 0.5, 0.01
 MIN_VERDICTS = 30
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PriceCurve:
     """What each lambda promises, realises and costs on the history.
 
@@ -65,7 +66,7 @@ class PriceCurve:
     def _last(self) -> int:
         return len(self.realised) - 1 if self.top is None else self.top
 
-    @property
+    @functools.cached_property
     def ends(self) -> tuple[float, float]:
         """The range of prices in which choices change: where control moves a price.
 
@@ -79,7 +80,7 @@ class PriceCurve:
         least = min(float(self.prices[max(first, 1)]), IDLE_PRICE * float(self.prices[cheap]))
         return max(least, float(self.prices[1])), float(self.prices[-1])
 
-    @property
+    @functools.cached_property
     def saturated(self) -> float:
         """The least price at which nearly all is spent that can be: dearer ones change little."""
         spent = np.maximum.accumulate(self.cost)
@@ -115,7 +116,7 @@ class PriceCurve:
         spent = np.maximum.accumulate(self.cost)
         return float(np.exp(np.interp(budget, spent, self._log_prices)))
 
-    @property
+    @functools.cached_property
     def _log_prices(self) -> FloatArray:
         logs: FloatArray = np.log(np.maximum(self.prices, self.prices[1] / 10))
         return logs
@@ -261,6 +262,7 @@ class PriceBook:
         self.columns = (*self.models, *plans)
         self._success, self._outcomes, self._cost = success, outcomes, cost
         self._curves: dict[frozenset[str], PriceCurve | None] = {}
+        self._strongest: dict[frozenset[str], tuple[str, float] | None] = {}
         self._lock = threading.Lock()
 
     def curve(self, allowed: Sequence[str] | None = None) -> PriceCurve | None:
@@ -273,7 +275,13 @@ class PriceBook:
 
     def strongest(self, allowed: Sequence[str] | None = None) -> tuple[str, float] | None:
         """Name and mean success of the strongest allowed model on history (`strongest_of`)."""
-        names = [name for name in self.models if allowed is None or name in allowed]
+        key = frozenset(self.models if allowed is None else allowed)
+        if key not in self._strongest:
+            self._strongest[key] = self._find_strongest(key)
+        return self._strongest[key]
+
+    def _find_strongest(self, among: frozenset[str]) -> tuple[str, float] | None:
+        names = [name for name in self.models if name in among]
         outcomes = self._outcomes[:, [self.models.index(name) for name in names]]
         judged = (~np.isnan(outcomes)).sum(axis=0)
         had = np.nansum(outcomes, axis=0)

@@ -70,37 +70,39 @@ class HybridPredictor:
         if self.name == "trained":
             odds = bounded(out[:, :m])
         else:
-            odds = head.mixer(out[:, :m], self._near_odds(near, models))
+            odds = head.mixer(out[:, :m], self._near_odds(near))
         level = head.mixer.level
         sure = np.where(np.nan_to_num(near.novelty) > FAR, 0.5, 1.0)
         odds = level + sure[:, None] * (odds - level)
         success, tokens = near.success.copy(), near.output_tokens.copy()
-        hard = (odds - level).mean(axis=1)
         lengths = np.exp(np.clip(out[:, m:], 0.0, 12.0))
-        for j, model in enumerate(models):
-            if model.name in head.models:
-                column = head.models.index(model.name)
-                success[:, j] = sigmoid(odds[:, column])
-                tokens[:, j] = lengths[:, column]
-            else:
-                success[:, j] = sigmoid(self._new_level(model) + hard)
+        mine, columns = self._shared(near.models)
+        success[:, mine] = sigmoid(odds[:, columns])
+        tokens[:, mine] = lengths[:, columns]
+        hard = (odds - level).mean(axis=1)
+        for j in set(range(len(models))).difference(mine):
+            success[:, j] = sigmoid(self._new_level(models[j]) + hard)
         return Forecast(
             near.models, success, cap_tokens(tokens, queries), near.support, near.novelty
         )
 
-    def _near_odds(self, near: Forecast, models: Sequence[Model]) -> FloatArray:
+    def _near_odds(self, near: Forecast) -> FloatArray:
         """Neighbors' log-odds in the head's columns; a model out of the pool says nothing."""
-        names = [model.name for model in models]
         odds = np.tile(self.head.mixer.near_level, (len(near), 1))
         said = np.zeros(len(self.head.models), dtype=bool)
-        for column, name in enumerate(self.head.models):
-            if name in names:
-                odds[:, column] = log_odds(near.success[:, names.index(name)])
-                said[column] = True
+        mine, columns = self._shared(near.models)
+        odds[:, columns] = log_odds(near.success[:, mine])
+        said[columns] = True
         if said.any() and not said.all():
             shared = (odds - self.head.mixer.near_level)[:, said].mean(axis=1, keepdims=True)
             odds[:, ~said] += shared
         return odds
+
+    def _shared(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Places of the models that the head knows: among the names, and in the head."""
+        places = {name: column for column, name in enumerate(self.head.models)}
+        mine = [j for j, name in enumerate(names) if name in places]
+        return mine, [places[names[j]] for j in mine]
 
     def _new_level(self, model: Model) -> float:
         """Log-odds of a model that the head does not know, on a question of usual difficulty."""

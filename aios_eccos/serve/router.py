@@ -17,7 +17,7 @@ import numpy as np
 
 from aios_eccos.config import Settings
 from aios_eccos.decide.assign import assigned, slots_of
-from aios_eccos.decide.rule import preferred
+from aios_eccos.decide.rule import preferred, rule_of
 from aios_eccos.decide.slot_prices import SlotPrices
 from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
 from aios_eccos.errors import EccosError
@@ -158,8 +158,9 @@ class Router:
         priced = any(c.worth.budget is not None or c.gate is not None for c in candidates)
         whole = self.floors.mode.whole_batches and not priced
         found = assigned(opened, free, self.settings, self.slot_prices, whole_batches=whole)
+        rule = rule_of(candidates)
         share_s = (time.perf_counter() - begun) / max(len(candidates), 1)
-        return Round(tuple(candidates), tuple(trials), tuple(gates), found, free, share_s)
+        return Round(tuple(candidates), tuple(trials), tuple(gates), found, rule, free, share_s)
 
     def assign(self, candidates: Sequence[Candidate], slots: Slots) -> Assignment:
         """Choose a model for each candidate and lend the slots, the whole batch in one request.

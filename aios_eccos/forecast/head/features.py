@@ -89,9 +89,10 @@ def _counts(text: str) -> list[float]:
         sum(lengths) / count,
         len({word.lower() for word in words}) / count,
         sum(size >= 8 for size in lengths) / count,
-        sum(c.isupper() for c in text) / length,
-        sum(c.isdigit() for c in text) / length,
-        sum(not c.isalnum() and not c.isspace() for c in text) / length,
+        sum(map(str.isupper, text)) / length,
+        sum(map(str.isdigit, text)) / length,
+        # No character is both.
+        (len(text) - sum(map(str.isalnum, text)) - sum(map(str.isspace, text))) / length,
         sum(math.log1p(value) for value in values) / max(len(values), 1),
         float(any(value != int(value) for value in values)),
     ]

@@ -66,6 +66,8 @@ class Embedder(Protocol):
 def clean_text(text: str) -> str:
     """What is embedded of a text: its gist, without control characters and lone surrogates."""
     whole = gist(text.strip()).encode("utf-8", "replace").decode("utf-8")
+    if whole.isprintable():
+        return whole.strip()
     return "".join(c if c.isprintable() or c in "\n\t" else " " for c in whole).strip()
 
 
