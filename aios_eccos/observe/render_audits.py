@@ -6,6 +6,10 @@ from aios_eccos.metrics import percent
 from aios_eccos.observe.audit_views import AuditsView, PolicyView
 from aios_eccos.observe.text import money, wrap
 
+#: Repeats that tell of a judge, and the share of them in which it says the same at least: by chance
+#: it would in a third, and one that goes by the order of the answers in none.
+TELLING, CONSISTENT = 5, 0.5
+
 
 def audits(view: AuditsView) -> list[str]:
     """Where each policy stands, and what audits have cost and paid back."""
@@ -47,6 +51,10 @@ def judge(view: AuditsView) -> list[str]:
     if view.judge_repeats:
         same = f"{percent(view.judge_consistency)} of {view.judge_repeats:,} verdicts"
         lines.append(wrap(f"judge    said the same again in {same}, asked in the other order"))
+    if view.judge_repeats >= TELLING and (view.judge_consistency or 0.0) < CONSISTENT:
+        lines.append(
+            wrap("judge    which goes by the order, not by the answers: name a stronger one")
+        )
     people = view.people
     if people is None:
         return lines

@@ -146,6 +146,17 @@ def test_how_far_the_judge_repeats_itself_is_shown(world: World) -> None:
     world.engine.ledger.add_sums([PeriodSums(TOTAL, 0.0, amounts)])
     text = " ".join(render.status(world.reader.status()).split())
     assert "judge said the same again in 95.0 % of 20 verdicts" in text
+    assert "name a stronger one" not in text
+
+
+@pytest.mark.parametrize(("repeats", "same", "told"), [(5, 0, True), (9, 4, True), (4, 0, False)])
+def test_a_judge_that_goes_by_the_order_is_named_with_the_remedy(
+    world: World, repeats: int, same: int, told: bool
+) -> None:
+    """As a model of 1.5B does: it says A, whatever stands there."""
+    amounts = {"audit_repeats": float(repeats), "audit_same": float(same)}
+    world.engine.ledger.add_sums([PeriodSums(TOTAL, 0.0, amounts)])
+    assert ("name a stronger one" in render.status(world.reader.status())) is told
 
 
 DRAWS = [
