@@ -37,7 +37,7 @@ class Size:
     Attributes:
         first: calls before there is any history. collected: shipped questions, of so many tokens.
         routed: other questions. audited: the same ones, from an empty history.
-        planned, killed: calls with a plan, and while a server dies.
+        planned, killed: calls with a plan, and while a server dies. pairs: for the judge alone.
     """
 
     first: int = 6
@@ -47,9 +47,10 @@ class Size:
     audited: int = 200
     planned: int = 24
     killed: int = 24
+    pairs: int = 10
 
 
-QUICK = Size(2, 4, 64, 10, 8, 4, 9)
+QUICK = Size(2, 4, 64, 10, 8, 4, 9, 2)
 
 
 def prices() -> dict[str, tuple[float, float]]:
@@ -143,6 +144,8 @@ def live(day: Day, clock: Clock) -> None:
     with day.kernel:
         with clock.step("audits and a judge, from an empty history"):
             trials.audited(day)
+        with clock.step("the judge alone, on pairs of which one is right"):
+            trials.judging(day)
         with clock.step("a server is killed and started again while calls flow"):
             trials.killed(day)
     with clock.step("disable"):

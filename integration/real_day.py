@@ -27,6 +27,7 @@ class Day:
     Attributes:
         before: sha256 of AIOS's files before anything. tables: what goes into the JSON, by step.
         enabled: the configuration as `enable` has written it.
+        answers: by model, the texts of its answers to the routed questions.
     """
 
     folder: Path
@@ -39,6 +40,7 @@ class Day:
     before: dict[str, str]
     tables: dict[str, Any] = field(default_factory=dict)
     enabled: str = ""
+    answers: dict[str, list[str | None]] = field(default_factory=dict)
 
     @property
     def config(self) -> Path:

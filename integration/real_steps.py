@@ -26,6 +26,8 @@ def enable(day: Day) -> None:
     day.report.check("enable writes one file", only == ["aios/config/config.yaml"], str(only))
     for name, server in day.servers.items():
         day.say(f"{name}: loaded after {server.wait():.1f} s more")
+    day.say("what init would propose; nobody says yes:")
+    day.shell.type("aios-eccos", "init", "--reach", *day.at, may_fail=True)
 
 
 def first_calls(day: Day) -> None:
@@ -33,6 +35,7 @@ def first_calls(day: Day) -> None:
     example = Path(__file__).parents[1] / "examples/agent.py"
     ask = ("python", str(example), "What is 17 x 23? Reply with the number only.")
     day.shell.type(*ask, CEREBRUM_KERNEL_URL=day.kernel.url)
+    day.shell.type("aios-eccos", "doctor", "--reach", *day.at, may_fail=True)
     jobs = [chat(f"first/{n}", each) for n, each in enumerate(questions(day.size.first))]
     replies = asked(day, "first calls", jobs)
     day.say(f"served by {dict(Counter(reply.model for reply in replies))}")
@@ -45,10 +48,8 @@ def collect(day: Day) -> None:
     words += ["--out", str(out), "--json", str(found), "--ingest", *day.at]
     day.shell.type("aios-eccos", "collect", *words, limit_s=1800)
     day.tables["collect"] = json.loads(found.read_text())["models"]
-    try:  # beside a living kernel, which owns the history, from the file
-        day.shell.type("aios-eccos", "train", "--data", str(out), *day.at)
-    except RuntimeError as error:  # too few records say so
-        day.say(str(error))
+    # Beside a living kernel, which owns the history, from the file; too few records say so.
+    day.shell.type("aios-eccos", "train", "--data", str(out), *day.at, may_fail=True)
     ready(day)
 
 
@@ -76,6 +77,7 @@ def routed(day: Day) -> None:
         f"{FLOOR:.0%} are {FLOOR * rows[strongest]['success']:.3f}"
     )
     day.tables["routed"] = rows
+    day.answers = {group: [reply.text for reply in found] for group, found in of.items()}
 
 
 def _largest(day: Day, texts: Sequence[Asked], ours: Sequence[Reply]) -> list[Reply]:

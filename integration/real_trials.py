@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from aios_eccos.verdicts.judge import comparison
+
 from .kernel import HttpStatus, within
 from .models_real import LARGE, MIDDLE, SMALL
 from .real_calls import Job, Reply, chat, questions
@@ -172,6 +174,35 @@ def _settled_audits(day: Day) -> Any:
 
     within(300.0, idle)
     return seen[-1][0]
+
+
+def judging(day: Day) -> None:
+    """The judge alone: pairs of which one answer is right, each asked in both orders."""
+    triples = zip(questions(day.size.routed), day.answers[MIDDLE], day.answers[LARGE], strict=True)
+    pairs = [
+        (each, small or "", large or "")
+        for each, small, large in triples
+        if each.right(small) is not each.right(large)
+    ][: day.size.pairs]
+    comparisons = [
+        comparison(f"pair{n}", each.text, small, large, swapped=swapped)
+        for n, (each, small, large) in enumerate(pairs)
+        for swapped in (False, True)
+    ]
+    pinned = {"llms": [{"name": LARGE, "backend": "vllm"}], "temperature": 0.0}
+    jobs = [
+        Job(f"judge/{n}", pinned | {"messages": [*each.messages], "max_new_tokens": 16})
+        for n, each in enumerate(comparisons)
+    ]
+    replies = asked(day, "the judge, in both orders", jobs)
+    said = [c.verdict(reply.text or "") for c, reply in zip(comparisons, replies, strict=True)]
+    wanted = [1 if each.right(small) else -1 for each, small, _ in pairs for _ in (0, 1)]
+    same = sum(said[n] is not None and said[n] == said[n + 1] for n in range(0, len(said), 2))
+    right = sum(one == other for one, other in zip(said, wanted, strict=True))
+    letters = Counter((reply.text or "").strip()[:12] for reply in replies)
+    day.say(f"{len(pairs)} pairs: the same in both orders {same}; right {right} of {len(said)}")
+    day.say(f"its words: {dict(letters)}")
+    day.tables["judge"] = {"pairs": len(pairs), "same": same, "right": right, "words": letters}
 
 
 def killed(day: Day) -> None:

@@ -38,14 +38,14 @@ class Shell:
         self.env = {**os.environ, "PATH": path, **env}
         self.env.pop("PYTHONPATH", None)
 
-    def type(self, *words: str, limit_s: float = 300.0, **env: str) -> str:
+    def type(self, *words: str, limit_s: float = 300.0, may_fail: bool = False, **env: str) -> str:
         """Run a command, at most for so long; what it says.
 
         Raises:
             RuntimeError: it failed.
         """
         sys.stderr.write(f"     $ {' '.join(words)}\n")
-        said = run(*words, env={**self.env, **env}, limit_s=limit_s)
+        said = run(*words, env={**self.env, **env}, limit_s=limit_s, may_fail=may_fail)
         sys.stderr.write("".join(f"     {line}\n" for line in said.splitlines()))
         return said
 
@@ -53,8 +53,13 @@ class Shell:
 SITE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 
 
-def run(*words: str, env: dict[str, str] | None = None, limit_s: float = 300.0) -> str:
-    """What a command says.
+def run(
+    *words: str,
+    env: dict[str, str] | None = None,
+    limit_s: float = 300.0,
+    may_fail: bool = False,
+) -> str:
+    """What a command says; if it may fail, with its errors.
 
     Raises:
         RuntimeError: it failed.
@@ -63,11 +68,14 @@ def run(*words: str, env: dict[str, str] | None = None, limit_s: float = 300.0) 
         words,
         env=env,
         cwd=tempfile.gettempdir(),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=limit_s,
         check=False,
     )
+    if may_fail:
+        return (done.stdout + done.stderr).strip()
     if done.returncode:
         raise RuntimeError(f"{' '.join(words[:4])}: {(done.stdout + done.stderr)[-600:]}")
     return done.stdout.strip()
