@@ -108,6 +108,7 @@ class Clock:
     """Says which step begins, how long it took, and what the models computed meanwhile."""
 
     servers: list[Server]
+    report: Report
     begun: float = field(default_factory=time.monotonic)
     took: dict[str, float] = field(default_factory=dict)
 
@@ -117,7 +118,11 @@ class Clock:
         minutes, seconds = divmod(since - self.begun, 60)
         print(f"\n== {minutes:02.0f}:{seconds:02.0f} {name}", file=sys.stderr, flush=True)
         before = {server.name: server.cpu_s() for server in self.servers}
-        yield
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - what follows is to be seen all the same
+            told = f"{type(error).__name__}: {error}"
+            self.report.check(f"step: {name}", False, told[-400:])
         self.took[name] = round(time.monotonic() - since, 1)
         used = {s.name: round(max(s.cpu_s() - before[s.name], 0)) for s in self.servers}
         print(f"   {self.took[name]} s; of computing {used}", file=sys.stderr, flush=True)
@@ -162,7 +167,7 @@ def main() -> int:
         day = begin(folder, given.python, report, given.quick)
         for server in day.servers.values():
             running.enter_context(server)
-        clock = Clock([*day.servers.values()])
+        clock = Clock([*day.servers.values()], report)
         live(day, clock)
         left = changed(day.before, listing(day.kernel.home))
         report.check("AIOS's files are as before", not left, str(left or ""))
