@@ -132,11 +132,14 @@ class Reply:
         return self.response is None and self.error is None
 
     @property
+    def good(self) -> bool:
+        """Whether it was answered without an error."""
+        return isinstance(self.response, Mapping) and not self.response.get("error")
+
+    @property
     def text(self) -> str | None:
         """The answer's text; None of none."""
-        if isinstance(self.response, Mapping) and not self.response.get("error"):
-            return self.response.get("response_message")
-        return None
+        return self.response.get("response_message") if self.good else None
 
     @property
     def model(self) -> str:

@@ -81,7 +81,7 @@ def asked(
         return []
     before = day.kernel.get("/eccos/kernel")["settled"]
     replies = day.agents.ask(jobs, side_by_side, each)
-    answered = sum(reply.text is not None for reply in replies)
+    answered = sum(reply.good for reply in replies)
     lost = sum(reply.lost for reply in replies)
     within(10.0, lambda: day.kernel.get("/eccos/kernel")["settled"] - before >= len(jobs))
     settled = day.kernel.get("/eccos/kernel")["settled"] - before

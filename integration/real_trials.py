@@ -13,7 +13,7 @@ from aios_eccos.verdicts.judge import comparison
 
 from .kernel import HttpStatus, within
 from .models_real import LARGE, MIDDLE, SMALL
-from .real_calls import Job, Reply, chat, questions
+from .real_calls import Job, Reply, chat, mean, questions
 from .real_day import Day, asked, ready, row
 from .terminal import Terminal
 
@@ -85,7 +85,7 @@ def _tool_form(reply: Reply) -> str:
     if calls:
         right = calls[0].get("name") == WEATHER["name"] and "city" in calls[0]["parameters"]
         return "called" if right else "called wrongly"
-    return "error" if reply.text is None else "text"
+    return "text" if reply.good else "error"
 
 
 def _json_form(reply: Reply) -> str:
@@ -131,6 +131,13 @@ def planned(day: Day) -> None:
     votes = [reply.decision["vote"] for reply in replies if reply.decision.get("vote")]
     outcomes = Counter(vote["outcome"] for vote in votes)
     day.say(f"the plan served {len(votes)} of {len(jobs)} calls: {dict(outcomes)}")
+    options = [each for reply in replies for each in reply.decision.get("options", ())]
+    for column in (PLAN, LARGE):
+        known = [each for each in options if each["model"] == column]
+        if known:
+            success = mean(each["success"] for each in known)
+            usd = 1000 * mean(each["cost_usd"] for each in known)
+            day.say(f"{column}: forecast success {success:.3f} at ${usd:.5f} a thousand")
     day.tables["plan"] = {"calls": len(votes), "of": len(jobs), **outcomes, **row(texts, replies)}
     day.shell.type("aios-eccos", "status", *day.at)
 
@@ -224,20 +231,18 @@ def killed(day: Day) -> None:
             day.say(f"{LARGE}: started; status said {sorted(words) or 'nothing'}")
 
     replies = asked(day, "killed", jobs, 6, each)
-    failed = Counter(_error(reply) for reply in replies if reply.text is None)
+    failed = Counter(_error(reply) for reply in replies if not reply.good)
     day.say(f"errors to agents: {dict(failed) or 'none'}")
-    served = Counter(reply.model for reply in replies if reply.text is not None)
+    served = Counter(reply.model for reply in replies if reply.good)
     day.say(
         f"served by {dict(served)}; tried {sum(r.decision.get('attempts', 0) for r in replies)}"
     )
     free = [reply for reply in replies if not reply.job.fields["llms"]]
-    good = sum(reply.text is not None for reply in free)
+    good = sum(reply.good for reply in free)
     day.report.check("calls that may go elsewhere do", good == len(free), f"{good} of {len(free)}")
     loaded = server.wait()
     last = asked(day, "after its return", [chat("back/0", texts[0], [LARGE])])
-    day.report.check(
-        "the model serves again", last[0].text is not None, f"loaded {loaded:.1f} s later"
-    )
+    day.report.check("the model serves again", last[0].good, f"loaded {loaded:.1f} s later")
 
 
 def _error(reply: Reply) -> str:
