@@ -6,8 +6,10 @@ import dataclasses
 import itertools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from aios_eccos.errors import DataError, EccosError, HistoryError, raised
 from aios_eccos.history.dataset import read_records
@@ -15,7 +17,7 @@ from aios_eccos.history.embed.embedding import BackgroundEmbedder, Embedder
 from aios_eccos.history.history import History
 from aios_eccos.history.merge import storable
 from aios_eccos.history.rows import Message, decode_message, encode_records
-from aios_eccos.history.store import Changes
+from aios_eccos.history.store import Changes, Embeddings
 from aios_eccos.records import Record
 from aios_eccos.workload.store import Inbox
 
@@ -25,6 +27,7 @@ log = logging.getLogger("aios_eccos.history")
 BATCH = 512
 #: Records and bytes in one message of the inbox (a longer record has one for itself).
 MESSAGE, MESSAGE_BYTES = 64, 1 << 20
+Made = TypeVar("Made")
 #: Gives what is kept of a final answer.
 Key = Callable[[str], str]
 #: Stored and removed again, to tell a store that is down from a record that cannot be stored.
@@ -65,10 +68,10 @@ def ingest(
         HistoryError, EmbedderError: nothing more can be stored.
     """
 
-    def put(records: Sequence[Record]) -> Changes:
-        return store.add(records, embedder.embed([record.text for record in records]))
+    def embed(records: Sequence[Record]) -> Embeddings:
+        return embedder.embed([record.text for record in records])
 
-    return _pass_on(paths, put, splits, progress, key)
+    return _pass_on(paths, embed, store.add, splits, progress, key)
 
 
 def hand_over(
@@ -84,11 +87,11 @@ def hand_over(
     All good rows count as added, since only the owner knows which it has.
     """
 
-    def put(records: Sequence[Record]) -> Changes:
+    def put(records: Sequence[Record], nothing: None) -> Changes:
         push_records(records, inbox)
         return Changes(added=len(records))
 
-    return _pass_on(paths, put, splits, progress, key)
+    return _pass_on(paths, lambda records: None, put, splits, progress, key)
 
 
 def push_records(records: Sequence[Record], inbox: Inbox) -> None:
@@ -108,7 +111,8 @@ def push_records(records: Sequence[Record], inbox: Inbox) -> None:
 
 def _pass_on(
     paths: Iterable[Path],
-    put: Callable[[Sequence[Record]], Changes],
+    prepare: Callable[[Sequence[Record]], Made],
+    put: Callable[[Sequence[Record], Made], Changes],
     splits: Collection[str] | None,
     progress: Callable[[int], None],
     key: Key | None,
@@ -126,12 +130,28 @@ def _pass_on(
             progress(1)
 
     records = good()
-    while batch := list(itertools.islice(records, BATCH)):
-        changes, rows = changes + put(batch), rows + len(batch)
+    batches = iter(lambda: list(itertools.islice(records, BATCH)), [])
+    for batch, prepared in _ahead(batches, prepare):
+        changes, rows = changes + put(batch, prepared), rows + len(batch)
         progress(len(batch))
     return IngestReport(
         changes.added, changes.updated, rows - changes.total, tuple(bad), changes.renamed
     )
+
+
+def _ahead(
+    batches: Iterable[Sequence[Record]], prepare: Callable[[Sequence[Record]], Made]
+) -> Iterator[tuple[Sequence[Record], Made]]:
+    """Each batch, prepared while the one before it is stored."""
+    with ThreadPoolExecutor(1, "eccos-ingest") as thread:
+        before: tuple[Sequence[Record], Future[Made]] | None = None
+        for batch in batches:
+            coming = batch, thread.submit(prepare, batch)
+            if before is not None:
+                yield before[0], before[1].result()
+            before = coming
+        if before is not None:
+            yield before[0], before[1].result()
 
 
 def _keyed(record: Record, key: Key | None) -> Record:
