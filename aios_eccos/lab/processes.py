@@ -37,7 +37,7 @@ def shared_out(opened: Callable[..., Carry], *given: Any, count: int) -> Iterato
     if count < 2:
         yield alone(opened(*given))
         return
-    with _environment(THREADS):
+    with environment(THREADS):
         # A fork would copy locks that other threads hold.
         pool = ProcessPoolExecutor(
             count, multiprocessing.get_context("spawn"), initializer=_open, initargs=(opened, given)
@@ -64,7 +64,7 @@ def _carried(task: Task) -> Any:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
