@@ -63,6 +63,10 @@ class RefusedWrite(WorkloadError):
     """Raised when a write does not fit what lies in Redis, so that repeating it is useless."""
 
 
+class Forgotten(WorkloadError):
+    """Raised when Redis no longer knows a kernel that it knew: it has lost what it was told."""
+
+
 class RedisClient:
     """Runs commands and scripts on one server, within one namespace; `close` ends its use."""
 

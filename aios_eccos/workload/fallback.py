@@ -13,6 +13,7 @@ from typing import Any
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Rates, Used
 from aios_eccos.workload.backlog import Backlog
+from aios_eccos.workload.client import Forgotten
 from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.proxies import Proxy
@@ -40,8 +41,9 @@ class ResilientWorkload(Proxy):
     - afterwards its share of each limit. The shares of all kernels make up the limit.
 
     A background thread looks for Redis; when it answers, what was lent meanwhile is added there,
-    and writes are repeated under their names. A Redis that came back empty is used again only when
-    as many kernels as before have told it what they hold, or after the leases' lifetime.
+    and writes are repeated under their names. A Redis that came back empty, or has forgotten this
+    kernel, is used again only when as many kernels as before have told it what they hold, or after
+    the leases' lifetime.
 
     Args:
         lost: why Redis cannot be reached yet, if so.
@@ -66,6 +68,8 @@ class ResilientWorkload(Proxy):
         # Kernels known when Redis was lost, this one's place among them, and when to stop waiting
         # for the others once it is back.
         self._before, self._rank, self._wait_until = 1, 0, math.inf
+        #: Redis is there, but has yet to hear again what kernels hold.
+        self._forgotten = False
         self._heartbeat = Heartbeat(
             shared, period_s=heartbeat_s, lost=self._lose, back=self._return
         )
@@ -119,6 +123,9 @@ class ResilientWorkload(Proxy):
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self._shared.on_release(callback)
+
+    def warnings(self) -> list[str]:
+        return self._heartbeat.warnings
 
     def read_prices(self) -> dict[str, float]:
         prices = super().read_prices()
@@ -181,7 +188,7 @@ class ResilientWorkload(Proxy):
         smallest = {slot: min(limit, known.get(slot, limit)) for slot, limit in limits.items()}
         if kernels == 1:
             return smallest
-        if time.monotonic() < leases.counted_until:
+        if self._forgotten or time.monotonic() < leases.counted_until:
             return {slot: min(limit, leases.credit(slot)) for slot, limit in smallest.items()}
         return {
             slot: limit // kernels + (self._rank < limit % kernels)
@@ -199,6 +206,7 @@ class ResilientWorkload(Proxy):
 
     def _lose(self, error: WorkloadError) -> None:
         with self._switch:
+            self._forgotten = isinstance(error, Forgotten)
             if self.degraded or self._closed:
                 return
             self.degraded = True

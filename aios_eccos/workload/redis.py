@@ -42,7 +42,7 @@ from itertools import compress
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
 from aios_eccos.values.need import NANO
-from aios_eccos.workload.client import RedisClient
+from aios_eccos.workload.client import Forgotten, RedisClient
 from aios_eccos.workload.leases import LeaseBook
 from aios_eccos.workload.meters import Taken
 from aios_eccos.workload.notify import Notifier
@@ -101,6 +101,8 @@ class RedisWorkload(RedisLedger):
         #: Leases whose calls are lost, and what they needed is not settled yet.
         self._unsettled: set[Lease] = set()
         self._known = False
+        #: Whether Redis has said that it knows this kernel.
+        self._registered = False
         self._closed = False
 
     def acquire(
@@ -112,21 +114,23 @@ class RedisWorkload(RedisLedger):
         slots = check_limits(leases, limits)
         changed = self.declare(leases, limits, rates)
         if not leases:
-            if changed:
-                self._renew(set(), set(), changed)
+            if changed and not self._renew(set(), set(), changed):
+                raise self._forgotten()
             return []
         declared = {slot: (limits[slot], rates.get(slot, Rates())) for slot in slots}
         self._known = True
         self.leases.settle(leases)
         asked, asked_at = Asked(leases, slots), time.monotonic()
         caps = asked.caps
-        args = [asked.lending(self._ttl_ms, self.kernel, declared)]
+        args = [asked.lending(self._ttl_ms, self.kernel, declared, known=self._registered)]
         try:
             answer = self._redis.run("acquire", slot_keys(slots, caps), args)
         except WorkloadError:
             self.leases.doubt(leases)
             raise
-        self.kernels = answer[0]
+        if answer[0] < 0:
+            raise self._forgotten()
+        self.kernels, self._registered = answer[0], True
         for slot, (limit, *known) in zip(slots, rows(answer[1:], 5), strict=False):
             self.limits[slot] = limit
             self.taken.note_minute(slot, Rates(*map(or_none, known[:2])), *known[2:])
@@ -135,6 +139,9 @@ class RedisWorkload(RedisLedger):
         granted = [number == 1 for number in answer[after + len(caps) :]]
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
+
+    def _forgotten(self) -> Forgotten:
+        return Forgotten(f"Redis at {self.place} has lost what this kernel had told it")
 
     def declare(
         self, leases: Sequence[Lease], limits: Mapping[str, int], rates: Mapping[str, Rates]
@@ -188,7 +195,7 @@ class RedisWorkload(RedisLedger):
             self._unsettled |= lost
             self._known = True
             declared = dict(self._declared)
-        self._renew(held, owed, declared)
+        forgotten = not self._renew(held, owed, declared)
         retaken, released = self.leases.heard(held, owed, asked_at)
         with self._lock:
             known = self._declared
@@ -197,6 +204,8 @@ class RedisWorkload(RedisLedger):
         if released or retaken or changed:
             self._renew(retaken, released, changed)
         self._settle_unsettled()
+        if forgotten:
+            raise self._forgotten()
 
     def _settle_unsettled(self) -> None:
         with self._lock:
@@ -205,13 +214,18 @@ class RedisWorkload(RedisLedger):
         with self._lock:
             self._unsettled -= lost
 
-    def _renew(self, held: set[Lease], owed: set[Lease], declared: Mapping[str, Declared]) -> None:
+    def _renew(self, held: set[Lease], owed: set[Lease], declared: Mapping[str, Declared]) -> bool:
+        """Tell Redis of leases and limits; False: it had forgotten this kernel, as perhaps others."""
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
         asked = Asked([*held], slots)
-        args = [asked.lending(self._ttl_ms, self.kernel, declared), self._redis.key("releases")]
-        self.kernels, self.rank = self._redis.run(
-            "renew", slot_keys(slots, asked.caps), [*args, *places(owed, slots)]
-        )
+        registered = self._registered
+        told = asked.lending(self._ttl_ms, self.kernel, declared, known=registered)
+        args = [told, self._redis.key("releases"), *places(owed, slots)]
+        kernels, rank, known = self._redis.run("renew", slot_keys(slots, asked.caps), args)
+        if registered and not known:
+            return False
+        self.kernels, self.rank, self._registered = kernels, rank, True
+        return True
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
@@ -231,11 +245,12 @@ class RedisWorkload(RedisLedger):
         self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES
     ) -> dict[str, Load]:
         kinds = ("slots", "limits", "rpm", "tpm", "recent", "cooling", "closed")
-        args: list[object] = []
+        args: list[object] = [self.kernel if self._registered else ""]
         for slot, own in limits.items():
             args += [own, *numbers(rates.get(slot, Rates()))]
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
-        self.kernels = answer[0]
+        if answer[0] >= 0:  # else Redis has forgotten this kernel, and perhaps others
+            self.kernels = answer[0]
         return dict(zip(limits, map(load_of, rows(answer[1:], 9)), strict=True))
 
     def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:

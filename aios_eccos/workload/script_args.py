@@ -46,12 +46,15 @@ class Asked:
         """The 1-based number of a set of caps. By identity: hashing the caps would take longer."""
         return self._sets.setdefault(id(caps), (len(self._sets) + 1, caps))[0]
 
-    def lending(self, ttl_ms: int, kernel: str, declared: Mapping[str, Declared]) -> str:
+    def lending(
+        self, ttl_ms: int, kernel: str, declared: Mapping[str, Declared], *, known: bool
+    ) -> str:
         """The argument of acquire.lua and renew.lua."""
         limits = (declared.get(slot, (-1, Rates())) for slot in self.slots)
         asked: dict[str, object] = {
             "ttl": ttl_ms,
             "kernel": kernel,
+            "known": known,
             "limits": [[limit, *numbers(rates)] for limit, rates in limits],
             "caps": [[cap.nano, keep_s(cap)] for cap in self.caps],
             "slots": [self._slots[lease.slot] for lease in self._leases],

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from redis import Redis
 from waiting import until
 from workload_servers import RedisServer, ears, helpers
 
@@ -266,6 +267,41 @@ def test_a_redis_that_forgot_all_lends_nothing_before_each_has_told_what_it_hold
         assert store.acquire([Lease("mine", SLOT)], limits) == [False]
         holder.write("end")
         until(lambda: store.acquire([Lease("mine", SLOT)], limits) == [True])
+
+
+def _expire(client: Redis) -> None:
+    for key in client.keys("eccos:*"):
+        if client.type(key) == b"zset":
+            client.zadd(key, dict.fromkeys(client.zrange(key, 0, -1), 1.0))
+
+
+LOSSES: dict[str, Callable[[Redis], object]] = {
+    "it was flushed": lambda client: client.flushall(),
+    "it evicted who its kernels are": lambda client: client.delete("eccos:{default}:v1:kernels"),
+    "its clock was stepped ahead": _expire,
+    "another took its place": lambda client: client.swapdb(0, 1),
+}
+
+
+@pytest.mark.parametrize("lose", LOSSES.values(), ids=LOSSES)
+def test_a_living_redis_that_forgot_lends_nothing_before_each_has_told_what_it_holds(
+    own_server: RedisServer, opened: Open, tmp_path: Path, lose: Callable[[Redis], object]
+) -> None:
+    options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
+    one, other = (opened(own_server.url, **options) for _ in range(2))
+    for store, name in ((one, "one"), (other, "other"), (one, "one")):
+        assert store.acquire(leases(1, name), {SLOT: 2}) == [True]
+    with own_server.client() as client:
+        lose(client)
+        assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+        until(lambda: one.kernels == 1)
+        assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+        assert other.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+        until(lambda: not one.degraded and not other.degraded)
+        assert client.zcard("eccos:{default}:v1:slots:" + SLOT) == 2
+    assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+    other.release(leases(1, "other"))
+    assert one.acquire(leases(1, "more"), {SLOT: 2}) == [True]
 
 
 def test_it_is_said_once_that_redis_went_and_once_that_it_came(

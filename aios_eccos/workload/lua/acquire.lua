@@ -2,9 +2,13 @@
 -- KEYS, ARGV  as common.lua says
 -- Returns the number of known kernels; for each slot the limit, rpm and tpm that hold (-1 = none)
 -- and the requests and tokens of the last minute; for each cap what is gone of it, all these with
--- what is granted; then 1 or 0 for each lease.
+-- what is granted; then 1 or 0 for each lease. -1 alone:
+-- Redis has forgotten the kernel, which has to tell it first what it holds.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
+if asked.known and not is_known(KEYS[1], kernel, now) then
+  return { -1 }
+end
 local living = register(KEYS[1], kernel, now, ttl)
 
 -- What each slot and each cap still gives.

@@ -21,6 +21,10 @@ local function living_of(kernels, now)
   return living
 end
 
+local function is_known(kernels, kernel, now)
+  return tonumber(redis.call('ZSCORE', kernels, kernel) or 0) > now
+end
+
 -- Note that a kernel lives; returns the set of those that do.
 local function register(kernels, kernel, now, ttl)
   redis.call('ZREMRANGEBYSCORE', kernels, '-inf', now)
@@ -138,9 +142,9 @@ local function gone_of(spent)
   return number(found[1]) + number(found[2])
 end
 
--- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, by slot its `limits`
--- (those on calls, rpm and tpm that are declared, -1 = none), by cap what it gives and seconds to keep
--- it (`caps`), and of each lease 1-based index of its slot (`slots`) and call id (`calls`). Where leases
+-- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, whether Redis has
+-- `known` it before, by slot its `limits` (those on calls, rpm and tpm that are declared, -1 = none),
+-- by cap what it gives and seconds to keep it (`caps`), and of each lease 1-based index of its slot (`slots`) and call id (`calls`). Where leases
 -- need something with their slots also `sets` of caps, and of each lease its need's id (`needs`,
 -- false = none), `tokens`, `nano` of money, and 1-based index of its set of caps (`set`). Their keys
 -- are: kernels, charged, settled; for each slot: leases, limits, rpm, tpm, recent, closed; for each

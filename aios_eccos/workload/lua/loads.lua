@@ -1,17 +1,21 @@
 -- How busy slots are; changes nothing.
 -- KEYS  kernels, then for each slot: leases, limits, rpm, tpm, recent, cooling, closed
--- ARGV  for each slot: own limit, rpm and tpm (-1 = none)
--- Returns the number of known kernels, then for each slot: slots in use; limit, rpm and tpm that
+-- ARGV  kernel that Redis has known before ('' = none), then for each slot: own limit, rpm and tpm
+--       (-1 = none)
+-- Returns the number of known kernels (-1 = that one is forgotten), then for each slot: slots in use; limit, rpm and tpm that
 -- hold (-1 = none); requests and tokens of the last minute, ms until the first come back; ms left
 -- to cool, ms left that it is closed.
 local now = now_ms()
 local living = living_of(KEYS[1], now)
 local answer = { redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') }
-for i = 1, #ARGV / 3 do
+if ARGV[1] ~= '' and not living[ARGV[1]] then
+  answer[1] = -1
+end
+for i = 1, (#ARGV - 1) / 3 do
   local key = 7 * i - 5
   answer[#answer + 1] = redis.call('ZCOUNT', KEYS[key], now + 1, '+inf')
   for j = 0, 2 do
-    local own = tonumber(ARGV[3 * i - 2 + j])
+    local own = tonumber(ARGV[3 * i - 1 + j])
     answer[#answer + 1] = smallest_limit(KEYS[key + 1 + j], living, '', own)
   end
   local rated = answer[#answer] >= 0 or answer[#answer - 1] >= 0

@@ -3,9 +3,11 @@
 -- ARGV  as common.lua says (limit -1 = nothing is said of the slot, -2 = nothing is declared of it any
 --       longer), leases being those held;
 --       channel, then for each lease to drop: 1-based index of its slot, call id
--- Returns the number of known kernels, and how many of them have a lesser name.
+-- Returns the number of known kernels, how many of them have a lesser name, and 1 where Redis still
+-- knew this one.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
+local before = is_known(KEYS[1], kernel, now)
 local living = register(KEYS[1], kernel, now, ttl)
 local rated = {}
 for i = 1, slots do
@@ -46,4 +48,4 @@ for _, other in ipairs(known) do
     lesser = lesser + 1
   end
 end
-return { #known, lesser }
+return { #known, lesser, before and 1 or 0 }
