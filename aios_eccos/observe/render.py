@@ -44,6 +44,7 @@ def headline(view: views.StatusView) -> list[str]:
         lines.append("! no price is known, so a budget in dollars is not kept; doctor says more")
     if view.degraded:
         lines.append("! Redis is away: this kernel lends only what no other can have")
+    lines += [wrap(f"! {text}") for text in view.warnings]
     if view.set_aside:
         lines.append(f"! {view.set_aside} messages for the history could not be carried out")
     flow = f"now      {view.calls_per_s:.2f} calls/s, {money(view.usd_per_h, view.money)}/h"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 from aios_eccos import metrics
 from aios_eccos.config import Settings
+from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.observe import views
 from aios_eccos.observe.audits import read_audits
@@ -97,8 +98,17 @@ def read_status(
         edge=edge,
         audits=read_audits(workload, settings, total, day) if scope.money else None,
         plans=[_plan(name, day) for name in names_of("plan_calls", day)],
+        warnings=_warnings(workload),
         caps=read_caps(workload, settings, day, recent) if scope.money else [],
     )
+
+
+def _warnings(workload: Observed) -> list[str]:
+    """What is set wrong in the store's server; nothing where that refuses to tell of itself."""
+    try:
+        return workload.warnings()
+    except WorkloadError:
+        return []
 
 
 def _slot_price(name: str, recent: Sequence[Trace]) -> float:

@@ -193,6 +193,7 @@ class StatusView(View):
         audits: null where audits are off.
         plans: those that have served calls.
         caps: every `max_cost`.
+        warnings: what is set wrong in Redis, each with its remedy.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")
@@ -215,6 +216,7 @@ class StatusView(View):
     audits: AuditsView | None = None
     plans: list[PlanView] = Field(default_factory=list)
     caps: list[CapView] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
 
     @property
     def broken(self) -> list[Alarm]:

@@ -37,6 +37,8 @@ class Heartbeat(threading.Thread):
         super().__init__(name="eccos-heartbeat", daemon=True)
         self._store, self._period_s = store, period_s
         self._lost, self._back = lost, back
+        #: What is set wrong in the server, and what of that the log has said.
+        self.warnings: list[str] = []
         self._said: set[str] = set()
         self._doubtful = threading.Event()
         self._stopping = threading.Event()
@@ -66,6 +68,7 @@ class Heartbeat(threading.Thread):
                     self._attend(heard)
             except Exception as error:  # noqa: BLE001 - without this thread all leases would end
                 if not self._stopping.is_set():
+                    self.warnings = []
                     lost = error if isinstance(error, WorkloadError) else None
                     self._lost(lost or WorkloadError(raised(error)))
                     self._stopping.wait(wait_s)
@@ -78,15 +81,18 @@ class Heartbeat(threading.Thread):
                 self._store.notifier.notify()
             if self._doubtful.is_set() or time.monotonic() >= due:
                 self._beat()
+                if time.monotonic() >= due:
+                    self._warn()
                 due = time.monotonic() + self._period_s
 
     def _warn(self) -> None:
-        """Say what is set wrong in the server, once."""
+        """Look for what is set wrong in the server, and say it once."""
         with suppress(WorkloadError):  # a server may refuse to tell of itself
-            for text in self._store.warnings():
-                if text not in self._said:
-                    log.warning("%s", text)
-                    self._said.add(text)
+            self.warnings = self._store.warnings()
+        for text in self.warnings:
+            if text not in self._said:
+                log.warning("%s", text)
+                self._said.add(text)
 
     def _beat(self) -> None:
         self._doubtful.clear()

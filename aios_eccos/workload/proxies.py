@@ -97,6 +97,9 @@ class ObserverStore(Proxy):
     def kernels(self) -> int:
         return self._own.kernels
 
+    def warnings(self) -> list[str]:
+        return self._own.warnings()  # where a server refuses to tell, that is no reason to leave it
+
     def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         # Without Redis the kernel lends from memory, and only its own store knows what.
         alone = name == "loads" and self._own.degraded

@@ -231,15 +231,15 @@ class Ledger(Protocol):
 class Observed(Loads, Inbox, Decisions, Ledger, Protocol):
     """What observers read and write."""
 
+    def warnings(self) -> list[str]:
+        """What is set wrong in the server, each with its remedy."""
+
 
 class WorkloadStore(SlotStore, PriceStore, Observed, Protocol):
     """All capabilities, for whoever opens a store and passes parts of it on."""
 
     def clock(self) -> float:
         """The store's own time, seconds since the epoch."""
-
-    def warnings(self) -> list[str]:
-        """What is set wrong in the server, each with its remedy."""
 
     def close(self) -> None:
         """Return what this process holds, end its threads and connections; idempotent.

@@ -9,10 +9,13 @@ import pytest
 from observe_world import LARGE, SMALL
 from redis import Redis
 from test_figures import CALL
+from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe import health
+from aios_eccos.observe.render import status
+from aios_eccos.observe.summary import Scope, read_status
 from aios_eccos.observe.trace import to_fields
 from aios_eccos.values import Lease, Model, Rates, Reading
 from aios_eccos.workload.connect import open_workload
@@ -103,10 +106,14 @@ def test_kernels_that_disagree_and_clocks_that_do(
 
 
 def test_a_redis_that_evicts_and_messages_that_are_set_aside(tmp_path: Path) -> None:
-    other = open_workload("embedded", state_dir=tmp_path, timeout_s=5.0)
+    other = open_workload("embedded", state_dir=tmp_path, timeout_s=5.0, lease_ttl_s=1.0)
     path = (tmp_path / "redis" / "socket").read_text()
     with Redis(unix_socket_path=path, protocol=2) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
+    until(other.warnings)  # by its next heartbeat
+    view = read_status(other, Scope(config(tmp_path).settings, tuple(POOL)))
+    assert view.warnings == other.warnings()
+    assert "! Redis evicts any key when its memory is full" in status(view)
     other.push_inbox([b"1", b"2", b"3"])
     other.set_aside([b"4", b"5"])
     found = [*health.check_workload(config(tmp_path), POOL)]
