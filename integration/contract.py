@@ -22,8 +22,9 @@ import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
 from aios_eccos.values import Answer, Cap, Failure, Lease, Model, Need, Query, Rates, Used
 from aios_eccos.workload.connect import open_workload
+from aios_eccos.workload.store import WorkloadStore
 
 PROCESSES, THREADS = 4, 16
 #: Of each process' agents, so many count against the cap.
@@ -122,10 +124,24 @@ def most_within(points: Iterator[tuple[float, float]]) -> float:
     return most
 
 
-def kernel(number: int, state: Path, port: int, seconds: float, out: Any, start: Any) -> None:
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The Redis of all processes; `timeout_s`: how long they wait for it, None: as a kernel."""
+
+    redis: str
+    state: Path
+    timeout_s: float | None = 5.0
+
+    def open(self, *, member: bool = True) -> WorkloadStore:
+        return open_workload(
+            self.redis, state_dir=self.state, member=member, timeout_s=self.timeout_s
+        )
+
+
+def kernel(number: int, shared: Shared, port: int, seconds: float, out: Any, start: Any) -> None:
     """One process: its agents ask as fast as they are answered."""
     models, chosen = pool(seconds), settings(seconds)
-    store = open_workload("embedded", state_dir=state, timeout_s=5.0)
+    store = shared.open()
     router = Router(models, chosen, store)
     start.wait(120)
     ends, refused = time.monotonic() + seconds, Counter[int]()
@@ -165,34 +181,41 @@ def kernel(number: int, state: Path, port: int, seconds: float, out: Any, start:
 
 
 @contextmanager
-def redis_folder() -> Iterator[Path]:
+def redis_folder() -> Iterator[Shared]:
     """A state folder whose embedded Redis lives as long as the context."""
     with tempfile.TemporaryDirectory(prefix="eccos-contract-") as folder:
         keeper = open_workload("embedded", state_dir=Path(folder))
-        yield Path(folder)
+        yield Shared("embedded", Path(folder))
         keeper.close()
 
 
-def contract(seconds: float) -> list[dict[str, Any]]:
-    """Run the processes; a row a limit, as the servers have counted it."""
+def contract(
+    seconds: float, shared: Shared, meanwhile: Callable[[], object] = lambda: None
+) -> list[dict[str, Any]]:
+    """Run the processes; a row a limit, as the servers have counted it.
+
+    Args:
+        meanwhile: is done once they all are at it, and should be over before they are.
+    """
     models, witness = pool(seconds), Witness(pool(seconds))
     context = multiprocessing.get_context("spawn")
-    with redis_folder() as state:
-        out, start = context.Queue(), context.Barrier(PROCESSES)
-        port = witness.server.server_address[1]
-        children = [
-            context.Process(target=kernel, args=(n, state, port, seconds, out, start))
-            for n in range(PROCESSES)
-        ]
-        for child in children:
-            child.start()
-        told = [out.get(timeout=seconds + 180) for _ in children]
-        for child in children:
-            child.join(60)
-        store = open_workload("embedded", state_dir=state, member=False)
-        (cap,) = settings(seconds).caps("paid/0", time.time())
-        (spent,) = store.spent([cap])
-        store.close()
+    out, start = context.Queue(), context.Barrier(PROCESSES + 1)
+    port = witness.server.server_address[1]
+    children = [
+        context.Process(target=kernel, args=(n, shared, port, seconds, out, start))
+        for n in range(PROCESSES)
+    ]
+    for child in children:
+        child.start()
+    start.wait(120)
+    meanwhile()
+    told = [out.get(timeout=seconds + 180) for _ in children]
+    for child in children:
+        child.join(60)
+    store = shared.open(member=False)
+    (cap,) = settings(seconds).caps("paid/0", time.time())
+    (spent,) = store.spent([cap])
+    store.close()
     rows = []
     for model in models:
         mine = [each for each in witness.seen if each[0] == model.name]
@@ -251,9 +274,9 @@ def added_ms(repeats: int = 400) -> dict[str, Any]:
     rates = {model.slot: Rates(10**8, 10**11) for model in models}
     caps = tuple(Cap(k, f"{k}:1", 1e5, time.time() + 9e4) for k in ("day", "month"))
     times: dict[bool, list[float]] = {True: [], False: []}
-    with redis_folder() as state:
+    with redis_folder() as shared:
         plain, full = (
-            open_workload("embedded", state_dir=state, namespace=name, timeout_s=5.0)
+            open_workload("embedded", state_dir=shared.state, namespace=name, timeout_s=5.0)
             for name in ("plain", "full")
         )
         for repeat in range(repeats):
@@ -292,7 +315,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="10 seconds instead of 60")
     parser.add_argument("--json", type=Path, help="write the rows here, too")
     asked = parser.parse_args()
-    rows = [*contract(10.0 if asked.quick else 60.0), added_ms()]
+    with redis_folder() as shared:
+        rows = contract(10.0 if asked.quick else 60.0, shared)
+    rows.append(added_ms())
     for each in rows:
         mark = "ok   " if each["ok"] else "FAULT"
         said = ", ".join(f"{k} {v}" for k, v in each.items() if k not in ("case", "ok"))

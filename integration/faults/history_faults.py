@@ -29,6 +29,11 @@ def disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=False)
 
 
+def remount(folder: Path, way: str) -> None:
+    """Make a disk of our own read-only (`ro`) or writable (`rw`); nobody may be writing to it."""
+    _mount("-o", f"remount,{way}", str(folder))
+
+
 def _mount(*words: str) -> None:
     done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
     if done.returncode:
@@ -87,12 +92,12 @@ def server_faults(ground: Ground, server: Child) -> dict[str, Callable[[], objec
     def read_only() -> None:
         # A disk that is being written to cannot be made read-only.
         server.kill()
-        _mount("-o", "remount,ro", str(folder.parent))
+        remount(folder, "ro")
         server.start()
 
     def writable() -> None:
         server.kill()
-        _mount("-o", "remount,rw", str(folder.parent))
+        remount(folder, "rw")
         server.start()
 
     return {

@@ -32,6 +32,8 @@ class Child:
 
     def __init__(self, folder: Path, command: list[str], port: int) -> None:
         self.folder, self.port = folder, port
+        #: Beside the folder, which may be read-only.
+        self.log = folder.with_name(f"{folder.name}.log")
         self._command = command
         self._env = dict(os.environ)
         self.process: subprocess.Popen[bytes] | None = None
@@ -39,12 +41,12 @@ class Child:
     def start(self) -> None:
         """Start it, and wait until it listens."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "log").open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command, cwd=self.folder, env=self._env, stdout=log, stderr=log
             )
         if not within(STARTS_S, self._listens):
-            raise RuntimeError(f"{self._command[0]} does not start: see {self.folder}/log")
+            raise RuntimeError(f"{self._command[0]} does not start: see {self.log}")
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):

@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from aios_eccos.history.open import open_embedder, open_history
 from aios_eccos.locate import state_dir_of
 from aios_eccos.records import Outcome, Record
 from integration.faults.ground import MODEL_S, PRICES, SLOTS, Ground, Row
+from integration.faults.many import Case
 from integration.kernel import Kernel, base_config, copy_aios, free_port, start_all, wait_ready
 from integration.stubs import Stubs
 
@@ -30,7 +31,14 @@ class Place:
     aios: Path
     cerebrum: Path
     python: str
-    rows: list[Row]
+    rows: list[Row] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
+    load: list[Case] = field(default_factory=list)
+    soaked: list[Case] = field(default_factory=list)
+
+    def tables(self) -> dict[str, list[Case]]:
+        """The cases, by the section of the page."""
+        return {"kernels": self.cases, "load": self.load, "soak": self.soaked}
 
     def kernel(
         self,
