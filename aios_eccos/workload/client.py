@@ -64,7 +64,10 @@ class RefusedWrite(WorkloadError):
 
 
 class Forgotten(WorkloadError):
-    """Raised when Redis no longer knows a kernel that it knew: it has lost what it was told."""
+    """Raised when the Redis at a place no longer knows a kernel: it has lost what it was told."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"Redis at {place} has lost what this kernel had told it")
 
 
 class RedisClient:

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from aios_eccos.values import Lease
+from aios_eccos.values import Lease, Need, Used
 
 
 class LeaseBook:
@@ -129,3 +129,9 @@ class LeaseBook:
         with self._lock:
             held, self._held = set(self._held), {}
         return held
+
+
+def taken_in_full(lease: Lease) -> tuple[Lease, Used]:
+    """What a call has taken of which nobody will say it: all that it needed."""
+    need = lease.need or Need()
+    return lease, Used(tokens=need.tokens, usd=need.usd)

@@ -40,10 +40,10 @@ from contextlib import contextmanager
 from itertools import compress
 
 from aios_eccos.errors import WorkloadError
-from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
+from aios_eccos.values import Cap, Lease, Rates, Spent, Used
 from aios_eccos.values.need import NANO
 from aios_eccos.workload.client import Forgotten, RedisClient
-from aios_eccos.workload.leases import LeaseBook
+from aios_eccos.workload.leases import LeaseBook, taken_in_full
 from aios_eccos.workload.meters import Taken
 from aios_eccos.workload.notify import Notifier
 from aios_eccos.workload.redis_ledger import RedisLedger
@@ -115,7 +115,7 @@ class RedisWorkload(RedisLedger):
         changed = self.declare(leases, limits, rates)
         if not leases:
             if changed and not self._renew(set(), set(), changed):
-                raise self._forgotten()
+                raise Forgotten(self.place)
             return []
         declared = {slot: (limits[slot], rates.get(slot, Rates())) for slot in slots}
         self._known = True
@@ -129,7 +129,7 @@ class RedisWorkload(RedisLedger):
             self.leases.doubt(leases)
             raise
         if answer[0] < 0:
-            raise self._forgotten()
+            raise Forgotten(self.place)
         self.kernels, self._registered = answer[0], True
         for slot, (limit, *known) in zip(slots, rows(answer[1:], 5), strict=False):
             self.limits[slot] = limit
@@ -139,9 +139,6 @@ class RedisWorkload(RedisLedger):
         granted = [number == 1 for number in answer[after + len(caps) :]]
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
-
-    def _forgotten(self) -> Forgotten:
-        return Forgotten(f"Redis at {self.place} has lost what this kernel had told it")
 
     def declare(
         self, leases: Sequence[Lease], limits: Mapping[str, int], rates: Mapping[str, Rates]
@@ -205,17 +202,17 @@ class RedisWorkload(RedisLedger):
             self._renew(retaken, released, changed)
         self._settle_unsettled()
         if forgotten:
-            raise self._forgotten()
+            raise Forgotten(self.place)
 
     def _settle_unsettled(self) -> None:
         with self._lock:
             lost = set(self._unsettled)
-        self.settle([*map(_taken_in_full, lost)])
+        self.settle([*map(taken_in_full, lost)])
         with self._lock:
             self._unsettled -= lost
 
     def _renew(self, held: set[Lease], owed: set[Lease], declared: Mapping[str, Declared]) -> bool:
-        """Tell Redis of leases and limits; False: it had forgotten this kernel, as perhaps others."""
+        """Tell Redis of leases and limits; False: it had forgotten this kernel, perhaps others."""
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
         asked = Asked([*held], slots)
         registered = self._registered
@@ -308,9 +305,3 @@ class RedisWorkload(RedisLedger):
         args = [self.kernel, self._redis.key("releases"), *places(held, slots)]
         self._settle_unsettled()  # else their dollars were held until their period is over
         self._redis.run("leave", names, args)
-
-
-def _taken_in_full(lease: Lease) -> tuple[Lease, Used]:
-    """What a call has taken of which nobody will say it: all that it needed."""
-    need = lease.need or Need()
-    return lease, Used(tokens=need.tokens, usd=need.usd)
