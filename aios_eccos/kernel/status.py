@@ -9,7 +9,8 @@ import threading
 from collections import Counter
 from typing import Any
 
-from aios_eccos.errors import KernelError
+from aios_eccos.errors import HistoryError, KernelError
+from aios_eccos.history.history import History
 from aios_eccos.kernel.adapter import EccosAdapter
 from aios_eccos.kernel.aios_config import find_launch
 from aios_eccos.kernel.scheduler import EccosScheduler, Process
@@ -94,9 +95,17 @@ def reader(serving: Serving) -> Reader:
     return Reader.of_engine(engine, lambda: edge_view(serving, engine))
 
 
+def _records(history: History | None) -> int | None:
+    """How many there are; None where the history is not open, or does not answer."""
+    try:
+        return None if history is None else history.count()
+    except HistoryError:
+        return None
+
+
 def edge_view(serving: Serving, engine: Engine) -> EdgeView:
     """What only this process knows, for `status`."""
-    history, embedder = engine.history, engine.embedder
+    embedder = engine.embedder
     waiting, running = engine.dispatcher.depth()
     book, canary = engine.router.learned.book, engine.canary.figures()
     return EdgeView(
@@ -106,7 +115,7 @@ def edge_view(serving: Serving, engine: Engine) -> EdgeView:
         undecided=engine.router.failures,
         lost_traces=engine.recorder.lost,
         unlearnt=engine.teaches.unlearnt,
-        history=history.count() if history is not None else None,
+        history=_records(engine.history),
         history_note=state_of(engine) or None,
         embedder=None if embedder is None else embedder.state,
         floors_from="verdicts" if book is not None and book.curve() is not None else "priors",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aios_eccos.config import Floor
-from aios_eccos.errors import DataError, EccosError
+from aios_eccos.errors import DataError, EccosError, HistoryError
 from aios_eccos.observe import call_views, views
 from aios_eccos.observe.summary import Scope, read_series, read_status
 from aios_eccos.observe.sums import spending_in
@@ -260,7 +260,10 @@ def state_of(engine: Engine) -> str:
     history, embedder, fault = engine.history, engine.embedder, engine.upkeep.error
     if history is None or embedder is None:
         return f"forecast on priors: {fault or 'the history is still being opened'}"
-    count = history.count()
+    try:
+        count = history.count()
+    except HistoryError as error:
+        return f"forecast on priors: {error}"
     if not count:
         return "forecast on priors: no history yet"
     if not embedder.ready:

@@ -14,7 +14,7 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 from waiting import until
 
 from aios_eccos.config import Floor, parse_floor
-from aios_eccos.errors import DataError
+from aios_eccos.errors import DataError, HistoryError
 from aios_eccos.observe.explain import explain
 from aios_eccos.observe.reader import Reader, Scope, state_of
 from aios_eccos.observe.sums import of_call
@@ -368,7 +368,13 @@ def test_a_retried_call_says_so(world: World) -> None:
 
 def stand_in(**told: object) -> SimpleNamespace:
     """An engine as far as its state is asked for."""
-    history = SimpleNamespace(count=lambda: told.get("records", 2000))
+
+    def count() -> object:
+        if isinstance(lost := told.get("lost"), Exception):
+            raise lost
+        return told.get("records", 2000)
+
+    history = SimpleNamespace(count=count)
     return SimpleNamespace(
         history=history if told.get("open", True) else None,
         embedder=SimpleNamespace(ready="embedder" not in told, error=told.get("embedder")),
@@ -385,6 +391,7 @@ def stand_in(**told: object) -> SimpleNamespace:
         ({"embedder": None}, "the embedder is still loading"),
         ({"embedder": "no such folder"}, "the embedder failed: no such folder"),
         ({"records": 0}, "no history yet"),
+        ({"lost": HistoryError("no server")}, "forecast on priors: no server"),
         ({"learning": True}, "2,000 records are still being learned from"),
         ({}, "too few verdicts"),
     ],
