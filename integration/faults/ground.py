@@ -20,6 +20,8 @@ SLOTS = {"small": 8, "large": 6}
 PRICES = {"small": 1e-7, "large": 5e-6}
 #: Before a fault, while it lasts, and longest wait for all to be as before, seconds.
 CALM_S, FAULT_S, HEAL_S = 3.0, 6.0, 40.0
+#: What `status` says of the past, too: it does not go away.
+COUNTED = "decisions without forecasts"
 #: Between two looks at `status`, and how long all must be well to be as before.
 LOOK_S, WELL_S = 0.25, 1.0
 
@@ -176,7 +178,7 @@ class Ground:
 def warnings_of(view: StatusView, kernels: int) -> set[str]:
     """What a state warns of, as `status` writes it, without numbers that grow."""
     shown = render.headline(view)
-    found = {_short(text) for text in shown if text.startswith("!")}
+    found = {_short(text) for text in shown if text.startswith("!") and COUNTED not in text}
     found |= {f"{m.model} rests" for m in view.models if m.cooling_s > 0}
     edge = view.edge
     if edge is not None and edge.history_note:
@@ -187,7 +189,7 @@ def warnings_of(view: StatusView, kernels: int) -> set[str]:
 
 
 def _short(text: str) -> str:
-    return text.lstrip("! ")[:100].replace("|", "/")
+    return " ".join(text.lstrip("! ").split())[:100]
 
 
 def line(row: Row) -> str:

@@ -80,7 +80,7 @@ def server_faults(ground: Ground, server: Child) -> dict[str, Callable[[], objec
         server.kill()
         shutil.copytree(data, kept)
         corrupt(data)
-        server.start()
+        server.begin()
 
     def mended() -> None:
         server.kill()
@@ -93,7 +93,7 @@ def server_faults(ground: Ground, server: Child) -> dict[str, Callable[[], objec
         # A disk that is being written to cannot be made read-only.
         server.kill()
         remount(folder, "ro")
-        server.start()
+        server.begin()
 
     def writable() -> None:
         server.kill()

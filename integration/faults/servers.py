@@ -40,13 +40,17 @@ class Child:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
+        self.begin()
+        if not within(STARTS_S, self._listens):
+            raise RuntimeError(f"{self._command[0]} does not start: see {self.log}")
+
+    def begin(self) -> None:
+        """Start it, whether it can live or not."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self._command, cwd=self.folder, env=self._env, stdout=log, stderr=log
             )
-        if not within(STARTS_S, self._listens):
-            raise RuntimeError(f"{self._command[0]} does not start: see {self.log}")
 
     def _listens(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
