@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 STRATEGY = "eccos"
 #: What AIOS's base class is told in place of ours; its router then serves as the fallback.
 STOCK_STRATEGY = "sequential"
+#: What AIOS takes for mappings as it reads them, and fails on where they are none.
+SECTIONS = frozenset(
+    ("api_keys", "llms", "memory", "storage", "tool", "scheduler", "agent_factory", "server")
+)
 #: Modules under which AIOS's launcher runs: by itself, or imported by uvicorn.
 LAUNCHERS = ("__main__", "runtime.launch")
 
@@ -44,7 +49,7 @@ def forced() -> bool:
 
 
 def config_path() -> str:
-    return str(_manager().config_path)
+    return str(manager().config_path)
 
 
 def aios_home() -> Path:
@@ -61,7 +66,7 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
     from aios_eccos.locate import Config, Location, state_dir_of
 
     home, path = aios_home(), Path(config_path())
-    models = _manager().get_llms_config().get("models") if llm_configs is None else llm_configs
+    models = manager().get_llms_config().get("models") if llm_configs is None else llm_configs
     settings, entries = parse_config(router_config().get("eccos"), models)
     location = Location(home, path, state_dir_of(home), "the running kernel")
     config = Config(location, settings, entries, STRATEGY)
@@ -72,10 +77,17 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
 def check_file() -> None:
     """Validate the configuration file before AIOS takes anything down for it."""
     from aios_eccos.config import parse_config
+    from aios_eccos.errors import ConfigError
     from aios_eccos.locate import Config, Location, mapping_of, read_yaml, state_dir_of
 
     home, path = aios_home(), Path(config_path())
-    llms = mapping_of(read_yaml(path).get("llms"), "llms")
+    raw = read_yaml(path)
+    if not raw:
+        raise ConfigError(f"{path}: it is empty")
+    for name in SECTIONS & raw.keys():
+        if not isinstance(raw[name], Mapping):
+            raise ConfigError(f"{name}: wanted a mapping, found {type(raw[name]).__name__}")
+    llms = mapping_of(raw.get("llms"), "llms")
     router = mapping_of(llms.get("router"), "llms.router")
     if forced() or router.get("strategy") == STRATEGY:
         settings, entries = parse_config(router.get("eccos"), llms.get("models"))
@@ -128,10 +140,11 @@ class ConfigView:
         return router
 
 
-def _manager() -> Any:
+def manager() -> Any:
+    """Whatever reads AIOS's configuration file: its `config` is what it has read last."""
     return importlib.import_module("aios.config.config_manager").config
 
 
 def router_config() -> dict[str, Any]:
     """AIOS's settings of its router, as this process has them."""
-    return _manager().get_router_config() or {}
+    return manager().get_router_config() or {}

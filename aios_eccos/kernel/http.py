@@ -20,7 +20,7 @@ from fastapi import HTTPException, Request
 
 from aios_eccos import __version__
 from aios_eccos.errors import ConfigError, hide
-from aios_eccos.kernel import calls, routes, workers
+from aios_eccos.kernel import aios_config, calls, routes, workers
 from aios_eccos.kernel.aios_config import check_file, find_launch
 from aios_eccos.kernel.body_limit import AGENTS, limited
 from aios_eccos.kernel.engine_setup import set_aside
@@ -236,11 +236,13 @@ def refresh_handler(process: Process, steps: Steps) -> Callable[..., Any]:
         except ConfigError as error:
             log.error("not refreshed, %s: %s", stays, error)
             raise HTTPException(422, f"Not refreshed, {stays}: {error}") from error
-        before = serving.config
+        before, read_before = serving.config, aios_config.manager().config
         try:
             answer = await steps.run("refresh")
         except Exception as error:
             kept = serving.config is before
+            if kept:  # AIOS has read the file all the same, and asks it at every call
+                aios_config.manager().config = read_before
             reason = hide(str(getattr(error, "detail", error)))
             which = "the one before stays" if kept else "the new one is"
             detail = f"{reason}; of aios-eccos's configuration {which} in force"

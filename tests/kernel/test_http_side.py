@@ -34,6 +34,10 @@ llms:
 """
 
 
+#: What AIOS cannot read, though nothing of it is ours.
+NO_AIOS = ("", "# all is gone", *(f"{CONFIG}{name}:" for name in ("memory", "storage", "api_keys")))
+
+
 class QueryRequest(BaseModel):
     """As AIOS's; the agent's query is left as it comes."""
 
@@ -92,7 +96,8 @@ def served(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
         close=ended.set,
     )
     serving.switch = lambda mode: setattr(serving, "mode", mode)
-    monkeypatch.setattr(aios_config, "config_path", lambda: str(path))
+    manager = SimpleNamespace(config_path=str(path), config="read before")
+    monkeypatch.setattr(aios_config, "manager", lambda: manager)
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
     monkeypatch.setattr(workers, "LOOK_S", 0.02)
     process = Process(state_dir_of(aios_config.aios_home()))
@@ -165,7 +170,7 @@ def test_a_refresh_looks_first(served: Any) -> None:
     refused = served.client.post("/core/refresh")
     assert refused.status_code == 422
     assert "quality_flor" in refused.json()["detail"]
-    for broken in ("llms: {router: eccos}", "llms: [a]", "llms: {models: [], router: {"):
+    for broken in ("llms: {router: eccos}", "llms: [a]", "llms: {models: [], router: {", *NO_AIOS):
         served.path.write_text(broken)
         assert served.client.post("/core/refresh").status_code == 422
     served.path.write_text("llms: [{api_key: sk-secret}]")
@@ -182,6 +187,7 @@ def test_a_refresh_that_fails_in_aios_says_which_configuration_is_in_force(
     other = Broadcast(state_dir_of(aios_config.aios_home()))
 
     def fail() -> None:
+        aios_config.manager().config = "read now"
         if taken:
             served.serving.config = SimpleNamespace(settings=served.serving.config.settings)
         raise HTTPException(500, "max_workers: abc")
@@ -192,6 +198,7 @@ def test_a_refresh_that_fails_in_aios_says_which_configuration_is_in_force(
     assert "max_workers: abc" in failed.json()["detail"]
     assert says in failed.json()["detail"]
     assert says in caplog.text
+    assert aios_config.manager().config == ("read now" if taken else "read before")
     assert other.receive() == ([("refresh", "")] if taken else [])
 
 
