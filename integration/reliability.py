@@ -17,7 +17,7 @@ from pathlib import Path
 from integration.faults import history_faults, many, other_faults, redis_faults, soak
 from integration.faults.ground import MODEL_S, Row
 from integration.faults.page import of_cases, of_rows, put
-from integration.faults.servers import faked_clock
+from integration.faults.servers import step_clock
 from integration.faults.setups import Place, fill, fill_embedded, serving
 from integration.kernel import homes, workplace
 from integration.report import options
@@ -70,10 +70,18 @@ def own(place: Place, stubs: Stubs) -> Iterator[Faults]:
 
 @contextmanager
 def bare(place: Place, stubs: Stubs) -> Iterator[Faults]:
-    """One kernel without its embedder, whose machine's clock may be stepped."""
+    """One kernel without its embedder, whose clock may be stepped."""
     clock = place.folder / "clock"
-    env = faked_clock(clock)
-    kernel = place.kernel("bare", stubs, {"embedder": "./none"}, place.folder / "bare-state", env)
+    clock.mkdir()
+    step_clock(clock, 0)
+    kernel = place.kernel(
+        "bare",
+        stubs,
+        {"embedder": "./none"},
+        place.folder / "bare-state",
+        env={"CLOCK_FILE": str(clock / "clock")},
+        command=(str(Path(__file__).parent / "faults/clock_child.py"),),
+    )
     with serving(place, [kernel], stubs, "1 kernel", learned=False) as ground:
         yield {
             "embedder": lambda: ground.fault("embedder missing from the start", lambda: None),

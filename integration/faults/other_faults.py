@@ -88,11 +88,11 @@ def _refreshed(kernel: Kernel) -> str:
 
 
 def clock_faults(ground: Ground, clock: Path) -> dict[str, Callable[[], object]]:
-    """The kernel's machine steps its clock."""
+    """The kernel's clock steps, and that of its Redis does not."""
 
     def step(way: str, seconds: int) -> Callable[[], object]:
         return lambda: ground.fault(
-            f"the machine's clock stepped an hour {way}, and to right",
+            f"the kernel's clock stepped an hour {way}, and to right",
             lambda: step_clock(clock, seconds),
             lambda: step_clock(clock, 0),
         )

@@ -46,13 +46,13 @@ class Place:
         stubs: Stubs,
         settings: dict[str, Any],
         state: Path,
-        env: dict[str, str] | None = None,
+        **options: Any,
     ) -> Kernel:
         """A kernel on a fresh copy of AIOS; all settings that are not named are the defaults."""
         router = {"strategy": "eccos", "eccos": settings}
         config = base_config(entries(stubs), free_port(), router)
         home = copy_aios(self.aios, self.folder / name)
-        return Kernel(home, self.cerebrum, config, state=state, python=self.python, env=env)
+        return Kernel(home, self.cerebrum, config, state=state, python=self.python, **options)
 
 
 def entries(stubs: Stubs) -> list[dict[str, Any]]:
