@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -189,7 +190,7 @@ def warnings_of(view: StatusView, kernels: int) -> set[str]:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.lstrip("! ").split())[:100]
+    return re.sub(r"\d[\d,.]*", "N", " ".join(text.lstrip("! ").split()))[:100]
 
 
 def line(row: Row) -> str:
