@@ -41,13 +41,13 @@ class Size:
     """
 
     first: int = 6
-    collected: int = 90
-    collected_tokens: int = 144
+    collected: int = 75
+    collected_tokens: int = 128
     routed: int = 200
     audited: int = 200
     planned: int = 24
     killed: int = 24
-    pairs: int = 10
+    pairs: int = 8
 
 
 QUICK = Size(2, 4, 64, 10, 8, 4, 9, 2)

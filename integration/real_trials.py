@@ -19,7 +19,7 @@ from .terminal import Terminal
 
 PLAN = f"{MIDDLE} + {SMALL}, else {LARGE}"
 #: Audits at these prices, at which a call costs a hundredth of a cent.
-AUDITS = {"audit": "25 %", "audit_first_usd": "0.001", "judge": LARGE}
+AUDITS = {"audit": "20 %", "audit_first_usd": "0.0008", "judge": LARGE}
 #: What is said of audits.
 SAID: tuple[str, ...] = (
     "copies",
