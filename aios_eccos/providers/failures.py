@@ -13,7 +13,7 @@ from typing import Any
 
 from aios_eccos.providers.refusals import ANY, LOOKED_AT, refused, window_in
 from aios_eccos.providers.usage import Usage, whole
-from aios_eccos.providers.waits import asked_wait
+from aios_eccos.providers.waits import asked_wait, loading_wait
 from aios_eccos.providers.wire import mapping
 from aios_eccos.records import Signals
 from aios_eccos.values import Failure, Refused
@@ -172,6 +172,8 @@ def of_status(
             FILTERED, reason=_REASONS[kind], status_code=status, refused=kind, window=window
         )
     wait = asked_wait(headers, body, limited=status == 429) if meant.retryable else None
+    if wait is None and status == 503:
+        wait = loading_wait(text)
     return replace(meant, reason=str(status), status_code=status, retry_after_s=wait)
 
 

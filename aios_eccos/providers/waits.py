@@ -16,6 +16,14 @@ from aios_eccos.providers.wire import mapping
 WAIT_MOST_S = 120.0
 #: A number as large is a moment since 1970 in seconds, or in milliseconds.
 _SECONDS_SINCE_1970, _MILLISECONDS_SINCE_1970 = 1e9, 1e12
+#: A server that reads its model seldom says for how long, and takes longer than a moment.
+LOADING_S, LOADING_CHARS = 10.0, 1000
+#: llama.cpp; Hugging Face; Triton and KServe.
+_LOADING = re.compile(
+    r"\bloading (?:the )?model\b|\bmodel\b[^.\n]{0,80}\b(?:is|are)"
+    r" (?:(?:currently |still )?(?:loading|being loaded)|not (?:yet )?ready)\b",
+    re.IGNORECASE,
+)
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: Headers in which limits say when they begin anew, and those that say what is left of them:
 #: OpenAI's, Groq's and Azure's by kind, OpenRouter's and the IETF's draft, Anthropic's.
@@ -79,12 +87,18 @@ def _instant(text: str) -> float | None:
     return None
 
 
+def loading_wait(text: str) -> float | None:
+    """Seconds to wait for a server whose words say that it reads its model; None: they do not."""
+    return LOADING_S if _LOADING.search(text[:LOADING_CHARS]) else None
+
+
 def _in_body(body: object) -> dict[str, str]:
-    """Google's RetryInfo and the headers that OpenRouter hands on, as headers."""
+    """Google's RetryInfo, Hugging Face's estimate and the headers that OpenRouter hands on."""
     error = mapping(mapping(body).get("error")) or mapping(body)
     details = error.get("details")
     listed = details if isinstance(details, list) else []
     delays = (mapping(detail).get("retryDelay") for detail in listed)
-    named = {"retry-after": str(next((delay for delay in delays if delay), ""))}
+    estimated = mapping(body).get("estimated_time")
+    named = {"retry-after": str(next((delay for delay in delays if delay), estimated or ""))}
     passed_on: Mapping[str, Any] = mapping(mapping(error.get("metadata")).get("headers"))
     return named | {str(name).lower(): str(value) for name, value in passed_on.items()}
