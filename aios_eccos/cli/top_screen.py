@@ -73,6 +73,8 @@ class Screen:
         if edge is not None:
             flow += f", {edge.waiting} waiting, {edge.running} running here"
         yield Text(flow)
+        if edge is not None and edge.history_note:
+            yield Text(f"history  {edge.history_note}", "yellow")
         start = view.windows[0]
         judged = f"realised {rate(start.realised)}" if start.verdicts else "no verdicts"
         yield Text(
@@ -137,8 +139,6 @@ def warnings(view: StatusView) -> Iterator[str]:
         yield f"{view.set_aside} messages for the history could not be carried out"
     if view.budget_per_call is not None and not view.money:
         yield "no price is known, so a budget in dollars is not kept; see doctor"
-    if view.edge is not None and view.edge.history_note:
-        yield view.edge.history_note
 
 
 def policies(view: StatusView) -> Iterator[Text]:

@@ -20,9 +20,10 @@ function notices(s, failed) {
     if (s.set_aside) said.push(`${count(s.set_aside)} messages for the history could not be carried out; the log says why.`);
     for (const a of s.alarms) if (a.broken) said.push(`The floor of ${a.policy || "all agents"} is not kept: asked ${percent(a.floor)}, got ${percent(a.realised)} of ${a.verdicts} verdicts. Dearer models serve until it is.`);
     for (const c of s.caps) if (c.left_usd <= 0) said.push(`The cap of ${c.name} is used up until ${stamp(c.resets_at).slice(0, 16).replace("T", " ")} UTC: calls ${c.at_cap === "refuse" ? "are refused" : "go to the cheapest model"}.`);
-    if (s.edge && s.edge.history_note) said.push(s.edge.history_note[0].toUpperCase() + s.edge.history_note.slice(1) + ".");
   }
-  $("notices").replaceChildren(...said.map(text => el("p", {class: "notice"}, text)));
+  const state = s && s.edge && s.edge.history_note;
+  const mild = state ? [prose(`${state[0].toUpperCase()}${state.slice(1)}. Graded records teach the router: \`aios-eccos ingest FILE\` or \`aios-eccos collect\`.`, "notice mild")] : [];
+  $("notices").replaceChildren(...said.map(text => el("p", {class: "notice"}, text)), ...mild);
 }
 
 function tiles(s, savings) {
