@@ -1,8 +1,7 @@
 """`python -m integration.pictures`: the pictures of demo, top and page that the documents show.
 
 The demo is run as anybody would run it; top and page show a household of `integration`. Writes
-docs/demo.svg, docs/top.svg, docs/page.png and docs/page-narrow.png. Wants what `integration.page`
-wants; two minutes.
+docs/demo.svg, docs/top.svg and docs/page.png. Wants what `integration.page` wants; two minutes.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from .page import looked, served, tools
 DOCS = Path(__file__).parents[1] / "docs"
 #: Columns and lines of the terminal that top is shown in.
 TERMINAL = (100, 30)
-#: Pixels of the page from its top, by its width.
-SHOWN = {1280: 1335, 390: 1400}
+#: Pixels of the page that are shown, from its top.
+SHOWN = 1335
 COLORS = 128
 #: No picture of ours may be larger, bytes.
 MOST = 150_000
@@ -79,12 +78,11 @@ def top(home: Household, target: Path) -> None:
 def page(home: Household, node: Path, chromium: str) -> None:
     with tempfile.TemporaryDirectory() as folder, served(home.reader) as url:
         looked(url, "page", Path(folder), node, chromium)
-        for name, width in (("page", 1280), ("page-narrow", 390)):
-            with Image.open(Path(folder) / f"page-{width}-light.png") as whole:
-                part = whole.crop((0, 0, width, min(whole.height, SHOWN[width])))
-            drawn = io.BytesIO()
-            part.convert("RGB").quantize(COLORS).save(drawn, "PNG", optimize=True)
-            kept(DOCS / f"{name}.png", drawn.getvalue())
+        with Image.open(Path(folder) / "page-1280-light.png") as whole:
+            part = whole.crop((0, 0, whole.width, min(whole.height, SHOWN)))
+    drawn = io.BytesIO()
+    part.convert("RGB").quantize(COLORS).save(drawn, "PNG", optimize=True)
+    kept(DOCS / "page.png", drawn.getvalue())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -46,7 +46,7 @@ function callsChart(place, points, names) {
 
 function successChart(place, points, floor) {
   if (!points.some(p => p.promised != null || p.realised != null))
-    return place.replaceChildren(empty("Nothing was promised or judged in the last day. A verdict on a decision: `aios-eccos feedback ID 1`."));
+    return place.replaceChildren(empty("Nothing was promised or judged in the last day. A verdict on a decision: `aios-eccos feedback ID --correct`."));
   const W = wide(place), now = points.at(-1);
   const svg = chart(W, `Success by hour over the last day: promised ${percent(now.promised)}, realised ${percent(now.realised)} in this hour`);
   scale(svg, W, 1, 0, v => (v * 100).toFixed(0) + " %");

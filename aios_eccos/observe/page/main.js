@@ -51,7 +51,7 @@ function policies(s) {
   const alarms = Object.fromEntries(s.alarms.map(a => [a.policy, a]));
   const names = [...new Set([...Object.keys(alarms), ...Object.keys(earning)])].sort();
   if (!names.length) return $("policies").replaceChildren(empty(
-    "No floor is verified and nothing is earned yet. Verdicts verify a floor: `aios-eccos feedback ID 1`. Without any, `audit: 5 %` lets savings be earned by copies of calls."));
+    "No floor is verified and nothing is earned yet. Verdicts verify a floor: `aios-eccos feedback ID --correct`. Without any, `audit: 5 %` lets savings be earned by copies of calls."));
   const rows = names.map(name => {
     const a = alarms[name], p = earning[name];
     const floor = a ? span(a.broken ? "broken" : "holds so far", a.broken ? "bad" : "ok") : span("not verified", "soft");
