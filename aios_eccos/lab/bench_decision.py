@@ -22,8 +22,9 @@ from aios_eccos.floor.floors import Floors
 from aios_eccos.floor.learn import head_path, learn_from
 from aios_eccos.forecast.head.artifact import data_hash, save_head
 from aios_eccos.history.client import close_client, open_folder
-from aios_eccos.history.embed.embedding import BackgroundEmbedder, Embedder
-from aios_eccos.history.open import open_embedder, open_history
+from aios_eccos.history.embed.embedding import BackgroundEmbedder, Embedder, find_embedder
+from aios_eccos.history.embed.sentence import SentenceEmbedder
+from aios_eccos.history.open import open_history
 from aios_eccos.lab.bench_rows import Row, Took, compared, percentile, timed, times_cheaper
 from aios_eccos.lab.dataset import Recorded, load_dataset, open_recorded
 from aios_eccos.lab.fitted import Fitted, records_of
@@ -35,8 +36,8 @@ from aios_eccos.values import Answer, Assignment, Lease, Query
 SHIPPED = Path(__file__).parents[1] / "data"
 #: Below $AIOS_ECCOS_DATA.
 FILES, PRICES = ("math10.jsonl.gz", "mixed4.jsonl.gz"), "prices.json"
-#: Characters of a short text: 32 tokens; calls at once.
-SHORT, BATCH = 128, 64
+#: Tokens of a short text at most; calls at once.
+SHORT, BATCH = 32, 64
 #: Of SmartRouting: neighbors, and the success that its choice must promise.
 NEIGHBORS, THRESHOLD = 16, 0.7
 
@@ -73,7 +74,7 @@ def opened(folder: Path, *, quick: bool, seed: int) -> Iterator[World]:
     rows = tuple(replace(row, id=str(number)) for number, row in enumerate(dataset.records))
     data = open_recorded(replace(dataset, records=rows), place / prices, layers=True)
     fitted = Fitted(data, np.arange(len(rows)), key="bench")
-    settings, embedder, path = Settings(), open_embedder(), head_path(folder)
+    settings, embedder, path = Settings(), SentenceEmbedder(find_embedder()), head_path(folder)
     save_head(path, fitted.head, embedder=embedder.name, data=data_hash(data.table))
     background = BackgroundEmbedder(lambda: embedder)
     workload, ledger = open_stores_of(folder, settings)
@@ -83,7 +84,9 @@ def opened(folder: Path, *, quick: bool, seed: int) -> Iterator[World]:
         learned = learn_from(history, background, settings, data.models, path)
         floors = Floors(settings, workload, workload)
         router = Router(data.models, settings, workload, learned, floors)
-        short = sorted({f"Please: {text}" for text in data.table.texts if len(text) < SHORT - 8})
+        tokens = embedder.load().tokens
+        asked = {f"Please: {text}" for text in data.table.texts if len(text) < 8 * SHORT}
+        short = [text for text in sorted(asked) if len(tokens(text)) <= SHORT]
         texts = np.random.default_rng(seed).permutation(short)
         yield World(data, router, embedder, folder, tuple(map(str, texts)))
     finally:
