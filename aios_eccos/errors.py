@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import traceback
+from contextlib import suppress
 from typing import Any
 
 
@@ -90,7 +91,8 @@ def escape_logs() -> None:
     def made(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = made_before(*args, **kwargs)
         if record.name.startswith("aios_eccos"):
-            record.msg, record.args = plain(record.getMessage()), ()
+            with suppress(Exception):  # what cannot be written must not stop who logs it
+                record.msg, record.args = plain(record.getMessage()), ()
         return record
 
     made.escapes = True  # type: ignore[attr-defined]

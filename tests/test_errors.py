@@ -47,3 +47,21 @@ def test_a_log_line_carries_nothing_that_a_terminal_obeys(
         f"agent {shown} waits",
         f"agent {name} waits",
     ]
+
+
+def test_what_cannot_be_written_stops_nobody_who_logs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    before = logging.getLogRecordFactory()
+    monkeypatch.setattr(logging, "raiseExceptions", False)
+    quiet = logging.getLogger("aios_eccos.somewhere")
+    monkeypatch.setattr(quiet, "propagate", False)
+    try:
+        escape_logs()
+        quiet.warning("%s", Broken())
+    finally:
+        logging.setLogRecordFactory(before)
