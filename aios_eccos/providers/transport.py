@@ -46,6 +46,8 @@ class HttpProvider:
     def __init__(self, base_url: str, key: str | None = None) -> None:
         import httpx
 
+        from aios_eccos.providers.deadline import timed
+
         # As many connections as there are calls: slots are what limits them.
         limits = httpx.Limits(max_connections=None)
         proxy = None
@@ -55,9 +57,7 @@ class HttpProvider:
             self._client = httpx.Client(
                 base_url=base_url,
                 headers={"Authorization": f"Bearer {key}"} if key else {},
-                limits=limits,
-                proxy=proxy,
-                transport=None if proxy else httpx.HTTPTransport(limits=limits),
+                transport=timed(httpx.HTTPTransport(limits=limits, proxy=proxy)),
                 follow_redirects=True,
                 event_hooks={"request": [_only_to(httpx.URL(base_url).host)]},
             )
@@ -70,13 +70,18 @@ class HttpProvider:
             content = json.dumps(cleaned(request), ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError) as error:
             raise Broken(MALFORMED) from error
-        with self._client.stream(
-            "POST",
-            "chat/completions",
-            content=content,
-            headers={"Content-Type": "application/json"},
-            timeout=_limit(timeout_s),
-        ) as response:
+        from aios_eccos.providers.deadline import within
+
+        with (
+            within(timeout_s),
+            self._client.stream(
+                "POST",
+                "chat/completions",
+                content=content,
+                headers={"Content-Type": "application/json"},
+                timeout=_limit(timeout_s),
+            ) as response,
+        ):
             raw = _whole(response, time.monotonic() + timeout_s)
         try:
             body: object = json.loads(raw)

@@ -132,11 +132,14 @@ def fetched(url: str) -> str:
     """
     import httpx
 
+    from aios_eccos.providers.deadline import timed, within
     from aios_eccos.providers.transport import proxy_of
 
     try:
+        way = timed(httpx.HTTPTransport(proxy=proxy_of(url), trust_env=False))
         with (
-            httpx.Client(proxy=proxy_of(url), timeout=ANSWER_S, trust_env=False) as client,
+            within(ANSWER_S),
+            httpx.Client(transport=way, timeout=ANSWER_S, trust_env=False) as client,
             client.stream("GET", url) as response,
         ):
             raw = bytearray()

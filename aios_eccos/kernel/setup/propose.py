@@ -130,9 +130,13 @@ def _get(url: str) -> dict[str, Any] | None:
     """A JSON object that a server gives; None where it gives none. It is hostile until read."""
     import httpx
 
+    from aios_eccos.providers.deadline import timed, within
+
     try:
+        way = timed(httpx.HTTPTransport(trust_env=False))
         with (
-            httpx.Client(timeout=ASK_S, trust_env=False) as client,
+            within(ASK_S),
+            httpx.Client(transport=way, timeout=ASK_S, trust_env=False) as client,
             client.stream("GET", url) as got,
         ):
             if got.status_code != 200:
