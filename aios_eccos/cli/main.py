@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from aios_eccos import __version__
-from aios_eccos.errors import EccosError, escape_logs
+from aios_eccos.errors import EccosError, escape_logs, plain
 
 #: Command -> (module of this package, one line of help). The module's function has the command's
 #: name (`-` as `_`), or the module is a group of commands called `app`.
@@ -120,7 +120,8 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return app(arguments)
     except EccosError as error:
-        typer.echo(f"aios-eccos: {error}", err=True)
+        for line in f"aios-eccos: {error}".split("\n"):
+            typer.echo(plain(line), err=True)
         sys.exit(1)
 
 

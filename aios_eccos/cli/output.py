@@ -80,12 +80,12 @@ def bar(title: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def console(json_file: str | None = None) -> Console:
     """Where people read: standard output, or standard error when that carries JSON."""
-    from rich.console import Console
+    from aios_eccos.cli.screen import PlainConsole
 
     stderr = json_file == "-"
     # Into a file or a pipe, rich would cut tables to 80 columns.
     seen = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
-    return Console(stderr=stderr, width=None if seen else UNSEEN_WIDTH)
+    return PlainConsole(stderr=stderr, width=None if seen else UNSEEN_WIDTH)
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from aios_eccos.config import parse_floor
 from aios_eccos.errors import DataError, EccosError
 from aios_eccos.observe import render, render_calls
 from aios_eccos.observe.reader import Reader
-from aios_eccos.observe.text import wrap
+from aios_eccos.observe.text import clean_line, wrap
 
 HELP = """\
 /eccos status           load, calls, spending, success, whether the floor holds
@@ -33,7 +33,7 @@ def answer(reader: Reader, words: str) -> str:
     show = VERBS.get(verb)
     try:
         if show is None:
-            return f"/eccos {verb[:20]}: no such command\n{HELP}"
+            return f"/eccos {clean_line(verb[:20])}: no such command\n{HELP}"
         return show(reader, rest)
     except (EccosError, ValueError) as error:
         return wrap(f"/eccos {verb}: {error}")

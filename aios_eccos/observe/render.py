@@ -9,7 +9,18 @@ from aios_eccos.metrics import percent
 from aios_eccos.observe import views
 from aios_eccos.observe.money import CapView
 from aios_eccos.observe.render_audits import audits
-from aios_eccos.observe.text import NONE, cut, moment, money, price, rate, seconds, table, wrap
+from aios_eccos.observe.text import (
+    NONE,
+    cut,
+    moment,
+    money,
+    page,
+    price,
+    rate,
+    seconds,
+    table,
+    wrap,
+)
 from aios_eccos.observe.text import load as slots
 from aios_eccos.observe.trace import Trace
 
@@ -25,7 +36,7 @@ def status(view: views.StatusView) -> str:
     """The whole state in one screen."""
     rows = load_rows(view.models, view.money)
     plans = [plan(each, view.money) for each in view.plans]
-    return "\n".join([*headline(view), "", table(rows) if rows else NO_MODELS, *plans])
+    return page([*headline(view), "", table(rows) if rows else NO_MODELS, *plans])
 
 
 def headline(view: views.StatusView) -> list[str]:
@@ -215,7 +226,7 @@ def models(view: views.ModelsView) -> str:
         return NO_MODELS
     note = "forecast: if it had served all calls of the day; real: verdicts on its own"
     found = [explored(m.model, m.explored) for m in view.models if m.explored is not None]
-    return "\n".join([table(rows), note, *found])
+    return page([table(rows), note, *found])
 
 
 def _prices(view: views.ModelView) -> str:
@@ -273,4 +284,4 @@ def events(view: views.EventsView) -> str:
         wrap(f"{moment(e.at)}  {e.what}: {e.before or NONE} -> {e.after or NONE}")
         for e in view.events
     ]
-    return "\n".join(lines) or "no changes yet"
+    return page(lines) or "no changes yet"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from aios_eccos.metrics import percent
 from aios_eccos.observe import call_views
 from aios_eccos.observe.render import UNIT, observed, outcome
-from aios_eccos.observe.text import NONE, cut, moment, money, rate, seconds, table, wrap
+from aios_eccos.observe.text import NONE, cut, moment, money, page, rate, seconds, table, wrap
 from aios_eccos.observe.trace import Trace
 from aios_eccos.records import Signals
 from aios_eccos.values import Attempt, Reading, Vote
@@ -53,7 +53,7 @@ def explain(view: call_views.ExplainView) -> str:
         parts.append(f"farther from the history than {percent(trace.novelty)} of its own records")
     parts += ["", choices(view)]
     parts += ["", neighbors(view.neighbors, view.neighbors_note)]
-    return "\n".join(parts)
+    return page(parts)
 
 
 def read(reading: Reading) -> str:
@@ -122,7 +122,7 @@ def choices(view: call_views.ExplainView) -> str:
         for c in view.choices
     ]
     reasons = [wrap(f"{c.model}: {c.why}", "  ") for c in view.choices if c.why and not c.chosen]
-    return "\n".join([table(rows), *reasons]) if rows else "no forecasts were made"
+    return page([table(rows), *reasons]) if rows else "no forecasts were made"
 
 
 def neighbors(found: list[call_views.NeighborView], note: str | None) -> str:
@@ -137,7 +137,7 @@ def neighbors(found: list[call_views.NeighborView], note: str | None) -> str:
     texts = [
         wrap(f"{n.similarity:.3f} {cut(n.text, 150)}", "  ") for n in found[:NEAREST] if n.text
     ]
-    return "\n".join(["nearest past calls:", table(rows), *texts, *([note] if note else [])])
+    return page(["nearest past calls:", table(rows), *texts, *([note] if note else [])])
 
 
 def savings(view: call_views.SavingsView) -> str:
@@ -157,7 +157,7 @@ def savings(view: call_views.SavingsView) -> str:
             lines.append(wrap(f"{left:,} answers left out: no choice or no price then", "  "))
     if view.observed is not None and view.observed.calls:
         lines.append(observed(view.observed, view.money))
-    return "\n".join(lines)
+    return page(lines)
 
 
 def _saved(row: call_views.SavedView, known: bool) -> dict[str, str]:
@@ -198,4 +198,4 @@ def what_if(view: call_views.WhatIfView | None) -> str:
     lines += [table(costs), "", table(shares)]
     if view.floor > view.reachable:
         lines.append(f"! history says that {percent(view.reachable)} is the most that can be kept")
-    return "\n".join(lines)
+    return page(lines)

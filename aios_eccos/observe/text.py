@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from aios_eccos.metrics import Interval, percent
 
@@ -74,16 +74,25 @@ def load(used: int, limit: int, cooling_s: float, width: int = 10) -> str:
     return f"{shown:<{width}} {used}/{limit}"
 
 
+def clean_line(text: str) -> str:
+    """The text without control and other invisible characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def page(parts: Iterable[str]) -> str:
+    """Parts of one or more lines as one text, without control characters."""
+    return "\n".join(clean_line(line) for part in parts for line in part.split("\n"))
+
+
 def cut(text: str, width: int) -> str:
     """The text in at most `width` columns, without control characters."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
+    clean = clean_line(text)
     return clean if len(clean) <= width else clean[: max(width - 2, 0)] + ".."
 
 
 def wrap(text: str, indent: str = "") -> str:
     """The text in lines of at most 80 columns."""
-    clean = "".join(c if c.isprintable() else " " for c in text)
-    return textwrap.fill(clean, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return textwrap.fill(clean_line(text), WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def table(

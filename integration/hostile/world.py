@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from aios_eccos.config import ModelEntry, parse_settings
+from aios_eccos.errors import escape_logs
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe.views import EdgeView
@@ -112,6 +113,7 @@ def engine_on(port: int, folder: Path, **changes: object) -> Iterator[Engine]:
     url = f"redis://127.0.0.1:{port}?socket_timeout=60"
     found = {"redis": url, "namespace": "hostile", **SETTINGS, **changes}
     location = Location(None, None, folder, "hostile")
+    escape_logs()  # as a kernel does
     with Engine(Config(location, parse_settings(found), ENTRIES), stores=stores) as engine:
         engine.wait_ready(60)
         yield engine

@@ -1,0 +1,68 @@
+"""Names and prompts that try a terminal, a log, Redis, Lua, YAML or a path are words everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from aios_eccos.cli.main import main
+from aios_eccos.cli.output import console, draw_table
+from aios_eccos.observe.command import answer
+from aios_eccos.observe.reader import Reader
+from aios_eccos.observe.render_calls import explain
+from aios_eccos.values import Answer, Query
+from integration.hostile.inputs import WORDS
+from integration.hostile.redis_values import errors_logged, looks, wrong
+from integration.hostile.world import edge, engine_on, redis_server
+
+#: As the kernel reads them: what is no text at all is replaced at its edge.
+NAMES = [word.encode("utf-8", "replace").decode() for word in WORDS]
+
+
+def test_agents_and_prompts_of_any_name_are_served_and_shown_as_words(tmp_path: Path) -> None:
+    with redis_server() as port, engine_on(port, tmp_path) as engine, errors_logged() as logged:
+        futures = [
+            engine.dispatcher.submit(
+                Query(name, agent=name, input_tokens=10),
+                lambda model, left, name=name: Answer(name, 10, 20),
+            )
+            for name in NAMES
+        ]
+        assert all(future.result(60).answer.value for future in futures)
+        assert engine.recorder.flush(60)
+        reader = Reader.of_engine(engine, edge)
+        shown = [*looks(reader)]
+        for trace in reader.decisions(50).decisions:
+            shown.append((trace.id, lambda t=trace: explain(reader.explain(t.id))))  # type: ignore[misc]
+        assert [fault for name, look in shown if (fault := wrong(name, look))] == []
+        for name in NAMES:
+            for words in (name, f"explain {name}", f"savings {name}", f"whatif floor={name}"):
+                assert wrong(words, lambda words=words: answer(reader, words)) is None  # type: ignore[misc]
+            assert reader.route(name, name).model is not None
+        assert logged == []
+        with Redis(port=port) as client:
+            assert client.keys("a") == [], "nobody's command was carried out"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "[/bold]", "[red]", "[link=http://x]", ":warning:", "["])
+def test_a_name_in_a_table_is_drawn_as_it_stands(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "6000")
+    screen = console()
+    screen.print(draw_table([{"model": name, "n": 1.0}], title=name))
+    screen.print(name)
+    shown = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    if name.isprintable():
+        assert shown.count(name) == 3
+
+
+def test_an_error_is_printed_without_what_a_terminal_obeys(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["status", "--config", str(tmp_path / "\x1b[2J\x07")])
+    assert "\\x1b[2J" in capsys.readouterr().err
