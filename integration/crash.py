@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -232,26 +233,33 @@ def rows(report: Report, count: int, seed: int, parallel: int, names: Sequence[s
         for share in shares
         if share
     ]
-    for child in children:
-        out, _ = child.communicate()
-        for line in out.splitlines():
-            found = json.loads(line)
-            torn = found["torn"]
-            note = f"seed {seed}" + "".join(f"; {fault[:200]}" for fault in torn[:3])
-            report.add(
-                Row(
-                    f"{found['case']} killed",
-                    not torn and found["points"] == count,
-                    sent=found["points"],
-                    answered=found["points"] - len(torn),
-                    lost=len(torn),
-                    value=found["s"],
-                    unit="s",
-                    note=note,
-                )
+    with ThreadPoolExecutor(len(children)) as readers:
+        for ended in readers.map(lambda child: _read(report, child, count, seed), children):
+            if ended.returncode:
+                report.check("a worker", False, f"{ended.args!r:.80} ended with {ended.returncode}")
+
+
+def _read(
+    report: Report, child: subprocess.Popen[str], count: int, seed: int
+) -> subprocess.Popen[str]:
+    """A row for each line of a worker, when it comes; the worker, which has ended."""
+    for line in child.stdout or ():
+        found = json.loads(line)
+        torn = found["torn"]
+        report.add(
+            Row(
+                f"{found['case']} killed",
+                not torn and found["points"] == count,
+                sent=found["points"],
+                answered=found["points"] - len(torn),
+                lost=len(torn),
+                value=found["s"],
+                unit="s",
+                note=f"seed {seed}" + "".join(f"; {fault[:200]}" for fault in torn[:3]),
             )
-        if child.returncode:
-            report.check(f"worker {child.args!r:.80}", False, f"ended with {child.returncode}")
+        )
+    child.wait()
+    return child
 
 
 NAMES = ("enable", "disable", "ingest", "collect", "train", "certify")
