@@ -11,7 +11,7 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
     eccos:{namespace}:v1:closed:SLOT    the same where its server has asked for that
     eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar: spent, held,
-                                        beyond what was held
+                                        held:KERNEL, beyond what was held
     eccos:{namespace}:v1:charged, settled   sorted sets: needs -> expiry in ms
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
@@ -165,12 +165,14 @@ class RedisWorkload(RedisLedger):
             return
         asked = Asked(leases, dict.fromkeys(lease.slot for lease in leases))
         names = ["charged", "settled", *per_slot(asked.slots, "recent", "rpm", "tpm")]
-        self._redis.run("settle", [*names, *spent_keys(asked.caps)], [asked.settling(used, late)])
+        self._redis.run(
+            "settle", [*names, *spent_keys(asked.caps)], [asked.settling(used, self.kernel, late)]
+        )
 
     def spent(self, caps: Sequence[Cap]) -> list[Spent]:
         if not caps:
             return []
-        answer = self._redis.run("spent", spent_keys(caps), [])
+        answer = self._redis.run("spent", ["kernels", *spent_keys(caps)], [])
         return [Spent(*(amount / NANO for amount in row)) for row in rows(answer, 3)]
 
     def release(self, leases: Sequence[Lease]) -> None:

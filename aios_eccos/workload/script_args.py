@@ -69,7 +69,7 @@ class Asked:
             asked["sets"] = self._by_number()
         return json.dumps(asked)
 
-    def settling(self, used: Sequence[tuple[Lease, Used]], late: bool) -> str:
+    def settling(self, used: Sequence[tuple[Lease, Used]], kernel: str, late: bool) -> str:
         """The argument of settle.lua."""
         found = [
             [self._slots[lease.slot], need.id, need.tokens, need.nano, self._set(need.caps)]
@@ -79,7 +79,7 @@ class Asked:
         ]
         keep = [keep_s(cap) for cap in self.caps]
         asked = {"slots": len(self.slots), "keep": keep, "sets": self._by_number(), "used": found}
-        return json.dumps({**asked, "late": late})
+        return json.dumps({**asked, "kernel": kernel, "late": late})
 
     def _by_number(self) -> list[list[int]]:
         return [[self._caps[cap] for cap in caps] for _, caps in self._sets.values()]

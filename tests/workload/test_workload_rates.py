@@ -14,6 +14,8 @@ from workload_servers import RedisServer
 
 from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
 from aios_eccos.workload import memory, meters
+from aios_eccos.workload.redis import RedisWorkload
+from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import WINDOW_S, Load, WorkloadStore
 
 Kernel = Callable[[], WorkloadStore]
@@ -303,6 +305,25 @@ def test_what_a_call_in_flight_holds_is_spent_when_its_kernel_ends(
     assert store.spent([month]) == [Spent(0.9, 0.0)]
     found = load(store, rates[SLOT])
     assert (found.in_use, found.requests, found.tokens) == (0, 1, 60)
+
+
+def test_what_a_call_holds_is_spent_when_its_kernel_was_killed(
+    redis_server: RedisServer, namespace: str, opened: Callable[..., WorkloadStore], tmp_path: Path
+) -> None:
+    store = opened(redis_server.url, state_dir=tmp_path, namespace=namespace)
+    month, mine = cap(2.0), call("mine", 0, 0.4, cap(2.0))
+    assert store.acquire([mine], MANY) == [True]
+    # Without a heartbeat: as if it had been killed.
+    killed = RedisWorkload(Server(redis_server.url, 10.0), namespace=namespace, lease_ttl_s=0.3)
+    lost = call("lost", 0, 0.9, month)
+    assert killed.acquire([lost], MANY) == [True]
+    until(lambda: store.spent([month]) == [Spent(0.9, 0.4)])
+    assert store.acquire([call("more", 0, 0.8, month)], MANY) == [False], "2.1 of 2.0"
+    # It was only stopped for long, and goes on.
+    killed.settle([(lost, Used(1, 50, 0.3))])
+    store.settle([(mine, Used(1, 50, 0.1))])
+    assert store.spent([month]) == [Spent(0.4, 0.0)]
+    killed.close()
 
 
 def test_what_a_call_holds_is_spent_when_it_took_too_long(

@@ -69,8 +69,8 @@ end
 
 -- What requests take beside a slot. A minute's requests and tokens are counted by the second, in one
 -- hash: `requests` and `tokens` in all, r123 and t123 of second 123, and `upto`, the last second
--- that counts no longer. Of money a hash keeps what is `spent`, what calls in flight have `held`, and
--- how far calls have gone `beyond` what they held.
+-- that counts no longer. Of money a hash keeps what is `spent`, what calls in flight have `held`, of
+-- that what those of a kernel have (`held:KERNEL`), and how far calls have gone `beyond` what they held.
 -- `charged` and `settled` are sets of needs, scored by their expiry.
 local WINDOW, CHARGED_MS, SETTLED_MS = 62, 86400000, 600000
 -- Redis keeps a sorted set as a list while it is small and its members are short, and looks through
@@ -136,6 +136,15 @@ local function count(recent, second, requests, tokens)
   redis.call('EXPIRE', recent, WINDOW + 2)
 end
 
+-- Note that calls of a kernel hold so much more of a cap.
+local function hold(spent, kernel, nano)
+  local amount = string.format('%d', nano)
+  redis.call('HINCRBY', spent, 'held', amount)
+  if redis.call('HINCRBY', spent, 'held:' .. kernel, amount) == 0 then
+    redis.call('HDEL', spent, 'held:' .. kernel)
+  end
+end
+
 -- What of a cap is spent or held.
 local function gone_of(spent)
   local found = redis.call('HMGET', spent, 'spent', 'held')
@@ -185,7 +194,7 @@ local function charge(asked, leases, rated, now)
   end
   for cap, amount in pairs(money) do
     local spent = KEYS[3 + 6 * #asked.limits + cap]
-    redis.call('HINCRBY', spent, 'held', string.format('%d', amount))
+    hold(spent, asked.kernel, amount)
     redis.call('EXPIRE', spent, asked.caps[cap][2])
   end
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)

@@ -1,6 +1,6 @@
 -- Count what requests have really taken instead of their needs.
 -- KEYS  charged, settled, then for each slot: recent, rpm, tpm; for each cap: spent
--- ARGV  JSON: number of `slots`, by cap seconds to `keep` it, `sets` of caps, and `used`: for each
+-- ARGV  JSON: `kernel`, number of `slots`, by cap seconds to `keep` it, `sets` of caps, and `used`: for each
 --       request the 1-based index of its slot, its need's id, tokens, money and 1-based index of its
 --       set of caps, then requests, tokens and money that were taken; `late`: what is not charged may
 --       have been settled so long ago that it is forgotten, so that it is not counted
@@ -40,7 +40,7 @@ for _, each in ipairs(asked.used) do
     for _, cap in ipairs(asked.sets[set]) do
       local spent = KEYS[2 + 3 * asked.slots + cap]
       if expiry then
-        add(spent, 'held', 0 - held_money)
+        hold(spent, asked.kernel, 0 - held_money)
       end
       add(spent, 'spent', money)
       add(spent, 'beyond', math.max(money - held_money, 0))
