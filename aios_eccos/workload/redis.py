@@ -10,8 +10,7 @@ touch any of them in a Cluster:
     eccos:{namespace}:v1:recent:SLOT    hash        requests and tokens of the last minute
     eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
     eccos:{namespace}:v1:closed:SLOT    the same where its server has asked for that
-    eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar: spent, held,
-                                        held:KERNEL, beyond what was held
+    eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar, as common.lua says
     eccos:{namespace}:v1:charged, settled   sorted sets: needs -> expiry in ms
     eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
     eccos:{namespace}:v1:prices         hash        name    -> price
