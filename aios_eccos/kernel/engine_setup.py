@@ -55,14 +55,17 @@ def open_engine(config: Config) -> Engine:
     try:
         engine = Engine(config, said=said)
     except (WorkloadError, ConfigError) as error:
-        log.error("limits hold in this kernel only: %s", error)
         engine = Engine(local, said=said)
+        engine.lacks.append(f"limits hold in this kernel only: {error}")
     except OSError as error:
         folder = Path(tempfile.mkdtemp(prefix="aios-eccos-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        log.error("the state folder cannot be used: %s; nothing is kept beyond this start", error)
         location = replace(config.location, state_dir=folder)
         engine = Engine(replace(local, location=location), said=said)
+        lacks = f"the state folder cannot be used: {error}; nothing is kept beyond this start"
+        engine.lacks.append(lacks)
+    for lacks in engine.lacks:
+        log.error("%s", lacks)
     engine.start()
     return engine
 

@@ -65,7 +65,9 @@ class Reader:
 
     def status(self) -> views.StatusView:
         """Load, queue, calls, spending, success and whether the floor holds."""
-        return read_status(self.workload, self.scope(), self.edge())
+        view = read_status(self.workload, self.scope(), self.edge())
+        lacks = [] if self.engine is None else self.engine.lacks
+        return view.model_copy(update={"warnings": [*lacks, *view.warnings]})
 
     def models(self) -> views.ModelsView:
         status = self.status()

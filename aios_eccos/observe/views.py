@@ -193,7 +193,7 @@ class StatusView(View):
         audits: null where audits are off.
         plans: those that have served calls.
         caps: every `max_cost`.
-        warnings: what is set wrong in Redis, each with its remedy.
+        warnings: what this kernel lacks since its start, and what is set wrong in Redis.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")

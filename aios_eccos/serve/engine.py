@@ -67,6 +67,7 @@ class Engine:
         shared: servers that others use, too, and Ollama's models.
         auditor: asks other models what settled calls asked, where the settings want that.
         certificates: where floors are certified, a sentence about each.
+        lacks: what it has to do without since its start, for the operator.
 
     Raises:
         ConfigError, WorkloadError: the configuration names a store that cannot be used.
@@ -116,6 +117,7 @@ class Engine:
         )
         self._warned: set[str] = set()
         self.certificates: list[str] = []
+        self.lacks: list[str] = []
 
     def _router(self, pool: Sequence[Model], settings: Settings, before: Router | None) -> Router:
         learned, lengths = (before.learned, before.limits.lengths) if before else (None, None)
@@ -198,8 +200,6 @@ class Engine:
         self.upkeep.close()
         self.ledger.close()
         self.workload.close()
-
-    # The history, and what is learned from it.
 
     @property
     def history(self) -> History | None:

@@ -17,6 +17,7 @@ from aios_eccos.kernel.calls import Caller
 from aios_eccos.kernel.engine_setup import open_engine
 from aios_eccos.kernel.serving import ENDING, Serving
 from aios_eccos.locate import Config, Location
+from aios_eccos.observe.reader import Reader
 from aios_eccos.values import Query
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -192,6 +193,8 @@ def test_a_state_folder_that_cannot_be_made_does_not_keep_the_kernel_from_starti
         settings = parse_settings({"redis": redis, "predictor": "retrieval"})
         engine = open_engine(Config(location, settings, ()))
         folder = engine.config.location.state_dir
+        (said,) = Reader.of_engine(engine, lambda: None).status().warnings
+        assert "the state folder cannot be used" in said
         engine.close()
         assert folder.is_dir()
     assert "the state folder cannot be used" in caplog.text
@@ -214,6 +217,8 @@ def test_a_redis_url_that_is_none_does_not_keep_the_kernel_from_starting(
     location = Location(None, None, tmp_path, "test")
     settings = parse_settings({"redis": redis, "predictor": "retrieval"})
     engine = open_engine(Config(location, settings, ()))
+    (said,) = Reader.of_engine(engine, lambda: None).status().warnings
     engine.close()
+    assert "limits hold in this kernel only" in said and "pw" not in said
     assert "limits hold in this kernel only" in caplog.text
     assert "pw" not in caplog.text
