@@ -85,6 +85,8 @@ class Served:
         self._settings = settings
         known = replace(learned, predictor=self._forecasts, embedder=None)
         self.router = Router(models, settings, self.workload, known, self.floors)
+        # One call at a time: whenever one comes, all slots are free.
+        self._free = self.router.slots()
         plans = () if learned.plans is None else learned.plans.plans
         names = (*(model.name for model in models), *(plan.name for plan in plans))
         self._columns = {name: column for column, name in enumerate(names)}
@@ -115,7 +117,7 @@ class Served:
             escapes: (k,) whether each plan's escape is asked.
         """
         candidates = self.forecast([query], success[None], tokens[None])
-        (decision,) = self.router.assign(candidates, self.router.slots()).decisions
+        (decision,) = self.router.assign(candidates, self._free).decisions
         self.router.release(decision)
         if decision.model is None:
             raise ValueError("the call would have to wait; recorded calls are served one by one")

@@ -18,7 +18,7 @@ from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.lab.dataset import Recorded
 from aios_eccos.lab.fitted import Fitted, records_of
 from aios_eccos.lab.problem import Arrival, Problem, column_means, pose
-from aios_eccos.lab.served import Run, settings_of, stream
+from aios_eccos.lab.served import Run, expected, settings_of, stream
 from aios_eccos.locate import Config, Location
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.views import EdgeView
@@ -95,8 +95,12 @@ def _run(
     rng = np.random.default_rng([*salt])
     order = rng.permutation(problem.n)
     visible = rng.uniform(size=problem.n) < seen
-    mode = {"floor_mode": "expected"} if eta is None else {"floor_step": eta}
-    settings = settings_of("floor", floor, **mode)
+    if eta is None:  # nothing moves the price, so all calls can be served at once
+        choice = problem.calls.choose(expected(problem, floor).value)[order]
+        calls = problem.calls.rows(order)
+        line = np.arange(problem.n)
+        return Run(choice, calls.outcomes[line, choice], calls.spent[line, choice], 0.0)
+    settings = settings_of("floor", floor, floor_step=eta)
     return stream(problem, settings, order, seen=visible, delay=delay, boosted=boost > 1)
 
 
