@@ -44,7 +44,9 @@ def main() -> int:
                 rows.append({"part": part} | row)
                 shown = [f"{name} {value:.4g}" for name, value in row.items()
                          if isinstance(value, int | float)]  # fmt: skip
-                report.add(Line(f"{part} {row['size']}", True, note=", ".join(shown[1:])))
+                sized = isinstance(row["size"], int)
+                note = ", ".join(shown[1:] if sized else shown)
+                report.add(Line(f"{part} {row['size']}", True, note=note))
     costs = Costs.of(rows)
     steps = [] if costs is None else outlook(costs)
     for step in steps:

@@ -34,10 +34,13 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> None:
                 [r["size"] for r in mine], [r["memory_mb"] for r in mine], "s--", color="0.5"
             )
             other.set_ylabel("megabytes (dashed)")
-        axes.set_xscale("log", base=10 if part == "records" else 2)
+        axes.set_xscale("log")
+        sizes = [row["size"] for row in mine]
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes.minorticks_off()
         axes.set_xlabel(below)
         axes.set_ylabel("milliseconds of processor")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper left" if part in ("models", "kernels") else "best")
     figure.savefig(path)
