@@ -27,6 +27,8 @@ from .kernel import free_port, within
 #: Where packages keep their slices of a model.
 SLICE = re.compile(r"(?:/data/[^/]+\.bin|\.gguf)$")
 BLOCK = 1 << 22
+#: In llama.cpp's figures.
+IN_FLIGHT = re.compile(r"^llamacpp:requests_(?:processing|deferred) (\d+)", re.MULTILINE)
 #: Calls that a server answers at once, and tokens of prompt and answer in each.
 SLOTS, WINDOW = 3, 4096
 #: Seconds in which a server has read its model.
@@ -197,15 +199,21 @@ class Server:
 
     def health(self) -> int:
         """The status of its health: 200 = ready, 503 = it loads, 0 = nobody answers."""
-        url = self.url.removesuffix("/v1") + "/health"
+        return self._get("/health")[0]
+
+    def in_flight(self) -> int:
+        """Requests that it works on or that wait there, by its own figures; 0 if it tells none."""
+        return sum(map(int, IN_FLIGHT.findall(self._get("/metrics")[1])))
+
+    def _get(self, path: str) -> tuple[int, str]:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(url, timeout=5) as answer:
-                return int(answer.status)
+            with opener.open(self.url.removesuffix("/v1") + path, timeout=5) as answer:
+                return int(answer.status), answer.read().decode()
         except urllib.error.HTTPError as error:
-            return error.code
+            return error.code, ""
         except OSError:
-            return 0
+            return 0, ""
 
     def wait(self) -> float:
         """Wait until it has read its model; the seconds that took.
