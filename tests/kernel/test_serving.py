@@ -27,6 +27,7 @@ class Adapter:
 
     def __init__(self) -> None:
         self.available_llm_names = ["a"]
+        self.eccos_config = SimpleNamespace(settings=parse_settings({}))
         self.retired = self.following = False
 
     def ask(self, *_: object) -> str | None:
