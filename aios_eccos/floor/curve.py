@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aios_eccos.decide.rule import choose
+from aios_eccos.floor.top import Top, top_of
 from aios_eccos.values import BoolArray, FloatArray
 
 #: Chance that a model is taken to be stronger than it is, where the strongest is sought.
@@ -47,7 +48,7 @@ class PriceCurve:
         realised: (G,) success had, smoothed, never falling.
         cost: (G,) mean cost per call.
         verdicts: judged choices at the dearest price, the evidence behind the curve.
-        top: index of the price that keeps the highest floor; None = of the dearest one.
+        top: how floors are served that no price keeps; None = at the dearest price.
     """
 
     prices: FloatArray
@@ -55,7 +56,7 @@ class PriceCurve:
     realised: FloatArray
     cost: FloatArray
     verdicts: int
-    top: int | None = None
+    top: Top | None = None
 
     @property
     def reachable(self) -> float:
@@ -64,7 +65,7 @@ class PriceCurve:
 
     @property
     def _last(self) -> int:
-        return len(self.realised) - 1 if self.top is None else self.top
+        return len(self.realised) - 1 if self.top is None else self.top.index
 
     @functools.cached_property
     def ends(self) -> tuple[float, float]:
@@ -100,7 +101,9 @@ class PriceCurve:
         return float(np.clip(floor + shift, 0.0, 1.0))
 
     def cost_for(self, floor: float) -> float:
-        """Mean cost per call of keeping the floor."""
+        """Mean cost per call of keeping the floor, or of what serves it where no price does."""
+        if self.top is not None and floor > self.reachable:
+            return self.top.cost
         return self._at(floor, self.cost)
 
     def floor_for(self, price: float) -> float:
@@ -179,26 +182,6 @@ def price_curve(
     return PriceCurve(
         prices, promised, np.maximum.accumulate(realised), spent, verdicts=int(judged.sum())
     )
-
-
-def told_apart(
-    curve: PriceCurve, success: FloatArray, outcomes: FloatArray, cost: FloatArray
-) -> int:
-    """Index of the least price that is within one standard error of the most successful price.
-
-    Plans succeed nearly as often as each other, so dearer prices choose among them by the noise of
-    their forecasts: that costs more and realises less. Arrays are those of `price_curve`.
-    """
-    rows = np.flatnonzero(~np.isnan(success).all(axis=1))[:MAX_ROWS]
-    picks = [choose(cost[rows], success[rows], price) for price in curve.prices]
-    had = np.array([outcomes[rows, pick] for pick in picks])
-    judged = (~np.isnan(had)).sum(axis=1)
-    best = int(np.argmax(np.nansum(had, axis=1) / np.maximum(judged, 1)))
-    lost = had[best] - had
-    count = np.maximum((~np.isnan(lost)).sum(axis=1), 1)
-    mean = np.nansum(lost, axis=1) / count
-    error = np.sqrt(np.maximum(np.nansum(lost**2, axis=1) / count - mean**2, 0.0) / count)
-    return int(np.argmax(mean <= error))
 
 
 def _grid(cost: FloatArray) -> FloatArray:
@@ -308,6 +291,6 @@ class PriceBook:
             return curve
         _, least = self.strongest([*key]) or ("", math.inf)
         success = np.where(mask, self._success, np.nan)
-        first = told_apart(curve, success, self._outcomes, self._cost)
-        top = max(first, int(np.searchsorted(curve.realised, least)))
-        return curve if top >= len(curve.prices) else replace(curve, top=top)
+        rows = success, self._outcomes, self._cost
+        top = top_of(self.columns, curve.prices, curve.realised, *rows, least)
+        return replace(curve, top=top)

@@ -120,7 +120,11 @@ class Floors:
         moves = asked.budget is not None or asked.policy in self.controlled
         factor = factors.get(key, 1.0) if moves else 1.0
         value = min(max(span.base * factor, span.least), span.greatest)
-        optimism = curve.optimism(value)
+        optimism, levels = curve.optimism(value), None
+        # Where outcomes have lowered the price, the floor is kept after all.
+        beyond = floor > curve.reachable and factor >= 1 and not mode.calibrates
+        if curve.top is not None and beyond:
+            value, optimism, levels = float(curve.prices[-1]), 0.0, curve.top.success
         return Price(
             policy=asked.policy,
             floor=floor,
@@ -134,6 +138,7 @@ class Floors:
             batch_floor=curve.floor_for(value) + optimism,
             optimism=optimism,
             models=tuple(models),
+            levels=levels,
         )
 
     def gate(self, query: Query, pool: Sequence[Model], learned: Learned) -> Gate | None:

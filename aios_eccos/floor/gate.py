@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from aios_eccos.floor.losses import LossBook
 from aios_eccos.floor.modes import Asked
 from aios_eccos.forecast.predictor import prior_success
 from aios_eccos.forecast.ridge import strongest_declared
-from aios_eccos.values import Candidate, Gate, Model, Price
+from aios_eccos.values import Candidate, FloatArray, Gate, Model, Price
 
 
 def gate_for(
@@ -67,6 +67,25 @@ def price_of_audits(policy: str, losses: LossBook, names: Sequence[str], gate: G
     moved = value * math.exp(gate.shift) if gate.served else value
     floor = losses.promised - gate.allowed
     return Price(policy, floor, moved, base=value, careful=not gate.served)
+
+
+def seen_by(
+    worth: Price,
+    losses: Mapping[str, LossBook],
+    models: Sequence[str],
+    columns: Sequence[str],
+    success: FloatArray,
+    support: FloatArray,
+) -> FloatArray:
+    """Success as a call's price sees it, from the forecast and its support, of all columns."""
+    if worth.levels is not None:
+        forecasts = zip(columns, success.tolist(), strict=True)
+        return np.array([worth.levels.get(name, forecast) for name, forecast in forecasts])
+    if not worth.careful or worth.policy not in losses:
+        return success
+    m = len(models)
+    careful = losses[worth.policy].careful(models, success[:m], support[:m])
+    return np.concatenate([np.clip(careful, 0.0, 1.0), success[m:]])
 
 
 def gate_of(candidate: Candidate) -> Gate | None:

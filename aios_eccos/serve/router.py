@@ -23,7 +23,7 @@ from aios_eccos.decide.words import FALLBACK, FALLBACK_REASON
 from aios_eccos.errors import EccosError
 from aios_eccos.floor.explore import chance_of, explore_batch
 from aios_eccos.floor.floors import Floors
-from aios_eccos.floor.gate import gate_of, limited
+from aios_eccos.floor.gate import gate_of, limited, seen_by
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.forecast.pricing import cached_tokens, price_table
@@ -154,8 +154,8 @@ class Router:
             for candidate, trial, gate in zip(candidates, trials, gates, strict=True)
         ]
         # A budget is kept by its price: a batch has no floor that would spend just as much. Nor has
-        # it a floor where only a share of it may be routed.
-        priced = any(c.worth.budget is not None or c.gate is not None for c in candidates)
+        # it a floor where only a share of it may be routed, or none can be kept.
+        priced = any(c.worth.budget is not None or c.gate or c.worth.levels for c in candidates)
         whole = self.floors.mode.whole_batches and not priced
         found = assigned(opened, free, self.settings, self.slot_prices, whole_batches=whole)
         rule = rule_of(candidates)
@@ -293,9 +293,7 @@ class Router:
         worth = self.floors.price(query, open_to, most, knows, stored, gate)
         may &= [worth.models is None or name in worth.models for name in names]
         may[m:] &= math.isfinite(worth.value) and not query.in_tool_loop
-        if worth.careful and worth.policy in knows.losses:
-            careful = knows.losses[worth.policy].careful(self._names, success[:m], support[:m])
-            success = np.concatenate([np.clip(careful, 0.0, 1.0), success[m:]])
+        success = seen_by(worth, knows.losses, self._names, names, success, support)
         explores = gate is None and query.floor is None and len(pool) > 1
         found = table.candidate(row, query, success, may, worth)
         return replace(found, lot=chance_of(query.id) if explores else None, gate=gate)

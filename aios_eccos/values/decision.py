@@ -67,6 +67,8 @@ class Price:
             had, on history (the winner's curse); promises are made without it.
         models: the models that the value may choose; None = all that may serve.
         careful: whether it goes by forecasts less their standard deviation: it is to be proven.
+        levels: success by column that it goes by instead of forecasts: no price keeps the floor,
+            and at the dearest one forecasts tell columns apart by noise.
     """
 
     policy: str = ""
@@ -82,6 +84,7 @@ class Price:
     optimism: float = 0.0
     models: tuple[str, ...] | None = None
     careful: bool = False
+    levels: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from plan_world import LARGE, MINI, PLAN, POOL, SMALL, FixedPlans, learned, make_router
+from plan_world import LARGE, MINI, PLAN, POOL, SMALL, Fixed, FixedPlans, learned, make_router
 
 from aios_eccos.floor.learned import Learned
 from aios_eccos.serve.columns import alike
@@ -50,6 +52,20 @@ def test_a_plan_that_pays_is_chosen_and_takes_a_slot_of_each_member_alone() -> N
     router.release(decision)
     router.release(decision)
     assert router.slots().free == {"small": 4, "mini": 4, "large": 4}
+
+
+def test_a_floor_out_of_reach_goes_to_what_succeeded_most_whatever_forecasts_say() -> None:
+    """The forecast of this call prefers the large model by chance; history prefers the plan."""
+    sure = replace(learned(), predictor=Fixed({"small": 0.99, "mini": 0.62, "large": 0.95}))
+    router = make_router(knows=sure, quality_floor=0.999)
+    candidate = only(router)
+    assert router.preferred(candidate) == PLAN.name
+    assert candidate.success[3] == pytest.approx(max(candidate.success))
+    assert candidate.worth.optimism == 0.0
+    closed = only(router, Query("hello", input_tokens=100, allowed=("small", "mini")))
+    assert router.preferred(closed) == "small", "models alone go by their forecasts"
+    within = only(make_router(knows=sure, quality_floor=0.8))
+    assert within.worth.levels is None and within.success[0] == 0.99
 
 
 def test_a_member_that_is_full_leaves_the_plan_to_nobody_and_nothing_is_lent_of_the_other() -> None:
