@@ -36,6 +36,10 @@ SHIPPED = Path(__file__).parents[2] / "data"
 SHIPPED_DATA = SHIPPED / "demo.jsonl.gz"
 SHIPPED_PRICES = SHIPPED / "demo_prices.json"
 SHIPPED_VECTORS = SHIPPED / "demo_vectors.npz"
+THEN = """\
+
+Next: aios-eccos init --aios-home ~/AIOS, or demo --data FILE on your answers
+Now such calls over HTTP, Redis and Chroma, by four strategies (Ctrl-C ends it)"""
 NEXT = """\
 
 Next:
@@ -132,7 +136,7 @@ def _show_pool(
     screen.print(title, style="bold", highlight=False)
     for line in (*sketch(view), *words(view, floor)):
         screen.print(line, soft_wrap=True, highlight=False)
-    screen.print("\nNow such calls over real HTTP, Redis and Chroma, by four strategies.")
+    screen.print(THEN, highlight=False)
 
 
 @contextmanager
