@@ -24,7 +24,7 @@ from integration.report import options
 from integration.stubs import Stubs
 
 #: Seconds of the contract on one Redis, with a failover in the midst of it, and in short.
-CONTRACT_S, FAILOVER_S, QUICK_S = 60.0, 20.0, 8.0
+CONTRACT_S, FAILOVER_S, QUICK_S = 60.0, 15.0, 8.0
 Faults = dict[str, Callable[[], object]]
 
 

@@ -20,7 +20,7 @@ MODEL_S = {"small": 0.25, "large": 0.3}
 SLOTS = {"small": 8, "large": 6}
 PRICES = {"small": 1e-7, "large": 5e-6}
 #: Before a fault, while it lasts, and longest wait for all to be as before, seconds.
-CALM_S, FAULT_S, HEAL_S = 3.0, 6.0, 40.0
+CALM_S, FAULT_S, HEAL_S = 2.0, 5.0, 30.0
 #: What `status` says of the past, too: it does not go away.
 COUNTED = "decisions without forecasts"
 #: Between two looks at `status`, and how long all must be well to be as before.

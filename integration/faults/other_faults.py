@@ -19,6 +19,7 @@ ENDPOINT: Mapping[str, tuple[str, str]] = {
     "half": ("a model server closes mid-body", "half"),
 }
 MODEL = "large"
+HOUR_S = 3600
 #: Texts that are no configuration, by what is wrong with each.
 NONSENSE: Mapping[str, Callable[[str], str]] = {
     "no YAML": lambda text: text + "\n]: [",
@@ -72,7 +73,9 @@ def config_fault(ground: Ground) -> None:
                 taken.append("the right one is refused")
 
     ground.fault("configuration edited to nonsense, and refreshed", edit, mend)
-    ground.note(f"taken: {', '.join(taken)}" if taken else f"{len(NONSENSE)} of a kind refused")
+    ground.note(
+        f"taken: {', '.join(taken)}" if taken else f"{len(NONSENSE)} kinds of nonsense refused"
+    )
 
 
 def _file(kernel: Kernel) -> Path:
@@ -89,12 +92,10 @@ def _refreshed(kernel: Kernel) -> str:
 
 def clock_faults(ground: Ground, clock: Path) -> dict[str, Callable[[], object]]:
     """The kernel's clock steps, and that of its Redis does not."""
-
-    def step(way: str, seconds: int) -> Callable[[], object]:
-        return lambda: ground.fault(
-            f"the kernel's clock stepped an hour {way}, and to right",
-            lambda: step_clock(clock, seconds),
+    return {
+        "clock": lambda: ground.fault(
+            "the kernel's clock stepped an hour ahead, then back",
+            lambda: step_clock(clock, HOUR_S),
             lambda: step_clock(clock, 0),
         )
-
-    return {"clock-ahead": step("ahead", 3600), "clock-back": step("back", -3600)}
+    }

@@ -56,16 +56,6 @@ def faults(ground: Ground, redis: RedisServer, proxy: SlowProxy) -> dict[str, Ca
             for first in range(0, FILLING, 1000):
                 client.delete(*(f"other:{n}" for n in range(first, first + 1000)))
 
-    def step(seconds: int) -> Callable[[], object]:
-        def begin() -> None:
-            step_clock(redis.folder, seconds)
-
-        def end() -> None:
-            step_clock(redis.folder, 0)
-
-        way = "ahead" if seconds > 0 else "back"
-        return lambda: ground.fault(f"Redis' clock stepped an hour {way}, and to right", begin, end)
-
     return {
         "killed": lambda: ground.fault(
             "Redis killed, back after 8 s", redis.kill, redis.start, lasts_s=AWAY_S
@@ -85,8 +75,11 @@ def faults(ground: Ground, redis: RedisServer, proxy: SlowProxy) -> dict[str, Ca
         "oom": lambda: ground.fault(
             "Redis out of memory (noeviction)", lambda: full("noeviction"), roomy
         ),
-        "ahead": step(HOUR_S),
-        "back": step(-HOUR_S),
+        "clock": lambda: ground.fault(
+            "Redis' clock stepped an hour ahead, then back",
+            lambda: step_clock(redis.folder, HOUR_S),
+            lambda: step_clock(redis.folder, 0),
+        ),
     }
 
 
