@@ -55,8 +55,8 @@ PARTS = ("stream", "budgets", "engine", "ratios", "certified", "few_records", "n
 USUAL = PARTS[:-1]
 #: About how long a task of each part takes on math10, in tenths of a second: for what is begun
 #: first, and for the time left.
-EFFORT = {"rows": 60, "stream": 250, "budgets": 30, "engine": 100, "ratios": 100, "certified": 50,
-          "few_records": 20, "new_model": 50, "shift": 250, "rounds": 250, "templates": 50,
+EFFORT = {"rows": 40, "stream": 410, "budgets": 50, "engine": 85, "ratios": 80, "certified": 25,
+          "few_records": 12, "new_model": 32, "shift": 150, "rounds": 160, "templates": 25,
           "prompts": 2000}  # fmt: skip
 
 #: (success forecast, success had) of all test rows and models, by predictor: for a diagram.
