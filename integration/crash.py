@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .faults.page import put
 from .report import Report, Row
 
 #: Events of Python before something in files changes.
@@ -208,7 +209,7 @@ def worker(names: Sequence[str], count: int, seed: int) -> None:
     """Run cases in this process, and print a line of JSON for each."""
     from .crash_cases import cases, imported
 
-    imported()
+    imported(names)
     with tempfile.TemporaryDirectory(prefix="eccos-crash-") as made:
         for case in cases(Path(made), names):
             begun, torn, killed = time.monotonic(), [], 0
@@ -272,6 +273,7 @@ def main() -> int:
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--only", default=",".join(NAMES), help="commands, comma-separated")
     parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table there")
     parser.add_argument("--worker", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.worker:
@@ -279,6 +281,8 @@ def main() -> int:
         return 0
     report = Report("crash")
     rows(report, given.points, given.seed, given.parallel, given.only.split(","))
+    if given.write:
+        put(given.write, "crash", [("command", "points", "torn", "s"), *report.counts()])
     return report.finish(given.json, seed=given.seed, points=given.points)
 
 

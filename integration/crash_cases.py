@@ -23,13 +23,25 @@ MODELS = {"small": 0.005, "large": 0.005}
 IN_FLIGHT = 2 * len(MODELS)
 
 
-def imported() -> None:
+def imported(names: Sequence[str]) -> None:
     """Import what the commands use, once for all forks."""
+    importlib.import_module("aios_eccos.cli.enable")
     for name in (
-        *("chromadb", "chromadb.api.rust", "numpy", "onnxruntime", "scipy.optimize", "scipy.stats"),
-        *("safetensors.numpy", "tokenizers", "sklearn.cluster", "httpx", "rich.progress"),
-        *("aios_eccos.cli.collect", "aios_eccos.cli.certify", "aios_eccos.cli.train"),
-        *("aios_eccos.cli.ingest", "aios_eccos.cli.enable", "aios_eccos.floor.configured"),
+        ()
+        if {*names} <= {"enable", "disable"}
+        else (
+            *(
+                "chromadb",
+                "chromadb.api.rust",
+                "numpy",
+                "onnxruntime",
+                "scipy.optimize",
+                "scipy.stats",
+            ),
+            *("safetensors.numpy", "tokenizers", "sklearn.cluster", "httpx", "rich.progress"),
+            *("aios_eccos.cli.collect", "aios_eccos.cli.certify", "aios_eccos.cli.train"),
+            *("aios_eccos.cli.ingest", "aios_eccos.cli.enable", "aios_eccos.floor.configured"),
+        )
     ):
         importlib.import_module(name)
 

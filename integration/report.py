@@ -115,6 +115,10 @@ class Report:
             )
         )
 
+    def counts(self) -> list[tuple[str, int, int, float | None]]:
+        """Each row as a table says it: the case, how many, how many fell short, its own figure."""
+        return [(row.case, row.sent, row.lost, row.value) for row in self.rows]
+
     def finish(self, target: str | None, **more: Any) -> int:
         """Print the sum, write the JSON; the exit code."""
         failed = [row.case for row in self.rows if not row.ok]

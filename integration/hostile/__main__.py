@@ -14,6 +14,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..faults.page import put
 from ..report import Report, Row
 from .inputs import DOORS, knock
 from .redis_values import fill, look_at_all, serve_under_all
@@ -72,9 +73,12 @@ def main() -> int:
     parser.add_argument("--examples", type=int, default=1000, help="values at each door")
     parser.add_argument("--every", type=int, default=1, help="each n-th foreign value in Redis")
     parser.add_argument("--json", metavar="FILE", help="write the rows (- = standard output)")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the table there")
     given = parser.parse_args()
     report = Report("hostile")
     rows(report, given.examples, given.every)
+    if given.write:
+        put(given.write, "hostile", [("what", "tried", "fell short", "s"), *report.counts()])
     return report.finish(given.json, examples=given.examples)
 
 

@@ -210,7 +210,7 @@ def serve_under_all(
                 if next(number) % every:
                     continue
                 tried += 1
-                if serve(engine) is None:
+                if serve(engine, keep_s=0.5) is None:
                     faults.append(f"{name.removeprefix(PREFIX)} = {what}: a call was not answered")
                 faults += [f"{name.removeprefix(PREFIX)} = {what}: {said}" for said in logged]
                 logged.clear()

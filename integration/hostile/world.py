@@ -119,12 +119,12 @@ def engine_on(port: int, folder: Path, **changes: object) -> Iterator[Engine]:
         yield engine
 
 
-def serve(engine: Engine, agent: str = "capped/a") -> object:
+def serve(engine: Engine, agent: str = "capped/a", keep_s: float = 60.0) -> object:
     """One call; its answer, or None where it was refused."""
     query = Query("How many?", agent=agent, input_tokens=10)
     answer = Answer("fine", 10, 20)
     settled = engine.dispatcher.submit(query, lambda model, left: answer).result(60)
-    engine.recorder.flush()
+    engine.recorder.flush(keep_s)
     return settled.answer.value
 
 

@@ -20,7 +20,7 @@ def test_commands_that_are_killed_leave_nothing_torn(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "integration.crash", "--points", "3", "--parallel", "1"]
     told = tmp_path / "rows.json"
     done = subprocess.run(
-        [*command, "--only", "enable,disable,ingest", "--json", str(told)],
+        [*command, "--only", "enable,disable", "--json", str(told)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -28,7 +28,7 @@ def test_commands_that_are_killed_leave_nothing_torn(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(told.read_text())["rows"]
-    assert [row["answered"] for row in rows] == [3, 3, 3]
+    assert [row["answered"] for row in rows] == [3, 3]
 
 
 def test_a_file_of_json_is_replaced_as_a_whole_and_a_pipe_is_written_to(tmp_path: Path) -> None:
