@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import threading
 import traceback
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -24,6 +25,8 @@ from aios_eccos.errors import WorkloadError, other_format
 from aios_eccos.workload.server import Server
 from aios_eccos.workload.store import REMEMBERED_S
 
+log = logging.getLogger(__name__)
+
 #: What Redis says of a write that it will never do, whatever its own state.
 REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an integer")
 
@@ -32,6 +35,18 @@ REFUSALS = ("WRONGTYPE", "is not a valid float", "is not a float", "is not an in
 FOREIGN = (RedisError, RedisClusterException, OSError)
 
 
+#: The types of our keys, by the first part of their names, and names that are one key.
+KINDS = {
+    **dict.fromkeys(["slots", "limits", "rpm", "tpm", "charged", "settled", "kernels"], "zset"),
+    **dict.fromkeys(["recent", "spent", "prices", "tally"], "hash"),
+    **dict.fromkeys(["cooling", "closed", "batch", "note", "once"], "string"),
+    **dict.fromkeys(["inbox", "taken", "aside"], "list"),
+    **dict.fromkeys(["decisions", "events"], "stream"),
+}
+FIXED = (
+    *("kernels", "charged", "settled", "prices"),
+    *("inbox", "taken", "aside", "batch", "decisions", "events"),
+)
 #: Layout of what lies in a namespace; a later one is refused.
 FORMAT = 1
 #: What a user of a Redis with users may do at least.
@@ -101,15 +116,19 @@ class RedisClient:
             args = [REMEMBERED_S, *args]
         keys = [self.key(name) for name in names]
         text, digest = _script(verb, once is not None)
-        with self.using(f"run {verb}") as client:
+        with self.using(f"run {verb}", names) as client:
             try:
                 return client.evalsha(digest, len(keys), *keys, *args)
             except NoScriptError:
                 return client.eval(text, len(keys), *keys, *args)
 
     @contextmanager
-    def using(self, action: str) -> Iterator[Any]:
-        """The redis-py client; what it raises becomes an error that names the action."""
+    def using(self, action: str, names: Sequence[str] = ()) -> Iterator[Any]:
+        """The redis-py client; what it raises becomes an error that names the action.
+
+        Values of a foreign type under keys of these names are dropped: nothing would work with
+        them, for any kernel and for ever.
+        """
         try:
             yield self._open()
         except WorkloadError:
@@ -119,6 +138,8 @@ class RedisClient:
             if not (self._closed or isinstance(error, FOREIGN)):
                 raise
             said = self._server.hide(str(error))
+            if "WRONGTYPE" in said:
+                self._drop_foreign([*names, *FIXED])
             if "read only replica" in said:
                 # The server became a replica: a new connection asks anew which is the master.
                 self._renew_client()
@@ -130,6 +151,15 @@ class RedisClient:
             failed = kind(f"Redis at {self._server.place} {does}: {said}{_remedy(said)}")
             chain = "".join(traceback.format_exception(error))
             raise failed from (error if self._server.hide(chain) == chain else None)
+
+    def _drop_foreign(self, names: Sequence[str]) -> None:
+        """Drop what lies under keys of ours and is of another type."""
+        with suppress(RedisError, RedisClusterException, OSError):
+            for name in dict.fromkeys(names):
+                found = self._open().type(self.key(name)).decode()
+                if found not in ("none", KINDS.get(name.partition(":")[0], found)):
+                    self._open().delete(self.key(name))
+                    log.warning("dropped a foreign %s from Redis, under %s", found, self.key(name))
 
     def info(self) -> dict[str, Any]:
         """What the server says of itself; of a Cluster, one node."""

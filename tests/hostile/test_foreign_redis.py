@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.alarm import read_alarms
 from aios_eccos.kernel.sessions import Known
-from aios_eccos.values import Rates
+from aios_eccos.values import Cap, Lease, Need, Rates, Used
 from aios_eccos.verdicts.draws import read_draws
 from aios_eccos.verdicts.people import Checked, read_checked
 from aios_eccos.verdicts.taken import read_verdicts
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.periods import PeriodSums
 from integration.hostile.redis_values import FOREIGN, PREFIX, look_at_all, serve_under_all
 
 TEXTS = [value.decode("utf-8", "surrogateescape") for value in FOREIGN]
@@ -71,3 +74,69 @@ def test_a_note_of_another_shape_is_none(text: str) -> None:
     assert read_verdicts(ledger, ["1-1"]) == [None]
     assert read_alarms(ledger, time.time()) == []
     assert Known.of(text) is None
+
+
+NAMES = ("kernels", "charged", "settled", "slots:m", "limits:m", "rpm:m", "recent:m", "spent:c")
+
+
+@pytest.mark.parametrize("name", [*NAMES, "prices", "tally:total", "inbox", "note:n", "decisions"])
+@pytest.mark.parametrize("kind", ["string", "hash", "list"])
+def test_a_foreign_type_under_our_key_is_dropped_and_all_goes_on(
+    filled: tuple[int, dict[str, bytes]], name: str, kind: str
+) -> None:
+    prefix = "eccos:{typed}:v1:"
+    with Redis(port=filled[0]) as client:
+        client.flushall()
+        store = open_workload(
+            f"redis://127.0.0.1:{filled[0]}",
+            state_dir=Path("unused"),
+            namespace="typed",
+            member=False,
+            timeout_s=60,
+        )
+        made = {
+            "string": lambda key: client.set(key, "x"),
+            "hash": lambda key: client.hset(key, "a", "x"),
+            "list": lambda key: client.rpush(key, "x"),
+        }
+        made[kind](prefix + name)
+        cap = Cap("c a day", "c", 1.0, time.time() + 1000)
+        lease = Lease("call", "m", Need(5, 0.001, (cap,)))
+        works = {
+            "take": lambda: store.acquire([lease], {"m": 1}, {"m": Rates(9, 999)}) == [True],
+            "price": lambda: store.move_price("p", 0.1, 1.0) > 0,
+            "sums": lambda: store.add_sums([PeriodSums("total", 0.0, {"calls": 1.0})]) is None,
+            "inbox": lambda: store.take_inbox(1) is not None and store.inbox_sizes()[1] == 0,
+            "note": lambda: store.swap_note("n", "x") is None or True,
+            "decide": lambda: store.append_decision({"a": "1"}) and store.decisions(1),
+            "settle": lambda: store.settle([(lease, Used(1, 5, 0.001))]) is None,
+        }
+        for what, work in works.items():
+            with suppress(WorkloadError):
+                work()
+            assert work(), f"{what} does not come back"
+        store.close()
+
+
+@pytest.mark.parametrize("foreign", [b"x", b"", b"nan", b"-inf", b"\xff"])
+def test_a_number_that_is_none_begins_anew(
+    filled: tuple[int, dict[str, bytes]], foreign: bytes
+) -> None:
+    with Redis(port=filled[0]) as client:
+        client.flushall()
+        client.hset("eccos:{typed}:v1:prices", "p", foreign)
+        client.hset("eccos:{typed}:v1:tally:total", "calls", foreign)
+        client.hset("eccos:{typed}:v1:spent:c", mapping={"spent": foreign, "held:gone": foreign})
+        store = open_workload(
+            f"redis://127.0.0.1:{filled[0]}",
+            state_dir=Path("unused"),
+            namespace="typed",
+            member=False,
+            timeout_s=60,
+        )
+        assert 1 < store.move_price("p", 0.1, 1.0) < 2
+        store.add_sums([PeriodSums("total", 0.0, {"calls": 2.0})])
+        assert store.sums(["total"]) == [{"calls": 2.0}]
+        (spent,) = store.spent([Cap("c a day", "c", 1.0, time.time() + 1000)])
+        assert (spent.usd, spent.held_usd) == (0.0, 0.0)
+        store.close()

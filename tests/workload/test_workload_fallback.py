@@ -457,7 +457,7 @@ def test_replayed_writes_are_done_once_though_the_replay_was_cut_off(
     assert numbers == [*reversed(range(200))]
 
 
-def test_a_write_that_does_not_fit_keeps_nothing_else_from_redis(
+def test_a_write_that_does_not_fit_what_lies_there_is_done_once_that_is_dropped(
     own_server: RedisServer, store: WorkloadStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     with own_server.client() as client:
@@ -469,7 +469,9 @@ def test_a_write_that_does_not_fit_keeps_nothing_else_from_redis(
     until(lambda: not store.degraded)
     store.append_decision({"n": "2"})
     until(lambda: len(store.decisions(9)) == 2 and not store.degraded)
-    assert "refuses for good" in caplog.text
+    assert "dropped a foreign string" in caplog.text
+    assert store.sums(["total"]) == [{"usd": 1.0}]
+    until(lambda: len(store.events(9)) == 1)
 
 
 def test_a_price_that_stood_at_its_end_meanwhile_comes_back_as_it_does_here(

@@ -5,7 +5,7 @@ local at = 1
 for i = 1, #KEYS do
   local ttl, count = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
   for j = 1, count do
-    redis.call('HINCRBYFLOAT', KEYS[i], ARGV[at + 2 * j], ARGV[at + 2 * j + 1])
+    add_to('HINCRBYFLOAT', KEYS[i], ARGV[at + 2 * j], ARGV[at + 2 * j + 1])
   end
   if ttl > 0 then
     redis.call('EXPIRE', KEYS[i], ttl)

@@ -80,7 +80,17 @@ local AS_SKIP_LIST = string.rep('-', 65)
 -- A stored number; 0 where something else lies there, which would make all sums nothing.
 local function number(stored)
   local found = tonumber(stored)
-  return found and math.abs(found) < 1e15 and found or 0
+  return found and math.abs(found) < 9e15 and found or 0
+end
+
+-- Add to a stored sum; one that is no number, as only others write it, begins anew.
+local function add_to(verb, key, field, amount)
+  local added = redis.pcall(verb, key, field, amount)
+  if type(added) == 'table' and added.err then
+    redis.call('HSET', key, field, amount)
+    return tonumber(amount)
+  end
+  return added
 end
 
 -- The last second that counts no longer. Another's may lie anywhere: a walk from there to now has to
@@ -139,8 +149,8 @@ end
 -- Note that calls of a kernel hold so much more of a cap.
 local function hold(spent, kernel, nano)
   local amount = string.format('%d', nano)
-  redis.call('HINCRBY', spent, 'held', amount)
-  if redis.call('HINCRBY', spent, 'held:' .. kernel, amount) == 0 then
+  add_to('HINCRBY', spent, 'held', amount)
+  if add_to('HINCRBY', spent, 'held:' .. kernel, amount) == 0 then
     redis.call('HDEL', spent, 'held:' .. kernel)
   end
 end

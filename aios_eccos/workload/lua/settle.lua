@@ -14,7 +14,7 @@ for i = 1, asked.slots do
 end
 
 local function add(spent, amount, nano)
-  redis.call('HINCRBY', spent, amount, string.format('%d', nano))
+  add_to('HINCRBY', spent, amount, string.format('%d', nano))
 end
 
 for _, each in ipairs(asked.used) do

@@ -6,7 +6,7 @@ local living, answer = living_of(KEYS[1], now_ms()), {}
 for i = 2, #KEYS do
   local found, lost, flat = {}, 0, redis.call('HGETALL', KEYS[i])
   for j = 1, #flat, 2 do
-    local name, amount = flat[j], tonumber(flat[j + 1])
+    local name, amount = flat[j], number(flat[j + 1])
     local kernel = string.match(name, '^held:(.*)$')
     if kernel and not living[kernel] then
       lost = lost + amount
