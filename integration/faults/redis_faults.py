@@ -52,6 +52,7 @@ def faults(ground: Ground, redis: RedisServer, proxy: SlowProxy) -> dict[str, Ca
 
     def roomy() -> None:
         redis.ask("CONFIG", "SET", "maxmemory", 0)
+        redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
         with redis.client() as client:
             for first in range(0, FILLING, 1000):
                 client.delete(*(f"other:{n}" for n in range(first, first + 1000)))
