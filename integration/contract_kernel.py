@@ -11,11 +11,11 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 from . import sessions
-from .kernel import within
+from .kernel import Kernel, within
 from .report import Report, options
 from .sessions import Pair
 from .stubs import Stubs
@@ -224,17 +224,20 @@ def ollama(pair: Pair) -> None:
 
 
 def fairness(pair: Pair) -> None:
-    """Item 9: two agents at one model that is full, one with twice as many calls."""
+    """Item 9: two agents at one model that is full, one with twice as many calls.
+
+    A client stays with its kernel, as agents do: each kernel shares out what it gets.
+    """
     pair.stubs.control("slot", "/delay", {"seconds": SLOW_S})
     ends, served = time.monotonic() + 8.0, {"loud": 0, "still": 0}
 
-    def ask(agent: str) -> None:
+    def ask(agent: str, kernel: Kernel) -> None:
         while time.monotonic() < ends:
-            pair.ask("hello", agent=agent, llms=["slot"])
+            kernel.ask("hello", agent=agent, llms=["slot"])
             served[agent] += time.monotonic() < ends
 
     with ThreadPoolExecutor(24) as pool:
-        [*pool.map(ask, ["loud", "loud", "still"] * 8)]
+        [*pool.map(ask, ["loud", "loud", "still"] * 8, cycle(pair.kernels))]
     total, squares = sum(served.values()), sum(n * n for n in served.values())
     jain = total**2 / (2 * squares) if squares else 0.0
     shown = pair.kernels[0].get("/eccos/status")["edge"]["fairness"]
