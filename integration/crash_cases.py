@@ -169,7 +169,7 @@ class Ground:
         def again(folder: Path) -> Torn:
             code, _, _ = run(folder, arguments(folder))
             count = _count(folder)
-            return [] if (code, count) == (0, [ROWS]) else [f"ended with {code}, rows {count}"]
+            return [] if (code, count) == (0, [str(ROWS)]) else [f"ended with {code}, rows {count}"]
 
         return lambda: Case("ingest", ready, arguments, lambda f: _unread(f, ROWS), again)
 
@@ -290,8 +290,8 @@ def _unreadable(path: Path) -> Torn:
     return []
 
 
-def _count(folder: Path) -> list[int]:
-    """Records in a trial's history, as the command line's own process would read them."""
+def _count(folder: Path) -> Torn:
+    """How many records a trial's history has, as a process of its own reads them; or its fault."""
     state = _state(folder)
 
     def look() -> Torn:
@@ -303,8 +303,7 @@ def _count(folder: Path) -> list[int]:
         history.close()
         return [str(count)] if len(table) <= count else [f"{len(table)} rows, count {count}"]
 
-    found = inside(folder, look)
-    return [int(each) if each.isdigit() else -1 for each in found]
+    return inside(folder, look)
 
 
 def _unread(folder: Path, most: int) -> Torn:
@@ -312,7 +311,8 @@ def _unread(folder: Path, most: int) -> Torn:
     if not (_state(folder) / "history").exists():
         return []
     (count,) = _count(folder)
-    return [] if 0 <= count <= most else [f"the history holds {count} records, or cannot be read"]
+    whole = count.isdigit() and int(count) <= most
+    return [] if whole else [f"the history: {count}"]
 
 
 def _head(state: Path) -> Torn:
