@@ -5,10 +5,7 @@ from __future__ import annotations
 from aios_eccos.metrics import percent
 from aios_eccos.observe.audit_views import AuditsView, PolicyView
 from aios_eccos.observe.text import money, wrap
-
-#: Repeats that tell of a judge, and the share of them in which it says the same at least: by chance
-#: it would in a third, and one that goes by the order of the answers in none.
-TELLING, CONSISTENT = 5, 0.5
+from aios_eccos.verdicts.judge import CONSISTENT, TELLING
 
 
 def audits(view: AuditsView) -> list[str]:
@@ -53,7 +50,10 @@ def judge(view: AuditsView) -> list[str]:
         lines.append(wrap(f"judge    said the same again in {same}, asked in the other order"))
     if view.judge_repeats >= TELLING and (view.judge_consistency or 0.0) < CONSISTENT:
         lines.append(
-            wrap("judge    which goes by the order, not by the answers: name a stronger one")
+            wrap(
+                "judge    which goes by the order, not by the answers, so a copy counts as worse "
+                "unless both orders say otherwise: name a stronger one"
+            )
         )
     people = view.people
     if people is None:

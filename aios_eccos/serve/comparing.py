@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from dataclasses import dataclass, field, replace
 
@@ -24,8 +25,9 @@ from aios_eccos.verdicts.relative import Grade, compare
 from aios_eccos.workload.periods import TOTAL
 from aios_eccos.workload.store import Ledger
 
-#: Share of judged answers that are judged once more, in the other order.
-REPEATS = 0.1
+#: Share of judged answers that are judged once more, in the other order; and repeats of a judge
+#: before which all are, as one that goes by the order would praise a bad model half the time.
+REPEATS, FIRST_REPEATS = 0.1, 20
 #: Characters of a prompt that make a token, about.
 TOKEN_CHARS = 4
 
@@ -79,6 +81,9 @@ class Comparing:
         self._longest: int | None = None
         #: `time.monotonic()` until which the judge has asked to be left alone.
         self._again = 0.0
+        self._lock = threading.Lock()
+        #: What a judge's repeats tell of it, by its name.
+        self._seen: dict[str, Consistency] = {}
 
     def expected_usd(self, result: CallResult, repeat: Repeat) -> float:
         """Dollars that the judge may cost for one copy of a call."""
@@ -89,7 +94,7 @@ class Comparing:
         asked = WORDS_CHARS + answers + min(len(repeat.instruction()), MAX_INSTRUCTION)
         reply = REPLY_TOKENS if self._longest is None else self._longest
         usd = self._requests.router().prices.paid(judge, asked / TOKEN_CHARS, reply)
-        return usd * (2 if repeated(result.query.id, REPEATS) else 1)
+        return usd * (2 if self._repeats(judge, result.query.id) else 1)
 
     def compared(self, result: CallResult, repeat: Repeat, copy: Answer) -> Compared:
         """The verdict on a copy's answer against that of the settled call.
@@ -110,13 +115,28 @@ class Comparing:
         candidate = None if result.decision is None else result.decision.candidate
         verdict, usd = self._judged(judge, repeat, texts, candidate, swapped=False)
         counts = {"audit_judged": 1, "audit_ungraded": int(verdict is None)}
-        if verdict is not None and repeated(call, REPEATS):
+        if verdict is not None and self._repeats(judge, call):
             again, more = self._judged(judge, repeat, texts, candidate, swapped=True)
             usd += more
             if again is not None:
                 counts |= {"audit_repeats": 1, "audit_same": int(again == verdict)}
-        # A reply that is no grade may be an answer's doing: that must not pay.
+            if self._by_order(judge, verdict, again) and again != verdict:
+                verdict = None
+        # A reply that is no grade may be an answer's doing: that must not pay. Nor must an order.
         return Compared(-1 if verdict is None else verdict, True, usd, counts, forms)
+
+    def _repeats(self, judge: str, call: str) -> bool:
+        """Whether a call's answers are judged in both orders."""
+        with self._lock:
+            seen = self._seen.get(judge, Consistency())
+        return seen.by_order or seen.repeats < FIRST_REPEATS or repeated(call, REPEATS)
+
+    def _by_order(self, judge: str, verdict: Grade, again: Grade | None) -> bool:
+        """Whether the judge goes by the order, with one more repeat."""
+        with self._lock:
+            seen = self._seen.get(judge, Consistency()).seen(verdict, again)
+            self._seen[judge] = seen
+        return seen.by_order
 
     def _judge_of(self, query: Query) -> str | None:
         """The judge, if the call may reach it: none reads what its agent lets others read only."""

@@ -31,6 +31,9 @@ REPLY_TOKENS = 1024
 PRIOR_ERROR, PRIOR_REPEATS = 0.1, 20.0
 #: A judge that errs in 2/3 answers at random: no estimate of the error comes nearer than this.
 MAX_ERROR = 0.6
+#: Repeats that tell of a judge, and the share of them in which it says the same at least: by chance
+#: it would in a third, and one that goes by the order of the answers in none.
+TELLING, CONSISTENT = 5, 0.5
 #: Fewer people's verdicts on judged calls do not measure the judge.
 MIN_LABELED = 10
 #: Quantile of the normal distribution for a two-sided interval of 90 %.
@@ -135,6 +138,11 @@ class Consistency:
         if first is None or second is None:
             return self
         return Consistency(self.repeats + 1, self.same + (first == second))
+
+    @property
+    def by_order(self) -> bool:
+        """Whether the judge goes by the order of the answers, not by what they say."""
+        return self.repeats >= TELLING and self.same < CONSISTENT * self.repeats
 
     @property
     def error(self) -> float:

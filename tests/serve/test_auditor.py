@@ -22,10 +22,12 @@ from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location
 from aios_eccos.serve.audit_queue import QUEUE_MOST
 from aios_eccos.serve.auditor import THREADS
+from aios_eccos.serve.comparing import FIRST_REPEATS
 from aios_eccos.serve.engine import Engine
 from aios_eccos.serve.spare import spare
 from aios_eccos.values import Answer, Failure, Query, Repeat, Slots
 from aios_eccos.verdicts.draws import read_draws
+from aios_eccos.verdicts.judge import TELLING
 from aios_eccos.workload.periods import TOTAL
 
 SAME, OTHER = "Six times seven. The answer is 42.", "The answer is 41."
@@ -121,6 +123,30 @@ def test_a_reply_that_is_no_grade_counts_as_worse(reply: str | Answer) -> None:
     world.audit(world.settled())
     assert [dict(told.relative) for told in world.told] == [{"small": -1}] * 2
     assert world.sum("audit_ungraded") == 2
+
+
+@pytest.mark.parametrize("says", ["A", "B"])
+def test_a_judge_that_goes_by_the_order_lets_no_model_pass(says: str) -> None:
+    """By chance it would praise half of the answers of a model that is never right."""
+    world = World({"small": OTHER, "judge": says}, audit_first_usd=100)
+    for name in range(30):
+        world.audit(world.settled(id=str(name)))
+    assert {told.relative["small"] for told in world.told[TELLING:]} == {-1}
+    assert (world.sum("audit_repeats"), world.sum("audit_same")) == (30, 0)
+    world.said["judge"] = "SAME"  # it is itself again, such as with a longer window
+    for name in range(30, 100):
+        world.audit(world.settled(id=str(name)))
+    assert {told.relative["small"] for told in world.told[30:]} == {0}
+    assert world.sum("audit_repeats") < 80
+
+
+def test_a_judge_whose_verdicts_hold_in_both_orders_is_repeated_at_first_then_at_times() -> None:
+    world = World({"small": OTHER, "judge": "SAME"}, audit_first_usd=100)
+    for name in range(200):
+        world.audit(world.settled(id=str(name)))
+    assert {told.relative["small"] for told in world.told} == {0}
+    assert FIRST_REPEATS < world.sum("audit_repeats") < FIRST_REPEATS + 40
+    assert world.sum("audit_same") == world.sum("audit_repeats")
 
 
 def test_without_a_judge_a_differing_answer_counts_as_worse() -> None:
