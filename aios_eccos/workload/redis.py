@@ -1,27 +1,7 @@
 """The workload store on a Redis server, Sentinel group or Cluster.
 
 A slot is lent, not counted: per model one sorted set of call ids, scored by the expiry of their
-lease on the server's clock. All keys of a namespace carry one hash tag, so that a script may
-touch any of them in a Cluster:
-
-    eccos:{namespace}:v1:slots:SLOT     sorted set  call id -> expiry in ms
-    eccos:{namespace}:v1:limits:SLOT    sorted set  kernel  -> limit it declares
-    eccos:{namespace}:v1:rpm:SLOT, tpm:SLOT   the same of requests and tokens per minute
-    eccos:{namespace}:v1:recent:SLOT    hash        requests and tokens of the last minute
-    eccos:{namespace}:v1:cooling:SLOT   string that expires when the slot has rested
-    eccos:{namespace}:v1:closed:SLOT    the same where its server has asked for that
-    eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar, as common.lua says
-    eccos:{namespace}:v1:charged, settled   sorted sets: needs -> expiry in ms
-    eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
-    eccos:{namespace}:v1:prices         hash        name    -> price
-    eccos:{namespace}:v1:inbox, taken, aside   lists of messages for the owner of the history
-    eccos:{namespace}:v1:batch          number of the batch that is taken from the inbox next
-    eccos:{namespace}:v1:decisions, events   streams, capped
-    eccos:{namespace}:v1:tally:PERIOD   hash        name    -> sum
-    eccos:{namespace}:v1:note:NAME      string
-    eccos:{namespace}:v1:once:NAME      answer to the write of that name; expires
-    eccos:{namespace}:format            string      number of the layout: 1
-    eccos:{namespace}:v1:releases       pub/sub channel: kernel that released
+lease on the server's clock.
 """
 
 from __future__ import annotations
