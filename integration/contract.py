@@ -2,7 +2,7 @@
 
     python -m integration.contract [--quick] [--json FILE]
 
-4 processes of 16 agents each share one Redis and three model servers of ours, which count for
+4 processes of 16 agents each share one Redis and six model servers of ours, which count for
 themselves what they are asked: calls in flight, requests and tokens in every 60 seconds, and
 dollars. `over` is what they count beyond the limits, which must be 0; of tokens and dollars, beyond
 what calls took more than was forecast of them. Then one acquire of 64 calls is timed with and
@@ -49,18 +49,26 @@ ADDED_MS, FAIR = 0.3, 0.95
 
 
 def pool(seconds: float) -> tuple[Model, ...]:
-    """One bound by requests, one by tokens, one by slots alone; slots bind all of them."""
+    """Two bound by requests, two by tokens, two by slots alone; slots bind all of them."""
     share = min(seconds / WINDOW_S, 1.0)
+    by_requests, by_tokens = Rates(rpm=int(600 * share)), Rates(tpm=int(120_000 * share))
     return (
-        Model("rpm", "a", 6, PRICE, PRICE, strength=0.9, rates=Rates(rpm=int(1200 * share))),
-        Model("tpm", "b", 6, PRICE, PRICE, strength=0.8, rates=Rates(tpm=int(240_000 * share))),
-        Model("slots", "c", 4, 0.0, 0.0, strength=0.5),
+        Model("rpm-a", "a", 3, PRICE, PRICE, strength=0.9, rates=by_requests),
+        Model("rpm-b", "b", 3, PRICE, PRICE, strength=0.85, rates=by_requests),
+        Model("tpm-a", "c", 3, PRICE, PRICE, strength=0.8, rates=by_tokens),
+        Model("tpm-b", "d", 3, PRICE, PRICE, strength=0.75, rates=by_tokens),
+        Model("slots-a", "e", 2, 0.0, 0.0, strength=0.5),
+        Model("slots-b", "f", 2, 0.0, 0.0, strength=0.45),
     )
+
+
+#: Those that cost.
+PAID = ["rpm-a", "rpm-b", "tpm-a", "tpm-b"]
 
 
 def settings(seconds: float) -> Settings:
     usd = round(0.4 * min(seconds / WINDOW_S, 1.0), 4)
-    agents = {"paid/*": {"max_cost": {"day": usd}, "models": ["rpm", "tpm"]}}
+    agents = {"paid/*": {"max_cost": {"day": usd}, "models": PAID}}
     return parse_settings({"agents": agents, "exploration": 0.0, "lease_ttl_s": 60.0})
 
 
@@ -227,7 +235,7 @@ def contract(
             for when, column in (("arrived", 2), ("answered", 3)):
                 most = most_within((each[column], each[4]) for each in mine)  # type: ignore[misc]
                 rows.append(row(f"tpm {model.name}, {when}", most, model.rates.tpm))
-    paid = [e for e in witness.seen if e[1].startswith("paid") and e[0] != "slots"]
+    paid = [e for e in witness.seen if e[1].startswith("paid") and e[0] in PAID]
     usd = sum(tokens for *_, tokens in paid) * PRICE
     rows.append(row("dollars paid/*", round(usd, 6), cap.usd, spent.beyond_usd))
     rows.append(row("dollars that the store counts", round(spent.usd, 6), round(usd, 6), 1e-6))
