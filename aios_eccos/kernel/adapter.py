@@ -155,7 +155,8 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
             request["response_format"] = query.response_format
         elif query.message_return_type == "json":
             request["response_format"] = {"type": "json_object"}
-        found = answers.read(model.complete(request, timeout_s), names)
+        reply = model.complete(request, timeout_s)
+        found = answers.read(reply, names, request.get("response_format"))
         calls = None if names is None else [asdict(call) for call in found.calls or ()]
         response = self.eccos_response(
             response_message=found.text,

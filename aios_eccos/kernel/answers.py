@@ -64,10 +64,13 @@ def offered(
     return {(names or {})[f["name"]]: f.get("parameters") for f in functions}
 
 
-def read(response: Any, names: Mapping[str, str] | None) -> Completion:
+def read(
+    response: Any, names: Mapping[str, str] | None, asked: Mapping[str, Any] | None = None
+) -> Completion:
     """The first choice's text and tool calls, these by the agent's names; its tokens are counted.
 
-    `names` are as `wire_tools` gives them; None = no tools were offered. Raises as
+    `names` are as `wire_tools` gives them; None = no tools were offered. `asked` is the request's
+    `response_format`: JSON that it asks for is the answer, whatever it looks like. Raises as
     `completion.read`, and `Broken` where there is nothing in it, or an unreadable tool call.
     """
     found = read_completion(response)
@@ -83,7 +86,7 @@ def read(response: Any, names: Mapping[str, str] | None) -> Completion:
         raise Broken(nothing, found.usage, Signals(truncated=truncated, empty=True))
     known = names or {}
     text, made = found.text or None, found.calls
-    if known and text and not made and not truncated:
+    if known and text and not made and not truncated and not (asked and _asked_for(text, asked)):
         made = written_calls(text, {*known, *known.values()})
         text = None if made else text
     calls = (
@@ -120,6 +123,10 @@ def signals_of(
         truncated=truncated,
         empty=not text and not calls,
     )
+
+
+def _asked_for(text: str, response_format: Mapping[str, Any]) -> bool:
+    return response_format.get("type") != "text" and _valid(text, _schema(response_format))
 
 
 def _valid(text: str, schema: object) -> bool:

@@ -17,11 +17,15 @@ from aios_eccos.providers.completion import ToolCall, tool_call
 
 #: Longer answers are no calls.
 MAX_CHARS = 100_000
-#: Marks of Hermes and Qwen; of Mistral, Llama and Granite, behind which nothing else stands.
-_TAGGED = re.compile(r"<tool_call>\s*(.*?)\s*(?:</tool_call>|\Z)", re.DOTALL)
-_OPENED = re.compile(r"\s*(?:\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)\s*")
-_FENCED = re.compile(r"(?:```|~~~)\w*\s*(.*?)\s*(?:```|~~~)\s*", re.DOTALL)
-_BETWEEN = re.compile(r"[\s,;]*")
+#: The marks of Hermes and Qwen around a call. Behind a quotation mark one is spoken of.
+_OPEN, _CLOSE = "<tool_call>", "</tool_call>"
+_QUOTES = tuple("`\"'“‘«")
+#: How an answer begins that has no such marks, but perhaps arguments that hold some.
+_PLAIN = ("{", "[{", "```", "~~~")
+#: Marks of Mistral, Llama and Granite, behind which nothing but calls stands.
+_OPENED = re.compile(r"(?:\[TOOL_CALLS\]|<\|python_tag\|>|<\|tool_call\|>)\s*")
+#: Between calls, and around them; matches in time linear in the text.
+_BETWEEN = re.compile(r"(?:[\s,;]|(?:```|~~~)\w*)*")
 #: What a call may hold; anything else, such as a description, makes another object of it.
 _KEYS = {"name", "function", "arguments", "parameters", "input", "id", "type"}
 #: What a call brings its arguments under.
@@ -41,23 +45,40 @@ def written_calls(text: str, names: Collection[str]) -> tuple[ToolCall, ...]:
 
 def _objects(text: str) -> Iterator[Any]:
     """The JSON values that a text consists of, those of lists one by one. ValueError if not."""
-    for part in _TAGGED.findall(text) or [_OPENED.sub("", text, count=1)]:
-        blocks = _FENCED.findall(part)
-        if blocks and _FENCED.sub("", part):
-            raise ValueError("a text with blocks in it")
-        for block in blocks or [part]:
-            for value in _values(block):
-                yield from value if isinstance(value, list) else [value]
+    for part in _parts(text):
+        for value in _values(part):
+            yield from value if isinstance(value, list) else [value]
+
+
+def _parts(text: str) -> Iterator[str]:
+    """What must be calls: what stands between marks, else all. ValueError if marks are spoken of.
+
+    Words may stand before the marks of Hermes, as models think aloud, but none behind them.
+    """
+    words, *tagged = [text] if text.startswith(_PLAIN) else text.split(_OPEN)
+    if not tagged:
+        mark = _OPENED.match(words)
+        yield words[mark.end() :] if mark else words
+    elif words.endswith(_QUOTES) or (words.count("```") + words.count("~~~")) % 2:
+        raise ValueError("a text about calls")
+    for part in tagged:
+        inner, _, behind = part.partition(_CLOSE)
+        if behind.strip():
+            raise ValueError("a text with calls in it")
+        yield inner
 
 
 def _values(text: str) -> Iterator[Any]:
     """JSON values one after the other, as some models write calls that go together."""
     decoder, place = json.JSONDecoder(), 0
-    while place < len(text):
-        value, end = decoder.raw_decode(text, place)
+    while (place := _past(text, place)) < len(text):
+        value, place = decoder.raw_decode(text, place)
         yield value
-        between = _BETWEEN.match(text, end)
-        place = between.end() if between else end
+
+
+def _past(text: str, place: int) -> int:
+    between = _BETWEEN.match(text, place)
+    return between.end() if between else place
 
 
 def _part(value: Any) -> Mapping[str, Any]:

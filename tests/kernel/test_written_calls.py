@@ -68,6 +68,11 @@ def test_a_written_call_has_the_form_of_the_same_call_given_as_one() -> None:
         ),
         ('{"name": "demo/add", "arguments": {}}', [("demo/add", {})]),
         ('{"function": "demo/add", "input": {"a": 1}}', [("demo/add", {"a": 1})]),
+        # what an argument holds is no mark
+        (
+            '{"name": "demo/add", "arguments": {"a": "say <tool_call> or ```py```"}}',
+            [("demo/add", {"a": "say <tool_call> or ```py```"})],
+        ),
     ],
     ids=lambda value: str(value)[:40],
 )  # fmt: skip
@@ -84,6 +89,13 @@ def test_a_call_is_read_in_every_notation(text: str, calls: list[Any]) -> None:
         f"Use it so:\n```json\n{PARIS}\n```",
         f"I would say {PARIS}",
         f"{PARIS} or so",
+        # of marks is spoken
+        f"Qwen writes `<tool_call>{PARIS}</tool_call>` for it.",
+        f"Qwen writes `<tool_call>{PARIS}</tool_call>`",
+        f"I would not do <tool_call>{PARIS}</tool_call>: it costs money.",
+        f"Write it so:\n```\n<tool_call>\n{PARIS}\n</tool_call>\n```\nand wait.",
+        f"So:\n~~~\n<tool_call>\n{PARIS}",
+        f"<tool_call>{PARIS}</tool_call> or <tool_call>{PARIS}</tool_call>",
         '{"name": "say_hello", "arguments": {}}',
         f'[{PARIS}, {{"name": "say_hello", "arguments": {{}}}}]',
         '{"name": "get_weather"}',
@@ -100,6 +112,12 @@ def test_a_call_is_read_in_every_notation(text: str, calls: list[Any]) -> None:
         "<tool_call>" * 9_000,
         "[" * 50_000,
         PARIS + " " * MAX_CHARS,
+        # what a pattern that tries again at each place would not get through
+        "```" + " " * 90_000 + "x",
+        "```json\nx" + " " * 90_000 + "y",
+        "<tool_call>x" + " " * 90_000 + "y",
+        "x" + " " * 90_000 + "y",
+        "[TOOL_CALLS]" + ", \n" * 30_000 + "y",
     ],
     ids=lambda text: text[:40],
 )
@@ -110,3 +128,23 @@ def test_anything_else_stays_a_text(text: str) -> None:
 def test_without_tools_an_answer_is_what_it_is() -> None:
     body = {"choices": [{"message": {"content": PARIS}, "finish_reason": "stop"}]}
     assert read(body, None).text == PARIS
+
+
+NAMED = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "text"),
+    [
+        ({"type": "json_object"}, True),
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": NAMED}}, True),
+        # JSON of another shape was asked for, or none at all
+        ({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "array"}}}, False),
+        ({"type": "text"}, False),
+        (None, False),
+    ],
+)
+def test_json_that_the_agent_has_asked_for_is_its_answer(asked: Any, text: bool) -> None:
+    body = {"choices": [{"message": {"content": PARIS}, "finish_reason": "stop"}]}
+    found = read(body, NAMES, asked)
+    assert (found.text, bool(found.calls)) == ((PARIS, False) if text else (None, True))
