@@ -14,7 +14,7 @@ from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
 from aios_eccos.config import ModelEntry
-from aios_eccos.errors import EccosError, raised, shown_address
+from aios_eccos.errors import raised, shown_address
 from aios_eccos.serve.ollama import Loading
 from aios_eccos.values import Model
 from aios_eccos.workload.store import Loads
@@ -89,7 +89,7 @@ class SharedServers:
         try:
             look()
             self._faults.pop(what, None)
-        except (OSError, ValueError, EccosError) as error:
+        except Exception as error:  # noqa: BLE001 - a server may say anything; others are looked at
             if self._faults.get(what) != type(error).__name__:
                 log.warning("%s is not known: %s", what, raised(error))
             self._faults[what] = type(error).__name__

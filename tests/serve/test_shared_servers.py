@@ -11,6 +11,7 @@ import pytest
 from waiting import until
 
 from aios_eccos.config import parse_models, parse_settings
+from aios_eccos.serve import shared_servers
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.shared_servers import SharedServers, metrics_url, requests_in
@@ -151,3 +152,29 @@ def test_calls_wait_for_what_others_leave_them() -> None:
         gate.set()
         assert all(future.result(60).answer.failure is None for future in futures)
     workload.close()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "loaded"),
+    [("vllm:num_requests_running 1e999\n", "{}"), (VLLM % (5, 1), "[" * 100_000)],
+)
+def test_no_answer_keeps_other_servers_from_being_looked_at(
+    monkeypatch: pytest.MonkeyPatch, metrics: str, loaded: str
+) -> None:
+    told = {"http://odd/metrics": metrics, "http://fine/metrics": VLLM % (5, 1)}
+    monkeypatch.setattr(shared_servers, "fetched", lambda url: told.get(url, loaded))
+    models = [Model("odd", limit=8), Model("fine", limit=8)]
+    workload = MemoryWorkload()
+    servers = SharedServers(workload, lambda: models)
+    vllm = [
+        {"name": name, "backend": "vllm", "hostname": f"http://{name}/v1", "shared_server": True}
+        for name in ("odd", "fine")
+    ]
+    try:
+        servers.use(parse_models([*vllm, {"name": "local", "backend": "ollama"}]))
+        servers.look()
+        assert servers.others()["fine"] == 6
+        assert servers._thread is not None and servers._thread.is_alive()
+    finally:
+        servers.close()
+        workload.close()
