@@ -59,7 +59,8 @@ class Pace:
         """Forecast seconds that the call holds a slot, averaged over the models named."""
         if candidate is None or not models:
             return 1.0
-        known = {name: seconds / tokens for name, (seconds, tokens) in self._usual.items()}
+        usuals = [*self._usual.items()]  # requests on other threads note models meanwhile
+        known = {name: seconds / tokens for name, (seconds, tokens) in usuals}
         usual = sum(known.values()) / len(known) if known else USUAL_S
         times = [
             float(candidate.output_tokens[candidate.models.index(name)]) * known.get(name, usual)
@@ -160,7 +161,9 @@ class Refusals:
 def _read(model: str, kind: Refused, note: str | None) -> Refusal | None:
     with contextlib.suppress(ValueError):
         tokens, since = (note or "").split()
-        return Refusal(model, kind, int(tokens), float(since))
+        told = Refusal(model, kind, int(tokens), float(since))
+        # One of a time to come, as only others write it, would be the newest for ever.
+        return told if told.since < time.time() + BELIEVED_S else None
     return None
 
 

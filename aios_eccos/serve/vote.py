@@ -6,7 +6,6 @@ the call goes on to the escape; what the members said is kept for the case that 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import threading
@@ -14,14 +13,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import TypeAdapter
+
 from aios_eccos.values import Answer, Decision, Plan, Query, Repeat, Said, Vote, VoteOutcome
 from aios_eccos.verdicts.normal import normal_form
+from aios_eccos.workload.notes import Finite, read_note
 from aios_eccos.workload.store import Ledger
 
 #: Seconds for which plans stay closed to a kind of calls whose answers have no normal form.
 CLOSED_S = 3600.0
 #: Kinds that are remembered, and the note that tells all kernels of them.
 KINDS_MOST, KINDS_NOTE = 300, "plans:no form"
+_KNOWN = TypeAdapter(dict[str, tuple[int, Finite]])
 NO_FORM = "gave such calls no answers to compare, lately"
 
 
@@ -105,7 +108,7 @@ class Kinds:
             WorkloadError: the store cannot be used.
         """
         (text,) = ledger.notes([KINDS_NOTE])
-        told = _newest(_read(text))
+        told = _newest(read_note(_KNOWN, text) or {})
         with self._lock:
             self._known = known = _newest(_newer(self._known, told))
         if known != told:  # where another has changed the note since, the next time will do
@@ -113,9 +116,10 @@ class Kinds:
 
 
 def _newest(known: dict[str, tuple[int, float]]) -> dict[str, tuple[int, float]]:
-    """The newest kinds, without those that hold no longer; the oldest first."""
-    oldest = time.time() - CLOSED_S
-    held = sorted((item for item in known.items() if item[1][1] > oldest), key=lambda i: i[1][1])
+    """The newest kinds, the oldest first; without those that hold no longer, or not yet."""
+    now = time.time()
+    held = [item for item in known.items() if abs(item[1][1] - now) < CLOSED_S]
+    held.sort(key=lambda item: item[1][1])
     return dict(held[-KINDS_MOST:])
 
 
@@ -124,14 +128,6 @@ def _newer(
 ) -> dict[str, tuple[int, float]]:
     both = [*one.items(), *other.items()]
     return dict(sorted(both, key=lambda item: item[1][1]))
-
-
-def _read(text: str | None) -> dict[str, tuple[int, float]]:
-    """What a note says; nothing of one that is damaged."""
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        found = json.loads(text or "{}").items()
-        return {str(kind): (int(count), float(since)) for kind, (count, since) in found}
-    return {}
 
 
 def _kind(query: Query) -> str:

@@ -1010,3 +1010,16 @@ def test_a_broken_decision_sends_no_call_where_it_may_not_go() -> None:
         settled = dispatcher.submit(Query("", allowed=("b",)), answers(0.0)).result(60)
     assert settled.answer.failure is not None
     assert settled.answer.failure.status_code == 400
+
+
+def test_the_pace_of_a_model_may_be_noted_while_another_asks_for_it() -> None:
+    pace, candidate = Attempts().pace, candidate_of("a")
+
+    class Noting(float):
+        def __truediv__(self, tokens: float) -> float:
+            pace.note("b", 1.0, 10)
+            return float(self) / tokens
+
+    pace.note("a", 1.0, 10)
+    pace._usual["a"] = Noting(1.0), 10.0
+    assert pace.slot_seconds(candidate, ["a"]) > 0

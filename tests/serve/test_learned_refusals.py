@@ -102,7 +102,7 @@ def test_a_refusal_is_believed_for_an_hour_by_all(monkeypatch: pytest.MonkeyPatc
     assert other.known() == one.known() == []
 
 
-@pytest.mark.parametrize("note", ["", "17", "a b", "1 2 3", "4 nan"])
+@pytest.mark.parametrize("note", ["", "17", "a b", "1 2 3", "4 nan", "4 inf", "4 1e12"])
 def test_a_note_that_is_none_is_left_alone(note: str) -> None:
     class Odd(MemoryWorkload):
         def notes(self, names: Sequence[str]) -> list[str | None]:

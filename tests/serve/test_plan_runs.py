@@ -240,9 +240,14 @@ def test_what_is_known_of_kinds_is_bounded_and_ends(monkeypatch: pytest.MonkeyPa
     assert not other.closed(newest) and not kinds.closed(newest)
 
 
-@pytest.mark.parametrize("note", ["", "17", "[]", '{"a": 1}', '{"a": [1, NaN]}', "a b", "null"])
+DAMAGED = ["", "17", "[]", '{"a": 1}', '{"a": [1, NaN]}', "a b", "null"]
+DAMAGED += ['{"a": [Infinity, 1]}', "[" * 100_000, '{"KIND": [3, 1e300]}']
+
+
+@pytest.mark.parametrize("note", DAMAGED)
 def test_a_note_of_kinds_that_is_damaged_closes_nothing(note: str) -> None:
     ledger, kinds = MemoryWorkload(), Kinds()
+    note = note.replace("KIND", vote._kind(Query("", agent="b")))
     ledger.swap_note(KINDS_NOTE, note)
     kinds.share(ledger)
     kinds.note(Query("", agent="a"), "no form")
