@@ -1,7 +1,7 @@
 """Forecasts of plans: how often two models' answers agree, and what the plan then comes to.
 
-Where two models give the same answer, it is nearly always right, whichever two they are; so is the
-a strong escape's there. A plan therefore succeeds as often as its escape, and where the members
+Where two models give the same answer, it is nearly always right, whichever two they are; so is that
+of a strong escape there. A plan therefore succeeds as often as its escape, and where the members
 agree also on a share of the queries on which the escape would have failed. That share is learned
 from past queries on which the members' answers were compared.
 """
