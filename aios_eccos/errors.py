@@ -64,10 +64,9 @@ class KernelError(EccosError):
 
 def other_format(place: str, found: object, known: object, otherwise: str) -> str:
     """What is said of state of another version; `otherwise` is what else can be done."""
-    return (
-        f"{place} has format {found!r}, this version of aios-eccos reads {known!r}: upgrade "
-        f"aios-eccos, or {otherwise}"
-    )
+    says = "no format" if found is None else f"format {found!r}"
+    remedy = otherwise if found is None else f"upgrade aios-eccos, or {otherwise}"
+    return f"{place} has {says}, this version of aios-eccos reads {known!r}: {remedy}"
 
 
 def raised(error: BaseException) -> str:

@@ -151,7 +151,7 @@ def server(says: Says) -> Iterator[str]:
 
 def asked(says: Says, time_s: float = TIME_S, grace_s: float = GRACE_S) -> list[str]:
     """What is wrong with how a request to such a server ends."""
-    faults = []
+    faults, before = [], _most()
     with server(says) as url:
         provider = HttpProvider(url)
         begun = time.monotonic()
@@ -168,10 +168,11 @@ def asked(says: Says, time_s: float = TIME_S, grace_s: float = GRACE_S) -> list[
         provider.close()
     if took > time_s + grace_s:
         faults.append(f"took {took:.1f} s of {time_s:g}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if peak > MEMORY + _BEFORE:
-        faults.append(f"{peak / 1e6:.0f} MB in use, {_BEFORE / 1e6:.0f} MB before")
+    if _most() > MEMORY + before:
+        faults.append(f"{_most() / 1e6:.0f} MB in use, {before / 1e6:.0f} MB before")
     return faults
 
 
-_BEFORE = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _most() -> int:
+    """Bytes of memory that this process has had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -23,6 +23,8 @@ class Odd:
         if self.revived == 1:
             raise ValueError("invalid literal for int(): ''")
 
+    def mark(self) -> None: ...
+
     @contextmanager
     def listen(self) -> Iterator[Any]:
         yield lambda wait_s: False

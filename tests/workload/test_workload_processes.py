@@ -287,6 +287,7 @@ def test_the_store_leaves_nothing_in_redis_but_what_should_last(
         assert {key for key in client.keys("*") if client.ttl(key) < 0} == {
             b"eccos:{default}:v1:prices",
             b"eccos:{default}:v1:decisions",
+            b"eccos:{default}:format",
         }
 
 
