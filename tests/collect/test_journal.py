@@ -64,10 +64,10 @@ def test_damage_in_the_middle_is_named(tmp_path, damage, complaint):
 def test_another_file_is_not_taken_for_a_journal(tmp_path):
     path = tmp_path / "j"
     path.write_text('{"schema": "aios-eccos/collect-journal/9"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="collect-journal/9.*reads"):
+    with pytest.raises(DataError, match=r"collect-journal/9.*reads"):
         Journal(path)
     path.write_text('{"name": "x"}\n', encoding="utf-8")
-    with pytest.raises(DataError, match="has no format.*move the file away"):
+    with pytest.raises(DataError, match=r"has no format.*move the file away"):
         Journal(path)
     with pytest.raises(DataError, match="directory"):
         Journal(tmp_path)

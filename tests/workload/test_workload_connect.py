@@ -72,7 +72,9 @@ def test_a_wrong_password_is_told_without_showing_it(
     ],
 )
 def test_a_server_that_is_not_there_is_named(tmp_path: Path, url: str) -> None:
-    with pytest.raises(WorkloadError, match=r"Redis at (redis|unix).*cannot read its format:") as it:
+    with pytest.raises(
+        WorkloadError, match=r"Redis at (redis|unix).*cannot read its format:"
+    ) as it:
         open_workload(url.format(port=free_port()), state_dir=tmp_path)
     assert "P4ss" not in str(it.value)
 
