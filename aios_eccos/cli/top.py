@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import sys
 import time
@@ -92,7 +93,8 @@ def _pressed(seconds: float, typed: bool) -> str:
     """Wait so many seconds for a key; returns it, "" for none."""
     try:
         if typed and select.select([sys.stdin], [], [], seconds)[0]:
-            return sys.stdin.read(1)
+            # Not through Python's buffer, which would keep a second key from `select`.
+            return os.read(sys.stdin.fileno(), 1).decode("latin-1") or QUIT[0]
         if not typed:
             time.sleep(seconds)
     except KeyboardInterrupt:

@@ -383,6 +383,20 @@ def test_own_settings_stay_when_the_file_was_changed(home: Path) -> None:
     assert any("settings of yours" in line for line in said)
 
 
+@pytest.mark.parametrize("written", ["eccos", '"eccos"', "'eccos'  # by hand"])
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_strategy_that_the_operator_has_written_is_switched_off_too(
+    home: Path, written: str, changed: bool
+) -> None:
+    path = home / "aios/config/config.yaml"
+    path.write_text(CONFIG.replace('"sequential"', written))
+    install.enable(home)
+    if changed:
+        path.write_text(path.read_text() + "# mine\n")
+    install.disable(home)
+    assert settings(home)["strategy"] == "sequential"
+
+
 def test_a_file_that_aios_wrote_anew_is_switched_off(home: Path) -> None:
     install.enable(home)
     path = home / "aios/config/config.yaml"

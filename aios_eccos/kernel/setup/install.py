@@ -172,7 +172,11 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
     if not path.is_file():
         return f"{path} does not exist"
     file, saved = ConfigFile(path, _read(path)), state / BEFORE
-    if note is not None and _digest(file.raw) == note.after and saved.is_file():
+    ours = manifest().aios.strategy
+    earlier = load(note.strategy, NOTE) if note is not None and note.strategy else None
+    # AIOS does not start with a strategy that it does not know, as an operator has written ours.
+    undone = note is not None and earlier != ours and _digest(file.raw) == note.after
+    if note is not None and undone and saved.is_file():
         if note.created:
             path.resolve().unlink()
             return f"removed {path}, which `enable` had made from config.yaml.example"
@@ -181,8 +185,8 @@ def _restore(path: Path, state: Path, note: Note | None) -> str:
     shipped = manifest()
     new = file.text
     router = edit.read_llms(new).get("router") or {}
-    if router.get("strategy") == shipped.aios.strategy:
-        before = note.strategy if note is not None else None
+    if router.get("strategy") == ours:
+        before = note.strategy if note is not None and earlier != ours else None
         new = edit.put(new, ("router", "strategy"), before or FALLBACK_STRATEGY)
     new = edit.drop_comment(edit.drop_block(new, shipped.default_config), PRICE_COMMENT)
     if new == file.text:
