@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from aios_eccos.errors import WorkloadError
 from aios_eccos.workload.client import RedisClient
 from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.store import (
@@ -22,6 +21,7 @@ from aios_eccos.workload.store import (
     check_move,
     check_price,
     check_sizes,
+    is_price,
 )
 
 log = logging.getLogger(__name__)
@@ -43,21 +43,19 @@ class RedisLedger:
         self._redis = redis
         # The batch that was taken last, so that a late acknowledgment drops no other.
         self._batch = 0
+        #: Names of prices that are none, as last read.
+        self._odd: set[str] = set()
 
     def read_prices(self) -> dict[str, float]:
         with self._redis.using("read prices") as client:
             found = client.hgetall(self._redis.key("prices"))
-        prices = {}
-        for name, value in found.items():
-            try:
-                price = prices[_words(name)] = float(value)
-                check_price(price)
-            except ValueError as error:
-                key = self._redis.key("prices")
-                raise WorkloadError(
-                    f"Redis holds a damaged price {_words(name)!r} ({error}): delete the key {key}"
-                ) from error
-        return prices
+        prices = {_words(name): _number(value) for name, value in found.items()}
+        odd = {name for name, price in prices.items() if not is_price(price)}
+        if odd - self._odd:
+            key = self._redis.key("prices")
+            log.warning("Redis holds what is no price, left out, in %s: %s", key, sorted(odd))
+        self._odd = odd
+        return {name: price for name, price in prices.items() if name not in odd}
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         for value in prices.values():

@@ -264,11 +264,16 @@ def rest_of(seconds: float) -> float:
     return min(max(seconds, 0.0), REST_MOST_S)
 
 
-def check_price(value: float) -> None:
-    """Refuse a price that is not a positive number in range."""
+def is_price(value: float) -> bool:
+    """Whether a number is positive and in range."""
     low, high = PRICE_RANGE
-    if not low <= value <= high:
-        raise ValueError(f"a price must be between {low} and {high}, not {value}")
+    return low <= value <= high
+
+
+def check_price(value: float) -> None:
+    """Refuse what `is_price` says is none."""
+    if not is_price(value):
+        raise ValueError("a price must be between {} and {}, not {}".format(*PRICE_RANGE, value))
 
 
 def check_move(step: float, start: float, ends: Ends) -> None:

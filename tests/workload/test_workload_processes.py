@@ -15,7 +15,6 @@ from waiting import until
 from workload_servers import RedisServer, ears, helpers
 
 from aios_eccos.config import Settings
-from aios_eccos.errors import WorkloadError
 from aios_eccos.observe import render
 from aios_eccos.observe.summary import Scope, read_status
 from aios_eccos.values import Lease, Rates
@@ -368,12 +367,21 @@ def test_look_ups_start_no_thread_and_are_no_kernel(
     assert isinstance(look, RedisWorkload)
 
 
-@pytest.mark.parametrize("damaged", ["0", "-1", "nan", "dear"])
-def test_a_damaged_price_is_named(
-    own_server: RedisServer, opened: Open, tmp_path: Path, damaged: str
+@pytest.mark.parametrize("damaged", ["0", "-1", "nan", "dear", "1e999"])
+def test_a_damaged_price_is_left_out_and_no_kernel_stops_for_it(
+    own_server: RedisServer,
+    opened: Open,
+    tmp_path: Path,
+    damaged: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    look = opened(own_server.url, state_dir=tmp_path, member=False)
+    kernel = opened(own_server.url, state_dir=tmp_path)
+    kernel.set_prices({"slot:m": 2.0})
     with own_server.client() as client:
         client.hset("eccos:{default}:v1:prices", "floor", damaged)
-    with pytest.raises(WorkloadError, match=r"damaged price 'floor' .*delete the key eccos:"):
-        look.read_prices()
+    for _ in range(3):
+        assert kernel.read_prices() == {"slot:m": 2.0}
+        assert not kernel.degraded
+    assert caplog.text.count("what is no price, left out") == 1
+    assert kernel.move_price("floor", 0.1, 1.0) > 1
+    assert kernel.read_prices().keys() == {"slot:m", "floor"}
