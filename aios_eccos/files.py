@@ -6,7 +6,6 @@ Locks are flocks, which Windows does not have: there they raise `ImportError`.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -28,7 +27,8 @@ def replacing(path: Path, *, mode: int = 0o600, synced: bool = False) -> Iterato
         synced: wait until the disk has it, so that it outlives a loss of power.
     """
     path = path.resolve()
-    part = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.part")
+    # Process ids come again, in a container with every start, and a kill leaves the file there.
+    part = path.with_name(f".{path.name}.{os.urandom(8).hex()}.part")
     try:
         # Private at first, whatever the umask.
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

@@ -51,6 +51,17 @@ def test_permissions_are_private_at_first_and_kept_afterwards(tmp_path: Path) ->
     assert mode_of(path) == 0o640
 
 
+def test_what_a_kill_has_left_keeps_no_later_process_of_the_same_number_from_writing(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "note.json"
+    with files.replacing(path) as part:
+        left = part.name
+    (tmp_path / left).touch()
+    files.write(path, "new")
+    assert path.read_text() == "new"
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "link"
     files.write(real, "old")
