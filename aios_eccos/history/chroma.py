@@ -134,11 +134,12 @@ class ChromaRows:
                     embeddings=np.stack([vector for _, vector in sent]),
                     metadatas=[to_metadata(record) for record, _ in sent],
                 )
-                _delete(other, ids)
+                # Before what may fail: written again, the row would be the same as is stored.
                 if self._nearest is not None and judged:
                     self._nearest.put(ids, np.stack([vector for _, vector in sent]))
                 elif self._nearest is not None:
                     self._nearest.drop(ids)
+                _delete(other, ids)
         if self._nearest is not None and len(self._nearest) > EXACT_MOST:
             self._nearest = None
 

@@ -183,6 +183,25 @@ def test_a_move_that_broke_off_leaves_the_verdict(
     store.close()
 
 
+def test_a_move_that_fails_halfway_is_found_among_the_judged_once_it_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, judged = opened(tmp_path), some_records(2)
+
+    def fails(rows: object, ids: list[str]) -> None:
+        raise HistoryError("the disk is full")
+
+    store.add([judged[0], replace(judged[1], outcomes=())], vectors(2))
+    monkeypatch.setattr(chroma, "_delete", fails)
+    with pytest.raises(HistoryError):
+        store.add(judged, vectors(2))
+    monkeypatch.undo()
+    store.add(judged, vectors(2))
+    (found,) = store.nearest(vectors(2)[1:], MODELS, 1).ids
+    assert found == (judged[1].id,)
+    store.close()
+
+
 def test_rows_may_leave_until_few_are_left(tmp_path: Path) -> None:
     store = opened(tmp_path)
     live = [replace(each, agent="ann" if i > 2 else "") for i, each in enumerate(mixed(2600))]
