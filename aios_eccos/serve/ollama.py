@@ -95,7 +95,10 @@ def loaded_in(text: str) -> set[str]:
     Raises:
         ValueError: it is none.
     """
-    listed = mapping(json.loads(text)).get("models")
+    try:
+        listed = mapping(json.loads(text)).get("models")
+    except RecursionError as error:
+        raise ValueError("nested past all use") from error
     if not isinstance(listed, list):
         raise ValueError("no models of Ollama")
     found = [mapping(each).get(key) for each in listed for key in ("name", "model")]

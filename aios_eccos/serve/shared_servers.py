@@ -6,6 +6,7 @@ They are asked for it off the path of calls, by the metrics that vLLM, SGLang an
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -168,6 +169,7 @@ def requests_in(text: str) -> int:
         if sample is not None and sample[1] in known:
             found[sample[1]] = found.get(sample[1], 0.0) + float(sample[2])
     for running, waiting in GAUGES:
-        if running in found:
-            return round(found[running] + found.get(waiting, 0.0))
+        count = found.get(running, math.inf) + found.get(waiting, 0.0)
+        if math.isfinite(count):
+            return round(count)
     raise ValueError("no gauge of vLLM, SGLang or llama.cpp")

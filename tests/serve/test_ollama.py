@@ -45,7 +45,10 @@ def test_what_is_loaded_is_read() -> None:
     assert loaded_in('{"models": []}') == set()
 
 
-@pytest.mark.parametrize("text", ["", "<html>", "[]", "{}", '{"models": null}', '{"models": {}}'])
+NONE_OF_IT = ["", "<html>", "[]", "{}", '{"models": null}', '{"models": {}}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", NONE_OF_IT)
 def test_what_is_no_answer_of_ollamas_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         loaded_in(text)

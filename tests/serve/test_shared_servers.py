@@ -53,7 +53,10 @@ def test_all_models_of_a_server_count_and_times_are_let_be() -> None:
     assert requests_in(two) == 3
 
 
-@pytest.mark.parametrize("text", ["", "<html>", "up 1", "vllm:num_requests_running", "{}"])
+RUNNING = "vllm:num_requests_running"
+
+
+@pytest.mark.parametrize("text", ["", "<html>", "up 1", RUNNING, "{}", f"{RUNNING} 1e999"])
 def test_what_is_none_of_them_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no gauge"):
         requests_in(text)
