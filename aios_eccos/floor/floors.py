@@ -16,6 +16,7 @@ from aios_eccos.config import Floor, Settings
 from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.alarm import Alarm, of_verdict, read_alarms
 from aios_eccos.floor.control import BOOST, START_AT, outcome_step, spending_step
+from aios_eccos.floor.curve import PriceCurve
 from aios_eccos.floor.earn import Earning
 from aios_eccos.floor.gate import gate_for, price_of_audits
 from aios_eccos.floor.learned import Learned
@@ -107,9 +108,7 @@ class Floors:
         models = mode.models(names, learned.certifier)
         curve = learned.book.curve(models) if learned.book is not None else None
         if curve is None or support < MIN_SUPPORT:
-            known = asked.floor is not None and not asked.floor.relative
-            floor = asked.floor.value if asked.floor is not None and known else math.nan
-            return Price(asked.policy, floor, own=asked.own)
+            return _unpriced(asked)
         if not asked.own and len(self._served) < SERVED_MOST:
             self._served[asked.policy, frozenset(names)] = query.agent
         floor = _absolute(asked.floor, names, learned)
@@ -120,26 +119,22 @@ class Floors:
         moves = asked.budget is not None or asked.policy in self.controlled
         factor = factors.get(key, 1.0) if moves else 1.0
         value = min(max(span.base * factor, span.least), span.greatest)
-        optimism, levels = curve.optimism(value), None
-        # Where outcomes have lowered the price, the floor is kept after all.
-        beyond = floor > curve.reachable and factor >= 1 and not mode.calibrates
-        if curve.top is not None and beyond:
-            value, optimism, levels = float(curve.prices[-1]), 0.0, curve.top.success
-        return Price(
+        optimism = curve.optimism(value)
+        worth = Price(
             policy=asked.policy,
             floor=floor,
             value=value,
-            base=span.base,
-            least=span.least,
-            greatest=span.greatest,
+            **span._asdict(),
             key=key,
             own=asked.own,
             budget=asked.budget,
             batch_floor=curve.floor_for(value) + optimism,
             optimism=optimism,
             models=tuple(models),
-            levels=levels,
         )
+        # Where outcomes have lowered the price, the floor is kept after all.
+        beyond = floor > curve.reachable and factor >= 1 and not mode.calibrates
+        return _at_top(worth, curve) if beyond else worth
 
     def gate(self, query: Query, pool: Sequence[Model], learned: Learned) -> Gate | None:
         """How far a call may be routed that these models may serve; None: nothing limits it."""
@@ -257,6 +252,22 @@ class Floors:
         # Asking a model that nobody will judge teaches nothing.
         self._told = total.get("verdicts", 0.0) > 0
         return alarms
+
+
+def _unpriced(asked: Asked) -> Price:
+    """No price; the floor where that is known all the same."""
+    known = asked.floor is not None and not asked.floor.relative
+    floor = asked.floor.value if asked.floor is not None and known else math.nan
+    return Price(asked.policy, floor, own=asked.own)
+
+
+def _at_top(worth: Price, curve: PriceCurve) -> Price:
+    """The price under a floor that none keeps: see `floor.top`."""
+    if curve.top is None:
+        return worth
+    value = float(curve.prices[-1])
+    kept = curve.floor_for(value)
+    return replace(worth, value=value, batch_floor=kept, optimism=0.0, levels=curve.top.success)
 
 
 def _absolute(floor: Floor | None, names: Sequence[str], learned: Learned) -> float:
