@@ -118,7 +118,7 @@ def test_a_foreign_type_under_our_key_is_dropped_and_all_goes_on(
         store.close()
 
 
-@pytest.mark.parametrize("foreign", [b"x", b"", b"nan", b"-inf", b"\xff"])
+@pytest.mark.parametrize("foreign", [b"x", b"", b"nan", b"-inf", b"\xff", b"1e308"])
 def test_a_number_that_is_none_begins_anew(
     filled: tuple[int, dict[str, bytes]], foreign: bytes
 ) -> None:
@@ -139,4 +139,27 @@ def test_a_number_that_is_none_begins_anew(
         assert store.sums(["total"]) == [{"calls": 2.0}]
         (spent,) = store.spent([Cap("c a day", "c", 1.0, time.time() + 1000)])
         assert (spent.usd, spent.held_usd) == (0.0, 0.0)
+        store.close()
+
+
+@pytest.mark.parametrize("upto", [b"x", b"99999999999", b"-5"])
+def test_a_minute_that_ends_at_no_time_begins_anew(
+    filled: tuple[int, dict[str, bytes]], upto: bytes
+) -> None:
+    with Redis(port=filled[0]) as client:
+        client.flushall()
+        long_ago, key = int(time.time()) - 100, "eccos:{typed}:v1:recent:m"
+        counted = {"requests": 9, "tokens": 9, f"r{long_ago}": 9, f"t{long_ago}": 9}
+        client.hset(key, mapping={**counted, "upto": upto})
+        store = open_workload(
+            f"redis://127.0.0.1:{filled[0]}",
+            state_dir=Path("unused"),
+            namespace="typed",
+            member=False,
+            timeout_s=60,
+        )
+        lease = Lease("call", "m", Need(5))
+        assert store.acquire([lease], {"m": 1}, {"m": Rates(9, 99)}) == [True]
+        load = store.loads({"m": 1}, {"m": Rates(9, 99)})["m"]
+        assert (load.requests, load.tokens) == (1, 5)
         store.close()

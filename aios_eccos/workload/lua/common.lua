@@ -77,16 +77,19 @@ local WINDOW, CHARGED_MS, SETTLED_MS = 62, 86400000, 600000
 -- all of it for each addition. With this one in it 64 needs are added in a third of the time.
 local AS_SKIP_LIST = string.rep('-', 65)
 
+-- Largest number that is believed: up to there all whole ones are exact.
+local MOST = 9e15
+
 -- A stored number; 0 where something else lies there, which would make all sums nothing.
 local function number(stored)
   local found = tonumber(stored)
-  return found and math.abs(found) < 9e15 and found or 0
+  return found and math.abs(found) < MOST and found or 0
 end
 
--- Add to a stored sum; one that is no number, as only others write it, begins anew.
+-- Add to a stored sum; one that is no number, or too large, as only others write it, begins anew.
 local function add_to(verb, key, field, amount)
   local added = redis.pcall(verb, key, field, amount)
-  if type(added) == 'table' and added.err then
+  if type(added) == 'table' and added.err or math.abs(tonumber(added)) >= MOST then
     redis.call('HSET', key, field, amount)
     return tonumber(amount)
   end
@@ -106,6 +109,11 @@ local function of_minute(recent, now, may_write)
   local found = redis.call('HMGET', recent, 'requests', 'tokens', 'upto')
   local asked, told = number(found[1]), number(found[2])
   local upto = found[3] and upto_of(found[3], second) or second
+  if may_write and found[3] and upto ~= number(found[3]) then
+    -- What was counted before that second would never come back.
+    redis.call('DEL', recent)
+    return 0, 0
+  end
   for old = upto + 1, second - WINDOW do
     local cell = redis.call('HMGET', recent, 'r' .. old, 't' .. old)
     asked, told = asked - number(cell[1]), told - number(cell[2])
@@ -163,11 +171,11 @@ end
 
 -- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, whether Redis has
 -- `known` it before, by slot its `limits` (those on calls, rpm and tpm that are declared, -1 = none),
--- by cap what it gives and seconds to keep it (`caps`), and of each lease 1-based index of its slot (`slots`) and call id (`calls`). Where leases
--- need something with their slots also `sets` of caps, and of each lease its need's id (`needs`,
--- false = none), `tokens`, `nano` of money, and 1-based index of its set of caps (`set`). Their keys
--- are: kernels, charged, settled; for each slot: leases, limits, rpm, tpm, recent, closed; for each
--- cap: spent.
+-- by cap what it gives and seconds to keep it (`caps`), and of each lease 1-based index of its slot
+-- (`slots`) and call id (`calls`). Where leases need something with their slots also `sets` of caps,
+-- and of each lease its need's id (`needs`, false = none), `tokens`, `nano` of money, and 1-based
+-- index of its set of caps (`set`). Their keys are: kernels, charged, settled; for each slot: leases,
+-- limits, rpm, tpm, recent, closed; for each cap: spent.
 
 -- Write what some leases need, unless that is charged already.
 local function charge(asked, leases, rated, now)

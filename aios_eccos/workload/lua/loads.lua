@@ -2,9 +2,9 @@
 -- KEYS  kernels, then for each slot: leases, limits, rpm, tpm, recent, cooling, closed
 -- ARGV  kernel that Redis has known before ('' = none), then for each slot: own limit, rpm and tpm
 --       (-1 = none)
--- Returns the number of known kernels (-1 = that one is forgotten), then for each slot: slots in use; limit, rpm and tpm that
--- hold (-1 = none); requests and tokens of the last minute, ms until the first come back; ms left
--- to cool, ms left that it is closed.
+-- Returns the number of known kernels (-1 = that one is forgotten), then for each slot: slots in
+-- use; limit, rpm and tpm that hold (-1 = none); requests and tokens of the last minute, ms until the
+-- first come back; ms left to cool, ms left that it is closed.
 local now = now_ms()
 local living = living_of(KEYS[1], now)
 local answer = { redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') }

@@ -3,7 +3,7 @@
 -- ARGV  name, step, price before the move if there is none, low end, high end
 -- Returns the new price, as text.
 local price = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or ARGV[3])
-if not (price and price > 0 and price < math.huge) then -- no price, as only others write it
+if not (price and price >= 1e-300 and price <= 1e300) then -- none, as only others write it
   price = tonumber(ARGV[3])
 end
 local step, low, high = tonumber(ARGV[2]), tonumber(ARGV[4]), tonumber(ARGV[5])
