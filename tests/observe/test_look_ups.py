@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 import threading
@@ -325,6 +328,28 @@ def test_top_in_a_pipe_prints_one_look_and_ends(world: World, kernel, tmp_path: 
     assert found.exit_code == 0
     assert "small: 8b" in found.stdout
     assert "\x1b" not in found.stdout and "q quit" not in found.stdout
+
+
+def test_top_takes_two_keys_that_are_typed_at_once(world: World, kernel, tmp_path: Path) -> None:
+    words = ["top", "--every", "60", "--aios-home", str(write_config(tmp_path, kernel[0]))]
+    start = f"from aios_eccos.cli.main import main; main({words!r})"
+    ours, theirs = pty.openpty()
+    shown = subprocess.Popen([sys.executable, "-c", start], stdin=theirs, stdout=theirs)
+    try:
+        os.close(theirs)
+        assert os.read(ours, 1)  # it has the terminal now
+        os.write(ours, b"pq")
+        threading.Thread(target=drain, args=(ours,), daemon=True).start()
+        assert shown.wait(60) == 0
+    finally:
+        shown.kill()
+        shown.wait()
+
+
+def drain(terminal: int) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(terminal, 65536):
+            pass
 
 
 def test_top_as_json_prints_a_line_a_look(
