@@ -29,12 +29,13 @@ _now = _Now()
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Let the requests of this thread end within so many seconds."""
-    _now.until = time.monotonic() + seconds
+    """Let the requests of this thread end within so many seconds, and within those around it."""
+    before = _now.until
+    _now.until = min(before, time.monotonic() + seconds)
     try:
         yield
     finally:
-        _now.until = math.inf
+        _now.until = before
 
 
 def timed(transport: httpx.HTTPTransport) -> httpx.HTTPTransport:

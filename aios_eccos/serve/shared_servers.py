@@ -78,12 +78,22 @@ class SharedServers:
             self._thread.join(timeout=2 * ANSWER_S)
 
     def look(self) -> None:
-        """Ask every server once."""
-        for name, url in [*self._urls.items()]:
-            self._guarded(f"the load of {name}'s server", partial(self._count, name, url))
+        """Ask every server once, all at the same time: none must wait for those that hang."""
+        looks: dict[str, Callable[[], None]] = {
+            f"the load of {name}'s server": partial(self._count, name, url)
+            for name, url in [*self._urls.items()]
+        }
         for host in {*self.loading.hosts.values()}:
-            look = partial(self.loading.look, host, fetched)
-            self._guarded(f"what Ollama has loaded at {shown_address(host)}", look)
+            what = f"what Ollama has loaded at {shown_address(host)}"
+            looks[what] = partial(self.loading.look, host, fetched)
+        threads = [
+            threading.Thread(target=self._guarded, args=each, name="eccos-look", daemon=True)
+            for each in looks.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
 
     def _guarded(self, what: str, look: Callable[[], None]) -> None:
         """Look; say once what is not known."""

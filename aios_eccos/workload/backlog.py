@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
-from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Lease, Used
 from aios_eccos.workload.client import RefusedWrite
 from aios_eccos.workload.periods import PeriodSums, total_of
@@ -92,7 +91,7 @@ class Backlog:
                 getattr(store, name)(*args, **kwargs)
             except RefusedWrite as error:
                 log.warning("dropped what Redis refuses for good: %s", error)
-            except WorkloadError:
+            except Exception:
                 self._put_back(write)
                 raise
         if self._dropped:

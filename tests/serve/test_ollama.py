@@ -31,6 +31,21 @@ def watched(*names: str) -> Loading:
     return loading
 
 
+@pytest.mark.parametrize(
+    ("hostname", "host"),
+    [
+        ("localhost:11434", "http://localhost:11434"),
+        ("10.0.0.7:11434/v1", "http://10.0.0.7:11434"),
+        ("https://one.example/api", "https://one.example"),
+        (None, "http://localhost:11434"),
+    ],
+)
+def test_an_address_may_lack_its_scheme(hostname: str | None, host: str) -> None:
+    loading = Loading()
+    loading.use(parse_models([{"name": "a", "backend": "ollama", "hostname": hostname}]))
+    assert loading.hosts == {"a": host}
+
+
 def look(loading: Loading, *loaded: str) -> None:
     loading.look(HOST, lambda url: ps(*loaded) if url == f"{HOST}/api/ps" else "")
 

@@ -181,3 +181,32 @@ def test_no_answer_keeps_other_servers_from_being_looked_at(
     finally:
         servers.close()
         workload.close()
+
+
+def test_servers_are_asked_at_once_so_that_none_waits_for_those_that_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = threading.Barrier(6)
+
+    def fetched(url: str) -> str:
+        together.wait(60)
+        return VLLM % (5, 1)
+
+    monkeypatch.setattr(shared_servers, "fetched", fetched)
+    monkeypatch.setattr(SharedServers, "_loop", lambda self: None)
+    names = [f"m{number}" for number in range(6)]
+    workload = MemoryWorkload()
+    servers = SharedServers(workload, lambda: [Model(name, limit=8) for name in names])
+    host = "http://{}/v1"
+    servers.use(
+        parse_models(
+            [
+                {"name": n, "backend": "vllm", "hostname": host.format(n), "shared_server": True}
+                for n in names
+            ]
+        )
+    )
+    servers.look()
+    assert servers.others() == dict.fromkeys(names, 6)
+    servers.close()
+    workload.close()

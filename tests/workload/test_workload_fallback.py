@@ -823,3 +823,22 @@ def test_limits_that_a_refresh_changes_without_redis_hold_once_it_is_back(
     found = other.loads({SLOT: 90, "gone@1": 90})
     assert (found[SLOT].limit, found[SLOT].rates) == (3, Rates(rpm=2))
     assert found["gone@1"].limit == 90, "it was removed"
+
+
+@pytest.mark.parametrize("error", [WorkloadError("away"), ValueError("odd"), RecursionError()])
+def test_a_write_that_cannot_be_done_now_is_kept_whatever_was_raised(error: Exception) -> None:
+    done: list[object] = []
+
+    class Store:
+        def append_decision(self, decision: object, *, once: str) -> None:
+            if error not in done:
+                done.append(error)
+                raise error
+            done.append((decision, once))
+
+    kept = Backlog()
+    kept.keep(("append_decision", ("it",), {"once": "a"}), tried=False)
+    with pytest.raises(type(error)):
+        kept.replay(Store())  # type: ignore[arg-type]
+    kept.replay(Store())  # type: ignore[arg-type]
+    assert done[1:] == [("it", "a")]
