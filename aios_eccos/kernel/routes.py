@@ -29,6 +29,8 @@ from aios_eccos.observe.prometheus import CONTENT_TYPE
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([A-Za-z0-9._-]{0,253}))(?::[0-9]{1,5})?")
 #: Headers that proxies add: behind one, every request seems to come from this machine.
 FORWARDED = {"forwarded", "via", "x-real-ip", "x-forwarded-for", "x-forwarded-host"}
+#: No other page may frame what is shown, or have it read as what it is not.
+UNFRAMED = {"X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff"}
 
 
 def add(app: Any, process: Process) -> None:
@@ -111,7 +113,9 @@ def _guarded(serving: Serving, page: bool) -> type[APIRoute]:
                     headers = {"WWW-Authenticate": "Bearer"} if code == 401 else {}
                     raise HTTPException(code, reason, headers)
                 try:
-                    return await handler(request)
+                    given = await handler(request)
+                    given.headers.update(UNFRAMED)
+                    return given
                 except RequestValidationError as error:
                     # FastAPI's own answer repeats the body, which JSON may not be able to hold.
                     first = error.errors()[0]

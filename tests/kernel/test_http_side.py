@@ -139,6 +139,15 @@ def test_the_server_says_that_both_are_ours(served: Any, monkeypatch: pytest.Mon
     assert status.seams(served.process)["query route"]
 
 
+def test_no_other_page_may_frame_what_is_shown(served: Any) -> None:
+    page = served.client.get("/eccos/")
+    mode = served.client.post("/eccos/mode", json={"mode": "observe"})
+    for answer in (page, mode):
+        assert answer.status_code == 200
+        assert answer.headers["X-Frame-Options"] == "DENY"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_an_action_that_failed_has_its_models_status(served: Any) -> None:
     def fail(agent: str, data: Any) -> None:
         response = SimpleNamespace(error="LLM error with model 'small': 429", status_code=429)
