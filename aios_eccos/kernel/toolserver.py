@@ -100,9 +100,20 @@ def birth(pid: int) -> str | None:
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.status() != psutil.STATUS_ZOMBIE:
-            # Seconds since the machine's start: its clock may be set meanwhile.
-            return f"{process.username()} {process.create_time() - psutil.boot_time():.2f}"
+            return f"{process.username()} {_since_boot(process):.2f}"
     return None
+
+
+def _since_boot(process: psutil.Process) -> float:
+    """Seconds from the machine's start to the process's: its clock may be set meanwhile.
+
+    Psutil adds the time of the machine's start, which Linux works out anew, rounded, at each look.
+    """
+    while True:
+        before = psutil.boot_time()
+        seconds = process.create_time() - before
+        if psutil.boot_time() == before:
+            return float(seconds)
 
 
 def identity(pid: int) -> str | None:

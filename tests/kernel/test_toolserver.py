@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,18 @@ def test_a_kernel_that_goes_by_another_command_line_is_still_alive(tmp_path: Pat
         assert identity(server) is not None
         kernel.kill()
     assert clear(tmp_path) == 1
+
+
+def test_a_process_is_the_same_while_the_machines_start_is_rounded_another_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = cycle([1e9, 1e9, 1e9 + 1, 1e9 + 1, 1e9])
+    boot_time = lambda: next(looks)  # noqa: E731
+    monkeypatch.setattr("psutil.boot_time", boot_time)
+    monkeypatch.setattr("psutil.Process.create_time", lambda process: 77.25 + boot_time())
+    found = {birth(os.getpid()) for _ in range(20)}
+    assert len(found) == 1
+    assert (found.pop() or "").endswith(" 77.25")
 
 
 def test_a_note_holds_no_command_line(tmp_path: Path, sleeper: subprocess.Popen[Any]) -> None:
