@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import httpcore
 import pytest
@@ -22,8 +23,11 @@ class Nothing(httpcore.NetworkBackend):
 
 
 def connecting() -> float | None:
+    """The seconds that a transport's connections are given now."""
     inner = Nothing()
-    deadline._Backend(inner).connect_tcp("host", 1)
+    pool = SimpleNamespace(_network_backend=inner)
+    deadline.timed(SimpleNamespace(_pool=pool))  # type: ignore[arg-type]
+    vars(pool)["_network_backend"].connect_tcp("host", 1)
     return inner.asked[0]
 
 
