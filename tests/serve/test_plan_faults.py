@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from plan_world import LARGE, MINI, PLAN, SMALL, FixedPlans, learned, make_router
+from waiting import until
 
 from aios_eccos.config import Settings
 from aios_eccos.serve.dispatch import Dispatcher
@@ -87,14 +88,14 @@ def test_under_load_and_faults_every_call_is_settled_once_within_every_limit(
         results = [future.result(120) for future in futures]
         for dispatcher, _ in kernels:
             dispatcher.stop()
-        free = kernels[0][1].slots().free
+        # Every slot comes back, by its lease at the latest: a busy machine may have lost a release.
+        until(lambda: dict(kernels[0][1].slots().free) == LIMITS)
     finally:
         for store in stores:
             store.close()
     assert len(settled) == len(results)
     assert set(settled.values()) == {1}
     assert all(watched.peak[name] <= limit for name, limit in LIMITS.items()), watched.peak
-    assert dict(free) == LIMITS, "every slot has come back"
     assert watched.requests == sum(result.attempts for result in results), "none is unaccounted for"
     votes = [result for result in results if result.vote is not None]
     assert {vote.vote.outcome for vote in votes} >= {"agreed", "differed"}
