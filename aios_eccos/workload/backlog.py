@@ -91,7 +91,7 @@ class Backlog:
                 getattr(store, name)(*args, **kwargs)
             except RefusedWrite as error:
                 log.warning("dropped what Redis refuses for good: %s", error)
-            except Exception:
+            except Exception:  # whatever it was: what is to be settled must not be lost
                 self._put_back(write)
                 raise
         if self._dropped:
