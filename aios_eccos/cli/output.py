@@ -99,7 +99,9 @@ def versions() -> dict[str, str]:
 
 def write_json(value: Mapping[str, Any], target: str) -> None:
     """Write one JSON object to a file, or to standard output for `-`; else `ConfigError`."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    from aios_eccos.observe.shape import clean  # pydantic: `--help` does without
+
+    text = json.dumps(clean(value, 17), indent=2, ensure_ascii=False, allow_nan=False)
     if target == "-":
         sys.stdout.write(text + "\n")
         return

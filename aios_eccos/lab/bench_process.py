@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ def startup(times: int) -> list[Row]:
         env = {**os.environ, "AIOS_ECCOS_STATE": folder}
 
         def took(*words: str) -> Took:
-            return timed(lambda: _run([*words], env), _of_children)
+            return timed(lambda: _run(words, env), _of_children)
 
         peer = [took("-c", "import chromadb") for _ in range(times)]
         rows = []
@@ -66,14 +66,15 @@ def memory(records: int) -> list[Row]:
 
 
 def _child(do: str, folder: str, records: int) -> str:
-    return _run(["-m", __name__, do, folder, str(records)], os.environ)
+    done = _run(("-m", __name__, do, folder, str(records)), os.environ)
+    done.check_returncode()
+    return done.stdout
 
 
-def _run(words: list[str], env: Mapping[str, str]) -> str:
-    done = subprocess.run(
+def _run(words: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, *words], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
-    return done.stdout
 
 
 def _fill(folder: Path, records: int) -> None:
@@ -134,10 +135,16 @@ def _peer(folder: Path) -> None:
 
 
 def _say_resident_mb() -> None:
-    import resource
+    """The most that this process held: Linux' `ru_maxrss` begins at what its parent held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (most,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        used = int(most.split()[1]) / 1024
+    else:
+        import resource
 
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    sys.stdout.write(str(used / (1e6 if sys.platform == "darwin" else 1e3)))
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    sys.stdout.write(str(used))
 
 
 def _main(do: str, folder: str, records: str) -> None:

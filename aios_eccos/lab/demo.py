@@ -21,11 +21,11 @@ from aios_eccos.forecast.pricing import price_table
 from aios_eccos.history.embed.cache import CachedEmbedder, EmbeddingCache
 from aios_eccos.history.mirror import build_table
 from aios_eccos.lab.baselines import BLIND
-from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.problem import column_means
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
 from aios_eccos.locate import Config, Location
 from aios_eccos.metrics import mean_of
+from aios_eccos.observe.shape import clean
 from aios_eccos.providers.completion import read
 from aios_eccos.providers.failures import failure_of
 from aios_eccos.providers.transport import HttpProvider, Provider

@@ -7,9 +7,8 @@ neighbors; a success that was not reached has no cost.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -195,14 +194,3 @@ def calibration_error(p: FloatArray, y: FloatArray) -> float:
     """Mean distance of forecast (n,) and outcome (n,) over equally filled bins."""
     said, had, share = reliability(p, y)
     return float((share * np.abs(said - had)).sum())
-
-
-def clean(value: Any, digits: int = 6) -> Any:
-    """What JSON can say of a value: so many significant digits, null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {str(key): clean(item, digits) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [clean(item, digits) for item in value]
-    if isinstance(value, float):
-        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
-    return value

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aios_eccos.lab.metrics import Estimate, clean, estimate
+from aios_eccos.lab.metrics import Estimate, estimate
 from aios_eccos.lab.parts import BATCHES, OptimizerRow, Ratios, Robustness, Streams
 from aios_eccos.lab.strategy import Played
 from aios_eccos.lab.summary import HEADLINE_COST, At, Headline, Line, Summary
+from aios_eccos.observe.shape import clean
 
 #: What the JSON calls fields of `Played`.
 JSON_NAMES = {

@@ -7,6 +7,8 @@ with `usd` in its name.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -24,6 +26,17 @@ Usd = Annotated[
 ]
 #: Keys whose values are mappings by the names of models, which may be anything.
 BY_NAME = frozenset({"by_model", "shares_now", "shares_then", "correctness"})
+
+
+def clean(value: Any, digits: int = 6) -> Any:
+    """What JSON can say of a value: so many significant digits, null for what is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): clean(item, digits) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [clean(item, digits) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+    return value
 
 
 def units_apart(value: Any, money: bool = True, *, back: bool = False) -> Any:

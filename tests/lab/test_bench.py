@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from aios_eccos.decide.problem import Status
 from aios_eccos.decide.whole.solve import solve
-from aios_eccos.lab import bench_optimizer
+from aios_eccos.lab import bench_optimizer, bench_process
 from aios_eccos.lab.bench_dispatch import dispatch
 from aios_eccos.lab.bench_optimizer import instances, measure
 from aios_eccos.lab.bench_rows import Row
@@ -84,3 +84,9 @@ def test_short_calls_do_not_wait_for_long_ones_as_they_do_by_aios_scheduling() -
 def test_sizes_must_be_numbers() -> None:
     result = CliRunner().invoke(bench, ["optimizer", "--sizes", "few", "--no-peer"])
     assert result.exit_code == 2
+
+
+def test_the_memory_of_a_history_is_measured_without_that_of_whoever_measures() -> None:
+    held = np.ones(100_000_000)  # 800 MB, which a child's peak would begin at
+    (row,) = bench_process.memory(200)
+    assert held.nbytes / 1e6 > row.value > row.peer_value > 5

@@ -8,15 +8,15 @@ import typer
 from evaluate_world import NAMES, CircleEmbedder, rows, write
 from typer.testing import CliRunner
 
-from aios_eccos.cli.output import numbers
+from aios_eccos.cli.output import numbers, write_json
 from aios_eccos.errors import ConfigError, DataError
 from aios_eccos.lab.commands.evaluate import evaluate
-from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.parts import summarize_trials, trials
 from aios_eccos.lab.problem import Arrival
 from aios_eccos.lab.run import Wanted, play_all, steps
 from aios_eccos.lab.strategy import Played, Setting
 from aios_eccos.lab.summary import summarize
+from aios_eccos.observe.shape import clean
 
 
 @pytest.fixture
@@ -246,3 +246,15 @@ def test_number_lists():
 
 def test_figures_that_cannot_be_said_are_dashes_and_nulls():
     assert clean({"a": math.nan, "b": (1.23456789,)}) == {"a": None, "b": [1.23457]}
+
+
+def test_what_is_not_defined_is_null_in_json(tmp_path):
+    rows = [
+        {"error": math.nan, "ratio": math.inf},
+        {"error": 0.5, "ratio": (1, -math.inf)},
+    ]
+    write_json({"rows": rows, "seed": 0}, str(tmp_path / "out.json"))
+    assert json.loads((tmp_path / "out.json").read_text()) == {
+        "rows": [{"error": None, "ratio": None}, {"error": 0.5, "ratio": [1, None]}],
+        "seed": 0,
+    }

@@ -15,7 +15,6 @@ from aios_eccos.cli.output import console, draw_table, pairs, token_prices, vers
 from aios_eccos.config import parse_floor
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import configured_models
-from aios_eccos.lab.metrics import clean
 from aios_eccos.lab.whatif import Change, Course, WhatIf, what_if
 from aios_eccos.metrics import percent
 from aios_eccos.observe.call_views import DecisionsView
@@ -61,7 +60,7 @@ def whatif(
     result = what_if(traces, change, limits)
     if as_json:
         body = {"schema": "aios-eccos/whatif-log/1", "versions": versions(), **asdict(result)}
-        write_json(units_apart(clean(body, 17)), "-")
+        write_json(units_apart(body), "-")
     else:
         _show(console(), result)
 
