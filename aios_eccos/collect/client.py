@@ -216,7 +216,7 @@ class Client:
             request = {"model": self.endpoint.target, "messages": messages, **parameters}
             try:
                 body = self._provider.complete(request, self.patience.timeout_s)
-                return read_reply(body, prompt)
+                return read_reply(body, request)
             except Exception as error:
                 status = failure_of(error).status_code
                 if status != 400 or not self._adapt(parameters, str(error)):

@@ -56,9 +56,12 @@ class Reply:
     attempts: int = 1
 
 
-def read_reply(body: object, prompt: str) -> Reply:
-    """Read a completion's body; Broken or StatusError if it is none, or a server's error."""
-    found = read(body).counted(prompt)
+def read_reply(body: object, request: Mapping[str, Any]) -> Reply:
+    """Read the body of the completion that a request of one message brought.
+
+    Broken or StatusError if it is none, or a server's error.
+    """
+    found = read(body, request).counted(request["messages"][0]["content"])
     inline, content = split_thinking((found.text or "")[:MAX_CONTENT])
     thoughts = f"{found.thoughts}{inline}"
     used = _tokens(found.usage, found.counted_by)

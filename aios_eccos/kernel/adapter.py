@@ -156,7 +156,7 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
         elif query.message_return_type == "json":
             request["response_format"] = {"type": "json_object"}
         reply = model.complete(request, timeout_s)
-        found = answers.read(reply, names, request.get("response_format"))
+        found = answers.read(reply, names, request)
         calls = None if names is None else [asdict(call) for call in found.calls or ()]
         response = self.eccos_response(
             response_message=found.text,

@@ -65,15 +65,15 @@ def offered(
 
 
 def read(
-    response: Any, names: Mapping[str, str] | None, asked: Mapping[str, Any] | None = None
+    response: Any, names: Mapping[str, str] | None, request: Mapping[str, Any] | None = None
 ) -> Completion:
     """The first choice's text and tool calls, these by the agent's names; its tokens are counted.
 
-    `names` are as `wire_tools` gives them; None = no tools were offered. `asked` is the request's
-    `response_format`: JSON that it asks for is the answer, whatever it looks like. Raises as
-    `completion.read`, and `Broken` where there is nothing in it, or an unreadable tool call.
+    `names` are as `wire_tools` gives them; None = no tools were offered. JSON that the request
+    asks for is the answer, whatever it looks like. Raises as `completion.read`, and `Broken` where
+    there is nothing in it, or an unreadable tool call.
     """
-    found = read_completion(response)
+    found, asked = read_completion(response, request), (request or {}).get("response_format")
     truncated = found.truncated
     if names is None:
         found = replace(found, calls=())

@@ -88,17 +88,18 @@ class Completion:
         return replace(self, usage=usage, counted_by=by)
 
 
-def read(body: object) -> Completion:
+def read(body: object, request: Mapping[str, Any] | None = None) -> Completion:
     """Read a completion: the body itself, or the object that a client made of it.
 
-    Raises `Broken` where there is no choice in it, or that was broken off; `StatusError` where it
-    carries a server's error.
+    `request` is what it answers: counts that it cannot have are left out. Raises `Broken` where
+    there is no choice in it, or that was broken off; `StatusError` where it carries a server's
+    error.
     """
     dump = getattr(body, "model_dump", None)
     # Servers give other types than the client's classes say, which it lets pass with a warning.
     found = mapping(dump(warnings=False) if dump is not None else body)
     raise_error(found)
-    usage = read_usage(found)
+    usage = read_usage(found, request)
     choices = found.get("choices")
     listed = choices if isinstance(choices, list) else []
     choice = next((each for each in listed if isinstance(each, Mapping)), None)

@@ -5,16 +5,27 @@ A server's count is a claim: it is taken where it can be true, and counted here 
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from aios_eccos.providers.wire import mapping
 
+log = logging.getLogger("aios_eccos.providers.usage")
+
 #: Most tokens of one prompt or answer that are believed.
 MOST_TOKENS = 10_000_000
+#: Most tokens that servers add to what they are sent: instructions, tools, examples.
+MOST_ADDED = 32_768
+#: Tokens of an hour of video, the longest that a part of a message which is no text may stand for.
+PART_TOKENS = 2**20
+#: Longest answer of public models, and their longest thoughts: some servers count these beside the
+#: limit that a request sets.
+LONGEST = 131_072
 
 #: Where the counts stand in an answer: OpenAI's and LiteLLM's, Gemini's, Cohere's, and Groq's
 #: (beside its chunks); Ollama's own stand in the answer itself.
@@ -69,8 +80,11 @@ def whole(value: object) -> int | None:
         return None
 
 
-def read_usage(body: Mapping[str, Any]) -> Usage:
-    """The token counts in an answer's body. Never raises."""
+def read_usage(body: Mapping[str, Any], request: Mapping[str, Any] | None = None) -> Usage:
+    """The token counts in an answer's body, as far as an answer to that request can have them.
+
+    The request is of OpenAI's form; None: it is not known. Never raises.
+    """
     counted = next((found for p in _PLACES if (found := mapping(_at(body, p)))), body)
     prompt, output = _count(counted, _PROMPT), _count(counted, _OUTPUT)
     cached, beside = _count(counted, _CACHED), _count(counted, _CACHED_BESIDE)
@@ -85,7 +99,41 @@ def read_usage(body: Mapping[str, Any]) -> Usage:
         output += thoughts
     elif output is not None:
         output += _thoughts_beside(counted, prompt, output, reasoning)
-    return Usage(prompt or None, output or None, cached or beside or 0, reasoning or thoughts or 0)
+    cached = min(cached or beside or 0, prompt or 0)
+    usage = Usage(prompt or None, output or None, cached, reasoning or thoughts or 0)
+    return usage if request is None else _believed(usage, request)
+
+
+def _believed(usage: Usage, request: Mapping[str, Any]) -> Usage:
+    """The counts without those that no server can have reached with the request."""
+    limit = request.get("max_tokens") or request.get("max_completion_tokens")
+    longest = (whole(limit) or LONGEST) + LONGEST
+    if (usage.output or 0) > longest:
+        _doubt(request, "an answer", usage.output, longest)
+        usage = replace(usage, output=None, reasoning=0)
+    if (usage.input or 0) > MOST_ADDED and (usage.input or 0) > (most := _most_read(request)):
+        _doubt(request, "a prompt", usage.input, most)
+        usage = replace(usage, input=None, cached=0)
+    return usage
+
+
+def _most_read(request: Mapping[str, Any]) -> int:
+    """Most tokens that a server can count for the prompt: a token is at least a byte of it."""
+    sent = len(json.dumps(request, default=str, ensure_ascii=False).encode("utf-8", "replace"))
+    contents = (mapping(message).get("content") for message in request.get("messages") or ())
+    parts = (part for content in contents if isinstance(content, list) for part in content)
+    others = sum(not isinstance(mapping(part).get("text"), str) for part in parts)
+    return MOST_ADDED + sent + others * PART_TOKENS
+
+
+def _doubt(request: Mapping[str, Any], what: str, claim: int | None, most: int) -> None:
+    log.warning(
+        "model %s counts %s tokens of %s that can have %d at most; they are counted here instead",
+        str(request.get("model"))[:100],
+        claim,
+        what,
+        most,
+    )
 
 
 def _thoughts_beside(

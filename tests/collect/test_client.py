@@ -41,6 +41,9 @@ class Script:
         pass
 
 
+WHAT = {"messages": [{"role": "user", "content": "what?"}]}
+
+
 def body(content="7", finish="stop", usage=True, **message):
     tokens = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
     choice = {"message": {"content": content, **message}, "finish_reason": finish}
@@ -149,7 +152,7 @@ def test_a_refused_parameter_is_replaced_or_left_out():
     ],
 )
 def test_what_a_reply_is(answer, wanted):
-    reply = read_reply(answer, "what?")
+    reply = read_reply(answer, WHAT)
     assert (reply.status, reply.content, reply.error) == wanted
     assert (reply.input_tokens, reply.output_tokens, reply.tokens_from) == (10, 5, "usage")
 
@@ -160,11 +163,11 @@ def test_reasoning_and_cached_tokens_are_kept_apart():
         "completion_tokens_details": {"reasoning_tokens": 3},
         "prompt_tokens_details": {"cached_tokens": 4},
     }
-    reply = read_reply(answer, "what?")
+    reply = read_reply(answer, WHAT)
     assert (reply.reasoning_tokens, reply.cached_tokens) == (3, 4)
     assert (reply.input_tokens, reply.output_tokens) == (10, 5)
     answer["choices"][0]["message"]["content"] = ""
-    assert read_reply(answer, "what?").status == "truncated"
+    assert read_reply(answer, WHAT).status == "truncated"
 
 
 def test_what_a_filter_holds_back_is_no_outcome_but_costs_its_tokens():
@@ -176,7 +179,7 @@ def test_what_a_filter_holds_back_is_no_outcome_but_costs_its_tokens():
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}, "much"])
 def test_tokens_without_usage_are_counted_and_marked(usage):
     reply = read_reply(
-        body("Seven words make up this short answer.", usage=False) | {"usage": usage}, "what?"
+        body("Seven words make up this short answer.", usage=False) | {"usage": usage}, WHAT
     )
     assert reply.tokens_from in ("tokenizer", "characters")
     assert 7 <= reply.output_tokens <= 12
@@ -189,7 +192,7 @@ def test_without_a_tokenizer_length_counts(monkeypatch):
 
     monkeypatch.setattr("aios_eccos.providers.tokens.find_embedder", missing)
     tokenizer.cache_clear()
-    reply = read_reply(body("x" * 40, usage=False), "y" * 9)
+    reply = read_reply(body("x" * 40, usage=False), {"messages": [{"content": "y" * 9}]})
     tokenizer.cache_clear()
     assert (reply.tokens_from, reply.output_tokens, reply.input_tokens) == ("characters", 10, 3)
 

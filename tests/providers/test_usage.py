@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -186,6 +187,7 @@ BILLED: list[tuple[str, dict[str, Any], Usage]] = [
     ("half of it", {"prompt_tokens": 100, "completion_tokens": None}, Usage(100, None)),
     ("odd details", {"prompt_tokens": 9, "prompt_tokens_details": "none"}, Usage(9)),
     ("nothing", {}, Usage()),
+    ("cached tokens of no prompt", details("prompt", cached_tokens=1_000_000), Usage()),
 ]
 
 
@@ -230,3 +232,60 @@ def test_a_servers_own_count_is_not_marked() -> None:
     body = {"choices": [choice], "usage": {"prompt_tokens": 4, "completion_tokens": 8}}
     found = read(body).counted("Is it so?")
     assert (found.usage, found.counted_by) == (Usage(4, 8), None)
+
+
+def asking(*parts: object, **more: Any) -> dict[str, Any]:
+    content = "Is it so?" if not parts else [{"type": "text", "text": "Is it so?"}, *parts]
+    return {"model": "m", "messages": [{"role": "user", "content": content}], **more}
+
+
+@pytest.mark.parametrize(
+    ("claim", "left"),
+    [
+        ({"prompt_tokens": 9, **details("prompt", cached_tokens=1_000_000)}, Usage(None, 5)),
+        ({"prompt_tokens": 9_000_000}, Usage(None, 5)),
+        ({"input_tokens": "9", "cache_read_input_tokens": 1e6}, Usage(None, 5)),
+        ({"completion_tokens": 900_000}, Usage(9)),
+        ({"total_tokens": 9_000_000}, Usage(9)),
+        ({**details("completion", reasoning_tokens=5_000_000)}, Usage(9)),
+        # What servers add, and thoughts that are beside the limit, are within reason.
+        ({"prompt_tokens": 15_000}, Usage(15_000, 5)),
+        ({"prompt_tokens": 3, "cache_read_input_tokens": 12_000}, Usage(12_003, 5, 12_000)),
+        ({**details("completion", reasoning_tokens=40_000)}, Usage(9, 40_005, 0, 40_000)),
+    ],
+)
+def test_a_count_is_left_out_that_no_answer_to_the_request_can_have(
+    claim: dict[str, Any], left: Usage, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"usage": {"prompt_tokens": 9, "completion_tokens": 5, **claim}}
+    if "input_tokens" in claim:
+        del body["usage"]["prompt_tokens"]
+    with caplog.at_level(logging.WARNING):
+        assert read_usage(body, asking(max_tokens=100)) == left
+    doubted = None in (left.input, left.output)
+    assert ("model m counts" in caplog.text) == doubted
+
+
+@pytest.mark.parametrize(
+    ("request_", "tokens"),
+    [
+        (asking(), 30_000),
+        (asking({"type": "text", "text": "so " * 50_000}), 170_000),
+        (asking(tools=[{"function": {"name": "f" * 90_000}}]), 110_000),
+        # What it refers to is not seen here.
+        (asking({"type": "image_url", "image_url": {"url": "https://a.example/b.png"}}), 48_000),
+        (asking({"type": "file", "file": {"file_id": "paper"}}), 200_000),
+        (asking({"type": "video_url", "video_url": {"url": "https://a.example/b"}}), 1_000_000),
+    ],
+)
+def test_a_long_prompt_is_believed_where_it_can_be(request_: dict[str, Any], tokens: int) -> None:
+    used = {"prompt_tokens": tokens, "completion_tokens": 5}
+    assert read_usage({"usage": used}, request_).input == tokens
+
+
+def test_what_is_not_believed_is_counted_here() -> None:
+    choice = {"message": {"content": WORDS}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 4, "completion_tokens": 900_000}
+    found = read({"choices": [choice], "usage": usage}, asking()).counted(None)
+    assert found.counted_by is not None
+    assert found.output_tokens is not None and 7 <= found.output_tokens <= 12
