@@ -81,6 +81,95 @@ def test_a_bad_model_is_named(raw: object, words: list[str]) -> None:
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
 
 
+BROKEN_URLS = [
+    "http://[::1",
+    "http://[::1]]:80",
+    "http://[::g]:80/v1",
+    "http://h:0/v1",
+    "http://h:99999/v1",
+    "http://h:port/v1",
+    "http://h:-1/v1",
+    "http://:8000/v1",
+    "http:///v1",
+    "http:/h/v1",
+    "http//h/v1",
+    "htp://h/v1",
+    "ftp://h/v1",
+    "unix:///run/x",
+    "//h/v1",
+    "http://http://h/v1",
+    "http://h h/v1",
+    " http://h/v1",
+    "http://h/v1\n",
+    "http://h/\0",
+    "http://h\\v1",
+    "http://a..b/v1",
+    "http://u:a/b@h/v1",
+    "http://u:a@b@h/v1",
+]
+
+
+@pytest.mark.parametrize("url", BROKEN_URLS)
+def test_what_is_no_url_is_refused(url: str) -> None:
+    for raw, parse, key in (
+        ([{"name": "a", "hostname": url}], parse_models, "llms.models[0].hostname = (hidden)"),
+        ({"history": url}, parse_settings, "llms.router.eccos.history = (hidden)"),
+    ):
+        with pytest.raises(ConfigError) as refusal:
+            parse(raw)
+        assert key in str(refusal.value)
+        assert "http" in str(refusal.value).removeprefix(key), "what is wanted"
+
+
+@pytest.mark.parametrize(
+    ("hostname", "url"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
+        ("https://u:p%40ss@[fd00::1]:443/v1?key=x", "https://u:p%40ss@[fd00::1]:443/v1?key=x"),
+        ("http://my_host.internal.", "http://my_host.internal."),
+        ("https://müller.example/", "https://müller.example/"),
+        ("localhost:11434", "http://localhost:11434"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_taken_with_its_scheme(hostname: str, url: str) -> None:
+    (entry,) = parse_models([{"name": "a", "hostname": hostname}])
+    assert entry.hostname == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h:port",
+        "redis://h:99999/0",
+        "redis://h:0",
+        "redis://[::1",
+        "redis://h h:6379",
+        "rediss://:pass/word@h:6379",
+        "redis+sentinel://h:1,h:x/service",
+        "redis+cluster://h:1,h:70000",
+    ],
+)
+def test_a_broken_url_of_redis_is_refused_before_it_is_opened(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"redis = \(hidden\): a port is a number"):
+        parse_settings({"redis": url})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis:///0",
+        "redis://h",
+        "redis://:p@h:6379/1",
+        "unix:///run/r?db=1",
+        "redis+sentinel://a,b/s",
+    ]
+    + ["redis+cluster://[::1]:7000,h:7001", "rediss://u:%2F%40@h?socket_timeout=0.2"],
+)
+def test_every_kind_of_url_of_redis_is_taken(url: str) -> None:
+    assert parse_settings({"redis": url}).redis == url
+
+
 @pytest.mark.parametrize(
     ("raw", "share"),
     [

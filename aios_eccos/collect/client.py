@@ -19,7 +19,7 @@ from pydantic import SecretStr
 from aios_eccos.collect.reply import Reply, failed_reply, read_reply
 from aios_eccos.collect.slots import Slots
 from aios_eccos.config import ModelEntry, parse_models
-from aios_eccos.errors import ConfigError, shown_address
+from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.locate import Location, environment_key, read_yaml
 from aios_eccos.providers.failures import TIMEOUT, failure_of
@@ -117,7 +117,7 @@ def _endpoint(
     provider = LITELLM_NAMES.get(entry.backend, entry.backend)
     return Endpoint(
         model=model,
-        base_url=_base_url(entry.name, url) if url else "",
+        base_url=_base_url(url) if url else "",
         target=entry.name if url or not provider else f"{provider}/{entry.name}",
         api_base=None if url else entry.hostname,
         cached_price=entry.cache_read_input_token_cost,
@@ -125,13 +125,9 @@ def _endpoint(
     )
 
 
-def _base_url(name: str, url: str) -> str:
+def _base_url(url: str) -> str:
     """AIOS writes `http://host:port/v1` for vLLM and `http://host:port` for Ollama."""
-    parts = urlsplit(url if "//" in url else f"http://{url}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"{name}: hostname = {shown_address(url)!r}: wanted http(s)://host:port/v1"
-        )
+    parts = urlsplit(url)
     path = parts.path.rstrip("/") or "/v1"
     return parts._replace(path=path).geturl()
 

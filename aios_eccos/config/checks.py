@@ -7,9 +7,11 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, NewType, NoReturn
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
+from aios_eccos.config.local import check_address
 from aios_eccos.errors import ConfigError
 
 #: Keys whose values are never shown: tokens, and URLs that may carry a password.
@@ -126,14 +128,24 @@ def check_redis(value: str) -> str:
             "allowed: embedded, memory, or a URL that begins with redis://, rediss://, unix://, "
             "redis+sentinel:// or redis+cluster:// (the last two with rediss, too)"
         )
+    try:
+        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
+        ports = [urlsplit(f"//{host}").port for host in hosts]
+    except ValueError:
+        ports = [0]
+    if 0 in ports or re.search(r"\s", value):
+        raise ValueError(
+            "a port is a number from 1 to 65535, there are no blanks, and in a password "
+            "/ # ? [ ] @ are written as %2F %23 %3F %5B %5D %40"
+        )
     return value
 
 
 def check_history(value: str) -> str:
     """What can be seen of it without Chroma."""
-    if not re.match(r"embedded$|https?://[^/]", value):
+    if value != "embedded" and not value.startswith(("http://", "https://")):
         raise ValueError("allowed: embedded, or a URL such as http://chroma:8000")
-    return value
+    return value if value == "embedded" else check_address(value)
 
 
 def check_token(raw: object) -> object:

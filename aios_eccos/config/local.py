@@ -1,6 +1,6 @@
-"""Whether a model is local: whether what it is asked stays with the operator.
+"""The address of a server: whether it is one, and whether what is asked there stays here.
 
-By its address alone, as written: no name is looked up, as what it leads to may change.
+By the address alone, as written: no name is looked up, as what it leads to may change.
 """
 
 from __future__ import annotations
@@ -21,8 +21,28 @@ NETWORKS = tuple(
 #: A scheme, a name and password, a host and a port. Whatever clients read in several ways, such as
 #: a backslash or a second `@`, has no match.
 _ADDRESS = re.compile(
-    r"(?:https?://)?(?:[^/@\\?#\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(?::\d+)?(?:[/?#][^\\\s]*)?"
+    r"(https?://)?(?:[^/@\\?#\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(?::(\d{1,5}))?"
+    r"(?:[/?#](?!/)[^\\\s\x00-\x1f\x7f]*)?"
 )
+
+
+def check_address(value: str) -> str:
+    """The URL of a server, with its scheme; a ValueError if it is none."""
+    found = _ADDRESS.fullmatch(value)
+    try:
+        scheme, host, port = found.groups() if found else ("", "", "0")
+        if host.startswith("["):
+            ipaddress.ip_address(host[1:-1])
+        else:
+            host.encode("idna")
+        if not 0 < int(port or 80) < 65536:
+            raise ValueError("port")
+    except ValueError:
+        raise ValueError(
+            "wanted http(s)://host:port/v1, with a port up to 65535 and no blanks; in a password "
+            "/ # ? @ are written as %2F %23 %3F %40"
+        ) from None
+    return value if scheme else f"http://{value}"
 
 
 def is_local(hostname: str | None, backend: str = "") -> bool:
@@ -33,12 +53,10 @@ def is_local(hostname: str | None, backend: str = "") -> bool:
     """
     if not hostname:
         return backend in IN_PROCESS
-    if hostname.startswith("unix:"):
-        return True
     found = _ADDRESS.fullmatch(hostname)
     if found is None:
         return False
-    host = found[1].strip("[]").lower().removesuffix(".")
+    host = found[2].strip("[]").lower().removesuffix(".")
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

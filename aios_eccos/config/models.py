@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from aios_eccos.config.checks import Checked, misspelt, no_mapping, refuse
-from aios_eccos.config.local import is_local
+from aios_eccos.config.local import check_address, is_local
 from aios_eccos.errors import ConfigError
 from aios_eccos.values import CACHE_TTL_S, Ability, Model, Rates
 
@@ -69,6 +69,11 @@ class ModelEntry(Checked, extra="ignore"):
             local=self.is_local,
             rates=Rates(self.rpm, self.tpm),
         )
+
+    @field_validator("hostname")
+    @classmethod
+    def _an_address(cls, hostname: str | None) -> str | None:
+        return check_address(hostname) if hostname else hostname
 
     @property
     def is_local(self) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import Any
 
+from aios_eccos.config.local import check_address
 from aios_eccos.errors import ConfigError
 from aios_eccos.kernel import aios_config, answers
 from aios_eccos.kernel.calls import Syscall
@@ -58,6 +59,8 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
         Its client would stop at a proxy that it cannot use, also before a server on this machine.
         """
         try:
+            if config.hostname:
+                config.hostname = check_address(config.hostname)
             if config.backend in OPENAI_COMPATIBLE and config.hostname:
                 return HttpProvider(config.hostname, config.api_key or NO_KEY)
             made = super()._initialize_single_llm(config)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 STRATEGY = "eccos"
 #: What AIOS's base class is told in place of ours; its router then serves as the fallback.
 STOCK_STRATEGY = "sequential"
+STOCK_STRATEGIES = (STOCK_STRATEGY, "smart")
 #: What AIOS takes for mappings as it reads them, and fails on where they are none.
 SECTIONS = frozenset(
     ("api_keys", "llms", "memory", "storage", "tool", "scheduler", "agent_factory", "server")
@@ -89,7 +90,14 @@ def check_file() -> None:
             raise ConfigError(f"{name}: wanted a mapping, found {type(raw[name]).__name__}")
     llms = mapping_of(raw.get("llms"), "llms")
     router = mapping_of(llms.get("router"), "llms.router")
-    if forced() or router.get("strategy") == STRATEGY:
+    strategy = STRATEGY if forced() else router.get("strategy", STOCK_STRATEGY)
+    if strategy not in (STRATEGY, *STOCK_STRATEGIES):
+        shown = repr(strategy)[:80] if isinstance(strategy, str) else f"({type(strategy).__name__})"
+        known = " and ".join(STOCK_STRATEGIES)
+        raise ConfigError(f"llms.router.strategy = {shown}: allowed: {STRATEGY}, or AIOS's {known}")
+    if not llms.get("models"):
+        raise ConfigError("llms.models: wanted a list with at least one model")
+    if strategy == STRATEGY:
         settings, entries = parse_config(router.get("eccos"), llms.get("models"))
         location = Location(home, path, state_dir_of(home), "the file")
         _check_caps(Config(location, settings, entries, STRATEGY))

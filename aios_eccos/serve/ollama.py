@@ -106,9 +106,5 @@ def loaded_in(text: str) -> set[str]:
 
 
 def _host(entry: ModelEntry) -> str:
-    place = entry.hostname or USUAL_PLACE
-    try:
-        parts = urlsplit(place if "://" in place else f"http://{place}")
-    except ValueError:  # no address: its model cannot be asked either
-        return USUAL_PLACE
+    parts = urlsplit(entry.hostname or USUAL_PLACE)
     return urlunsplit((parts.scheme, parts.netloc, "", "", ""))

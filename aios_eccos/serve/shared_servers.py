@@ -128,10 +128,7 @@ def metrics_url(entry: ModelEntry) -> str | None:
     """Where a model's server tells its load; None where nobody wants to know."""
     if not entry.shared_server or not entry.hostname:
         return None
-    try:
-        parts = urlsplit(entry.hostname)
-    except ValueError:  # no address: its model cannot be asked either
-        return None
+    parts = urlsplit(entry.hostname)
     return urlunsplit((parts.scheme, parts.netloc, "/metrics", "", ""))
 
 

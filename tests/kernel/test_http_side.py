@@ -182,6 +182,17 @@ def test_a_refresh_looks_first(served: Any) -> None:
     for broken in ("llms: {router: eccos}", "llms: [a]", "llms: {models: [], router: {", *NO_AIOS):
         served.path.write_text(broken)
         assert served.client.post("/core/refresh").status_code == 422
+    for broken, said in (
+        ("llms: {models: [{name: a}], router: {strategy: ecos}}", "llms.router.strategy = 'ecos'"),
+        ("llms: {models: [{name: a}], router: {strategy: [a]}}", "llms.router.strategy = (list)"),
+        ("llms: {models: [{name: a}], router: {strategy: }}", "llms.router.strategy = (NoneType)"),
+        ("server: {port: 1}", "llms.models"),
+        ("llms: {router: {strategy: smart}}", "llms.models"),
+        ("llms: {models: [], router: {strategy: eccos}}", "llms.models"),
+        (CONFIG.replace("localhost:1", "[::1"), "llms.models[0].hostname = (hidden)"),
+    ):
+        served.path.write_text(broken)
+        assert said in served.client.post("/core/refresh").json()["detail"]
     served.path.write_text("llms: [{api_key: sk-secret}]")
     assert "sk-secret" not in served.client.post("/core/refresh").text
     assert served.launch.refreshed == 1

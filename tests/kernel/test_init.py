@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from aios_eccos.cli.main import app
 from aios_eccos.config import parse_models
 from aios_eccos.kernel.setup import install
-from aios_eccos.kernel.setup.propose import Served, ask, propose
+from aios_eccos.kernel.setup.propose import ask, propose
 
 CONFIG = """\
 llms:
@@ -181,5 +181,3 @@ def test_a_server_that_is_away_is_named_without_its_password() -> None:
     (entry,) = parse_models([{"name": "mini", "hostname": "http://u:hunter2@127.0.0.1:1/v1"}])
     remark = ask(entry).remark
     assert "does not answer" in remark and "hunter2" not in remark
-    (odd,) = parse_models([{"name": "mini", "hostname": "http://[::1"}])
-    assert ask(odd) == Served(remark=ask(odd).remark)

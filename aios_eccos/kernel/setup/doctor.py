@@ -152,8 +152,6 @@ def _check_models(config: Config) -> Iterator[Check]:
             yield Check(name, True, place)
         except OSError as error:
             yield Check(name, False, f"{place} does not answer: {error}")
-        except ValueError:  # which names what it took for the port
-            yield Check(name, False, f"hostname: {place}: no URL such as http://host:8000/v1")
 
 
 def _check_ollama(config: Config) -> Iterator[Check]:
