@@ -107,7 +107,7 @@ def _proposed(
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), "now", "then", n=1)
     typer.echo("\n".join(line.rstrip("\n") for line in lines))
     question = "Write that?" if alone else "Write that? (no: only the plugin is switched on)"
-    if not yes and not typer.confirm(question, abort=alone):
+    if not yes and not typer.confirm(question, abort=alone, err=True):
         return []
     options.update(wanted)
     return keys

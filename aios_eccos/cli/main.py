@@ -1,7 +1,8 @@
 """`aios-eccos`: the list of commands. A command's module is imported when it is called, not before.
 
 Standard output carries the answer (with `--json`, JSON only); everything else goes to standard
-error. Exit codes: 0 done, 1 done but something is wrong, 2 the call's words are off.
+error. Exit codes: 0 done, 1 done but something is wrong, 2 the call's words are off. A command does
+its work whether or not somebody reads on (`| head`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
@@ -111,18 +114,63 @@ def _options(
     """Least-cost LLM routing under a quality floor, as a plugin for the AIOS kernel."""
 
 
+class Output:
+    """Standard output or error; what is written after its reader has gone is dropped.
+
+    Attributes:
+        unread: whether the reader has gone.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self.unread, self._stream = False, stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._do(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._do(self._stream.flush)
+
+    def _do(self, work: Any) -> None:
+        try:
+            work()
+        except BrokenPipeError:
+            self.unread = True
+            # What is still buffered goes there, too.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+
+@contextmanager
+def _outputs() -> Iterator[None]:
+    before = sys.stdout, sys.stderr
+    made: list[Any] = [stream and Output(stream) for stream in before]  # None where it is closed
+    sys.stdout, sys.stderr = made
+    try:
+        yield
+    finally:
+        for each in filter(None, made):
+            each.flush()
+        sys.stdout, sys.stderr = before
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors that are ours become one line and exit code 1."""
     # Nothing of ours phones home, nor do the libraries below us; nothing is fetched on the way.
     os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     escape_logs()
-    try:
-        return app(arguments)
-    except EccosError as error:
-        for line in f"aios-eccos: {error}".split("\n"):
-            typer.echo(plain(line), err=True)
-        sys.exit(1)
+    with _outputs():
+        try:
+            return app(arguments)
+        except EccosError as error:
+            for line in f"aios-eccos: {error}".split("\n"):
+                typer.echo(plain(line), err=True)
+            sys.exit(1)
 
 
 if __name__ == "__main__":

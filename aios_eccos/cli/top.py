@@ -63,8 +63,8 @@ def _look(asker: Asker) -> tuple[StatusView, DecisionsView]:
 
 def _print_looks(asker: Asker, every: float) -> None:
     """A line of JSON a look, until the reader goes or Ctrl-C."""
-    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
-        while True:
+    with contextlib.suppress(KeyboardInterrupt):
+        while not getattr(sys.stdout, "unread", False):
             sys.stdout.write(_look(asker)[0].model_dump_json(by_alias=True) + "\n")
             sys.stdout.flush()
             time.sleep(every)

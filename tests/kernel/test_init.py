@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,7 +15,7 @@ import yaml
 from checkouts import checkout
 from typer.testing import CliRunner
 
-from aios_eccos.cli.main import app
+from aios_eccos.cli.main import app, main
 from aios_eccos.config import parse_models
 from aios_eccos.kernel.setup import install
 from aios_eccos.kernel.setup.propose import ask, propose
@@ -107,6 +109,32 @@ def test_without_a_yes_nothing_is_written(home: Path, said: str) -> None:
     assert code == 1
     assert (home / "aios/config/config.yaml").read_bytes() == before
     assert install.note_of(home) is None
+
+
+@pytest.mark.parametrize("first", ["init --yes", "enable", "enable --observe"])
+def test_work_is_done_though_nobody_reads_what_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    there = f"--aios-home {home}"
+    for words, done in (
+        (f"{first} {there}", "strategy: eccos"),
+        (f"mode canary {there}", "mode: canary"),
+        (f"audit on 3% {there}", "audit: 3 %"),
+        (f"disable {there}", "strategy: sequential"),
+    ):
+        assert unread(monkeypatch, words) == 0
+        assert done in (home / "aios/config/config.yaml").read_text()
+
+
+def unread(monkeypatch: pytest.MonkeyPatch, words: str) -> object:
+    """The exit code of a command whose reader has gone."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    with monkeypatch.context() as patch, os.fdopen(writes, "w") as stdout:
+        patch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as ended:
+            main(words.split())
+    return ended.value.code
 
 
 def test_what_the_operator_has_set_is_not_proposed(home: Path) -> None:
