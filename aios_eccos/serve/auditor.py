@@ -103,8 +103,8 @@ class Auditor:
             if len(self._threads) < THREADS:
                 name = f"eccos-audit-{len(self._threads)}"
                 thread = threading.Thread(target=self._loop, name=name, daemon=True)
+                thread.start()  # which may fail: the process may have no more threads
                 self._threads.append(thread)
-                thread.start()
 
     def settled(self, calls: Sequence[Kept]) -> None:
         """Count what calls have cost, of which audits get a share, and what was saved.

@@ -244,9 +244,13 @@ class Dispatcher:
         settled, on_settled = call.result(answer), self._on_settled
         if on_settled is not None:
             guarded("recording a settled call", lambda: on_settled(settled))
-        # The caller may have cancelled a call that never ran.
-        with suppress(InvalidStateError):
-            call.future.set_result(settled)
+        guarded("telling of a settled call", lambda: _tell(call.future, settled))
+
+
+def _tell(future: Future[CallResult], settled: CallResult) -> None:
+    # The caller may have cancelled a call that never ran.
+    with suppress(InvalidStateError):
+        future.set_result(settled)
 
 
 def kept_in(pattern: str | None) -> Failure:

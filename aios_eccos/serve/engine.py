@@ -283,10 +283,10 @@ class Engine:
         return False
 
     def _settled(self, result: CallResult) -> None:
-        """Let a settled call be audited and recorded; its messages are for the audit alone."""
-        self.shared.loading.note(result)
-        self.auditor.offer(result)
+        """Let a settled call be recorded and audited; its messages are for the audit alone."""
         self.recorder(result if result.repeat is None else replace(result, repeat=None))
+        self.shared.loading.note(result)
+        self.auditor.offer(result)  # last, as it asks the caller for the messages
 
     def _turned(self, policy: str, turns: Sequence[Turn]) -> None:
         """A policy stands elsewhere now: keep that as an event, and learn anew what it goes by."""

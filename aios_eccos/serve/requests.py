@@ -52,8 +52,14 @@ class Requests:
         self._router, self._timeout_s, self._settle = router, timeout_s, settle
 
     def start(self, call: Call, decision: Decision, router: Routes) -> bool:
-        """Start the call, each request on its own thread; False if it was dropped meanwhile."""
-        parts, planned = requests_of(decision), _planned(call, decision)
+        """Start the call, each request on its own thread; False if it waits on, or is gone."""
+        try:
+            parts, planned = requests_of(decision), _planned(call, decision)
+        except BaseException as error:  # noqa: BLE001 - the other calls must be started
+            log.error("a plan could not be made ready: %s", raised(error))
+            call.repeat = None  # it is decided again, without plans
+            give_back(router, decision)
+            return False
         if not self._queue.run(call):
             give_back(router, decision)
             return False

@@ -688,6 +688,19 @@ def until_late(model: str, left: float) -> Answer:
     return Answer(failure=TIMEOUT)
 
 
+def test_who_hears_of_a_settled_call_cannot_end_the_scheduler() -> None:
+    def leave(future: Future[CallResult]) -> None:
+        raise SystemExit
+
+    router = FewSlots({"a": 0})  # without a slot it is the scheduler that settles the call
+    with Dispatcher(router) as dispatcher:
+        late = dispatcher.submit(Query("", deadline=time.monotonic() + 0.5), answers(0.0))
+        late.add_done_callback(leave)
+        assert late.result(60).answer.failure is not None
+        router.limits["a"] = 1
+        assert dispatcher.submit(Query(""), answers(0.0)).result(60).answer.value == "a"
+
+
 def test_an_agents_own_short_deadline_rests_no_model() -> None:
     router = FewSlots({"a": 2, "b": 2})
     with dispatching(router, call_timeout_s=30.0) as dispatcher:

@@ -264,3 +264,14 @@ def test_a_history_that_is_away_when_the_kernel_is_refreshed_is_learned_from_lat
         away.clear()
         until(lambda: learned)
         until(lambda: engine.upkeep.error is None)
+
+
+def test_a_call_that_cannot_be_asked_again_is_recorded_all_the_same(tmp_path) -> None:
+    def raises():
+        raise SystemExit
+
+    with open_engine(tmp_path, redis="memory", audit="5 %") as engine:
+        query = Query("What is 5 plus 6?")
+        assert engine.dispatcher.submit(query, answer, raises).result(60).answer.value == "large"
+        assert engine.recorder.flush(60)
+        assert len(engine.ledger.decisions(5)) == 1

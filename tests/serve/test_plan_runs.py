@@ -434,3 +434,25 @@ def test_a_plan_whose_client_has_gone_asks_no_escape(mini) -> None:
     assert servers.asked == {"small": 1, "mini": 1}
     assert settled.answer.failure is None
     assert all_free(router)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError("odd messages"), SystemExit(3)])
+def test_a_call_that_cannot_be_asked_again_goes_without_a_plan_and_disturbs_no_other(
+    fault: BaseException,
+) -> None:
+    def raises() -> Repeat:
+        raise fault
+
+    servers = Servers(small="42", mini="42", large="43")
+    router = make_router(MemoryWorkload())
+    with dispatching(router, window_ms=500.0) as dispatcher:
+        futures = [
+            dispatcher.submit(Query("hello", input_tokens=100), servers.ask, repeat)
+            for repeat in (servers.repeat, raises, servers.repeat)
+        ]
+        first, odd, last = (future.result(60) for future in futures)
+    assert first.vote is not None and last.vote is not None
+    assert odd.vote is None and odd.repeat is None
+    assert odd.answer.failure is None
+    assert router.failures == 0, "nobody had to go where the fallback says"
+    assert all_free(router)
