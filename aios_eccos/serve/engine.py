@@ -27,7 +27,7 @@ from aios_eccos.serve.canary import Canary
 from aios_eccos.serve.comparing import judge_error
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.events import NotesEvents, note_alarms, note_turns
-from aios_eccos.serve.observers import KeepsCalls, TeachesHistory
+from aios_eccos.serve.observers import KeepsDecisions, KeepsSums, TeachesHistory
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.serve.router import Router
 from aios_eccos.serve.shared_servers import SharedServers
@@ -96,15 +96,16 @@ class Engine:
         events = NotesEvents(self.ledger, self.floors.look, lambda: self.router)
         self.canary = Canary(self.ledger, self.floors.look, lambda: self.config.settings)
         self.auditor = self._auditor(keys)
-        keeps = KeepsCalls(self.ledger)
+        decisions, sums = KeepsDecisions(self.ledger), KeepsSums(self.ledger)
         self._spans = spans(settings.otel, lambda: {e.name: e.backend for e in self.config.entries})
         observers = (
-            *(keeps.decisions, keeps.sums, self.teaches.take),
+            *(decisions.take, sums.take, self.teaches.take),
             *(events.take, self.auditor.settled, self.canary.take),
             *([self._spans.take] if self._spans is not None else []),
         )
         looks = (events.look, self.canary.look)
-        self.recorder = Recorder(self._trace, self.floors.settled, observers, self.teaches, looks)
+        later = sums, self.teaches
+        self.recorder = Recorder(self._trace, self.floors.settled, observers, later, looks)
         self.dispatcher = Dispatcher(self.router, settings, on_settled=self._settled)
         self.dispatcher.attempts.refusals.use(pool)
         self.upkeep = Upkeep(

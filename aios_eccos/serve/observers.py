@@ -19,13 +19,15 @@ from aios_eccos.observe.sums import minute_of_call, of_call
 from aios_eccos.observe.trace import Trace, to_fields
 from aios_eccos.records import Outcome, Record
 from aios_eccos.values import CallResult, Float32Array
-from aios_eccos.workload.periods import SINCE, TOTAL, PeriodSums, period_sums, total_of
+from aios_eccos.workload.periods import SINCE, TOTAL, PeriodSums, period_sums, together, total_of
 from aios_eccos.workload.store import Observed
 
 log = logging.getLogger("aios_eccos.serve.observers")
 
 #: Settled calls kept together.
 BATCH = 64
+#: Seconds between two additions to the shared sums, at least.
+SUMS_EVERY_S = 1.0
 #: Live records are embedded together: MiniLM takes 1.5 ms each in a batch, 7 ms alone.
 LEARN_AFTER_S = 1.0
 #: Live records that wait for the embedder at most.
@@ -53,14 +55,14 @@ class NotKept(WorkloadError):
         self.count = count
 
 
-class KeepsCalls:
-    """Keeps decisions in the shared stream, and what they add to the shared sums."""
+class KeepsDecisions:
+    """Keeps decisions in the shared stream."""
 
     def __init__(self, ledger: Observed) -> None:
         self._ledger = ledger
         self._begun = False
 
-    def decisions(self, calls: Sequence[Kept]) -> None:
+    def take(self, calls: Sequence[Kept]) -> None:
         """Append each decision to the stream, and log it as one structured line.
 
         Raises:
@@ -79,17 +81,45 @@ class KeepsCalls:
         except WorkloadError as error:
             raise NotKept(str(error), len(calls) - kept) from error
 
-    def sums(self, calls: Sequence[Kept]) -> None:
-        """Add the calls to the sums of this minute, this hour and all time.
 
-        Raises:
-            WorkloadError: the store cannot be used.
-        """
+class KeepsSums:
+    """Adds calls to the shared sums of their minute, their hour and all time.
+
+    At once, but at most every `SUMS_EVERY_S`: one call adds to two hundred sums, and calls that
+    follow each other add mostly to the same ones.
+    """
+
+    def __init__(self, ledger: Observed) -> None:
+        self._ledger = ledger
+        self._added: list[PeriodSums] = []
+        self._at = -math.inf
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is something to add."""
+        return bool(self._added)
+
+    def due_s(self) -> float:
+        """Seconds until it is to be added; inf where there is nothing."""
+        return max(self._at - time.monotonic(), 0.0) if self._added else math.inf
+
+    def take(self, calls: Sequence[Kept]) -> None:
+        """Note what calls add."""
         now = time.time()
         minute = total_of(minute_of_call(call.trace) for call in calls)
         whole = total_of(of_call(call.trace) for call in calls)
         periods = period_sums("m", now, minute), period_sums("h", now, whole)
-        self._ledger.add_sums([*periods, PeriodSums(TOTAL, 0.0, whole)])
+        self._added = together([*self._added, *periods, PeriodSums(TOTAL, 0.0, whole)])
+
+    def flush(self) -> None:
+        """Add what is noted.
+
+        Raises:
+            WorkloadError: the store cannot be used.
+        """
+        added, self._added = self._added, []
+        self._at = time.monotonic() + SUMS_EVERY_S
+        self._ledger.add_sums(added)
 
 
 class TeachesHistory:

@@ -7,15 +7,16 @@ waits for Redis, the embedder or Chroma. What does not fit in the queue is count
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from aios_eccos.errors import EccosError, raised
 from aios_eccos.observe.trace import Trace
-from aios_eccos.serve.observers import BATCH, Kept, NotKept, TeachesHistory
+from aios_eccos.serve.observers import BATCH, Kept, NotKept
 from aios_eccos.values import CallResult
 
 log = logging.getLogger("aios_eccos.serve.recorder")
@@ -29,6 +30,20 @@ LOOK_S = 5.0
 Observer: TypeAlias = Callable[[Sequence[Kept]], None]
 
 
+class Gathers(Protocol):
+    """An observer that does its job for several batches together, on the recorder's thread."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is anything to do."""
+
+    def due_s(self) -> float:
+        """Seconds until it is to be done; inf where there is nothing."""
+
+    def flush(self) -> None:
+        """Do it, or a part of it."""
+
+
 class Recorder:
     """Takes settled calls, and hands them to observers. Records from `start` until `close`.
 
@@ -36,7 +51,7 @@ class Recorder:
         trace: makes what is kept of a settled call, on the call's own thread.
         control: moves prices by the traces of a batch, and returns them with what each has added.
         observers: take each batch in this order; what one raises keeps nothing from the others.
-        teaches: puts calls that an observer gave it into the history, when they are due.
+        later: do what observers gave them to do, when it is due.
         looks: see to what changes without calls.
 
     Attributes:
@@ -48,14 +63,14 @@ class Recorder:
         trace: Callable[[CallResult], Callable[[], Trace]],
         control: Callable[[Sequence[Trace]], list[Trace]],
         observers: Sequence[Observer],
-        teaches: TeachesHistory,
+        later: Sequence[Gathers],
         looks: Sequence[Callable[[], None]],
         *,
         queue_most: int = QUEUE_MOST,
     ) -> None:
         self.lost = 0
         self._trace, self._control = trace, control
-        self._observers, self._teaches, self._looks = observers, teaches, looks
+        self._observers, self._later, self._looks = observers, later, looks
         self._most = queue_most
         self._queue: deque[tuple[CallResult, Callable[[], Trace]]] = deque()
         self._changed = threading.Condition()
@@ -84,7 +99,7 @@ class Recorder:
             self._hurry = True
             self._changed.notify_all()
             done = self._changed.wait_for(
-                lambda: not (self._queue or self._busy or self._teaches.waits), timeout_s
+                lambda: not (self._queue or self._busy or self._waits()), timeout_s
             )
             self._hurry = False
             return done
@@ -108,29 +123,32 @@ class Recorder:
         look_at = 0.0
         while True:
             with self._changed:
-                patience = min(look_at - time.monotonic(), self._teaches.due_s())
+                due_s = min((each.due_s() for each in self._later), default=math.inf)
+                patience = min(look_at - time.monotonic(), due_s)
                 self._changed.wait_for(self._due, max(patience, 0.0))
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
                 closing = self._closing and not self._queue
                 self._busy = True
             if batch:
                 self._hand_on(batch)
-            if closing or self._teaching_due():
-                self._guarded(self._teaches.flush)
+            for each in self._later:
+                if each.waits and (closing or self._hurry or each.due_s() <= 0):
+                    self._guarded(each.flush)
             if time.monotonic() >= look_at and not closing:
                 look_at = time.monotonic() + LOOK_S
                 self.look()
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                if closing and not self._teaches.waits:
+                if closing and not self._waits():
                     return
 
     def _due(self) -> bool:
-        return bool(self._queue) or self._closing or self._teaching_due()
+        late = any(each.due_s() <= 0 for each in self._later)
+        return bool(self._queue) or self._closing or late or (self._hurry and self._waits())
 
-    def _teaching_due(self) -> bool:
-        return self._teaches.waits and (self._hurry or self._teaches.due_s() <= 0)
+    def _waits(self) -> bool:
+        return any(each.waits for each in self._later)
 
     def _hand_on(self, batch: Sequence[tuple[CallResult, Callable[[], Trace]]]) -> None:
         kept: list[Kept] = []

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from aios_eccos.values import Lease, Used
 from aios_eccos.workload.client import RefusedWrite
-from aios_eccos.workload.periods import PeriodSums, total_of
+from aios_eccos.workload.periods import PeriodSums, together
 from aios_eccos.workload.store import REMEMBERED_S, WorkloadStore
 
 log = logging.getLogger("aios_eccos.workload.fallback")
@@ -51,7 +51,7 @@ class Backlog:
         self._lock = threading.Lock()
         self._writes: deque[Write] = deque()
         self._unsettled: dict[str, Unsettled] = {}
-        self._sums: dict[str, PeriodSums] = {}
+        self._sums: list[PeriodSums] = []
         self._dropped = 0
 
     def keep(self, write: Write, *, tried: bool) -> None:
@@ -62,7 +62,7 @@ class Backlog:
                 self._keep_settled(args[0], time.monotonic() if tried else None)
                 return
             if name == "add_sums" and not tried:
-                self._add_up(args[0])
+                self._sums = together([*self._sums, *args[0]])
                 return
             self._writes.append(write)
             if len(self._writes) > WRITES_KEPT:
@@ -76,12 +76,6 @@ class Backlog:
         while len(self._unsettled) > SETTLES_KEPT:
             del self._unsettled[next(iter(self._unsettled))]
             self._dropped += 1
-
-    def _add_up(self, additions: Sequence[PeriodSums]) -> None:
-        for each in additions:
-            known = self._sums.get(each.period)
-            amounts = total_of([known.amounts if known else {}, each.amounts])
-            self._sums[each.period] = PeriodSums(each.period, each.keep_s, amounts)
 
     def replay(self, store: WorkloadStore) -> None:
         """Do the writes on a store; what it cannot do now stays, what it refuses is dropped."""
@@ -116,7 +110,7 @@ class Backlog:
                 return self._writes.popleft()
             if not self._sums:
                 return None
-            additions, self._sums = [*self._sums.values()], {}
+            additions, self._sums = self._sums, []
             return "add_sums", (additions,), {"once": uuid.uuid4().hex}
 
     def _settling(self) -> Write:

@@ -62,6 +62,16 @@ def total_of(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return sums
 
 
+def together(additions: Iterable[PeriodSums]) -> list[PeriodSums]:
+    """The same additions, one for each period."""
+    found: dict[str, PeriodSums] = {}
+    for each in additions:
+        known = found.get(each.period)
+        amounts = total_of([known.amounts if known else {}, each.amounts])
+        found[each.period] = PeriodSums(each.period, each.keep_s, amounts)
+    return [*found.values()]
+
+
 def window_of(kind: str, at: float, parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The sums over as many whole periods as come to `at`, from one part more, oldest first.
 

@@ -14,7 +14,7 @@ from aios_eccos.observe.summary import Scope, read_status
 from aios_eccos.observe.sums import of_call
 from aios_eccos.observe.trace import of_fields, to_fields
 from aios_eccos.records import Signals
-from aios_eccos.serve.observers import KeepsCalls, Kept, live_record
+from aios_eccos.serve.observers import KeepsSums, Kept, live_record
 from aios_eccos.serve.tracing import trace_of
 from aios_eccos.values import (
     Answer,
@@ -156,7 +156,9 @@ def test_status_and_metrics_count_what_plans_did() -> None:
     ledger = MemoryWorkload()
     results = [settled("agreed", "small"), settled("differed", "large")]
     kept = [Kept(each, trace_of(each, price_table(POOL), SETTINGS, POOL)) for each in results]
-    KeepsCalls(ledger).sums(kept)
+    sums = KeepsSums(ledger)
+    sums.take(kept)
+    sums.flush()
     status = read_status(ledger, Scope(SETTINGS, POOL))
     (plan,) = status.plans
     assert (plan.plan, plan.calls, plan.agreed, plan.escaped) == (PLAN.name, 2, 1, 1)

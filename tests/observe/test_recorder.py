@@ -15,10 +15,10 @@ from observe_world import LARGE, SMALL, World, failing, make_engine
 from aios_eccos.errors import HistoryError, WorkloadError
 from aios_eccos.observe import render_calls
 from aios_eccos.records import Outcome, Signals
-from aios_eccos.serve.observers import TeachesHistory, live_record
+from aios_eccos.serve.observers import SUMS_EVERY_S, live_record
 from aios_eccos.serve.recorder import Recorder
 from aios_eccos.values import Answer, Attempt, CallResult, Failure, Query
-from aios_eccos.workload.periods import TOTAL, names_of, periods
+from aios_eccos.workload.periods import TOTAL, PeriodSums, names_of, periods
 
 
 def total(world: World) -> dict[str, float]:
@@ -214,8 +214,7 @@ def test_a_full_queue_loses_traces_not_time() -> None:
         go.wait(60)
         return list(traces)
 
-    nothing = TeachesHistory(lambda: (None, None), no_key)
-    recorder = Recorder(lambda result: lambda: result, slow, (), nothing, (), queue_most=2)
+    recorder = Recorder(lambda result: lambda: result, slow, (), (), (), queue_most=2)
     settled = CallResult(Query("x"), Answer(), None, 0, 0.0, 0.0)
     recorder(settled)
     assert recorder.lost == 0  # not started: there is nobody to record for
@@ -227,6 +226,26 @@ def test_a_full_queue_loses_traces_not_time() -> None:
     assert recorder.lost == 3
     go.set()
     recorder.close()
+
+
+def test_calls_that_follow_each_other_are_added_to_the_sums_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, begun = world.engine.ledger, time.monotonic()
+    add, added = ledger.add_sums, []
+
+    def counting(additions: list[PeriodSums]) -> None:
+        added.append(additions)
+        add(additions)
+
+    monkeypatch.setattr(ledger, "add_sums", counting)
+    for _ in range(30):
+        query = Query("0.2", input_tokens=5)
+        world.engine.dispatcher.submit(query, lambda m, left: Answer("x", 1, 1)).result(60)
+    assert world.engine.recorder.flush()
+    seconds = time.monotonic() - begun
+    assert 1 <= len(added) <= 2 + seconds / SUMS_EVERY_S
+    assert ledger.sums([TOTAL])[0]["calls"] == 30
 
 
 def test_a_call_does_not_wait_for_the_recorder(
