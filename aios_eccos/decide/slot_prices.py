@@ -30,6 +30,8 @@ log = logging.getLogger("aios_eccos.serve.router")
 GAIN = 0.02
 #: Calls after which what was learned is written, so that few requests carry it.
 WRITTEN_AFTER = 8
+#: Seconds after which prices are read again: in these, other kernels move them by little.
+READ_AGAIN_S = 1.0
 #: Share of the usual cost per token below which a slot counts as free of charge.
 LEAST = 1e-3
 #: Stands for zero in the store, which keeps positive prices only.
@@ -57,9 +59,9 @@ class SlotPrices:
         return np.where(2 * free > self._limits, 0.0, self._slots)
 
     def read(self) -> dict[str, float]:
-        """All prices that kernels share, in one request; the slots' are gone by from now on."""
+        """All prices that kernels share, as of late; the slots' are gone by from now on."""
         try:
-            stored = self._workload.read_prices()
+            stored = self._workload.read_prices(READ_AGAIN_S)
         except WorkloadError as error:
             log.warning("prices serve unmoved: %s", error)
             return {}

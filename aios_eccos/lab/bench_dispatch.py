@@ -39,7 +39,7 @@ class StubRouter:
             Candidate(query, MODELS, _ROW, _ROW, _ROW, _ROW, _ALL, 0.0, _WORTH) for query in queries
         ]
 
-    def slots(self) -> Slots:
+    def slots(self, calls: int | None = None) -> Slots:
         return _SLOTS
 
     def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]:

@@ -172,8 +172,11 @@ class Dispatcher:
     def _room(self) -> int:
         return max(self._settings.max_workers - self._queue.depth()[1], 0)
 
-    def _round(self) -> bool:
-        """Assign once. True if another look may pay: calls were started and some still wait."""
+    def _round(self, *, recall: bool = True) -> bool:
+        """Assign once. True if another look may pay: calls were started and some still wait.
+
+        `recall`: by what is known of slots without asking, if that is enough.
+        """
         router = self._router
         waiting, room = self._queue.waiting(), self._room()
         if not waiting or not room:
@@ -185,13 +188,17 @@ class Dispatcher:
             call.unplanned = self._requests.kinds.closed(call.query)
             if call.candidate is not None and not call.able():
                 self._requests.give_up(call, self._nowhere(call))
-        slots = router.slots()
+        slots = router.slots(len(waiting) if recall else None)
         able = [call for call in waiting if call.able() and self._may_wait(call, slots, router)]
         most = min(room, self._settings.max_batch)
         calls = startable(able, slots, most, router, self._fair, self.attempts.pace)
         decided = self._decisions.assign(calls, slots, router)
         decided += [fallback(call, router) for call in odd]
-        return 0 < self._start(decided, router) < len(waiting)
+        short = any(decision is None or decision.model is None for _, decision in decided)
+        started = self._start(decided, router)
+        if slots.recalled and short:
+            return self._round(recall=False)  # another kernel has taken a slot meanwhile
+        return 0 < started < len(waiting)
 
     def _may_wait(self, call: Call, slots: Slots, router: Routes) -> bool:
         """Whether limits let a call be served in its time; else it is refused."""

@@ -101,7 +101,7 @@ class Router:
 
     def route(self, queries: Sequence[Query]) -> Assignment:
         """The paper's whole step (ECCOS, section 3); the leases are the caller's to release."""
-        return self.assign(self.forecast(queries), self.slots())
+        return self.assign(self.forecast(queries), self.slots(len(queries)))
 
     def forecast(self, queries: Sequence[Query]) -> list[Candidate]:
         """What every model would do on each query, what it costs, and what success is worth."""
@@ -130,13 +130,14 @@ class Router:
             for candidate, vector in zip(candidates, vectors, strict=True)
         ]
 
-    def slots(self) -> Slots:
-        """What is free now, over all kernels."""
-        loads, caps = self._workload.loads(self._limits, self.limits.rates), self.limits.caps()
-        spent = self._workload.spent(caps) if caps else ()
-        found = dict(zip((cap.key for cap in caps), spent, strict=True))
+    def slots(self, calls: int | None = None) -> Slots:
+        """What is free now, over all kernels; if it is enough for so many calls, as of late."""
+        asked, caps, others = (self._limits, self.limits.rates), self.limits.caps(), self._others()
+        known = None if calls is None or others else self._workload.recall(asked, calls)
+        loads = known or self._workload.loads(*asked)
+        spent = dict(zip((cap.key for cap in caps), self._workload.spent(caps), strict=True))
         self.limits.hold({model.name: loads[model.slot].rates for model in self.models})
-        return slots_of(self.models, loads, found, self._others())
+        return replace(slots_of(self.models, loads, spent, others), recalled=bool(known))
 
     def bars(self, candidate: Candidate, slots: Slots) -> Mapping[str, Bar]:
         """What limits beside slots keep a call from models that may serve it, by name."""

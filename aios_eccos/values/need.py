@@ -131,6 +131,8 @@ class Slots:
         tokens: left of the minute, where they are limited.
         opens: seconds until the first of the last minute's requests and tokens come back.
         spent: by a cap's key, what is spent under it.
+
+    `recalled`: this was known without asking, so that another kernel may have taken slots since.
     """
 
     free: Mapping[str, int]
@@ -142,6 +144,7 @@ class Slots:
     tokens: Mapping[str, float] = field(default_factory=dict)
     opens: Mapping[str, float] = field(default_factory=dict)
     spent: Mapping[str, Spent] = field(default_factory=dict)
+    recalled: bool = False
 
     def room(self, plan: Plan) -> int:
         """Calls that could start on a plan now."""

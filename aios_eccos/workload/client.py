@@ -19,7 +19,7 @@ All keys of a namespace carry one hash tag, so that a script may touch any of th
     eccos:{namespace}:v1:note:NAME      string
     eccos:{namespace}:v1:once:NAME      answer to the write of that name; expires
     eccos:{namespace}:format            string      number of the layout: 1
-    eccos:{namespace}:v1:releases       pub/sub channel: kernel that released
+    eccos:{namespace}:v1:releases       pub/sub channel: kernel that released, or `rest`
 """
 
 from __future__ import annotations

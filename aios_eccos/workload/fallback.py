@@ -18,7 +18,7 @@ from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
-from aios_eccos.workload.store import NO_RATES, PRICE_RANGE, Ends
+from aios_eccos.workload.store import NO_RATES, PRICE_RANGE, Declares, Ends, Load
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,9 @@ class ResilientWorkload(Proxy):
                     self._shared.declare(leases, limits, rates)
                     return granted
 
+    def recall(self, declared: Declares, calls: int) -> dict[str, Load] | None:
+        return None if self.degraded else self._shared.recall(declared, calls)
+
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         self.ask("settle", (used,), {})
 
@@ -127,8 +130,8 @@ class ResilientWorkload(Proxy):
     def warnings(self) -> list[str]:
         return self._heartbeat.warnings
 
-    def read_prices(self) -> dict[str, float]:
-        prices = super().read_prices()
+    def read_prices(self, age_s: float = 0.0) -> dict[str, float]:
+        prices = super().read_prices(age_s)
         self._local.put_prices(prices)
         return prices
 

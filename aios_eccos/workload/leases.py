@@ -64,12 +64,12 @@ class LeaseBook:
         with self._lock:
             return sum(lease.slot == slot for lease in self._counted)
 
-    def drop(self, leases: Iterable[Lease], *, told: bool = False) -> int:
-        """Hold leases no longer; returns how many were held. `told`: Redis is told of it now."""
-        end, found = time.monotonic() + self.ttl_s, 0
+    def drop(self, leases: Iterable[Lease], *, told: bool = False) -> list[Lease]:
+        """Hold leases no longer; returns those that were held. `told`: Redis is told of it now."""
+        end, found = time.monotonic() + self.ttl_s, list[Lease]()
         with self._lock:
             for lease in leases:
-                found += self._held.pop(lease, None) is not None
+                found += [lease] if self._held.pop(lease, None) is not None else []
                 self._owed[lease] = end
                 if told:
                     self._counted.discard(lease)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any, TypeVar
 
@@ -26,6 +26,7 @@ from aios_eccos.workload.store import (
     PRICE_RANGE,
     REMEMBERED_S,
     TAKEN_BYTES,
+    Declares,
     Ends,
     Load,
     check_limits,
@@ -48,8 +49,7 @@ class MemoryWorkload:
         left: billionths of a dollar that may be taken of a cap.
     """
 
-    degraded = False
-    kernels = 1
+    degraded, kernels = False, 1
 
     def __init__(
         self,
@@ -88,10 +88,12 @@ class MemoryWorkload:
             return not shut and self.meters.take(group, rates, self._left)
 
         with self._open():
-            granted: list[bool] = []
-            for _, group in groupby(leases, key=attrgetter("call_id")):
-                granted += self._leases.lend([*group], limits, take)
-            return granted
+            calls = groupby(leases, key=attrgetter("call_id"))
+            lent = (self._leases.lend([*group], limits, take) for _, group in calls)
+            return [*chain.from_iterable(lent)]
+
+    def recall(self, declared: Declares, calls: int) -> dict[str, Load] | None:
+        return None  # asking takes no longer
 
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         self.meters.settle(used)
@@ -142,7 +144,7 @@ class MemoryWorkload:
     def on_release(self, callback: Callable[[], None]) -> None:
         self._notifier.add(callback)
 
-    def read_prices(self) -> dict[str, float]:
+    def read_prices(self, age_s: float = 0.0) -> dict[str, float]:
         with self._open():
             return dict(self._prices)
 

@@ -25,6 +25,7 @@ from aios_eccos.workload.client import Forgotten, RedisClient
 from aios_eccos.workload.leases import LeaseBook, taken_in_full
 from aios_eccos.workload.meters import Taken
 from aios_eccos.workload.notify import Notifier
+from aios_eccos.workload.recall import Recall
 from aios_eccos.workload.redis_ledger import RedisLedger
 from aios_eccos.workload.script_args import (
     GONE,
@@ -40,12 +41,13 @@ from aios_eccos.workload.script_args import (
     spent_keys,
 )
 from aios_eccos.workload.server import Server
-from aios_eccos.workload.store import NO_RATES, Load, check_limits, rest_of
+from aios_eccos.workload.store import NO_RATES, Declares, Load, check_limits, rest_of
 
 log = logging.getLogger(__name__)
 
 LEASE_TTL_S = 15.0
-_WAKE = b""
+#: Told to every ear beside the kernels that release: look up; a model rests, or does no longer.
+_WAKE, _REST = b"", b"rest"
 
 
 class RedisWorkload(RedisLedger):
@@ -74,15 +76,15 @@ class RedisWorkload(RedisLedger):
         #: The limits that held at the last acquire, by slot.
         self.limits: dict[str, int] = {}
         self.taken = Taken()
+        self._recall = Recall()
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
         self._lock = threading.Lock()
         self._declared: dict[str, Declared] = {}
         #: Leases whose calls are lost, and what they needed is not settled yet.
         self._unsettled: set[Lease] = set()
-        self._known = False
+        self._known = self._closed = False
         #: Whether Redis has said that it knows this kernel.
         self._registered = False
-        self._closed = False
 
     def acquire(
         self,
@@ -100,22 +102,22 @@ class RedisWorkload(RedisLedger):
         self._known = True
         self.leases.settle(leases)
         asked, asked_at = Asked(leases, slots), time.monotonic()
-        caps = asked.caps
         args = [asked.lending(self._ttl_ms, self.kernel, declared, known=self._registered)]
         try:
-            answer = self._redis.run("acquire", slot_keys(slots, caps), args)
+            answer = self._redis.run("acquire", slot_keys(slots, asked.caps), args)
         except WorkloadError:
             self.leases.doubt(leases)
             raise
         if answer[0] < 0:
             raise Forgotten(self.place)
         self.kernels, self._registered = answer[0], True
-        for slot, (limit, *known) in zip(slots, rows(answer[1:], 5), strict=False):
+        for slot, (_, limit, *known) in zip(slots, rows(answer[1:], 6), strict=False):
             self.limits[slot] = limit
             self.taken.note_minute(slot, Rates(*map(or_none, known[:2])), *known[2:])
-        after = 1 + 5 * len(slots)
-        self.taken.note_money(dict(zip(caps, answer[after:], strict=False)))
-        granted = [number == 1 for number in answer[after + len(caps) :]]
+        after = 1 + 6 * len(slots)
+        self.taken.note_money(dict(zip(asked.caps, answer[after:], strict=False)))
+        granted = [number == 1 for number in answer[after + len(asked.caps) :]]
+        self._recall.note_lent(dict(zip(slots, answer[1::6], strict=False)), granted)
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
 
@@ -157,11 +159,12 @@ class RedisWorkload(RedisLedger):
     def release(self, leases: Sequence[Lease]) -> None:
         if self._closed or not leases:
             return
-        self.leases.drop(leases, told=True)
+        held = self.leases.drop(leases, told=True)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
         args = [self._redis.key("releases"), self.kernel, *places(leases, slots)]
         self._redis.run("release", per_slot(slots, "slots"), args)
         self.leases.settle(leases)
+        self._recall.note_released(held)
         self.notifier.notify()
 
     def renew(self) -> None:
@@ -223,19 +226,26 @@ class RedisWorkload(RedisLedger):
         self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES
     ) -> dict[str, Load]:
         kinds = ("slots", "limits", "rpm", "tpm", "recent", "cooling", "closed")
-        args: list[object] = [self.kernel if self._registered else ""]
+        asked_at, args = time.monotonic(), [self.kernel if self._registered else ""]
         for slot, own in limits.items():
-            args += [own, *numbers(rates.get(slot, Rates()))]
+            args += map(str, [own, *numbers(rates.get(slot, Rates()))])
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
         if answer[0] >= 0:  # else Redis has forgotten this kernel, and perhaps others
             self.kernels = answer[0]
-        return dict(zip(limits, map(load_of, rows(answer[1:], 9)), strict=True))
+        loads = dict(zip(limits, map(load_of, rows(answer[1:], 9)), strict=True))
+        self._recall.note((limits, rates), loads, asked_at)
+        return loads
+
+    def recall(self, declared: Declares, calls: int) -> dict[str, Load] | None:
+        return self._recall.loads(declared, calls)
 
     def cool_down(self, slot: str, seconds: float, *, closed: bool = False) -> None:
         # A rest that is ended, ends for its server as well.
         kinds = ("cooling", "closed") if closed or seconds <= 0 else ("cooling",)
         rest_ms = math.ceil(rest_of(seconds) * 1000)
-        self._redis.run("cool_down", per_slot([slot], *kinds), [rest_ms])
+        args = [rest_ms, self._redis.key("releases"), _REST]
+        self._redis.run("cool_down", per_slot([slot], *kinds), args)
+        self._recall.drop()
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.notifier.add(callback)
@@ -249,6 +259,8 @@ class RedisWorkload(RedisLedger):
 
             def heard(seconds: float) -> bool:
                 message = ear.get_message(ignore_subscribe_messages=True, timeout=seconds)
+                if message is not None and message["data"] == _REST:
+                    self._recall.drop()
                 return message is not None and message["data"] not in (mine, _WAKE)
 
             yield heard

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 
 from aios_eccos.workload.client import RedisClient
@@ -43,10 +44,16 @@ class RedisLedger:
         self._redis = redis
         # The batch that was taken last, so that a late acknowledgment drops no other.
         self._batch = 0
+        #: Prices as last read, when that was, and moved here since.
+        self._prices: dict[str, float] = {}
+        self._prices_at = -math.inf
         #: Names of prices that are none, as last read.
         self._odd: set[str] = set()
 
-    def read_prices(self) -> dict[str, float]:
+    def read_prices(self, age_s: float = 0.0) -> dict[str, float]:
+        asked_at = time.monotonic()
+        if asked_at - self._prices_at < age_s:
+            return dict(self._prices)
         with self._redis.using("read prices") as client:
             found = client.hgetall(self._redis.key("prices"))
         prices = {_words(name): _number(value) for name, value in found.items()}
@@ -55,7 +62,9 @@ class RedisLedger:
             key = self._redis.key("prices")
             log.warning("Redis holds what is no price, left out, in %s: %s", key, sorted(odd))
         self._odd = odd
-        return {name: price for name, price in prices.items() if name not in odd}
+        self._prices = {name: price for name, price in prices.items() if name not in odd}
+        self._prices_at = asked_at
+        return dict(self._prices)
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         for value in prices.values():
@@ -65,13 +74,16 @@ class RedisLedger:
         texts = {name: repr(float(value)) for name, value in prices.items()}
         with self._redis.using("set prices") as client:
             client.hset(self._redis.key("prices"), mapping=texts)
+        self._prices = self._prices | dict(prices)
 
     def move_price(
         self, name: str, step: float, start: float, ends: Ends = PRICE_RANGE, *, once: str = ""
     ) -> float:
         check_move(step, start, ends)
         args = [name, *(repr(float(number)) for number in (step, start, *ends))]
-        return float(self._redis.run("move_price", ["prices"], args, once and f"{name}:{once}"))
+        price = float(self._redis.run("move_price", ["prices"], args, once and f"{name}:{once}"))
+        self._prices = self._prices | {name: price}
+        return price
 
     def push_inbox(self, payloads: Sequence[bytes], *, once: str = "") -> None:
         check_sizes(payloads)

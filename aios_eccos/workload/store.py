@@ -21,6 +21,8 @@ from aios_eccos.workload.periods import PeriodSums
 REMEMBERED_S = 600
 #: A least and a greatest price.
 Ends = tuple[float, float]
+#: Limits and rates that a kernel declares, by slot.
+Declares = tuple[Mapping[str, int], Mapping[str, Rates]]
 #: A price outside this range could never move back by finite steps.
 PRICE_RANGE: Ends = (1e-300, 1e300)
 #: Seconds for which what a request takes counts: a minute, and a second on each side, because
@@ -121,6 +123,9 @@ class SlotStore(Loads, Protocol):
             ValueError: a lease's slot has no limit.
         """
 
+    def recall(self, declared: Declares, calls: int) -> dict[str, Load] | None:
+        """The loads without asking, where they are known and leave room for `calls` everywhere."""
+
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         """Count what requests have really taken instead of their needs; once for each need."""
 
@@ -146,8 +151,8 @@ class SlotStore(Loads, Protocol):
 class PriceStore(Protocol):
     """Prices that all kernels share."""
 
-    def read_prices(self) -> dict[str, float]:
-        """All shared prices by name."""
+    def read_prices(self, age_s: float = 0.0) -> dict[str, float]:
+        """All shared prices by name, read at most `age_s` seconds ago."""
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Set shared prices (> 0), all in one request."""

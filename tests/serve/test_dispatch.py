@@ -78,7 +78,7 @@ class FewSlots:
             for query in queries
         ]
 
-    def slots(self) -> Slots:
+    def slots(self, calls: int | None = None) -> Slots:
         with self._lock:
             free = {n: self.limits[n] - self.in_use[n] for n in self.limits}
             cooling = dict.fromkeys(self.resting, 1.0)

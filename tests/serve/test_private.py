@@ -111,7 +111,7 @@ def test_it_stays_where_forecasts_or_decisions_fail(error: Exception) -> None:
 class Down(MemoryWorkload):
     """Redis is out of reach: slots are lent locally, and nothing is shared."""
 
-    def read_prices(self) -> dict[str, float]:
+    def read_prices(self, age_s: float = 0.0) -> dict[str, float]:
         raise WorkloadError("down")
 
     def notes(self, names: Sequence[str]) -> list[str | None]:

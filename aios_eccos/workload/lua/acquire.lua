@@ -1,28 +1,34 @@
 -- Take slots for a batch of calls, and with each a request, tokens and money.
 -- KEYS, ARGV  as common.lua says
--- Returns the number of known kernels; for each slot the limit, rpm and tpm that hold (-1 = none)
--- and the requests and tokens of the last minute; for each cap what is gone of it, all these with
--- what is granted; then 1 or 0 for each lease. -1 alone:
--- Redis has forgotten the kernel, which has to tell it first what it holds.
+-- Returns the number of known kernels; for each slot those in use, the limit, rpm and tpm that hold
+-- (-1 = none), and the requests and tokens of the last minute; for each cap what is gone of it, all
+-- these with what is granted; then 1 or 0 for each lease. -1 alone: Redis has forgotten the kernel,
+-- which has to tell it first what it holds.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-if asked.known and not is_known(KEYS[1], kernel, now) then
+local ends, living = end_of(KEYS[1], kernel), living_of(KEYS[1], now)
+if asked.known and ends <= now then
   return { -1 }
 end
-local living = register(KEYS[1], kernel, now, ttl)
+if ends < now + ttl / 2 then -- else its heartbeat has just said so
+  register(KEYS[1], kernel, now, ttl)
+end
 
 -- What each slot and each cap still gives.
 local held, calls, requests, tokens, money, rated = {}, {}, {}, {}, {}, {}
 for i = 1, slots do
-  local key, limits = 6 * i - 3, {}
+  local key, own = 6 * i - 3, asked.limits[i]
+  local limits = { 0, own[2], own[3] }
   redis.call('ZREMRANGEBYSCORE', KEYS[key + 1], '-inf', now)
-  for j = 1, 3 do
-    limits[j] = declare(KEYS[key + 1 + j], living, kernel, asked.limits[i][j], ttl)
+  -- Most slots have neither rates nor a server that has asked to be left alone.
+  local more = redis.call('EXISTS', KEYS[key + 3], KEYS[key + 4], KEYS[key + 6]) > 0
+  for j = 1, (more or own[2] >= 0 or own[3] >= 0) and 3 or 1 do
+    limits[j] = declare(KEYS[key + 1 + j], living, kernel, own[j], ttl)
   end
   held[i], rated[i] = limits, limits[2] >= 0 or limits[3] >= 0
   calls[i] = limits[1] - redis.call('ZCARD', KEYS[key + 1])
   requests[i], tokens[i] = limits[2], limits[3]
-  if redis.call('EXISTS', KEYS[key + 6]) == 1 then
+  if more and redis.call('EXISTS', KEYS[key + 6]) == 1 then
     calls[i] = -math.huge
   end
   if rated[i] then
@@ -98,7 +104,7 @@ while first <= #ids do
 end
 charge(asked, charged, rated, now)
 
-local answer = { redis.call('ZCARD', KEYS[1]) }
+local answer = { redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') }
 local function say(...)
   for _, number in ipairs({ ... }) do
     answer[#answer + 1] = number
@@ -106,7 +112,7 @@ local function say(...)
 end
 for i = 1, slots do
   keep(KEYS[6 * i - 2], ttl)
-  say(unpack(held[i]))
+  say(redis.call('ZCARD', KEYS[6 * i - 2]), unpack(held[i]))
   say(held[i][2] - requests[i], held[i][3] - tokens[i])
 end
 for i = 1, #asked.caps do

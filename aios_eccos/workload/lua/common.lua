@@ -5,44 +5,57 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- A key outlives its last member's expiry, and nothing longer.
+-- A key outlives its last member's expiry, by as long again at most: so most writes leave it alone.
 local function keep(key, ttl)
   if redis.call('PTTL', key) < ttl then
-    redis.call('PEXPIRE', key, ttl)
+    redis.call('PEXPIRE', key, 2 * ttl)
   end
 end
 
--- The set of kernels that live.
+-- When a kernel's life ends that is not prolonged; 0 = it is not known.
+local function end_of(kernels, kernel)
+  return tonumber(redis.call('ZSCORE', kernels, kernel) or 0)
+end
+
+-- Says of a kernel whether it lives; asks once for each.
 local function living_of(kernels, now)
   local living = {}
-  for _, name in ipairs(redis.call('ZRANGEBYSCORE', kernels, now + 1, '+inf')) do
-    living[name] = true
+  return function(name)
+    if living[name] == nil then
+      living[name] = end_of(kernels, name) > now
+    end
+    return living[name]
   end
-  return living
 end
 
-local function is_known(kernels, kernel, now)
-  return tonumber(redis.call('ZSCORE', kernels, kernel) or 0) > now
-end
-
--- Note that a kernel lives; returns the set of those that do.
+-- Note that a kernel lives.
 local function register(kernels, kernel, now, ttl)
   redis.call('ZREMRANGEBYSCORE', kernels, '-inf', now)
   redis.call('ZADD', kernels, now + ttl, kernel)
   keep(kernels, ttl)
-  return living_of(kernels, now)
 end
 
 -- The smallest of one's own limit (-1 = none) and those that other living kernels declare; then what
--- the kernel has declared before, and kernels that are gone.
-local function smallest_limit(limits, living, kernel, own)
+-- the kernel has declared before, and kernels that are gone, if any had to be looked at.
+local function smallest_limit(limits, living, kernel, own, all)
+  local name, limit = unpack(redis.call('ZRANGE', limits, 0, 0, 'WITHSCORES'))
+  if not name then
+    return own, -1, {}
+  end
+  limit = tonumber(limit)
+  if not all and name == kernel and limit == own then
+    return own, own, {}
+  elseif not all and name ~= kernel and living(name) then
+    local before = kernel ~= '' and redis.call('ZSCORE', limits, kernel)
+    return own < 0 and limit or math.min(own, limit), tonumber(before or -1), {}
+  end
   local declared = redis.call('ZRANGE', limits, 0, -1, 'WITHSCORES')
   local smallest, before, gone = own, -1, {}
   for i = 1, #declared, 2 do
     local name, limit = declared[i], tonumber(declared[i + 1])
     if name == kernel then
       before = limit
-    elseif not living[name] then
+    elseif not living(name) then
       gone[#gone + 1] = name
     elseif smallest < 0 or limit < smallest then
       smallest = limit
@@ -54,7 +67,7 @@ end
 -- Note a kernel's limit (-1 = none) and drop those of kernels that are gone; returns the one that
 -- holds. What stands there already is prolonged by heartbeats, `again`.
 local function declare(limits, living, kernel, own, ttl, again)
-  local smallest, before, gone = smallest_limit(limits, living, kernel, own)
+  local smallest, before, gone = smallest_limit(limits, living, kernel, own, again)
   if #gone > 0 then
     redis.call('ZREM', limits, unpack(gone))
   end
@@ -131,10 +144,13 @@ end
 local function opens_ms(recent, now)
   local second = math.floor(now / 1000)
   local upto = upto_of(redis.call('HGET', recent, 'upto') or second, second)
-  for old = math.max(upto, second - WINDOW) + 1, second do
-    local cell = redis.call('HMGET', recent, 'r' .. old, 't' .. old)
-    if number(cell[1]) > 0 or number(cell[2]) > 0 then
-      return (old + WINDOW) * 1000 - now
+  local first, names = math.max(upto, second - WINDOW) + 1, {}
+  for old = first, second do
+    names[#names + 1], names[#names + 2] = 'r' .. old, 't' .. old
+  end
+  for i, cell in ipairs(#names > 0 and redis.call('HMGET', recent, unpack(names)) or {}) do
+    if number(cell) > 0 then
+      return (first + math.floor((i - 1) / 2) + WINDOW) * 1000 - now
     end
   end
   return 0

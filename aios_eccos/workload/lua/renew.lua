@@ -7,8 +7,8 @@
 -- knew this one.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-local before = is_known(KEYS[1], kernel, now)
-local living = register(KEYS[1], kernel, now, ttl)
+local before, living = end_of(KEYS[1], kernel) > now, living_of(KEYS[1], now)
+register(KEYS[1], kernel, now, ttl)
 local rated = {}
 for i = 1, slots do
   local key = 6 * i - 3

@@ -8,7 +8,7 @@ for i = 2, #KEYS do
   for j = 1, #flat, 2 do
     local name, amount = flat[j], number(flat[j + 1])
     local kernel = string.match(name, '^held:(.*)$')
-    if kernel and not living[kernel] then
+    if kernel and not living(kernel) then
       lost = lost + amount
     end
     found[name] = amount
