@@ -105,7 +105,7 @@ class Fitted:
         self.data, self.rows = data, rows
         self.table = data.table.rows(rows) if table is None else table
         folder = data.folder if key else None
-        self.cache = Cache(folder, f"{data.hash}:{key}:{data.embedder.name}")
+        self.cache = Cache(folder, f"{data.hash}:{key}:{data.embedder.identity}")
         self._given = head
 
     @functools.cached_property

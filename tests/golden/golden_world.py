@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from golden_compare import blanked, differences, load, rounded, store, tree
 import aios_eccos
 from aios_eccos.cli.main import main
 from aios_eccos.config import ModelEntry, parse_settings
+from aios_eccos.history.embed import sentence
+from aios_eccos.history.embed.encoders import Encoder
 from aios_eccos.history.memory import MemoryHistory
 from aios_eccos.locate import Config, Location, load_config, locate
 from aios_eccos.observe.reader import Reader
@@ -109,6 +112,21 @@ def pinned(value: Any, blank: Sequence[str] = ()) -> dict[str, Any]:
     return {"tree": tree(value), "values": blanked(value, MACHINE | set(blank))}
 
 
+def invented(_: Path) -> Encoder:
+    """An encoder that is the same on every machine, unlike a model: words' vectors are drawn."""
+
+    def tokens(text: str) -> list[int]:
+        return [zlib.crc32(word.encode()) for word in text.lower().split()] or [0]
+
+    def forward(ids: Sequence[int]) -> tuple[Any, Any]:
+        width = 384
+        drawn = [np.random.default_rng(each).standard_normal(4 * width) for each in ids]
+        layers = np.mean(drawn, axis=0, dtype=np.float32)
+        return layers[2 * width : 3 * width], layers
+
+    return Encoder("invented", tokens, 256, forward, passes=1)
+
+
 @contextlib.contextmanager
 def shell() -> Iterator[Shell]:
     """A shell in folders of its own; short paths, for a socket lies in them."""
@@ -119,7 +137,7 @@ def shell() -> Iterator[Shell]:
         "COLUMNS": "120",
     }
     try:
-        with patch.dict(os.environ, changed):
+        with patch.dict(os.environ, changed), patch.object(sentence, "load_encoder", invented):
             os.environ.pop("AIOS_HOME", None)
             yield Shell(folder)
     finally:
@@ -640,9 +658,8 @@ COMMANDS: dict[str, Callable[[Shell], dict[str, Any]]] = {
 }
 #: Without any command.
 ENGINES: dict[str, Callable[[], dict[str, Any]]] = {"decisions": decisions, "control": control}
-#: How near numbers must be, relative and absolute. An engine's are the same on every processor: its
-#: embeddings are invented ones. Behind a command's stand a model's, whose last digits differ; it
-#: takes a call that is chosen otherwise to tell, which then shows as a difference on that machine.
+#: How near numbers must be, relative and absolute. Embeddings are invented ones, the same on every
+#: processor; a command's go through linear algebra whose last digits differ.
 NEAR_ENGINES = (1e-6, 1e-12)
 NEAR_COMMANDS = (1e-3, 1e-4)
 #: Heads are fitted there, so last digits grow: by 2e-3 in an AUC between two kinds of processor.

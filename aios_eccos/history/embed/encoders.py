@@ -7,25 +7,24 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aios_eccos.errors import EmbedderError
-from aios_eccos.history.embed.bert import bert_encoder
+from aios_eccos.history.embed.bert import INPUT, Lookup, bert_encoder
+from aios_eccos.history.embed.int8 import TEXTS, in_eight_bits, ranges
 from aios_eccos.history.store import Embeddings
 
 log = logging.getLogger("aios_eccos.history")
 
-#: Most threads of one forward pass by ONNX Runtime: a small model's pass does not scale far.
-PASS_THREADS = 4
-#: What a token's first vector is the sum of.
-TABLES = "word", "position", "token_type"
+#: How vectors are computed: changed whenever others come of the same tokens.
+ARITHMETIC = "int8 1"
 
-#: From (n, length) token ids and mask: (n, d) embeddings of any length, and `pooled` layers.
-Forward: TypeAlias = Callable[[NDArray[np.int64], NDArray[np.int64]], tuple[Embeddings, Embeddings]]
+#: From the token ids of one text: its embedding (d) of any length, and `pooled` layers.
+Forward: TypeAlias = Callable[[Sequence[int]], tuple[Embeddings, Embeddings]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,7 @@ class Encoder:
         tokens: the token ids of a text, those included that mark its beginning and its end.
         most: token ids that the model reads at most.
         forward: safe to call from several threads.
-        passes: how many at once use all processors; each uses several of them.
+        passes: how many at once use all processors.
     """
 
     engine: str
@@ -49,9 +48,17 @@ class Encoder:
 
 def load_encoder(path: Path) -> Encoder:
     """Load the model in a folder; `EmbedderError` where that holds none, or a damaged one."""
+    from safetensors import SafetensorError
+
     settings = read_json(path / "config.json")
-    encoder = _load_onnx(path, settings) if _is_plain_bert(path, settings) else None
-    return encoder or _load_torch(path)
+    if _is_plain_bert(path, settings):
+        try:
+            return _load_onnx(path, settings)
+        except (SafetensorError, KeyError, OSError) as error:
+            raise EmbedderError(f"embedder {path} is damaged: {error!r}") from error
+        except _refusals() as error:
+            log.info("embedding by PyTorch, since ONNX Runtime refuses the model: %.200s", error)
+    return _load_torch(path)
 
 
 def _is_plain_bert(path: Path, settings: dict[str, Any]) -> bool:
@@ -74,47 +81,44 @@ def _is_plain_bert(path: Path, settings: dict[str, Any]) -> bool:
     )
 
 
-def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder | None:
-    """None where ONNX Runtime refuses the graph, as a version without its operators would."""
-    from safetensors import SafetensorError
+def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder:
+    """Raises one of `_refusals` where ONNX Runtime lacks an operator, say."""
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    depth, heads = int(settings["num_hidden_layers"]), int(settings["num_attention_heads"])
-    try:
-        raw = load_file(path / "model.safetensors")
-        weights = {name.removeprefix("bert."): array for name, array in raw.items()}
-        epsilon = float(settings["layer_norm_eps"])
-        model, outputs = bert_encoder(weights, layers=depth, heads=heads, epsilon=epsilon)
-        word, position, kind = (weights[f"embeddings.{part}_embeddings.weight"] for part in TABLES)
-    except (SafetensorError, KeyError, OSError) as error:
-        raise EmbedderError(f"embedder {path} is damaged: {error!r}") from error
     try:
         tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
     except Exception as error:
         raise EmbedderError(f"embedder {path} is damaged: tokenizer.json: {error}") from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or len(position)
-    threads = min(processors(), PASS_THREADS)
-    session = _session(model, threads)
-    if session is None:
-        return None
+    raw = load_file(path / "model.safetensors")
+    weights = {name.removeprefix("bert."): array for name, array in raw.items()}
+    lookup, depth = Lookup(weights), int(settings["num_hidden_layers"])
+    write = partial(
+        bert_encoder,
+        weights,
+        layers=depth,
+        heads=int(settings["num_attention_heads"]),
+        epsilon=float(settings["layer_norm_eps"]),
+    )
+    samples = [lookup(tokenizer.encode(text).ids) for text in TEXTS]
+    graph, outputs = write(in_eight_bits(ranges(write, samples, _session)))
     wanted = [outputs[at - 1] for at in _thirds(depth)]
-    position = position + kind[0]
+    session = _session(graph.model({INPUT: [1, "length", lookup.width]}, wanted))
 
-    def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Embeddings, Embeddings]:
-        tokens = word[ids] + position[: ids.shape[1]]
-        states = session.run(wanted, {"tokens": tokens, "mask": mask.astype(np.int32)})
-        layers, width = pooled(states, mask), word.shape[1]
-        return layers[:, 2 * width : 3 * width], layers
+    def forward(ids: Sequence[int]) -> tuple[Embeddings, Embeddings]:
+        states = session.run(wanted, {INPUT: lookup(ids)})
+        layers = pooled([state[0] for state in states])
+        return layers[2 * lookup.width : 3 * lookup.width], layers
 
+    most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or lookup.most
     return Encoder(
         engine="onnxruntime",
         tokens=lambda text: list(tokenizer.encode(text).ids),
-        most=min(int(most), len(position)),
+        most=min(int(most), lookup.most),
         forward=forward,
-        passes=processors() // threads,
+        passes=processors(),
     )
 
 
@@ -125,21 +129,25 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def _session(model: bytes, threads: int) -> Any:
+def _session(model: bytes) -> Any:
     import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # Threads that spin while they wait for each other make a busy machine slower.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # A text is too short for threads to share; texts are shared out instead.
+    options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
+    # Nothing is fused any further: ONNX Runtime would put slower operators in (see bert.py).
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = 3
-    refusals = ("Fail", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
-    try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except tuple(getattr(state, name) for name in refusals) as error:
-        log.info("embedding by PyTorch, since ONNX Runtime refuses the model: %.200s", error)
-        return None
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises of a model that it cannot run."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented",
+             "RuntimeException")  # fmt: skip
+    return tuple(getattr(state, name) for name in names)
 
 
 def _load_torch(path: Path) -> Encoder:
@@ -160,18 +168,17 @@ def _load_torch(path: Path) -> Encoder:
     def tokens(text: str) -> list[int]:
         return list(tokenizer(text, verbose=False)["input_ids"])
 
-    def forward(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> tuple[Embeddings, Embeddings]:
+    def forward(ids: Sequence[int]) -> tuple[Embeddings, Embeddings]:
         with torch.inference_mode():
-            seen = torch.from_numpy(mask)
-            out = body(
-                input_ids=torch.from_numpy(ids), attention_mask=seen, output_hidden_states=True
-            )
+            tokens = torch.tensor([list(ids)])
+            seen = torch.ones_like(tokens)
+            out = body(input_ids=tokens, attention_mask=seen, output_hidden_states=True)
             features = {"token_embeddings": out.last_hidden_state, "attention_mask": seen}
             for head in heads:
                 features = head(features)
             states = [out.hidden_states[at] for at in _thirds(len(out.hidden_states) - 1)]
-            layers = pooled([state.numpy() for state in states], mask)
-            return features["sentence_embedding"].numpy(), layers
+            layers = pooled([state[0].numpy() for state in states])
+            return features["sentence_embedding"][0].numpy(), layers
 
     return Encoder("torch", tokens, int(model.max_seq_length), forward, passes=1)
 
@@ -181,13 +188,10 @@ def _thirds(depth: int) -> tuple[int, int, int]:
     return max(depth // 3, 1), max(2 * depth // 3, 1), depth
 
 
-def pooled(states: Sequence[Embeddings], mask: NDArray[np.int64]) -> Embeddings:
-    """(n, 4 d): the means of three (n, length, d) states where the mask is 1, the last's maxima."""
-    weight = mask.astype(np.float32)
-    weight /= weight.sum(axis=1, keepdims=True)
-    means = (np.einsum("nt,ntd->nd", weight, state, dtype=np.float32) for state in states)
-    last = np.where(mask[:, :, None] == 1, states[-1], np.float32(-np.inf)).max(axis=1)
-    return np.concatenate([*means, last], axis=1)
+def pooled(states: Sequence[Embeddings]) -> Embeddings:
+    """(4 d): the means over tokens of three states (length, d), and the last one's maxima."""
+    means = (state.mean(axis=0, dtype=np.float32) for state in states)
+    return np.concatenate([*means, states[-1].max(axis=0)])
 
 
 def read_modules(path: Path) -> list[dict[str, Any]]:

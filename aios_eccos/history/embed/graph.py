@@ -1,23 +1,22 @@
 """ONNX models, written message by message: a few protobuf fields, so that no package is needed.
 
-Field numbers: github.com/onnx/onnx, onnx.proto. com.microsoft has fused operators (onnxruntime,
-docs/ContribOperators.md).
+Field numbers: github.com/onnx/onnx, onnx.proto. com.microsoft has fused and integer operators
+(onnxruntime, docs/ContribOperators.md).
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 #: ONNX's operator set with LayerNormalization, and the file format that came with it.
 OPSET, IR_VERSION = 17, 8
 FUSED = "com.microsoft"
-#: TensorProto.DataType
-FLOAT, INT32 = 1, 6
+#: TensorProto.DataType, by numpy's name.
+KINDS = {"float32": 1, "uint8": 2, "int8": 3}
 
 
 def _varint(value: int) -> bytes:
@@ -42,15 +41,16 @@ def _message(*fields: tuple[int, Any]) -> bytes:
     return b"".join(_field(*field) for field in fields)
 
 
-def _tensor(name: str, array: NDArray[np.float32]) -> bytes:
+def _tensor(name: str, array: NDArray[Any]) -> bytes:
     dims = [(1, size) for size in array.shape]
-    return _message(*dims, (2, FLOAT), (8, name), (9, array.astype("<f4").tobytes()))
+    raw = array.astype(array.dtype.newbyteorder("<")).tobytes()
+    return _message(*dims, (2, KINDS[array.dtype.name]), (8, name), (9, raw))
 
 
-def value(name: str, kind: int, dims: Sequence[str | int]) -> bytes:
-    """ValueInfoProto: a tensor with named or fixed dimensions."""
+def _value(name: str, dims: Sequence[str | int]) -> bytes:
+    """ValueInfoProto: float32 numbers with named or fixed dimensions."""
     shape = [(1, _message((1 if isinstance(dim, int) else 2, dim))) for dim in dims]
-    tensor = _message((1, kind), (2, _message(*shape)))
+    tensor = _message((1, KINDS["float32"]), (2, _message(*shape)))
     return _message((1, name), (2, _message((1, tensor))))
 
 
@@ -60,19 +60,22 @@ def _attribute(name: str, value: int | float) -> bytes:
 
 
 class Graph:
-    """Nodes and weights as they are added; a node's output is named by its number."""
+    """Nodes and weights as they are added, each named by its number."""
 
     def __init__(self) -> None:
-        self.nodes: list[bytes] = []
-        self.weights: dict[str, bytes] = {}
+        self._nodes: list[bytes] = []
+        self._weights: list[bytes] = []
 
-    def weight(self, name: str, array: NDArray[np.float32]) -> str:
-        self.weights[name] = _tensor(name, np.ascontiguousarray(array))
+    def weight(self, array: NDArray[Any]) -> str:
+        """Add a constant of one of `KINDS`; its name."""
+        name = f"w{len(self._weights)}"
+        self._weights.append(_tensor(name, array))
         return name
 
     def add(self, kind: str, *inputs: str, domain: str = "", **attributes: int | float) -> str:
-        name = f"n{len(self.nodes)}"
-        self.nodes.append(
+        """Add a node; the name of its output. An input "" is one that is left out."""
+        name = f"n{len(self._nodes)}"
+        self._nodes.append(
             _message(
                 *((1, one) for one in inputs),
                 (2, name),
@@ -83,13 +86,14 @@ class Graph:
         )
         return name
 
-    def model(self, inputs: Iterable[bytes], outputs: Iterable[bytes]) -> bytes:
+    def model(self, inputs: Mapping[str, Sequence[str | int]], outputs: Iterable[str]) -> bytes:
+        """The model from inputs of named or fixed dimensions to outputs (1, length, any width)."""
         graph = _message(
-            *((1, node) for node in self.nodes),
+            *((1, node) for node in self._nodes),
             (2, "encoder"),
-            *((5, weight) for weight in self.weights.values()),
-            *((11, one) for one in inputs),
-            *((12, one) for one in outputs),
+            *((5, weight) for weight in self._weights),
+            *((11, _value(name, dims)) for name, dims in inputs.items()),
+            *((12, _value(one, [1, "length", f"width of {one}"])) for one in outputs),
         )
         opsets = [_message((1, ""), (2, OPSET)), _message((1, FUSED), (2, 1))]
         return _message((1, IR_VERSION), (7, graph), *((8, opset) for opset in opsets))
