@@ -82,9 +82,8 @@ class RedisWorkload(RedisLedger):
         self._declared: dict[str, Declared] = {}
         #: Leases whose calls are lost, and what they needed is not settled yet.
         self._unsettled: set[Lease] = set()
-        self._known = self._closed = False
-        #: Whether Redis has said that it knows this kernel.
-        self._registered = False
+        #: Whether Redis may know this kernel, has said so, and is used no longer.
+        self._known = self._registered = self._closed = False
 
     def acquire(
         self,
@@ -161,8 +160,9 @@ class RedisWorkload(RedisLedger):
             return
         held = self.leases.drop(leases, told=True)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
-        args = [self._redis.key("releases"), self.kernel, *places(leases, slots)]
-        self._redis.run("release", per_slot(slots, "slots"), args)
+        more = int(any(lease.need for lease in leases))
+        args = [self._redis.key("releases"), self.kernel, more, *places(leases, slots)]
+        self._redis.run("release", per_slot(slots, "slots", "limits"), args)
         self.leases.settle(leases)
         self._recall.note_released(held)
         self.notifier.notify()

@@ -144,7 +144,8 @@ class SlotStore(Loads, Protocol):
     def on_release(self, callback: Callable[[], None]) -> None:
         """Call back, from a background thread, after releases by any kernel, this one included.
 
-        Several releases may be told by one call. The callback must be short and must not raise.
+        Of those by others, where a call may have waited for what came back. Several may be told by
+        one call. The callback must be short and must not raise.
         """
 
 

@@ -13,7 +13,7 @@ from waiting import until
 from workload_servers import ears
 
 from aios_eccos.errors import DataError, WorkloadError
-from aios_eccos.values import Lease, Model
+from aios_eccos.values import Lease, Model, Need
 from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.store import Load, WorkloadStore
 
@@ -186,6 +186,29 @@ def test_a_release_rings_at_the_other_kernels(
     assert not rung.is_set()
     store.release(leases(1))
     assert rung.wait(60)
+
+
+@every_shared
+def test_other_kernels_hear_only_of_what_a_call_may_wait_for(
+    store: WorkloadStore, bare: Redis
+) -> None:
+    def told_of(taken: list[Lease], limit: int) -> int:
+        store.acquire(taken, {SLOT: limit})
+        before = published(bare)
+        store.release(taken[:1])
+        store.release(taken[1:])
+        return published(bare) - before
+
+    assert told_of(leases(3), 9) == 0
+    assert told_of(leases(3), 3) == 1, "once for the slot that was full"
+    rated = [Lease("rated", SLOT, Need(10, 0.0))]
+    assert told_of(rated, 9) == 1, "tokens may have come back with it"
+    assert told_of(leases(3), 2) == 1, "one of three was refused"
+
+
+def published(server: Redis) -> int:
+    """How often anything was told to all kernels."""
+    return int(server.info("commandstats").get("cmdstat_publish", {"calls": 0})["calls"])
 
 
 @every_shared
