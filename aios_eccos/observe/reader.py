@@ -66,8 +66,11 @@ class Reader:
     def status(self) -> views.StatusView:
         """Load, queue, calls, spending, success and whether the floor holds."""
         view = read_status(self.workload, self.scope(), self.edge())
-        lacks = [] if self.engine is None else self.engine.lacks
-        return view.model_copy(update={"warnings": [*lacks, *view.warnings]})
+        engine, own = self.engine, list[str]()
+        if engine is not None:
+            servers = engine.dispatcher.attempts.warnings()
+            own = [*engine.lacks, *engine.teaches.warnings(), *servers]
+        return view.model_copy(update={"warnings": [*own, *view.warnings]})
 
     def models(self) -> views.ModelsView:
         status = self.status()

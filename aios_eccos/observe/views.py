@@ -193,7 +193,8 @@ class StatusView(View):
         audits: null where audits are off.
         plans: those that have served calls.
         caps: every `max_cost`.
-        warnings: what this kernel lacks since its start, and what is set wrong in Redis.
+        warnings: what this kernel lacks since its start, which models' servers fail or are silent,
+            why calls are not learned from, and what is wrong with Redis.
     """
 
     schema_: Literal["aios-eccos/status/1"] = Field(default="aios-eccos/status/1", alias="schema")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import get_args
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.call import Call
+from aios_eccos.serve.model_health import ModelHealth
 from aios_eccos.serve.routes import Routes
 from aios_eccos.values import Answer, Candidate, Decision, Failure, Model, Query, Refused
 from aios_eccos.workload.store import Ledger
@@ -24,6 +26,10 @@ LATE = Failure("timeout", 504, retryable=False)
 FAIR_SHARE = 0.5
 #: Share of its time that a request has used up when that time has cut it off.
 CUT_OFF = 0.9
+#: Times what a model usually takes for such an answer, after which none is to be expected any more.
+PATIENCE = 10.0
+#: Share of a call's own time that is left to another model.
+LEFT_SHARE = 0.5
 #: Seconds per output token where no model's pace is known yet.
 USUAL_S = 0.02
 #: Share of a new answer in a model's usual seconds and tokens.
@@ -54,6 +60,19 @@ class Pace:
             before_s * (1 - GAIN) + seconds * GAIN,
             before * (1 - GAIN) + output_tokens * GAIN,
         )
+
+    def usual_s(self) -> dict[str, float]:
+        """By model, seconds that an answer takes, as far as that is known."""
+        return {name: seconds for name, (seconds, _) in [*self._usual.items()]}
+
+    def answer_s(self, decision: Decision, model: str) -> float:
+        """Forecast seconds of a model's answer; infinite where its pace is not known."""
+        candidate = decision.candidate
+        if model not in self._usual or model not in candidate.models:
+            return math.inf
+        seconds, tokens = self._usual[model]
+        forecast = float(candidate.output_tokens[candidate.models.index(model)])
+        return max(seconds, seconds * forecast / tokens)
 
     def slot_seconds(self, candidate: Candidate | None, models: Sequence[str]) -> float:
         """Forecast seconds that the call holds a slot, averaged over the models named."""
@@ -178,11 +197,17 @@ class Attempts:
     Attributes:
         pace: how fast models write.
         refusals: what models' servers have refused lately.
+        health: what models' servers do just now.
     """
 
     def __init__(self) -> None:
         self.pace = Pace()
         self.refusals = Refusals()
+        self.health = ModelHealth()
+
+    def warnings(self) -> list[str]:
+        """What is wrong with models' servers now."""
+        return self.health.warnings(self.pace.usual_s())
 
     def make(
         self, call: Call, decision: Decision, model: str, router: Routes, timeout_s: float
@@ -193,22 +218,41 @@ class Attempts:
             timeout_s: what calls get that have no deadline of their own.
         """
         begun = time.monotonic()
-        given = call.expires - begun
+        given = self._given(call, decision, model, call.expires - begun, timeout_s)
+        self.health.begun(model, begun)
         answer = _asked(call, model, given)
         ended, failure = time.monotonic(), answer.failure
         # Before the call waits again: a second attempt on a model borrows under the same id.
         guarded(f"giving a slot of {model} back", lambda: router.release(decision, {model: answer}))
+        usual = self.pace.answer_s(decision, model)
+        cut = failure is not None and ended - begun >= CUT_OFF * given
+        # It is the call's own time that has run out.
+        hasty = cut and given < FAIR_SHARE * timeout_s and given < PATIENCE * usual
+        servers = failure is not None and (failure.retryable or failure.elsewhere) and not hasty
+        self.health.ended(model, begun, failure, own=not servers)
         if failure is None:
             if answer.output_tokens and not answer.signals.truncated:
                 self.pace.note(model, ended - begun, answer.output_tokens)
             return answer, ended
-        hasty = given < FAIR_SHARE * timeout_s and ended - begun >= CUT_OFF * given
-        ill = failure.rests and (failure.retryable or failure.elsewhere)
-        if ill and not hasty:  # else it is the call's own time that has run out
+        if failure.rests and servers:
             wait = failure.retry_after_s
             guarded(f"letting {model} rest", lambda: router.rest(model, wait))
         self.refusals.note(model, call.query, failure)
         return answer, ended
+
+    def _given(
+        self, call: Call, decision: Decision, model: str, left_s: float, timeout_s: float
+    ) -> float:
+        """Seconds for a request: not all of a call's own time, where another model may answer.
+
+        A model that has not answered in many times what it usually takes will hardly do so at all,
+        and another can, if there is time left for it.
+        """
+        share = (1 - LEFT_SHARE) * left_s
+        patient = left_s >= FAIR_SHARE * timeout_s or call.made or call.planned is not None
+        if patient or share < PATIENCE * self.pace.answer_s(decision, model):
+            return left_s
+        return share if any(name != model for name in call.usable()) else left_s
 
 
 def guarded(what: str, work: Callable[[], object]) -> bool:

@@ -139,6 +139,8 @@ class TeachesHistory:
         key: Callable[[Any], str | None],
     ) -> None:
         self.unlearnt = 0
+        #: Why the last calls could not be written.
+        self._fault: EccosError | None = None
         self._stores, self._key = stores, key
         #: Records, with their text's embedding where deciding the call took one.
         self._waiting: deque[tuple[Record, Any]] = deque()
@@ -148,6 +150,10 @@ class TeachesHistory:
     def waits(self) -> bool:
         """Whether records wait to be put into the history."""
         return bool(self._waiting)
+
+    def warnings(self) -> list[str]:
+        """Why the last calls were not learned from, if so."""
+        return [] if self._fault is None else [f"calls are not learned from: {self._fault}"]
 
     def due_s(self) -> float:
         """Seconds until the waiting records are embedded; inf where none waits."""
@@ -183,9 +189,11 @@ class TeachesHistory:
                 self.unlearnt += len(waiting)
                 return
             history.add([record for record, _ in waiting], vectors)
-        except EccosError:
+        except EccosError as error:
             self.unlearnt += len(waiting)
+            self._fault = error
             raise
+        self._fault = None
 
 
 def live_record(settled: CallResult, key: Callable[[Any], str | None]) -> Record | None:

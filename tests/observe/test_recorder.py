@@ -173,6 +173,10 @@ def test_a_history_that_fails_costs_only_the_record(
     world.call()
     assert world.engine.teaches.unlearnt == 1
     assert len(world.reader.decisions(5).decisions) == 1
+    assert "calls are not learned from: disk full" in world.reader.status().warnings
+    monkeypatch.undo()
+    world.call()
+    assert world.reader.status().warnings == []
 
 
 def test_a_ledger_that_fails_is_counted_and_calls_go_on(
