@@ -24,6 +24,14 @@ HTTP_TIMEOUT_S = 3.0
 
 #: What Chroma's own errors come mixed with; AttributeError is what a closed client raises.
 FOREIGN = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError)
+#: What its files begin with.
+SQLITE = b"SQLite format 3"
+#: What to do about it, by what Chroma says; and where it says none of that.
+REMEDIES = {
+    **dict.fromkeys(("disk is full", "no space left"), "make room on its disk"),
+    **dict.fromkeys(("readonly", "read-only"), "let it write to its folder"),
+}
+REBUILD = "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
 #: What libraries in Rust raise; the class cannot be imported.
 PANIC = "PanicException"
 
@@ -39,16 +47,19 @@ def translated(place: str = "") -> Iterator[None]:
     except EccosError:
         raise
     except (httpx.HTTPError, ConnectionError, TimeoutError, socket.gaierror) as error:
-        reason = hide(repr(error))[:250]
-        raise HistoryError(f"{place}the Chroma server does not answer: {reason}") from error
+        reason = hide(str(error) or type(error).__name__)[:250]
+        said = (
+            f"{place}the Chroma server does not answer: {reason}; start it, or mend the way there"
+        )
+        raise HistoryError(said) from error
     except BaseException as error:
         # What panics in Chroma's core, as some damaged files do, comes as no `Exception`.
         if not isinstance(error, (ChromaError, *FOREIGN)) and type(error).__name__ != PANIC:
             raise
-        reason = f"{type(error).__name__}: {hide(str(error))[:200]}"
+        said = hide(str(error))
         raise HistoryError(
-            f"the history cannot be read or written ({reason}); "
-            "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
+            f"the history cannot be read or written ({type(error).__name__}: {said[:200]}); "
+            + next((do for sign, do in REMEDIES.items() if sign in said.lower()), REBUILD)
         ) from error
 
 
@@ -80,6 +91,31 @@ def own(folder: Path) -> Callable[[], None]:
         raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
     except OSError as error:
         raise HistoryError(f"the history's folder cannot be used: {error}") from error
+
+
+def watch(folder: Path) -> Callable[[], None]:
+    """What raises a `HistoryError` once an open folder's files, if there are any, are others."""
+    path = folder / "chroma.sqlite3"
+    if not path.exists():
+        return lambda: None
+    known = path.stat()
+
+    def check() -> None:
+        try:
+            now = path.stat()
+            same = (now.st_dev, now.st_ino) == (known.st_dev, known.st_ino)
+            with path.open("rb") as file:
+                whole = file.read(len(SQLITE)) == SQLITE
+        except OSError:
+            same = whole = False
+        if not (same and whole):
+            what = "damaged" if same else "removed or replaced"
+            raise HistoryError(
+                f"the history's files in {folder} were {what} under this kernel; what it learns is "
+                "lost when it ends: put them back, or `aios-eccos ingest --rebuild`, and restart it"
+            )
+
+    return check
 
 
 def open_folder(folder: Path, *, check: bool = True) -> Any:

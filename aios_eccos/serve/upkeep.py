@@ -16,10 +16,11 @@ from aios_eccos.floor.learn import head_path
 from aios_eccos.floor.modes import mode_of
 from aios_eccos.forecast.head.refit import Asked
 from aios_eccos.forecast.head.upkeep import HeadUpkeep
+from aios_eccos.history.client import watch
 from aios_eccos.history.embed.embedding import BackgroundEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.ingest import drain_inbox
-from aios_eccos.history.open import open_embedder, open_history
+from aios_eccos.history.open import EMBEDDED, FOLDER, open_embedder, open_history
 from aios_eccos.locate import Config
 from aios_eccos.values import Model
 from aios_eccos.workload.store import WorkloadStore
@@ -94,6 +95,7 @@ class Upkeep:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._head = HeadUpkeep(head_path(config().location.state_dir))
+        self._check: Callable[[], None] = lambda: None
         self._learned: tuple[int, int] | None = None  # version, records
         self._learned_at = self._again_at = time.monotonic()
         self._took_s = 0.0
@@ -170,6 +172,7 @@ class Upkeep:
                 # Another process may hold it for a moment, or the server comes back.
                 self._tend("open", self._open)
             if self.history is not None:
+                self._tend("files", self._check)
                 self._tend("take in", self.take_inbox)
                 self._tend("look", self._learn_if_due)
             self._ready.set()
@@ -180,7 +183,10 @@ class Upkeep:
                 return
 
     def _open(self) -> None:
-        self.history, self.embedder = self._stores(self._config())
+        config = self._config()
+        self.history, self.embedder = self._stores(config)
+        if config.settings.history == EMBEDDED:
+            self._check = watch(config.location.state_dir / FOLDER / "chroma")
 
     def _learn_if_due(self) -> None:
         now, history = time.monotonic(), self.history

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -275,3 +277,33 @@ def test_a_call_that_cannot_be_asked_again_is_recorded_all_the_same(tmp_path) ->
         assert engine.dispatcher.submit(query, answer, raises).result(60).answer.value == "large"
         assert engine.recorder.flush(60)
         assert len(engine.ledger.decisions(5)) == 1
+
+
+SQLITE = b"SQLite format 3\0" + bytes(84)
+HARMS = {
+    "its folder was removed": lambda path: shutil.rmtree(path.parent),
+    "another took its place": lambda path: (path.unlink(), path.write_bytes(SQLITE)),
+    "its file was overwritten": lambda path: path.write_bytes(b"garbage"),
+    "its file was emptied": lambda path: path.write_bytes(b""),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)
+def test_an_embedded_history_whose_files_are_harmed_under_the_kernel_is_said(
+    tmp_path, monkeypatch, harm
+) -> None:
+    """What is open goes on to work, and all that it learns would be lost without a word."""
+    monkeypatch.setattr("aios_eccos.serve.upkeep.UPKEEP_S", 0.02)
+    path = tmp_path / "history" / "chroma" / "chroma.sqlite3"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(SQLITE)
+    kept = path.with_name("kept")
+    os.link(path, kept)  # keeps the number of the file from being used again
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    config = Config(Location(None, None, tmp_path, "test"), settings, ())
+    stores = (MemoryHistory(dimension=2), None)
+    with Engine(config, models=MODELS, stores=lambda _: stores) as engine:
+        assert engine.wait_ready(60)
+        assert engine.upkeep.error is None
+        harm(path)
+        until(lambda: "under this kernel" in str(engine.upkeep.error))
