@@ -183,14 +183,14 @@ def warnings_of(view: StatusView, kernels: int) -> set[str]:
     found |= {f"{m.model} rests" for m in view.models if m.cooling_s > 0}
     edge = view.edge
     if edge is not None and edge.history_note:
-        found.add(_short(edge.history_note))
+        found.add(_short(edge.history_note.removeprefix("forecast on priors: ")))
     if view.kernels != kernels:
         found.add(f"{view.kernels} of {kernels} kernels")
     return found
 
 
 def _short(text: str) -> str:
-    return re.sub(r"\d[\d,.]*", "N", " ".join(text.lstrip("! ").split()))[:100]
+    return re.sub(r"\d[\d,.]*", "N", " ".join(text.lstrip("! ").split()))[:200]
 
 
 def line(row: Row) -> str:
