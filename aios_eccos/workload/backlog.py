@@ -23,6 +23,8 @@ log = logging.getLogger("aios_eccos.workload.fallback")
 WRITES_KEPT, SETTLES_KEPT = 10_000, 100_000
 #: Needs that are settled in one request.
 SETTLED_AT_ONCE = 500
+#: Seconds for which a settled need may be lost again, by a replica that takes over.
+LOST_S = 2.0
 #: A store's method, and its arguments by place and by name.
 Write = tuple[str, tuple[Any, ...], dict[str, Any]]
 
@@ -52,6 +54,10 @@ class Backlog:
         self._writes: deque[Write] = deque()
         self._unsettled: dict[str, Unsettled] = {}
         self._sums: list[PeriodSums] = []
+        #: What Redis has counted last, and when.
+        self._settled: deque[tuple[float, Sequence[tuple[Lease, Used]]]] = deque(
+            maxlen=SETTLED_AT_ONCE
+        )
         self._dropped = 0
 
     def keep(self, write: Write, *, tried: bool) -> None:
@@ -68,6 +74,18 @@ class Backlog:
             if len(self._writes) > WRITES_KEPT:
                 self._writes.popleft()
                 self._dropped += 1
+
+    def note_settled(self, used: Sequence[tuple[Lease, Used]]) -> None:
+        """Redis has counted this."""
+        self._settled.append((time.monotonic(), used))
+
+    def doubt_settled(self) -> None:
+        """Redis is lost: tell again what it counted last, which its replica may not know."""
+        with self._lock:
+            while self._settled:
+                tried, used = self._settled.popleft()
+                if tried > time.monotonic() - LOST_S:
+                    self._keep_settled(used, tried)
 
     def _keep_settled(self, used: Sequence[tuple[Lease, Used]], tried: float | None) -> None:
         for lease, real in used:

@@ -19,7 +19,7 @@ All keys of a namespace carry one hash tag, so that a script may touch any of th
     eccos:{namespace}:v1:note:NAME      string
     eccos:{namespace}:v1:once:NAME      answer to the write of that name; expires
     eccos:{namespace}:format            string      number of the layout: 1
-    eccos:{namespace}:v1:releases       pub/sub channel: kernel that released, or `rest`
+    eccos:{namespace}:v1:releases       pub/sub channel, see `channel.py`, or `rest`
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ FORMAT = 1
 ACL = "~eccos:* &eccos:* +@all -@admin -@dangerous +info"
 #: What to do about it, by what Redis or the way there says.
 REMEDIES = (
+    (("Connection refused", "No such file"), "start it, or set `redis` to where it runs"),
+    (("Timeout", "timed out"), "it took too long: look at its load, and at the way to it"),
+    (("OOM", "maxmemory"), "raise its maxmemory"),
+    (("No space left", "MISCONF"), "make room on its disk"),
     (
         ("CERTIFICATE", "certificate"),
         "name its CA's file in the URL of the setting `redis`, ?ssl_ca_certs=FILE, and the host as "

@@ -16,6 +16,7 @@ from aios_eccos.workload.backlog import Backlog
 from aios_eccos.workload.client import Forgotten
 from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
+from aios_eccos.workload.meters import part
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.store import NO_RATES, PRICE_RANGE, Declares, Ends, Load
@@ -25,6 +26,10 @@ log = logging.getLogger(__name__)
 HEARTBEAT_S = 5.0
 #: A server that comes and goes is warned of once in so many seconds.
 WARN_AGAIN_S = 60.0
+#: A Redis that is lost for longer is lost to all kernels, as far as one can tell, seconds.
+GRACE_S = 1.0
+#: Lifetimes of leases for which Redis may lend nothing, though it hears heartbeats.
+LIFETIMES = 2
 #: Writes that are kept for Redis, beside those that have a name: done twice, they change no more.
 KEPT = ("set_prices", "set_aside", "settle")
 
@@ -35,15 +40,16 @@ class ResilientWorkload(Proxy):
     The first call that Redis fails, and all until it answers again, are served from memory. Then
     this kernel lends:
 
-    - all of each limit, if it knows of no other kernel;
+    - all of each limit, if it knew of no other kernel for a minute;
     - else, until the leases of this kernel would end in Redis, as many slots as Redis counts for
-      it: no other kernel can have those;
+      it: no other kernel can have those; after `GRACE_S` also its share of those that were free;
     - afterwards its share of each limit. The shares of all kernels make up the limit.
 
     A background thread looks for Redis; when it answers, what was lent meanwhile is added there,
-    and writes are repeated under their names. A Redis that came back empty, or has forgotten this
-    kernel, is used again only when as many kernels as before have told it what they hold, or after
-    the leases' lifetime.
+    and writes are repeated under their names. It is used again once all other kernels have been
+    heard of, as they may still lend their shares, or after a heartbeat's period. A Redis that came
+    back empty, or has forgotten this kernel, is used again only when as many kernels as before have
+    told it what they hold, or after the leases' lifetime.
 
     Args:
         lost: why Redis cannot be reached yet, if so.
@@ -65,6 +71,12 @@ class ResilientWorkload(Proxy):
         self.degraded = False
         self._closed = False
         self._warned = -math.inf
+        self._why: WorkloadError | None = None
+        self._heartbeat_s = heartbeat_s
+        #: When Redis was lost, and since when it has failed to lend.
+        self._lost_at, self._failing_since = -math.inf, math.inf
+        #: Redis has heard of this kernel since it was lost, and was asked for the others.
+        self._heard = False
         # Kernels known when Redis was lost, this one's place among them, and when to stop waiting
         # for the others once it is back.
         self._before, self._rank, self._wait_until = 1, 0, math.inf
@@ -91,9 +103,13 @@ class ResilientWorkload(Proxy):
             self._check_open()
             if not self.degraded:
                 try:
-                    return self._shared.acquire(leases, limits, rates)
+                    granted = self._shared.acquire(leases, limits, rates)
                 except WorkloadError as error:
+                    self._failing_since = min(self._failing_since, time.monotonic())
                     self._lose(error)
+                else:
+                    self._failing_since = math.inf
+                    return granted
             with self._switch:
                 if self.degraded:
                     shares = self._shares(limits, rates)
@@ -106,6 +122,8 @@ class ResilientWorkload(Proxy):
 
     def settle(self, used: Sequence[tuple[Lease, Used]]) -> None:
         self.ask("settle", (used,), {})
+        if not self.degraded:
+            self._backlog.note_settled(used)
 
     def release(self, leases: Sequence[Lease]) -> None:
         if not self.degraded and not self._closed:
@@ -128,7 +146,8 @@ class ResilientWorkload(Proxy):
         self._shared.on_release(callback)
 
     def warnings(self) -> list[str]:
-        return self._heartbeat.warnings
+        why = [str(self._why)] if self.degraded else []
+        return [*why, *self._heartbeat.warnings]
 
     def read_prices(self, age_s: float = 0.0) -> dict[str, float]:
         prices = super().read_prices(age_s)
@@ -191,10 +210,16 @@ class ResilientWorkload(Proxy):
         smallest = {slot: min(limit, known.get(slot, limit)) for slot, limit in limits.items()}
         if kernels == 1:
             return smallest
-        if self._forgotten or time.monotonic() < leases.counted_until:
-            return {slot: min(limit, leases.credit(slot)) for slot, limit in smallest.items()}
+        now = time.monotonic()
+        counted_until = min(leases.counted_until, self._failing_since + LIFETIMES * leases.ttl_s)
+        if not self._forgotten and now >= counted_until:
+            return {slot: part(limit, kernels, self._rank) for slot, limit in smallest.items()}
+        counted = {slot: min(limit, leases.credit(slot)) for slot, limit in smallest.items()}
+        if self._forgotten or self._heard or now < self._lost_at + GRACE_S:
+            return counted
+        taken = self._shared.taken
         return {
-            slot: limit // kernels + (self._rank < limit % kernels)
+            slot: counted[slot] + part(taken.free(slot, limit, self._lost_at), kernels, self._rank)
             for slot, limit in smallest.items()
         }
 
@@ -209,28 +234,33 @@ class ResilientWorkload(Proxy):
 
     def _lose(self, error: WorkloadError) -> None:
         with self._switch:
-            self._forgotten = isinstance(error, Forgotten)
+            self._forgotten, self._why = isinstance(error, Forgotten), error
+            self._wait_until = math.inf
             if self.degraded or self._closed:
                 return
-            self.degraded = True
-            self._before, self._rank = self.kernels, self._shared.rank
-            self._wait_until = math.inf
+            self.degraded, self._heard = True, False
+            self._lost_at = now = time.monotonic()
+            self._before = max(1, self._shared.taken.kernels.most)
+            self._rank = self._shared.rank
             self._local.meters.forget()
-        now = time.monotonic()
+        self._backlog.doubt_settled()
         level = logging.WARNING if now - self._warned >= WARN_AGAIN_S else logging.DEBUG
         self._warned = now
         log.log(level, "%s; lending from memory what no other kernel can have", error)
         self._heartbeat.doubt()
 
-    def _return(self) -> None:
-        """Redis answered a heartbeat: tell it what it missed, then lean on it again."""
+    def _return(self) -> bool:
+        """Redis answered a heartbeat: tell it what it missed, then lean on it again.
+
+        False while other kernels are waited for.
+        """
         if self.degraded and self._others_missing():
             self._heartbeat.doubt()
-            return
+            return False
         self._backlog.replay(self._shared)
         with self._switch:
             if not self.degraded:
-                return
+                return True
             self.degraded = False
         # What was lent and written here since the heartbeat and the replay.
         self._shared.renew()
@@ -240,9 +270,21 @@ class ResilientWorkload(Proxy):
         self._local.forget_ledger()
         self._shared.notifier.notify()
         log.warning("Redis at %s answers again; limits are shared again", self._shared.place)
+        return True
 
     def _others_missing(self) -> bool:
-        """Whether kernels known before have yet to tell Redis, which forgot, what they hold."""
-        now = time.monotonic()
-        self._wait_until = min(self._wait_until, now + self._shared.leases.ttl_s)
-        return self._shared.kernels < self._before and now < self._wait_until
+        """Whether kernels known before have yet to tell Redis what they hold.
+
+        They may be lending without it still. Where it has forgotten who its kernels are, they are
+        counted.
+        """
+        now, channel = time.monotonic(), self._shared.channel
+        self._heard = True
+        if self._wait_until == math.inf:
+            channel.ask()
+        longest_s = self._shared.leases.ttl_s if self._forgotten else self._heartbeat_s
+        self._wait_until = min(self._wait_until, now + longest_s)
+        missing = (
+            self._shared.kernels < self._before if self._forgotten else not channel.all_heard()
+        )
+        return missing and now < self._wait_until

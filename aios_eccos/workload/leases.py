@@ -106,8 +106,22 @@ class LeaseBook:
                 del self._held[lease]
             self._owed = {lease: end for lease, end in self._owed.items() if end > now}
             self._owed |= dict.fromkeys(lost, now + self.ttl_s)
-            self._counted &= self._held.keys()
+            self._counted = self._counted_anyway()
             return set(self._held), set(self._owed), lost
+
+    def _counted_anyway(self) -> set[Lease]:
+        """Leases that are counted whether Redis hears a heartbeat or does not.
+
+        By their number, as which of them these are matters to nobody: if it hears that, it counts
+        those held, else those that it has counted before.
+        """
+        rest = Counter(lease.slot for lease in self._counted - self._held.keys())
+        found = self._counted & self._held.keys()
+        for lease in self._held.keys() - found:
+            if rest[lease.slot] > 0:
+                rest[lease.slot] -= 1
+                found.add(lease)
+        return found
 
     def heard(
         self, held: set[Lease], owed: set[Lease], asked_at: float

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from aios_eccos.values import Cap, Lease, Need, Rates, Spent, Used
 from aios_eccos.values.need import NANO
 from aios_eccos.workload.store import WINDOW_S, Load
 
+#: Seconds for which kernels count that Redis no longer knows.
+KERNELS_S = 60.0
+#: Seconds before Redis was lost within which the most slots in use count.
+USE_S = 2.0
 #: Needs that are known to be settled.
 SETTLED_KEPT = 100_000
 
@@ -155,12 +161,57 @@ class Meters:
             self._charged.clear()
 
 
+class Peak:
+    """The largest number noted within some seconds before the last note."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        #: Moments and numbers, each larger than all after it.
+        self._notes: deque[tuple[float, int]] = deque()
+        self.noted_at = -math.inf
+
+    def note(self, number: int) -> None:
+        """It is so many now."""
+        with suppress(IndexError):  # other threads note, too
+            while self._notes and self._notes[-1][1] <= number:
+                self._notes.pop()
+            self.noted_at = now = time.monotonic()
+            self._notes.append((now, number))
+            while self._notes[0][0] < now - self._seconds:
+                self._notes.popleft()
+
+    @property
+    def most(self) -> int:
+        """The largest; 0 where none was noted."""
+        notes = self._notes
+        return notes[0][1] if notes else 0
+
+
 class Taken:
-    """What all kernels had taken at Redis' last answers, and the rates that held then."""
+    """What all kernels had taken at Redis' last answers, and the rates that held then.
+
+    Attributes:
+        kernels: the most known of late. One that Redis has not heard of for a lifetime of leases
+            may be held up and go on: it still counts.
+    """
 
     def __init__(self) -> None:
+        self.kernels = Peak(KERNELS_S)
+        self._use: dict[str, Peak] = {}
         self._minutes: dict[str, tuple[Rates, int, int, float]] = {}
         self._money: dict[str, int] = {}
+
+    def note_use(self, in_use: Mapping[str, int]) -> None:
+        """Redis says how many slots are lent, by all."""
+        for slot, number in in_use.items():
+            self._use.setdefault(slot, Peak(USE_S)).note(number)
+
+    def free(self, slot: str, limit: int, at: float) -> int:
+        """Slots that nobody had at a moment; 0 where that is not known."""
+        use = self._use.get(slot)
+        if use is None or use.noted_at < at - USE_S:
+            return 0
+        return max(limit - use.most, 0)
 
     def note_minute(self, slot: str, rates: Rates, requests: int, tokens: int) -> None:
         """Redis says what holds for a slot, and what the last minute has taken."""

@@ -14,13 +14,13 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Rates, Spent, Used
 from aios_eccos.values.need import NANO
+from aios_eccos.workload.channel import RELEASES, REST, Channel
 from aios_eccos.workload.client import Forgotten, RedisClient
 from aios_eccos.workload.leases import LeaseBook, taken_in_full
 from aios_eccos.workload.meters import Taken
@@ -46,8 +46,6 @@ from aios_eccos.workload.store import NO_RATES, Declares, Load, check_limits, re
 log = logging.getLogger(__name__)
 
 LEASE_TTL_S = 15.0
-#: Told to every ear beside the kernels that release: look up; a model rests, or does no longer.
-_WAKE, _REST = b"", b"rest"
 
 
 class RedisWorkload(RedisLedger):
@@ -77,13 +75,15 @@ class RedisWorkload(RedisLedger):
         self.limits: dict[str, int] = {}
         self.taken = Taken()
         self._recall = Recall()
+        self.channel = Channel(self._redis, self.kernel, lease_ttl_s, self._recall.drop)
         self._ttl_ms = math.ceil(lease_ttl_s * 1000)
         self._lock = threading.Lock()
         self._declared: dict[str, Declared] = {}
         #: Leases whose calls are lost, and what they needed is not settled yet.
         self._unsettled: set[Lease] = set()
-        #: Whether Redis may know this kernel, has said so, and is used no longer.
-        self._known = self._registered = self._closed = False
+        self._known = self._closed = False
+        #: Whether Redis has said that it knows this kernel; then, that it does so no longer.
+        self._registered = self._anew = False
 
     def acquire(
         self,
@@ -109,14 +109,17 @@ class RedisWorkload(RedisLedger):
             raise
         if answer[0] < 0:
             raise Forgotten(self.place)
-        self.kernels, self._registered = answer[0], True
+        self._registered = True
+        self._note_kernels(answer[0])
         for slot, (_, limit, *known) in zip(slots, rows(answer[1:], 6), strict=False):
             self.limits[slot] = limit
             self.taken.note_minute(slot, Rates(*map(or_none, known[:2])), *known[2:])
         after = 1 + 6 * len(slots)
         self.taken.note_money(dict(zip(asked.caps, answer[after:], strict=False)))
         granted = [number == 1 for number in answer[after + len(asked.caps) :]]
-        self._recall.note_lent(dict(zip(slots, answer[1::6], strict=False)), granted)
+        in_use = dict(zip(slots, answer[1::6], strict=False))
+        self.taken.note_use(in_use)
+        self._recall.note_lent(in_use, granted)
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
 
@@ -161,7 +164,7 @@ class RedisWorkload(RedisLedger):
         held = self.leases.drop(leases, told=True)
         slots = list(dict.fromkeys(lease.slot for lease in leases))
         more = int(any(lease.need for lease in leases))
-        args = [self._redis.key("releases"), self.kernel, more, *places(leases, slots)]
+        args = [self._redis.key(RELEASES), self.kernel, more, *places(leases, slots)]
         self._redis.run("release", per_slot(slots, "slots", "limits"), args)
         self.leases.settle(leases)
         self._recall.note_released(held)
@@ -176,17 +179,16 @@ class RedisWorkload(RedisLedger):
             self._unsettled |= lost
             self._known = True
             declared = dict(self._declared)
-        forgotten = not self._renew(held, owed, declared)
+        if not self._renew(held, owed, declared):
+            raise Forgotten(self.place)
         retaken, released = self.leases.heard(held, owed, asked_at)
         with self._lock:
             known = self._declared
             changed = {slot: now for slot, now in known.items() if declared.get(slot, now) != now}
             changed |= dict.fromkeys(declared.keys() - known.keys(), GONE)
-        if released or retaken or changed:
-            self._renew(retaken, released, changed)
-        self._settle_unsettled()
-        if forgotten:
+        if (released or retaken or changed) and not self._renew(retaken, released, changed):
             raise Forgotten(self.place)
+        self._settle_unsettled()
 
     def _settle_unsettled(self) -> None:
         with self._lock:
@@ -199,14 +201,20 @@ class RedisWorkload(RedisLedger):
         """Tell Redis of leases and limits; False: it had forgotten this kernel, perhaps others."""
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
         asked = Asked([*held], slots)
-        registered = self._registered
-        told = asked.lending(self._ttl_ms, self.kernel, declared, known=registered)
-        args = [told, self._redis.key("releases"), *places(owed, slots)]
-        kernels, rank, known = self._redis.run("renew", slot_keys(slots, asked.caps), args)
-        if registered and not known:
+        known = self._registered and not self._anew
+        told = asked.lending(self._ttl_ms, self.kernel, declared, known=known)
+        args = [told, self._redis.key(RELEASES), *places(owed, slots)]
+        kernels, rank, told_it = self._redis.run("renew", slot_keys(slots, asked.caps), args)
+        self._anew = not told_it
+        if self._anew:
             return False
-        self.kernels, self.rank, self._registered = kernels, rank, True
+        self.rank, self._registered = rank, True
+        self._note_kernels(kernels)
         return True
+
+    def _note_kernels(self, kernels: int) -> None:
+        self.kernels = kernels
+        self.taken.kernels.note(kernels)
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
@@ -231,8 +239,9 @@ class RedisWorkload(RedisLedger):
             args += map(str, [own, *numbers(rates.get(slot, Rates()))])
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
         if answer[0] >= 0:  # else Redis has forgotten this kernel, and perhaps others
-            self.kernels = answer[0]
+            self._note_kernels(answer[0])
         loads = dict(zip(limits, map(load_of, rows(answer[1:], 9)), strict=True))
+        self.taken.note_use({slot: load.in_use for slot, load in loads.items()})
         self._recall.note((limits, rates), loads, asked_at)
         return loads
 
@@ -243,32 +252,12 @@ class RedisWorkload(RedisLedger):
         # A rest that is ended, ends for its server as well.
         kinds = ("cooling", "closed") if closed or seconds <= 0 else ("cooling",)
         rest_ms = math.ceil(rest_of(seconds) * 1000)
-        args = [rest_ms, self._redis.key("releases"), _REST]
+        args = [rest_ms, self._redis.key(RELEASES), REST]
         self._redis.run("cool_down", per_slot([slot], *kinds), args)
         self._recall.drop()
 
     def on_release(self, callback: Callable[[], None]) -> None:
         self.notifier.add(callback)
-
-    @contextmanager
-    def listen(self) -> Iterator[Callable[[float], bool]]:
-        """Hear of releases; yields a function that waits so many seconds and says if one came."""
-        with self._redis.using("listen for releases") as client, client.pubsub() as ear:
-            ear.subscribe(self._redis.key("releases"))
-            mine = self.kernel.encode()
-
-            def heard(seconds: float) -> bool:
-                message = ear.get_message(ignore_subscribe_messages=True, timeout=seconds)
-                if message is not None and message["data"] == _REST:
-                    self._recall.drop()
-                return message is not None and message["data"] not in (mine, _WAKE)
-
-            yield heard
-
-    def wake(self) -> None:
-        """Make every ear look up, this kernel's own too, without news of a release."""
-        with self._redis.using("wake who listens") as client:
-            client.publish(self._redis.key("releases"), _WAKE)
 
     def close(self) -> None:
         with self._lock:
@@ -295,6 +284,6 @@ class RedisWorkload(RedisLedger):
             self._unsettled |= held
             slots = list(dict.fromkeys([*self._declared, *(lease.slot for lease in held)]))
         names = ["kernels", *per_slot(slots, "slots", "limits", "rpm", "tpm")]
-        args = [self.kernel, self._redis.key("releases"), *places(held, slots)]
+        args = [self.kernel, self._redis.key(RELEASES), *places(held, slots)]
         self._settle_unsettled()  # else their dollars were held until their period is over
         self._redis.run("leave", names, args)

@@ -3,11 +3,14 @@
 -- ARGV  as common.lua says (limit -1 = nothing is said of the slot, -2 = nothing is declared of it any
 --       longer), leases being those held;
 --       channel, then for each lease to drop: 1-based index of its slot, call id
--- Returns the number of known kernels, how many of them have a lesser name, and 1 where Redis still
--- knew this one.
+-- Returns the number of known kernels, how many of them have a lesser name, and 0 where Redis should
+-- have known this one and did not: then nothing is done.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-local before, living = end_of(KEYS[1], kernel) > now, living_of(KEYS[1], now)
+if asked.known and end_of(KEYS[1], kernel) <= now then
+  return { 0, 0, 0 } -- it has to hear that, and to stop lending from here, before it is one again
+end
+local living = living_of(KEYS[1], now)
 register(KEYS[1], kernel, now, ttl)
 local rated = {}
 for i = 1, slots do
@@ -48,4 +51,4 @@ for _, other in ipairs(known) do
     lesser = lesser + 1
   end
 end
-return { #known, lesser, before and 1 or 0 }
+return { #known, lesser, 1 }
