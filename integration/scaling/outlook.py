@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 #: Seconds of processor that embedding a short question and the trained head take (docs/speed.md).
-EMBEDDING_S = 0.004
+EMBEDDING_S = 0.002
 #: Share of its time that anything may be busy: beyond it waits grow fast.
 BUSY = 0.6
 #: Calls a second, and kernels.
