@@ -305,6 +305,21 @@ def test_a_damaged_model_is_named(tmp_path: Path, name: str, content: bytes | No
         open_embedder(str(folder)).embed(["a"])
 
 
+def test_a_model_stored_in_16_bits_is_the_same_model(
+    tmp_path: Path, minilm: SentenceEmbedder
+) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = copy_of_minilm(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    halves = {name: array.astype(np.float16) for name, array in weights.items()}
+    save_file(halves, folder / "model.safetensors")
+    embedder = SentenceEmbedder(find_embedder(str(folder)))
+    assert cosines(embedder.embed(TEXTS[:4]), minilm.embed(TEXTS[:4])).min() > 0.98
+    assert embedder.load().engine == "onnxruntime"
+
+
 def test_other_kinds_of_models_run_by_torch(tmp_path: Path, minilm: SentenceEmbedder) -> None:
     folder = copy_of_minilm(tmp_path / "model", changed="1_Pooling/config.json")
     edit(

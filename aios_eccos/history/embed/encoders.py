@@ -93,7 +93,11 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     raw = load_file(path / "model.safetensors")
-    weights = {name.removeprefix("bert."): array for name, array in raw.items()}
+    # Some models are stored in 16 bits.
+    weights = {
+        name.removeprefix("bert."): array.astype(np.float32, copy=False)
+        for name, array in raw.items()
+    }
     lookup, depth = Lookup(weights), int(settings["num_hidden_layers"])
     write = partial(
         bert_encoder,
