@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -246,15 +245,13 @@ class PriceBook:
         self._success, self._outcomes, self._cost = success, outcomes, cost
         self._curves: dict[frozenset[str], PriceCurve | None] = {}
         self._strongest: dict[frozenset[str], tuple[str, float] | None] = {}
-        self._lock = threading.Lock()
 
     def curve(self, allowed: Sequence[str] | None = None) -> PriceCurve | None:
         """The curve over the allowed columns; None with fewer than `MIN_VERDICTS` verdicts."""
         key = frozenset(self.columns if allowed is None else allowed) & frozenset(self.columns)
-        with self._lock:
-            if key not in self._curves:
-                self._curves[key] = self._build(key)
-            return self._curves[key]
+        if key not in self._curves:  # two who ask at once both make it, and none waits for another
+            self._curves[key] = self._build(key)
+        return self._curves[key]
 
     def strongest(self, allowed: Sequence[str] | None = None) -> tuple[str, float] | None:
         """Name and mean success of the strongest allowed model on history (`strongest_of`)."""

@@ -18,7 +18,8 @@ class Nearest:
     """Unit vectors by id. Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        #: Who writes holds the first for long, and the second while vectors change.
+        self._writing, self._lock = threading.Lock(), threading.Lock()
         self._places: dict[str, int] = {}
         self._ids: list[str] = []
         self._vectors: Embeddings = np.empty((0, 0), dtype=np.float32)
@@ -28,7 +29,7 @@ class Nearest:
 
     def put(self, ids: Sequence[str], vectors: Embeddings) -> None:
         """Add or replace (n, d) vectors."""
-        with self._lock:
+        with self._writing, self._lock:
             for record_id in ids:
                 if self._places.setdefault(record_id, len(self._ids)) == len(self._ids):
                     self._ids.append(record_id)
@@ -41,13 +42,15 @@ class Nearest:
 
     def drop(self, ids: Sequence[str]) -> None:
         """Remove vectors; unknown ids are none."""
-        with self._lock:
-            gone = [self._places[record_id] for record_id in ids if record_id in self._places]
-            if gone:
-                self._vectors = np.delete(self._vectors, gone, axis=0)
-                out = set(gone)
-                self._ids = [each for at, each in enumerate(self._ids) if at not in out]
-                self._places = {record_id: at for at, record_id in enumerate(self._ids)}
+        with self._writing:
+            gone = {self._places[record_id] for record_id in ids if record_id in self._places}
+            if not gone:
+                return
+            vectors = np.delete(self._vectors, [*gone], axis=0)
+            left = [each for at, each in enumerate(self._ids) if at not in gone]
+            places = {record_id: at for at, record_id in enumerate(left)}
+            with self._lock:
+                self._vectors, self._ids, self._places = vectors, left, places
 
     def find(self, queries: Embeddings, k: int) -> list[list[tuple[str, float]]]:
         """Per (n, d) unit row ids and cosines of the k nearest; of equals the earlier put."""

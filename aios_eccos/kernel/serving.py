@@ -278,8 +278,9 @@ class Serving:
             log.error("a conversation could not be noted: %s", raised(error))
 
     def _record(self, ticket: Ticket, settled: CallResult) -> None:
-        self.settled += 1
-        self.failed += settled.answer.failure is not None
+        with self._lock:
+            self.settled += 1
+            self.failed += settled.answer.failure is not None
         self.last.append(summary(settled))
         engine = self.engine
         if engine is None:

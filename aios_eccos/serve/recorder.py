@@ -167,7 +167,8 @@ class Recorder:
         try:
             work()
         except NotKept as error:
-            self.lost += error.count
+            with self._changed:
+                self.lost += error.count
             log.debug("not recorded: %s", error)
         except EccosError as error:
             log.debug("not recorded: %s", error)

@@ -1,13 +1,15 @@
 """The floor's price: replayed history, corrected for the optimizer's own selection."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
 from predict_world import MODELS, make_table
 
 from aios_eccos.decide.rule import choose
-from aios_eccos.floor.curve import MAX_ROWS, price_curve
+from aios_eccos.floor import curve as curves
+from aios_eccos.floor.curve import MAX_ROWS, PriceBook, price_curve
 from aios_eccos.floor.learn import past_of
 from aios_eccos.floor.planned import book_of
 from aios_eccos.forecast.pricing import price_table
@@ -97,3 +99,25 @@ def test_book_has_no_curve_without_verdicts(world):
     assert book.curve() is None and book.strongest() is None
     nobody = past_of(table, truth, table.output_tokens, price_table([]))
     assert book_of(nobody, ())[0].curve() is None
+
+
+def test_who_asks_for_a_known_curve_does_not_wait_for_a_new_one(world, monkeypatch):
+    table, truth = world
+    names = [model.name for model in MODELS]
+    book = PriceBook(names, noisy(truth), table.correctness, costs(table))
+    known = book.curve()
+    begun, go_on, found = threading.Event(), threading.Event(), []
+
+    def slow(*args, **options):
+        begun.set()
+        assert go_on.wait(60)
+        return price_curve(*args, **options)
+
+    monkeypatch.setattr(curves, "price_curve", slow)
+    asking = threading.Thread(target=lambda: found.append(book.curve(names[:2])))
+    asking.start()
+    assert begun.wait(60)
+    assert book.curve() is known
+    go_on.set()
+    asking.join(60)
+    assert found[0] is book.curve(names[:2]) is not known

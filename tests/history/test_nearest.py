@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +38,27 @@ def test_of_equally_near_ones_the_earlier_comes_first_and_no_more_than_asked_for
     assert [name for name, _ in held.find(same[:1], 3)[0]] == ["a", "c", "d"]
     assert len(held.find(same[:2], 99)[1]) == 5
     assert Nearest().find(same[:2], 3) == [[], []]
+
+
+def test_who_searches_does_not_wait_for_a_removal(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, known = Nearest(), vectors(20)
+    held.put([f"r{i}" for i in range(20)], known)
+    begun, go_on, delete = threading.Event(), threading.Event(), np.delete
+
+    def slow(*args: Any, **options: Any) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return delete(*args, **options)
+
+    monkeypatch.setattr(np, "delete", slow)
+    removal = threading.Thread(target=held.drop, args=(["r3"],))
+    removal.start()
+    assert begun.wait(60)
+    assert held.find(known[3:4], 1)[0][0][0] == "r3"
+    go_on.set()
+    removal.join(60)
+    assert held.find(known[3:4], 1)[0][0][0] != "r3"
+    assert held.find(known[19:], 1)[0][0][0] == "r19"
 
 
 def test_a_history_that_outgrows_memory_is_searched_by_chroma(
