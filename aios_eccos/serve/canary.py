@@ -11,8 +11,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -44,19 +44,34 @@ OWN = (403, 404, 499)
 GRID = 400
 
 
-_STATE = TypeAdapter(tuple[Finite, Stands, str])
+_Plain = tuple[Finite, Stands, str]
+_STATE = TypeAdapter(_Plain | tuple[Finite, Stands, str, dict[str, Finite]])
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How the canary stands; `run` is when it began, seconds since the epoch."""
+    """How the canary stands.
+
+    Attributes:
+        run: when it began, seconds since the epoch.
+        known: the evidence of alarms that were on then, by policy: what comes after counts.
+    """
 
     run: float
     stands: Stands = "trial"
     why: str = ""
+    known: Mapping[str, float] = field(default_factory=dict)
 
     def text(self) -> str:
-        return json.dumps([self.run, self.stands, self.why])
+        return json.dumps([self.run, self.stands, self.why, *filter(None, [self.known])])
+
+    def is_broken_by(self, alarm: Alarm) -> bool:
+        """Whether an alarm has gone on since it began.
+
+        The wealth over that of any day before is a test martingale, too.
+        """
+        known = self.known.get(alarm.policy)
+        return alarm.broken and (known is None or alarm.e_value >= known * alarm.alarm_at)
 
     @classmethod
     def of(cls, note: str | None) -> State | None:
@@ -90,6 +105,8 @@ class Canary:
         """Begin anew, whatever has come of it before."""
         state = State(time.time())
         try:
+            on = {alarm.policy: alarm.e_value for alarm in self._alarms() if alarm.broken}
+            state = replace(state, known=on)
             before = State.of(self._ledger.swap_note(NOTE, state.text()))
             note_canary(self._ledger, before.stands if before else None, "trial", "begun")
         except WorkloadError as error:
@@ -153,22 +170,22 @@ class Canary:
 
     def _judged(self, state: State) -> State:
         """How it stands by what is known now."""
-        broken = [alarm for alarm in self._alarms() if alarm.broken]
+        broken = [alarm for alarm in self._alarms() if state.is_broken_by(alarm)]
         if broken:
             whose = broken[0].policy
             why = f"the floor of agents {whose} is not kept" if whose else "the floor is not kept"
-            return State(state.run, "rolled back", why)
+            return replace(state, stands="rolled back", why=why)
         calls, failed, others, their = self._counts(state).values()
         if state.stands != "trial":
             return state
         figures = f"{failed} of {calls} routed calls failed, {their} of {others} others"
         if fails_more(calls, failed, others, their):
-            return State(state.run, "rolled back", figures)
+            return replace(state, stands="rolled back", why=figures)
         rate = success_rate(failed, calls)
         if rate is None or rate.high is None or min(calls, others) < CALLS_LEAST:
             return state
         fine = rate.high <= max(TOO_MANY * their / others, NO_MATTER)
-        return State(state.run, "promoted", figures) if fine else state
+        return replace(state, stands="promoted", why=figures) if fine else state
 
 
 def fails_more(calls: float, failed: float, others: float, their: float) -> bool:

@@ -29,11 +29,13 @@ class Shared:
 
     store: MemoryWorkload = field(default_factory=MemoryWorkload)
     broken: list[str] = field(default_factory=list)
+    evidence: float = 25.0
     settings: Settings = field(default_factory=lambda: parse_settings({"mode": "canary"}))
 
     def kernel(self) -> Canary:
         def alarms() -> Any:
-            return [SimpleNamespace(policy=policy, broken=True) for policy in self.broken]
+            found = {"broken": True, "e_value": self.evidence, "alarm_at": 20.0}
+            return [SimpleNamespace(policy=policy, **found) for policy in self.broken]
 
         canary = Canary(self.store, alarms, lambda: self.settings)
         canary.look()
@@ -141,6 +143,32 @@ def test_an_alarm_rolls_it_back_at_any_time(shared: Shared, before: str) -> None
     canary.begin()
     assert stands(canary) == "trial"
     assert canary.figures() is not None and canary.figures()["routed"] == 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("before", ["trial", "promoted"])
+def test_begun_while_an_alarm_is_on_it_goes_by_what_comes_after(
+    shared: Shared, before: str
+) -> None:
+    canary, shared.broken = shared.kernel(), ["", "coder/*"]
+    assert stands(canary) == "rolled back"
+    canary.begin()
+    other = shared.kernel()
+    if before == "promoted":
+        counted(canary, 300, 0, 300, 0)
+    assert stands(canary) == stands(other) == before
+    shared.evidence = 400.0
+    assert stands(canary) == before
+    shared.evidence = 500.0
+    assert stands(other) == stands(canary) == "rolled back", "twenty times as much, as at the start"
+
+
+def test_begun_while_an_alarm_is_on_another_rolls_it_back(shared: Shared) -> None:
+    canary, shared.broken = shared.kernel(), ["coder/*"]
+    canary.begin()
+    assert stands(canary) == "trial"
+    shared.broken += ["writer/*"]
+    assert stands(canary) == "rolled back"
+    assert "writer/*" in shared.events()[0][0]
 
 
 def test_failures_that_are_the_agents_own_do_not_count(shared: Shared) -> None:
