@@ -19,6 +19,7 @@ from aios_eccos.errors import DataError
 from aios_eccos.lab.queueing import queue
 from aios_eccos.observe.trace import Trace
 from aios_eccos.observe.whatif import KeptCalls, answered, kept_calls, shares
+from aios_eccos.serve.dispatch import DECIDED_S
 from aios_eccos.values import FloatArray, IntArray
 
 #: Prices of success tried: geometric, from where cost decides to where success does.
@@ -42,7 +43,8 @@ class Course:
     """How calls went, or would go. Waits in seconds, costs in dollars per call.
 
     `unserved` are those that no model may serve; `promised` is the mean success forecast, optimism
-    taken off; `waited` the share of calls that waited more than a millisecond.
+    taken off; `waited` the share of calls that waited longer than `DECIDED_S`: what is
+    shorter may be the window in which calls are gathered, or a busy machine.
     """
 
     calls: int
@@ -229,6 +231,6 @@ def _course(
         promised=promised,
         wait_mean_s=float(waits.mean()),
         wait_p95_s=float(np.percentile(waits, 95)),
-        waited=float((waits > 1e-3).mean()),
+        waited=float((waits > DECIDED_S).mean()),
         share=share,
     )

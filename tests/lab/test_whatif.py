@@ -229,3 +229,13 @@ def test_without_a_shared_log_the_command_says_so(command, tmp_path):
     config.write_text(f"llms:\n  {models}\n  router:\n    eccos: {{redis: memory}}\n")
     done = command("--floor", "0.8", "--config", str(config))
     assert "only the kernel itself" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("waited", "share"), [(0.005, 0.0), (0.05, 0.0), (0.5, 1.0)], ids=["window", "busy", "limit"]
+)
+def test_calls_that_were_gathered_for_a_moment_have_not_waited(waited: float, share: float) -> None:
+    kept = [trace(i, at=100.0 * i, waited=waited) for i in range(10)]
+    found = what_if(kept, Change(limits={"small": 9}), LIMITS)
+    assert found.happened.waited == share
+    assert found.simulated.waited == 0.0

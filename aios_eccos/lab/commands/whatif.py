@@ -21,6 +21,7 @@ from aios_eccos.observe.call_views import DecisionsView
 from aios_eccos.observe.opened import workload_of
 from aios_eccos.observe.shape import units_apart
 from aios_eccos.observe.trace import read_traces
+from aios_eccos.serve.dispatch import DECIDED_S
 
 
 def whatif(
@@ -91,7 +92,7 @@ def _show(screen: Console, result: WhatIf) -> None:
         "calls": _count,
         unit: lambda course: f"{course.cost_usd * scale:.4g}",
         "success promised": lambda course: percent(course.promised),
-        "waited": lambda course: percent(course.waited),
+        f"waited > {DECIDED_S:g} s": lambda course: percent(course.waited),
         "wait, mean s": lambda course: f"{course.wait_mean_s:.3f}",
         "wait, p95 s": lambda course: f"{course.wait_p95_s:.3f}",
     }
