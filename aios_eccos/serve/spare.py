@@ -6,20 +6,23 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from aios_eccos.errors import raised
 from aios_eccos.providers.usage import whole
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, Candidate, Failure, Lease, Slots, Used
+from aios_eccos.values import Answer, Candidate, Failure, Lease, Model, Slots, Used
 from aios_eccos.workload.store import SlotStore
 
 log = logging.getLogger("aios_eccos.serve.spare")
 
 #: Share of a model's slots that is left to agents' calls; of two or more, one at least.
 LEFT = 0.25
+#: Slots of a server that computes for one call about as fast as for all together, at most.
+FEW = 4
 #: Seconds for which a request waits until there is a spare slot.
 PATIENCE_S = 30.0
 #: Seconds between two looks at whether agents' calls wait, and at the slots.
@@ -107,26 +110,36 @@ class SpareRequests:
     def _lease(
         self, model: str, candidate: Candidate | None, patience_s: float
     ) -> tuple[Lease, Router] | None:
-        """A slot of the model as soon as one is spare, within so many seconds."""
+        """A slot of the model as soon as one is spare, within so many seconds.
+
+        For half of them also where no call would be slower for it.
+        """
         end = time.monotonic() + patience_s
         while not self.stopped.is_set() and time.monotonic() < end:
             if self._waiting():
                 self.stopped.wait(CALLS_LOOK_S)
                 continue
             with self._looking:
-                lent = self._taken(model, candidate)
+                patient = time.monotonic() < end - patience_s / 2
+                lent = self._taken(model, candidate, patient=patient)
             if lent is not None:
                 return lent
             self.stopped.wait(SLOTS_LOOK_S)
         return None
 
-    def _taken(self, model: str, candidate: Candidate | None) -> tuple[Lease, Router] | None:
+    def _taken(
+        self, model: str, candidate: Candidate | None, *, patient: bool
+    ) -> tuple[Lease, Router] | None:
         """A slot of the model, if one is spare now, and the router that lends it."""
         router = self.router()
         limits = {each.slot: each.limit for each in router.models}
-        slot = next((each.slot for each in router.models if each.name == model), None)
-        if slot is None or not spare(router.slots(), model):
+        asked = next((each for each in router.models if each.name == model), None)
+        slots = router.slots()
+        if asked is None or not spare(slots, model):
             return None
+        if patient and slows(asked, router.models, slots):
+            return None
+        slot = asked.slot
         need = None if candidate is None else router.limits.need(candidate, model)
         lease = Lease(f"audit:{uuid.uuid4().hex}", slot, need)
         if not self._workload.acquire([lease], limits, router.limits.rates)[0]:
@@ -161,6 +174,15 @@ def spare(slots: Slots, model: str) -> bool:
     limit, free = slots.limits.get(model, 0), slots.free.get(model, 0)
     left = max(LEFT * limit, 1) if limit > 1 else 0
     return model not in slots.cooling and free >= 1 and free - 1 >= left
+
+
+def slows(model: Model, pool: Sequence[Model], slots: Slots) -> bool:
+    """Whether a request would slow down others that run: small servers of a machine share it."""
+    if not model.local or model.limit > FEW:
+        return False
+    host = urlsplit(model.endpoint).hostname
+    there = (each for each in pool if each.local and urlsplit(each.endpoint).hostname == host)
+    return any(slots.free[each.name] < slots.limits[each.name] for each in there)
 
 
 def _asked(model: str, ask: Callable[[float], Answer], seconds: float) -> Answer:

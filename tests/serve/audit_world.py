@@ -31,11 +31,16 @@ HELD = Gate("large", "95 % of the strongest", 0.05, 0.0, 0.0, frozenset(), 0.5, 
 class World:
     """An auditor over a real router and workload; `said` maps a model to its answer or a wait."""
 
-    def __init__(self, said: Mapping[str, str | Answer | threading.Event], **settings: Any) -> None:
+    def __init__(
+        self,
+        said: Mapping[str, str | Answer | threading.Event],
+        pool: Sequence[Model] = POOL,
+        **settings: Any,
+    ) -> None:
         options = {"audit": "5 %", "judge": "judge"} | settings
         self.workload = MemoryWorkload()
         self.settings: Settings = parse_settings(options)
-        self.router = Router(POOL, self.settings, self.workload)
+        self.router = Router(pool, self.settings, self.workload)
         self.refusals = Refusals()
         self.refusals.use(POOL)
         self.waiting = 0

@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from audit_world import HELD, JUDGE, SMALL, World
+from audit_world import HELD, JUDGE, LARGE, SMALL, World
 from waiting import until
 
+from aios_eccos.serve import spare
 from aios_eccos.serve.audit_queue import QUEUE_MOST
 from aios_eccos.serve.auditor import THREADS
 from aios_eccos.values import Answer, Failure, Gate, Lease
@@ -85,6 +86,50 @@ def taken(world: World, model: Any) -> list[Lease]:
     leases = [Lease(f"call{i}", model.slot) for i in range(model.limit)]
     assert all(world.workload.acquire(leases, {model.slot: model.limit}))
     return leases
+
+
+HERE = {"local": True, "endpoint": "http://127.0.0.1:8001/v1"}
+NEXT = HERE | {"endpoint": "http://127.0.0.1:8002/v1"}
+ELSEWHERE = HERE | {"endpoint": "http://10.0.0.2:8001/v1"}
+HOSTED = {"endpoint": "http://127.0.0.1:8001/v1"}
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "waits"),
+    [
+        (HERE, HERE, True),
+        (HERE, NEXT, True),
+        (HERE, ELSEWHERE, False),
+        (HERE, HOSTED, False),
+        (HOSTED, HOSTED, False),
+        (HERE | {"limit": 32}, HERE, False),
+    ],
+)
+def test_on_a_small_machine_of_ours_a_copy_waits_for_the_calls_that_run_there(
+    small: dict[str, Any], large: dict[str, Any], waits: bool
+) -> None:
+    pool = (replace(SMALL, **small), JUDGE, replace(LARGE, **large))
+    world = World({"small": SAME}, pool)
+    call = Lease("call", pool[2].slot)
+    assert all(world.workload.acquire([call], {call.slot: 4}))
+    world.auditor.offer(world.settled())
+    if waits:
+        assert not world.auditor.wait_idle(0.5)
+        assert world.asked == []
+        world.workload.release([call])
+    assert world.auditor.wait_idle(60)
+    assert len(world.told) == 1
+
+
+def test_a_copy_does_not_wait_for_ever_for_a_quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spare, "PATIENCE_S", 2.0)
+    pool = tuple(replace(model, **HERE) for model in (SMALL, JUDGE, LARGE))
+    world = World({"small": SAME}, pool)
+    call = Lease("call", pool[2].slot)
+    assert all(world.workload.acquire([call], {call.slot: 4}))
+    world.auditor.offer(world.settled())
+    assert world.auditor.wait_idle(60)
+    assert len(world.told) == 1
 
 
 @pytest.mark.parametrize("model", [SMALL, JUDGE], ids=["a copy", "the judge"])
