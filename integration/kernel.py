@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -198,12 +197,7 @@ class Kernel:
             self.stop(signal.SIGKILL)
             raise
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
         # A stock kernel leaves its tool server; so does any kernel after SIGKILL.
         if self.process is not None:

