@@ -65,7 +65,8 @@ FIXED = (
     *("kernels", "charged", "settled", "prices"),
     *("inbox", "taken", "aside", "batch", "decisions", "events"),
 )
-#: Layout of what lies in a namespace; a later one is refused.
+#: Layout of what lies in a namespace. One that this version would misread, as a key is of another
+#: type or means something else, gets a higher number: then this version refuses it.
 FORMAT = 1
 #: What a user of a Redis with users may do at least.
 ACL = "~eccos:* &eccos:* +@all -@admin -@dangerous +info"
