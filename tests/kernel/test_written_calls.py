@@ -146,5 +146,5 @@ NAMED = {"type": "object", "properties": {"name": {"type": "string"}}, "required
 )
 def test_json_that_the_agent_has_asked_for_is_its_answer(asked: Any, text: bool) -> None:
     body = {"choices": [{"message": {"content": PARIS}, "finish_reason": "stop"}]}
-    found = read(body, NAMES, asked)
+    found = read(body, NAMES, {"response_format": asked})
     assert (found.text, bool(found.calls)) == ((PARIS, False) if text else (None, True))
