@@ -14,6 +14,8 @@ from pydantic_core import PydanticUndefined
 
 from aios_eccos.cli.main import COMMANDS
 from aios_eccos.config import ModelEntry, Settings
+from aios_eccos.history.dataset import read_records
+from aios_eccos.records import Record
 
 DOCS = Path(__file__).parents[1] / "docs"
 SETTINGS = (DOCS / "settings.md").read_text(encoding="utf-8")
@@ -57,6 +59,14 @@ def test_no_line_describes_a_setting_that_is_gone() -> None:
 @pytest.mark.parametrize("key", sorted(set(ModelEntry.model_fields) - AIOS_KEYS))
 def test_every_key_of_a_model_is_described(key: str) -> None:
     assert f"`{key}`" in SETTINGS
+
+
+def test_the_records_of_the_first_hour_can_be_read_as_they_stand(tmp_path: Path) -> None:
+    shown = (DOCS / "first-hour.md").read_text(encoding="utf-8").split("```json\n")[1]
+    path = tmp_path / "records.json"
+    path.write_text(shown.split("```")[0], encoding="utf-8")
+    (record,) = read_records(path)
+    assert isinstance(record, Record) and len(record.outcomes) == 2
 
 
 @pytest.mark.parametrize("name", COMMANDS)
