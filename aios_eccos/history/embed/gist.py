@@ -9,24 +9,19 @@ score like it.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aios_eccos.history.embed.units import APART, OTHER, QUESTION, units_of
+
 #: Texts up to this length, in characters, are read whole; of longer ones no more is read.
 LONG = 1600
-#: Longest paragraph that is one unit, in characters.
-UNIT = 900
-#: Characters looked at of the beginning and of the end of a very long text.
-LOOKED = 16_000, 32_000
-#: Units looked at, of the beginning and of the end, where there are more: it must not take long.
-MOST = 300, 900
 #: A neighbor belongs to the question if its score lies this far from the best to the median.
 BELONGS = 0.55
 #: Log-odds of being the question, per feature of a unit. Fitted on 900 questions of math10, mixed4
@@ -49,26 +44,6 @@ WEIGHTS = {
     "begins like others": -1.3,
 }
 
-_LABEL = re.compile(
-    r"(?i)[ \t]*(?:#{1,6}[ \t]+|\*\*|<)?(?:(?:the|your|main|current|user|user's|final|original|new)"
-    r"[ _]+)*(?:question|task|problem|query|instructions?|request|exercise|goal|objective)\b"
-    r"[^\n:>*]{0,12}?(?:\*\*[ \t]*:?|:(?:\*\*)?|>|(?=\n))\s*"
-)
-_OTHER = re.compile(
-    r"(?i)[ \t]*(?:#{1,6}[ \t]+|\*\*|</?)?(?:(?:final|helpful|relevant|retrieved|your)[ _]+)*"
-    r"(?:thought|plan|result|reflection|action|observation|answer|assistant|ai|context|"
-    r"documents?|sources?|passages?|history|memory|examples?|tools?|output|response|format|note)\b[^\n:>*]{0,12}?"
-    r"(?:\*\*[ \t]*:?|:(?:\*\*)?|>|(?=\n))\s*"
-)
-#: Where a unit begins: behind a blank line; at a heading, a tag, a label.
-_EDGE = re.compile(
-    r"\n[ \t]*\n\s*|(?m:^)(?=[ \t]*(?:[A-Z][\w' ]{0,24}:(?=\s|\Z)|#{1,6}[ \t]|</?[A-Za-z][\w-]*>|"
-    r"\*\*[A-Z][^*\n]{0,30}\*\*))"
-)
-#: What begins with it belongs to no question before it.
-_APART = re.compile(rf"{_OTHER.pattern}|[ \t]*(?:#{{1,6}}[ \t]|</?[A-Za-z][\w-]*>)")
-_LINE = re.compile(r"\n")
-_SENTENCE = re.compile(r"[.?!][\"'”’)\]]*\s+|[。？！؟]")
 _ASKS = re.compile(r"[?？؟]")
 _END_ASKS = re.compile(r"[?？؟][^\w\s]{0,3}\Z")
 _FIRST_PERSON = re.compile(r"\b(?:I|I'm|I've|my|me|we)\b")
@@ -109,53 +84,16 @@ def passage(text: str) -> Passage:
     """The text itself up to `LONG` characters; else its passage that asks, at most `LONG`."""
     if len(text) <= LONG:
         return Passage(0, len(text), "whole")
-    if units := _units(text):
+    if units := units_of(text):
         scores = _features(text, units) @ np.array([*WEIGHTS.values()])
         first, last = _around(text, units, scores)
         start, end = units[first][0], units[last][1]
-        if label := _LABEL.match(text, start, end):
+        if label := QUESTION.match(text, start, end):
             start = label.end()
         asked = _CLOSED.sub("", text[start:end]).rstrip()
         if asked:
             return Passage(start, start + len(asked), "question")
     return Passage(0, LONG, "beginning")
-
-
-def _units(text: str) -> list[tuple[int, int]]:
-    """(start, end) of the units; a label on a line of its own belongs to what follows."""
-    head, tail = LOOKED
-    parts = [(0, len(text))]
-    if len(text) > head + tail:
-        parts = [(0, head), (len(text) - tail, len(text))]
-    units: list[tuple[int, int]] = []
-    for start, end in parts:
-        for a, b in itertools.pairwise([start, *_edges(_EDGE, text, start, end), end]):
-            units += ((x, y) for x, y in _cut(text, a, b, (_LINE, _SENTENCE)) if text[x:y].strip())
-    joined: list[tuple[int, int]] = []
-    for unit in units:
-        label = _LABEL.match(text, *joined[-1]) if joined else None
-        if label is not None and label.end() >= joined[-1][1] - 1:
-            unit = joined.pop()[0], unit[1]
-        joined.append(unit)
-    head, tail = MOST
-    return joined if len(joined) <= head + tail else joined[:head] + joined[-tail:]
-
-
-def _edges(edge: re.Pattern[str], text: str, start: int, end: int) -> Iterator[int]:
-    return (match.end() for match in edge.finditer(text, start, end) if start < match.end() < end)
-
-
-def _cut(
-    text: str, start: int, end: int, edges: Sequence[re.Pattern[str]]
-) -> Iterator[tuple[int, int]]:
-    """A part in pieces of at most `UNIT`, cut at the first kind of edge that makes them so."""
-    if end - start <= UNIT:
-        yield start, end
-    elif not edges:
-        yield from ((at, min(at + UNIT, end)) for at in range(start, end, UNIT))
-    else:
-        for a, b in itertools.pairwise([start, *_edges(edges[0], text, start, end), end]):
-            yield from _cut(text, a, b, edges[1:])
 
 
 def _features(text: str, units: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
@@ -168,7 +106,7 @@ def _features(text: str, units: Sequence[tuple[int, int]]) -> NDArray[np.float64
     few = max(2, len(units) / 50)
     rows = []
     for at, (each, bag) in enumerate(zip(said, words, strict=True)):
-        label = _LABEL.match(text, *units[at]) is not None
+        label = QUESTION.match(text, *units[at]) is not None
         size = max(len(bag), 1)
         rows.append(
             (
@@ -178,7 +116,7 @@ def _features(text: str, units: Sequence[tuple[int, int]]) -> NDArray[np.float64
                 _FIRST_PERSON.search(each) is not None,
                 _WANTED.search(each) is not None,
                 label,
-                not label and _OTHER.match(each) is not None,
+                not label and OTHER.match(each) is not None,
                 sum(counts[word] == 1 for word in bag) / size,
                 sum(counts[word] <= few for word in bag) / size,
                 at == last,
@@ -201,9 +139,9 @@ def _around(
 
     def belongs(at: int) -> bool:
         inside = 0 <= at < len(units) and scores[at] >= least
-        if not inside or _APART.match(text, *units[max(at, first)]):
+        if not inside or APART.match(text, *units[max(at, first)]):
             return False
-        if at < first and _LABEL.match(text, *units[first]):
+        if at < first and QUESTION.match(text, *units[first]):
             return False
         return max(units[last][1], units[at][1]) - min(units[first][0], units[at][0]) <= LONG
 
