@@ -11,6 +11,7 @@ from aios_eccos.forecast.head.features import count_features, hash_words
 from aios_eccos.history.embed.embedding import clean_text
 from aios_eccos.history.embed.gist import LONG, gist, passage
 from aios_eccos.history.open import open_embedder
+from aios_eccos.lab.studies.padding import padding
 
 EMBEDDER = open_embedder()
 SENTENCES = [
@@ -158,7 +159,7 @@ def test_what_is_marked_as_the_question_is_read_and_nothing_else(form, hidden, p
 
 
 def test_of_several_questions_that_follow_each_other_all_are_read() -> None:
-    asked = "\n\n".join(QUESTIONS[:3])
+    asked = "\n\n".join(QUESTIONS[1:3])
     found = gist(padded(asked, "before", logs(8_000, 2)))
     assert found == asked
 
@@ -174,6 +175,29 @@ def test_a_scratchpad_does_not_hide_its_question() -> None:
 def test_code_that_is_asked_about_is_read_with_its_question() -> None:
     asked = f"What does this function return? Complete the assertion.\n\n{CODE}"
     assert gist(padded(asked, "before", prose(6_000, 2))) == asked
+
+
+CALL = (
+    "Book me a table for four people at an Italian restaurant.\n\n"
+    'Functions: [{"name": "table_book", "description": "Reserves a table at a restaurant.", '
+    '"parameters": {"people": {"type": "integer", "description": "How many people come."}}}]'
+)
+TOLD = (
+    "Ara has played for the school basketball team for four years, 40 games in each of them.\n\n"
+    "On average she scores 21 points per game, but last year an injury took 12 games away.\n\n"
+    "How many points has Ara scored for the team in the four years?"
+)
+CHOICES = "Which gas do plants take in?\n" + "\n".join(
+    f"{letter}. {gas}"
+    for letter, gas in zip("ABCD", ("Argon", "Neon", "CO2", "Ozone"), strict=True)
+)
+
+
+@pytest.mark.parametrize("size", [2_000, 6_000])
+@pytest.mark.parametrize("place", ["before", "after"])
+@pytest.mark.parametrize("asked", [CALL, TOLD, CHOICES], ids=["functions", "story", "choices"])
+def test_a_question_of_several_parts_is_read_whole(asked: str, place: str, size: int) -> None:
+    assert gist(padded(asked, place, padding("prose", size, 4))) == asked
 
 
 @pytest.mark.parametrize("place", ["before", "after", "around"])

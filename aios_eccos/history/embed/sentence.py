@@ -20,7 +20,7 @@ from aios_eccos.history.embed.encoders import (
 from aios_eccos.history.store import Embeddings
 
 #: What is read of a long text: changed whenever other vectors come of the same text.
-READING = "gist 3"
+READING = "gist 4"
 #: Bytes hashed at either end of the weights: enough to tell two models apart, and quick.
 HASHED = 1 << 20
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 DATA = yaml.safe_load((Path(__file__).parents[2] / "data" / "padding.yaml").read_text("utf-8"))
-#: Kinds that chose the way of reading; the others were held out. `code` and `manual` are real ones,
-#: of Python's own library.
+#: Kinds that the weights of the reading were fitted in; the others were held out of the fit. `code`
+#: and `manual` are real ones, of Python's own library.
 CHOOSING = "prose", "json"
 KINDS = (*CHOOSING, "chat", "notes", "code", "manual")
 AGENTS: dict[str, list[dict[str, str]]] = DATA["agents"]
