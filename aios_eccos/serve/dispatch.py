@@ -190,6 +190,8 @@ class Dispatcher:
                 self._requests.give_up(call, self._nowhere(call))
         slots = router.slots(len(waiting) if recall else None)
         able = [call for call in waiting if call.able() and self._may_wait(call, slots, router)]
+        if slots.recalled and any(call.barred for call in able):
+            return self._round(recall=False)  # a limit may have let go meanwhile
         most = min(room, self._settings.max_batch)
         calls = startable(able, slots, most, router, self._fair, self.attempts.pace)
         decided = self._decisions.assign(calls, slots, router)
@@ -207,9 +209,10 @@ class Dispatcher:
             return True
         call.barred = router.bars(candidate, slots)
         failure = hopeless(call.barred, call.able(), call.expires) if call.barred else None
-        if failure is not None:
+        if failure is not None and not slots.recalled:
             self._requests.give_up(call, failure)
-        return failure is None
+            return False
+        return True
 
     def _start(self, decided: list[Decided], router: Routes) -> int:
         """Start calls where decisions say; give up those that were not and cannot be decided."""

@@ -37,13 +37,16 @@ class Recall:
             if asked_at > self._dropped:
                 self._declared, self._loads, self._at = declared, dict(loads), asked_at
 
-    def note_lent(self, in_use: Mapping[str, int], granted: Sequence[bool]) -> None:
-        """Redis has lent slots, as far as it had any, and says how many are in use now."""
+    def note_lent(self, told: Mapping[str, Sequence[int]], granted: Sequence[bool]) -> None:
+        """Redis has lent slots, as far as it had any, and says of each what acquire.lua does."""
         if not all(granted):
             self.drop()
         with self._lock:
-            for slot in in_use.keys() & self._loads.keys():
-                self._loads[slot] = replace(self._loads[slot], in_use=in_use[slot])
+            for slot in told.keys() & self._loads.keys():
+                (in_use, *_, requests, tokens), load = told[slot], self._loads[slot]
+                if load.rates != Rates():
+                    load = replace(load, requests=requests, tokens=tokens)
+                self._loads[slot] = replace(load, in_use=in_use)
 
     def note_released(self, leases: Iterable[Lease]) -> None:
         """Leases have come back. A full slot stays full: other kernels may wait for it, too."""
@@ -65,10 +68,16 @@ class Recall:
             if age > RECALLED_S or self._declared != declared:
                 return None
             loads = dict(self._loads)
-        # What is left of a minute comes back as time goes.
-        if any(load.free < calls or load.rates != Rates() for load in loads.values()):
+        if not all(_ample(load, calls) for load in loads.values()):
             return None
         resting = {slot: load.cooling_s - age for slot, load in loads.items() if load.cooling_s > 0}
         for slot, left_s in resting.items():
             loads[slot] = replace(loads[slot], cooling_s=max(left_s, 0.0))
         return loads
+
+
+def _ample(load: Load, calls: int) -> bool:
+    """Whether so many calls have room, and no more than half of a minute's rates is taken."""
+    rpm, tpm = load.rates.rpm, load.rates.tpm
+    enough = (rpm is None or 2 * load.requests <= rpm) and (tpm is None or 2 * load.tokens <= tpm)
+    return enough and load.free >= calls

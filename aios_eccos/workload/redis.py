@@ -119,7 +119,7 @@ class RedisWorkload(RedisLedger):
         granted = [number == 1 for number in answer[after + len(asked.caps) :]]
         in_use = dict(zip(slots, answer[1::6], strict=False))
         self.taken.note_use(in_use)
-        self._recall.note_lent(in_use, granted)
+        self._recall.note_lent(dict(zip(slots, rows(answer[1:], 6), strict=False)), granted)
         self.leases.grant(compress(leases, granted), asked_at)
         return granted
 

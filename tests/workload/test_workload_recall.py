@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from workload_servers import RedisServer
 from aios_eccos.config import Settings
 from aios_eccos.serve.dispatch import Dispatcher
 from aios_eccos.serve.router import Router
-from aios_eccos.values import Answer, Lease, Model, Query, Rates
+from aios_eccos.values import Answer, Lease, Model, Need, Query, Rates, Used
 from aios_eccos.workload.store import WorkloadStore
 
 POOL = (
@@ -88,9 +89,26 @@ def test_only_what_leaves_room_for_all_calls_everywhere_is_recalled(kernel: Kern
     store.acquire(leases(CHEAP, 3), LIMITS)
     store.release(leases(CHEAP, 3))
     assert store.recall(NOW, 1) is None, "who waits for a full model asks, here as in other kernels"
-    rates = {CHEAP: Rates(rpm=100)}
-    store.loads(LIMITS, rates)
-    assert store.recall((LIMITS, rates), 1) is None, "a minute's requests come back as time goes"
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("rates", [Rates(rpm=4), Rates(tpm=400), Rates(rpm=4, tpm=9000)])
+def test_half_of_a_minutes_rates_is_recalled_and_more_asked_for(
+    kernel: Kernel, rates: Rates
+) -> None:
+    store, limits, declared = kernel(), {CHEAP: 9}, {CHEAP: rates}
+    now = limits, declared
+    store.loads(*now)
+    for number, known in enumerate([True, True, False]):
+        lease = Lease(f"call-{number}", CHEAP, Need(100, 0.0))
+        assert store.acquire([lease], *now) == [True]
+        found, real = store.recall(now, 1), store.loads(*now)[CHEAP]
+        assert (found is not None) is known
+        assert real.requests == number + 1
+        if found is not None:
+            assert replace(found[CHEAP], opens_s=real.opens_s) == real, "what it has taken counts"
+        store.settle([(lease, Used(tokens=100))])
+        store.release([lease])
 
 
 def test_what_is_known_grows_old(kernel: Kernel) -> None:
@@ -155,6 +173,23 @@ def test_a_call_whose_slot_another_kernel_took_goes_elsewhere_at_once(
         query = Query("how many?", deadline=time.monotonic() + 60)
         future = dispatcher.submit(query, lambda model, left: Answer(model, 9, 9))
         assert {best, future.result().answer.value} == {"cheap", "dear"}
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_call_that_a_limit_keeps_waiting_is_not_refused_without_asking(kernel: Kernel) -> None:
+    one, other = kernel(), kernel()
+    model = Model("rated", input_price=1e-7, output_price=1e-7, rates=Rates(tpm=100_000))
+    now = {model.slot: model.limit}, {model.slot: model.rates}
+    half = Lease("half", model.slot, Need(50_000, 0.0))
+    other.acquire([half], *now)
+    one.loads(*now)
+    other.settle([(half, Used(tokens=0))])
+    assert one.recall(now, 1) is not None
+    with Dispatcher(Router((model,), Settings(), one)) as dispatcher:
+        # Half of the minute would come back too late.
+        query = Query("how many?", input_tokens=60_000, deadline=time.monotonic() + 30)
+        future = dispatcher.submit(query, lambda model, left: Answer(model, 9, 9))
+        assert future.result().answer.value == "rated"
 
 
 def test_moved_prices_are_known_here_at_once_and_elsewhere_when_read_again(kernel: Kernel) -> None:
