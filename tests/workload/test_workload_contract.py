@@ -188,7 +188,9 @@ def test_a_release_rings_at_the_other_kernels(
     assert rung.wait(60)
 
 
-@every_shared
+@pytest.mark.parametrize(
+    "kind", ["look-up"]
+)  # no heartbeat: one that meets a release tells it again
 def test_other_kernels_hear_only_of_what_a_call_may_wait_for(
     store: WorkloadStore, bare: Redis
 ) -> None:
