@@ -26,12 +26,17 @@ CHEAP, DEAR = LIMITS
 #: Declared: limits, and no rates.
 NOW = LIMITS, dict[str, Rates]()
 Open = Callable[..., WorkloadStore]
-Kernel = Callable[[], WorkloadStore]
 
 
 @pytest.fixture
-def kernel(redis_server: RedisServer, namespace: str, opened: Open) -> Kernel:
-    return lambda: opened(redis_server.url, state_dir=Path("unused"), namespace=namespace)
+def kernel(redis_server: RedisServer, namespace: str, opened: Open) -> Open:
+    """Opens a store of one namespace; without a heartbeat, which may put back what is released."""
+
+    def open_one(*, member: bool = False) -> WorkloadStore:
+        folder = Path("unused")
+        return opened(redis_server.url, state_dir=folder, namespace=namespace, member=member)
+
+    return open_one
 
 
 @pytest.fixture
@@ -72,7 +77,7 @@ def test_a_decision_takes_one_request_and_giving_its_slot_back_another(
 
 
 @pytest.mark.usefixtures("patient")
-def test_only_what_leaves_room_for_all_calls_everywhere_is_recalled(kernel: Kernel) -> None:
+def test_only_what_leaves_room_for_all_calls_everywhere_is_recalled(kernel: Open) -> None:
     store = kernel()
     assert store.recall(NOW, 1) is None, "nothing is known yet"
     told = store.loads(*NOW)
@@ -93,9 +98,7 @@ def test_only_what_leaves_room_for_all_calls_everywhere_is_recalled(kernel: Kern
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("rates", [Rates(rpm=4), Rates(tpm=400), Rates(rpm=4, tpm=9000)])
-def test_half_of_a_minutes_rates_is_recalled_and_more_asked_for(
-    kernel: Kernel, rates: Rates
-) -> None:
+def test_half_of_a_minutes_rates_is_recalled_and_more_asked_for(kernel: Open, rates: Rates) -> None:
     store, limits, declared = kernel(), {CHEAP: 9}, {CHEAP: rates}
     now = limits, declared
     store.loads(*now)
@@ -111,14 +114,14 @@ def test_half_of_a_minutes_rates_is_recalled_and_more_asked_for(
         store.release([lease])
 
 
-def test_what_is_known_grows_old(kernel: Kernel) -> None:
+def test_what_is_known_grows_old(kernel: Open) -> None:
     store = kernel()
     store.loads(*NOW)
     until(lambda: store.recall(NOW, 1) is None)
 
 
 @pytest.mark.usefixtures("patient")
-def test_what_others_have_lent_is_heard_of_with_the_next_slot(kernel: Kernel) -> None:
+def test_what_others_have_lent_is_heard_of_with_the_next_slot(kernel: Open) -> None:
     one, other = kernel(), kernel()
     one.loads(*NOW)
     other.acquire(leases(CHEAP, 1, "other"), LIMITS)
@@ -134,8 +137,8 @@ def test_what_others_have_lent_is_heard_of_with_the_next_slot(kernel: Kernel) ->
 
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("closed", [False, True])
-def test_that_a_model_rests_is_heard_at_once(kernel: Kernel, closed: bool) -> None:
-    one, other = kernel(), kernel()
+def test_that_a_model_rests_is_heard_at_once(kernel: Open, closed: bool) -> None:
+    one, other = kernel(), kernel(member=True)
     one.loads(*NOW)
     other.loads(*NOW)
 
@@ -159,7 +162,7 @@ def test_that_a_model_rests_is_heard_at_once(kernel: Kernel, closed: bool) -> No
 
 @pytest.mark.usefixtures("patient")
 def test_a_call_whose_slot_another_kernel_took_goes_elsewhere_at_once(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+    kernel: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("aios_eccos.serve.choices.POLL_S", 3600.0)
     one, other = kernel(), kernel()
@@ -176,7 +179,7 @@ def test_a_call_whose_slot_another_kernel_took_goes_elsewhere_at_once(
 
 
 @pytest.mark.usefixtures("patient")
-def test_a_call_that_a_limit_keeps_waiting_is_not_refused_without_asking(kernel: Kernel) -> None:
+def test_a_call_that_a_limit_keeps_waiting_is_not_refused_without_asking(kernel: Open) -> None:
     one, other = kernel(), kernel()
     model = Model("rated", input_price=1e-7, output_price=1e-7, rates=Rates(tpm=100_000))
     now = {model.slot: model.limit}, {model.slot: model.rates}
@@ -192,7 +195,7 @@ def test_a_call_that_a_limit_keeps_waiting_is_not_refused_without_asking(kernel:
         assert future.result().answer.value == "rated"
 
 
-def test_moved_prices_are_known_here_at_once_and_elsewhere_when_read_again(kernel: Kernel) -> None:
+def test_moved_prices_are_known_here_at_once_and_elsewhere_when_read_again(kernel: Open) -> None:
     one, other = kernel(), kernel()
     one.set_prices({"floor": 2.0})
     assert one.read_prices(60.0) == other.read_prices(60.0) == {"floor": 2.0}
