@@ -417,11 +417,11 @@ def test_the_shipped_vectors_are_the_embedders_own() -> None:
     dataset, embedder = load_dataset([command.SHIPPED_DATA]), open_embedder()
     with np.load(command.SHIPPED_VECTORS, allow_pickle=False) as kept:
         assert str(kept["data"]) == dataset.hash
-        if str(kept["identity"]) != embedder.identity:
-            pytest.skip("another embedder is installed, so they are not used")
+        # Else the demo embeds all over again: `python tools/make_demo_data.py --embed`.
+        assert str(kept["identity"]) == embedder.identity
         shipped = kept["vectors"][::57].astype(np.float32)
     fresh = embedder.embed([record.text for record in dataset.records[::57]])
-    assert (shipped * fresh).sum(axis=1) == pytest.approx(np.ones(len(fresh)), abs=1e-3)
+    assert (shipped * fresh).sum(axis=1) == pytest.approx(np.ones(len(fresh)), abs=3e-3)
 
 
 def test_vectors_of_another_data_set_are_left_alone(tmp_path: Path) -> None:
