@@ -29,7 +29,9 @@ class Channel:
         self, redis: RedisClient, kernel: str, ttl_s: float, rested: Callable[[], None]
     ) -> None:
         self._redis, self._kernel, self._rested = redis, kernel, rested
-        self._ttl_ms, self._since = 1000 * ttl_s, 0.0
+        self._ttl_ms = 1000 * ttl_s
+        #: When Redis drops this kernel by its heartbeat before it asked, ms.
+        self._since: float | None = None
 
     @contextmanager
     def listen(self) -> Iterator[Callable[[float], bytes]]:
@@ -53,18 +55,19 @@ class Channel:
             client.publish(self._redis.key(RELEASES), WAKE)
 
     def ask(self) -> None:
-        """Ask all others for a heartbeat; this kernel has just had one."""
+        """Ask all others for a heartbeat."""
+        self._since = None
         with self._redis.using("ask after the other kernels") as client:
-            # By the clock of Redis.
-            self._since = float(client.zscore(self._redis.key("kernels"), self._kernel) or 0.0)
             client.publish(self._redis.key(RELEASES), self._who)
 
     def all_heard(self) -> bool:
-        """Whether each that lived when this one asked has been heard of since."""
+        """Whether each that lived then has been heard of since the heartbeat before it asked."""
         with self._redis.using("look for the other kernels") as client:
-            found = client.zrange(self._redis.key("kernels"), 0, -1, withscores=True)
-        lived = (until for _, until in found if until > self._since - self._ttl_ms)
-        return all(until >= self._since for until in lived)
+            found = dict(client.zrange(self._redis.key("kernels"), 0, -1, withscores=True))
+        if self._since is None:  # by the clock of Redis
+            self._since = found.get(self._kernel.encode(), 0.0)
+        since = self._since
+        return all(until >= since for until in found.values() if until > since - self._ttl_ms)
 
     @property
     def _who(self) -> bytes:

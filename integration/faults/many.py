@@ -60,7 +60,7 @@ def summed(what: str, rows: Sequence[dict[str, Any]], failover: bool = False) ->
         figures += f" (stated: at most {STATED:g} times a limit while Redis is away)"
     if others and not failover:
         figures += f"; {', '.join(others)}"
-    return Case(what, figures, not worse and (failover or not others))
+    return Case(what, figures, served["served"] > 0 and not worse and (failover or not others))
 
 
 def _shown(rows: Sequence[dict[str, Any]]) -> str:
