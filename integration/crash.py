@@ -3,13 +3,15 @@
 Each point is a SIGKILL, either after a random part of the time that the command takes, or just
 before a random one of its changes to files. Then: files are the old or the new ones, the history
 opens, and the command, run again, completes. A process that has all libraries imported forks for
-each run.
+each run; what a kill leaves that another one of that command left before, byte by byte, is not
+looked at again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -34,6 +36,8 @@ CHANGES = {
     *("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.chmod", "os.truncate"),
     *("shutil.copyfile", "sqlite3.connect", "subprocess.Popen"),
 }
+#: What this command itself keeps in a trial's folder.
+OWN = ("log", "changes", "looked")
 #: A run that takes longer hangs, seconds.
 LONGEST_S = 120.0
 #: What is torn, in words.
@@ -57,6 +61,7 @@ class Case:
         arguments: of the command, in that folder.
         torn: what is torn after a kill, looked at in a process of its own.
         again: runs it again, and says what is wrong then.
+        alike: whether files alone decide what comes of that.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Case:
     arguments: Callable[[Path], list[str]]
     torn: Callable[[Path], Torn]
     again: Callable[[Path], Torn]
+    alike: bool = True
 
 
 def run(folder: Path, arguments: Sequence[str], kill: Kill | None = None) -> tuple[int, int, float]:
@@ -168,7 +174,7 @@ def inside(folder: Path, look: Callable[[], Torn]) -> Torn:
 
 def points(case: Case, count: int, seed: int) -> Iterator[tuple[Kill, Torn]]:
     """Kill a case at random points, and say what is torn after each."""
-    draw = random.Random(f"{seed}:{case.name}")
+    draw, seen = random.Random(f"{seed}:{case.name}"), dict[str, Torn]()
     with trial(case) as folder:
         code, changes, took = run(folder, case.arguments(folder))
         faults = case.torn(folder) + case.again(folder)
@@ -184,8 +190,32 @@ def points(case: Case, count: int, seed: int) -> Iterator[tuple[Kill, Torn]]:
         )
         with trial(case) as folder:
             run(folder, case.arguments(folder), kill)
-            faults = case.torn(folder)
-            yield kill, faults + [f"again: {fault}" for fault in case.again(folder)]
+            left = left_in(folder)
+            if left not in seen or not case.alike:
+                seen[left] = looked_at(case, folder)
+            yield kill, seen[left]
+
+
+def looked_at(case: Case, folder: Path) -> Torn:
+    """What is torn, then what is wrong when the command is run again, with what that has said."""
+    log = folder / "log"
+    log.unlink(missing_ok=True)
+    faults = case.torn(folder) + [f"again: {fault}" for fault in case.again(folder)]
+    said = log.read_text(errors="replace")[-3000:] if faults and log.exists() else ""
+    if said:
+        sys.stderr.write(f"{case.name}: {faults}\n{said}\n")
+    return faults
+
+
+def left_in(folder: Path) -> str:
+    """A digest of all files of a trial."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if name not in OWN and not path.is_socket():
+            content = path.read_bytes() if path.is_file() else b""
+            digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
@@ -193,8 +223,10 @@ def trial(case: Case) -> Iterator[Path]:
     """A fresh folder that the case has filled."""
     from aios_eccos.workload.embedded import stop_embedded
 
-    folder = Path(tempfile.mkdtemp(prefix="eccos-crash-"))
+    # Always there: what names its place is then the same each time.
+    folder = Path(tempfile.gettempdir()) / f"eccos-crash-{os.getpid()}"
     try:
+        folder.mkdir()
         (folder / "site").mkdir()
         case.ready(folder)
         yield folder

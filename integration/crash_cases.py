@@ -208,7 +208,7 @@ class Ground:
                 found.append(f"asked {asked} times")
             return found
 
-        return lambda: Case("collect", ready, arguments, torn, again)
+        return lambda: Case("collect", ready, arguments, torn, again, alike=False)
 
     def trained(self) -> Callable[[], Case]:
         def ready(folder: Path) -> None:
