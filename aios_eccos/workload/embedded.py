@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,13 @@ class EmbeddedServer(Server):
             self._ended = True
             if self._user is None:
                 return
-            with _starting(self._folder):
+            # A folder that has been removed stays so, and holds nobody off.
+            with _starting(self._folder) if self._folder.exists() else nullcontext():
                 os.close(self._user)
                 self._user = None
-                if not is_free(self._folder / "users.lock") or _stop(self._folder):
+                if self._folder.exists() and (
+                    not is_free(self._folder / "users.lock") or _stop(self._folder)
+                ):
                     return
                 if not _shut_down(self._socket):
                     raise _lives_on(self._folder)

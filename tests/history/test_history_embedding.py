@@ -601,3 +601,23 @@ def test_identity_follows_the_weights(tmp_path: Path, minilm: SentenceEmbedder) 
         file.seek(-4, 2)
         file.write(b"\0\0\0\1")
     assert same.identity != minilm.identity
+
+
+def test_a_process_that_ends_waits_for_a_model_that_loads_and_tries_no_more() -> None:
+    script = """
+import threading, time
+from aios_eccos.errors import EmbedderError
+from aios_eccos.history.embed.embedding import BackgroundEmbedder
+begun = threading.Event()
+def load():
+    begun.set()
+    time.sleep(0.3)
+    print("through")
+    raise EmbedderError("none")
+BackgroundEmbedder(load)
+begun.wait()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (0, "through\n"), ended.stderr

@@ -173,6 +173,7 @@ def test_the_last_user_ends_the_server_of_a_removed_folder(state_dir: Path) -> N
     remove(state_dir)
     store.close()
     until(lambda: not lives(old))
+    assert not state_dir.exists()
 
 
 @pytest.mark.parametrize(

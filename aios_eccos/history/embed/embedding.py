@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 import threading
@@ -28,6 +29,8 @@ HUB_FILES = ["*.json", "*.txt", "*.safetensors", "1_Pooling/*", "2_Normalize/*",
 
 #: Longest wait for a model that loads in the background.
 LOADED_S = 60.0
+#: Longest wait for it where the process ends, seconds.
+END_S = 5.0
 #: Texts that are embedded at once where embedding can be ended.
 PIECE = 32
 #: Seconds until a model that could not be loaded is tried again, doubled each time, and at most.
@@ -155,9 +158,22 @@ class BackgroundEmbedder:
         self._closing = threading.Event()
         self._embedder: Embedder | None = None
         self.error: EmbedderError | None = None
-        threading.Thread(target=self._run, name="eccos-embedder", daemon=True).start()
+        self._thread = threading.Thread(target=self._run, name="eccos-embedder", daemon=True)
+        atexit.register(self._end)
+        self._thread.start()
+
+    def _end(self) -> None:
+        """A process that ends while native code loads would be aborted."""
+        self.close()
+        self._thread.join(END_S)
 
     def _run(self) -> None:
+        try:
+            self._try()
+        finally:
+            atexit.unregister(self._end)
+
+    def _try(self) -> None:
         pause = RETRY_S
         while not self._closing.is_set():
             try:
