@@ -904,7 +904,7 @@ def test_what_was_settled_too_long_ago_to_be_known_is_not_settled_again(
 
         def settle(self, used: Sequence[tuple[Lease, Used]], *, late: bool = False) -> None:
             super().settle(used, late=late)
-            if self.lose:
+            if self.lose and used:  # heartbeats settle nothing
                 self.lose = False
                 with own_server.client() as client:
                     assert client.delete("eccos:{default}:v1:settled")
