@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import re
 import threading
 import traceback
 import uuid
@@ -72,7 +73,10 @@ FORMAT = 1
 ACL = "~eccos:* &eccos:* +@all -@admin -@dangerous +info"
 #: What to do about it, by what Redis or the way there says.
 REMEDIES = (
-    (("Connection refused", "No such file"), "start it, or set `redis` to where it runs"),
+    (
+        ("Connection refused", "Connection closed", "reset by peer", "No such file"),
+        "start it, or set `redis` to where it runs",
+    ),
     (("Timeout", "timed out"), "it took too long: look at its load, and at the way to it"),
     (("OOM", "maxmemory"), "raise its maxmemory"),
     (("No space left", "MISCONF"), "make room on its disk"),
@@ -87,6 +91,10 @@ REMEDIES = (
         "the setting `redis` names them: redis://USER:PASSWORD@HOST",
     ),
 )
+
+
+#: What Redis puts before an error in a script.
+IN_A_SCRIPT = re.compile(r"Error running script \(call to \w+\): (@user_script: ?\d+: ?)*-?")
 
 
 class RefusedPassword(WorkloadError):
@@ -160,7 +168,7 @@ class RedisClient:
             # A client that another thread has closed raises whatever its state brings about.
             if not (self._closed or isinstance(error, FOREIGN)):
                 raise
-            said = self._server.hide(str(error))
+            said = self._server.hide(IN_A_SCRIPT.sub("", str(error)))
             if "WRONGTYPE" in said:
                 self._drop_foreign([*names, *FIXED])
             if "read only replica" in said:
