@@ -41,7 +41,8 @@ def _optimizer(quick: bool, seed: int) -> Iterator[Row]:
 
 def _decision(quick: bool, seed: int) -> Iterator[Row]:
     # Of the little that is shipped, a search takes nearly no time.
-    times, least = (30, (0.4, 1.5)) if quick else (300, (0.7, 5.0))
+    # The peer embeds with the same embedder, so what makes that faster makes the ratio smaller.
+    times, least = (30, (0.4, 1.1)) if quick else (300, (0.7, 5.0))
     with (
         tempfile.TemporaryDirectory(prefix="eccos-") as folder,
         bench_decision.opened(Path(folder), quick=quick, seed=seed) as world,
