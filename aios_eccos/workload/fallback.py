@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from aios_eccos.workload.client import Forgotten
 from aios_eccos.workload.heartbeat import Heartbeat
 from aios_eccos.workload.memory import MemoryWorkload
 from aios_eccos.workload.meters import part
+from aios_eccos.workload.periods import PeriodSums
 from aios_eccos.workload.proxies import Proxy
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.store import NO_RATES, PRICE_RANGE, Declares, Ends, Load
@@ -37,8 +39,7 @@ KEPT = ("set_prices", "set_aside", "settle")
 class ResilientWorkload(Proxy):
     """A `RedisWorkload` that never stops lending.
 
-    The first call that Redis fails, and all until it answers again, are served from memory. Then
-    this kernel lends:
+    From the first call that Redis fails until it answers again, this kernel lends from memory:
 
     - all of each limit, if it knew of no other kernel for a minute;
     - else, until the leases of this kernel would end in Redis, as many slots as Redis counts for
@@ -68,20 +69,16 @@ class ResilientWorkload(Proxy):
         self._backlog = Backlog()
         # Guards `degraded` and what is lent locally; never held while Redis is asked.
         self._switch = threading.Lock()
-        self.degraded = False
-        self._closed = False
-        self._warned = -math.inf
+        self.degraded = self._closed = False
+        self._warned, self._heartbeat_s = -math.inf, heartbeat_s
         self._why: WorkloadError | None = None
-        self._heartbeat_s = heartbeat_s
-        #: When Redis was lost, and since when it has failed to lend.
-        self._lost_at, self._failing_since = -math.inf, math.inf
-        #: Redis has heard of this kernel since it was lost, and was asked for the others.
-        self._heard = False
+        #: When Redis was lost and came back, and since when it has failed to lend.
+        self._lost_at, self._back_at, self._failing_since = -math.inf, -math.inf, math.inf
         # Kernels known when Redis was lost, this one's place among them, and when to stop waiting
         # for the others once it is back.
         self._before, self._rank, self._wait_until = 1, 0, math.inf
-        #: Redis is there, but has yet to hear again what kernels hold.
-        self._forgotten = False
+        #: Redis has heard of this kernel since it was lost; it has yet to hear what kernels hold.
+        self._heard = self._forgotten = False
         self._heartbeat = Heartbeat(
             shared, period_s=heartbeat_s, lost=self._lose, back=self._return
         )
@@ -105,8 +102,9 @@ class ResilientWorkload(Proxy):
                 try:
                     granted = self._shared.acquire(leases, limits, rates)
                 except WorkloadError as error:
-                    self._failing_since = min(self._failing_since, time.monotonic())
+                    failed_at = time.monotonic()
                     self._lose(error)
+                    self._failing_since = min(self._failing_since, failed_at)
                 else:
                     self._failing_since = math.inf
                     return granted
@@ -171,11 +169,17 @@ class ResilientWorkload(Proxy):
         # Kept in memory, the messages would reach nobody; whoever hands them over must know.
         self._shared.push_inbox(payloads, once=once)
 
-    def ask(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def add_sums(self, additions: Sequence[PeriodSums], *, once: str = "") -> None:
+        # A name was given by an observer, whose own connection may have done it already.
+        self.ask("add_sums", (additions,), {"once": once or uuid.uuid4().hex}, bool(once))
+
+    def ask(
+        self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], tried: bool = False
+    ) -> Any:
         """Ask Redis, or memory if Redis is away or fails just now; then keep what is written."""
         self._check_open()
-        tried = not self.degraded
-        if tried:
+        if not self.degraded:
+            tried = True
             try:
                 return getattr(self._shared, name)(*args, **kwargs)
             except WorkloadError as error:
@@ -192,9 +196,9 @@ class ResilientWorkload(Proxy):
 
     def close(self) -> None:
         with self._switch:
-            if self._closed:
-                return
-            self._closed = True
+            closed, self._closed = self._closed, True
+        if closed:
+            return
         self._heartbeat.stop()
         self._shared.close()
         self._local.close()
@@ -212,21 +216,22 @@ class ResilientWorkload(Proxy):
             return smallest
         now = time.monotonic()
         counted_until = min(leases.counted_until, self._failing_since + LIFETIMES * leases.ttl_s)
+        rank, lost_at = self._rank, self._lost_at
         if not self._forgotten and now >= counted_until:
-            return {slot: part(limit, kernels, self._rank) for slot, limit in smallest.items()}
+            return {slot: part(limit, kernels, rank) for slot, limit in smallest.items()}
         counted = {slot: min(limit, leases.credit(slot)) for slot, limit in smallest.items()}
-        if self._forgotten or self._heard or now < self._lost_at + GRACE_S:
+        if self._forgotten or self._heard or now < lost_at + GRACE_S:
             return counted
-        taken = self._shared.taken
+        free = self._shared.taken.free
         return {
-            slot: counted[slot] + part(taken.free(slot, limit, self._lost_at), kernels, self._rank)
+            slot: counted[slot] + part(free(slot, limit, lost_at), kernels, rank)
             for slot, limit in smallest.items()
         }
 
     def _shares(self, limits: Mapping[str, int], rates: Mapping[str, Rates]) -> dict[str, Rates]:
         """What this kernel lends by itself of each slot's rates."""
-        known, kernels, rank = self._shared.taken, self._before, self._rank
-        return {slot: known.share(slot, rates.get(slot, Rates()), kernels, rank) for slot in limits}
+        share, among = self._shared.taken.share, (self._before, self._rank)
+        return {slot: share(slot, rates.get(slot, Rates()), *among) for slot in limits}
 
     def _left(self, cap: Cap) -> int:
         """What this kernel lends by itself of a cap, billionths of a dollar."""
@@ -234,12 +239,14 @@ class ResilientWorkload(Proxy):
 
     def _lose(self, error: WorkloadError) -> None:
         with self._switch:
-            self._forgotten, self._why = isinstance(error, Forgotten), error
-            self._wait_until = math.inf
+            # What Redis has forgotten, it has not been told because it fails in another way now.
+            self._forgotten = isinstance(error, Forgotten) or (self.degraded and self._forgotten)
+            self._why, self._wait_until, now = error, math.inf, time.monotonic()
             if self.degraded or self._closed:
                 return
-            self.degraded, self._heard = True, False
-            self._lost_at = now = time.monotonic()
+            self.degraded, self._heard, self._lost_at = True, False, now
+            if now > self._back_at + self._shared.leases.ttl_s:
+                self._failing_since = math.inf
             self._before = max(1, self._shared.taken.kernels.most)
             self._rank = self._shared.rank
             self._local.meters.forget()
@@ -261,7 +268,7 @@ class ResilientWorkload(Proxy):
         with self._switch:
             if not self.degraded:
                 return True
-            self.degraded = False
+            self.degraded, self._back_at = False, time.monotonic()
         # What was lent and written here since the heartbeat and the replay.
         self._shared.renew()
         for slot, (seconds, closed) in self._local.cooling().items():

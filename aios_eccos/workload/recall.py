@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from aios_eccos.values import Lease, Rates
+from aios_eccos.workload.script_args import or_none
 from aios_eccos.workload.store import Declares, Load
 
 #: Seconds for which an answer is good. Within them a kernel may miss that another one declares
@@ -43,7 +44,9 @@ class Recall:
             self.drop()
         with self._lock:
             for slot in told.keys() & self._loads.keys():
-                (in_use, *_, requests, tokens), load = told[slot], self._loads[slot]
+                (in_use, _, rpm, tpm, requests, tokens), load = told[slot], self._loads[slot]
+                if Rates(or_none(rpm), or_none(tpm)) != load.rates:  # declared since
+                    self._at, self._dropped = -math.inf, time.monotonic()
                 if load.rates != Rates():
                     load = replace(load, requests=requests, tokens=tokens)
                 self._loads[slot] = replace(load, in_use=in_use)

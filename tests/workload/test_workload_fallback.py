@@ -18,7 +18,7 @@ from workload_servers import RedisServer, ears, helpers
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Need, Rates, Used
-from aios_eccos.workload import backlog, meters
+from aios_eccos.workload import backlog, fallback, meters
 from aios_eccos.workload.backlog import Backlog
 from aios_eccos.workload.fallback import ResilientWorkload
 from aios_eccos.workload.leases import LeaseBook
@@ -957,3 +957,96 @@ def test_a_write_that_cannot_be_done_now_is_kept_whatever_was_raised(error: Exce
         kept.replay(Store())  # type: ignore[arg-type]
     kept.replay(Store())  # type: ignore[arg-type]
     assert done[1:] == [("it", "a")]
+
+
+class Faulty(RedisWorkload):
+    """One whose requests fail as long as its test says so."""
+
+    def __init__(self, url: str, ttl_s: float) -> None:
+        super().__init__(Server(url, PATIENT_S), namespace="default", lease_ttl_s=ttl_s)
+        self.fails: Callable[[str], bool] = lambda verb: False
+
+    def acquire(
+        self,
+        leases: Sequence[Lease],
+        limits: Mapping[str, int],
+        rates: Mapping[str, Rates] = {},
+    ) -> list[bool]:
+        self._may("acquire")
+        return super().acquire(leases, limits, rates)
+
+    def renew(self) -> None:
+        self._may("renew")
+        super().renew()
+
+    def _may(self, verb: str) -> None:
+        if self.fails(verb):
+            raise WorkloadError(f"no answer to {verb}")
+
+
+def pair(server: RedisServer, ttl_s: float) -> tuple[Faulty, WorkloadStore, Faulty, WorkloadStore]:
+    """Two kernels that know of each other, and what they ask."""
+    first, second = Faulty(server.url, ttl_s), Faulty(server.url, ttl_s)
+    stores = [ResilientWorkload(one, heartbeat_s=ttl_s / 10) for one in (first, second)]
+    until(lambda: all(one.renew() is None and one.kernels == 2 for one in stores))
+    return first, stores[0], second, stores[1]
+
+
+def test_a_failure_of_long_ago_makes_nobody_lend_its_share_at_once(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fallback, "LIFETIMES", 0.5)
+    ttl_s = 2.0
+    first, one, second, other = pair(own_server, ttl_s)
+    with contextlib.closing(one), contextlib.closing(other):
+        first.fails = lambda verb: verb == "acquire"
+        one.acquire(leases(1), {SLOT: 4})
+        first.fails = lambda verb: False
+        one.release(leases(1))
+        until(lambda: not one.degraded)
+        time.sleep(1.1 * ttl_s)
+        assert other.acquire(leases(4, "other"), {SLOT: 4}) == [True] * 4
+        first.fails = second.fails = lambda verb: True
+        assert one.acquire(leases(2, "more"), {SLOT: 4}) == [False] * 2
+
+
+def test_what_redis_has_forgotten_is_waited_for_though_it_fails_in_another_way_then(
+    own_server: RedisServer,
+) -> None:
+    first, one, second, other = pair(own_server, 60.0)
+    with contextlib.closing(one), contextlib.closing(other):
+        assert other.acquire(leases(3, "other"), {SLOT: 4}) == [True] * 3
+        second.fails = lambda verb: True
+        with own_server.client() as client:
+            client.flushall()
+        beats: list[bool] = []
+
+        def fails(verb: str) -> bool:
+            if verb == "renew" and one.degraded:
+                beats.append(len(beats) == 1)  # the second one gets no answer
+                return beats[-1]
+            return False
+
+        first.fails = fails
+        one.acquire(leases(1), {SLOT: 4})
+        until(lambda: len(beats) >= 4 or not one.degraded)
+        assert one.acquire(leases(4, "more"), {SLOT: 4}) == [False] * 4
+        second.fails = lambda verb: False
+        until(lambda: not one.degraded)
+        assert sum(one.acquire(leases(4, "more"), {SLOT: 4})) <= 1
+
+
+def test_sums_that_another_connection_may_have_added_keep_their_name(
+    own_server: RedisServer,
+) -> None:
+    first, one, _, other = pair(own_server, 60.0)
+    with contextlib.closing(one), contextlib.closing(other):
+        first.fails = lambda verb: True
+        one.acquire(leases(1), {SLOT: 4})
+        assert one.degraded
+        added = [PeriodSums("total", 60.0, {"calls": 1.0})]
+        first.add_sums(added, once="mine")
+        one.add_sums(added, once="mine")
+        first.fails = lambda verb: False
+        until(lambda: not one.degraded)
+        assert one.sums(["total"]) == [{"calls": 1.0}]

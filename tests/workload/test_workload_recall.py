@@ -204,3 +204,15 @@ def test_moved_prices_are_known_here_at_once_and_elsewhere_when_read_again(kerne
     assert one.read_prices(60.0) == {"floor": moved, "slot": 3.0}
     assert other.read_prices(60.0) == {"floor": 2.0}
     assert other.read_prices() == {"floor": moved, "slot": 3.0}
+
+
+def test_rates_that_another_kernel_declares_are_asked_for_after_the_next_slot(
+    kernel: Open, patient: None
+) -> None:
+    mine, other = kernel(), kernel()
+    mine.loads(*NOW)
+    assert mine.recall(NOW, 1) is not None
+    other.acquire(leases(CHEAP, 1, "other"), LIMITS, {CHEAP: Rates(rpm=10)})
+    mine.acquire(leases(CHEAP, 1), LIMITS)
+    assert mine.recall(NOW, 1) is None
+    assert mine.loads(*NOW)[CHEAP].rates == Rates(rpm=10)
