@@ -190,7 +190,9 @@ def warnings_of(view: StatusView, kernels: int) -> set[str]:
 
 
 def _short(text: str) -> str:
-    return re.sub(r"\d[\d,.]*", "N", " ".join(text.lstrip("! ").split()))[:200]
+    """Without numbers, and of paths the last part: they are of the machine that ran this."""
+    named = re.sub(r"(?<![:/\w])/(?:[\w.-]+/)+", "", " ".join(text.lstrip("! ").split()))
+    return re.sub(r"\d[\d,.]*", "N", named)[:200]
 
 
 def line(row: Row) -> str:
