@@ -131,6 +131,9 @@ class Earning:
         self._ledger = ledger
         self._clock = clock
         self._lock = threading.Lock()
+        #: One thread of this process changes notes at a time: else most would read and reckon in
+        #: vain, and give up where as many of them come at once as there are tries.
+        self._changing = threading.Lock()
         self._known: dict[str, tuple[float, Course]] = {}
 
     def standing(
@@ -162,13 +165,14 @@ class Earning:
             WorkloadError: the ledger cannot be used, or others change the note all the time.
         """
         name = f"{NOTE}:{audit.policy}"
-        for _ in range(TRIES):
-            (text,) = self._ledger.notes([name])
-            course, turns = after(of_text(text), audit)
-            if self._ledger.change_note(name, text, to_text(course)):
-                with self._lock:
-                    self._known[audit.policy] = self._clock(), course
-                return turns
+        with self._changing:
+            for _ in range(TRIES):
+                (text,) = self._ledger.notes([name])
+                course, turns = after(of_text(text), audit)
+                if self._ledger.change_note(name, text, to_text(course)):
+                    with self._lock:
+                        self._known[audit.policy] = self._clock(), course
+                    return turns
         raise WorkloadError(f"the note {name} is changed by others all the time")
 
     def _course(self, policy: str) -> Course:

@@ -268,11 +268,11 @@ class Auditor:
             return
         audit = audited(settled, copies, found, shadow)
         self._later.append(audit)
-        self._hand_in()
         if found.relative:
             tokens = {gate.reference: settled.result.answer.output_tokens, **found.outcomes}
             record = record_of(audit, settled.result.query, tokens, found.answers)
             self._teach(record, settled.candidate.embedding)
+        self._hand_in()
 
     def _hand_in(self) -> None:
         """Let policies' courses take what was found, unless the store that keeps them is away.

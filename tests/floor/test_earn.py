@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -235,6 +236,27 @@ def test_audits_by_several_kernels_all_count() -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda n: kernels[n % 4].taken(audit(0, call=str(n))), range(40)))
     assert Earning(shared).standing("").shadowed == 40
+
+
+def test_threads_of_one_kernel_do_not_change_a_note_in_vain() -> None:
+    refused: list[str] = []
+
+    class Changed(MemoryWorkload):
+        def change_note(self, name: str, known: str | None, value: str, *, once: str = "") -> bool:
+            changed = super().change_note(name, known, value, once=once)
+            if not changed:
+                refused.append(name)
+            return changed
+
+    earning = Earning(Changed())
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda call: earning.taken(audit(0, call=str(call))), range(200)))
+    finally:
+        sys.setswitchinterval(usual)
+    assert (earning.standing("").shadowed, refused) == (200, [])
 
 
 def test_another_kernels_audits_show_after_a_second() -> None:
