@@ -17,8 +17,6 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.course import (
     BETS,
     EARNED_AT,
-    HOLD,
-    HOLD_SUSPECT,
     STAGES,
     Course,
     Turn,
@@ -85,7 +83,7 @@ class Standing:
 
     Attributes:
         state: `proving` (the reference serves all), `earned` (a share is routed), `served`.
-        share: of calls that are routed; hold: of those that the reference serves for good.
+        share: of calls that are routed.
         shadowed: choices seen since proving began; loss: their mean loss, None without any.
         allowed: net loss that the floor allows, None where it is not known.
         needs_calls: about how many more calls until it is served; None = cannot be told, or is.
@@ -98,7 +96,6 @@ class Standing:
     policy: str
     state: Literal["proving", "earned", "served"] = "proving"
     share: float = 0.0
-    hold: float = HOLD
     shadowed: int = 0
     loss: float | None = None
     allowed: float | None = None
@@ -107,11 +104,6 @@ class Standing:
     shift: float = 0.0
     calls: int = 0
     models: Mapping[str, Watch] = field(default_factory=dict)
-
-    def share_of(self, shadow: str | None) -> float:
-        """Share of the calls routed whose choice this model is."""
-        hold = HOLD_SUSPECT if shadow in self.suspects else self.hold
-        return min(self.share, 1 - hold)
 
 
 def lot_of(call: str, purpose: str) -> float:

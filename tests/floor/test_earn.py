@@ -21,7 +21,7 @@ from aios_eccos.floor.course import (
     of_text,
     to_text,
 )
-from aios_eccos.floor.earn import Audited, Earning, Standing, after, lot_of, standing_of
+from aios_eccos.floor.earn import Audited, Earning, after, lot_of, standing_of
 from aios_eccos.floor.watch import KEPT_AUDITS, Watch
 from aios_eccos.workload.memory import MemoryWorkload
 
@@ -345,12 +345,6 @@ def test_no_number_of_calls_is_told_where_too_much_is_lost() -> None:
     for n in range(60):
         course, _ = after(course, audit(int(n % 2 == 0)))
     assert standing_of("", course, ALLOWED).needs_calls is None
-
-
-def test_a_suspect_is_routed_half_as_often() -> None:
-    standing = Standing("", "served", share=0.9, suspects=("small",))
-    assert standing.share_of("small") == 0.5
-    assert standing.share_of("other") == pytest.approx(0.9)
 
 
 def test_lots_are_even_and_differ_by_purpose() -> None:

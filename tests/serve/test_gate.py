@@ -96,6 +96,15 @@ def test_the_share_that_is_earned_is_routed(share) -> None:
     assert served.count("small") / 600 == pytest.approx(share, abs=0.05)
 
 
+def test_of_a_suspects_calls_half_are_routed() -> None:
+    router = router_of(audited_history())
+    earn(router, 0.9)
+    known = router.floors.earning.standing
+    router.floors.earning.standing = lambda *asked: replace(known(*asked), suspects=("small",))
+    served = [decision.model for decision in route(router, 600)]
+    assert served.count("small") / 600 == pytest.approx(0.5, abs=0.06)
+
+
 def test_a_call_is_decided_alike_however_often() -> None:
     router = router_of(audited_history())
     earn(router, 0.3)
