@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from typing import Literal
 
 Grade = Literal[-1, 0, 1]
-RelativeSource = Literal["agreement", "judge"]
-AbsoluteSource = Literal["person", "grader"]
 
 
 def compare(candidate: str | None, reference: str | None) -> Literal[0] | None:
