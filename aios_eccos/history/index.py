@@ -7,7 +7,10 @@ with `persist` (github.com/chroma-core/hnswlib, hnswalg.h, persistDirty).
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
+import sqlite3
 import struct
 from pathlib import Path
 
@@ -19,6 +22,28 @@ FORMAT = 1
 HEADER = "<i6qiI3qdq"
 #: Room that Chroma keeps for more elements, and the longest candidate list, at the very most.
 SPARE = 1 << 20
+#: Segments of vectors up to whose last record nothing was written.
+UNWRITTEN = """SELECT id FROM segments WHERE scope = 'VECTOR'
+    AND id NOT IN (SELECT segment_id FROM max_seq_id WHERE seq_id > 0)"""
+
+
+def remove_unwritten(folder: Path) -> None:
+    """Remove each index that Chroma has never written as a whole; its rows are in the database.
+
+    Chroma lays such an index out anew whenever it opens the folder, and first writes it after a
+    thousand changes. Who is killed meanwhile leaves files that are cut off, though nothing is lost.
+    """
+    path = folder / "chroma.sqlite3"
+    if not path.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=10.0)) as database:
+            unwritten = {row[0] for row in database.execute(UNWRITTEN)}
+    except sqlite3.Error:
+        return  # a damaged database, or one that has just been begun: Chroma says so
+    for index in folder.iterdir():
+        if index.name in unwritten:
+            shutil.rmtree(index, ignore_errors=True)
 
 
 def is_sound(folder: Path) -> bool:
@@ -48,8 +73,8 @@ def _fits(folder: Path, header: bytes) -> bool:
         sizes = [(folder / name).stat().st_size for name in ("data_level0.bin", "length.bin")]
     except FileNotFoundError:
         return False
-    held = count or most  # an index that has never been written is as large as it may become
-    if not shaped or sizes != [held * size, 4 * held]:
+    held = sizes[1] // 4  # it is laid out for a hundred elements, though fewer may come
+    if not shaped or not count <= held <= most or sizes != [held * size, 4 * held]:
         return False
     if count == 0:
         return True

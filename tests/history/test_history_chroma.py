@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -25,7 +27,7 @@ from history_world import (
 from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.history import chroma, client, history
 from aios_eccos.history.history import History
-from aios_eccos.history.index import is_sound
+from aios_eccos.history.index import is_sound, remove_unwritten
 from aios_eccos.history.open import open_history, rebuild
 from aios_eccos.records import Outcome, Record
 
@@ -281,6 +283,56 @@ def test_files_that_would_crash_chroma_are_refused(indexed: Path, tmp_path: Path
         assert not is_sound(tmp_path / "chroma"), (name, at)
         overwrite(folder / name, whole)
     assert is_sound(tmp_path / "chroma")
+
+
+#: Files of an index, in the order in which Chroma writes them; the last says which row is where.
+INDEX = ("header.bin", "data_level0.bin", "length.bin", "link_lists.bin", "index_metadata.pickle")
+
+
+@pytest.mark.parametrize("written", [0, 1, 60, 99])
+@pytest.mark.parametrize("at", range(5))
+def test_a_kill_while_chroma_first_writes_an_index_loses_nothing(
+    indexed: Path, tmp_path: Path, at: int, written: int
+) -> None:
+    """Up to a thousand changes all vectors lie in the database: the index is made anew of them."""
+    fill(tmp_path)
+    index, whole = index_of(tmp_path / "history/chroma"), index_of(indexed / "history/chroma")
+    for name in INDEX[at:]:
+        overwrite(index / name, b"")
+    for name in INDEX[:at]:
+        shutil.copy(whole / name, index)
+    overwrite(index / INDEX[at], (whole / INDEX[at]).read_bytes()[:written])
+    store = opened(tmp_path)
+    assert store.count() == 20
+    assert store.table().embeddings.shape == (20, DIMENSION)
+    assert store.nearest(vectors(20)[4:5], MODELS, 1).ids == (("r004",),)
+    store.close()
+
+
+def test_a_database_that_names_foreign_folders_has_none_removed(tmp_path: Path) -> None:
+    fill(tmp_path)
+    kept = tmp_path / "history/kept"
+    kept.mkdir()
+    with contextlib.closing(sqlite3.connect(tmp_path / "history/chroma/chroma.sqlite3")) as base:
+        named = "INSERT INTO segments SELECT ?, type, scope, collection FROM segments LIMIT 1"
+        for name in ("../kept", "..", ".", "", str(kept)):
+            base.execute(named, (name,))
+        base.commit()
+    remove_unwritten(tmp_path / "history/chroma")
+    assert kept.exists() and (tmp_path / "history/chroma/chroma.sqlite3").exists()
+
+
+def test_few_records_that_are_changed_often_stay_readable(tmp_path: Path) -> None:
+    """Chroma lays an index out for a hundred elements, and writes it after a thousand changes."""
+    store = opened(tmp_path)
+    for tokens in range(25):
+        changed = [replace(each, outcomes=(Outcome("small", 1.0, tokens),)) for each in mixed(50)]
+        store.add(changed, vectors(50))
+    store.close()
+    assert list((tmp_path / "history/chroma").glob("*/index_metadata.pickle")), "it was written"
+    store = opened(tmp_path)
+    assert store.nearest(vectors(50)[4:5], MODELS, 1).output_tokens[0, 0, 1] == 24
+    store.close()
 
 
 def test_an_unwritable_place_is_named(tmp_path: Path) -> None:
