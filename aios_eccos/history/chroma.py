@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,21 @@ HELD_PAGE = 5_000
 
 
 class ChromaRows:
-    """See `Rows`; `EmbedderError` where they were made by another embedder."""
+    """See `Rows`; `EmbedderError` where they were made by another embedder.
+
+    `keep` is called whenever Chroma may have written its index.
+    """
 
     def __init__(
-        self, client: Any, embedder: Embedder, *, shared: bool, place: str = "the history"
+        self,
+        client: Any,
+        embedder: Embedder,
+        *,
+        shared: bool,
+        place: str = "the history",
+        keep: Callable[[], None] = lambda: None,
     ) -> None:
-        self.shared, self._place = shared, place
+        self.shared, self._place, self._keep = shared, place, keep
         self._client = client
         self._identity = {
             "schema": SCHEMA, "embedder": embedder.name, "dimension": embedder.dimension
@@ -99,7 +108,9 @@ class ChromaRows:
     @translated()
     def counts(self) -> tuple[int, int]:
         judged = int(self._judged.count())
-        return judged, judged + int(self._unjudged.count())
+        both = judged + int(self._unjudged.count())
+        self._keep()
+        return judged, both
 
     @translated()
     def ids(self, where: Mapping[str, object] | None = None) -> list[str]:

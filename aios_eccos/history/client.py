@@ -14,7 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 from aios_eccos import files
 from aios_eccos.errors import EccosError, HistoryError, HistoryOwned, hide, shown_address
-from aios_eccos.history.index import is_sound, remove_unwritten
+from aios_eccos.history.index import is_sound
+from aios_eccos.history.mend import mend
 
 if TYPE_CHECKING:
     import httpx
@@ -130,7 +131,7 @@ def open_folder(folder: Path, *, check: bool = True) -> Any:
     with translated():
         if check and not (folder / "chroma.sqlite3").exists() and any(folder.glob("*/*.bin")):
             raise ValueError("chroma.sqlite3 is gone")
-        remove_unwritten(folder)
+        mend(folder)
         if check and not is_sound(folder):
             raise ValueError("the index is damaged")
         files.private_dir(folder)

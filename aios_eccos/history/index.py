@@ -9,41 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import math
-import shutil
-import sqlite3
+import os
+import pickletools
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aios_eccos import files
 
 #: The file format that is understood; another one is left to Chroma.
 FORMAT = 1
 HEADER = "<i6qiI3qdq"
 #: Room that Chroma keeps for more elements, and the longest candidate list, at the very most.
 SPARE = 1 << 20
-#: Segments of vectors up to whose last record nothing was written.
-UNWRITTEN = """SELECT id FROM segments WHERE scope = 'VECTOR'
-    AND id NOT IN (SELECT segment_id FROM max_seq_id WHERE seq_id > 0)"""
-
-
-def remove_unwritten(folder: Path) -> None:
-    """Remove each index that Chroma has never written as a whole; its rows are in the database.
-
-    Chroma lays such an index out anew whenever it opens the folder, and first writes it after a
-    thousand changes. Who is killed meanwhile leaves files that are cut off, though nothing is lost.
-    """
-    path = folder / "chroma.sqlite3"
-    if not path.exists():
-        return
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=10.0)) as database:
-            unwritten = {row[0] for row in database.execute(UNWRITTEN)}
-    except sqlite3.Error:
-        return  # a damaged database, or one that has just been begun: Chroma says so
-    for index in folder.iterdir():
-        if index.name in unwritten:
-            shutil.rmtree(index, ignore_errors=True)
+#: Which row of an index is which record's, and our copy of it; what a pickle ends with.
+IDS, KEPT, STOP = "index_metadata.pickle", "index_metadata.kept", b"."
 
 
 def is_sound(folder: Path) -> bool:
@@ -88,6 +71,79 @@ def _fits(folder: Path, header: bytes) -> bool:
         and _lead_somewhere(level0, count)
         and _lead_somewhere(_upper_links(links, levels, upper), count)
     )
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether an index, which Chroma has written once at least, was written to its end."""
+    try:
+        return _ends(folder / IDS) and _fits(folder, (folder / "header.bin").read_bytes())
+    except FileNotFoundError:
+        return False
+
+
+def vectors_of(folder: Path) -> dict[str, NDArray[np.float32]]:
+    """The (d,) vectors by id that an index had when it was last whole, though it is torn now.
+
+    Chroma adds elements at the end, and of those before it only writes other links.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
+    header = (folder / "header.bin").read_bytes()
+    if len(header) != struct.calcsize(HEADER):
+        raise ValueError("the index's header is cut off")
+    _, _, _, _, size, label, vector, *_ = struct.unpack(HEADER, header)
+    count = (folder / "data_level0.bin").stat().st_size // size
+    data = np.memmap(folder / "data_level0.bin", mode="r", shape=(count, size))
+    labels = np.ascontiguousarray(data[:, label : label + 8]).view("<u8").ravel()
+    vectors = np.ascontiguousarray(data[:, vector:label]).view("<f4")
+    at = {int(name): row for row, name in enumerate(labels)}
+    ids = folder / (IDS if _ends(folder / IDS) else KEPT)
+    named = _unpickled(ids.read_bytes())["id_to_label"]
+    return {name: vectors[at[known]] for name, known in named.items() if known in at}
+
+
+def keep_ids(folder: Path) -> None:
+    """Copy the ids of each index below an embedded Chroma's folder that were written since.
+
+    Chroma writes them in place, too, and what is torn of them cannot be read.
+    """
+    with contextlib.suppress(OSError):
+        for ids in folder.glob(f"*/{IDS}"):
+            kept, times = ids.with_name(KEPT), (ids.stat().st_mtime_ns,) * 2
+            known = kept.exists() and kept.stat().st_mtime_ns == times[0]
+            if not known and _ends(ids):
+                files.write(kept, ids.read_bytes())
+                os.utime(kept, ns=times)
+
+
+def _ends(ids: Path) -> bool:
+    """Whether a pickle was written to its end."""
+    with ids.open("rb") as file:
+        file.seek(max(0, ids.stat().st_size - 1))
+        return file.read() == STOP
+
+
+def _unpickled(raw: bytes) -> dict[str, Any]:
+    """A pickle of mappings, texts and numbers; read and not loaded, since loading can run code."""
+    held: list[Any] = []
+    marks: list[int] = []
+    for operation, value, _ in pickletools.genops(raw):
+        name = operation.name
+        if name == "EMPTY_DICT":
+            held.append({})
+        elif name == "MARK":
+            marks.append(len(held))
+        elif name == "SETITEMS":
+            at = marks.pop()
+            held[at - 1].update(zip(held[at::2], held[at + 1 :: 2], strict=True))
+            del held[at:]
+        elif name in ("NONE", "BINUNICODE", "BININT", "BININT1", "BININT2", "LONG1"):
+            held.append(value)
+        elif name not in ("PROTO", "STOP"):
+            raise ValueError(f"the index's ids hold {name}")
+    found: dict[str, Any] = held.pop()
+    return found
 
 
 def _lead_somewhere(links: NDArray[np.uint32], count: int) -> bool:

@@ -12,6 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from aios_eccos.history.embed.embedding import Embedder, find_embedder
 from aios_eccos.history.embed.gist import LONG
 from aios_eccos.history.embed.sentence import SentenceEmbedder
 from aios_eccos.history.history import History
-from aios_eccos.history.index import is_sound
+from aios_eccos.history.index import is_sound, keep_ids
 from aios_eccos.history.rows import from_metadata
 from aios_eccos.history.store import PAGE, Embeddings, Given
 
@@ -58,17 +59,18 @@ def open_history(
         EmbedderError: the history holds another embedder's vectors.
         HistoryError: it cannot be reached, is damaged, or another version made it.
     """
-    shared = setting != EMBEDDED
-    place = shown_address(setting) if shared else str(state_dir / FOLDER)
+    shared, folder = setting != EMBEDDED, state_dir / FOLDER
+    place = f"the history in {shown_address(setting) if shared else folder}"
+    keep = (lambda: None) if shared else partial(keep_ids, folder / "chroma")
     with contextlib.ExitStack() as closing:
         if shared:
             client = open_server(setting)
         else:
-            closing.callback(own(state_dir / FOLDER))
-            client = open_folder(state_dir / FOLDER / "chroma")
+            closing.callback(own(folder))
+            client = open_folder(folder / "chroma")
         closing.callback(close_client, client)
         return History(
-            ChromaRows(client, embedder, shared=shared, place=f"the history in {place}"),
+            ChromaRows(client, embedder, shared=shared, place=place, keep=keep),
             dimension=embedder.dimension,
             store_text=store_text,
             max_records=max_records,

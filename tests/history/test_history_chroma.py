@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 from history_world import (
     DIMENSION,
@@ -27,9 +28,10 @@ from history_world import (
 from aios_eccos.errors import EmbedderError, HistoryError
 from aios_eccos.history import chroma, client, history
 from aios_eccos.history.history import History
-from aios_eccos.history.index import is_sound, remove_unwritten
+from aios_eccos.history.index import is_sound
+from aios_eccos.history.mend import mend
 from aios_eccos.history.open import open_history, rebuild
-from aios_eccos.records import Outcome, Record
+from aios_eccos.records import HistoryTable, Outcome, Record
 
 DAY_S = 86_400.0
 NOW = time.time()
@@ -309,6 +311,49 @@ def test_a_kill_while_chroma_first_writes_an_index_loses_nothing(
     store.close()
 
 
+@pytest.fixture(scope="module")
+def written_twice(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path, HistoryTable]:
+    """A history before and after Chroma writes its index for the second time; its rows before."""
+    before, after = tmp_path_factory.mktemp("before"), tmp_path_factory.mktemp("after")
+    rows = [
+        replace(each, agent="ann" if i < 50 else "") for i, each in enumerate(some_records(2000))
+    ]
+    store = opened(before)
+    store.add(rows[:1100], vectors(1100))
+    store.add(rows[1100:], vectors(900, seed=1))
+    assert store.forget(agent="ann") == 50
+    whole = store.table()
+    store.close()
+    shutil.copytree(before, after, dirs_exist_ok=True)
+    store = opened(after)
+    store.add([record(f"more{i}") for i in range(60)], vectors(60, seed=2))
+    store.close()
+    return before, after, whole
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+@pytest.mark.parametrize("at", range(5))
+def test_a_kill_while_chroma_writes_an_index_again_loses_nothing(
+    written_twice: tuple[Path, Path, HistoryTable], tmp_path: Path, at: int, share: float
+) -> None:
+    before, after = (each / "history/chroma" for each in written_twice[:2])
+    shutil.copytree(written_twice[0], tmp_path, dirs_exist_ok=True)
+    index, old, new = index_of(tmp_path / "history/chroma"), index_of(before), index_of(after)
+    for name in INDEX[:at]:
+        shutil.copy(new / name, index)
+    was, to = (each / INDEX[at] for each in (old, new))
+    assert was.read_bytes() != to.read_bytes()
+    part = to.read_bytes()[: int(share * to.stat().st_size)]
+    rest = b"" if at == 4 else was.read_bytes()[len(part) :]  # the others are written in place
+    overwrite(index / INDEX[at], part + rest)
+    store, whole = opened(tmp_path), written_twice[2]
+    assert store.table().ids == whole.ids
+    assert np.allclose(store.table().embeddings, whole.embeddings, atol=1e-6)
+    store.close()
+
+
 def test_a_database_that_names_foreign_folders_has_none_removed(tmp_path: Path) -> None:
     fill(tmp_path)
     kept = tmp_path / "history/kept"
@@ -318,7 +363,7 @@ def test_a_database_that_names_foreign_folders_has_none_removed(tmp_path: Path) 
         for name in ("../kept", "..", ".", "", str(kept)):
             base.execute(named, (name,))
         base.commit()
-    remove_unwritten(tmp_path / "history/chroma")
+    mend(tmp_path / "history/chroma")
     assert kept.exists() and (tmp_path / "history/chroma/chroma.sqlite3").exists()
 
 
