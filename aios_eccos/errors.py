@@ -105,6 +105,17 @@ def hide(text: str) -> str:
     return text
 
 
+def misread(url: str) -> bool:
+    """Whether an `@` stands behind the host: what was read as host may be part of a password.
+
+    The path of a Unix socket may hold one.
+    """
+    rest = url.partition("//")[2]
+    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    socket = url.startswith("unix:") and (not host or "@" in host)
+    return "@" in rest[len(host) :] and not socket
+
+
 def shown_address(url: str) -> str:
     """An address that stands alone without user, password and keys, whatever signs they hold."""
     user, _, host = url.rpartition("@")
@@ -112,6 +123,8 @@ def shown_address(url: str) -> str:
     return hide(f"{scheme}{mark}(hidden)@{host}" if mark else host)
 
 
+#: What is said of an address that cannot be read, as a password may be the cause.
+ENCODED = "in a password / # ? [ ] @ are written as %2F %23 %3F %5B %5D %40"
 #: Group 1 stays, what follows it is hidden.
 _SECRETS = (
     # A password may hold any sign, if it was not written as it should be.

@@ -106,6 +106,14 @@ BROKEN_URLS = [
     "http://a..b/v1",
     "http://u:a/b@h/v1",
     "http://u:a@b@h/v1",
+    "http://u:12/34@h/v1",
+    "http://u:12#34@h",
+    "http://u?34@h",
+    "http://u:a[b@h/v1",
+    "http://u:a]b@h/v1",
+    "http://.",
+    "http://-h/v1",
+    "http://h:\uff18\uff10/v1",
 ]
 
 
@@ -129,6 +137,7 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         ("http://my_host.internal.", "http://my_host.internal."),
         ("https://müller.example/", "https://müller.example/"),
         ("localhost:11434", "http://localhost:11434"),
+        ("HTTP://h/v1", "HTTP://h/v1"),
         ("", ""),
     ],
 )
@@ -148,6 +157,11 @@ def test_an_address_is_taken_with_its_scheme(hostname: str, url: str) -> None:
         "rediss://:pass/word@h:6379",
         "redis+sentinel://h:1,h:x/service",
         "redis+cluster://h:1,h:70000",
+        "redis://:123#pw@h:6379",
+        "redis://:123?pw@h:6379",
+        "rediss://u:12/34@h",
+        "redis+sentinel://:1/2@h:1/service",
+        "unix://u:pa/ss@/run/r",
     ],
 )
 def test_a_broken_url_of_redis_is_refused_before_it_is_opened(url: str) -> None:
@@ -162,6 +176,8 @@ def test_a_broken_url_of_redis_is_refused_before_it_is_opened(url: str) -> None:
         "redis://h",
         "redis://:p@h:6379/1",
         "unix:///run/r?db=1",
+        "unix:///run/r@1",
+        "unix://u:p@/run/r@1",
         "redis+sentinel://a,b/s",
     ]
     + ["redis+cluster://[::1]:7000,h:7001", "rediss://u:%2F%40@h?socket_timeout=0.2"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,8 @@ def test_a_redis_that_cannot_be_used_is_named_without_its_password(
         "http://eccos:a://hunter2@h:port/v1",
         "http://eccos:a@hunter2@h:port/v1",
         "http://hunter2@[::1/v1",
+        "http://eccos:hunter2/x@h:port/v1",
+        "http://eccos:hunter2?x@h:port/v1",
         "http://h:port/v1?api-key=hunter2",
     ],
 )
@@ -105,6 +108,25 @@ def test_a_models_server_that_cannot_be_asked_is_named_without_its_password(url:
     with pytest.raises(ConfigError, match=r"h:port/v1|\[::1/v1") as failed:
         HttpProvider(url)
     assert SECRET not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://u:hunter2/x@proxy.example:1",
+        "http://u:hunter2#x@proxy.example",
+        "http://u:hunter2@proxy.example:port",
+        "socks9://u:hunter2@proxy.example",
+        "u:hunter2/x@proxy.example",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(ConfigError, match=r"h\.example/v1, by .*proxy\.example") as failed:
+        HttpProvider("http://h.example/v1")
+    assert SECRET not in "".join(traceback.format_exception(failed.value))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from aios_eccos.config.local import check_address
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ENCODED, ConfigError, misread
 
 #: Keys whose values are never shown: tokens, and URLs that may carry a password.
 MAY_HOLD_SECRETS = {"api_key", "http_token", "redis", "history", "hostname"}
@@ -133,11 +133,8 @@ def check_redis(value: str) -> str:
         ports = [urlsplit(f"//{host}").port for host in hosts]
     except ValueError:
         ports = [0]
-    if 0 in ports or re.search(r"\s", value):
-        raise ValueError(
-            "a port is a number from 1 to 65535, there are no blanks, and in a password "
-            "/ # ? [ ] @ are written as %2F %23 %3F %5B %5D %40"
-        )
+    if 0 in ports or re.search(r"\s", value) or misread(value):
+        raise ValueError(f"a port is a number from 1 to 65535, there are no blanks, and {ENCODED}")
     return value
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ipaddress
 import re
 
+from aios_eccos.errors import ENCODED
+
 #: Backends that run a model inside the kernel's own process.
 IN_PROCESS = ("huggingface", "hflocal")
 #: Loopback, private (RFC 1918), unique local (RFC 4193) and link-local addresses, and this host.
@@ -21,8 +23,8 @@ NETWORKS = tuple(
 #: A scheme, a name and password, a host and a port. Whatever clients read in several ways, such as
 #: a backslash or a second `@`, has no match.
 _ADDRESS = re.compile(
-    r"(https?://)?(?:[^/@\\?#\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(?::(\d{1,5}))?"
-    r"(?:[/?#](?!/)[^\\\s\x00-\x1f\x7f]*)?"
+    r"((?i:https?)://)?(?:[^/@\\?#\[\]\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|\w[\w.-]*)(?::([0-9]{1,5}))?"
+    r"(?:[/?#](?!/)[^@\\\s\x00-\x1f\x7f]*)?"
 )
 
 
@@ -39,8 +41,7 @@ def check_address(value: str) -> str:
             raise ValueError("port")
     except ValueError:
         raise ValueError(
-            "wanted http(s)://host:port/v1, with a port up to 65535 and no blanks; in a password "
-            "/ # ? @ are written as %2F %23 %3F %40"
+            f"wanted http(s)://host:port/v1, with a port up to 65535 and no blanks; {ENCODED}"
         ) from None
     return value if scheme else f"http://{value}"
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from aios_eccos import files
-from aios_eccos.errors import EccosError, HistoryError, HistoryOwned, hide, shown_address
+from aios_eccos.errors import ENCODED, EccosError, HistoryError, HistoryOwned, hide, shown_address
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.mend import mend
 
@@ -158,8 +158,7 @@ def open_server(url: str) -> Any:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         # What was read as a port may be part of the password.
-        encoded = "malformed; in a password write / # ? @ as %2F %23 %3F %40"
-        reason = encoded if "@" in url else error
+        reason = f"malformed; {ENCODED}" if "@" in url else error
         raise HistoryError(f"{place}{reason}") from None
     secure = parts.scheme == "https"
     beyond = parts.path.strip("/") or parts.query or parts.fragment

@@ -99,8 +99,10 @@ def read_usage(body: Mapping[str, Any], request: Mapping[str, Any] | None = None
         output += thoughts
     elif output is not None:
         output += _thoughts_beside(counted, prompt, output, reasoning)
+    prompt, output = whole(prompt), whole(output)  # a sum may be more than can be true
     cached = min(cached or beside or 0, prompt or 0)
-    usage = Usage(prompt or None, output or None, cached, reasoning or thoughts or 0)
+    reasoning = min(reasoning or thoughts or 0, output or 0)
+    usage = Usage(prompt or None, output or None, cached, reasoning)
     return usage if request is None else _believed(usage, request)
 
 

@@ -13,7 +13,7 @@ from redis.connection import SSLConnection, parse_url
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from aios_eccos.errors import ConfigError, hide
+from aios_eccos.errors import ENCODED, ConfigError, misread
 
 _SENTINEL_PORT = 26379
 _CLUSTER_PORT = 6379
@@ -31,6 +31,9 @@ class Server:
     _secrets: Sequence[str] = ()
 
     def __init__(self, url: str, timeout_s: float) -> None:
+        malformed = f"redis: the URL is malformed: a port is a number, and {ENCODED}"
+        if misread(url):
+            raise ConfigError(malformed)
         try:
             self._secrets = _secrets(url)
             self.place = safe_name(url)
@@ -38,9 +41,7 @@ class Server:
         except (ValueError, TypeError) as error:
             # What was read as host or port may be part of a password.
             if "@" in url or "port" in str(error).lower():
-                said = "a port is a number, and in a password / # ? [ ] @ are written as "
-                said += "%2F %23 %3F %5B %5D %40"
-                raise ConfigError(f"redis: the URL is malformed: {said}") from None
+                raise ConfigError(malformed) from None
             raise ConfigError(f"redis {self.place!r}: {self.hide(str(error))}") from None
 
     def client(self) -> Any:
@@ -64,8 +65,7 @@ class Server:
 def safe_name(url: str) -> str:
     """A URL without user, password and options."""
     parts = urlsplit(url)
-    # A password with a slash in it reaches into the path.
-    return hide(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _secrets(url: str) -> list[str]:

@@ -187,6 +187,33 @@ BILLED: list[tuple[str, dict[str, Any], Usage]] = [
     ("half of it", {"prompt_tokens": 100, "completion_tokens": None}, Usage(100, None)),
     ("odd details", {"prompt_tokens": 9, "prompt_tokens_details": "none"}, Usage(9)),
     ("nothing", {}, Usage()),
+    ("thoughts without an answer", details("completion", reasoning_tokens=1_000_000), Usage()),
+    ("Gemini's, without an answer", {"thoughtsTokenCount": 1_000_000}, Usage()),
+    (
+        "thoughts of an answer of nothing",
+        {"completion_tokens": 0, "total_tokens": 0, **details("completion", reasoning_tokens=0)},
+        Usage(),
+    ),
+    (
+        "more thoughts than the answer, as the total says",
+        {
+            "prompt_tokens": 5,
+            "completion_tokens": 90,
+            "total_tokens": 95,
+            **details("completion", reasoning_tokens=91),
+        },
+        Usage(5, 181, 0, 91),
+    ),
+    (
+        "a sum beyond what can be",
+        {"input_tokens": 9_000_000, "cache_read_input_tokens": 9_000_000, "output_tokens": 5},
+        Usage(None, 5),
+    ),
+    (
+        "thoughts beside, beyond what can be",
+        {"candidatesTokenCount": 9_000_000, "thoughtsTokenCount": 9_000_000},
+        Usage(),
+    ),
     ("cached tokens of no prompt", details("prompt", cached_tokens=1_000_000), Usage()),
 ]
 
