@@ -46,7 +46,7 @@ class HttpProvider:
     def __init__(self, base_url: str, key: str | None = None) -> None:
         import httpx
 
-        from aios_eccos.providers.deadline import timed
+        from aios_eccos.providers.bounds import timed
 
         # As many connections as there are calls: slots are what limits them.
         limits = httpx.Limits(max_connections=None)
@@ -73,7 +73,7 @@ class HttpProvider:
             content = json.dumps(cleaned(request), ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError) as error:
             raise Broken(MALFORMED) from error
-        from aios_eccos.providers.deadline import within
+        from aios_eccos.providers.bounds import within
 
         with (
             within(timeout_s),

@@ -140,7 +140,7 @@ def fetched(url: str) -> str:
     """
     import httpx
 
-    from aios_eccos.providers.deadline import timed, within
+    from aios_eccos.providers.bounds import timed, within
     from aios_eccos.providers.transport import proxy_of
 
     try:

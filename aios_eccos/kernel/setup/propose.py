@@ -130,7 +130,7 @@ def _get(url: str) -> dict[str, Any] | None:
     """A JSON object that a server gives; None where it gives none. It is hostile until read."""
     import httpx
 
-    from aios_eccos.providers.deadline import timed, within
+    from aios_eccos.providers.bounds import timed, within
 
     try:
         way = timed(httpx.HTTPTransport(trust_env=False))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import httpcore
 import pytest
 
-from aios_eccos.providers import deadline
+from aios_eccos.providers import bounds
 
 
 class Nothing(httpcore.NetworkBackend):
@@ -26,23 +26,23 @@ def connecting() -> float | None:
     """The seconds that a transport's connections are given now."""
     inner = Nothing()
     pool = SimpleNamespace(_network_backend=inner)
-    deadline.timed(SimpleNamespace(_pool=pool))  # type: ignore[arg-type]
+    bounds.timed(SimpleNamespace(_pool=pool))  # type: ignore[arg-type]
     vars(pool)["_network_backend"].connect_tcp("host", 1)
     return inner.asked[0]
 
 
 def test_a_time_within_another_ends_with_it_and_gives_it_back() -> None:
     assert connecting() is None
-    with deadline.within(60.0):
-        with deadline.within(3600.0):
+    with bounds.within(60.0):
+        with bounds.within(3600.0):
             assert 0 < (connecting() or 0) <= 60
-        with deadline.within(1.0):
+        with bounds.within(1.0):
             assert 0 < (connecting() or 0) <= 1
         assert 1 < (connecting() or 0) <= 60
     assert connecting() is None
 
 
 def test_a_time_that_is_over_connects_to_nothing() -> None:
-    with deadline.within(0.0), pytest.raises(httpcore.ConnectTimeout):
+    with bounds.within(0.0), pytest.raises(httpcore.ConnectTimeout):
         time.sleep(0.001)
         connecting()
