@@ -100,6 +100,8 @@ def escape_logs() -> None:
 
 def hide(text: str) -> str:
     """A text of somebody else's without the user, password and keys of the URLs in it."""
+    if "://" in text:
+        text = "".join(map(_without_user, _WORDS.split(text)))
     for pattern in _SECRETS:
         text = pattern.sub(r"\g<1>(hidden)", text)
     return text
@@ -116,6 +118,13 @@ def misread(url: str) -> bool:
     return "@" in rest[len(host) :] and not socket
 
 
+def _without_user(word: str) -> str:
+    # A password may hold any sign, if it was not written as it should be.
+    head, mark, rest = word.partition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{head}{mark}(hidden)@{host}" if at else word
+
+
 def shown_address(url: str) -> str:
     """An address that stands alone without user, password and keys, whatever signs they hold."""
     user, _, host = url.rpartition("@")
@@ -125,10 +134,10 @@ def shown_address(url: str) -> str:
 
 #: What is said of an address that cannot be read, as a password may be the cause.
 ENCODED = "in a password / # ? [ ] @ are written as %2F %23 %3F %5B %5D %40"
+#: What stands between words, which hold no blanks and no quotes.
+_WORDS = re.compile(r"([\s'\"]+)")
 #: Group 1 stays, what follows it is hidden.
 _SECRETS = (
-    # A password may hold any sign, if it was not written as it should be.
-    re.compile(r"(://)[^\s'\"]*(?=@)"),
     re.compile(r"(?i)([?&](?:[\w-]*key|[\w-]*token|password|sig|signature)=)[^&\s'\"]+"),
     re.compile(r"(?i)((?:bearer|basic)\s+)[\w.~+/=-]{8,}"),
 )

@@ -16,6 +16,7 @@ from aios_eccos.kernel.written_calls import written_calls
 from aios_eccos.providers.completion import Completion
 from aios_eccos.providers.completion import read as read_completion
 from aios_eccos.providers.failures import INVALID, Broken, failure_of
+from aios_eccos.providers.refusals import LOOKED_AT
 from aios_eccos.providers.wire import clean
 from aios_eccos.records import Signals
 from aios_eccos.values import Failure
@@ -105,7 +106,7 @@ def explain(failure: Failure, model: str | None, error: BaseException | None = N
     if error is None or not told:
         return text
     words = str(error.__cause__ or "") if isinstance(error, Broken) else str(error)
-    return f"{text}: {hide(clean(words))[:QUOTE]}" if words else text
+    return f"{text}: {hide(clean(words[:LOOKED_AT]))[:QUOTE]}" if words else text
 
 
 def signals_of(
