@@ -54,7 +54,7 @@ _WORDS: tuple[tuple[Refused, str], ...] = (
         r"|too many (?:input |total |prompt )?tokens(?! per)"  # Cohere
         r"|(?:input|prompt|inputs|total|token)s?\b[^.]{0,60}tokens?\b[^.]{0,40}"
         r"(?:exceed|too (?:large|long)|must be <=|must have less)"  # Gemini, TGI, Mistral, watsonx
-        r"|exceed\w*[^.]{0,40}(?:token limit|number of tokens|tokens allowed|max\w* token)"
+        r"|exceed[^.]{0,50}(?:token limit|number of tokens|tokens allowed|max\w{0,20} token)"
         r"|must have less than \d+ tokens|(?:maximum|max) (?:prompt|input|model|sequence) length"
         r"|length of (?:the )?messages|range of input length|while limit is \d",  # DashScope
     ),
@@ -88,7 +88,7 @@ _WINDOWS = tuple(
         r"(?:context[- _](?:length|window|size|limit)|n_ctx|max\w* (?:model|prompt|input) length"
         r"|limit|allowed|max(?:imum)? size|less than|cannot exceed|<=|\[1,)"
         r"\W*(?:is|of|to)?\W*(?:only )?(\d[\d,_]{2,})",
-        r"(\d[\d,_]{2,})(?: tokens?)? (?:max|context)",
+        r"(?<!\d)(\d[\d,_]{2,20})(?: tokens?)? (?:max|context)",
     )
 )
 

@@ -24,6 +24,10 @@ _LOADING = re.compile(
     r" (?:(?:currently |still )?(?:loading|being loaded)|not (?:yet )?ready)\b",
     re.IGNORECASE,
 )
+#: Longest text of a wait, characters; dates have 29.
+LONGEST = 100
+#: A number and its unit, in a duration such as `1m30.5s`.
+_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ms|[smhd])")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 #: Headers in which limits say when they begin anew, and those that say what is left of them:
 #: OpenAI's, Groq's and Azure's by kind, OpenRouter's and the IETF's draft, Anthropic's.
@@ -61,11 +65,13 @@ def asked_wait(headers: object, body: object = None, *, limited: bool = True) ->
 def _seconds(text: str, now: float) -> float | None:
     """Of a number, a duration such as `6m0s`, a date, or a moment since 1970; not negative."""
     text = text.strip()
+    if len(text) > LONGEST:
+        return None
     try:
         number = float(text)
     except ValueError:
-        parts = re.findall(r"([\d.]+)(ms|[smhd])", text)
-        if parts and re.fullmatch(r"(?:[\d.]+(?:ms|[smhd]))+", text):
+        parts = _PART.findall(text)
+        if parts and "".join(map("".join, parts)) == text:
             number = sum(float(value) * _UNITS[unit] for value, unit in parts)
         else:
             at = _instant(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from aios_eccos.providers.failures import StatusError, failure_of
@@ -245,3 +247,12 @@ def test_what_only_this_model_refuses_another_is_asked(kind: str, status: int, w
 )
 def test_other_errors_are_no_refusals_of_this_model_alone(status: int, words: str) -> None:
     assert failure_of(StatusError(status, words)).refused is None
+
+
+@pytest.mark.parametrize("word", ["exceed", "maxexceed", "exceedmax", "max_", "not a ", "1", "1_"])
+def test_words_that_repeat_for_ever_are_looked_through_at_once(word: str) -> None:
+    text = word * 4000
+    begun = time.thread_time()
+    refused(text)
+    window_in(text)
+    assert time.thread_time() - begun < 1, "all other threads wait meanwhile"

@@ -88,6 +88,28 @@ def test_a_wait_in_the_error_itself_is_read(body: Any) -> None:
     assert asked_wait({"Date": DATE, "Retry-After": "5"}, body) == 5
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1.2.3s",
+        "..s",
+        ".",
+        "1..5m",
+        "\u0663s",
+        "s",
+        "1" * 70_000,
+        "1s" * 70_000,
+        "-5s",
+        "1 s",
+    ],
+    ids=lambda text: text[:10],
+)
+def test_a_wait_that_is_none_asks_for_none(text: str) -> None:
+    for name in ("Retry-After", "retry-after-ms", "x-ratelimit-reset"):
+        assert asked_wait({name: text}) is None
+    assert asked_wait({}, {"estimated_time": text}) is None
+
+
 @pytest.mark.parametrize("body", [None, [], "x", {"error": "x"}, {"error": {"details": "x"}}])
 def test_an_error_that_says_nothing_of_it_asks_for_none(body: Any) -> None:
     assert asked_wait({}, body) is None
