@@ -119,11 +119,11 @@ class StatusError(Exception):
 
 def failure_of(error: BaseException) -> Failure:
     """Whatever a client raised, as a `Failure`."""
-    if isinstance(error, Broken):
-        return error.failure
     chain = [error]  # outermost first
     while (inner := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < MOST_WRAPPED:
         chain.append(inner)
+    if (broken := next((each for each in chain if isinstance(each, Broken)), None)) is not None:
+        return broken.failure
     named = [names_of(each) for each in chain]
     for each, names in zip(chain, named, strict=True):
         if _litellms(names):  # which calls much an APIConnectionError: what it wraps tells more

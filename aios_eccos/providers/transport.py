@@ -8,21 +8,17 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
-import time
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from aios_eccos.errors import ENCODED, ConfigError, misread, shown_address
 from aios_eccos.providers.failures import INVALID, MALFORMED, Broken, StatusError
+from aios_eccos.providers.refusals import LOOKED_AT
 from aios_eccos.providers.wire import cleaned
 
 #: A server that does not take a connection within this is down, seconds.
 CONNECT_S = 10.0
-#: Longest body of an answer; a million tokens are less.
-MOST_BYTES = 64_000_000
 #: Names of this machine, for lists of what goes without a proxy.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -46,8 +42,6 @@ class HttpProvider:
     def __init__(self, base_url: str, key: str | None = None) -> None:
         import httpx
 
-        from aios_eccos.providers.bounds import timed
-
         # As many connections as there are calls: slots are what limits them.
         limits = httpx.Limits(max_connections=None)
         proxy = None
@@ -57,9 +51,8 @@ class HttpProvider:
             self._client = httpx.Client(
                 base_url=base_url,
                 headers={"Authorization": f"Bearer {key}"} if key else {},
-                transport=timed(httpx.HTTPTransport(limits=limits, proxy=proxy)),
+                transport=httpx.HTTPTransport(limits=limits, proxy=proxy),
                 follow_redirects=True,
-                event_hooks={"request": [_only_to(httpx.URL(base_url).host)]},
             )
         except (ImportError, httpx.InvalidURL, ValueError) as error:
             by = f", by the proxy {shown_address(proxy)}" if proxy else ""
@@ -75,19 +68,15 @@ class HttpProvider:
             raise Broken(MALFORMED) from error
         from aios_eccos.providers.bounds import within
 
-        with (
-            within(timeout_s),
-            self._client.stream(
-                "POST",
+        with within(timeout_s):
+            response = self._client.post(
                 "chat/completions",
                 content=content,
                 headers={"Content-Type": "application/json"},
                 timeout=_limit(timeout_s),
-            ) as response,
-        ):
-            raw = _whole(response, time.monotonic() + timeout_s)
+            )
         try:
-            body: object = json.loads(raw)
+            body: object = json.loads(response.content)
         except (ValueError, RecursionError):
             body = None
         if response.is_success:
@@ -96,7 +85,7 @@ class HttpProvider:
             return body
         # Google's errors come as a list of one.
         told = body[0] if isinstance(body, list) and body else body
-        text = raw.decode("utf-8", "replace")
+        text = response.content[:LOOKED_AT].decode("utf-8", "replace")
         raise StatusError(response.status_code, text, response.headers, told)
 
     def close(self) -> None:
@@ -119,47 +108,21 @@ class LiteLLMProvider:
             raise ConfigError(
                 f"{model} needs LiteLLM; install it with pip install 'aios-eccos[collect]'"
             ) from error
+        litellm.suppress_debug_info = True  # else it prints advice to standard output
         self._completion = litellm.completion
         self._options = {"model": model, **{k: v for k, v in place.items() if v}, **more}
 
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
         # It would repeat a request on its own, which nobody would count.
         once = {"num_retries": 0, "max_retries": 0, "timeout": _limit(timeout_s)}
-        answer: object = self._completion(**{**cleaned(request), **self._options, **once})
+        from aios_eccos.providers.bounds import within
+
+        with within(timeout_s):
+            answer: object = self._completion(**{**cleaned(request), **self._options, **once})
         return answer
 
     def close(self) -> None:
         """LiteLLM keeps its connections itself."""
-
-
-def _only_to(host: str) -> Callable[[Any], None]:
-    """Lets a server redirect a request within its host: a prompt goes nowhere but where it is sent.
-
-    A kernel that keeps private calls on local models goes by the configured address.
-    """
-
-    def check(request: Any) -> None:
-        if request.url.host != host:
-            raise Broken(replace(INVALID, reason="redirected to another host"))
-
-    return check
-
-
-def _whole(response: Any, until: float) -> bytes:
-    """The answer's body; `Broken` if it has no end.
-
-    A ReadTimeout says that it is still coming at `until`: httpx limits each of its pieces alone.
-    """
-    import httpx
-
-    raw = bytearray()
-    for piece in response.iter_bytes():
-        raw += piece
-        if len(raw) > MOST_BYTES:
-            raise Broken(INVALID)
-        if time.monotonic() > until:
-            raise httpx.ReadTimeout("the answer comes too slowly")
-    return bytes(raw)
 
 
 def _limit(timeout_s: float) -> Any:

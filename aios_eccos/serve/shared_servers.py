@@ -140,27 +140,24 @@ def fetched(url: str) -> str:
     """
     import httpx
 
-    from aios_eccos.providers.bounds import timed, within
+    from aios_eccos.providers.bounds import within
+    from aios_eccos.providers.failures import Broken
     from aios_eccos.providers.transport import proxy_of
 
     try:
-        way = timed(httpx.HTTPTransport(proxy=proxy_of(url), trust_env=False))
+        way = httpx.HTTPTransport(proxy=proxy_of(url), trust_env=False)
         with (
-            within(ANSWER_S),
+            within(ANSWER_S, MOST_BYTES),
             httpx.Client(transport=way, timeout=ANSWER_S, trust_env=False) as client,
-            client.stream("GET", url) as response,
         ):
-            raw = bytearray()
-            for piece in response.iter_bytes():
-                raw += piece
-                if len(raw) > MOST_BYTES:
-                    raise ValueError("too long to be metrics")
-            status = response.status_code
+            response = client.get(url)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OSError(type(error).__name__) from error
-    if status != 200:
-        raise ValueError(f"status {status}")
-    return raw.decode("utf-8", "replace")
+    except Broken:
+        raise ValueError("no metrics") from None
+    if response.status_code != 200:
+        raise ValueError(f"status {response.status_code}")
+    return response.content.decode("utf-8", "replace")
 
 
 def requests_in(text: str) -> int:

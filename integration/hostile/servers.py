@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import resource
 import socket
@@ -86,6 +87,14 @@ SERVERS: dict[str, Says] = {
     "sends 200 MB": body(b" " * 200_000_000),
     "packs 2 GB": packed(2_000_000_000, end=False),
     "packs 50 MB": packed(50_000_000, end=True),
+    "packs twice": body(
+        gzip.compress(zlib.compress(b" " * 200_000_000)), b"Content-Encoding: deflate, gzip\r\n"
+    ),
+    "redirects with a body for ever": for_ever(
+        b"HTTP/1.1 307 X\r\nLocation: /v1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"100000\r\n" + b" " * 2**20 + b"\r\n",
+    ),
+    "has 20 million values": body(b"[" + b"[]," * 20_000_000 + b"0]"),
     "says that it packs and does not": body(b"{}", b"Content-Encoding: gzip\r\n"),
     "packs as nobody does": body(b"{}", b"Content-Encoding: zstd, br, gzip\r\n"),
     "has two lengths": body(b"{}", b"Content-Length: 5\r\n"),

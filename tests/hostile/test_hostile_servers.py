@@ -9,6 +9,7 @@ from integration.hostile.servers import SERVERS, asked, server
 
 #: These take long or much memory: `python -m integration.hostile`.
 LARGE = {"sends 50 MB", "sends 200 MB", "packs 2 GB", "packs 50 MB", "sends another to itself"}
+LARGE |= {"packs twice", "redirects with a body for ever", "has 20 million values"}
 ENDLESS = [name for name in SERVERS if "ever" in name or "drips" in name or name == "says nothing"]
 
 

@@ -130,24 +130,18 @@ def _get(url: str) -> dict[str, Any] | None:
     """A JSON object that a server gives; None where it gives none. It is hostile until read."""
     import httpx
 
-    from aios_eccos.providers.bounds import timed, within
+    from aios_eccos.providers.bounds import within
+    from aios_eccos.providers.failures import Broken
 
     try:
-        way = timed(httpx.HTTPTransport(trust_env=False))
+        way = httpx.HTTPTransport(trust_env=False)
         with (
-            within(ASK_S),
+            within(ASK_S, MOST_BYTES),
             httpx.Client(transport=way, timeout=ASK_S, trust_env=False) as client,
-            client.stream("GET", url) as got,
         ):
-            if got.status_code != 200:
-                return None
-            body = b""
-            for part in got.iter_bytes():
-                body += part
-                if len(body) > MOST_BYTES:
-                    return None
-        found = json.loads(body)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError):
+            got = client.get(url)
+        found = json.loads(got.content) if got.status_code == 200 else None
+    except (httpx.HTTPError, httpx.InvalidURL, Broken, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 
