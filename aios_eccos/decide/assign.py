@@ -127,7 +127,17 @@ def _whole(
         solution = with_plans(
             problem, columns, solution, value, under_floors, waits=waits, keeps=True
         )
-    return Assigned(solution, whole=True)
+    return Assigned(_in_dollars(solution, np.where(known, 0.0, np.inf)), whole=True)
+
+
+def _in_dollars(solution: Solution, price: FloatArray) -> Solution:
+    """The solution without slot prices where a call has no price of success (n,).
+
+    Such a call has the strongest model at any cost, so what it would give for a slot is no sum.
+    """
+    if np.isfinite(price).all():
+        return solution
+    return replace(solution, slot_prices=np.zeros_like(solution.slot_prices))
 
 
 def _at_price(
@@ -144,7 +154,7 @@ def _at_price(
     """
     models = slice(columns.m)
     carried = columns.carried(slot_prices.charged(free[models]) * tokens[:, models])
-    solution = _solved(problem, price, columns, carried)
+    solution = _in_dollars(_solved(problem, price, columns, carried), price)
     shown = np.maximum(solution.slot_prices, carried.mean(axis=0))
     solution = replace(solution, slot_prices=shown)
     choice, cost = solution.choice, problem.cost

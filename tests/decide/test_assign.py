@@ -21,7 +21,7 @@ from aios_eccos.workload.memory import MemoryWorkload
 
 NAMES = ("small", "large")
 POOL = tuple(Model(name, limit=5_000) for name in NAMES)
-PLENTY = np.array([5_000, 5_000])
+PLENTY, TIGHT = np.array([5_000, 5_000]), np.array([5_000, 5])
 SETTINGS = parse_settings({})
 
 
@@ -73,6 +73,21 @@ def test_calls_without_a_price_do_not_keep_the_others_from_their_floor() -> None
     assert success(batch[:WHOLE_BATCH], choice[:WHOLE_BATCH]) == pytest.approx(0.8, abs=1e-3)
     strongest = [int(c.success.argmax()) for c in new]
     assert choice[WHOLE_BATCH:].tolist() == strongest
+
+
+@pytest.mark.parametrize("priced", [0, 3, WHOLE_BATCH])
+def test_what_calls_without_a_price_would_give_for_a_slot_is_no_sum_of_dollars(priced: int) -> None:
+    """They take the strongest model at any cost: a slot of it would be worth thousands."""
+    new = calls(20, worth=Price())
+    batch = [*calls(priced, worth=Price(floor=0.8, value=1.0, batch_floor=0.8)), *new]
+    found = assign([replace(c, query=Query("?", id=f"{i}")) for i, c in enumerate(batch)], TIGHT)
+    assert 1 in found.solution.choice and 0 in found.solution.choice[-20:]
+    assert found.solution.slot_prices.tolist() == [0.0, 0.0]
+
+
+def test_a_slot_for_calls_with_a_price_is_worth_dollars() -> None:
+    batch = calls(30, worth=Price(floor=0.8, value=1.0, batch_floor=0.8))
+    assert 0.0 < assign(batch, TIGHT).solution.slot_prices[1] <= 1.0
 
 
 def test_too_few_calls_with_a_floor_are_no_whole_batch() -> None:
