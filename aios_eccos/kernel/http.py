@@ -28,6 +28,7 @@ from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.workers import Broadcast, beside
+from aios_eccos.providers.wire import clean
 
 log = logging.getLogger("aios_eccos.kernel.http")
 
@@ -170,9 +171,8 @@ def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:
                 data.llms = selection(data.llms, launch.selected_llms["llms"])
             caller = calls.Caller()
             calls.caller.set(caller)  # of this request: each runs in a context of its own
-            work = asyncio.ensure_future(
-                asyncio.to_thread(launch.execute_request, body.agent_name, data)
-            )
+            agent = clean(body.agent_name)  # AIOS prints it, which half a character would stop
+            work = asyncio.ensure_future(asyncio.to_thread(launch.execute_request, agent, data))
             while not (await asyncio.wait({work}, timeout=PRESENCE_S))[0]:
                 if not caller.gone and await request.is_disconnected():
                     await beside(serving.leave, caller)

@@ -117,6 +117,15 @@ def ask(served: Any, agent: str = "a") -> Any:
     return served.client.post("/query", json=body)
 
 
+def test_half_a_character_in_an_agents_name_stops_no_print_of_aios(served: Any) -> None:
+    raw = rb'{"query_type": "storage", "agent_name": "a\ud800", "query_data": {}}'
+    served.launch.execute_request = lambda agent, data: agent.encode() and agent
+    response = served.client.post(
+        "/query", content=raw, headers={"content-type": "application/json"}
+    )
+    assert (response.status_code, response.json()) == (200, "a\ufffd")
+
+
 def test_as_many_queries_as_threads_run_at_once_and_none_on_the_event_loop(served: Any) -> None:
     together = threading.Barrier(40)
     served.launch.execute_request = lambda agent, data: together.wait(60)
