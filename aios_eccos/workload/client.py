@@ -85,7 +85,10 @@ REMEDIES = (
         "name its CA's file in the URL of the setting `redis`, ?ssl_ca_certs=FILE, and the host as "
         "the certificate does",
     ),
-    (("no permissions",), f"that user needs {ACL}"),
+    (
+        ("no permissions", "can't run this", "can't access", "can't publish"),
+        f"that user needs {ACL}",
+    ),
     (
         ("password", "Authentication required"),
         "the setting `redis` names them: redis://USER:PASSWORD@HOST",

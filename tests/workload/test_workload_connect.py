@@ -19,6 +19,7 @@ from workload_servers import RedisServer, answers
 
 from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.values import Lease
+from aios_eccos.workload.client import ACL
 from aios_eccos.workload.connect import open_workload
 from aios_eccos.workload.redis import RedisWorkload
 from aios_eccos.workload.server import Server, safe_name
@@ -239,6 +240,18 @@ def test_a_server_that_tells_nothing_of_itself_is_used(
         until(lambda: called("evalsha", "calls") > beats + 2)
     assert not caplog.text
     assert store.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True]
+
+
+@pytest.mark.parametrize("lacks", ["-evalsha", "-zadd", "resetchannels", "resetkeys ~x:*"])
+def test_what_a_user_may_not_do_is_told_with_what_it_needs(
+    own_server: RedisServer, opened: Open, tmp_path: Path, lacks: str
+) -> None:
+    with own_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all")
+        store = opened(f"redis://poor:pw@127.0.0.1:{own_server.port}", state_dir=tmp_path)
+        client.execute_command("ACL", "SETUSER", "poor", *lacks.split())
+        store.renew()
+        until(lambda: any(ACL in warning for warning in store.warnings()))
 
 
 def test_a_server_that_became_a_replica_is_asked_for_anew(
