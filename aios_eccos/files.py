@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 #: How often a lock that another process holds is tried again, seconds.
@@ -22,7 +22,8 @@ def replacing(path: Path, *, mode: int = 0o600, synced: bool = False) -> Iterato
     Readers find the old file or the new one, each whole. If the body raises, the old one stays.
 
     Args:
-        path: the file, or a link to it; its folder must exist. It keeps its permissions.
+        path: the file, or a link to it; its folder must exist. It keeps its owner and
+            permissions.
         mode: permissions of a new file, once it is whole.
         synced: wait until the disk has it, so that it outlives a loss of power.
     """
@@ -33,7 +34,11 @@ def replacing(path: Path, *, mode: int = 0o600, synced: bool = False) -> Iterato
         # Private at first, whatever the umask.
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
         yield part
-        part.chmod(path.stat().st_mode & 0o777 if path.exists() else mode)
+        before = path.stat() if path.exists() else None
+        if before is not None and os.name == "posix":
+            with suppress(PermissionError):  # root alone may give a file to somebody else
+                os.chown(part, before.st_uid, before.st_gid)
+        part.chmod(mode if before is None else before.st_mode & 0o777)
         if synced:
             _sync(part)
         part.replace(path)

@@ -51,6 +51,16 @@ def test_permissions_are_private_at_first_and_kept_afterwards(tmp_path: Path) ->
     assert mode_of(path) == 0o640
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="root alone can")
+def test_what_root_replaces_stays_its_owners(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    files.write(path, "1")
+    os.chown(path, 4321, 8765)
+    path.chmod(0o640)
+    files.write(path, "2")
+    assert (path.stat().st_uid, path.stat().st_gid, mode_of(path)) == (4321, 8765, 0o640)
+
+
 def test_what_a_kill_has_left_keeps_no_later_process_of_the_same_number_from_writing(
     tmp_path: Path,
 ) -> None:
