@@ -1,10 +1,11 @@
 """`python -m integration.crash`: commands killed at random points; nothing is torn afterwards.
 
-Each point is a SIGKILL, either after a random part of the time that the command takes, or just
-before a random one of its changes to files. Then: files are the old or the new ones, the history
-opens, and the command, run again, completes. A process that has all libraries imported forks for
-each run; what a kill leaves that another one of that command left before, byte by byte, is not
-looked at again.
+Each point is a SIGKILL: after a random part of the time that the command takes, just before a
+random one of its changes to files, or just after a random one, which may be one that a library
+makes. At every fourth point the command is killed once more when it runs again. Then: files are the
+old or the new ones, the history opens, and the command, run again, completes. A process that has
+all libraries imported forks for each run; what a kill leaves that another one of that command left
+before, byte by byte, is not looked at again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .crash_watch import Watch
 from .faults.page import put
 from .report import Report, Row
 
@@ -46,10 +48,31 @@ Torn = list[str]
 
 @dataclass(frozen=True)
 class Kill:
-    """When a run is killed: before its n-th change to files, or after so many seconds."""
+    """When a run is killed: before or after its n-th change to files, or after so many seconds."""
 
     change: int | None = None
     seconds: float | None = None
+    changed: int | None = None
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run: its exit code (-9 = killed), changes to files as Python and as the system counts them,
+    and seconds."""
+
+    code: int
+    changes: int
+    changed: int
+    took: float
+
+    def somewhere(self, draw: random.Random, number: int) -> Kill:
+        """A random kill of a run like it, by the point's number of another kind."""
+        kinds = (
+            Kill(seconds=draw.uniform(0, self.took)),
+            Kill(change=draw.randint(1, max(1, self.changes))),
+            Kill(changed=draw.randint(1, max(1, self.changed))),
+        )
+        return kinds[number % 3]
 
 
 @dataclass(frozen=True)
@@ -72,21 +95,24 @@ class Case:
     alike: bool = True
 
 
-def run(folder: Path, arguments: Sequence[str], kill: Kill | None = None) -> tuple[int, int, float]:
-    """Run the command line in a fork; exit code (-9 = killed), changes to files, seconds."""
-    pid, begun = fork(folder, lambda: command(arguments), kill), time.monotonic()
-    ended = begun + (LONGEST_S if kill is None or kill.seconds is None else kill.seconds)
-    while True:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            break
-        if time.monotonic() > ended:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.002)
+def run(folder: Path, arguments: Sequence[str], kill: Kill | None = None) -> Ran:
+    """Run the command line in a fork."""
+    kill, changed = kill or Kill(), 0
+    with Watch(folder, OWN) as watch:
+        pid, begun = fork(folder, lambda: command(arguments), kill), time.monotonic()
+        ended = begun + (LONGEST_S if kill.seconds is None else kill.seconds)
+        while True:
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                break
+            reached = kill.changed is not None and changed >= kill.changed
+            if reached or time.monotonic() > ended:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            changed += watch.seen(0.002)
     counted = folder / "changes"
     changes = int(counted.read_text() or 0) if counted.exists() else 0
-    return os.waitstatus_to_exitcode(status), changes, time.monotonic() - begun
+    return Ran(os.waitstatus_to_exitcode(status), changes, changed, time.monotonic() - begun)
 
 
 def fork(folder: Path, work: Callable[[], int], kill: Kill | None) -> int:
@@ -172,28 +198,26 @@ def inside(folder: Path, look: Callable[[], Torn]) -> Torn:
     return found
 
 
-def points(case: Case, count: int, seed: int) -> Iterator[tuple[Kill, Torn]]:
+def points(case: Case, count: int, seed: int) -> Iterator[tuple[list[Kill], Torn]]:
     """Kill a case at random points, and say what is torn after each."""
     draw, seen = random.Random(f"{seed}:{case.name}"), dict[str, Torn]()
     with trial(case) as folder:
-        code, changes, took = run(folder, case.arguments(folder))
+        whole = run(folder, case.arguments(folder))
         faults = case.torn(folder) + case.again(folder)
-        if code or faults:
+        if whole.code or faults:
             log = (folder / "log").read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"{case.name} does not work unkilled: {code} {faults}\n{log}")
+            raise RuntimeError(f"{case.name} does not work unkilled: {whole.code} {faults}\n{log}")
     for number in range(count):
-        by_change = changes and number % 2
-        kill = (
-            Kill(change=draw.randint(1, changes))
-            if by_change
-            else Kill(None, draw.uniform(0, took))
-        )
+        kills = [whole.somewhere(draw, number)]
+        if number % 4 == 3:
+            kills.append(whole.somewhere(draw, number // 4))
         with trial(case) as folder:
-            run(folder, case.arguments(folder), kill)
+            for kill in kills:
+                run(folder, case.arguments(folder), kill)
             left = left_in(folder)
             if left not in seen or not case.alike:
                 seen[left] = looked_at(case, folder)
-            yield kill, seen[left]
+            yield kills, seen[left]
 
 
 def looked_at(case: Case, folder: Path) -> Torn:
@@ -245,9 +269,9 @@ def worker(names: Sequence[str], count: int, seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix="eccos-crash-") as made:
         for case in cases(Path(made), names):
             begun, torn, killed = time.monotonic(), [], 0
-            for kill, faults in points(case, count, seed):
+            for kills, faults in points(case, count, seed):
                 killed += 1
-                torn += [f"{kill}: {fault}" for fault in faults]
+                torn += [f"{kills}: {fault}" for fault in faults]
             took = round(time.monotonic() - begun, 1)
             print(
                 json.dumps({"case": case.name, "points": killed, "torn": torn, "s": took}),
@@ -295,7 +319,8 @@ def _read(
     return child
 
 
-NAMES = ("enable", "disable", "ingest", "collect", "train", "certify")
+#: In this order the two workers end at the same time.
+NAMES = ("train", "collect", "enable", "certify", "ingest", "ingest-large", "disable")
 
 
 def main() -> int:

@@ -18,6 +18,8 @@ CONFIG = Path("aios/config/config.yaml")
 HOOK = "aios_eccos_kernel.pth"
 #: Rows of the history, questions of a collection.
 ROWS, QUESTIONS = 80, 6
+#: Rows of a history whose index was written once and is again, within so many rows.
+LARGE, MORE = 1990, 60
 MODELS = {"small": 0.005, "large": 0.005}
 #: Requests under way when a collection is killed, which are asked again.
 IN_FLIGHT = 2 * len(MODELS)
@@ -54,6 +56,7 @@ def cases(made: Path, names: Sequence[str]) -> Iterator[Case]:
             "enable": ground.switched(on=True),
             "disable": ground.switched(on=False),
             "ingest": ground.ingested(),
+            "ingest-large": ground.ingested_again(),
             "collect": ground.collected(),
             "train": ground.trained(),
             "certify": ground.certified(),
@@ -82,10 +85,10 @@ class Ground:
         (home / CONFIG).write_text("llms:\n  models:\n" + "".join(models) + router)
         return home
 
-    def _rows(self, folder: Path) -> Path:
+    def _rows(self, folder: Path, first: int = 0, last: int = ROWS) -> Path:
         path = folder / "rows.jsonl"
         lines = []
-        for i in range(ROWS):
+        for i in range(first, last):
             outputs = [
                 {"model_name": name, "correctness": right, "output_token_length": 20}
                 for name, right in (("small", i % 2), ("large", int(i % 9 > 0)))
@@ -95,18 +98,15 @@ class Ground:
         path.write_text("".join(lines))
         return path
 
-    def _with_history(self, folder: Path) -> None:
-        """A home, a state folder with all rows in its history, and the embeddings kept."""
-        template = self._made / "history"
+    def _with_history(self, folder: Path, rows: int = ROWS) -> None:
+        """A home, a state folder with so many rows in its history, and the embeddings kept."""
+        template = self._made / f"history-{rows}"
         if not template.exists():
             template.mkdir()
             (template / "site").mkdir()
             self._home(template)
-            self._rows(template)
-            code, _, _ = run(
-                template, ["ingest", *_home_of(template), str(template / "rows.jsonl")]
-            )
-            if code:
+            file = str(self._rows(template, last=rows))
+            if run(template, ["ingest", *_home_of(template), file]).code:
                 raise RuntimeError((template / "log").read_text())
         shutil.copytree(template, folder, dirs_exist_ok=True)
         (before,) = (folder / "state").glob("?" * 12)
@@ -146,7 +146,7 @@ class Ground:
             def again(folder: Path) -> Torn:
                 found, at = [], folder / "site" / HOOK
                 for verb in ("enable", "disable") if on else ("disable",):
-                    code, _, _ = run(folder, [verb, *_home_of(folder)])
+                    code = run(folder, [verb, *_home_of(folder)]).code
                     wanted = new if verb == "enable" else old
                     if code or (folder / "AIOS" / CONFIG).read_bytes() != wanted:
                         found.append(f"{verb} does not complete ({code})")
@@ -163,15 +163,14 @@ class Ground:
             self._home(folder)
             self._rows(folder)
 
-        def arguments(folder: Path) -> list[str]:
-            return ["ingest", *_home_of(folder), str(folder / "rows.jsonl")]
+        return lambda: _ingest("ingest", ready, 0, ROWS)
 
-        def again(folder: Path) -> Torn:
-            code, _, _ = run(folder, arguments(folder))
-            count = _count(folder)
-            return [] if (code, count) == (0, [str(ROWS)]) else [f"ended with {code}, rows {count}"]
+    def ingested_again(self) -> Callable[[], Case]:
+        def ready(folder: Path) -> None:
+            self._with_history(folder, LARGE)
+            self._rows(folder, LARGE, LARGE + MORE)
 
-        return lambda: Case("ingest", ready, arguments, lambda f: _unread(f, ROWS), again)
+        return lambda: _ingest(f"ingest into {LARGE:,} rows", ready, LARGE, LARGE + MORE)
 
     def collected(self) -> Callable[[], Case]:
         def ready(folder: Path) -> None:
@@ -197,7 +196,7 @@ class Ground:
             return inside(folder, lambda: _unreadable(folder / "out.jsonl"))
 
         def again(folder: Path) -> Torn:
-            code, _, _ = run(folder, arguments(folder))
+            code = run(folder, arguments(folder)).code
             lines = (folder / "out.jsonl").read_text().splitlines()
             answers = [len(json.loads(line)["outputs"]) for line in lines]
             asked = sum(self._stubs.stats(name)["requests"] for name in MODELS)
@@ -223,10 +222,10 @@ class Ground:
             return ["train", *_home_of(folder)]
 
         def torn(folder: Path) -> Torn:
-            return _unread(folder, ROWS) + inside(folder, lambda: _head(_state(folder)))
+            return _unread(folder, ROWS, ROWS) + inside(folder, lambda: _head(_state(folder)))
 
         def again(folder: Path) -> Torn:
-            code, _, _ = run(folder, arguments(folder))
+            code = run(folder, arguments(folder)).code
             old = (self._made / "old-head").read_bytes()
             same = (_state(folder) / "head.safetensors").read_bytes() == old
             found = [f"ended with {code}"] if code else []
@@ -250,10 +249,10 @@ class Ground:
             ]
 
         def torn(folder: Path) -> Torn:
-            return _unread(folder, ROWS) + _unreadable(folder / "out.json")
+            return _unread(folder, ROWS, ROWS) + _unreadable(folder / "out.json")
 
         def again(folder: Path) -> Torn:
-            code, _, _ = run(folder, arguments(folder))
+            code = run(folder, arguments(folder)).code
             made = "floors" in json.loads((folder / "out.json").read_text())
             return [] if code == 0 and made else [f"ended with {code}"]
 
@@ -266,6 +265,22 @@ class Ground:
         (folder / "site").mkdir()
         yield folder
         shutil.rmtree(folder)
+
+
+def _ingest(name: str, ready: Callable[[Path], None], before: int, after: int) -> Case:
+    """Rows come to so many that are there before."""
+
+    def arguments(folder: Path) -> list[str]:
+        return ["ingest", *_home_of(folder), str(folder / "rows.jsonl")]
+
+    def torn(folder: Path) -> Torn:
+        return _unread(folder, before, after)
+
+    def again(folder: Path) -> Torn:
+        code, count = run(folder, arguments(folder)).code, _count(folder)
+        return [] if (code, count) == (0, [str(after)]) else [f"ended with {code}, rows {count}"]
+
+    return Case(name, ready, arguments, torn, again)
 
 
 def _home_of(folder: Path) -> list[str]:
@@ -295,23 +310,28 @@ def _count(folder: Path) -> Torn:
     state = _state(folder)
 
     def look() -> Torn:
+        import numpy as np
+
         from aios_eccos.history.open import open_embedder, open_history
 
         history = open_history("embedded", state, open_embedder(None))
         count = history.count()
         table = history.table()
         history.close()
-        return [str(count)] if len(table) <= count else [f"{len(table)} rows, count {count}"]
+        lengths = np.linalg.norm(table.embeddings, axis=1)
+        if len(table) != count or not np.allclose(lengths, 1.0, atol=1e-3):
+            return [f"{len(table)} rows, count {count}, vectors of lengths {lengths}"]
+        return [str(count)]
 
     return inside(folder, look)
 
 
-def _unread(folder: Path, most: int) -> Torn:
+def _unread(folder: Path, least: int, most: int) -> Torn:
     """What is wrong with a trial's history; one that was not begun yet is right."""
     if not (_state(folder) / "history").exists():
         return []
     (count,) = _count(folder)
-    whole = count.isdigit() and int(count) <= most
+    whole = count.isdigit() and least <= int(count) <= most
     return [] if whole else [f"the history: {count}"]
 
 
