@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import sqlite3
@@ -379,6 +380,18 @@ def test_loading_and_storing_ask_nobody(tmp_path: Path, no_network: list[object]
     assert store.nearest(vector, ("small",), 1).ids == (("a",),)
     store.close()
     assert no_network == []
+
+
+def test_embedding_leaves_no_file_anywhere(tmp_path: Path) -> None:
+    """ONNX Runtime's telemetry keeps an id of the machine, and what it is about to send."""
+    told = {"HOME", "TMPDIR", "XDG_CACHE_HOME", "CI", *encoders.SILENCES}
+    bare = {name: value for name, value in os.environ.items() if name not in told}
+    code = "from aios_eccos.history.open import open_embedder; open_embedder().embed(['a'])"
+    places = {"HOME": str(tmp_path), "TMPDIR": str(tmp_path)}
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-B", "-c", code]
+    subprocess.run(command, check=True, cwd=root, timeout=60, env=bare | places)
+    assert list(tmp_path.rglob("*")) == []
 
 
 # In the background.

@@ -23,6 +23,10 @@ log = logging.getLogger("aios_eccos.history")
 #: How vectors are computed: changed whenever others come of the same tokens.
 ARITHMETIC = "int8 1"
 
+#: What keeps ONNX Runtime's telemetry off, once it is set before the library is imported; what it
+#: offers for that in Python comes too late.
+SILENCES = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED")
+
 #: From the token ids of one text: its embedding (d) of any length, and `pooled` layers.
 Forward: TypeAlias = Callable[[Sequence[int]], tuple[Embeddings, Embeddings]]
 
@@ -133,9 +137,17 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
-def _session(model: bytes) -> Any:
+def _onnxruntime() -> Any:
+    """The library. Its builds since 1.31 write an id of the machine and send what they see."""
+    for name in SILENCES:
+        os.environ.setdefault(name, "1")
     import onnxruntime
 
+    return onnxruntime
+
+
+def _session(model: bytes) -> Any:
+    onnxruntime = _onnxruntime()
     options = onnxruntime.SessionOptions()
     # A text is too short for threads to share; texts are shared out instead.
     options.intra_op_num_threads, options.inter_op_num_threads = 1, 1
@@ -147,8 +159,7 @@ def _session(model: bytes) -> Any:
 
 def _refusals() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises of a model that it cannot run."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
+    state = _onnxruntime().capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented",
              "RuntimeException")  # fmt: skip
     return tuple(getattr(state, name) for name in names)
