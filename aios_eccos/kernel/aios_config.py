@@ -26,6 +26,8 @@ STOCK_STRATEGIES = (STOCK_STRATEGY, "smart")
 SECTIONS = frozenset(
     ("api_keys", "llms", "memory", "storage", "tool", "scheduler", "agent_factory", "server")
 )
+#: Why the plugin cannot serve in this process, if it cannot; AIOS then serves by its own strategy.
+faults: list[str] = []
 #: Modules under which AIOS's launcher runs: by itself, or imported by uvicorn.
 LAUNCHERS = ("__main__", "runtime.launch")
 
@@ -40,6 +42,11 @@ def find_launch() -> Any:
 
 
 def wanted() -> bool:
+    """Whether the plugin is asked for now, and can serve."""
+    return not faults and asked_for()
+
+
+def asked_for() -> bool:
     """Whether AIOS's configuration (or `aios-eccos run`) asks for the plugin now."""
     return forced() or router_config().get("strategy") == STRATEGY
 
@@ -143,7 +150,7 @@ class ConfigView:
     def get_router_config(self) -> dict[str, Any]:
         """AIOS's settings of its router, with a strategy of its own where ours is set."""
         router = dict(self._real.get_router_config() or {})
-        if wanted():
+        if asked_for():
             router["strategy"] = STOCK_STRATEGY
         return router
 

@@ -18,6 +18,8 @@ from aios_eccos.kernel.aios_config import (
     STOCK_STRATEGY,
     ConfigView,
     aios_home,
+    asked_for,
+    faults,
     read_config,
     wanted,
 )
@@ -31,34 +33,38 @@ log = logging.getLogger("aios_eccos.kernel.hook")
 def patch(module: ModuleType) -> None:
     """Patch one of AIOS's modules, right after its code has run.
 
-    With the plugin wanted but its settings not valid, AIOS starts with its own strategy and one
-    line on standard error says why.
+    With the plugin wanted but its settings not valid, or a module not as it is known, AIOS serves
+    with its own strategy and one line on standard error says why. What was patched before then acts
+    as AIOS's own.
     """
-    if not wanted():
+    if not asked_for():
         return
     if module.__name__ == "aios.llm_core.adapter":
         module.config = ConfigView(module.config)  # type: ignore[attr-defined]
-    if problem() is None:
-        _PATCHES[module.__name__](module)
+    if not faults:
+        try:
+            _make_ready()
+            _PATCHES[module.__name__](module)
+        except Exception as error:  # noqa: BLE001 - a broken plugin must not keep AIOS from starting
+            _give_up(error)
 
 
 @cache
-def problem() -> str | None:
-    """Why the plugin cannot serve at this start, looked at once; None if it can."""
-    try:
-        read_config()
-        # All of it now: half a plugin in the kernel would be worse than none.
-        importlib.import_module("aios_eccos.kernel.http")
-    except Exception as error:  # noqa: BLE001 - a broken plugin must not keep AIOS from starting
-        ours = type(error).__module__ == "aios_eccos.errors"
-        found = str(error) if ours else f"{type(error).__name__}: {error}"
-        sys.stderr.write(
-            f"aios-eccos: {found}\naios-eccos: not in force; AIOS serves with its own "
-            f"strategy {STOCK_STRATEGY!r}, private agents too, until this is mended and the kernel "
-            "restarted\n"
-        )
-        return found
-    return None
+def _make_ready() -> None:
+    """Look at the settings, and import all of it: half a plugin would be worse than none."""
+    read_config()
+    importlib.import_module("aios_eccos.kernel.http")
+
+
+def _give_up(error: Exception) -> None:
+    ours = type(error).__module__ == "aios_eccos.errors"
+    found = str(error) if ours else f"{type(error).__name__}: {error}"
+    faults.append(found)
+    sys.stderr.write(
+        f"aios-eccos: {found}\naios-eccos: not in force; AIOS serves with its own "
+        f"strategy {STOCK_STRATEGY!r}, private agents too, until this is mended and the kernel "
+        "restarted\n"
+    )
 
 
 @cache

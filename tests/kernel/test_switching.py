@@ -607,13 +607,15 @@ def test_it_can_be_switched_off(tmp_path: Path) -> None:
     assert "aios_eccos" not in done.stdout
 
 
-def start(home: Path, **env: str) -> subprocess.CompletedProcess[str]:
+def start(home: Path, then: str = "pass", **env: str) -> subprocess.CompletedProcess[str]:
     """Import the stand-in's scheduler in a hooked Python and say whose it is."""
     code = (
         "import aios_eccos.kernel.boot, aios.hooks.modules.scheduler as s, "
         "aios.hooks.modules.llm as l;"
         "print(s.FIFOScheduler.__module__, s.RRScheduler.__module__, l.LLM.__module__);"
-        "l.useCore(llm_configs=[{'name': 'a', 'backend': 'vllm', 'hostname': 'http://x'}])"
+        f"{then};"
+        "made = l.useCore(llm_configs=[{'name': 'a', 'backend': 'vllm', 'hostname': 'http://x'}]);"
+        "print('the adapter is', type(made).__module__)"
     )
     root = str(Path(install.__file__).parents[3])
     paths = os.pathsep.join([str(home), root])
@@ -645,7 +647,7 @@ def test_the_strategy_puts_ours_in_every_place(home: Path) -> None:
 def test_run_needs_no_strategy(home: Path) -> None:
     done = start(home, AIOS_ECCOS="run")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("aios_eccos") == 3
+    assert done.stdout.count("aios_eccos") == 4
 
 
 def test_invalid_settings_leave_aios_on_its_own_strategy_and_say_why(home: Path) -> None:
@@ -657,3 +659,14 @@ def test_invalid_settings_leave_aios_on_its_own_strategy_and_say_why(home: Path)
     assert "aios_eccos" not in done.stdout
     assert "windw_ms" in done.stderr
     assert "window_ms" in done.stderr
+
+
+def test_an_aios_that_has_moved_since_serves_by_itself_and_nothing_of_ours_does(home: Path) -> None:
+    install.enable(home)
+    path = home / "aios/syscall/syscall.py"
+    path.write_text(path.read_text().replace("SyscallExecutor", "Executor"))
+    done = start(home, "import aios.syscall.syscall")
+    assert done.returncode == 0, done.stderr
+    assert "SyscallExecutor" in done.stderr
+    assert "not in force" in done.stderr
+    assert "the adapter is aios.llm_core.adapter" in done.stdout
