@@ -142,7 +142,7 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
     def _ask(self, model: Any, name: str, query: Any, timeout_s: float) -> Answer:
         try:
             tools, names = answers.wire_tools(query.tools) if query.tools else (None, None)
-        except ValueError as error:  # the agent's fault, for any model
+        except (ValueError, RecursionError) as error:  # the agent's fault, for any model
             raise Broken(MALFORMED) from error
         if not isinstance(model, Provider):
             return self._ask_local(model, name, query, tools, names)

@@ -243,11 +243,20 @@ def _output_tokens(asked: object) -> int | None:
 def _hint(query: Any, key: str, low: float, high: float) -> float | None:
     """A number from the `eccos` part of any `llms` entry."""
     for value in _hints(query, key):
-        numeric = isinstance(value, int | float) and not isinstance(value, bool)
-        if not numeric or not low <= value <= high:
-            raise Refused(f"hint {key} = {value!r}: allowed {low:g} to {high:g}", 400)
-        return float(value)
+        number = _number(value)
+        if number is None or not low <= number <= high:
+            raise Refused(f"hint {key} = {value!r:.60}: allowed {low:g} to {high:g}", 400)
+        return number
     return None
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # of 309 digits and more
+        return None
 
 
 def _private(query: Any) -> bool:
@@ -255,7 +264,7 @@ def _private(query: Any) -> bool:
     wanted = list(_hints(query, "private"))
     wrong = [value for value in wanted if not isinstance(value, bool)]
     if wrong:
-        raise Refused(f"hint private = {wrong[0]!r}: allowed true and false", 400)
+        raise Refused(f"hint private = {wrong[0]!r:.60}: allowed true and false", 400)
     return any(wanted)
 
 

@@ -28,10 +28,12 @@ from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.serving import Serving
 from aios_eccos.kernel.workers import Broadcast, beside
-from aios_eccos.providers.wire import clean
+from aios_eccos.providers.wire import clean, mapping
 
 log = logging.getLogger("aios_eccos.kernel.http")
 
+#: Most characters of an error that an agent is told.
+MOST_SAID = 10_000
 #: How often a call under way is checked for its client, seconds.
 PRESENCE_S = 0.5
 
@@ -179,7 +181,7 @@ def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:
             return work.result()
         except Exception as error:  # as AIOS's own handler: the agent gets the text
             status = error.status_code if isinstance(error, StepFailed) else 500
-            raise HTTPException(status, hide(str(error))) from error
+            raise HTTPException(status, hide(clean(str(error)[:MOST_SAID]))) from error
 
     # FastAPI reads annotations; the body's class is only known here.
     query.__annotations__["body"] = launch.QueryRequest
@@ -202,6 +204,11 @@ def selection(asked: list[Any] | None, selected: list[Any]) -> list[Any] | None:
     return kept
 
 
+def _are_models(chosen: Any) -> bool:
+    entries = chosen if isinstance(chosen, list) else [chosen]
+    return entries is chosen and all(isinstance(mapping(e).get("name"), str) for e in entries)
+
+
 def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
     mine = entry.get("provider") or entry.get("backend")
     theirs = other.get("provider") or other.get("backend")
@@ -210,11 +217,20 @@ def _same(entry: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def select_handler(launch: Any, broadcast: Broadcast) -> Callable[..., Any]:
-    """`POST /user/select/llms`: AIOS's own, which an empty list clears here."""
+    """`POST /user/select/llms`: AIOS's own, which an empty list clears here.
+
+    Every later call would fail of what is no list of models.
+    """
     stock = launch.select_llm
 
     async def select(request: Request) -> Any:
-        if await request.json():
+        try:
+            chosen = await request.json()
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "the body is no JSON: wanted a list of models") from error
+        if chosen and not _are_models(chosen):
+            raise HTTPException(422, "wanted a list of models, each with a name")
+        if chosen:
             answer = await stock(request)
         else:
             launch.selected_llms["llms"] = []

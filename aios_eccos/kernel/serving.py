@@ -36,6 +36,7 @@ from aios_eccos.kernel.observe_mode import Observed, observed
 from aios_eccos.kernel.repeats import repeat_of
 from aios_eccos.kernel.sessions import Sessions, known_after, session_of
 from aios_eccos.locate import Config
+from aios_eccos.providers.failures import MALFORMED
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, CallResult, Failure, Query
 
@@ -46,6 +47,7 @@ GRACE_S = 5.0
 #: Settled calls that are kept to be shown.
 LAST = 20
 GONE = Failure("the client has gone", 499, retryable=False)
+NESTED = replace(MALFORMED, reason="malformed call: nested too deep")
 ENDING = Failure("the kernel is ending", 503, retryable=False)
 #: A refresh may put another server under a model's name between a decision and its request.
 OUTSIDE = Failure("the call is private, and the model is not local now", 403, False, elsewhere=True)
@@ -169,6 +171,9 @@ class Serving:
             query = replace(query, session=session)
         except Refused as refused:
             settle(syscall, adapter.refusal(str(refused), refused.status_code))
+            return
+        except RecursionError:
+            self.refuse(syscall, NESTED)
             return
         if not caller.waits_for(query.id):
             self.refuse(syscall, GONE)

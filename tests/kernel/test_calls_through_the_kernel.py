@@ -509,6 +509,34 @@ def test_the_deadline_hint_ends_a_call_sooner(fresh: Any) -> None:
     assert response.status_code == 504
 
 
+@pytest.mark.parametrize("depth", [120, 900])
+@pytest.mark.parametrize(
+    "nest",
+    [
+        lambda inner: [inner],
+        lambda inner: {"a": inner},
+        lambda inner: {"type": "text", "content": [inner]},
+        lambda inner: {"type": "tool_result", "content": [inner]},
+    ],
+    ids=["lists", "mappings", "parts", "results"],
+)
+def test_what_is_nested_beyond_all_use_is_the_calls_own_fault(
+    fresh: Any, nest: Any, depth: int
+) -> None:
+    deep: Any = "deep"
+    for _ in range(depth):
+        deep = nest(deep)
+    function = {"name": "f", "parameters": {"a": deep}}
+    for fields in (
+        {"text": [{"role": "user", "content": [deep]}]},
+        {"tools": [{"type": "function", "function": function}]},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": {"a": deep}}}},
+    ):
+        answer = fresh.ask(**fields)
+        assert (answer.status_code, answer.response_message) == (400, None)
+    assert fresh.ask().status_code == 200
+
+
 def test_a_hint_out_of_range_is_named(fresh: Any) -> None:
     response = fresh.ask(llms=[{"name": "small", "eccos": {"floor": 2}}])
     assert response.status_code == 400

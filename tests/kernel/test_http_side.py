@@ -182,6 +182,37 @@ def test_any_other_failure_is_a_500_with_its_text(served: Any) -> None:
     assert (ask(served).status_code, ask(served).json()["detail"]) == (500, "'secret'")
 
 
+def test_an_error_that_no_answer_could_hold_is_told_all_the_same(served: Any) -> None:
+    def fail(agent: str, data: Any) -> None:
+        raise ValueError("half \ud800 " + "a" * 10**6)
+
+    served.launch.execute_request = fail
+    answer = ask(served)
+    assert answer.status_code == 500
+    assert answer.json()["detail"].startswith("half \ufffd aaa")
+    assert len(answer.text) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("chosen", "status"),
+    [
+        (b'"small"', 422),
+        (b'{"name": "small"}', 422),
+        (b'["small"]', 422),
+        (b'[{"name": null}]', 422),
+        (b'[{"provider": "vllm"}]', 422),
+        (b"{", 400),
+        (b"", 400),
+        (b"[" * 100_000, 400),
+    ],
+)
+def test_a_selection_of_what_is_no_model_is_refused(
+    served: Any, chosen: bytes, status: int
+) -> None:
+    answer = served.client.post("/user/select/llms", content=chosen)
+    assert (answer.status_code, served.launch.selected_llms["llms"]) == (status, [])
+
+
 def test_a_refresh_looks_first(served: Any) -> None:
     assert served.client.post("/core/refresh").json() == "refreshed"
     served.path.write_text(CONFIG.replace("quality_floor", "quality_flor"))

@@ -72,6 +72,10 @@ def test_hints_without_a_model_allow_every_model() -> None:
         [{"name": "small", "eccos": {"floor": "high"}}],
         [{"name": "small", "eccos": {"floor": True}}],
         [{"name": "small", "eccos": {"deadline_s": -1}}],
+        [{"name": "small", "eccos": {"deadline_s": 10**400}}],
+        [{"name": "small", "eccos": {"max_cost": float("nan")}}],
+        [{"name": "small", "eccos": {"private": "yes" * 1000}}],
+        [{"name": "small", "eccos": {"floor": [[0.5] * 1000]}}],
         [{"name": ""}],
         ["small"],
     ],
@@ -80,6 +84,7 @@ def test_malformed_entries_are_refused(llms: Any) -> None:
     with pytest.raises(calls.Refused) as refused:
         read(llms=llms)
     assert refused.value.status_code == 400
+    assert len(str(refused.value)) < 200
 
 
 def test_names_keep_their_order_once() -> None:
