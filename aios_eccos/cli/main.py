@@ -8,7 +8,9 @@ its work whether or not somebody reads on (`| head`).
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,18 +119,23 @@ def _options(
 class Output:
     """Standard output or error; what is written after its reader has gone is dropped.
 
+    What a terminal would obey is written escaped, as JSON escapes it: names come from others.
+
     Attributes:
         unread: whether the reader has gone.
+        rich_proxied_file: where rich writes, whose colors the terminal is to obey.
     """
 
-    def __init__(self, stream: Any) -> None:
-        self.unread, self._stream = False, stream
+    def __init__(self, stream: Any, *, obeyed: bool = False) -> None:
+        self.unread, self._stream, self._obeyed = False, stream, obeyed
+        self.rich_proxied_file = self if obeyed else Output(stream, obeyed=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        self._do(lambda: self._stream.write(text))
+        shown = text if self._obeyed else _DOUBTFUL.sub(_escaped, text)
+        self._do(lambda: self._stream.write(shown))
         return len(text)
 
     def flush(self) -> None:
@@ -143,6 +150,15 @@ class Output:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+
+
+#: What may be a sign that a terminal obeys.
+_DOUBTFUL = re.compile(r"[^\n\t\x20-\x7e]")
+
+
+def _escaped(sign: re.Match[str]) -> str:
+    """The sign itself where it can be seen."""
+    return sign[0] if sign[0].isprintable() else json.dumps(sign[0])[1:-1]
 
 
 @contextmanager

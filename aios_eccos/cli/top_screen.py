@@ -14,7 +14,7 @@ from aios_eccos.observe import render
 from aios_eccos.observe.audit_views import AuditsView
 from aios_eccos.observe.call_views import DecisionsView
 from aios_eccos.observe.money import CapView
-from aios_eccos.observe.text import bar, moment, money, rate, table
+from aios_eccos.observe.text import bar, clean_line, moment, money, rate, table
 from aios_eccos.observe.views import CanaryView, ModelView, PlanView, StatusView
 
 #: Columns of the table of models beside its bars.
@@ -59,6 +59,8 @@ class Screen:
         drawn = [*head, *figures, Text(), *models, Text(), *self._decisions(width)]
         keys = Text(KEYS, "reverse" if self.paused else "dim")
         keys.append("   paused" if self.paused else "")
+        for line in drawn:
+            line.plain = clean_line(line.plain)
         return [*drawn[: max(height - 1, 0)], *[Text()] * (height - 1 - len(drawn)), keys][:height]
 
     def _head(self) -> Iterator[Text]:

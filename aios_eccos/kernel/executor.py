@@ -12,12 +12,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from aios_eccos.errors import KernelError, raised
+from aios_eccos.errors import KernelError, hide, raised
 from aios_eccos.kernel import calls, status
 from aios_eccos.kernel.aios_config import wanted
 from aios_eccos.kernel.answers import QUOTE
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.observe import command
+from aios_eccos.observe.text import clean_line
 
 log = logging.getLogger("aios_eccos.kernel.executor")
 
@@ -142,7 +143,7 @@ class EccosExecutor(_Stock):  # type: ignore[misc]
             return f"/eccos: {error}"
         except Exception as error:  # noqa: BLE001 - an inspection that fails must say so, not break the terminal
             log.error("/eccos %s failed: %s", words.split(" ")[0][:40], raised(error))
-            return f"/eccos failed: {type(error).__name__}: {error}"
+            return clean_line(f"/eccos failed: {type(error).__name__}: {hide(str(error)[:QUOTE])}")
 
 
 def over(stock: Any, process: Process, response: Any) -> Any:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from redis import Redis
+from rich.console import Console
 
+from aios_eccos.cli import main as command_line
 from aios_eccos.cli.main import main
-from aios_eccos.cli.output import console, draw_table
+from aios_eccos.cli.output import console, draw_table, write_json
 from aios_eccos.observe.command import answer
 from aios_eccos.observe.reader import Reader
 from aios_eccos.observe.render_calls import explain
@@ -66,3 +72,50 @@ def test_an_error_is_printed_without_what_a_terminal_obeys(
     with pytest.raises(SystemExit):
         main(["status", "--config", str(tmp_path / "\x1b[2J\x07")])
     assert "\\x1b[2J" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [*NAMES, "\x7f", "\u2028", "\U000e0041", "\u2067a"])
+@pytest.mark.parametrize(
+    "say",
+    [
+        typer.echo,
+        lambda name: sys.stdout.write(name),
+        lambda name: typer.echo(f"ok  {name}: {name}"),
+    ],
+    ids=["echo", "write", "line"],
+)
+def test_no_command_prints_what_a_terminal_obeys(
+    say: Callable[[str], object],
+    name: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_line, "app", lambda arguments: say(name))
+    main([])
+    shown = capsys.readouterr().out
+    assert all(c.isprintable() or c in "\n\t" for c in shown)
+    if name.isprintable():
+        assert name in shown
+
+
+@pytest.mark.parametrize("name", [*NAMES, "\x7f", "\u2028", "\U000e0041"])
+def test_json_is_printed_without_what_a_terminal_obeys_and_says_the_same(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command_line, "app", lambda arguments: write_json({"name": name}, "-"))
+    main([])
+    shown = capsys.readouterr().out
+    assert all(c.isprintable() or c == "\n" for c in shown)
+    assert json.loads(shown) == {"name": name}
+
+
+def test_colors_of_our_own_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def say(arguments: object) -> None:
+        Console(force_terminal=True, color_system="standard").print("red", style="red")
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(command_line, "app", say)
+    main([])
+    assert "\x1b[31mred" in capsys.readouterr().out

@@ -315,6 +315,17 @@ def test_top_shows_policies_audits_caps_plans_and_the_canary(world: World) -> No
         assert any(line.startswith(begins) and said in line for line in text), begins
 
 
+@pytest.mark.parametrize("odd", ["\x1b[2J", "\x9b31m", "\u202e", "\x07", "a\r\nb"])
+def test_top_draws_names_of_others_without_what_a_terminal_obeys(world: World, odd: str) -> None:
+    world.calls(3)
+    canary = CANARY.model_copy(update={"why": odd})
+    edge = world.edge().model_copy(update={"canary": canary, "history_note": odd, "mode": odd})
+    audits = AUDITS.model_copy(update={"policies": [EARNED.model_copy(update={"policy": odd})]})
+    cap, plan = CAP.model_copy(update={"name": odd}), PLAN.model_copy(update={"plan": odd})
+    text = drawn(world, height=60, caps=[cap], audits=audits, plans=[plan], edge=edge)
+    assert [line for line in text if not line.isprintable()] == []
+
+
 def test_top_drops_columns_before_it_cuts_what_a_narrow_terminal_shows(world: World) -> None:
     world.calls(3)
     for width in (120, 80, 60, 44):
