@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import RawIOBase
 from pathlib import Path
 
 #: How often a lock that another process holds is tried again, seconds.
@@ -19,7 +20,8 @@ LOOK_S = 0.005
 def replacing(path: Path, *, mode: int = 0o600, synced: bool = False) -> Iterator[Path]:
     """Yield an empty file beside `path` to write to, which then takes its place.
 
-    Readers find the old file or the new one, each whole. If the body raises, the old one stays.
+    Readers find the old file or the new one, each whole. If the body raises, the old one stays; an
+    `OSError` names the file.
 
     Args:
         path: the file, or a link to it; its folder must exist. It keeps its owner and
@@ -42,8 +44,13 @@ def replacing(path: Path, *, mode: int = 0o600, synced: bool = False) -> Iterato
         if synced:
             _sync(part)
         part.replace(path)
-        if synced and os.name == "posix":
-            _sync(path.parent)
+        if synced:
+            sync_names(path.parent)
+    except OSError as error:
+        # A disk that is full names no file.
+        if error.errno is None or str(error.filename) not in ("None", str(part)):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         part.unlink(missing_ok=True)
 
@@ -52,6 +59,24 @@ def write(path: Path, content: str | bytes, *, mode: int = 0o600, synced: bool =
     """Replace a file by this content, see `replacing`."""
     with replacing(path, mode=mode, synced=synced) as part:
         part.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+def append(file: RawIOBase, content: bytes) -> None:
+    """Add to the end of a file that is open to read and append, wholly or not at all."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[file.write(left) or 0 :]
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the disk has which files a folder holds."""
+    if os.name == "posix":
+        _sync(folder)
 
 
 def _sync(path: Path) -> None:
@@ -67,6 +92,7 @@ def private_dir(path: Path) -> Path:
     for each in reversed((path, *path.parents)):
         if not each.exists():
             each.mkdir(mode=0o700, exist_ok=True)
+            sync_names(each.parent)
     return path
 
 

@@ -128,7 +128,7 @@ def remember_enabled(aios_home: Path | None) -> None:
     if aios_home is None:
         path.unlink(missing_ok=True)
     else:
-        files.write(path, json.dumps({"aios_home": str(aios_home.resolve())}))
+        files.write(path, json.dumps({"aios_home": str(aios_home.resolve())}), synced=True)
 
 
 def load_config(location: Location) -> Config:

@@ -1,17 +1,21 @@
 """`aios-eccos`: the list of commands. A command's module is imported when it is called, not before.
 
 Standard output carries the answer (with `--json`, JSON only); everything else goes to standard
-error. Exit codes: 0 done, 1 done but something is wrong, 2 the call's words are off. A command does
+error. Exit codes: 0 done, 1 done but something is wrong, 2 the call's words are off, 130 and 143
+ended by Ctrl-C and SIGTERM. A command does
 its work whether or not somebody reads on (`| head`).
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -174,16 +178,34 @@ def _outputs() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+#: What a disk or its owner refuses; the error names the file.
+REFUSED = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def _end_with_sigterm() -> None:
+    """Have SIGTERM end a command as Ctrl-C does: files half written and children go with it."""
+
+    def end(number: int, frame: Any) -> None:
+        sys.exit(128 + number)
+
+    alone = threading.current_thread() is threading.main_thread()
+    if alone and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, end)
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors that are ours become one line and exit code 1."""
     # Nothing of ours phones home, nor do the libraries below us; nothing is fetched on the way.
     os.environ.setdefault("ANONYMIZED_TELEMETRY", "False")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     escape_logs()
+    _end_with_sigterm()
     with _outputs():
         try:
             return app(arguments)
-        except EccosError as error:
+        except (EccosError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in REFUSED:
+                raise
             for line in f"aios-eccos: {error}".split("\n"):
                 typer.echo(plain(line), err=True)
             sys.exit(1)

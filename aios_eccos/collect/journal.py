@@ -55,7 +55,7 @@ class Journal:
         self._lock = threading.Lock()
         try:
             handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            self._file = os.fdopen(handle, "a+b")
+            self._file = os.fdopen(handle, "a+b", buffering=0)
         except OSError as error:
             raise DataError(error.strerror or str(error), source=str(path)) from error
         try:
@@ -90,6 +90,7 @@ class Journal:
         lines = content[:whole].splitlines()
         if not lines:
             self._write({"schema": SCHEMA})
+            files.sync_names(self.path.parent)
         return [
             answer
             for number, line in enumerate(lines, start=1)
@@ -118,8 +119,7 @@ class Journal:
     def _write(self, row: dict[str, Any]) -> None:
         try:
             # ASCII only: an answer may hold lone surrogates, which UTF-8 does not.
-            self._file.write(json.dumps(row).encode("ascii") + b"\n")
-            self._file.flush()
+            files.append(self._file, json.dumps(row).encode("ascii") + b"\n")
             os.fsync(self._file.fileno())
         except OSError as error:
             raise DataError(f"cannot be written: {error}", source=str(self.path)) from error

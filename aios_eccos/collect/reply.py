@@ -149,8 +149,8 @@ class RowFile:
 
     def append(self, row: Mapping[str, Any]) -> None:
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with self.path.open("a+b", buffering=0) as file:
+                files.append(file, json.dumps(row).encode() + b"\n")
         except OSError as error:
             raise self._failed(error) from error
 

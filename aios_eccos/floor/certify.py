@@ -149,7 +149,7 @@ def write_papers(path: Path, papers: Mapping[str, Certificate | Refusal]) -> Non
         ArtifactError: the file cannot be written.
     """
     try:
-        files.write(path, papers_json(papers))
+        files.write(path, papers_json(papers), synced=True)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
 

@@ -91,7 +91,8 @@ def own(folder: Path) -> Callable[[], None]:
     except ImportError as error:
         raise HistoryError("no embedded history on Windows: set `history` to a URL") from error
     except OSError as error:
-        raise HistoryError(f"the history's folder cannot be used: {error}") from error
+        said = f"{error.filename or folder}: {error.strerror or error}"
+        raise HistoryError(f"the history's folder cannot be used: {said}") from error
 
 
 def watch(folder: Path) -> Callable[[], None]:

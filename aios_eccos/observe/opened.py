@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aios_eccos.errors import HistoryError
 from aios_eccos.locate import Config, load_config, locate
 
 if TYPE_CHECKING:
@@ -31,13 +32,20 @@ def history_of(
         HistoryOwned: another process has it open.
         HistoryError: it cannot be opened.
     """
-    from aios_eccos.history.open import open_embedder, open_history
+    from aios_eccos.history.open import EMBEDDED, FOLDER, open_embedder, open_history
 
     settings, state_dir = config.settings, config.location.state_dir
     embedder = open_embedder(settings.embedder) if embedder is None else embedder
-    history = open_history(settings.history, state_dir, embedder, **bounds)
-    with contextlib.closing(history):
-        yield history
+    try:
+        with contextlib.closing(
+            open_history(settings.history, state_dir, embedder, **bounds)
+        ) as history:
+            yield history
+    except HistoryError as error:
+        place = str(state_dir / FOLDER)
+        if settings.history != EMBEDDED or place in str(error):
+            raise
+        raise HistoryError(f"{error}; it lies in {place}") from error
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aios_eccos.config import Settings
 from aios_eccos.errors import EccosError
-from aios_eccos.files import write
+from aios_eccos.files import sync_names, write
 from aios_eccos.values import Said
 from aios_eccos.verdicts.normal import normal_form
 
@@ -65,10 +65,13 @@ def load_secret(state_dir: Path) -> bytes:
     path = state_dir / "answers.key"
     if not path.exists():
         made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        write(made, secrets.token_bytes(32))
-        with suppress(FileExistsError):
-            os.link(made, path)
-        made.unlink()
+        try:
+            write(made, secrets.token_bytes(32), synced=True)
+            with suppress(FileExistsError):
+                os.link(made, path)
+            sync_names(path.parent)
+        finally:
+            made.unlink(missing_ok=True)
     secret = path.read_bytes()
     if len(secret) != 32:
         raise EccosError(f"{path} holds {len(secret)} bytes, not 32: delete it; a new one is made")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,30 @@ def test_commands_that_are_killed_leave_nothing_torn(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = json.loads(told.read_text())["rows"]
     assert [row["answered"] for row in rows] == [3, 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes by name here")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_that_is_ended_says_so_and_leaves_nothing(
+    tmp_path: Path, number: int, code: int
+) -> None:
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    keep = {
+        "AIOS_ECCOS_STATE": str(tmp_path / "state"),
+        "AIOS_ECCOS_CACHE": str(tmp_path / "cache"),
+    }
+    child = subprocess.Popen(
+        [sys.executable, "-m", "aios_eccos.cli.main", "ingest", str(pipe)],
+        env={**os.environ, **keep, "PYTHONPATH": str(ROOT), "AIOS_HOME": ""},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with pipe.open("w"):  # it reads now
+        child.send_signal(number)
+        _, said = child.communicate(timeout=60)
+    assert (child.returncode, "Traceback" in said) == (code, False), said
+    assert not [*tmp_path.rglob("*.part")]
 
 
 def test_a_file_of_json_is_replaced_as_a_whole_and_a_pipe_is_written_to(tmp_path: Path) -> None:

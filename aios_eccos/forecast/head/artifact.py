@@ -110,7 +110,7 @@ def save_head(
     raw = save(arrays, metadata={"eccos": json.dumps(about)})
     try:
         files.private_dir(path.parent)
-        files.write(path, raw)
+        files.write(path, raw, synced=True)
     except OSError as error:
         raise ArtifactError(f"{path} cannot be written: {error}") from error
     return len(raw)

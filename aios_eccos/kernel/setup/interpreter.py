@@ -91,6 +91,7 @@ def write_hook(hook: Path, module: str) -> str:
 def remove_hook(hook: Path) -> str:
     try:
         hook.unlink()
+        files.sync_names(hook.parent)  # before the note goes that says where it lies
     except FileNotFoundError:
         return f"the hook {hook} was removed already"
     except OSError as error:
