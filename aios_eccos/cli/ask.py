@@ -41,12 +41,15 @@ class Asker(contextlib.ExitStack):
         try:
             raw = client.ask(self.config, path, body)
             return None if raw is None else view.model_validate(raw)
-        except (KernelError, ValidationError) as error:
-            if not self._told:
-                self._told = True
-                reason = str(error).splitlines()[0]
-                sys.stderr.write(f"aios-eccos: {reason}; answering without it\n")
-            return None
+        except KernelError as error:
+            reason = str(error)
+        except ValidationError:
+            url = client.url_of(self.config)
+            reason = f"what answers at {url} is no kernel of this version: look at server.port"
+        if not self._told:
+            self._told = True
+            sys.stderr.write(f"aios-eccos: {reason}; answering without it\n")
+        return None
 
     def reader(self) -> Reader:
         """Reads Redis past the kernel; `WorkloadError` where it cannot."""

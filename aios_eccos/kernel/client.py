@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.error
-import urllib.request
-from http.client import HTTPException
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from http.client import HTTPConnection, HTTPException
 from typing import Any
+from urllib.parse import urlsplit
 
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.locate import Config, mapping_of, read_yaml
@@ -16,6 +19,8 @@ from aios_eccos.locate import Config, mapping_of, read_yaml
 MOST_BYTES = 50_000_000
 #: A kernel on this machine answers at once, or not at all; what it decides embeds a text first.
 TIMEOUT_S, DECISION_S = 2.0, 10.0
+#: Longest that a whole answer may take to come, seconds; characters of a refusal that are told.
+WHOLE_S, MOST_SAID = 20.0, 200
 
 
 def url_of(config: Config) -> str | None:
@@ -42,26 +47,47 @@ def ask(config: Config, path: str, body: Any = None) -> Any:
     url = url_of(config)
     if url is None:
         return None
-    data = None if body is None else json.dumps(body).encode()
     token = config.settings.http_token
     headers = {"Content-Type": "application/json"}
     if token is not None:
         headers["Authorization"] = f"Bearer {token.get_secret_value()}"
-    request = urllib.request.Request(url + path, data, headers)
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay)
     try:
-        with opener.open(request, timeout=TIMEOUT_S if data is None else DECISION_S) as response:
-            return json.loads(response.read(MOST_BYTES))
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return None  # a kernel without the plugin
-        raise KernelError(f"{url}{path}: HTTP {error.code}") from error
+        status, answer = _sent(url, path, body, headers)
     except (OSError, ValueError, HTTPException, RecursionError):
         return None  # something else listens there, or nothing
+    if status == 404:
+        return None  # a kernel without the plugin
+    if status >= 300:  # a redirection is not followed: the token is for the kernel alone
+        reason = answer.get("detail") if isinstance(answer, dict) else None
+        said = f", {reason[:MOST_SAID]}" if isinstance(reason, str) else ""
+        raise KernelError(f"{url}{path}: HTTP {status}{said}")
+    return answer
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
-    """Follows no redirection: the token is for the kernel alone."""
+def _hang_up(connected: socket.socket) -> None:
+    with suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
+
+def _sent(url: str, path: str, body: Any, headers: Mapping[str, str]) -> tuple[int, Any]:
+    """Status and JSON of the answer to one request; None where an error brings no JSON."""
+    place, wait = urlsplit(url), TIMEOUT_S if body is None else DECISION_S
+    with closing(HTTPConnection(place.hostname or "", place.port, timeout=wait)) as connection:
+        connection.connect()
+        # What drips, whoever listens there, would never take longer than `wait` for a byte.
+        end = threading.Timer(WHOLE_S, _hang_up, (connection.sock,))
+        end.daemon = True
+        end.start()
+        try:
+            data = None if body is None else json.dumps(body).encode()
+            connection.request("GET" if data is None else "POST", path, data, headers)
+            response = connection.getresponse()
+            raw = response.read(MOST_BYTES)
+        finally:
+            end.cancel()
+    try:
+        return response.status, json.loads(raw)
+    except (ValueError, RecursionError):
+        if response.status < 300:
+            raise
+        return response.status, None

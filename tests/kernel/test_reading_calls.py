@@ -17,6 +17,7 @@ from aios_eccos.providers.tokens import IMAGE_TOKENS
 from aios_eccos.providers.usage import Usage
 from aios_eccos.records import Signals
 from aios_eccos.values import Failure
+from integration.hostile.servers import SERVERS, server
 
 
 def asked(**fields: Any) -> Any:
@@ -299,3 +300,45 @@ def test_a_kernel_that_is_not_there_is_none_and_one_that_refuses_is_named(tmp_pa
         server.shutdown()
         thread.join()
     assert client.ask(config, "/eccos/kernel") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "drips a header",
+        "drips chunks",
+        "says that it goes on, for ever",
+        "sends chunks for ever",
+        "speaks no HTTP",
+        "sends another elsewhere",
+        "nests",
+    ],
+)
+def test_whatever_listens_on_the_kernels_port_is_left_in_time(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    from aios_eccos.locate import load_config, locate
+
+    monkeypatch.setattr(client, "WHOLE_S", 0.5)
+    path = tmp_path / "config.yaml"
+    with server(SERVERS[name]) as url:
+        port = url.split(":")[2].split("/")[0]
+        path.write_text(f"llms: {{models: [{{name: a}}]}}\nserver: {{port: {port}}}\n")
+        config = load_config(locate(config=path))
+        if name == "sends another elsewhere":
+            with pytest.raises(KernelError, match="HTTP 307"):
+                client.ask(config, "/eccos/status")
+        else:
+            assert client.ask(config, "/eccos/status") is None
+
+
+def test_a_refusal_is_told_with_what_the_kernel_says_of_it(tmp_path: Any) -> None:
+    from aios_eccos.locate import load_config, locate
+
+    path, said = tmp_path / "config.yaml", b'{"detail": "http_token is set"}'
+    answer = b"HTTP/1.1 401 X\r\nContent-Length: %d\r\n\r\n" % len(said) + said
+    with server(lambda send: send(answer)) as url:
+        port = url.split(":")[2].split("/")[0]
+        path.write_text(f"llms: {{models: [{{name: a}}]}}\nserver: {{port: {port}}}\n")
+        with pytest.raises(KernelError, match="HTTP 401, http_token is set"):
+            client.ask(load_config(locate(config=path)), "/eccos/status")
