@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 
 from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed.bert import INPUT, Lookup, bert_encoder
+from aios_eccos.history.embed.folder import read_json, read_modules
 from aios_eccos.history.embed.int8 import TEXTS, in_eight_bits, ranges
 from aios_eccos.history.store import Embeddings
 
@@ -207,31 +207,3 @@ def pooled(states: Sequence[Embeddings]) -> Embeddings:
     """(4 d): the means over tokens of three states (length, d), and the last one's maxima."""
     means = (state.mean(axis=0, dtype=np.float32) for state in states)
     return np.concatenate([*means, states[-1].max(axis=0)])
-
-
-def read_modules(path: Path) -> list[dict[str, Any]]:
-    """The parts of a sentence-transformers model in a folder, in order."""
-    modules = _read(path / "modules.json")
-    if not isinstance(modules, list) or not all(isinstance(part, dict) for part in modules):
-        raise EmbedderError(f"embedder: {path / 'modules.json'}: wanted a list of objects")
-    for kind in (str(part.get("type")) for part in modules):
-        # Of a folder, sentence-transformers would run the code that it holds itself.
-        if not kind.startswith("sentence_transformers."):
-            known = "only parts of sentence_transformers are loaded"
-            raise EmbedderError(f"embedder: {path / 'modules.json'}: {kind!r:.100}: {known}")
-    return modules
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """One of a model's settings files; `EmbedderError` where it is missing or no mapping."""
-    raw = _read(path)
-    if not isinstance(raw, dict):
-        raise EmbedderError(f"embedder: {path}: wanted an object")
-    return raw
-
-
-def _read(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EmbedderError(f"embedder: {path}: {error}") from error

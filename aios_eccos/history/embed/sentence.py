@@ -10,13 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from aios_eccos.history.embed.embedding import EmbedderSource, clean_text, stacked
-from aios_eccos.history.embed.encoders import (
-    ARITHMETIC,
-    Encoder,
-    load_encoder,
-    read_json,
-    read_modules,
-)
+from aios_eccos.history.embed.encoders import ARITHMETIC, Encoder, load_encoder
+from aios_eccos.history.embed.folder import read_json, read_modules
 from aios_eccos.history.store import Embeddings
 
 #: What is read of a long text: changed whenever other vectors come of the same text.
