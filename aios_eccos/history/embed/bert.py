@@ -7,20 +7,47 @@ for which ONNX Runtime has a faster way; and a text's vectors depend on nothing 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
+from aios_eccos.history.embed.folder import Bert, Floats, Shape
 from aios_eccos.history.embed.graph import FUSED, Graph
 
-Floats: TypeAlias = NDArray[np.float32]
 #: Dense layers on one input (1, length, k): adds nodes to the graph for each weight (n, k) and
 #: bias (n), and returns the names of their outputs (1, length, n).
 Dense: TypeAlias = Callable[[Graph, str, Sequence[tuple[Floats, Floats]]], list[str]]
 #: The encoder's input.
 INPUT = "tokens"
+#: Its embeddings, (rows, d) each.
+TABLES = tuple(f"embeddings.{of}_embeddings.weight" for of in ("word", "position", "token_type"))
+
+
+def shapes_of(bert: Bert) -> Iterator[Shape]:
+    """The tensors of a BERT encoder, without its pooler: names and shapes."""
+    width, inner = bert.hidden_size, bert.intermediate_size
+
+    def norm(name: str) -> Iterator[Shape]:
+        yield f"{name}.LayerNorm.weight", (width,)
+        yield f"{name}.LayerNorm.bias", (width,)
+
+    def dense(name: str, into: int, outof: int) -> Iterator[Shape]:
+        yield f"{name}.weight", (into, outof)
+        yield f"{name}.bias", (into,)
+
+    for table in TABLES:
+        yield table, (None, width)
+    yield from norm("embeddings")
+    for layer in range(bert.num_hidden_layers):
+        at = f"encoder.layer.{layer}"
+        for part in ("query", "key", "value"):
+            yield from dense(f"{at}.attention.self.{part}", width, width)
+        yield from dense(f"{at}.attention.output.dense", width, width)
+        yield from norm(f"{at}.attention.output")
+        yield from dense(f"{at}.intermediate.dense", inner, width)
+        yield from dense(f"{at}.output.dense", width, inner)
+        yield from norm(f"{at}.output")
 
 
 class Lookup:
@@ -28,14 +55,14 @@ class Lookup:
 
     Attributes:
         width: numbers d in a vector.
+        rows: tokens that there are.
         most: tokens that have a position.
     """
 
     def __init__(self, weights: Mapping[str, Floats]) -> None:
-        tables = (f"embeddings.{of}_embeddings.weight" for of in ("word", "position", "token_type"))
-        self._word, position, kind = (weights[table] for table in tables)
+        self._word, position, kind = (weights[table] for table in TABLES)
         self._position = position + kind[0]
-        self.most, self.width = position.shape
+        self.rows, (self.most, self.width) = len(self._word), position.shape
 
     def __call__(self, ids: Sequence[int]) -> Floats:
         """(1, length, d) of one text's token ids; more than `most` are left out."""
@@ -44,14 +71,14 @@ class Lookup:
 
 
 def bert_encoder(
-    weights: Mapping[str, Floats], dense: Dense, *, layers: int, heads: int, epsilon: float
+    weights: Mapping[str, Floats], bert: Bert, dense: Dense
 ) -> tuple[Graph, list[str]]:
     """The encoder of a BERT model, without the look-up of its embeddings.
 
     Args:
-        weights: by their names in the model's file.
+        weights: by the names of `shapes_of`.
+        bert: its settings.
         dense: writes the dense layers, which are called for in a fixed order.
-        layers, heads, epsilon: from its configuration (`num_hidden_layers`, ...).
 
     Returns:
         The graph and the names of the layers' outputs, each (1, length, d). Its input is `INPUT`
@@ -62,7 +89,7 @@ def bert_encoder(
     def normed(hidden: str, of: str) -> str:
         names = f"{of}.LayerNorm.weight", f"{of}.LayerNorm.bias"
         scales = (graph.weight(weights[name]) for name in names)
-        return graph.add("LayerNormalization", hidden, *scales, epsilon=epsilon)
+        return graph.add("LayerNormalization", hidden, *scales, epsilon=bert.layer_norm_eps)
 
     def through(hidden: str, *names: str) -> list[str]:
         parts = [(weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in names]
@@ -78,10 +105,11 @@ def bert_encoder(
 
     hidden = normed(INPUT, "embeddings")
     outputs = []
-    for layer in range(layers):
+    for layer in range(bert.num_hidden_layers):
         at = f"encoder.layer.{layer}"
         kinds = (f"{at}.attention.self.{part}" for part in ("query", "key", "value"))
         parts = through(hidden, *kinds)
+        heads = bert.num_attention_heads
         attended = graph.add("MultiHeadAttention", *parts, domain=FUSED, num_heads=heads)
         hidden = added(attended, hidden, f"{at}.attention.output")
         (inner,) = through(hidden, f"{at}.intermediate.dense")

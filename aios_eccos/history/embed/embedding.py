@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ END_S = 5.0
 PIECE = 32
 #: Seconds until a model that could not be loaded is tried again, doubled each time, and at most.
 RETRY_S, RETRY_MOST_S = 5.0, 300.0
+
+Found = TypeVar("Found")
 
 
 class Embedder(Protocol):
@@ -224,12 +226,21 @@ class BackgroundEmbedder:
         return np.concatenate(parts) if parts else embedder.embed(texts)
 
     def try_embed(self, texts: Sequence[str]) -> Embeddings | None:
-        """`Embedder.embed`, or None while the model is not loaded."""
-        return None if self._embedder is None else self._embedder.embed(texts)
+        """`Embedder.embed`, or None while the model is not loaded, or where it refuses a text."""
+        return self._tried_on(lambda embedder: embedder.embed(texts))
 
     def try_embed_with_layers(self, texts: Sequence[str]) -> tuple[Embeddings, Embeddings] | None:
-        """`Embedder.embed_with_layers`, or None while the model is not loaded."""
-        return None if self._embedder is None else self._embedder.embed_with_layers(texts)
+        """`Embedder.embed_with_layers`, or None as from `try_embed`."""
+        return self._tried_on(lambda embedder: embedder.embed_with_layers(texts))
+
+    def _tried_on(self, embed: Callable[[Embedder], Found]) -> Found | None:
+        if self._embedder is None:
+            return None
+        try:
+            return embed(self._embedder)
+        except EmbedderError as error:
+            self._failed(error)
+            return None
 
     def close(self) -> None:
         """Try no more to load it; who waits for it, or has it embed, gets an `EmbedderError`."""

@@ -12,9 +12,21 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from aios_eccos.errors import EmbedderError
-from aios_eccos.history.embed.bert import INPUT, Lookup, bert_encoder
-from aios_eccos.history.embed.folder import read_json, read_modules
+from aios_eccos.history.embed.bert import INPUT, Lookup, bert_encoder, shapes_of
+from aios_eccos.history.embed.folder import (
+    Bert,
+    Reading,
+    Tokens,
+    Unread,
+    check_counts,
+    checked,
+    read,
+    read_json,
+    read_modules,
+    read_tokenizer,
+    read_weights,
+    wrong,
+)
 from aios_eccos.history.embed.int8 import TEXTS, in_eight_bits, ranges
 from aios_eccos.history.store import Embeddings
 
@@ -22,6 +34,10 @@ log = logging.getLogger("aios_eccos.history")
 
 #: How vectors are computed: changed whenever others come of the same tokens.
 ARITHMETIC = "int8 1"
+
+#: Tokens that are read at most of a text: attention takes memory with their square. Of texts' 1,600
+#: characters (see gist.py) hardly ever more are made.
+LONGEST = 2048
 
 #: What keeps ONNX Runtime's telemetry off, once it is set before the library is imported; what it
 #: offers for that in Python comes too late.
@@ -44,22 +60,18 @@ class Encoder:
     """
 
     engine: str
-    tokens: Callable[[str], list[int]]
+    tokens: Tokens
     most: int
     forward: Forward
     passes: int
 
 
 def load_encoder(path: Path) -> Encoder:
-    """Load the model in a folder; `EmbedderError` where that holds none, or a damaged one."""
-    from safetensors import SafetensorError
-
+    """Load the model in a folder; where that holds none, or a damaged one, see `refusing`."""
     settings = read_json(path / "config.json")
     if _is_plain_bert(path, settings):
         try:
-            return _load_onnx(path, settings)
-        except (SafetensorError, KeyError, OSError) as error:
-            raise EmbedderError(f"embedder {path} is damaged: {error!r}") from error
+            return _load_onnx(path, checked(path / "config.json", Bert, settings))
         except _refusals() as error:
             log.info("embedding by PyTorch, since ONNX Runtime refuses the model: %.200s", error)
     return _load_torch(path)
@@ -67,50 +79,39 @@ def load_encoder(path: Path) -> Encoder:
 
 def _is_plain_bert(path: Path, settings: dict[str, Any]) -> bool:
     """Whether the model is a BERT encoder with nothing but the mean over tokens after it."""
-    kinds = [str(module["type"]).rsplit(".", 1)[-1] for module in read_modules(path)]
-    pooling = read_json(path / "1_Pooling" / "config.json") if "Pooling" in kinds else {}
+    modules = read_modules(path)
+    kinds = [module.kind for module in modules]
+    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        return False
+    pooling = read_json(path / modules[1].path / "config.json")
     modes = [
         mode for mode, on in pooling.items() if mode.startswith("pooling_mode_") and on is True
     ]
     modes = modes or [f"pooling_mode_{pooling.get('pooling_mode')}_tokens"]
     return (
-        kinds in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"])
-        and modes == ["pooling_mode_mean_tokens"]
+        modes == ["pooling_mode_mean_tokens"]
         and settings.get("model_type") == "bert"
         and settings.get("hidden_act") == "gelu"
         and settings.get("position_embedding_type", "absolute") == "absolute"
-        and not read_json(path / "sentence_bert_config.json").get("do_lower_case")
-        and (path / "model.safetensors").is_file()
+        and not _reading(path).do_lower_case
         and (path / "tokenizer.json").is_file()
     )
 
 
-def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder:
-    """Raises one of `_refusals` where ONNX Runtime lacks an operator, say."""
-    from safetensors.numpy import load_file
-    from tokenizers import Tokenizer
+def _reading(path: Path) -> Reading:
+    """How much is read of a text; a folder need not say it."""
+    file = path / "sentence_bert_config.json"
+    return read(file, Reading) if file.exists() else Reading()
 
-    try:
-        tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-    except Exception as error:
-        raise EmbedderError(f"embedder {path} is damaged: tokenizer.json: {error}") from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    raw = load_file(path / "model.safetensors")
-    # Some models are stored in 16 bits.
-    weights = {
-        name.removeprefix("bert."): array.astype(np.float32, copy=False)
-        for name, array in raw.items()
-    }
-    lookup, depth = Lookup(weights), int(settings["num_hidden_layers"])
-    write = partial(
-        bert_encoder,
-        weights,
-        layers=depth,
-        heads=int(settings["num_attention_heads"]),
-        epsilon=float(settings["layer_norm_eps"]),
-    )
-    samples = [lookup(tokenizer.encode(text).ids) for text in TEXTS]
+
+@np.errstate(over="raise", invalid="raise", divide="raise")
+def _load_onnx(path: Path, bert: Bert) -> Encoder:
+    """Raises one of `_refusals` where ONNX Runtime lacks an operator, say."""
+    weights = read_weights(path / "model.safetensors", shapes_of(bert))
+    lookup, depth = Lookup(weights), bert.num_hidden_layers
+    tokens = read_tokenizer(path, lookup.rows)
+    write = partial(bert_encoder, weights, bert)
+    samples = [lookup(tokens(text)) for text in TEXTS]
     graph, outputs = write(in_eight_bits(ranges(write, samples, _session)))
     wanted = [outputs[at - 1] for at in _thirds(depth)]
     session = _session(graph.model({INPUT: [1, "length", lookup.width]}, wanted))
@@ -120,14 +121,8 @@ def _load_onnx(path: Path, settings: dict[str, Any]) -> Encoder:
         layers = pooled([state[0] for state in states])
         return layers[2 * lookup.width : 3 * lookup.width], layers
 
-    most = read_json(path / "sentence_bert_config.json").get("max_seq_length") or lookup.most
-    return Encoder(
-        engine="onnxruntime",
-        tokens=lambda text: list(tokenizer.encode(text).ids),
-        most=min(int(most), lookup.most),
-        forward=forward,
-        passes=processors(),
-    )
+    most = min(_reading(path).max_seq_length or lookup.most, lookup.most, LONGEST)
+    return Encoder("onnxruntime", tokens, most, forward, passes=processors())
 
 
 def processors() -> int:
@@ -158,30 +153,28 @@ def _session(model: bytes) -> Any:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What ONNX Runtime raises of a model that it cannot run."""
+    """What is raised of a whole model that cannot be read for ONNX Runtime, or run by it."""
     state = _onnxruntime().capi.onnxruntime_pybind11_state
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented",
              "RuntimeException")  # fmt: skip
-    return tuple(getattr(state, name) for name in names)
+    return (Unread, *(getattr(state, name) for name in names))
 
 
 def _load_torch(path: Path) -> Encoder:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    try:
-        # Weights in another format may be a pickle.
-        only = {"use_safetensors": True}
-        model = SentenceTransformer(
-            str(path), device="cpu", local_files_only=True, model_kwargs=only
-        ).eval()
-        tokenizer = model.tokenizer
-        body, heads = model[0].auto_model, list(model)[1:]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise EmbedderError(f"embedder {path} cannot be loaded: {error}") from error
+    _check_size(path)
+    # Weights in another format may be a pickle.
+    only = {"use_safetensors": True}
+    model = SentenceTransformer(
+        str(path), device="cpu", local_files_only=True, model_kwargs=only
+    ).eval().float()  # fmt: skip
+    tokenizer, body, heads = model.tokenizer, model[0].auto_model, list(model)[1:]
+    _check_weights(path, body)
 
     def tokens(text: str) -> list[int]:
-        return list(tokenizer(text, verbose=False)["input_ids"])
+        return list(tokenizer(text, verbose=False)["input_ids"]) or [0]
 
     def forward(ids: Sequence[int]) -> tuple[Embeddings, Embeddings]:
         with torch.inference_mode():
@@ -195,7 +188,34 @@ def _load_torch(path: Path) -> Encoder:
             layers = pooled([state[0].numpy() for state in states])
             return features["sentence_embedding"][0].numpy(), layers
 
-    return Encoder("torch", tokens, int(model.max_seq_length), forward, passes=1)
+    bounds = (model.max_seq_length, getattr(body.config, "max_position_embeddings", None), LONGEST)
+    most = min(bound for bound in bounds if isinstance(bound, int) and bound > 0)
+    return Encoder("torch", tokens, most, forward, passes=1)
+
+
+def _check_size(path: Path) -> None:
+    """`EmbedderError` where the settings describe a model far larger than the weights stored."""
+    import torch
+    from transformers import AutoConfig, AutoModel
+
+    check_counts(path / "config.json")
+    config = AutoConfig.from_pretrained(str(path), local_files_only=True)
+    with torch.device("meta"):
+        described = sum(each.numel() for each in AutoModel.from_config(config).parameters())
+    if described > sum(file.stat().st_size for file in path.glob("*.safetensors")):
+        raise wrong(path / "config.json", f"describes {described} weights, far more than stored")
+
+
+def _check_weights(path: Path, body: Any) -> None:
+    """`EmbedderError` where weights are not finite, or lack: PyTorch takes random ones for them."""
+    import torch
+
+    if not all(torch.isfinite(each).all() for each in body.parameters()):
+        raise wrong(path, "its weights hold numbers that are not finite")
+    loaded = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+    lacks = type(body).from_pretrained(str(path), **loaded)[1]["missing_keys"]
+    if lost := sorted(name for name in lacks if "pooler" not in name):
+        raise wrong(path, f"its weights lack {lost[0]}")
 
 
 def _thirds(depth: int) -> tuple[int, int, int]:

@@ -14,7 +14,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from aios_eccos.history.embed.bert import INPUT, Dense, Floats
+from aios_eccos.history.embed.bert import INPUT, Dense
+from aios_eccos.history.embed.folder import Floats
 from aios_eccos.history.embed.graph import FUSED, Graph
 
 #: Least and greatest number on each channel of a layer's input, (k) each.
