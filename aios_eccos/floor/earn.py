@@ -17,6 +17,7 @@ from aios_eccos.errors import WorkloadError
 from aios_eccos.floor.course import (
     BETS,
     EARNED_AT,
+    HOLD,
     STAGES,
     Course,
     Turn,
@@ -83,7 +84,7 @@ class Standing:
 
     Attributes:
         state: `proving` (the reference serves all), `earned` (a share is routed), `served`.
-        share: of calls that are routed.
+        share: of calls that are routed; hold: of those that the reference serves for good.
         shadowed: choices seen since proving began; loss: their mean loss, None without any.
         allowed: net loss that the floor allows, None where it is not known.
         needs_calls: about how many more calls until it is served; None = cannot be told, or is.
@@ -96,6 +97,7 @@ class Standing:
     policy: str
     state: Literal["proving", "earned", "served"] = "proving"
     share: float = 0.0
+    hold: float = HOLD
     shadowed: int = 0
     loss: float | None = None
     allowed: float | None = None
