@@ -12,6 +12,8 @@ from fastapi.routing import APIRoute
 OURS = 2_000_000
 #: Most bytes of an agent's request, whose messages may hold pictures.
 AGENTS = 64_000_000
+#: Most values of a body: as Python's objects each takes many times its length.
+MOST_VALUES = 2_000_000
 
 
 def limited(most: int) -> type[APIRoute]:
@@ -22,14 +24,18 @@ def limited(most: int) -> type[APIRoute]:
             handler = super().get_route_handler()
 
             async def answer(request: Request) -> Any:
-                left = most
+                left, values = most, MOST_VALUES
 
                 async def receive() -> Any:
-                    nonlocal left
+                    nonlocal left, values
                     message = await request.receive()
-                    left -= len(message.get("body", b""))
+                    part = message.get("body", b"")
+                    left -= len(part)
+                    values -= sum(map(part.count, (b",", b"[", b"{")))
                     if left < 0:
                         raise HTTPException(413, f"a request's body may have {most:,} bytes")
+                    if values < 0:
+                        raise HTTPException(413, f"a body may have {MOST_VALUES:,} values")
                     return message
 
                 declared = request.headers.get("content-length", "")

@@ -18,7 +18,7 @@ from waiting import until
 
 from aios_eccos.config import parse_settings
 from aios_eccos.kernel import aios_config, http, status, workers
-from aios_eccos.kernel.body_limit import AGENTS
+from aios_eccos.kernel.body_limit import AGENTS, MOST_VALUES
 from aios_eccos.kernel.executor import StepFailed
 from aios_eccos.kernel.scheduler import Process
 from aios_eccos.kernel.workers import Broadcast
@@ -175,6 +175,8 @@ def test_a_query_beyond_all_use_is_refused_and_one_with_pictures_is_not(served: 
     for path in ("/query", "/user/select/llms"):
         answer = served.client.post(path, content=b" " * (AGENTS + 1))
         assert answer.status_code == 413, path
+        answer = served.client.post(path, content=b"[" + b"{}," * (MOST_VALUES // 2) + b"{}]")
+        assert (answer.status_code, "values" in answer.text) == (413, True), path
 
 
 def test_any_other_failure_is_a_500_with_its_text(served: Any) -> None:
