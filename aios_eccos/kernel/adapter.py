@@ -6,6 +6,7 @@ Everything else of the adapter (keys, clients, Ollama discovery) stays AIOS's ow
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -14,13 +15,15 @@ from functools import cached_property
 from typing import Any
 
 from aios_eccos.config.local import check_address
-from aios_eccos.errors import ConfigError
+from aios_eccos.errors import ConfigError, raised
 from aios_eccos.kernel import aios_config, answers
 from aios_eccos.kernel.calls import Syscall
 from aios_eccos.kernel.setup.install import strategy_before
 from aios_eccos.locate import Config
 from aios_eccos.providers.failures import MALFORMED, Broken
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Provider
+from aios_eccos.providers.wire import mapping
+from aios_eccos.serve.shared_servers import fetched
 from aios_eccos.values import Answer, Failure, Query
 
 log = logging.getLogger("aios_eccos.kernel.adapter")
@@ -29,6 +32,8 @@ log = logging.getLogger("aios_eccos.kernel.adapter")
 OPENAI_COMPATIBLE = ("vllm", "sglang")
 #: What AIOS sends as a key where none is configured.
 NO_KEY = "sk-placeholder"
+#: Seconds that Ollama may take to list its models, as in AIOS.
+OLLAMA_S = 5.0
 NOT_CONFIGURED = Failure("the model is no longer configured", 503, rests=False)
 _Stock: Any = object
 
@@ -41,6 +46,7 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
     #: Cerebrum's LLMResponse with a field more; set by `over`.
     eccos_response: Callable[..., Any]
     #: AIOS's own attributes.
+    _ollama_hostname: str
     router: Any
     llm_configs: list[Any]
 
@@ -69,6 +75,16 @@ class EccosAdapter(_Stock):  # type: ignore[misc]
         except ConfigError as error:
             log.error("model %s cannot be asked: %s", config.name, error)
             return None
+
+    def _query_ollama_available_models(self) -> set[str]:
+        """What Ollama has. AIOS's own has no end where the server drips; a call waits for it."""
+        try:
+            listed = json.loads(fetched(f"{self._ollama_hostname}/api/tags", OLLAMA_S))["models"]
+            names = {mapping(each).get("name") for each in listed}
+            return {name for name in names if isinstance(name, str) and name.isprintable()}
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            log.warning("Ollama does not say which models it has: %s", raised(error))
+            return set()
 
     def ask(self, name: str, syscall: Syscall, timeout_s: float) -> Answer | None:
         """One request to one model; never raises, never repeats.

@@ -132,11 +132,11 @@ def metrics_url(entry: ModelEntry) -> str | None:
     return urlunsplit((parts.scheme, parts.netloc, "/metrics", "", ""))
 
 
-def fetched(url: str) -> str:
-    """A server's metrics as text.
+def fetched(url: str, seconds: float | None = None) -> str:
+    """What a model's server says of itself, within so many seconds (default: `ANSWER_S`).
 
     Raises:
-        OSError: it does not answer. ValueError: with none, or with too many.
+        OSError: it does not answer. ValueError: with none, or with too much.
     """
     import httpx
 
@@ -147,14 +147,14 @@ def fetched(url: str) -> str:
     try:
         way = httpx.HTTPTransport(proxy=proxy_of(url), trust_env=False)
         with (
-            within(ANSWER_S, MOST_BYTES),
-            httpx.Client(transport=way, timeout=ANSWER_S, trust_env=False) as client,
+            within(seconds or ANSWER_S, MOST_BYTES),
+            httpx.Client(transport=way, timeout=seconds or ANSWER_S, trust_env=False) as client,
         ):
             response = client.get(url)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise OSError(type(error).__name__) from error
     except Broken:
-        raise ValueError("no metrics") from None
+        raise ValueError("beyond all bounds") from None
     if response.status_code != 200:
         raise ValueError(f"status {response.status_code}")
     return response.content.decode("utf-8", "replace")

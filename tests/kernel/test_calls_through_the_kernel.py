@@ -27,6 +27,8 @@ from aios_eccos.observe import command
 from aios_eccos.observe.trace import of_fields
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider
 from aios_eccos.values import EXPLORED
+from integration.hostile.servers import SERVERS, body
+from integration.hostile.servers import server as model_server
 
 
 def test_a_lone_call_does_not_wait_for_a_batch(fresh: Any) -> None:
@@ -584,10 +586,10 @@ def test_limits_hold(fresh: Any) -> None:
 
 def test_ollama_models_join_at_run_time(fresh: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = fresh.serving.adapter
-    if hasattr(adapter, "_query_ollama_available_models"):
-        monkeypatch.setattr(adapter, "_query_ollama_available_models", lambda: {"pulled-1b"})
     monkeypatch.setattr(adapter, "_initialize_single_llm", lambda config: adapter.llms[0])
-    response = fresh.ask(llms=[{"name": "pulled-1b", "backend": "ollama"}])
+    with model_server(body(b'{"models": [{"name": "pulled-1b"}, {"name": 5}, 5]}')) as url:
+        monkeypatch.setattr(adapter, "_ollama_hostname", url.removesuffix("/v1"))
+        response = fresh.ask(llms=[{"name": "pulled-1b", "backend": "ollama"}])
     assert response.status_code == 200
     assert "pulled-1b" in fresh.serving.adapter.available_llm_names
     fresh.refresh()
@@ -595,6 +597,19 @@ def test_ollama_models_join_at_run_time(fresh: Any, monkeypatch: pytest.MonkeyPa
 
 def test_an_unknown_ollama_model_is_refused(fresh: Any) -> None:
     response = fresh.ask(llms=[{"name": "never-heard-of", "backend": "ollama"}])
+    assert response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "name", ["drips chunks", "sends chunks for ever", "nests", "says nothing", "is no UTF-8"]
+)
+def test_a_call_waits_in_vain_for_no_ollama(
+    fresh: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("aios_eccos.kernel.adapter.OLLAMA_S", 0.3)
+    with model_server(SERVERS[name]) as url:
+        monkeypatch.setattr(fresh.serving.adapter, "_ollama_hostname", url.removesuffix("/v1"))
+        response = fresh.ask(llms=[{"name": "never-heard-of", "backend": "ollama"}])
     assert response.status_code == 404
 
 

@@ -31,6 +31,7 @@ class LLMAdapter:
         self.llms: list[Any] = []
         self.available_llm_names: list[str] = []
         self._dynamic_registration_lock = threading.Lock()
+        self._ollama_hostname = "http://localhost:11434"
         for entry in llm_configs:
             self._add(LLMConfig(entry["name"], entry["backend"], entry.get("hostname")))
         if config.get_router_config().get("strategy") != RouterStrategy.Sequential:
@@ -47,9 +48,13 @@ class LLMAdapter:
 
     def _dynamic_register_ollama_model(self, model_name: str) -> bool:
         with self._dynamic_registration_lock:
-            if model_name not in self.available_llm_names and model_name.startswith("pulled"):
+            pulled = self._query_ollama_available_models()
+            if model_name not in self.available_llm_names and model_name in pulled:
                 self._add(LLMConfig(model_name, "ollama", self.llm_configs[0].hostname))
             return model_name in self.available_llm_names
+
+    def _query_ollama_available_models(self) -> set[str]:
+        return set()
 
     def ask_first(self, query: Any) -> LLMResponse:
         """AIOS's sequential strategy: the first model that the agent names, else the first."""
