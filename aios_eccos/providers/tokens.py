@@ -7,10 +7,12 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
 
 from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed.embedding import find_embedder
+from aios_eccos.history.embed.folder import open_tokenizer, refusing_texts
 from aios_eccos.providers.wire import clean, mapping
 
 log = logging.getLogger("aios_eccos.providers.tokens")
@@ -48,25 +50,27 @@ def estimated(text: str) -> int:
 def counted(text: str) -> tuple[int, Counter]:
     """Tokens of a text by the embedder's tokenizer, or by length where there is none."""
     count = tokenizer() if len(text) <= TOKENIZED_MOST else None
-    return (estimated(text), "characters") if count is None else (count(clean(text)), "tokenizer")
+    with suppress(EmbedderError):  # a tokenizer may have been made to fail at a text
+        if count is not None:
+            return count(clean(text)), "tokenizer"
+    return estimated(text), "characters"
 
 
 @functools.lru_cache(maxsize=1)
 def tokenizer() -> Callable[[str], int] | None:
     """Counts with the tokenizer of the embedder that is on this machine; None without one."""
-    from tokenizers import Tokenizer
-
     try:
-        file = find_embedder().path / "tokenizer.json"
-        found = Tokenizer.from_file(str(file)) if file.is_file() else None
-    except EmbedderError:
-        found = None
-    if found is None:
-        log.warning("no tokenizer on this machine; tokens are estimated by the length of texts")
+        path = find_embedder().path
+        found = open_tokenizer(path)
+    except EmbedderError as error:
+        log.warning("tokens are estimated by the length of texts: %s", error)
         return None
-    found.no_truncation()
-    found.no_padding()
-    return lambda text: len(found.encode(text, add_special_tokens=False).ids)
+
+    def count(text: str) -> int:
+        with refusing_texts(path):
+            return len(found.encode(text, add_special_tokens=False).ids)
+
+    return count
 
 
 def text_of(content: object) -> str:

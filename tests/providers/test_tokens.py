@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aios_eccos.errors import EmbedderError
+from aios_eccos.history.embed.embedding import EmbedderSource
 from aios_eccos.providers import tokens
 from aios_eccos.providers.tokens import IMAGE_TOKENS, counted, estimated, images, prompt_tokens
 
@@ -103,4 +106,37 @@ def test_a_text_is_counted_by_the_embedders_tokenizer_where_there_is_one(
     monkeypatch.setattr(tokens, "find_embedder", missing)
     tokens.tokenizer.cache_clear()
     assert counted("x" * 40) == (10, "characters")
+    tokens.tokenizer.cache_clear()
+
+
+#: Tokenizers that cannot be read, or fail at the text "qqqq...!", with what is no `Exception`.
+BROKEN = {
+    "garbage": b"\xff\0",
+    "values in values": b'{"a":' * 100_000,
+    "of other values": b'{"version": 1}',
+    "a search without end": json.dumps(
+        {
+            "version": "1.0",
+            "added_tokens": [],
+            "pre_tokenizer": {
+                "type": "Split",
+                "pattern": {"Regex": "(q+)+$"},
+                "behavior": "Isolated",
+                "invert": False,
+            },
+            "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"},
+        }
+    ).encode(),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_tokenizer_that_fails_leaves_the_length(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(BROKEN[kind])
+    source = EmbedderSource("model", tmp_path, "configured path")
+    monkeypatch.setattr(tokens, "find_embedder", lambda: source)
+    tokens.tokenizer.cache_clear()
+    assert counted("q" * 399 + "!") == (100, "characters")
     tokens.tokenizer.cache_clear()

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from aios_eccos.errors import EmbedderError
+from aios_eccos.history.embed.folder import refusing
 from aios_eccos.history.embed.gist import gist
 from aios_eccos.history.store import Embeddings
 
@@ -36,7 +37,7 @@ PIECE = 32
 #: Seconds until a model that could not be loaded is tried again, doubled each time, and at most.
 RETRY_S, RETRY_MOST_S = 5.0, 300.0
 
-Found = TypeVar("Found")
+Vectors = TypeVar("Vectors")
 
 
 class Embedder(Protocol):
@@ -103,6 +104,11 @@ def find_embedder(setting: str | None = None, *, allow_download: bool = False) -
         EmbedderError: not on this machine; the message says how to get it.
     """
     wanted = setting or DEFAULT_MODEL
+    with refusing(wanted):
+        return _found(wanted, allow_download=allow_download)
+
+
+def _found(wanted: str, *, allow_download: bool) -> EmbedderSource:
     folder = Path(wanted).expanduser()
     if folder.is_dir():
         return EmbedderSource(folder.resolve().name, folder.resolve(), "configured path")
@@ -233,7 +239,7 @@ class BackgroundEmbedder:
         """`Embedder.embed_with_layers`, or None as from `try_embed`."""
         return self._tried_on(lambda embedder: embedder.embed_with_layers(texts))
 
-    def _tried_on(self, embed: Callable[[Embedder], Found]) -> Found | None:
+    def _tried_on(self, embed: Callable[[Embedder], Vectors]) -> Vectors | None:
         if self._embedder is None:
             return None
         try:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
@@ -26,7 +26,7 @@ REMEDY = "get the model anew, or set `embedder` to another folder"
 #: have 40 MB).
 SETTINGS_MOST, TOKENIZER_MOST = 4_000_000, 200_000_000
 #: What may follow the encoder: parts that need the tokens' vectors and nothing else.
-HEADS = frozenset(("Pooling", "Normalize", "Dense", "LayerNorm", "Dropout"))
+HEADS = frozenset(("Pooling", "Normalize", "Dense", "LayerNorm", "Dropout", "CNN", "LSTM"))
 #: Parts of tokenizer.json that put a character in the place of others, at most; and the longest
 #: table of what stands for which character (SentencePiece's has 240 kB, and base64 adds a third).
 REPLACES_MOST, CHARSMAP_MOST = 8, 500_000
@@ -102,13 +102,13 @@ class Bert(Sized):
 Settings = TypeVar("Settings", bound=_Checked)
 
 
-def wrong(path: Path, reason: str) -> EmbedderError:
-    """What is said of a file, or of the folder."""
-    return EmbedderError(f"embedder: {path}: {plain(reason)[:300]}: {REMEDY}")
+def wrong(path: Path | str, reason: str) -> EmbedderError:
+    """What is said of a file, of the folder, or of the setting that names it."""
+    return EmbedderError(f"embedder: {path!s:.300}: {plain(reason)[:300]}: {REMEDY}")
 
 
 @contextmanager
-def refusing(path: Path, *, says: Callable[[BaseException], str] = repr) -> Iterator[None]:
+def refusing(path: Path | str, *, says: Callable[[BaseException], str] = repr) -> Iterator[None]:
     """Translate whatever the body raises into an `EmbedderError` that names the folder.
 
     Libraries raise what they like of a file that they do not expect; a panic of code in Rust, as
@@ -122,7 +122,7 @@ def refusing(path: Path, *, says: Callable[[BaseException], str] = repr) -> Iter
         raise wrong(path, says(error)) from error
 
 
-def refusing_texts(path: Path) -> Any:
+def refusing_texts(path: Path) -> AbstractContextManager[None]:
     """`refusing`, where the message of an error could hold somebody's text."""
     return refusing(path, says=raised)
 
@@ -212,10 +212,10 @@ def read_weights(path: Path, shapes: Iterable[Shape]) -> dict[str, Floats]:
     return weights
 
 
-def read_tokenizer(path: Path, rows: int | None = None) -> Tokens:
-    """The tokenizer in a folder: at least one token id of a text, below `rows`.
+def open_tokenizer(path: Path) -> Any:
+    """The tokenizer in a folder, which neither pads nor cuts.
 
-    What it makes may raise anything of an odd text, if it was made to: see `refusing_texts`.
+    It may raise anything of an odd text, if it was made to: see `refusing_texts`.
     """
     from tokenizers import Tokenizer
 
@@ -227,8 +227,15 @@ def read_tokenizer(path: Path, rows: int | None = None) -> Tokens:
         tokenizer.no_truncation()
         if tokenizer.normalizer is not None:
             _bounded(file, json.loads(tokenizer.normalizer.__getstate__()))
+        return tokenizer
+
+
+def read_tokenizer(path: Path, rows: int) -> Tokens:
+    """The token ids of a text by the tokenizer in a folder: at least one, each below `rows`."""
+    file, tokenizer = path / "tokenizer.json", open_tokenizer(path)
+    with refusing(file):
         ids = [*tokenizer.get_vocab(with_added_tokens=True).values(), *tokenizer.encode("").ids]
-    if rows is not None and max(ids, default=0) >= rows:
+    if max(ids, default=0) >= rows:
         raise wrong(file, f"numbers tokens up to {max(ids)}, and the weights have {rows} rows")
 
     def tokens(text: str) -> list[int]:
