@@ -14,7 +14,7 @@ from waiting import until
 
 from aios_eccos.config import Settings, parse_models, parse_settings
 from aios_eccos.config.local import is_local
-from aios_eccos.errors import HistoryError, WorkloadError
+from aios_eccos.errors import ConfigError, HistoryError, WorkloadError
 from aios_eccos.floor.learned import Learned
 from aios_eccos.forecast.predictor import PriorPredictor
 from aios_eccos.serve.dispatch import Dispatcher
@@ -239,7 +239,6 @@ def test_audits_copy_it_to_local_models_only_and_no_hosted_judge_reads_it(by: st
         ("http://127.0.0.1.nip.io/v1", "vllm", False),
         ("http://localhost.example.com/v1", "vllm", False),
         ("http://localhost@api.example.com/v1", "vllm", False),
-        ("http://api.example.com#@localhost/v1", "vllm", False),
         ("http://10.0.0.1@8.8.8.8/v1", "vllm", False),
         ("http://2130706433/v1", "vllm", False),
         ("http://010.0.0.1/v1", "vllm", False),
@@ -253,3 +252,11 @@ def test_a_model_is_local_by_its_address_alone(
     for raw, wanted in ({}, local), ({"local": True}, True), ({"local": False}, False):
         (found,) = parse_models([entry | raw])
         assert found.model().local is wanted
+
+
+def test_an_address_that_may_be_read_in_two_ways_is_not_local_and_refused() -> None:
+    hostname = "http://api.example.com#@localhost/v1"
+    assert not is_local(hostname, "vllm")
+    for raw in ({}, {"local": True}, {"local": False}):
+        with pytest.raises(ConfigError, match="hostname"):
+            parse_models([{"name": "m", "backend": "vllm", "hostname": hostname} | raw])
