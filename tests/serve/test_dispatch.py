@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from waiting import until
+from waiting import made_in_time, until
 
 from aios_eccos.config import Settings
 from aios_eccos.records import Signals
@@ -183,9 +183,16 @@ def test_no_call_waits_for_anothers_answer() -> None:
 
 
 def test_a_limit_is_never_exceeded_and_every_call_answered() -> None:
-    router = FewSlots({"a": 3, "b": 2})
+    router, gate = FewSlots({"a": 3, "b": 2}), threading.Event()
+
+    def run(model: str, left: float) -> Answer:
+        gate.wait(60)
+        return answers(0.01)(model, left)
+
     with dispatching(router) as dispatcher:
-        futures = [dispatcher.submit(Query("", agent=str(i % 7)), answers(0.01)) for i in range(80)]
+        futures = [dispatcher.submit(Query("", agent=str(i % 7)), run) for i in range(80)]
+        until(lambda: sum(router.in_use.values()) == 5)
+        gate.set()
         results = wait_all(futures, 60)
     assert len(results) == 80
     assert all(settled.answer.failure is None for settled in results)
@@ -205,27 +212,42 @@ def test_a_waiting_call_blocks_only_those_that_want_its_slot() -> None:
 
 
 def test_one_agents_crowd_delays_anothers_lone_call_by_at_most_one_service_time() -> None:
-    service_s = 0.03
-    router = FewSlots({"a": 2})
-    with dispatching(router) as dispatcher:
-        queries = [Query("", agent="crowd") for _ in range(500)]
-        crowd = [dispatcher.submit(query, answers(service_s)) for query in queries]
-        time.sleep(3 * service_s)
-        lone = dispatcher.submit(Query("", agent="lone"), answers(service_s)).result(60)
-        assert not crowd[-1].done()
-        assert lone.waited_s <= service_s + 0.05
-        for query in queries:
-            dispatcher.drop(query.id)
-
-
-def test_two_busy_agents_share_evenly() -> None:
-    router = FewSlots({"a": 1})
+    router, served = FewSlots({"a": 2}), threading.Semaphore(0)
     order: list[str] = []
 
     def noting(name: str) -> Callable[[str, float], Answer]:
         def run(model: str, left: float) -> Answer:
             order.append(name)
-            time.sleep(0.002)
+            served.acquire(timeout=60)
+            return Answer(output_tokens=100)
+
+        return run
+
+    with dispatching(router) as dispatcher:
+        queries = [Query("", agent="crowd") for _ in range(500)]
+        for query in queries:
+            dispatcher.submit(query, noting("crowd"))
+        served.release(6)
+        until(lambda: len(order) == 8)
+        lone = dispatcher.submit(Query("", agent="lone"), noting("lone"))
+        served.release(2)
+        until(lambda: len(order) == 10)
+        assert "lone" in order[8:], "both slots have been served once since it came"
+        for query in queries:
+            dispatcher.drop(query.id)
+        served.release(2)
+        lone.result(60)
+
+
+def test_two_busy_agents_share_evenly() -> None:
+    router = FewSlots({"a": 1})
+    order: list[str] = []
+    gate = threading.Event()
+
+    def noting(name: str) -> Callable[[str, float], Answer]:
+        def run(model: str, left: float) -> Answer:
+            gate.wait(60)
+            order.append(name)
             return Answer(output_tokens=100)
 
         return run
@@ -233,6 +255,7 @@ def test_two_busy_agents_share_evenly() -> None:
     with dispatching(router) as dispatcher:
         first = [dispatcher.submit(Query("", agent="x"), noting("x")) for _ in range(40)]
         second = [dispatcher.submit(Query("", agent="y"), noting("y")) for _ in range(20)]
+        gate.set()
         wait_all(first + second, 60)
     served_y = [i for i, name in enumerate(order) if name == "y"]
     assert served_y[-1] - served_y[0] <= 2 * 20 + 2, "turn about, not one queue after the other"
@@ -350,14 +373,17 @@ def test_a_run_that_raises_is_a_failure_like_any_other(caplog: pytest.LogCapture
 
 def test_a_call_that_hangs_is_settled_in_time_and_keeps_its_slot_while_it_hangs() -> None:
     router = FewSlots({"a": 1})
-    gate = threading.Event()
+    begun, gate = threading.Event(), threading.Event()
 
     def hang(model: str, left: float) -> Answer:
+        begun.set()
         gate.wait(60)
         return Answer(value="too late")
 
     with dispatching(router, call_timeout_s=0.1) as dispatcher:
-        settled = dispatcher.submit(Query(""), hang).result(60)
+        settled = made_in_time(
+            lambda: dispatcher.submit(Query(""), hang).result(60), lambda made: begun.is_set()
+        )
         assert settled.answer.failure is not None
         assert settled.answer.failure.status_code == 504
         (tried,) = settled.tries
@@ -729,8 +755,12 @@ def test_a_call_whose_time_passes_while_it_is_decided_asks_no_model() -> None:
         return Answer(value=model)
 
     with dispatching(router) as dispatcher:
-        hasty = Query("", deadline=time.monotonic() + 0.2)
-        settled = dispatcher.submit(hasty, noted).result(60)
+
+        def hasty() -> CallResult:
+            query = Query("", deadline=time.monotonic() + 0.2)
+            return dispatcher.submit(query, noted).result(60)
+
+        settled = made_in_time(hasty, lambda made: made.attempts)
     assert settled.answer.failure is not None and settled.answer.failure.status_code == 504
     assert settled.attempts == 1 and not asked
     assert router.in_use == {"a": 0} and router.resting == set()
@@ -754,8 +784,10 @@ def test_a_server_that_fails_before_the_deadline_rests(failure: Failure, rests: 
 def test_a_server_that_used_all_that_a_call_gets_rests() -> None:
     router = FewSlots({"a": 1})
     with dispatching(router, call_timeout_s=0.2) as dispatcher:
-        dispatcher.submit(Query(""), until_late).result(60)
-        until(lambda: router.resting)
+        made_in_time(
+            lambda: dispatcher.submit(Query(""), until_late).result(60),
+            lambda made: router.resting,
+        )
     assert router.resting == {"a"}
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 from plan_world import PLAN, learned, make_router
+from waiting import made_in_time, until
 
 from aios_eccos.config import Settings
 from aios_eccos.records import Signals
@@ -295,19 +296,16 @@ def test_the_escape_waits_for_its_slot_with_the_calls_place(over) -> None:
     assert all_free(router)
 
 
-def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
 def test_the_first_answer_does_not_wait_longer_than_a_call_may_take() -> None:
     """One member hangs: when the call's time is up, what the other said is given."""
     gate = threading.Event()
     servers = Servers(small="41", mini=lambda: gate.wait(60) and "42", large="43")
-    query = Query("hello", input_tokens=100, deadline=time.monotonic() + 0.5)
-    settled, router = serve(servers, query)
+
+    def hurried():
+        query = Query("hello", input_tokens=100, deadline=time.monotonic() + 0.5)
+        return serve(servers, query)
+
+    settled, router = made_in_time(hurried, lambda made: made[0].answer.failure is None)
     assert settled.answer.value == ("small", "41")
     assert settled.vote is not None
     assert settled.vote.answered_by == "small"
@@ -324,8 +322,12 @@ def test_an_escape_that_has_no_slot_in_time_leaves_the_members_answer() -> None:
     with dispatching(router) as dispatcher:
         held = [dispatcher.submit(Query("", allowed=("large",)), holder.ask) for _ in range(4)]
         until(lambda: holder.asked["large"] == 4)
-        query = Query("hello", input_tokens=100, deadline=time.monotonic() + 0.5)
-        settled = dispatcher.submit(query, servers.ask, servers.repeat).result(60)
+
+        def hurried():
+            query = Query("hello", input_tokens=100, deadline=time.monotonic() + 0.5)
+            return dispatcher.submit(query, servers.ask, servers.repeat).result(60)
+
+        settled = made_in_time(hurried, lambda made: made.answer.failure is None)
         gate.set()
         for future in held:
             future.result(60)
