@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import HTTPException, Request
+from fastapi.responses import JSONResponse
 
 from aios_eccos import __version__
 from aios_eccos.errors import ConfigError, hide
@@ -159,8 +160,22 @@ def exchange(launch: Any, process: Process, steps: Steps) -> None:
     routes[:] = [route for route in routes if getattr(route, "path", None) not in ours]
     for path, endpoint in ours.items():
         launch.app.router.add_api_route(
-            path, endpoint, methods=["POST"], route_class_override=limited(AGENTS)
+            path,
+            endpoint,
+            methods=["POST"],
+            response_class=Answer,
+            route_class_override=limited(AGENTS),
         )
+
+
+class Answer(JSONResponse):
+    """JSON that can hold half a character, as agents, their tools and files may."""
+
+    def render(self, content: Any) -> bytes:
+        try:
+            return super().render(content)
+        except UnicodeEncodeError:
+            return json.dumps(content, allow_nan=False).encode()
 
 
 def query_handler(launch: Any, serving: Serving) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from aios_eccos.kernel.calls import Syscall, settle
 from aios_eccos.kernel.serving import ENDING, Serving
+from aios_eccos.providers.wire import clean
 
 log = logging.getLogger("aios_eccos.kernel.operations")
 
@@ -85,7 +86,7 @@ class Operation:
             response = self.execute(self.syscall)
         except BaseException as error:  # noqa: BLE001 - of a tool's sys.exit(), too
             log.warning("a %s call failed: %s", self.kind, type(error).__name__)
-            self._fail(f"{type(error).__name__}: {error}", 500)
+            self._fail(clean(f"{type(error).__name__}: {error}"), 500)
             return
         if response is None:  # as of a tool that has failed before, until a refresh
             self._fail("AIOS gave no answer; POST /core/refresh may help", 500)

@@ -85,6 +85,7 @@ EXCEPTIONS: Mapping[str, Failure] = {
         ("requests", "Timeout", TIMEOUT),
         ("requests", "RequestException", NO_CONNECTION),
         ("json", "JSONDecodeError", INVALID),
+        ("builtins", "RecursionError", INVALID),  # an answer that is nested past all use
         ("pydantic_core", "ValidationError", INVALID),
     )
     for name in names.split()

@@ -108,6 +108,9 @@ SERVERS: dict[str, Says] = {
     "sends 999": lambda send: send(b"HTTP/1.1 999 \x1b[2J\r\nContent-Length: 0\r\n\r\n"),
     "nests": body(b"[" * 1_000_000),
     "nests a choice": body(b'{"choices":' + b"[" * 900 + b"]" * 900 + b"}"),
+    "nests a message": body(
+        b'{"choices":[{"message":{"content":' + b"[" * 900 + b"]" * 900 + b"}}]}"
+    ),
     "has numbers without an end": body(b'{"choices": [' + b"9" * 1_000_000 + b"]}"),
     "counts what is no number": choices(
         {"content": "a"}, usage={"prompt_tokens": float("nan"), "completion_tokens": float("inf")}

@@ -195,6 +195,12 @@ def test_an_error_that_no_answer_could_hold_is_told_all_the_same(served: Any) ->
     assert len(answer.text) < 20_000
 
 
+def test_half_a_character_in_a_tools_answer_reaches_the_agent(served: Any) -> None:
+    served.launch.execute_request = lambda agent, data: {"response": "half \ud800", "n": [1.5]}
+    answer = ask(served)
+    assert (answer.status_code, answer.json()["response"]) == (200, "half \ud800")
+
+
 @pytest.mark.parametrize(
     ("chosen", "status"),
     [
