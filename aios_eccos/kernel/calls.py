@@ -7,7 +7,6 @@ Hints ride in any entry of `llms`, under a key of ours that stock kernels ignore
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Any, Protocol
 from aios_eccos.forecast.query_text import asked as asked_text
 from aios_eccos.providers.tokens import images, prompt_tokens, text_of
 from aios_eccos.providers.usage import MOST_TOKENS
+from aios_eccos.providers.wire import written
 from aios_eccos.values import Ability, CallResult, Query, Reading
 
 #: AIOS's own words to an agent whose models do not exist.
@@ -202,10 +202,7 @@ def conversation(agent: str, messages: Sequence[Any]) -> str | None:
 
 def turn(agent: str, messages: Sequence[Any]) -> str:
     """Key of a whole call, under which its model is remembered for the next turn. Never text."""
-    try:
-        whole = json.dumps([agent, *messages], sort_keys=True, default=str, ensure_ascii=False)
-    except (TypeError, ValueError):  # not from JSON: keys that have no order, or a cycle
-        whole = repr([agent, *messages])
+    whole = written([agent, *messages], sort_keys=True)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

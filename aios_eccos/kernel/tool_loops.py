@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aios_eccos.providers.tokens import text_of
+from aios_eccos.providers.wire import written
 
 #: Results in a row that are errors, or the same call's same result, and ask for a stronger model.
 TROUBLE = 3
@@ -39,7 +40,7 @@ class Called(NamedTuple):
         function = inner if isinstance(inner, Mapping) else self.raw
         keys = ("arguments", "parameters", "input")
         arguments = next((function[key] for key in keys if key in function), None)
-        return _canonical([function.get("name"), _parsed(arguments)])
+        return written([function.get("name"), _parsed(arguments)], sort_keys=True)
 
 
 class Result(NamedTuple):
@@ -140,13 +141,6 @@ def _parsed(value: object) -> object:
     except (ValueError, RecursionError):
         return value
     return found
-
-
-def _canonical(value: object) -> str:
-    try:
-        return json.dumps(value, sort_keys=True, default=str, ensure_ascii=False)
-    except (ValueError, TypeError, RecursionError):
-        return repr(value)
 
 
 def _turns(messages: Sequence[Any]) -> list[Mapping[str, Any]]:

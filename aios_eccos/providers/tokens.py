@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Literal
 from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed.embedding import find_embedder
 from aios_eccos.history.embed.folder import open_tokenizer, refusing_texts
-from aios_eccos.providers.wire import clean, mapping
+from aios_eccos.providers.wire import MOST_NESTED, clean, mapping, written
 
 log = logging.getLogger("aios_eccos.providers.tokens")
 
@@ -73,29 +72,27 @@ def tokenizer() -> Callable[[str], int] | None:
     return count
 
 
-def text_of(content: object) -> str:
+def text_of(content: object, depth: int = 0) -> str:
     """The text in a message's content: a string, a list of parts, or nothing."""
     if isinstance(content, str):
         return content
-    if isinstance(content, list):
-        return "\n".join(text for part in content if (text := _text_in(part)))
+    if isinstance(content, list) and depth <= MOST_NESTED:
+        return "\n".join(text for part in content if (text := _text_in(part, depth + 1)))
     return ""
 
 
-def _text_in(part: object) -> str:
+def _text_in(part: object, depth: int) -> str:
     text = mapping(part).get("text")
-    return text if isinstance(text, str) else text_of(mapping(part).get("content"))
+    return text if isinstance(text, str) else text_of(mapping(part).get("content"), depth)
 
 
 def prompt_tokens(messages: Sequence[object], tools: object) -> int:
     """Estimated length of a prompt: texts, images, tool calls and the tools that are offered."""
     turns = [mapping(message) for message in messages]
     extra = [turn.get(key) for turn in turns for key in ("tool_calls", "function_call")]
-    written = [
-        json.dumps(part, default=str, ensure_ascii=False) for part in (*extra, tools) if part
-    ]
     texts = [text_of(turn.get("content")) for turn in turns]
-    return sum(map(estimated, texts + written)) + sum(map(images, turns)) * IMAGE_TOKENS
+    texts += [written(part) for part in (*extra, tools) if part]
+    return sum(map(estimated, texts)) + sum(map(images, turns)) * IMAGE_TOKENS
 
 
 def images(message: object) -> int:
@@ -106,13 +103,14 @@ def images(message: object) -> int:
     return sum(map(_pictures, parts)) + (len(beside) if isinstance(beside, list) else 0)
 
 
-def _pictures(part: object) -> int:
+def _pictures(part: object, depth: int = 0) -> int:
     found = mapping(part)
-    if found.get("type") in _PICTURES or any(found.get(key) for key in _PICTURES):
+    kind = found.get("type")
+    if (isinstance(kind, str) and kind in _PICTURES) or any(found.get(key) for key in _PICTURES):
         return 1
     inside = found.get("content")  # a tool's result
-    if isinstance(inside, list):
-        return sum(map(_pictures, inside))
+    if isinstance(inside, list) and depth <= MOST_NESTED:
+        return sum(_pictures(each, depth + 1) for each in inside)
     carried = [found, *(mapping(found.get(key)) for key in _CARRIERS)]
     return int(any(_is_picture(each) for each in carried))
 

@@ -5,7 +5,6 @@ A server's count is a claim: it is taken where it can be true, and counted here 
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from aios_eccos.providers.wire import mapping
+from aios_eccos.providers.wire import mapping, written
 
 log = logging.getLogger("aios_eccos.providers.usage")
 
@@ -121,8 +120,10 @@ def _believed(usage: Usage, request: Mapping[str, Any]) -> Usage:
 
 def _most_read(request: Mapping[str, Any]) -> int:
     """Most tokens that a server can count for the prompt: a token is at least a byte of it."""
-    sent = len(json.dumps(request, default=str, ensure_ascii=False).encode("utf-8", "replace"))
-    contents = (mapping(message).get("content") for message in request.get("messages") or ())
+    sent = len(written(request).encode("utf-8", "replace"))
+    messages = request.get("messages")
+    turns = messages if isinstance(messages, list | tuple) else ()
+    contents = (mapping(message).get("content") for message in turns)
     parts = (part for content in contents if isinstance(content, list) for part in content)
     others = sum(not isinstance(mapping(part).get("text"), str) for part in parts)
     return MOST_ADDED + sent + others * PART_TOKENS

@@ -48,6 +48,18 @@ def strict_json(text: str) -> Any:
         raise ValueError("nested too deep") from None
 
 
+def written(value: object, *, sort_keys: bool = False) -> str:
+    """A value as JSON, to be counted or compared; what is none, as Python shows it."""
+    try:
+        return json.dumps(value, sort_keys=sort_keys, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # keys without order, a circle, a great depth
+        pass
+    try:
+        return repr(value)
+    except RecursionError:
+        return type(value).__name__
+
+
 def mapping(value: object) -> Mapping[str, Any]:
     """The value where it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}

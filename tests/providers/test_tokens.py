@@ -12,6 +12,7 @@ from aios_eccos.errors import EmbedderError
 from aios_eccos.history.embed.embedding import EmbedderSource
 from aios_eccos.providers import tokens
 from aios_eccos.providers.tokens import IMAGE_TOKENS, counted, estimated, images, prompt_tokens
+from aios_eccos.providers.usage import read_usage
 
 
 @pytest.mark.parametrize(
@@ -107,6 +108,38 @@ def test_a_text_is_counted_by_the_embedders_tokenizer_where_there_is_one(
     tokens.tokenizer.cache_clear()
     assert counted("x" * 40) == (10, "characters")
     tokens.tokenizer.cache_clear()
+
+
+def nested(value: Any, times: int = 2000) -> Any:
+    for _ in range(times):
+        value = {"content": [value]}
+    return value
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+#: What no agent should send, and no function must raise of.
+ODD: list[Any] = [
+    None,
+    7,
+    "text",
+    {"role": "user"},
+    [7, None, "text", [["x"]]],
+    [{"role": "user", "content": 7}, {"content": {"text": "x"}}, {7: 8, (1, 2): {3}}],
+    [{"content": ["text", 7, None, {"text": 7}, {"type": ["image"]}]}],
+    [{"tool_calls": {(1, 2): float("nan")}, "function_call": b"x"}],
+    [{"tool_calls": CIRCLE, "content": CIRCLE}],
+    [nested({"text": "x"})],
+    [{"tool_calls": nested(1)}],
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=[str(at) for at in range(len(ODD))])
+def test_odd_messages_have_a_length_too(odd: Any) -> None:
+    for messages, tools in ((odd if isinstance(odd, list) else [odd], None), ([], odd)):
+        assert 0 <= prompt_tokens(messages, tools) < 100_000
+    used = {"usage": {"prompt_tokens": 10**6, "completion_tokens": 5}}
+    assert read_usage(used, {"messages": odd, "tools": odd}).output == 5
 
 
 #: Tokenizers that cannot be read, or fail at the text "qqqq...!", with what is no `Exception`.
