@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import threading
 import types
-from contextlib import contextmanager
 
 import httpx
 import pytest
@@ -197,21 +196,24 @@ def test_without_a_tokenizer_length_counts(monkeypatch):
     assert (reply.tokens_from, reply.output_tokens, reply.input_tokens) == ("characters", 10, 3)
 
 
-def http(url, **options):
+def http(url, patience=QUICK, **options):
     endpoint = Endpoint(Model("m"), url, "m", **options)
-    return Client(endpoint, max_tokens=9, patience=QUICK, stop=threading.Event())
+    return Client(endpoint, max_tokens=9, patience=patience, stop=threading.Event())
 
 
 def test_faults_over_http_have_names():
     with ReplayServers([], ["m"], seconds_per_token=0) as servers:
-        asked = http(servers.url("m"))
+        asked = http(servers.url("m"), Patience(base_s=0.01, cap_s=0.05, timeout_s=60.0))
         assert asked.ask("what?").status == "ok"
-        for fault, reason in {"500": "500", "close": "connection", "hang": "timeout"}.items():
+        faults = {"500": "500", "close": "connection", "invalid_json": "malformed"}
+        for fault, reason in faults.items():
             servers.inject("m", {fault: 1.0})
             assert asked.ask("what?").error == reason
-        servers.inject("m", {"invalid_json": 1.0})
-        assert asked.ask("what?").error == "malformed"
         asked.close()
+        servers.inject("m", {"hang": 1.0})
+        hasty = http(servers.url("m"))
+        assert hasty.ask("what?").error == "timeout"
+        hasty.close()
     assert http("http://127.0.0.1:9/v1").ask("what?").error == "connection"
 
 
@@ -220,12 +222,11 @@ def test_the_key_goes_into_the_header_and_is_not_shown(monkeypatch):
 
     seen = []
 
-    @contextmanager
-    def stream(self, method, url, **options):
-        seen.append(self.headers["authorization"])
-        yield httpx.Response(200, json=body())
+    def send(self, request, **options):
+        seen.append(request.headers["authorization"])
+        return httpx.Response(200, json=body(), request=request)
 
-    monkeypatch.setattr(httpx.Client, "stream", stream)
+    monkeypatch.setattr(httpx.Client, "send", send)
     asked = http("http://127.0.0.1:9/v1", api_key=SecretStr("sk-secret"))
     assert asked.ask("what?").status == "ok"
     asked.close()
