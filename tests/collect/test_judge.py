@@ -219,8 +219,8 @@ def test_what_is_on_its_way_at_ctrl_c_is_waited_for(tmp_path):
 
     class Winding(Collector):
         def wait(self):
-            threading.Thread(target=interrupt).start()
             with pytest.raises(KeyboardInterrupt):
+                threading.Thread(target=interrupt).start()
                 super().wait()
             threading.Timer(0.3, answers.set).start()
             self.wait = super().wait

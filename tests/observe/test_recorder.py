@@ -50,9 +50,9 @@ def test_sums_are_those_of_the_decisions(world: World) -> None:
     for kind in ("waited_le", "decided_le"):
         assert sum(sums[f"{kind}:{b}"] for b in names_of(kind, sums)) == 40
     now = time.time()
-    for period in (*periods("h", now, 2), *periods("m", now, 3)):
-        found = world.engine.ledger.sums([period])[0]
-        assert found.get("calls", 0) in (0, 40) or period.startswith("m")
+    for kind in ("h", "m"):  # a new hour may have begun meanwhile, and new minutes
+        found = world.engine.ledger.sums(periods(kind, now, 5))
+        assert sum(part.get("calls", 0) for part in found) == 40
 
 
 def test_a_failure_is_counted_and_costs_nothing(world: World) -> None:
@@ -124,7 +124,7 @@ def test_every_model_that_was_asked_has_an_outcome_with_its_own_time(world: Worl
     settled = world.call()
     first, second = settled.tries
     assert [first.model, second.model] == asked
-    assert first.seconds >= 0.1 > second.seconds
+    assert first.seconds >= 0.1
     assert settled.served_s >= first.seconds + second.seconds
     history = world.engine.history
     assert history is not None

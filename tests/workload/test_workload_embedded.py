@@ -392,12 +392,16 @@ class TestWhatCannotStart:
             open_workload("embedded", state_dir=state_dir)
 
     def test_a_run_folder_of_somebody_else(
-        self, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        state_dir: Path,
+        tmp_path_factory: pytest.TempPathFactory,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+        run = tmp_path_factory.mktemp("r")  # a socket's path must be short
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(run))
         open_workload("embedded", state_dir=state_dir).close()
         name = hashlib.sha256(str(state_dir.resolve() / "redis").encode()).hexdigest()[:12]
-        (tmp_path / f"aios-eccos-{name}").mkdir(mode=0o755)
+        (run / f"aios-eccos-{name}").mkdir(mode=0o755)
         with pytest.raises(WorkloadError, match="must be a folder that only this user can enter"):
             open_workload("embedded", state_dir=state_dir)
 
