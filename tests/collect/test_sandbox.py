@@ -47,8 +47,8 @@ def children() -> set[psutil.Process]:
 def wrong_in_time(sandbox: Sandbox, question: Question, content: str) -> None:
     started = time.perf_counter()
     assert sandbox.grade(question, content) is False
-    # The limit is one of computing; a busy machine takes longer for it.
-    assert time.perf_counter() - started < 20 * sandbox.limit_s
+    # The limit is one of computing; a busy machine takes longer for it, but not for ever.
+    assert time.perf_counter() - started < 60
 
 
 @pytest.mark.parametrize(

@@ -710,7 +710,7 @@ def test_a_tool_that_has_failed_before_answers_with_an_error(
 def test_operations_that_never_return_are_given_up_together_and_keep_no_other_waiting(
     fresh: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fresh.refresh(call_timeout_s=2.5)
+    fresh.refresh(call_timeout_s=5.0)
     hung = Hung()
     monkeypatch.setattr(fresh.scheduler, "storage_manager", hung)
     bad = [fresh.spawn(lambda: fresh.execute(other_query("storage"), "bad")) for _ in range(5)]
@@ -721,7 +721,7 @@ def test_operations_that_never_return_are_given_up_together_and_keep_no_other_wa
         thread.join(60)
         seconds, response = got[0]
         assert "timeout" in response.error
-        assert 2.4 < seconds < 4.9, "the time runs from the call's arrival"
+        assert 4.9 < seconds < 9.9, "the time runs from the call's arrival"
     hung.release.set()
 
 

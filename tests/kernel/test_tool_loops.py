@@ -138,9 +138,9 @@ def test_long_histories_cost_little_and_deep_results_nothing() -> None:
     """Only what the last results say is read, whatever lies before."""
     big = "[" * 2000 + "]" * 2000
     loop = [m for i in range(200) for m in openai("x" * 100_000, arguments=big, i=i)]
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert strained([USER, *loop]), "the same, again and again"
     assert in_tool_loop([USER, *loop]) and first_call([USER, *loop]) == "c199"
-    assert time.perf_counter() - begun < 5.0
+    assert time.thread_time() - begun < 5.0
     assert strained([USER, *(m for i in range(3) for m in openai(f"Error: {i}{big}", i=i))])
     assert not strained([USER, *(m for i in range(3) for m in openai(big + str(i), i=i))])

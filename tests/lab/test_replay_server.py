@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from waiting import until
+from waiting import made_in_time, until
 
 from aios_eccos.errors import EccosError
 from aios_eccos.lab.replay_server import ReplayServers, graded, seconds_per_token
@@ -98,11 +98,17 @@ def test_a_recorded_prediction_is_the_content_and_truncation_shows(client):
 
 def test_an_answer_takes_its_tokens_time(servers, client):
     times = []
-    for i in range(10):
+
+    def one() -> float:
         started = time.perf_counter()
-        ask(client, servers.url("large"), f"question {i}")
+        ask(client, servers.url("large"), f"question {len(times) % 10}")
         times.append(time.perf_counter() - started)
-    assert 0.04 <= min(times) < 0.08  # of the least disturbed
+        return times[-1]
+
+    until(lambda: one() < 0.08)  # the machine, too, may hold one up
+    for _ in range(9):
+        one()
+    assert min(times) >= 0.04
 
 
 def test_the_pace_gives_the_mean_answer_time():
@@ -115,16 +121,21 @@ def test_the_pace_gives_the_mean_answer_time():
 def test_concurrency_is_counted_per_model(servers):
     gate = threading.Barrier(6)
 
+    def burst():
+        servers.reset()
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(one, range(6)))
+        return servers.stats()
+
     def one(i: int) -> None:
         with httpx.Client(trust_env=False) as client:
             client.get(servers.url("large") + "/models")
             gate.wait(60)
             ask(client, servers.url("large"), f"question {i}")
 
-    with ThreadPoolExecutor(6) as pool:
-        list(pool.map(one, range(6)))
-    stats = servers.stats()
-    assert 4 <= stats["large"].peak_in_flight <= 6
+    # On a busy machine some have their answers before others ask.
+    stats = made_in_time(burst, lambda made: made["large"].peak_in_flight >= 4)
+    assert stats["large"].peak_in_flight <= 6
     assert (stats["large"].requests, stats["large"].in_flight) == (6, 0)
     assert stats["small"].requests == stats["small"].peak_in_flight == 0
     servers.reset()

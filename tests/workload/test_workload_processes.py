@@ -64,11 +64,11 @@ def test_a_dead_kernels_slots_come_back_by_themselves(
 def test_a_living_kernel_keeps_its_slot_beyond_the_ttl(
     redis_server: RedisServer, namespace: str, opened: Open, tmp_path: Path
 ) -> None:
-    options = {"state_dir": tmp_path, "namespace": namespace, "lease_ttl_s": 1.5}
+    options = {"state_dir": tmp_path, "namespace": namespace, "lease_ttl_s": 3.0}
     holder = opened(redis_server.url, heartbeat_s=0.1, **options)
     looker = opened(redis_server.url, member=False, **options)
     holder.acquire([Lease("long", SLOT)], {SLOT: 1})
-    end = time.monotonic() + 2.0
+    end = time.monotonic() + 3.5
     while time.monotonic() < end:
         assert looker.loads({SLOT: 1})[SLOT].in_use == 1
         time.sleep(0.02)
