@@ -335,6 +335,19 @@ def test_wherever_a_file_ends(name: str, whole: Path, tmp_path: Path) -> None:
     assert "works" not in swept(whole, tmp_path, changes).values()
 
 
+@pytest.mark.usefixtures("onnx_only")
+def test_weights_that_claim_a_disk_are_not_read(whole: Path, tmp_path: Path) -> None:
+    """A file of almost nothing can say that it holds a terabyte: its empty parts take no place."""
+    shutil.copytree(whole, tmp_path / "model")
+    file, rows = tmp_path / "model" / "model.safetensors", 1 << 35
+    size = rows * WIDTH * 4
+    table = {"dtype": "F32", "shape": [rows, WIDTH], "data_offsets": [0, size]}
+    header = json.dumps({"embeddings.word_embeddings.weight": table}).encode()
+    file.write_bytes(struct.pack("<Q", len(header)) + header)
+    os.truncate(file, 8 + len(header) + size)
+    assert "bytes" in outcome(tmp_path / "model")
+
+
 # Tokenizers that are whole, and cannot serve.
 
 

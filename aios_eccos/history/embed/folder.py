@@ -7,7 +7,6 @@ made of it, and what a library raises in spite of that is translated in one plac
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,9 +21,9 @@ from aios_eccos.errors import EmbedderError, plain, raised
 
 REMEDY = "get the model anew, or set `embedder` to another folder"
 
-#: The largest files that are read, bytes: of settings, and of a vocabulary (the largest in use
-#: have 40 MB).
-SETTINGS_MOST, TOKENIZER_MOST = 4_000_000, 200_000_000
+#: The largest files that are read, bytes: of settings, of a vocabulary (the largest in use have 40
+#: MB), and of a BERT's weights (1.3 GB).
+SETTINGS_MOST, TOKENIZER_MOST, WEIGHTS_MOST = 4_000_000, 200_000_000, 8_000_000_000
 #: What may follow the encoder: parts that need the tokens' vectors and nothing else.
 HEADS = frozenset(("Pooling", "Normalize", "Dense", "LayerNorm", "Dropout", "CNN", "LSTM"))
 #: Parts of tokenizer.json that put a character in the place of others, at most; and the longest
@@ -186,7 +185,7 @@ def read_weights(path: Path, shapes: Iterable[Shape]) -> dict[str, Floats]:
     """
     from safetensors import safe_open
 
-    _file(path)
+    _file(path, WEIGHTS_MOST)
     weights = {}
     with safe_open(path, framework="numpy") as tensors:
         stored = {name.removeprefix("bert."): name for name in tensors.keys()}  # noqa: SIM118
@@ -266,7 +265,7 @@ def _json(path: Path, most: int) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _file(path: Path, most: float = math.inf) -> None:
+def _file(path: Path, most: int) -> None:
     """`EmbedderError` where there is no file (to open a pipe, say, would wait), or a huge one."""
     if not path.is_file():
         raise wrong(path, "there is no such file")
