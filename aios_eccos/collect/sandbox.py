@@ -30,6 +30,8 @@ log = logging.getLogger("aios_eccos.collect.sandbox")
 LIMIT_S = 1.0
 #: Seconds for the child's start and its import of sympy; only a broken machine needs more.
 START_S = 60.0
+#: Seconds for its end, and that of its worker.
+END_S = 5.0
 MEMORY_BYTES = 2 << 30
 ROOT = Path(__file__).parents[2]
 #: What the child says before the code that a worker ended with.
@@ -51,6 +53,10 @@ class Sandbox:
 
     def __exit__(self, *raised: object) -> None:
         with self._lock:
+            if self._ready:
+                # Its stdin ends: so does its worker, which would else be nobody's child, and it.
+                with suppress(subprocess.TimeoutExpired):
+                    self._child.communicate(timeout=END_S)
             self._end()
 
     def grade(self, question: Question, content: str) -> bool:
@@ -104,7 +110,11 @@ class Sandbox:
     def _end(self) -> int:
         self._child.poll()
         self._child.kill()
-        self._child.communicate()
+        for pipe in (self._child.stdin, self._child.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+        self._child.wait()
         return self._child.returncode
 
 
@@ -128,7 +138,7 @@ def serve() -> None:
         worker = os.fork()
         if not worker:
             _work(float(sys.argv[2]))
-            return
+            os._exit(0)  # what it has imported takes its time to go
         code = os.waitstatus_to_exitcode(os.waitpid(worker, 0)[1])
         if not code:
             return

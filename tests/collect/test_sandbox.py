@@ -148,3 +148,12 @@ def test_thoughts_are_split_off_in_time_that_grows_with_the_text(mark):
     started = time.process_time()
     split_thinking(mark * (2_000_000 // len(mark)))
     assert time.process_time() - started < 2.0
+
+
+def test_no_worker_outlives_its_sandbox():
+    before = {*psutil.Process().children(recursive=True)}
+    with Sandbox() as sandbox:
+        assert sandbox.grade(NUMERIC, "7")
+        made = {*psutil.Process().children(recursive=True)} - before
+        assert len(made) >= 2
+    assert not [each for each in made if psutil.pid_exists(each.pid)]

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import venv
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,26 @@ def test_enable_changes_one_file_and_disable_restores_every_byte(home: Path, nam
     install.enable(home)
     assert listing(home) == during
     install.disable(home)
+    assert listing(home) == before
+
+
+def test_who_switches_off_waits_for_who_switches_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the hook could go after it was put in place, while the configuration relies on it."""
+    write, other = interpreter.write_hook, threading.Thread(target=install.disable, args=(home,))
+
+    def slowly(hook: Path, module: str) -> str:
+        said = write(hook, module)
+        other.start()
+        other.join(0.3)  # as long as it waits, it does nothing
+        assert hook.exists()
+        return said
+
+    monkeypatch.setattr(interpreter, "write_hook", slowly)
+    before = listing(home)
+    install.enable(home)
+    other.join(60)
     assert listing(home) == before
 
 

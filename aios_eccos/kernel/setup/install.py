@@ -22,6 +22,7 @@ from aios_eccos.forecast.pricing import with_facts
 from aios_eccos.kernel import toolserver
 from aios_eccos.kernel.setup import contract, interpreter
 from aios_eccos.kernel.setup import yaml_edit as edit
+from aios_eccos.kernel.setup.alone import switching
 from aios_eccos.locate import CONFIG_IN_AIOS, state_dir_of, state_root
 from aios_eccos.manifest import manifest
 
@@ -83,10 +84,16 @@ def enable(
     home, python = aios_home.resolve(), interpreter.absolute(python)
     found = interpreter.probe(python)
     check_contract(home)
-    file = _read_config(home)
-    text, unpriced = _switched_on(file.text, options or {}, keys)
-    state = files.private_dir(state_dir_of(home))
     hook = Path(found["site"]).resolve() / interpreter.HOOK_FILE
+    with switching(home) as state:
+        file = _read_config(home)
+        text, unpriced = _switched_on(file.text, options or {}, keys)
+        return _enable(file, text, unpriced, state, python, hook)
+
+
+def _enable(
+    file: ConfigFile, text: str, unpriced: list[str], state: Path, python: str, hook: Path
+) -> list[str]:
     known = _note(state)
     note = _noted(known, file, text, python, hook)
     if known is None or known.created != file.created:
@@ -152,12 +159,12 @@ def _noted(known: Note | None, file: ConfigFile, text: str, python: str, hook: P
 def disable(aios_home: Path) -> list[str]:
     """Switch the plugin off; says what it did, line by line. Harmless when repeated."""
     home = aios_home.resolve()
-    state = state_dir_of(home)
-    note = _note(state)
-    said = [_restore(home / CONFIG_IN_AIOS, state, note)]
-    if note is not None:
-        said.append(_remove_hook(Path(note.hook), state))
-        (state / NOTE).unlink(missing_ok=True)
+    with switching(home) as state:
+        note = _note(state)
+        said = [_restore(home / CONFIG_IN_AIOS, state, note)]
+        if note is not None:
+            said.append(_remove_hook(Path(note.hook), state))
+            (state / NOTE).unlink(missing_ok=True)
     if sys.platform != "win32":
         from aios_eccos.workload.embedded import stop_embedded
 
