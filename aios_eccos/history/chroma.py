@@ -18,7 +18,7 @@ from aios_eccos.history.client import translated
 from aios_eccos.history.embed.embedding import Embedder
 from aios_eccos.history.merge import is_judged
 from aios_eccos.history.nearest import Nearest
-from aios_eccos.history.rows import from_metadata, to_metadata
+from aios_eccos.history.places import Places
 from aios_eccos.history.store import PAGE, SCHEMA, Embeddings, Row
 from aios_eccos.records import Record
 
@@ -30,8 +30,11 @@ SENT = 4 << 20
 #: Judged rows up to which an embedded history is searched in memory (61 MB): beyond, Chroma's index
 #: is quicker for a query alone.
 EXACT_MOST = 40_000
-#: Vectors read at a time.
-HELD_PAGE = 5_000
+#: Neighbors that are tried for a vector's links where nobody searches. Elsewhere it is a hundred,
+#: which takes most of the time in which a row is written over another one, 4.6 ms.
+UNSEARCHED = 10
+#: Before rows took the places of removed ones (see `places`), which this version reads as well.
+BEFORE = 3
 
 
 class ChromaRows:
@@ -51,32 +54,45 @@ class ChromaRows:
     ) -> None:
         self.shared, self._place, self._keep = shared, place, keep
         self._client = client
+        #: Collections that no version has written to which has places; the first write says so.
+        self._earlier: list[Any] = []
         self._identity = {
             "schema": SCHEMA, "embedder": embedder.name, "dimension": embedder.dimension
         }  # fmt: skip
         with translated():
-            self._judged, self._unjudged = self._open(NAME), self._open(UNJUDGED)
+            self._judged = Places(self._open(NAME), shared=shared, searched=True)
+            unjudged = self._open(UNJUDGED, ef_construction=UNSEARCHED)
+            self._unjudged = Places(unjudged, shared=shared, searched=False)
             most = int(client.get_max_batch_size())
         self.batch = min(most, PAGE) if shared else most
         self._nearest: Nearest | None = None
         if not shared:
-            for rows in (self._judged, self._unjudged):
-                self._probe(rows)
+            with translated():
+                for rows in (self._judged, self._unjudged):
+                    rows.probe()
             if self.counts()[0] <= EXACT_MOST:
                 self._nearest = self._held()
 
-    def _open(self, name: str) -> Any:
+    def _open(self, name: str, **hnsw: int) -> Any:
         rows = self._client.get_or_create_collection(
             name,
             embedding_function=None,
-            configuration={"hnsw": {"space": "cosine"}},
+            configuration={"hnsw": {"space": "cosine", **hnsw}},
             metadata=self._identity,
         )
         self._check_identity(rows.metadata or {})
+        if rows.metadata["schema"] == BEFORE:
+            self._earlier.append(rows)
         return rows
 
+    def _raise_schema(self) -> None:
+        """Let no earlier version open what is now written: it would mix up records."""
+        while self._earlier:
+            self._earlier[-1].modify(metadata=self._identity)
+            self._earlier.pop()
+
     def _check_identity(self, stored: Mapping[str, Any]) -> None:
-        if stored.get("schema") != SCHEMA:
+        if stored.get("schema") not in (BEFORE, SCHEMA):
             anew = "begin anew with `aios-eccos ingest --rebuild FILE...`"
             raise HistoryError(other_format(self._place, stored.get("schema"), SCHEMA, anew))
         if any(stored.get(key) != self._identity[key] for key in ("embedder", "dimension")):
@@ -88,37 +104,31 @@ class ChromaRows:
             )
 
     @translated()
-    def _probe(self, rows: Any) -> None:
-        """Read and find one row, since a lost index would only show as missing neighbors."""
-        if wanted := min(8, int(rows.count())):
-            row = rows.get(limit=1, include=["embeddings"])["embeddings"]
-            found = rows.query(query_embeddings=row, n_results=wanted, include=["distances"])
-            if len(found["ids"][0]) < wanted:
-                raise ValueError("the index does not hold the rows")
-
-    @translated()
     def _held(self) -> Nearest:
         """The judged rows' vectors, to be searched without Chroma."""
-        found, ids = Nearest(), list(self._judged.get(include=[])["ids"])
-        for start in range(0, len(ids), HELD_PAGE):
-            got = self._judged.get(ids=ids[start : start + HELD_PAGE], include=["embeddings"])
-            found.put(got["ids"], np.asarray(got["embeddings"], dtype=np.float32))
+        found = Nearest()
+        for ids, vectors in self._judged.vectors():
+            found.put(ids, vectors)
         return found
 
     @translated()
     def counts(self) -> tuple[int, int]:
-        judged = int(self._judged.count())
-        both = judged + int(self._unjudged.count())
+        judged = self._judged.count()
+        both = judged + self._unjudged.count()
         self._keep()
         return judged, both
 
     @translated()
-    def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
-        parts = [{name: value} for name, value in (where or {}).items()]
-        condition = {"$and": parts} if len(parts) > 1 else next(iter(parts), None)
-        both = (self._unjudged, self._judged)
-        found = (rows.get(where=condition, include=[])["ids"] for rows in both)
+    def ids(self, where: Mapping[str, object]) -> list[str]:
+        parts = [{name: value} for name, value in where.items()]
+        condition = {"$and": parts} if len(parts) > 1 else parts[0]
+        found = (rows.ids(condition) for rows in (self._unjudged, self._judged))
         return list(dict.fromkeys(itertools.chain.from_iterable(found)))
+
+    def records(self) -> Iterator[Record]:
+        with translated():
+            for rows in (self._unjudged, self._judged):
+                yield from rows.records()
 
     @translated()
     def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
@@ -128,11 +138,12 @@ class ChromaRows:
             part = unique[start : start + PAGE]
             # In this order, since a row that moves meanwhile is first added there, then removed.
             for rows in (self._unjudged, self._judged):
-                found.update(_read(rows, part, vectors=vectors))
+                found.update(rows.read(part, vectors=vectors))
         return found
 
     @translated()
     def write(self, rows: Mapping[str, Row]) -> None:
+        self._raise_schema()
         for judged, place, other in (
             (True, self._judged, self._unjudged),
             (False, self._unjudged, self._judged),
@@ -140,25 +151,21 @@ class ChromaRows:
             part = [row for row in rows.values() if is_judged(row[0]) == judged]
             for sent in _parts(part) if self.shared else [part] if part else []:
                 ids = [record.id for record, _ in sent]
-                place.upsert(
-                    ids=ids,
-                    embeddings=np.stack([vector for _, vector in sent]),
-                    metadatas=[to_metadata(record) for record, _ in sent],
-                )
+                place.put(sent)
                 # Before what may fail: written again, the row would be the same as is stored.
                 if self._nearest is not None and judged:
                     self._nearest.put(ids, np.stack([vector for _, vector in sent]))
                 elif self._nearest is not None:
                     self._nearest.drop(ids)
-                _delete(other, ids)
+                other.drop(ids)
         if self._nearest is not None and len(self._nearest) > EXACT_MOST:
             self._nearest = None
 
     @translated()
     def delete(self, ids: Sequence[str]) -> None:
-        for start in range(0, len(ids), self.batch):
-            for rows in (self._judged, self._unjudged):
-                _delete(rows, list(ids[start : start + self.batch]))
+        self._raise_schema()
+        for rows in (self._judged, self._unjudged):
+            rows.drop(ids)
         if self._nearest is not None:
             self._nearest.drop(ids)
 
@@ -169,19 +176,7 @@ class ChromaRows:
         nearest = self._nearest
         if nearest is not None and not records:
             return nearest.find(queries, k), []
-        include = ["distances", "metadatas"] if records else ["distances"]
-        got = self._judged.query(query_embeddings=queries, n_results=k, include=include)
-        near = [
-            [(record_id, 1.0 - far) for record_id, far in zip(*pair, strict=True)]
-            for pair in zip(got["ids"], got["distances"], strict=True)
-        ]
-        found = [
-            from_metadata(record_id, metadata)
-            for pair in zip(got["ids"], got["metadatas"] if records else (), strict=False)
-            for record_id, metadata in zip(*pair, strict=True)
-            if metadata is not None
-        ]
-        return near, found
+        return self._judged.find(queries, k, records=records)
 
     @translated()
     def stamp(self) -> str:
@@ -191,20 +186,8 @@ class ChromaRows:
     @translated()
     def restamp(self) -> str:
         stamp = uuid.uuid4().hex
-        self._judged.modify(metadata={**self._identity, "stamp": stamp})
+        self._judged.rows.modify(metadata={**self._identity, "stamp": stamp})
         return stamp
-
-
-def _read(rows: Any, ids: list[str], *, vectors: bool) -> dict[str, Row]:
-    include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
-    got = rows.get(ids=ids, include=include)
-    embeddings = got["embeddings"] if vectors else [()] * len(got["ids"])
-    return {
-        record_id: (from_metadata(record_id, metadata), np.asarray(vector, dtype=np.float32))
-        for record_id, metadata, vector in zip(
-            got["ids"], got["metadatas"], embeddings, strict=True
-        )
-    }
 
 
 def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
@@ -220,9 +203,3 @@ def _parts(rows: Sequence[Row]) -> Iterator[list[Row]]:
         size += length
     if part:
         yield part
-
-
-def _delete(rows: Any, ids: list[str]) -> None:
-    held = rows.get(ids=ids, include=[])["ids"]
-    if held:
-        rows.delete(ids=held)

@@ -84,7 +84,8 @@ def is_whole(folder: Path) -> bool:
 def vectors_of(folder: Path) -> dict[str, NDArray[np.float32]]:
     """The (d,) vectors by id that an index had when it was last whole, though it is torn now.
 
-    Chroma adds elements at the end, and of those before it only writes other links.
+    Chroma adds elements at the end. Of those before it writes other links, and vectors that lie in
+    its queue as well.
 
     Raises:
         ValueError: they cannot be read.

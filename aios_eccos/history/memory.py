@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -36,15 +36,20 @@ class MemoryRows:
         with self._lock:
             return len(self._judged), len(self._rows)
 
-    def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
+    def ids(self, where: Mapping[str, object]) -> list[str]:
         """See `Rows.ids`; conditions are equalities here."""
-        wanted = (where or {}).items()
+        wanted = where.items()
         with self._lock:
             return [
                 record_id
                 for record_id, (record, _) in self._rows.items()
                 if all(getattr(record, name) == value for name, value in wanted)
             ]
+
+    def records(self) -> Iterator[Record]:
+        with self._lock:
+            rows = [*self._rows.values()]
+        return (record for record, _ in rows)
 
     def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:
         with self._lock:

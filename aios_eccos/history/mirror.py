@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aios_eccos.history.merge import is_judged
-from aios_eccos.history.store import PAGE, AuditedCalls, Embeddings, Neighbors, Rows
+from aios_eccos.history.store import AuditedCalls, Embeddings, Neighbors, Rows
 from aios_eccos.records import (
     AUDIT,
     LIVE,
@@ -211,12 +211,8 @@ def _facts(outcome: Outcome) -> tuple[float, float]:
 
 
 def read_mirror(rows: Rows) -> Mirror:
-    """Outcomes and labels of every row; by the page, as together they would be many objects."""
-    ids, mirror = rows.ids(), Mirror()
-    for start in range(0, len(ids), PAGE):
-        for record, _ in rows.read(ids[start : start + PAGE], vectors=False).values():
-            mirror.put(record)
-    return mirror
+    """Outcomes and labels of every row."""
+    return Mirror(rows.records())
 
 
 def expired(rows: Rows, max_age_days: float) -> list[str]:

@@ -27,7 +27,7 @@ from aios_eccos.history.embed.gist import LONG
 from aios_eccos.history.embed.sentence import SentenceEmbedder
 from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound, keep_ids
-from aios_eccos.history.rows import from_metadata
+from aios_eccos.history.rows import read_row
 from aios_eccos.history.store import PAGE, Embeddings, Given
 
 log = logging.getLogger("aios_eccos.history")
@@ -207,9 +207,11 @@ def _salvage(place: _Place, embedder: Embedder) -> list[Given] | None:
                     got = old.get(ids=ids[start : start + PAGE], include=["metadatas"])
                     vectors = _vectors(old, got["ids"]) if same else {}
                     for at, metadata in zip(got["ids"], got["metadatas"], strict=True):
-                        record = from_metadata(at, metadata)
+                        if (record := read_row(at, metadata)) is None:
+                            continue
                         # What is read of a long text changes with versions.
-                        rows[at] = record, None if len(record.text) > LONG else vectors.get(at)
+                        vector = None if len(record.text) > LONG else vectors.get(at)
+                        rows[record.id] = record, vector
             return list(rows.values())
     except HistoryError as error:
         log.warning("the old history cannot be read: %s", error)

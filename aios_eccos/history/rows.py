@@ -40,6 +40,17 @@ def from_metadata(record_id: str, metadata: Mapping[str, Any]) -> Record:
     return Record(record_id, outcomes=outcomes, **fields)
 
 
+def holder(place: str, metadata: Mapping[str, Any]) -> str:
+    """The id of the record whose row lies at a place (Chroma's id); "" where the place is free."""
+    return str(metadata.get("id", place))
+
+
+def read_row(place: str, metadata: Mapping[str, Any]) -> Record | None:
+    """The record whose row lies at a place; None where the place is free."""
+    record_id = holder(place, metadata)
+    return from_metadata(record_id, metadata) if record_id else None
+
+
 def _pack(outcomes: Sequence[Outcome]) -> str:
     """Outcomes as compact JSON: one list each, unknown values at the end left out."""
     rows = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -19,7 +19,7 @@ Row: TypeAlias = tuple[Record, Embeddings]
 Given: TypeAlias = tuple[Record, Embeddings | None]
 
 #: Version of what is stored; a store made by another one is refused.
-SCHEMA = 3
+SCHEMA = 4
 #: Rows read at a time: between two reads, other threads of this process run.
 PAGE = 250
 
@@ -96,8 +96,12 @@ class Rows(Protocol):
         """Number of judged rows, and of all."""
         ...
 
-    def ids(self, where: Mapping[str, object] | None = None) -> list[str]:
-        """The ids of all rows, or of those whose fields have these values (`{"$lt": x}`: less)."""
+    def ids(self, where: Mapping[str, object]) -> list[str]:
+        """The ids of rows whose fields have these values (`{"$lt": x}`: less)."""
+        ...
+
+    def records(self) -> Iterator[Record]:
+        """All records; of one in two rows, as while it moves, that which counts comes last."""
         ...
 
     def read(self, ids: Sequence[str], *, vectors: bool = True) -> dict[str, Row]:

@@ -31,6 +31,7 @@ from aios_eccos.history.history import History
 from aios_eccos.history.index import is_sound
 from aios_eccos.history.mend import mend
 from aios_eccos.history.open import open_history, rebuild
+from aios_eccos.history.places import Places
 from aios_eccos.records import HistoryTable, Outcome, Record
 
 DAY_S = 86_400.0
@@ -174,7 +175,7 @@ def test_a_move_that_broke_off_leaves_the_verdict(
     """Killed after the judged row was written, before the unjudged one was removed."""
     store = opened(tmp_path)
     store.add(mixed(2), vectors(2))
-    monkeypatch.setattr(chroma, "_delete", lambda rows, ids: None)
+    monkeypatch.setattr(Places, "drop", lambda rows, ids: None)
     store.judge("r001", "small", 1.0)
     monkeypatch.undo()
     store.close()
@@ -192,11 +193,11 @@ def test_a_move_that_fails_halfway_is_found_among_the_judged_once_it_is_tried_ag
 ) -> None:
     store, judged = opened(tmp_path), some_records(2)
 
-    def fails(rows: object, ids: list[str]) -> None:
+    def fails(rows: Places, ids: list[str]) -> None:
         raise HistoryError("the disk is full")
 
     store.add([judged[0], replace(judged[1], outcomes=())], vectors(2))
-    monkeypatch.setattr(chroma, "_delete", fails)
+    monkeypatch.setattr(Places, "drop", fails)
     with pytest.raises(HistoryError):
         store.add(judged, vectors(2))
     monkeypatch.undo()

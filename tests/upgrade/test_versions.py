@@ -116,11 +116,11 @@ def test_a_later_versions_history_is_refused_and_kept(home: Path) -> None:
     client = open_folder(state / "history/chroma")
     for name in ("eccos_history", "eccos_history_unjudged"):
         rows = client.get_collection(name, embedding_function=None)
-        rows.modify(metadata={**rows.metadata, "schema": 4})
+        rows.modify(metadata={**rows.metadata, "schema": 5})
     close_client(client)
     with pytest.raises(HistoryError) as refused:
         open_history("embedded", state, Circle())
-    said_of(refused.value, state / "history", 4, 3)
+    said_of(refused.value, state / "history", 5, 4)
 
 
 def test_later_versions_certificates_are_refused(home: Path) -> None:
