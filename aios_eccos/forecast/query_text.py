@@ -39,7 +39,7 @@ _GOES_ON = re.compile(
     r"(?:\W+(?:please|now|again|then|step|the task|working|with it|from there))*\W*"
 )
 #: A message that says which step of what was asked before is next, or how it is planned.
-_STEP = re.compile(r"(?i)\W*(?:at |now |next,? )*(?:do )?step \d|\W*thinking\W")
+_STEP = re.compile(r"(?i)\W*(?=\w)(?:(?:at |now |next,? )*(?:do )?step \d|thinking\W)")
 #: Parts of a message that are a tool's results, in the spellings of several servers.
 _RESULTS = "tool_result", "toolResult", "tool-result", "function_call_output"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -127,6 +128,19 @@ def test_an_odd_text_has_a_gist_and_an_embedding(name: str) -> None:
     assert len(gist(ODD[name])) <= LONG
     vector = EMBEDDER.embed([ODD[name]])[0]
     assert np.isfinite(vector).all() and abs(float(np.linalg.norm(vector)) - 1) < 1e-3
+
+
+def test_a_text_of_marks_takes_no_longer_than_one_of_letters() -> None:
+    def least(text: str) -> float:
+        """Seconds of CPU, of the fastest of several runs."""
+        seconds = []
+        for _ in range(7):
+            begun = time.thread_time()
+            gist(text)
+            seconds.append(time.thread_time() - begun)
+        return min(seconds)
+
+    assert least("-" * 100_000) < 4 * least("x" * 100_000), "all other threads wait meanwhile"
 
 
 def test_where_nothing_asks_a_part_of_the_text_is_read() -> None:

@@ -56,8 +56,8 @@ _WANTED = frozenset(("please", "find", "what"))
 _WORD = re.compile(r"\w+")
 _CLOSED = re.compile(r"\s*</[A-Za-z][\w-]*>\s*\Z")
 _VERB = re.compile(
-    r"\W*(?:(?:and|then|now|for|in|to|at|can you|could you|your task is to|i need you to|"
-    r"i want you to|i need to|i want to|i'd like to|you are)\W+)?(?:"
+    r"\W*(?=\w)(?:(?:and|then|now|for|in|to|at|can you|could you|your task is to|i need you to|"
+    r"i want you to|i need to|i want to|i'd like to|you are)\W+(?=\w))?(?:"
     "what which who whom whose when where why how find compute calculate determine evaluate solve "
     "prove show simplify express estimate list name give write explain describe translate "
     "summarize summarise rewrite implement complete fill choose select identify classify compare "
