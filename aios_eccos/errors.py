@@ -107,15 +107,19 @@ def hide(text: str) -> str:
     return text
 
 
+def netloc_of(url: str) -> str:
+    """What stands before a URL's path; where that is several hosts, `urlsplit` may refuse them."""
+    return re.split("[/?#]", url.partition("//")[2], maxsplit=1)[0]
+
+
 def misread(url: str) -> bool:
     """Whether an `@` stands behind the host: what was read as host may be part of a password.
 
     The path of a Unix socket may hold one.
     """
-    rest = url.partition("//")[2]
-    host = re.split("[/?#]", rest, maxsplit=1)[0]
+    host = netloc_of(url)
     socket = url.startswith("unix:") and (not host or "@" in host)
-    return "@" in rest[len(host) :] and not socket
+    return "@" in url.partition("//")[2][len(host) :] and not socket
 
 
 def _without_user(word: str) -> str:

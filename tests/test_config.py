@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,11 @@ BROKEN_URLS = [
     "http://.",
     "http://-h/v1",
     "http://h:\uff18\uff10/v1",
+    "http://[127.0.0.1]/v1",
+    "http://[v1.fe]/v1",
+    "http://u:p\uff20ss@h/v1",
+    "http://u:a\uff0fb@h/v1",
+    "https://u:\u2100@h/v1",
 ]
 
 
@@ -138,6 +144,9 @@ def test_what_is_no_url_is_refused(url: str) -> None:
         ("https://müller.example/", "https://müller.example/"),
         ("localhost:11434", "http://localhost:11434"),
         ("HTTP://h/v1", "HTTP://h/v1"),
+        ("http://h:/v1", "http://h:/v1"),
+        ("https://[::1]:/v1", "https://[::1]:/v1"),
+        ("http://h:0008000/v1", "http://h:0008000/v1"),
         ("", ""),
     ],
 )
@@ -162,6 +171,15 @@ def test_an_address_is_taken_with_its_scheme(hostname: str, url: str) -> None:
         "rediss://u:12/34@h",
         "redis+sentinel://:1/2@h:1/service",
         "unix://u:pa/ss@/run/r",
+        "unix:///run/my redis",
+        "redis://.",
+        "redis://a..b:6379",
+        f"rediss://{'a' * 64}.example",
+        "redis://h\0",
+        "redis://h,-i",
+        "redis+sentinel://h:1,[::g]:2/service",
+        "redis://:p\uff20ss@h",
+        "redis+cluster://:a\uff0fb@h:1,i:2",
     ],
 )
 def test_a_broken_url_of_redis_is_refused_before_it_is_opened(url: str) -> None:
@@ -179,11 +197,48 @@ def test_a_broken_url_of_redis_is_refused_before_it_is_opened(url: str) -> None:
         "unix:///run/r@1",
         "unix://u:p@/run/r@1",
         "redis+sentinel://a,b/s",
+        "redis+sentinel://a:1,[::1]:2/s",
+        "redis+sentinel://u:p@[::1],a:2/s",
+        "redis://:6379/1",
+        "redis://h:",
+        "unix:///run/my%20redis",
     ]
     + ["redis+cluster://[::1]:7000,h:7001", "rediss://u:%2F%40@h?socket_timeout=0.2"],
 )
 def test_every_kind_of_url_of_redis_is_taken(url: str) -> None:
     assert parse_settings({"redis": url}).redis == url
+
+
+@pytest.mark.parametrize(
+    ("key", "url", "kept"),
+    [
+        ("redis", "REDIS://h:6379", "redis://h:6379"),
+        ("redis", "Redis+Sentinel://H/S", "redis+sentinel://H/S"),
+        ("redis", "UNIX:///run/R", "unix:///run/R"),
+        ("history", "HTTPS://Chroma:8000", "HTTPS://Chroma:8000"),
+    ],
+)
+def test_a_scheme_may_be_in_capitals(key: str, url: str, kept: str) -> None:
+    assert getattr(parse_settings({key: url}), key) == kept
+
+
+@pytest.mark.parametrize(
+    ("raw", "parse"),
+    [
+        (["http://u:s3cret@h/v1"], parse_models),
+        ([{"name": "a"}, "http://u:s3cr et@h/v1"], parse_models),
+        ("redis://:s3cret@h", parse_settings),
+        ({"namespace": "redis://:s3cret's@h"}, parse_settings),
+        ({"max_records": "redis://:s3cret@h"}, parse_settings),
+        ({"agents": {"a": "http://s3cret@h"}}, parse_settings),
+    ],
+)
+def test_a_password_at_a_wrong_place_is_not_shown(
+    raw: object, parse: Callable[[object], object]
+) -> None:
+    with pytest.raises(ConfigError, match=r"\(hidden\)@h") as refusal:
+        parse(raw)
+    assert "s3cr" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from aios_eccos.config.local import check_address
-from aios_eccos.errors import ENCODED, ConfigError, misread
+from aios_eccos.errors import ENCODED, ConfigError, misread, netloc_of, shown_address
 
 #: Keys whose values are never shown: tokens, and URLs that may carry a password.
 MAY_HOLD_SECRETS = {"api_key", "http_token", "redis", "history", "hostname"}
@@ -123,24 +123,30 @@ def parse_plans(raw: object) -> tuple[str, ...]:
 
 def check_redis(value: str) -> str:
     """What can be seen of it without redis-py; the rest is looked at when it is opened."""
+    value = re.sub(r"\A[A-Za-z+]+(?=://)", lambda scheme: scheme[0].lower(), value)
     if not re.match(r"(embedded|memory)$|rediss?(\+sentinel|\+cluster)?://.|unix://.", value):
         raise ValueError(
             "allowed: embedded, memory, or a URL that begins with redis://, rediss://, unix://, "
             "redis+sentinel:// or redis+cluster:// (the last two with rediss, too)"
         )
     try:
-        hosts = urlsplit(value).netloc.rpartition("@")[2].split(",")
-        ports = [urlsplit(f"//{host}").port for host in hosts]
+        user, _, hosts = netloc_of(value).rpartition("@")
+        for host in hosts.split(","):
+            urlsplit(f"//{user}@{host}")  # refuses what others could read as another host
+            check_address(f"http://{host if host[:1] not in (':', '') else f'localhost{host}'}")
+        if re.search(r"\s", value) or misread(value):
+            raise ValueError
     except ValueError:
-        ports = [0]
-    if 0 in ports or re.search(r"\s", value) or misread(value):
-        raise ValueError(f"a port is a number from 1 to 65535, there are no blanks, and {ENCODED}")
+        raise ValueError(
+            "a port is a number from 1 to 65535, a host a name or an address, no blanks "
+            f"(of a path: %20), and {ENCODED}"
+        ) from None
     return value
 
 
 def check_history(value: str) -> str:
     """What can be seen of it without Chroma."""
-    if value != "embedded" and not value.startswith(("http://", "https://")):
+    if value != "embedded" and not value.lower().startswith(("http://", "https://")):
         raise ValueError("allowed: embedded, or a URL such as http://chroma:8000")
     return value if value == "embedded" else check_address(value)
 
@@ -207,4 +213,6 @@ def no_mapping(where: str, found: object, wanted: str) -> ConfigError:
 def _shown(value: object) -> str:
     """A value for an error, briefly; of a list or a mapping its kind, for a secret may be in it."""
     plain = value is None or isinstance(value, str | int | float)
+    if isinstance(value, str) and "://" in value:
+        value = shown_address(value)
     return repr(value)[:80] if plain else f"({type(value).__name__})"

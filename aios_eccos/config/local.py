@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from urllib.parse import urlsplit
 
 from aios_eccos.errors import ENCODED
 
@@ -23,7 +24,7 @@ NETWORKS = tuple(
 #: A scheme, a name and password, a host and a port. Whatever clients read in several ways, such as
 #: a backslash or a second `@`, has no match.
 _ADDRESS = re.compile(
-    r"((?i:https?)://)?(?:[^/@\\?#\[\]\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|\w[\w.-]*)(?::([0-9]{1,5}))?"
+    r"((?i:https?)://)?(?:[^/@\\?#\[\]\s]*@)?(\[[0-9A-Fa-f:.%\w]+\]|\w[\w.-]*)(?::([0-9]*))?"
     r"(?:[/?#](?!/)[^@\\\s\x00-\x1f\x7f]*)?"
 )
 
@@ -34,11 +35,12 @@ def check_address(value: str) -> str:
     try:
         scheme, host, port = found.groups() if found else ("", "", "0")
         if host.startswith("["):
-            ipaddress.ip_address(host[1:-1])
+            ipaddress.IPv6Address(host[1:-1])
         else:
             host.encode("idna")
-        if not 0 < int(port or 80) < 65536:
+        if not 0 < int(port or 80) < 65536 or (port == "" and not scheme):
             raise ValueError("port")
+        urlsplit(value)  # refuses what others could read as another host
     except ValueError:
         raise ValueError(
             f"wanted http(s)://host:port/v1, with a port up to 65535 and no blanks; {ENCODED}"

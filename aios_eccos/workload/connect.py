@@ -75,6 +75,10 @@ def open_workload(
             shared.close()
             raise
         lost = error
+    except Exception as error:  # noqa: BLE001 - it raises whatever an option brings about
+        shared.close()
+        says = server.hide(f"{type(error).__name__}: {error}")
+        raise ConfigError(f"redis {server.place!r} cannot be used: {says}") from None
     store: WorkloadStore = shared
     if member:
         store = ResilientWorkload(shared, lost=lost, heartbeat_s=heartbeat_s or lease_ttl_s / 3)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.connection import SSLConnection, parse_url
+from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
-from aios_eccos.errors import ENCODED, ConfigError, misread
+from aios_eccos.errors import ENCODED, ConfigError, misread, netloc_of
 
 _SENTINEL_PORT = 26379
 _CLUSTER_PORT = 6379
@@ -38,9 +39,10 @@ class Server:
             self._secrets = _secrets(url)
             self.place = safe_name(url)
             self._make = _client_maker(url, timeout_s)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RedisError) as error:
             # What was read as host or port may be part of a password.
-            if "@" in url or "port" in str(error).lower():
+            doubtful = "@" in url and isinstance(error, ValueError)
+            if doubtful or "port" in str(error).lower():
                 raise ConfigError(malformed) from None
             raise ConfigError(f"redis {self.place!r}: {self.hide(str(error))}") from None
 
@@ -62,15 +64,22 @@ class Server:
         """This process no longer uses it; idempotent."""
 
 
+def _parts(url: str) -> SplitResult:
+    """The URL's parts; its hosts may be several."""
+    netloc = netloc_of(url)
+    scheme, mark, rest = url.partition("//")
+    return urlsplit(f"{scheme}{mark}{rest[len(netloc) :]}")._replace(netloc=netloc)
+
+
 def safe_name(url: str) -> str:
     """A URL without user, password and options."""
-    parts = urlsplit(url)
+    parts = _parts(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _secrets(url: str) -> list[str]:
     """The passwords of a URL, as they stand there and as they are sent; longest first."""
-    parts = urlsplit(url)
+    parts = _parts(url)
     said = [parts.netloc.rpartition("@")[0].partition(":")[2]]
     for option in parts.query.split("&"):
         name, _, value = option.partition("=")
@@ -87,7 +96,7 @@ def options(timeout_s: float) -> dict[str, Any]:
 
 
 def _client_maker(url: str, timeout_s: float) -> Callable[[], Any]:
-    scheme = urlsplit(url).scheme
+    scheme = _parts(url).scheme
     base, _, kind = scheme.partition("+")
     if scheme not in {"redis", "rediss", "unix"} and (
         base not in {"redis", "rediss"} or kind not in {"sentinel", "cluster"}
@@ -108,11 +117,11 @@ def _client_maker(url: str, timeout_s: float) -> Callable[[], Any]:
 
 def _group_maker(url: str, base: str, kind: str, common: dict[str, Any]) -> Callable[[], Any]:
     """Clients of a Sentinel group or a Cluster, whose URLs name several hosts."""
-    parts = urlsplit(url)
+    parts = _parts(url)
     credentials, at, netloc = parts.netloc.rpartition("@")
     hosts = _hosts(netloc, _SENTINEL_PORT if kind == "sentinel" else _CLUSTER_PORT)
     service, _, database = parts.path.strip("/").partition("/")
-    plain = parts._replace(scheme=base, netloc=f"{credentials}{at}{hosts[0][0]}", path=database)
+    plain = parts._replace(scheme=base, netloc=f"{credentials}{at}localhost", path=database)
     found = {**common, **parse_url(plain.geturl())}
     found.pop("host")
     found["ssl"] = found.pop("connection_class", None) is SSLConnection

@@ -11,6 +11,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from redis import Redis
@@ -107,6 +108,55 @@ def test_a_malformed_setting_is_refused_before_anything_is_asked(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         open_workload(redis, state_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("redis://:P4ss@a..b", "idna"),
+        ("redis+sentinel://a..b:1/main?password=P4ss", "idna"),
+        ("redis://:P4ss@127.0.0.1:1?event_dispatcher=x", "dispatch"),
+        ("rediss://:P4ss@127.0.0.1:1?ssl_cert_reqs=some", "Requirements Flag"),
+        ("redis://:P4ss@127.0.0.1:1?protocol=9", "protocol must be"),
+        ("redis://:P4ss@127.0.0.1:1?retry=3", "call_with_retry"),
+        ("redis://:P4ss@127.0.0.1:1?retry_on_error=x", "catching classes"),
+        ("redis+sentinel://127.0.0.1:1/main?no_such_option=P4ss", "no_such_option"),
+        ("redis+cluster://127.0.0.1:1?startup_nodes=x", "startup_nodes"),
+    ],
+)
+def test_what_redis_py_cannot_use_is_a_fault_of_the_setting(
+    tmp_path: Path, url: str, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said) as refused:
+        open_workload(url, state_dir=tmp_path, required=False)
+    assert "P4ss" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "redis+cluster"])
+def test_a_host_that_cannot_be_looked_up_now_is_a_redis_that_is_away(
+    tmp_path: Path, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lookup(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    url = f"{scheme}://redis.example:6379/main"
+    with contextlib.closing(open_workload(url, state_dir=tmp_path, required=False)) as store:
+        assert store.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True], "on local limits"
+        assert store.degraded
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://[::1]/main",
+        "redis+sentinel://u:p@[::1]:1,a:2/main",
+        "rediss+cluster://[::1]:1",
+        "redis+cluster://a:1,[::1]:2",
+    ],
+)
+def test_a_group_may_have_addresses_of_ipv6(url: str) -> None:
+    assert Server(url, 0.05).place == url.replace("u:p@", "")
 
 
 @pytest.mark.parametrize("namespace", ["", "a b", "{a}", "x" * 65, "ü"])
