@@ -87,7 +87,7 @@ _WINDOWS = tuple(
         r"> ?(\d{3,})",
         r"(?:context[- _](?:length|window|size|limit)|n_ctx|max\w* (?:model|prompt|input) length"
         r"|limit|allowed|max(?:imum)? size|less than|cannot exceed|<=|\[1,)"
-        r"\W*(?:is|of|to)?\W*(?:only )?(\d[\d,_]{2,})",
+        r"\W{0,9}(?:is|of|to)?\W{0,9}(?:only )?(\d[\d,_]{2,})",
         r"(?<!\d)(\d[\d,_]{2,20})(?: tokens?)? (?:max|context)",
     )
 )

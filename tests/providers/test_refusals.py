@@ -249,7 +249,11 @@ def test_other_errors_are_no_refusals_of_this_model_alone(status: int, words: st
     assert failure_of(StatusError(status, words)).refused is None
 
 
-@pytest.mark.parametrize("word", ["exceed", "maxexceed", "exceedmax", "max_", "not a ", "1", "1_"])
+@pytest.mark.parametrize(
+    "word",
+    ["exceed", "maxexceed", "exceedmax", "max_", "not a ", "1", "1_"]
+    + ["<=", "limit ", "[1,\n", "> "],
+)
 def test_words_that_repeat_for_ever_are_looked_through_at_once(word: str) -> None:
     text = word * 4000
     begun = time.thread_time()
