@@ -120,10 +120,15 @@ def _options(
     """Least-cost LLM routing under a quality floor, as a plugin for the AIOS kernel."""
 
 
+#: What may be a sign that a terminal obeys.
+_DOUBTFUL = re.compile(r"[^\n\t\x20-\x7e]")
+
+
 class Output:
     """Standard output or error; what is written after its reader has gone is dropped.
 
-    What a terminal would obey is written escaped, as JSON escapes it: names come from others.
+    What a terminal would obey, or the stream's encoding cannot hold, is written escaped, as JSON
+    escapes it: names come from others.
 
     Attributes:
         unread: whether the reader has gone.
@@ -132,15 +137,24 @@ class Output:
 
     def __init__(self, stream: Any, *, obeyed: bool = False) -> None:
         self.unread, self._stream, self._obeyed = False, stream, obeyed
+        self._encoding: str = getattr(stream, "encoding", None) or "utf-8"
+        # Click would go round us to a stream that says it holds less.
+        self.encoding = self._encoding if obeyed else "utf-8"
         self.rich_proxied_file = self if obeyed else Output(stream, obeyed=True)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        shown = text if self._obeyed else _DOUBTFUL.sub(_escaped, text)
+        shown = _DOUBTFUL.sub(self._shown, text)
         self._do(lambda: self._stream.write(shown))
         return len(text)
+
+    def _shown(self, sign: re.Match[str]) -> str:
+        """The sign itself where it can be seen."""
+        held = sign[0].encode(self._encoding, "ignore")
+        passes = held and (self._obeyed or sign[0].isprintable())
+        return sign[0] if passes else json.dumps(sign[0])[1:-1]
 
     def flush(self) -> None:
         self._do(self._stream.flush)
@@ -154,15 +168,6 @@ class Output:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
-
-
-#: What may be a sign that a terminal obeys.
-_DOUBTFUL = re.compile(r"[^\n\t\x20-\x7e]")
-
-
-def _escaped(sign: re.Match[str]) -> str:
-    """The sign itself where it can be seen."""
-    return sign[0] if sign[0].isprintable() else json.dumps(sign[0])[1:-1]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -107,6 +108,25 @@ def test_json_is_printed_without_what_a_terminal_obeys_and_says_the_same(
     shown = capsys.readouterr().out
     assert all(c.isprintable() or c == "\n" for c in shown)
     assert json.loads(shown) == {"name": name}
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("name", ["small", "\u6a21\u578b\U0001f600", "\xe9\x9b", "\ud800"])
+def test_an_encoding_that_cannot_hold_a_name_stops_no_command(
+    encoding: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+
+    def say(arguments: object) -> None:
+        typer.echo(f"no price of {name}")
+        console().print(draw_table([{"model": name}]))
+        sys.stdout.write(json.dumps({"name": name}, ensure_ascii=False) + "\n")
+
+    monkeypatch.setattr(command_line, "app", say)
+    monkeypatch.setattr(sys, "stdout", written)
+    main([])
+    shown = written.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+    assert json.loads(shown.splitlines()[-1]) == {"name": name}
 
 
 def test_colors_of_our_own_reach_the_terminal(
