@@ -557,6 +557,26 @@ def test_a_damaged_cache_is_begun_anew(tmp_path: Path, content: bytes) -> None:
     assert toy.embedded == []
 
 
+def test_a_cache_that_another_process_holds_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "e.sqlite", sqlite3.connect
+    cache = EmbeddingCache(path)
+    CachedEmbedder(ToyEmbedder(), cache).embed(["a"])
+    cache.close()
+    monkeypatch.setattr(sqlite3, "connect", lambda at, **how: real(at, **{**how, "timeout": 0.0}))
+    holder = real(path)
+    holder.execute("PRAGMA locking_mode = EXCLUSIVE")
+    holder.execute("DELETE FROM vectors WHERE key = x'00'")
+    one, toy = cached(path)
+    assert one.embed(["b"]).shape == (1, DIMENSION)
+    assert toy.embedded == ["b"]
+    holder.close()
+    two, toy = cached(path)
+    two.embed(["a"])
+    assert toy.embedded == [], "what it held is still there"
+
+
 def test_without_a_place_everything_is_computed(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     one, toy = cached(tmp_path / "file" / "e.sqlite")

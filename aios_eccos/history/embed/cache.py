@@ -34,12 +34,18 @@ class EmbeddingCache:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         for _ in range(2):
-            with contextlib.suppress(OSError, sqlite3.Error):
+            try:
                 self._connection = _open(path)
                 return
-            log.info("the embedding cache cannot be read and is begun anew")
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            except (OSError, sqlite3.OperationalError) as error:
+                # Nothing is damaged: it is in use for long, or its disk is full.
+                log.info("the embedding cache cannot be used: %s", error)
+                break
+            except sqlite3.Error:
+                log.info("the embedding cache cannot be read and is begun anew")
+                for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+                    with contextlib.suppress(OSError):
+                        each.unlink(missing_ok=True)
         # In a database without tables nothing is found or kept.
         self._connection = sqlite3.connect(":memory:", check_same_thread=False)
 
