@@ -2,8 +2,7 @@
 
 Standard output carries the answer (with `--json`, JSON only); everything else goes to standard
 error. Exit codes: 0 done, 1 done but something is wrong, 2 the call's words are off, 130 and 143
-ended by Ctrl-C and SIGTERM. A command does
-its work whether or not somebody reads on (`| head`).
+ended by Ctrl-C and SIGTERM. A command does its work whether or not somebody reads on (`| head`).
 """
 
 from __future__ import annotations
