@@ -72,6 +72,9 @@ class ChromaRows:
                     rows.probe()
             if self.counts()[0] <= EXACT_MOST:
                 self._nearest = self._held()
+            else:
+                with translated():
+                    self._judged.know_names()
 
     def _open(self, name: str, **hnsw: int) -> Any:
         rows = self._client.get_or_create_collection(
@@ -159,6 +162,7 @@ class ChromaRows:
                     self._nearest.drop(ids)
                 other.drop(ids)
         if self._nearest is not None and len(self._nearest) > EXACT_MOST:
+            self._judged.know_names()
             self._nearest = None
 
     @translated()

@@ -8,6 +8,7 @@ it is; a row that says nothing belongs to the record of its own id, as in earlie
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import time
@@ -59,13 +60,13 @@ class Places:
         self._free: dict[str, float] | None = None
         #: Share of the rows that was free when they were last counted.
         self._share = 0.0
-        #: Record ids by place, where they differ; read once they are wanted.
+        #: Record ids by place, where they differ, if they are wanted.
         self._names: dict[str, str] | None = None
 
     def probe(self) -> None:
-        """Read and find one row, since a lost index would only show as missing neighbors."""
-        if wanted := min(8 if self._searched else 1, int(self.rows.count())):
-            row = self.rows.get(limit=1, include=["embeddings"])["embeddings"]
+        """Read one row, and find it, since a lost index would only show as missing neighbors."""
+        row = self.rows.get(limit=1, include=["embeddings"])["embeddings"]
+        if self._searched and (wanted := min(8, int(self.rows.count()))):
             found = self.rows.query(query_embeddings=row, n_results=wanted, include=["distances"])
             if len(found["ids"][0]) < wanted:
                 raise ValueError("the index does not hold the rows")
@@ -80,6 +81,10 @@ class Places:
         got = self.rows.get(where=where, include=["metadatas"])
         held = (holder(*row) for row in zip(got["ids"], got["metadatas"], strict=True))
         return [record_id for record_id in held if record_id]
+
+    def know_names(self) -> None:
+        """Once, before `find` is asked for ids alone; nobody writes meanwhile."""
+        self._names = self._read_names()
 
     def records(self) -> Iterator[Record]:
         """All of them; by the page, as together they would be many objects."""
@@ -110,8 +115,8 @@ class Places:
     def put(self, rows: Sequence[Row]) -> None:
         """Add or replace rows; new live ones take free places."""
         known, used = self._where([record.id for record, _ in rows])
-        new = [record.id for record, _ in rows if record.id not in known]
-        live = [record.id for record, _ in rows if record.source in LIVE and record.id in {*new}]
+        new = {record.id: record.source in LIVE for record, _ in rows if record.id not in known}
+        live = [name for name, is_live in new.items() if is_live]
         taken = dict(zip(live, self._take(len(live)), strict=False))
         used.update(taken.values())
         places = {
@@ -120,11 +125,14 @@ class Places:
         } | {name: found[0] for name, found in known.items()}
         named = {name: {"id": name, **ELSEWHERE} for name, at in places.items() if at != name}
         named |= {name: {"id": name, **ELSEWHERE} for name in taken}
-        self.rows.upsert(
-            ids=[places[record.id] for record, _ in rows],
-            embeddings=np.stack([vector for _, vector in rows]),
-            metadatas=[to_metadata(record) | named.get(record.id, {}) for record, _ in rows],
-        )
+        with self._doubted():
+            self.rows.upsert(
+                ids=[places[record.id] for record, _ in rows],
+                embeddings=np.stack([vector for _, vector in rows]),
+                metadatas=[to_metadata(record) | named.get(record.id, {}) for record, _ in rows],
+            )
+        for place in taken.values():
+            self._places().pop(place, None)
         if self._names is not None:
             self._names |= {places[name]: name for name in named}
         # Two processes that wrote a record at a time may have written it twice.
@@ -154,9 +162,7 @@ class Places:
             names = {place: record.id for place, record in held.items() if record is not None}
         else:
             held = {}
-            if self._names is None:
-                self._names = self._read_names()
-            gone, known = self._places(), self._names
+            gone, known = self._places(), self._names or {}
             names = {p: known.get(p, p) for row in got["ids"] for p in row if p not in gone}
         near = [
             [(names[p], 1.0 - far) for p, far in zip(*pair, strict=True) if p in names][:k]
@@ -202,13 +208,14 @@ class Places:
         empty = to_metadata(Record("", "", 0, (), task=self._mine, created=time.time())) | FREE
         for start in range(0, len(places), PAGE):
             part = [*places[start : start + PAGE]]
-            self.rows.update(ids=part, metadatas=[empty] * len(part))
+            with self._doubted():
+                self.rows.update(ids=part, metadatas=[empty] * len(part))
             for place in part:
                 self._places().pop(place, None)
                 self._places()[place] = time.monotonic()
 
     def _take(self, count: int) -> list[str]:
-        """At most so many free places, which are no longer free."""
+        """At most so many free places."""
         free, now = self._places(), time.monotonic()
         if self._shared:
             self._mark(self._mine_still([p for p, at in free.items() if now - at > RENEW_S]))
@@ -219,17 +226,30 @@ class Places:
         return self._mine_still([*itertools.islice(rested, count)])
 
     def _mine_still(self, places: Sequence[str]) -> list[str]:
-        """Those that are still free, and of this process; it forgets them all."""
+        """Those that are still free, and of this process; it forgets the others."""
         kept = []
-        for place in places:
-            self._places().pop(place, None)
         for start in range(0, len(places), PAGE):
             got = self.rows.get(ids=[*places[start : start + PAGE]], include=["metadatas"])
             for place, metadata in zip(got["ids"], got["metadatas"], strict=True):
                 mine = not self._shared or metadata["task"] == self._mine
                 if mine and not holder(place, metadata):
                     kept.append(place)
+        for place in {*places} - {*kept}:
+            self._places().pop(place, None)
         return kept
+
+    @contextlib.contextmanager
+    def _doubted(self) -> Iterator[None]:
+        """Where writing fails, Chroma may have written all the same: what is free is read again.
+
+        Of a shared collection that is looked at before a place is taken.
+        """
+        try:
+            yield
+        except BaseException:
+            if not self._shared:
+                self._free = None
+            raise
 
     def _places(self) -> dict[str, float]:
         """Free places; at first those that a process has left which has ended."""

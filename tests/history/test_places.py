@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from aios_eccos.history.history import History
 from aios_eccos.history.index import HEADER
 from aios_eccos.history.memory import MemoryRows
 from aios_eccos.history.open import open_history, rebuild
+from aios_eccos.history.places import Places
 from aios_eccos.history.store import Embeddings
 from aios_eccos.records import Outcome, Record
 
@@ -267,3 +269,56 @@ def test_a_rebuilt_history_has_every_row_under_its_records_id(
     assert store.table().ids == before.ids
     assert np.allclose(store.table().embeddings, before.embeddings, atol=1e-5)
     store.close()
+
+
+class Fails:
+    """A collection of Chroma that raises when rows are written, once it was told to."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+        self.before = self.after = False
+
+    def __getattr__(self, name: str) -> Any:
+        act = getattr(self._rows, name)
+        if name not in ("upsert", "update"):
+            return act
+
+        def written(**rows: Any) -> None:
+            if self.before:
+                raise OSError("disk is full")
+            act(**rows)
+            if self.after:
+                raise OSError("the server's answer was lost")
+
+        return written
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_where_writing_fails_no_row_and_no_place_is_lost(tmp_path: Path, when: str) -> None:
+    raw = client.open_folder(tmp_path)
+    fails = Fails(raw.get_or_create_collection("rows", embedding_function=None))
+    rows = Places(fails, shared=False, searched=False)
+
+    def put(first: int, n: int) -> None:
+        records = calls(first, n)
+        rows.put([*zip(records, vectors_of(records), strict=True)])
+
+    put(0, 60)
+    rows.drop([f"call{i}" for i in range(30)])
+    for change in (lambda: rows.drop(["call30"]), lambda: put(60, 10)):
+        setattr(fails, when, True)
+        with pytest.raises(OSError, match=r"disk|lost"):
+            change()
+        setattr(fails, when, False)
+        left = {record.id for record in rows.records()}
+        assert rows.count() == len(left)
+        assert len(left & {f"call{i}" for i in range(31, 60)}) == 29
+        change()
+    put(70, 20)
+    assert rows.count() == 29 + 10 + 20
+    ids = [record.id for record in rows.records()]
+    assert sorted(ids) == sorted(f"call{i}" for i in range(31, 90))
+    for record_id, (_, vector) in rows.read(ids, vectors=True).items():
+        assert np.allclose(vector, vectors_of([record(record_id)])[0], atol=1e-5)
+    assert fails.count() == 60, "the places were taken"
+    client.close_client(raw)
