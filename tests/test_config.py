@@ -451,9 +451,9 @@ def bomb(levels: int) -> str:
 )
 @pytest.mark.usefixtures("state")
 def test_aliases_that_grow_without_measure_are_refused_at_once(use: str, tmp_path: Path) -> None:
-    begun = time.process_time()
+    begun = time.thread_time()
     assert "100,000 values" in refusal_of(f"{bomb(10)}\n{use}", tmp_path)
-    assert time.process_time() - begun < 2
+    assert time.thread_time() - begun < 2
 
 
 @pytest.mark.usefixtures("state")

@@ -25,6 +25,6 @@ def test_the_table_holds_every_kind_and_answers_of_both_grades():
 
 
 def test_a_channel_that_breaks_off_takes_time_linear_in_its_length():
-    began = time.process_time()
+    began = time.thread_time()
     final_part("<|channel|>" + "a" * 200_000)
-    assert time.process_time() - began < 1.0
+    assert time.thread_time() - began < 1.0

@@ -145,9 +145,9 @@ MARKS += ["<|channel|>final<|message|>", "<|channel|>analysis<|message|>", "`<th
 @pytest.mark.parametrize("mark", MARKS)
 def test_thoughts_are_split_off_in_time_that_grows_with_the_text(mark):
     """Outside of the sandbox: a reply is read before it is graded."""
-    started = time.process_time()
+    started = time.thread_time()
     split_thinking(mark * (2_000_000 // len(mark)))
-    assert time.process_time() - started < 2.0
+    assert time.thread_time() - started < 2.0
 
 
 def test_no_worker_outlives_its_sandbox():

@@ -241,10 +241,10 @@ def test_too_few_of_peoples_verdicts_do_not_measure_the_judge() -> None:
 def test_answers_of_megabytes_are_shown_in_no_time(part: str) -> None:
     """Their ends are: what stands between is not even read."""
     long = "begins" + part * (3_000_000 // len(part)) + " It is 42."
-    begun = time.process_time()
+    begun = time.thread_time()
     asked = comparison("c", "What is it?", long, "It is 41.")
     assert asked.verdict("A " * 2_000_000) is None
-    assert time.process_time() - begun < 1.0
+    assert time.thread_time() - begun < 1.0
     # Thoughts that do not end are no answer.
     assert ("It is 42." in asked.messages[1]["content"]) is ("<think>" not in part)
     assert len(asked.messages[1]["content"]) < 20_000
