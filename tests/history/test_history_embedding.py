@@ -609,6 +609,29 @@ for n in range(30):
 """
 
 
+@pytest.mark.parametrize(
+    "damage",
+    ["x'00'", "x'0000000000000000'", "x'0000c07f'", "zeroblob(4)", "'a text'", "7", "NULL", "x''",
+     "vector || x'00000000'", "substr(vector, 5)"],
+)  # fmt: skip
+def test_a_vector_that_is_damaged_is_made_anew(damage: str, tmp_path: Path) -> None:
+    """One of several, and what is made anew takes its place."""
+    path, texts = tmp_path / "e.sqlite", ["a", "b", "c"]
+    first = cached(path)[0].embed_with_layers(texts)
+    for which in ("MIN(key)", "MAX(key)"):
+        with sqlite3.connect(path) as raw:
+            one = f"key = (SELECT {which} FROM vectors)"
+            raw.execute(f"UPDATE vectors SET vector = CAST({damage} AS BLOB) WHERE {one}"
+                        if "vector" in damage else
+                        f"UPDATE vectors SET vector = {damage} WHERE {one}")  # fmt: skip
+        raw.close()
+        for computed in (True, False):
+            embedder, toy = cached(path)
+            for found, wanted in zip(embedder.embed_with_layers(texts), first, strict=True):
+                np.testing.assert_array_equal(found, wanted)
+            assert bool(toy.embedded) == computed
+
+
 def test_processes_may_share_the_cache(tmp_path: Path) -> None:
     path, root = tmp_path / "e.sqlite", Path(__file__).parents[2]
     command = [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)]

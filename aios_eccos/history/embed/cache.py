@@ -58,19 +58,28 @@ class EmbeddingCache:
                 marks = ",".join("?" * len(part))
                 query = f"SELECT key, vector FROM vectors WHERE key IN ({marks})"
                 rows = self._connection.execute(query, part)
-                found.update({key: np.frombuffer(blob, dtype=np.float32) for key, blob in rows})
+                found.update((key, vector) for key, blob in rows if (vector := _vector(blob)).size)
         return found
 
     def put(self, vectors: Mapping[bytes, Embeddings]) -> None:
-        """Add vectors; those known are left as they are."""
+        """Keep vectors, in the place of those known."""
         rows = [(key, vector.astype(np.float32).tobytes()) for key, vector in vectors.items()]
         with self._lock, _forgiving(), self._connection:
-            self._connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?)", rows)
+            self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
 
     def close(self) -> None:
         """Close the file; later calls find and keep nothing."""
         with self._lock:
             self._connection.close()
+
+
+def _vector(blob: object) -> Embeddings:
+    """What is kept in a row; nothing where that can be no vector."""
+    if isinstance(blob, bytes) and len(blob) % 4 == 0:
+        vector = np.frombuffer(blob, dtype=np.float32)
+        if np.isfinite(vector).all():
+            return vector
+    return np.empty(0, dtype=np.float32)
 
 
 @contextlib.contextmanager
@@ -130,6 +139,11 @@ class CachedEmbedder:
         texts = [clean_text(text) for text in texts]
         keys = {text: [self._key(kind, text) for kind in kinds] for text in texts}
         known = self._cache.get([key for row in keys.values() for key in row])
+        for at, width in enumerate(kinds.values()):
+            sizes = {known[row[at]].size for row in keys.values() if row[at] in known}
+            # Layers have four times the encoder's width, which may differ from the embeddings'.
+            if len(sizes) > 1 or any(size != width if at == 0 else size % 4 for size in sizes):
+                known = {}  # some are damaged
         missing = [text for text, row in keys.items() if not all(key in known for key in row)]
         missing.sort(key=len, reverse=True)
         for start in range(0, len(missing), BATCH):

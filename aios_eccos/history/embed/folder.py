@@ -262,7 +262,10 @@ def _bounded(file: Path, normalizer: object) -> None:
 def _json(path: Path, most: int) -> object:
     with refusing(path):
         _file(path, most)
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise wrong(path, f"is no JSON: {error}") from error
 
 
 def _file(path: Path, most: int) -> None:
