@@ -2,7 +2,7 @@
 
 All keys of a namespace carry one hash tag, so that a script may touch any of them in a Cluster:
 
-    eccos:{namespace}:v1:slots:SLOT     sorted set  call id -> expiry in ms
+    eccos:{namespace}:v1:slots:SLOT     sorted set  call id -> expiry in ms, and a sentinel
     eccos:{namespace}:v1:limits:SLOT    sorted set  kernel  -> limit it declares
     eccos:{namespace}:v1:rpm:SLOT, tpm:SLOT   the same of requests and tokens per minute
     eccos:{namespace}:v1:recent:SLOT    hash        requests and tokens of the last minute

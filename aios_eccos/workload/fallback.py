@@ -44,7 +44,8 @@ class ResilientWorkload(Proxy):
     - all of each limit, if it knew of no other kernel for a minute;
     - else, until the leases of this kernel would end in Redis, as many slots as Redis counts for
       it: no other kernel can have those; after `GRACE_S` also its share of those that were free;
-    - afterwards its share of each limit. The shares of all kernels make up the limit.
+    - afterwards, or after twice that time where Redis comes and goes or forgets all the while, its
+      share of each limit. The shares of all kernels make up the limit.
 
     A background thread looks for Redis; when it answers, what was lent meanwhile is added there,
     and writes are repeated under their names. It is used again once all other kernels have been
@@ -211,13 +212,12 @@ class ResilientWorkload(Proxy):
     def _caps(self, limits: Mapping[str, int]) -> dict[str, int]:
         """How many slots this kernel lends by itself, of the limits that held last."""
         known, leases, kernels = self._shared.limits, self._shared.leases, self._before
+        rank, lost_at, now = self._rank, self._lost_at, time.monotonic()
         smallest = {slot: min(limit, known.get(slot, limit)) for slot, limit in limits.items()}
         if kernels == 1:
             return smallest
-        now = time.monotonic()
-        counted_until = min(leases.counted_until, self._failing_since + LIFETIMES * leases.ttl_s)
-        rank, lost_at = self._rank, self._lost_at
-        if not self._forgotten and now >= counted_until:
+        ends = min(lost_at, self._failing_since) + LIFETIMES * leases.ttl_s
+        if now >= (ends if self._forgotten else min(leases.counted_until, ends)):
             return {slot: part(limit, kernels, rank) for slot, limit in smallest.items()}
         counted = {slot: min(limit, leases.credit(slot)) for slot, limit in smallest.items()}
         if self._forgotten or self._heard or now < lost_at + GRACE_S:

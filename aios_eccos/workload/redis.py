@@ -82,8 +82,8 @@ class RedisWorkload(RedisLedger):
         #: Leases whose calls are lost, and what they needed is not settled yet.
         self._unsettled: set[Lease] = set()
         self._known = self._closed = False
-        #: Whether Redis has said that it knows this kernel; then, that it does so no longer.
-        self._registered = self._anew = False
+        #: What Redis has been told of each slot; None where it knows nothing of this kernel.
+        self._told: dict[str, Declared] | None = None
 
     def acquire(
         self,
@@ -101,7 +101,7 @@ class RedisWorkload(RedisLedger):
         self._known = True
         self.leases.settle(leases)
         asked, asked_at = Asked(leases, slots), time.monotonic()
-        args = [asked.lending(self._ttl_ms, self.kernel, declared, known=self._registered)]
+        args = [asked.lending(self._ttl_ms, self.kernel, declared, self._told)]
         try:
             answer = self._redis.run("acquire", slot_keys(slots, asked.caps), args)
         except WorkloadError:
@@ -109,7 +109,7 @@ class RedisWorkload(RedisLedger):
             raise
         if answer[0] < 0:
             raise Forgotten(self.place)
-        self._registered = True
+        self._note_told(declared)
         self._note_kernels(answer[0])
         for slot, (_, limit, *known) in zip(slots, rows(answer[1:], 6), strict=False):
             self.limits[slot] = limit
@@ -201,20 +201,25 @@ class RedisWorkload(RedisLedger):
         """Tell Redis of leases and limits; False: it had forgotten this kernel, perhaps others."""
         slots = list(dict.fromkeys([*declared, *(lease.slot for lease in (*held, *owed))]))
         asked = Asked([*held], slots)
-        known = self._registered and not self._anew
-        told = asked.lending(self._ttl_ms, self.kernel, declared, known=known)
+        told = asked.lending(self._ttl_ms, self.kernel, declared, self._told)
         args = [told, self._redis.key(RELEASES), *places(owed, slots)]
         kernels, rank, told_it = self._redis.run("renew", slot_keys(slots, asked.caps), args)
-        self._anew = not told_it
-        if self._anew:
+        if not told_it:
+            self._told = None
             return False
-        self.rank, self._registered = rank, True
+        self.rank = rank
+        self._note_told(declared)
         self._note_kernels(kernels)
         return True
 
-    def _note_kernels(self, kernels: int) -> None:
+    def _note_told(self, declared: Mapping[str, Declared]) -> None:
+        with self._lock:
+            self._told = {**(self._told or {}), **declared}
+
+    def _note_kernels(self, kernels: int, *, others: bool = False) -> None:
+        """`others`: this kernel is none of them yet."""
         self.kernels = kernels
-        self.taken.kernels.note(kernels)
+        self.taken.kernels.note(kernels + others)
 
     def check(self) -> None:
         """Find and reach the server, or raise."""
@@ -234,12 +239,12 @@ class RedisWorkload(RedisLedger):
         self, limits: Mapping[str, int], rates: Mapping[str, Rates] = NO_RATES
     ) -> dict[str, Load]:
         kinds = ("slots", "limits", "rpm", "tpm", "recent", "cooling", "closed")
-        asked_at, args = time.monotonic(), [self.kernel if self._registered else ""]
+        asked_at, args = time.monotonic(), ["" if self._told is None else self.kernel]
         for slot, own in limits.items():
             args += map(str, [own, *numbers(rates.get(slot, Rates()))])
         answer = self._redis.run("loads", ["kernels", *per_slot(limits, *kinds)], args)
         if answer[0] >= 0:  # else Redis has forgotten this kernel, and perhaps others
-            self._note_kernels(answer[0])
+            self._note_kernels(answer[0], others=self._told is None)
         loads = dict(zip(limits, map(load_of, rows(answer[1:], 9)), strict=True))
         self.taken.note_use({slot: load.in_use for slot, load in loads.items()})
         self._recall.note((limits, rates), loads, asked_at)

@@ -47,15 +47,21 @@ class Asked:
         return self._sets.setdefault(id(caps), (len(self._sets) + 1, caps))[0]
 
     def lending(
-        self, ttl_ms: int, kernel: str, declared: Mapping[str, Declared], *, known: bool
+        self,
+        ttl_ms: int,
+        kernel: str,
+        declared: Mapping[str, Declared],
+        told: Mapping[str, Declared] | None,
     ) -> str:
-        """The argument of acquire.lua and renew.lua."""
+        """The argument of acquire.lua and renew.lua; `told` = None: Redis knows nothing of it."""
         limits = (declared.get(slot, (-1, Rates())) for slot in self.slots)
+        known = told or {}
         asked: dict[str, object] = {
             "ttl": ttl_ms,
             "kernel": kernel,
-            "known": known,
+            "known": told is not None,
             "limits": [[limit, *numbers(rates)] for limit, rates in limits],
+            "told": [slot in known and known[slot] == declared.get(slot) for slot in self.slots],
             "caps": [[cap.nano, keep_s(cap)] for cap in self.caps],
             "slots": [self._slots[lease.slot] for lease in self._leases],
             "calls": [lease.call_id for lease in self._leases],

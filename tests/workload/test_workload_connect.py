@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 from redis import Redis
 from waiting import until
-from workload_servers import RedisServer, answers
+from workload_servers import RedisServer, answers, lent
 
 from aios_eccos.errors import ConfigError, WorkloadError
 from aios_eccos.values import Lease
@@ -45,7 +45,7 @@ def test_the_password_of_a_url_opens(guarded: RedisServer, opened: Open, tmp_pat
     assert store.acquire([Lease("a", SLOT)], {SLOT: 1}) == [True]
     assert not store.degraded
     with guarded.client(password=SECRET, db=1) as client:
-        assert client.zcard("eccos:{default}:v1:slots:" + SLOT) == 1
+        assert lent(client, SLOT) == 1
 
 
 @pytest.mark.parametrize("login", ["", ":wrong-P4ss@", "nobody:wrong-P4ss@"])
@@ -373,7 +373,7 @@ def test_a_sentinel_group_is_followed_to_its_new_master(opened: Open, tmp_path: 
         assert store.loads({SLOT: 3})[SLOT] == Load(1, 3, 0.0)
         with replica.client() as client:
             assert client.info("replication")["role"] == "master"
-            assert client.zcard("eccos:{default}:v1:slots:" + SLOT) == 1
+            assert lent(client, SLOT) == 1
     finally:
         for server in servers:
             server.close()
@@ -441,7 +441,7 @@ def test_a_cluster_is_asked_where_the_keys_are(opened: Open, tmp_path: Path) -> 
         for node in nodes:
             with node.client() as client:
                 assert answers(client)
-                held.append(len(client.keys("*:slots:*")))
+                held.append(len(client.keys(f"*:slots:{SLOT}")))
         assert sum(held) == 4
         assert min(held) > 0, "the namespaces above lie on both"
     finally:

@@ -8,18 +8,21 @@ import math
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from waiting import until
-from workload_servers import RedisServer, ears, helpers
+from workload_servers import RedisServer, ears, helpers, lent
 
 from aios_eccos.errors import WorkloadError
 from aios_eccos.values import Cap, Lease, Need, Rates, Used
 from aios_eccos.workload import backlog, fallback, meters
 from aios_eccos.workload.backlog import Backlog
+from aios_eccos.workload.channel import Channel
+from aios_eccos.workload.client import Forgotten
 from aios_eccos.workload.fallback import ResilientWorkload
 from aios_eccos.workload.leases import LeaseBook
 from aios_eccos.workload.periods import PeriodSums
@@ -263,6 +266,27 @@ class TestOfThreeKernels:
         assert self.lent(kernels, 6, "soon") == [0, 0, 0]
         until(lambda: self.lent(kernels, 6, "late") == [2, 2, 2])
 
+    @pytest.mark.parametrize("ttl_s", [1.5])
+    @pytest.mark.parametrize("forgets", [True, False], ids=["forgets", "comes and goes"])
+    def test_each_lends_its_share_where_redis_is_never_back_for_long(
+        self, kernels: list[WorkloadStore], monkeypatch: pytest.MonkeyPatch, forgets: bool
+    ) -> None:
+        """Each time all kernels were waited for anew."""
+        renew, beats = RedisWorkload.renew, Counter[RedisWorkload]()
+
+        def beat(store: RedisWorkload) -> None:
+            beats[store] += 1
+            if forgets:
+                raise Forgotten("here")
+            if beats[store] % 2:
+                raise WorkloadError("gone")
+            renew(store)
+
+        monkeypatch.setattr(Channel, "all_heard", lambda _: False)
+        monkeypatch.setattr(RedisWorkload, "renew", beat)
+        until(lambda: all(one.degraded for one in kernels))
+        until(lambda: self.lent(kernels, 6, "late") == [2, 2, 2])
+
     def test_what_redis_was_told_back_is_no_longer_lent_without_it(
         self, own_server: RedisServer, kernels: list[WorkloadStore]
     ) -> None:
@@ -380,9 +404,13 @@ def _expire(client: Redis) -> None:
             client.zadd(key, dict.fromkeys(client.zrange(key, 0, -1), 1.0))
 
 
+SLOTS, LIMITS = f"eccos:{{default}}:v1:slots:{SLOT}", f"eccos:{{default}}:v1:limits:{SLOT}"
 LOSSES: dict[str, Callable[[Redis], object]] = {
     "it was flushed": lambda client: client.flushall(),
     "it evicted who its kernels are": lambda client: client.delete("eccos:{default}:v1:kernels"),
+    "it evicted the slots that are lent": lambda client: client.delete(SLOTS),
+    "it evicted the limits that are declared": lambda client: client.delete(LIMITS),
+    "it evicted both": lambda client: client.delete(SLOTS, LIMITS),
     "its clock was stepped ahead": _expire,
     "another took its place": lambda client: client.swapdb(0, 1),
 }
@@ -413,10 +441,67 @@ def test_a_living_redis_that_forgot_lends_nothing_before_each_has_told_what_it_h
         assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
         assert other.acquire(leases(1, "more"), {SLOT: 2}) == [False]
         until(lambda: not one.degraded and not other.degraded)
-        assert client.zcard("eccos:{default}:v1:slots:" + SLOT) == 2
+        assert lent(client, SLOT) == 2
     assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
     other.release(leases(1, "other"))
     assert one.acquire(leases(1, "more"), {SLOT: 2}) == [True]
+
+
+@pytest.mark.parametrize("who", ["holds none", "never asked", "starts then"])
+def test_who_holds_no_slot_gets_none_that_others_hold_and_redis_evicted(
+    own_server: RedisServer, opened: Open, tmp_path: Path, who: str
+) -> None:
+    """The empty slot looks to it as a free one."""
+    options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
+    holder, asker = (opened(own_server.url, **options) for _ in range(2))
+    for one in (holder, asker, holder):
+        one.renew()
+    assert holder.acquire(leases(2), {SLOT: 2}) == [True] * 2
+    if who == "holds none":
+        assert asker.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+    with own_server.client() as client:
+        client.delete(SLOTS)
+    if who == "starts then":
+        asker = opened(own_server.url, **options)
+    assert asker.acquire(leases(2, "more"), {SLOT: 2}) == [False] * 2
+    until(lambda: not asker.degraded and not holder.degraded)
+    assert asker.acquire(leases(2, "more"), {SLOT: 2}) == [False] * 2
+    holder.release(leases(1))
+    assert asker.acquire(leases(2, "more"), {SLOT: 2}) == [True, False]
+
+
+def test_a_heartbeat_finds_what_redis_evicted(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    """What it put back were not all: then the slots of other kernels would look free."""
+    options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
+    one, other = (opened(own_server.url, **options) for _ in range(2))
+    for store in (one, other, one):
+        store.renew()
+    for store, name in ((one, "one"), (other, "other")):
+        assert store.acquire(leases(1, name), {SLOT: 2}) == [True]
+    with own_server.client() as client:
+        client.delete(SLOTS)
+    one.renew()
+    assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+    until(lambda: not one.degraded and not other.degraded)
+    assert one.acquire(leases(1, "more"), {SLOT: 2}) == [False]
+
+
+def test_the_least_limit_holds_where_redis_evicted_who_declares_it(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
+    one, other = (opened(own_server.url, **options) for _ in range(2))
+    for store in (one, other, one):
+        store.renew()
+    assert other.acquire(leases(1, "other"), {SLOT: 2}) == [True]
+    assert one.acquire(leases(2, "one"), {SLOT: 9}) == [True, False]
+    with own_server.client() as client:
+        client.delete(LIMITS)
+    assert one.acquire(leases(2, "one"), {SLOT: 9}) == [True, False]
+    until(lambda: not one.degraded and not other.degraded)
+    assert one.acquire(leases(2, "one"), {SLOT: 9}) == [True, False]
 
 
 def test_it_is_said_once_that_redis_went_and_once_that_it_came(

@@ -269,7 +269,7 @@ class TestOfDeadKernels:
         }
         with redis_server.client() as client:
             key = f"eccos:{{{namespace}}}:v1:{kept}"
-            until(lambda: uses[use]() is not False and client.zcard(key) == 1)
+            until(lambda: uses[use]() is not False and client.zcount(key, "-inf", "(inf") == 1)
         until(lambda: living.loads({SLOT: 100})[SLOT] == Load(1, 100, 0.0))
 
 

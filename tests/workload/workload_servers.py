@@ -75,6 +75,11 @@ def ears(client: Redis, namespace: str = "default") -> int:
     return int(count)
 
 
+def lent(client: Redis, slot: str) -> int:
+    """How many slots of a model are lent, as Redis keeps them."""
+    return int(client.zcount(f"eccos:{{default}}:v1:slots:{slot}", "-inf", "(inf"))
+
+
 def make_cluster(server: RedisServer) -> None:
     """Let one node in cluster mode serve all hash slots."""
     with server.client() as client:

@@ -3,11 +3,11 @@
 -- Returns the number of known kernels; for each slot those in use, the limit, rpm and tpm that hold
 -- (-1 = none), and the requests and tokens of the last minute; for each cap what is gone of it, all
 -- these with what is granted; then 1 or 0 for each lease. -1 alone: Redis has forgotten the kernel,
--- which has to tell it first what it holds.
+-- or lost a slot's leases or limits: the kernel has to tell it first what it holds.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
 local ends, living = end_of(KEYS[1], kernel), living_of(KEYS[1], now)
-if asked.known and ends <= now then
+if asked.known and ends <= now or has_lost(asked, living) then
   return { -1 }
 end
 if ends < now + ttl / 2 then -- else its heartbeat has just said so
@@ -26,7 +26,7 @@ for i = 1, slots do
     limits[j] = declare(KEYS[key + 1 + j], living, kernel, own[j], ttl)
   end
   held[i], rated[i] = limits, limits[2] >= 0 or limits[3] >= 0
-  calls[i] = limits[1] - redis.call('ZCARD', KEYS[key + 1])
+  calls[i] = limits[1] - (redis.call('ZCARD', KEYS[key + 1]) - 1)
   requests[i], tokens[i] = limits[2], limits[3]
   if more and redis.call('EXISTS', KEYS[key + 6]) == 1 then
     calls[i] = -math.huge
@@ -112,7 +112,7 @@ local function say(...)
 end
 for i = 1, slots do
   keep(KEYS[6 * i - 2], ttl)
-  say(redis.call('ZCARD', KEYS[6 * i - 2]), unpack(held[i]))
+  say(redis.call('ZCARD', KEYS[6 * i - 2]) - 1, unpack(held[i]))
   say(held[i][2] - requests[i], held[i][3] - tokens[i])
 end
 for i = 1, #asked.caps do

@@ -186,12 +186,49 @@ local function gone_of(spent)
 end
 
 -- acquire.lua and renew.lua read one argument: JSON of `ttl` in ms, `kernel`, whether Redis has
--- `known` it before, by slot its `limits` (those on calls, rpm and tpm that are declared, -1 = none),
+-- `known` it before, by slot its `limits` (those on calls, rpm and tpm that are declared, -1 = none)
+-- and whether Redis has been `told` just these,
 -- by cap what it gives and seconds to keep it (`caps`), and of each lease 1-based index of its slot
 -- (`slots`) and call id (`calls`). Where leases need something with their slots also `sets` of caps,
 -- and of each lease its need's id (`needs`, false = none), `tokens`, `nano` of money, and 1-based
 -- index of its set of caps (`set`). Their keys are: kernels, charged, settled; for each slot: leases,
 -- limits, rpm, tpm, recent, closed; for each cap: spent.
+
+-- A member of each slot's leases that is none. It stands there since a kernel has declared the slot:
+-- without it Redis has lost the leases, as one does that evicts.
+local KEPT = '-'
+
+-- Whether some kernel that lives declares a slot.
+local function is_declared(limits, living)
+  for _, name in ipairs(redis.call('ZRANGE', limits, 0, -1)) do
+    if living(name) then
+      return true
+    end
+  end
+  return false
+end
+
+-- Whether Redis has lost the leases or limits of a slot that is asked for. Then it knows no kernel any
+-- longer, so that each hears of it at its next word, and tells anew what it holds.
+local function has_lost(asked, living)
+  for i, own in ipairs(asked.limits) do
+    if own[1] >= 0 then
+      local leases, limits, told = KEYS[6 * i - 2], KEYS[6 * i - 1], asked.known and asked.told[i]
+      local kept = redis.call('ZSCORE', leases, KEPT)
+      if
+        not kept and (told or is_declared(limits, living))
+        or told and not redis.call('ZSCORE', limits, asked.kernel)
+      then
+        redis.call('DEL', KEYS[1])
+        return true
+      elseif not kept then
+        redis.call('ZADD', leases, '+inf', KEPT)
+        keep(leases, asked.ttl)
+      end
+    end
+  end
+  return false
+end
 
 -- Write what some leases need, unless that is charged already.
 local function charge(asked, leases, rated, now)

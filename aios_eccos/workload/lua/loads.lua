@@ -16,7 +16,7 @@ for i = 1, (#ARGV - 1) / 3 do
   for j = 1, 3 do
     own[j] = tonumber(ARGV[3 * i - 2 + j])
   end
-  row[1] = redis.call('ZCOUNT', KEYS[key], now + 1, '+inf')
+  row[1] = redis.call('ZCOUNT', KEYS[key], now + 1, '(+inf')
   row[2] = smallest_limit(KEYS[key + 1], living, '', own[1])
   row[3], row[4], row[5], row[6], row[7], row[8], row[9] = own[2], own[3], 0, 0, 0, 0, 0
   -- Most slots have none of these.

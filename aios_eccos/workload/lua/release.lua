@@ -8,7 +8,7 @@ local freed, wanted = 0, ARGV[3] == '1'
 for a = 4, #ARGV, 2 do
   local key = 2 * tonumber(ARGV[a]) - 1
   local limit = redis.call('ZRANGE', KEYS[key + 1], 0, 0, 'WITHSCORES')[2]
-  wanted = wanted or redis.call('ZCARD', KEYS[key]) >= tonumber(limit or 0)
+  wanted = wanted or redis.call('ZCARD', KEYS[key]) > tonumber(limit or 0) -- one is no lease
   freed = freed + redis.call('ZREM', KEYS[key], ARGV[a + 1])
 end
 if freed > 0 and wanted then

@@ -4,13 +4,13 @@
 --       longer), leases being those held;
 --       channel, then for each lease to drop: 1-based index of its slot, call id
 -- Returns the number of known kernels, how many of them have a lesser name, and 0 where Redis should
--- have known this one and did not: then nothing is done.
+-- have known this one and did not, or has lost a slot's leases or limits: then nothing is done.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-if asked.known and end_of(KEYS[1], kernel) <= now then
+local living = living_of(KEYS[1], now)
+if asked.known and end_of(KEYS[1], kernel) <= now or has_lost(asked, living) then
   return { 0, 0, 0 } -- it has to hear that, and to stop lending from here, before it is one again
 end
-local living = living_of(KEYS[1], now)
 register(KEYS[1], kernel, now, ttl)
 local rated = {}
 for i = 1, slots do
