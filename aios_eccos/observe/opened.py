@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aios_eccos.errors import HistoryError
+from aios_eccos.errors import HistoryError, HistoryOwned
 from aios_eccos.locate import Config, load_config, locate
 
 if TYPE_CHECKING:
@@ -43,7 +43,8 @@ def history_of(
             yield history
     except HistoryError as error:
         place = str(state_dir / FOLDER)
-        if settings.history != EMBEDDED or place in str(error):
+        owned = isinstance(error, HistoryOwned)  # who catches it goes on without the history
+        if owned or settings.history != EMBEDDED or place in str(error):
             raise
         raise HistoryError(f"{error}; it lies in {place}") from error
 
