@@ -11,16 +11,19 @@ import math
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 from aios_eccos.forecast.query_text import asked as asked_text
+from aios_eccos.providers.failures import MALFORMED
 from aios_eccos.providers.tokens import images, prompt_tokens, text_of
 from aios_eccos.providers.usage import MOST_TOKENS
 from aios_eccos.providers.wire import written
-from aios_eccos.values import Ability, CallResult, Query, Reading
+from aios_eccos.values import Ability, CallResult, Failure, Query, Reading
 
+#: Longest name of an agent, characters: it is kept with its records, and while it is served.
+AGENT_MOST = 1_000
 #: AIOS's own words to an agent whose models do not exist.
 UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
 
@@ -60,6 +63,13 @@ class Refused(Exception):
     def __init__(self, text: str, status_code: int) -> None:
         super().__init__(text)
         self.status_code = status_code
+
+
+def fault_of(error: Exception) -> Failure:
+    """What a call comes to that could not be taken up."""
+    if isinstance(error, RecursionError):
+        return replace(MALFORMED, reason="malformed call: nested too deep")
+    return Failure(type(error).__name__, 500)
 
 
 @dataclass(slots=True, eq=False)
@@ -146,7 +156,8 @@ def ollama_names(query: Any, available: Collection[str]) -> list[str]:
 def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
     """AIOS's LLMQuery as the router sees it; `available` are the kernel's models.
 
-    `Refused` are: no messages, a malformed `llms` entry or hint, no model that is available.
+    `Refused` are: no messages, a name of an agent beyond all use, a malformed `llms` entry or hint,
+    no model that is available.
     """
     messages = query.messages
     if not isinstance(messages, list) or not messages:
@@ -157,6 +168,8 @@ def read_query(agent: str, query: Any, available: Collection[str]) -> Query:
         raise Refused(UNAVAILABLE, 404)
     now = time.monotonic()
     deadline_s = _hint(query, "deadline_s", 0.0, math.inf)
+    if len(agent) > AGENT_MOST:
+        raise Refused(f"the agent's name has {len(agent):,} signs: allowed {AGENT_MOST:,}", 400)
     # JSON may carry halves of characters, which no log, store or answer could hold.
     agent = agent.encode("utf-8", "replace").decode()
     text, source = asked_text(messages)

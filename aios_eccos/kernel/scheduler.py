@@ -18,7 +18,7 @@ from typing import Any
 
 from aios_eccos.errors import raised
 from aios_eccos.kernel.aios_config import wanted
-from aios_eccos.kernel.calls import Syscall, settle
+from aios_eccos.kernel.calls import Syscall, fault_of, settle
 from aios_eccos.kernel.engine_setup import open_engine
 from aios_eccos.kernel.operations import Operation
 from aios_eccos.kernel.serving import ENDING, Serving
@@ -133,7 +133,7 @@ class EccosScheduler(_Stock):  # type: ignore[misc]
                     self.eccos.serving.refuse(syscall, CLEANED)
             except Exception as error:  # noqa: BLE001 - one call's fault must not reach the calls behind it
                 log.error("an LLM call could not be taken up: %s", raised(error))
-                self.eccos.serving.refuse(syscall, Failure(type(error).__name__, 500))
+                self.eccos.serving.refuse(syscall, fault_of(error))
 
     def _execute_syscall(
         self, syscall: Syscall, executor: Callable[[Syscall], Any], syscall_type: str

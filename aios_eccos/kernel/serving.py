@@ -25,6 +25,7 @@ from aios_eccos.kernel.calls import (
     Refused,
     Syscall,
     Ticket,
+    fault_of,
     lot_of,
     ollama_names,
     read_query,
@@ -36,7 +37,6 @@ from aios_eccos.kernel.observe_mode import Observed, observed
 from aios_eccos.kernel.repeats import repeat_of
 from aios_eccos.kernel.sessions import Sessions, known_after, session_of
 from aios_eccos.locate import Config
-from aios_eccos.providers.failures import MALFORMED
 from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, CallResult, Failure, Query
 
@@ -47,7 +47,6 @@ GRACE_S = 5.0
 #: Settled calls that are kept to be shown.
 LAST = 20
 GONE = Failure("the client has gone", 499, retryable=False)
-NESTED = replace(MALFORMED, reason="malformed call: nested too deep")
 ENDING = Failure("the kernel is ending", 503, retryable=False)
 #: A refresh may put another server under a model's name between a decision and its request.
 OUTSIDE = Failure("the call is private, and the model is not local now", 403, False, elsewhere=True)
@@ -153,7 +152,7 @@ class Serving:
             self._submit(syscall)
         except Exception as error:  # noqa: BLE001 - AIOS's code; the call must end all the same
             log.error("Ollama's models could not be looked up: %s", raised(error))
-            self.refuse(syscall, Failure(type(error).__name__, 500))
+            self.refuse(syscall, fault_of(error))
 
     def _submit(self, syscall: Syscall) -> None:
         adapter, engine = self.adapter, self.engine
@@ -171,9 +170,6 @@ class Serving:
             query = replace(query, session=session)
         except Refused as refused:
             settle(syscall, adapter.refusal(str(refused), refused.status_code))
-            return
-        except RecursionError:
-            self.refuse(syscall, NESTED)
             return
         if not caller.waits_for(query.id):
             self.refuse(syscall, GONE)
@@ -288,10 +284,8 @@ class Serving:
             self.failed += settled.answer.failure is not None
         self.last.append(summary(settled))
         engine = self.engine
-        if engine is None:
-            return
         try:
-            if ticket.query.observed:
+            if ticket.query.observed and engine is not None:
                 self.observed.compare(engine.router, ticket, settled)
         except Exception as error:  # noqa: BLE001 - the agent has its answer
             log.error("a settled call could not be recorded: %s", raised(error))

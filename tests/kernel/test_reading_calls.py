@@ -88,6 +88,13 @@ def test_malformed_entries_are_refused(llms: Any) -> None:
     assert len(str(refused.value)) < 200
 
 
+def test_a_name_beyond_all_use_is_refused_and_not_kept() -> None:
+    assert calls.read_query("a" * 1000, asked(), ("small",)).agent == "a" * 1000
+    with pytest.raises(calls.Refused, match="1,001 signs: allowed 1,000") as refused:
+        calls.read_query("a" * 1001, asked(), ("small",))
+    assert refused.value.status_code == 400
+
+
 def test_names_keep_their_order_once() -> None:
     names = [{"name": n} for n in ("large", "gone", "small", "large")]
     assert read(llms=names).allowed == ("large", "small")
