@@ -38,6 +38,7 @@ class Channel:
         """Hear of other kernels; yields a function that waits so many seconds for what one says."""
         with self._redis.using("listen for releases") as client, client.pubsub() as ear:
             ear.subscribe(self._redis.key(RELEASES))
+            self._rested()  # as may have been said while nobody listened here
             mine = self._kernel.encode(), self._who
 
             def heard(seconds: float) -> bytes:

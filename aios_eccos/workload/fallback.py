@@ -248,7 +248,7 @@ class ResilientWorkload(Proxy):
             if now > self._back_at + self._shared.leases.ttl_s:
                 self._failing_since = math.inf
             self._before = max(1, self._shared.taken.kernels.most)
-            self._rank = self._shared.rank
+            self._rank = self._shared.taken.ranks.most
             self._local.meters.forget()
         self._backlog.doubt_settled()
         level = logging.WARNING if now - self._warned >= WARN_AGAIN_S else logging.DEBUG

@@ -133,7 +133,10 @@ class LeaseBook:
         with self._lock:
             for lease in owed - self._held.keys():
                 self._owed.pop(lease, None)
-            retaken, released = owed & self._held.keys(), held - self._held.keys()
+            # What was lent without Redis meanwhile is counted by the place of what was given back.
+            lent = self._held.keys() - held - self._counted
+            retaken, released = owed & self._held.keys() | lent, held - self._held.keys()
+            self._counted -= released
             self._counted |= (held | retaken) & self._held.keys()
             self.counted_until = asked_at + self.ttl_s
         return retaken, released

@@ -193,10 +193,11 @@ class Taken:
     Attributes:
         kernels: the most known of late. One that Redis has not heard of for a lifetime of leases
             may be held up and go on: it still counts.
+        ranks: the last place of this kernel among them of late, so that it is not that of another.
     """
 
     def __init__(self) -> None:
-        self.kernels = Peak(KERNELS_S)
+        self.kernels, self.ranks = Peak(KERNELS_S), Peak(KERNELS_S)
         self._use: dict[str, Peak] = {}
         self._minutes: dict[str, tuple[Rates, int, int, float]] = {}
         self._money: dict[str, int] = {}

@@ -67,8 +67,8 @@ class RedisWorkload(RedisLedger):
         super().__init__(RedisClient(server, namespace))
         self.place = server.place
         self.kernel = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        #: Kernels known to Redis at its last answer, and this one's place among them.
-        self.kernels, self.rank = 0, 0
+        #: Kernels known to Redis at its last answer.
+        self.kernels = 0
         self.notifier = Notifier()
         self.leases = LeaseBook(lease_ttl_s, longest_s)
         #: The limits that held at the last acquire, by slot.
@@ -207,7 +207,7 @@ class RedisWorkload(RedisLedger):
         if not told_it:
             self._told = None
             return False
-        self.rank = rank
+        self.taken.ranks.note(rank)
         self._note_told(declared)
         self._note_kernels(kernels)
         return True

@@ -315,6 +315,20 @@ def test_a_heartbeat_that_redis_may_not_have_heard_costs_no_slots() -> None:
     assert book.credit(SLOT) == 2, "if it has heard that, two have come back to it"
 
 
+def test_what_is_lent_in_the_place_of_a_lease_given_back_during_a_heartbeat_is_told() -> None:
+    """Else Redis had the place back, and lent it to another kernel as well."""
+    book, (before, after, later) = LeaseBook(60.0), leases(3)
+    book.grant([before], time.monotonic())
+    held, owed, _ = book.heartbeat()
+    book.drop([before])
+    assert book.lend([after], {SLOT: book.credit(SLOT)}) == [True]
+    assert book.heard(held, owed, time.monotonic()) == ({after}, {before})
+    held, owed, _ = book.heartbeat()
+    book.drop([after])
+    assert book.heard(held, owed, time.monotonic()) == (set(), {after})
+    assert book.lend([later], {SLOT: book.credit(SLOT)}) == [False], "its place goes back now"
+
+
 def test_a_redis_that_forgot_all_lends_nothing_before_each_has_told_what_it_holds(
     own_server: RedisServer, opened: Open, tmp_path: Path
 ) -> None:
@@ -336,6 +350,28 @@ def test_a_redis_that_forgot_all_lends_nothing_before_each_has_told_what_it_hold
         assert store.acquire([Lease("mine", SLOT)], limits) == [False]
         holder.write("end")
         until(lambda: store.acquire([Lease("mine", SLOT)], limits) == [True])
+
+
+def test_the_shares_of_all_make_up_the_limit_beside_a_kernel_that_was_held_up(
+    own_server: RedisServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its place among the kernels is not given to the next one."""
+    monkeypatch.setattr(meters, "USE_S", LONG_S)  # longer than a busy machine takes for this
+    options = {"state_dir": Path("unused"), "lease_ttl_s": LONG_S}
+    kernels = [opened(own_server.url, **options) for _ in range(3)]
+    for number, one in enumerate(kernels * 2):
+        one.acquire(leases(1), {SLOT: 6 + number % 3})
+        one.release(leases(1))
+        one.renew()
+    with own_server.client() as client:
+        by_name = dict(sorted(client.zrange(LIMITS, 0, -1, withscores=True)))
+        first, held_up, last = (kernels[int(limit) - 6] for limit in by_name.values())
+        client.zrem("eccos:{default}:v1:kernels", [*by_name][1])
+    last.renew()
+    own_server.kill()
+    until(lambda: all(one.loads({SLOT: 6})[SLOT].limit for one in kernels))
+    shares = [one.loads({SLOT: 6})[SLOT].limit for one in (first, held_up, last)]
+    assert shares == [2, 2, 1], "of the five that were free"
 
 
 def test_a_kernel_that_was_held_up_for_a_while_still_counts(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from waiting import until
-from workload_servers import RedisServer
+from workload_servers import RedisServer, ears
 
 from aios_eccos.config import Settings
 from aios_eccos.serve.dispatch import Dispatcher
@@ -74,6 +74,24 @@ def test_a_decision_takes_one_request_and_giving_its_slot_back_another(
     assert asked <= 2 * count + 3 * (1 + seconds)
     whole = client.info("stats")["total_commands_processed"]
     assert whole <= 30 * (count + 3 * (1 + seconds)), "commands of scripts count, too"
+
+
+@pytest.mark.usefixtures("patient")
+def test_what_is_recalled_is_dropped_where_news_of_rests_may_have_been_missed(
+    own_server: RedisServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aios_eccos.workload.heartbeat.RETRY_S", (1.0, 2.0))
+    store, other = (
+        opened(own_server.url, state_dir=Path("unused"), member=member) for member in (True, False)
+    )
+    with own_server.client() as client:
+        until(lambda: ears(client) == 1)
+        until(lambda: store.loads(*NOW) and store.recall(NOW, 1) is not None)
+        client.client_kill_filter(_type="pubsub")
+        other.cool_down(CHEAP, 60.0)
+        until(lambda: ears(client) == 1 and not store.degraded)
+    recalled = store.recall(NOW, 1)
+    assert recalled is None or recalled[CHEAP].cooling_s > 0
 
 
 @pytest.mark.usefixtures("patient")
