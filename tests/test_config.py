@@ -311,6 +311,47 @@ def test_aios_own_keys_pass_and_limits_default_by_backend() -> None:
     assert entries[0].model().endpoint == "http://h"
 
 
+@pytest.mark.parametrize(
+    ("written", "other"),
+    [
+        ("http://h:8001/v1", "h:8001/v1/"),
+        ("http://h:8001/v1", "HTTP://H.:8001/v1"),
+        ("http://h/v1", "http://h:80/v1"),
+        ("https://h:443/v1?a=1", "https://h/v1/?a=1"),
+        ("http://h", "http://h/"),
+        ("http://localhost:8001/v1", "http://127.0.0.1:8001/v1"),
+        ("http://localhost:8001/v1", "http://[::1]:8001/v1"),
+        ("http://localhost:8001/v1", "http://0.0.0.0:8001/v1/"),
+        ("http://10.0.0.1/v1", "http://[::ffff:10.0.0.1]/v1"),
+        ("http://[fc00::1]:81/v1", "http://[FC00:0:0::1]:81/v1"),
+        ("http://bücher.de/v1", "http://xn--bcher-kva.de/v1"),
+    ],
+)
+def test_a_server_has_one_limit_however_its_address_is_written(written: str, other: str) -> None:
+    one, same = (_slot(address) for address in (written, other))
+    assert one == same
+
+
+@pytest.mark.parametrize(
+    "other",
+    ["http://h:8002/v1", "https://h:8001/v1", "http://h:8001/v2", "http://g:8001/v1"]
+    + ["http://h:8001", "http://h:8001/V1", "http://key@h:8001/v1", "http://h:8001/v1?a=1"],
+)
+def test_other_servers_have_limits_of_their_own(other: str) -> None:
+    assert _slot("http://h:8001/v1") != _slot(other)
+
+
+def _slot(address: str) -> str:
+    (entry,) = parse_models([{"name": "a", "backend": "vllm", "hostname": address}])
+    return entry.model().slot
+
+
+@pytest.mark.parametrize("address", ["http://h℀:1/v1", "http://a℀@h:1/v1", "http://[::1%]/v1"])
+def test_an_address_that_libraries_read_in_another_way_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match="hostname"):
+        _slot(address)
+
+
 def test_the_first_matching_agent_pattern_wins() -> None:
     settings = parse_settings(
         {"agents": {"coder/a*": {"quality_floor": 0.9}, "coder/*": {"models": ["x"]}}}

@@ -21,6 +21,7 @@ NETWORKS = tuple(
         *("0.0.0.0/32", "::/128", "::1/128", "fc00::/7", "fe80::/10"),
     )
 )
+USUAL_PORTS = {"http": 80, "https": 443}
 #: A scheme, a name and password, a host and a port. Whatever clients read in several ways, such as
 #: a backslash or a second `@`, has no match.
 _ADDRESS = re.compile(
@@ -40,12 +41,34 @@ def check_address(value: str) -> str:
             host.encode("idna")
         if not 0 < int(port or 80) < 65536 or (port == "" and not scheme):
             raise ValueError("port")
-        urlsplit(value)  # refuses what others could read as another host
+        url = value if scheme else f"http://{value}"
+        canonical(url)  # refuses what others could read as another host
     except ValueError:
         raise ValueError(
             f"wanted http(s)://host:port/v1, with a port up to 65535 and no blanks; {ENCODED}"
         ) from None
-    return value if scheme else f"http://{value}"
+    return url
+
+
+def canonical(address: str) -> str:
+    """The one way to write an address that `check_address` has passed; limits are found by it.
+
+    Scheme and host in lower case, this machine as `localhost`, no usual port, no slash at the end.
+    """
+    parts = urlsplit(address)
+    host = (parts.hostname or "").removesuffix(".")
+    try:
+        found = ipaddress.ip_address(host)
+        found = getattr(found, "ipv4_mapped", None) or found
+        here = found.compressed in ("127.0.0.1", "::1") or found.is_unspecified
+        host = "localhost" if here else found.compressed
+    except ValueError:
+        host = host.encode("idna").decode()
+    host = f"[{host}]" if ":" in host else host
+    port = "" if parts.port in (None, USUAL_PORTS[parts.scheme]) else f":{parts.port}"
+    login, at, _ = parts.netloc.rpartition("@")
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{parts.scheme}://{login}{at}{host}{port}{parts.path.rstrip('/')}{query}"
 
 
 def is_local(hostname: str | None, backend: str = "") -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from aios_eccos.config.checks import Checked, misspelt, no_mapping, refuse
-from aios_eccos.config.local import check_address, is_local
+from aios_eccos.config.local import canonical, check_address, is_local
 from aios_eccos.errors import ConfigError
 from aios_eccos.values import CACHE_TTL_S, Ability, Model, Rates
 
@@ -56,7 +56,7 @@ class ModelEntry(Checked, extra="ignore"):
         default = DEFAULT_CONCURRENCY.get(self.backend, OTHER_CONCURRENCY)
         return Model(
             name=self.name,
-            endpoint=self.hostname or self.backend,
+            endpoint=canonical(self.hostname) if self.hostname else self.backend,
             limit=self.concurrency or default,
             input_price=self.input_cost_per_token,
             output_price=self.output_cost_per_token,
