@@ -75,11 +75,11 @@ class ResilientWorkload(Proxy):
         self._why: WorkloadError | None = None
         #: When Redis was lost and came back, and since when it has failed to lend.
         self._lost_at, self._back_at, self._failing_since = -math.inf, -math.inf, math.inf
-        # Kernels known when Redis was lost, this one's place among them, and when to stop waiting
-        # for the others once it is back.
+        # Kernels known when Redis was lost, this one's place, and how long to wait for the others.
         self._before, self._rank, self._wait_until = 1, 0, math.inf
-        #: Redis has heard of this kernel since it was lost; it has yet to hear what kernels hold.
-        self._heard = self._forgotten = False
+        #: Since the loss Redis has heard of this kernel, and of a question after the others; Redis
+        #: has yet to hear what kernels hold.
+        self._heard = self._asked = self._forgotten = False
         self._heartbeat = Heartbeat(
             shared, period_s=heartbeat_s, lost=self._lose, back=self._return
         )
@@ -241,18 +241,18 @@ class ResilientWorkload(Proxy):
         with self._switch:
             # What Redis has forgotten, it has not been told because it fails in another way now.
             self._forgotten = isinstance(error, Forgotten) or (self.degraded and self._forgotten)
-            self._why, self._wait_until, now = error, math.inf, time.monotonic()
+            self._why, self._wait_until, self._asked = error, math.inf, False
             if self.degraded or self._closed:
                 return
-            self.degraded, self._heard, self._lost_at = True, False, now
-            if now > self._back_at + self._shared.leases.ttl_s:
+            self.degraded, self._heard, self._lost_at = True, False, time.monotonic()
+            if self._lost_at > self._back_at + self._shared.leases.ttl_s:
                 self._failing_since = math.inf
             self._before = max(1, self._shared.taken.kernels.most)
             self._rank = self._shared.taken.ranks.most
             self._local.meters.forget()
         self._backlog.doubt_settled()
-        level = logging.WARNING if now - self._warned >= WARN_AGAIN_S else logging.DEBUG
-        self._warned = now
+        level = logging.WARNING if self._lost_at - self._warned >= WARN_AGAIN_S else logging.DEBUG
+        self._warned = self._lost_at
         log.log(level, "%s; lending from memory what no other kernel can have", error)
         self._heartbeat.doubt()
 
@@ -285,13 +285,13 @@ class ResilientWorkload(Proxy):
         They may be lending without it still. Where it has forgotten who its kernels are, they are
         counted.
         """
-        now, asks = time.monotonic(), self._wait_until == math.inf
-        self._heard = True
+        now, self._heard = time.monotonic(), True
         longest_s = self._shared.leases.ttl_s if self._forgotten else self._heartbeat_s
         self._wait_until = min(self._wait_until, now + longest_s)
         try:
-            if asks:
+            if not self._asked:
                 self._shared.channel.ask()
+                self._asked = True
             heard = self._shared.channel.all_heard()
         except WorkloadError as error:  # a slow Redis may hear the next heartbeat all the same
             log.debug("other kernels are not looked for: %s", error)

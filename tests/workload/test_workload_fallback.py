@@ -412,6 +412,33 @@ def test_a_kernel_that_comes_back_waits_for_those_that_lend_by_themselves(
         holder.write("end")
 
 
+def test_a_question_after_the_others_that_failed_is_asked_again(
+    own_server: RedisServer, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a kernel waited for their next heartbeats, and lent its share beside them meanwhile."""
+    options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S, "heartbeat_s": LONG_S / 3}
+    one, _ = (opened(own_server.url, **options) for _ in range(2))
+    until(lambda: one.loads({SLOT: 1}) and one.kernels == 2)
+    called: list[str] = []
+
+    def fail_once(owner: type, name: str) -> None:
+        method = getattr(owner, name)
+
+        def first_fails(self: object, *args: object) -> object:
+            called.append(name)
+            if called.count(name) == 1:
+                raise WorkloadError("it took too long")
+            return method(self, *args)
+
+        monkeypatch.setattr(owner, name, first_fails)
+
+    fail_once(RedisWorkload, "loads")
+    fail_once(Channel, "ask")
+    one.loads({SLOT: 1})
+    until(lambda: not one.degraded)
+    assert called == ["loads", "ask", "ask"]
+
+
 def test_what_a_replica_that_takes_over_did_not_know_was_settled_is_settled(
     own_server: RedisServer, store: WorkloadStore
 ) -> None:
