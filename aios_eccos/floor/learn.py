@@ -185,7 +185,7 @@ def _certifier(
     """
     predictor, outputs, place = known.predictor, None, None
     if isinstance(predictor, HybridPredictor) and head_file is not None:
-        apart = load_apart(head_file)
+        apart = load_apart(head_file, predictor.version)
         if apart is None:
             raise ArtifactError(f"{head_file} was replaced while it was read")
         outputs, place = apart.outputs, {name: i for i, name in enumerate(apart.ids)}

@@ -1,6 +1,7 @@
 """The head: fitted, saved, refused where it does not fit, mixed with neighbors."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,14 @@ from aios_eccos.errors import ArtifactError
 from aios_eccos.floor.learn import replayed
 from aios_eccos.floor.planned import book_of
 from aios_eccos.forecast.head import features
-from aios_eccos.forecast.head.artifact import data_hash, load_head, read_about, save_head
+from aios_eccos.forecast.head.artifact import (
+    Apart,
+    data_hash,
+    load_apart,
+    load_head,
+    read_about,
+    save_head,
+)
 from aios_eccos.forecast.head.features import (
     count_features,
     document_rarity,
@@ -224,6 +232,37 @@ def test_damage_is_named(trained, tmp_path):
         load_head(path, embedder="mini")
     with pytest.raises(ArtifactError, match="cannot be written"):
         save_head(path / "below", trained[1], embedder="mini", data="x")
+
+
+def test_a_head_that_is_replaced_while_it_is_read_is_one_of_both(trained, tmp_path):
+    path, other = tmp_path / "head.safetensors", tmp_path / "other"
+    heads = []
+    for number in range(2):
+        apart = Apart(("a",), np.full((1, 4), number, dtype=np.float32))
+        save_head(path, trained[1], embedder="mini", data="x", apart=apart)
+        heads.append(path.read_bytes())
+    ended = threading.Event()
+
+    def replace():
+        while not ended.is_set():
+            for raw in heads:
+                other.write_bytes(raw)
+                other.replace(path)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    try:
+        versions = {load_head(path, embedder="mini").version for _ in range(100)}
+    finally:
+        ended.set()
+        thread.join(60)
+    path.write_bytes(heads[0])
+    version = load_head(path, embedder="mini").version
+    assert version in versions
+    assert load_apart(path, version).outputs.max() == 0
+    path.write_bytes(heads[1])
+    with pytest.raises(ArtifactError, match="was replaced"):
+        load_apart(path, version)
 
 
 def test_data_hash_moves_with_any_outcome(trained):

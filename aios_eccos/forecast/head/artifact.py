@@ -125,20 +125,24 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise ArtifactError(f"{path}: no trained head; {_RETRAIN}") from error
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+    except (OSError, LookupError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {_RETRAIN}") from error
 
 
 def read_about(path: Path) -> dict[str, Any]:
     """The facts of a head's file, without its arrays."""
-    from safetensors import safe_open
+    return _read(path)[0]
 
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """A head's facts, and its file: read once, as another process may replace it meanwhile."""
     with _reading(path):
-        with safe_open(str(path), framework="numpy") as file:
-            about = json.loads((file.metadata() or {})["eccos"])
+        raw = path.read_bytes()
+        header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+        about = json.loads(header["__metadata__"]["eccos"])
         if not isinstance(about, dict):
             raise ValueError("its facts are no mapping")
-    return about
+    return about, raw
 
 
 def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = None) -> Trained:
@@ -150,7 +154,7 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
     """
     from safetensors.numpy import load
 
-    about = read_about(path)
+    about, raw = _read(path)
     wanted = {"format": FORMAT, "features": features.VERSION, "embedder": embedder}
     for key, value in wanted.items():
         if key == "format" and about.get(key) != value:
@@ -163,7 +167,7 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
     if models is not None and not set(names) & set(models):
         raise ArtifactError(f"{path} knows none of the models in use; {_RETRAIN}")
     with _reading(path):
-        arrays = load(path.read_bytes())
+        arrays = load(raw)
         if _hash(arrays) != about["arrays"]:
             raise ValueError("its hash differs")
         arrays |= {name: arrays[name].astype(np.float32) for name in _HALF}
@@ -181,16 +185,22 @@ def load_head(path: Path, *, embedder: str, models: tuple[str, ...] | None = Non
         )
 
 
-def load_apart(path: Path) -> Apart | None:
-    """What the head says of calibration records; None where it was fitted on all records."""
-    from safetensors import safe_open
+def load_apart(path: Path, version: str = "") -> Apart | None:
+    """What the head says of calibration records; None where it was fitted on all records.
 
-    ids = tuple(str(name) for name in read_about(path).get("apart", ()))
+    Args:
+        version: of the head that is meant; an `ArtifactError` where another one lies there by now.
+    """
+    from safetensors.numpy import load
+
+    about, raw = _read(path)
+    if version and version != str(about.get("arrays"))[:8]:
+        raise ArtifactError(f"{path} was replaced while it was read")
+    ids = tuple(str(name) for name in about.get("apart", ()))
     if not ids:
         return None
     with _reading(path):
-        with safe_open(str(path), framework="numpy") as file:
-            outputs = file.get_tensor("apart.outputs")
+        outputs = load(raw)["apart.outputs"]
         if len(outputs) != len(ids):
             raise ValueError("calibration rows are missing")
     return Apart(ids, outputs)
