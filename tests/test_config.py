@@ -17,6 +17,7 @@ from aios_eccos.config import (
     parse_config,
     parse_models,
     parse_settings,
+    yaml_text,
 )
 from aios_eccos.config.checks import NUMBERS
 from aios_eccos.errors import ConfigError
@@ -223,6 +224,35 @@ def test_a_scheme_may_be_in_capitals(key: str, url: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "a: !!bool s3cret",
+        "a: !!timestamp s3cret",
+        "a: !!int s3cret",
+        "a: !!float s3cret",
+        'a: !!int "s3cret\'s"',
+        "a: *s3cret",
+        "a: !s3cret x",
+    ],
+)
+def test_what_a_tag_says_wrongly_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"config\.yaml: ") as refusal:
+        yaml_text.load(text, "config.yaml")
+    assert "s3cret" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("text", ["0x" + "f" * 4000, "-0x" + "f" * 4000, "0b" + "1" * 20_000])
+@pytest.mark.parametrize("key", ["max_records", "quality_floor", "namespace", "max_cost", "mode"])
+def test_a_number_that_python_cannot_write_is_refused_by_its_key(text: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=rf"eccos\.{key} = \(int\): "):
+        parse_settings(yaml_text.load(f"{key}: {text}", "config.yaml"))
+
+
+def configured(raw: object) -> object:
+    return parse_config(raw, [{"name": "a"}])
+
+
+@pytest.mark.parametrize(
     ("raw", "parse"),
     [
         (["http://u:s3cret@h/v1"], parse_models),
@@ -231,12 +261,18 @@ def test_a_scheme_may_be_in_capitals(key: str, url: str, kept: str) -> None:
         ({"namespace": "redis://:s3cret's@h"}, parse_settings),
         ({"max_records": "redis://:s3cret@h"}, parse_settings),
         ({"agents": {"a": "http://s3cret@h"}}, parse_settings),
+        ({"embedder": ["a"], "mode": "redis://:s3cret"}, parse_settings),
+        ([{"name": "a", "concurrency": "u:s3cret@h:80/v1"}], parse_models),
+        ({"redis://:s3cret@h": None}, parse_settings),
+        ({"agents": {"a": {"http://u:s3cret@h": 1}}}, parse_settings),
+        ({"judge": "http://u:s3cret@h"}, configured),
+        ({"plans": ["u:s3cret@h"]}, configured),
     ],
 )
 def test_a_password_at_a_wrong_place_is_not_shown(
     raw: object, parse: Callable[[object], object]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"\(hidden\)@h") as refusal:
+    with pytest.raises(ConfigError, match=r"\(hidden\): ") as refusal:
         parse(raw)
     assert "s3cr" not in str(refusal.value)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 
-from aios_eccos.config.checks import AUTO, Floor, parse_floor, parse_share
+from aios_eccos.config.checks import AUTO, Floor, parse_floor, parse_share, shown
 from aios_eccos.config.models import ModelEntry, parse_models
 from aios_eccos.config.settings import AgentPolicy, Settings, parse_settings
 from aios_eccos.errors import ConfigError
@@ -41,7 +41,7 @@ def _check_plan(text: str, names: list[str]) -> None:
     try:
         parse_plan(text, names)
     except ValueError as error:
-        raise ConfigError(f"llms.router.eccos.plans = {text!r}: {error}") from None
+        raise ConfigError(f"llms.router.eccos.plans = {shown(text)}: {error}") from None
 
 
 def _check_model(key: str, value: str | None, names: list[str]) -> None:
@@ -50,4 +50,4 @@ def _check_model(key: str, value: str | None, names: list[str]) -> None:
         return
     near = difflib.get_close_matches(value, names, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"configured: {', '.join(names)}"
-    raise ConfigError(f"llms.router.eccos.{key} = {value!r}: no configured model; {hint}")
+    raise ConfigError(f"llms.router.eccos.{key} = {shown(value)}: no configured model; {hint}")

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from aios_eccos.config.local import check_address
-from aios_eccos.errors import ENCODED, ConfigError, misread, netloc_of, shown_address
+from aios_eccos.errors import ENCODED, ConfigError, misread, netloc_of
 
 #: Keys whose values are never shown: tokens, and URLs that may carry a password.
 MAY_HOLD_SECRETS = {"api_key", "http_token", "redis", "history", "hostname"}
@@ -177,12 +177,14 @@ def misspelt(key: object, known: Collection[str]) -> str | None:
     AIOS and LiteLLM have keys near ours, as `input_cost_per_token_batches` is; these differ by more
     letters than a misspelling does.
     """
-    near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.8)
-    if key in known or not near:
+    if not isinstance(key, str) or key in known:
         return None
-    pair = difflib.SequenceMatcher(None, str(key), near[0])
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.8)
+    if not near:
+        return None
+    pair = difflib.SequenceMatcher(None, key, near[0])
     common = sum(block.size for block in pair.get_matching_blocks())
-    return near[0] if len(str(key)) + len(near[0]) - 2 * common <= MOST_LETTERS else None
+    return near[0] if len(key) + len(near[0]) - 2 * common <= MOST_LETTERS else None
 
 
 def refuse(
@@ -194,25 +196,31 @@ def refuse(
     """
     first = error.errors(include_url=False)[0]
     path = [str(part) for part in first["loc"] if not str(part).startswith("function-")]
-    key = ".".join([where, *path])
+    key = ".".join([where, *("(hidden)" if _is_address(part) else part[:80] for part in path)])
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], inner if path[1:] else known, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
         raise ConfigError(f"{key}: unknown key; {hint}") from None
     if first["type"] == "missing":
         raise ConfigError(f"{key}: missing") from None
-    value = "(hidden)" if MAY_HOLD_SECRETS.intersection(path) else _shown(first.get("input"))
+    value = "(hidden)" if MAY_HOLD_SECRETS.intersection(path) else shown(first.get("input"))
     message = first["msg"].removeprefix("Value error, ")
     raise ConfigError(f"{key} = {value}: {message}") from None
 
 
 def no_mapping(where: str, found: object, wanted: str) -> ConfigError:
-    return ConfigError(f"{where} = {_shown(found)}: wanted a mapping {wanted}")
+    return ConfigError(f"{where} = {shown(found)}: wanted a mapping {wanted}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value for an error, briefly; of a list or a mapping its kind, for a secret may be in it."""
-    plain = value is None or isinstance(value, str | int | float)
-    if isinstance(value, str) and "://" in value:
-        value = shown_address(value)
-    return repr(value)[:80] if plain else f"({type(value).__name__})"
+    # Python writes no number of thousands of digits, as hexadecimal ones in YAML may have.
+    huge = isinstance(value, int) and value.bit_length() > 999
+    if huge or not (value is None or isinstance(value, str | int | float)):
+        return f"({type(value).__name__})"
+    return "(hidden)" if isinstance(value, str) and _is_address(value) else repr(value)[:80]
+
+
+def _is_address(text: str) -> bool:
+    """Whether it may be an address with a password, which stands at a wrong place."""
+    return "://" in text or ":" in text.rpartition("@")[0]

@@ -57,14 +57,15 @@ def _read(text: str, where: str, take: Callable[[yaml.SafeLoader, yaml.Node | No
         raise ConfigError(f"{where}: {place} cannot stand in YAML") from None
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply") from None
-    except (ValueError, TypeError, OverflowError) as error:  # a date or number that is none
+    except (ValueError, TypeError, OverflowError, LookupError, AttributeError) as error:
+        # What is tagged as a date, a number or a truth value, and is none.
         raise ConfigError(
             f"{where}: a value is not what it looks like: {_problem(str(error))}"
         ) from None
 
 
 def _problem(words: str) -> str:
-    hidden = re.sub(r"'(?!<|tag:yaml)[^']{4,}'", "'...'", words)
+    hidden = re.sub(r"""'(?!<|tag:yaml)[^']{4,}'|"[^"]{4,}\"""", "'...'", words)
     return f"{hidden}; indent with spaces, not tabs" if r"'\t'" in hidden else hidden
 
 
