@@ -13,6 +13,7 @@ from typing import Any
 
 from aios_eccos.errors import hide
 from aios_eccos.kernel.written_calls import written_calls
+from aios_eccos.observe.text import page
 from aios_eccos.providers.completion import Completion
 from aios_eccos.providers.completion import read as read_completion
 from aios_eccos.providers.failures import INVALID, Broken, failure_of
@@ -106,7 +107,7 @@ def explain(failure: Failure, model: str | None, error: BaseException | None = N
     if error is None or not told:
         return text
     words = str(error.__cause__ or "") if isinstance(error, Broken) else str(error)
-    return f"{text}: {hide(clean(words[:LOOKED_AT]))[:QUOTE]}" if words else text
+    return f"{text}: {page([hide(clean(words[:LOOKED_AT]))])[:QUOTE]}" if words else text
 
 
 def signals_of(

@@ -62,10 +62,12 @@ class Process:
 
     def end(self) -> None:
         """End everything of ours, and the tool server, which AIOS leaves running."""
-        self.serving.close()
-        if self.scheduler is not None:
-            self.scheduler.retire(None)
-        self.tool_servers.end()
+        try:
+            self.serving.close()
+            if self.scheduler is not None:
+                self.scheduler.retire(None)
+        finally:
+            self.tool_servers.end()
 
 
 class EccosScheduler(_Stock):  # type: ignore[misc]
@@ -102,8 +104,8 @@ class EccosScheduler(_Stock):  # type: ignore[misc]
             self.process_tool_requests,
         ):
             thread = threading.Thread(target=work, name=f"eccos-{work.__name__}", daemon=True)
+            thread.start()  # first: who retires this scheduler meanwhile joins those that run
             self.processing_threads[work.__name__] = thread
-            thread.start()
 
     def stop(self) -> None:
         """Refuse calls from now on. The queues stay read: nobody may wait in them for ever."""
@@ -114,7 +116,7 @@ class EccosScheduler(_Stock):  # type: ignore[misc]
         self.serves = False
         self.active = False
         end = time.monotonic() + HANDOVER_S
-        for thread in self.processing_threads.values():
+        for thread in [*self.processing_threads.values()]:
             thread.join(max(end - time.monotonic(), 0.0))
         self.processing_threads.clear()
         threading.Thread(target=_clean, args=(self, successor), daemon=True).start()

@@ -243,6 +243,14 @@ def test_a_refusals_own_words_reach_the_agent() -> None:
         assert "does not support images" in answers.explain(failure, "small", error)
 
 
+@pytest.mark.parametrize("odd", ["\x1b[2J", "\x9b31m", "\u202e", "\x00", "a\r\nb", "\ud800"])
+def test_a_servers_words_reach_the_agent_without_what_a_terminal_obeys(odd: str) -> None:
+    error = StatusError(400, f"no tools{odd} here")
+    told = answers.explain(answers.failure_of(error), "small", error)
+    assert "no tools" in told and "here" in told
+    assert all(c.isprintable() or c == "\n" for c in told)
+
+
 def test_a_call_is_settled_as_done_and_its_event_comes_last() -> None:
     steps: list[tuple[str, Any]] = []
 
