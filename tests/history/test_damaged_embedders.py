@@ -348,6 +348,24 @@ def test_weights_that_claim_a_disk_are_not_read(whole: Path, tmp_path: Path) -> 
     assert "bytes" in outcome(tmp_path / "model")
 
 
+@pytest.mark.parametrize("name", ["\x1b[31m", "\udcff"])
+def test_a_folder_with_an_odd_name_has_one_that_can_be_kept_and_shown(
+    name: str, whole: Path, tmp_path: Path
+) -> None:
+    folder, shown = tmp_path / name, ascii(name)[1:-1]
+    try:
+        shutil.copytree(whole, folder)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert open_embedder(str(folder)).name == shown
+    assert outcome(folder).replace(shown, "").isprintable()
+    for kept in ("config.json", "none"):
+        (folder / kept).unlink(missing_ok=True)
+        with pytest.raises(EmbedderError, match="no such f") as told:
+            open_embedder(str(folder if kept == "config.json" else folder / kept))
+        assert shown in str(told.value) and str(told.value).isprintable()
+
+
 # Tokenizers that are whole, and cannot serve.
 
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from aios_eccos.errors import EmbedderError
+from aios_eccos.errors import EmbedderError, plain
 from aios_eccos.history.embed.folder import refusing
 from aios_eccos.history.embed.gist import gist
 from aios_eccos.history.store import Embeddings
@@ -111,9 +111,9 @@ def find_embedder(setting: str | None = None, *, allow_download: bool = False) -
 def _found(wanted: str, *, allow_download: bool) -> EmbedderSource:
     folder = Path(wanted).expanduser()
     if folder.is_dir():
-        return EmbedderSource(folder.resolve().name, folder.resolve(), "configured path")
+        return EmbedderSource(plain(folder.resolve().name), folder.resolve(), "configured path")
     if folder.is_absolute() or wanted.startswith((".", "~")):
-        raise EmbedderError(f"embedder {wanted}: no such folder")
+        raise EmbedderError(f"embedder {plain(wanted)[:300]}: no such folder")
     name = wanted.rsplit("/", 1)[-1]
     if name == DEFAULT_MODEL and (path := _packaged()):
         return EmbedderSource(name, path, "package")

@@ -103,7 +103,7 @@ Settings = TypeVar("Settings", bound=_Checked)
 
 def wrong(path: Path | str, reason: str) -> EmbedderError:
     """What is said of a file, of the folder, or of the setting that names it."""
-    return EmbedderError(f"embedder: {path!s:.300}: {plain(reason)[:300]}: {REMEDY}")
+    return EmbedderError(f"embedder: {plain(str(path))[:300]}: {plain(reason)[:300]}: {REMEDY}")
 
 
 @contextmanager
