@@ -28,11 +28,13 @@ FOREIGN = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeErro
 #: What its files begin with.
 SQLITE = b"SQLite format 3"
 #: What to do about it, by what Chroma says; and where it says none of that.
+REBUILD = "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
 REMEDIES = {
     **dict.fromkeys(("disk is full", "no space left"), "make room on its disk"),
     **dict.fromkeys(("readonly", "read-only"), "let it write to its folder"),
+    # So Chroma says where it cannot write its index, whatever the reason.
+    "failed to apply logs": f"make room on its disk, if that is full; {REBUILD}",
 }
-REBUILD = "if its files are damaged: `aios-eccos ingest --rebuild FILE...`"
 #: What libraries in Rust raise; the class cannot be imported.
 PANIC = "PanicException"
 

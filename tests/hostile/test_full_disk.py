@@ -15,7 +15,8 @@ from aios_eccos import files
 from aios_eccos.cli.main import main
 from aios_eccos.collect.journal import Answer, Journal
 from aios_eccos.collect.reply import Reply, RowFile
-from aios_eccos.errors import DataError
+from aios_eccos.errors import DataError, HistoryError
+from aios_eccos.history.client import translated
 from aios_eccos.verdicts.keys import load_secret
 
 REPLY = Reply("ok", "an answer", "", 10, 5, 3, 4, "usage", 0.5, 2)
@@ -87,6 +88,13 @@ def test_a_secret_that_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:
         load_secret(tmp_path)
     assert [*tmp_path.iterdir()] == []
     assert load_secret(tmp_path) == load_secret(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["metadata segment", "hnsw segment writer"])
+def test_what_chroma_says_of_a_full_disk_has_its_remedy(part: str) -> None:
+    said = f"Error in compaction: Failed to apply logs to the {part}"
+    with pytest.raises(HistoryError, match="make room on its disk"), translated():
+        raise ValueError(said)
 
 
 def test_a_command_names_the_file_in_one_line(
