@@ -55,7 +55,7 @@ class Recorder:
         looks: see to what changes without calls.
 
     Attributes:
-        lost: settled calls that could not be kept.
+        lost: settled calls that could not be kept, as those that settle after the end.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Recorder:
         self._most = queue_most
         self._queue: deque[tuple[CallResult, Callable[[], Trace]]] = deque()
         self._changed = threading.Condition()
-        self._closing = self._busy = self._hurry = False
+        self._closing = self._ended = self._busy = self._hurry = False
         self._thread: threading.Thread | None = None
 
     def __call__(self, result: CallResult) -> None:
@@ -82,7 +82,7 @@ class Recorder:
         if self._thread is None:
             return
         with self._changed:
-            if len(self._queue) >= self._most:
+            if self._ended or len(self._queue) >= self._most:
                 self.lost += 1
                 return
             self._queue.append((result, self._trace(result)))
@@ -140,7 +140,8 @@ class Recorder:
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
-                if closing and not self._waits():
+                if closing and not self._queue and not self._waits():
+                    self._ended = True
                     return
 
     def _due(self) -> bool:

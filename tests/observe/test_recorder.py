@@ -230,6 +230,31 @@ def test_a_full_queue_loses_traces_not_time() -> None:
     assert recorder.lost == 3
     go.set()
     recorder.close()
+    recorder(settled)
+    assert recorder.lost == 4, "nobody keeps it any more"
+
+
+def test_a_call_that_settles_while_the_last_ones_are_kept_is_kept() -> None:
+    seen, go, kept = threading.Event(), threading.Event(), []
+
+    def control(traces):
+        kept.extend(traces)
+        seen.set()
+        go.wait(60)
+        if len(kept) == 2:
+            recorder(settled)
+        return list(traces)
+
+    recorder = Recorder(lambda result: lambda: result, control, (), (), ())
+    settled = CallResult(Query("x"), Answer(), None, 0, 0.0, 0.0)
+    recorder.start()
+    recorder(settled)
+    assert seen.wait(60)
+    recorder(settled)
+    recorder.close(timeout_s=0.0)
+    go.set()
+    recorder.close(timeout_s=60.0)
+    assert (len(kept), recorder.lost) == (3, 0)
 
 
 def test_calls_that_follow_each_other_are_added_to_the_sums_together(

@@ -42,6 +42,14 @@ def open_engine(folder, **settings):
     return Engine(Config(location, parse_settings(settings), ()), models=MODELS)
 
 
+def retrieving(folder, history=None, embedder=None):
+    """An engine that forecasts by a history in memory, and shares nothing."""
+    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
+    stores = MemoryHistory(dimension=2) if history is None else history, embedder
+    config = Config(Location(None, None, folder, "test"), settings, ())
+    return Engine(config, models=MODELS, stores=lambda _: stores)
+
+
 def answer(model: str, left: float) -> Answer:
     return Answer(value=model, input_tokens=5, output_tokens=20)
 
@@ -104,9 +112,7 @@ def test_an_embedder_that_cannot_be_loaded_is_not_tried_again_after_the_end(tmp_
     before = set(threading.enumerate())
     embedder = BackgroundEmbedder(load)
     (loading,) = set(threading.enumerate()) - before
-    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    config = Config(Location(None, None, tmp_path, "test"), settings, ())
-    with Engine(config, models=MODELS, stores=lambda _: (MemoryHistory(), embedder)) as engine:
+    with retrieving(tmp_path, MemoryHistory(), embedder) as engine:
         assert engine.wait_ready(60)
         assert loading.is_alive()
     until(lambda: not loading.is_alive())
@@ -124,18 +130,13 @@ def test_success_has_a_price_before_all_that_was_ingested_is_embedded(
             rows = np.random.default_rng(len(texts)).normal(size=(len(texts), 8))
             return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
-    def stores(config: Config) -> tuple[MemoryHistory, BackgroundEmbedder]:
-        return MemoryHistory(), BackgroundEmbedder(Slow)
-
     rows = tmp_path / "rows.jsonl"
     line = {"input_token_length": 12, "outputs": OUTPUTS}
     rows.write_text(
         "\n".join(json.dumps({"query": f"What is {i} plus 1?", **line}) for i in range(3000)),
         encoding="utf-8",
     )
-    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    config = Config(Location(None, None, tmp_path, "test"), settings, ())
-    with Engine(config, models=MODELS, stores=stores) as engine:
+    with retrieving(tmp_path, MemoryHistory(), BackgroundEmbedder(Slow)) as engine:
         assert engine.wait_ready(60)
         hand_over([rows], engine.workload)
         until(lambda: (book := engine.router.learned.book) is not None and book.curve())
@@ -155,17 +156,12 @@ def test_the_end_waits_for_no_more_than_a_piece_of_what_is_embedded(tmp_path) ->
                 time.sleep(0.3)
             return np.ones((len(part), 2), dtype=np.float32)
 
-    def stores(config: Config) -> tuple[MemoryHistory, BackgroundEmbedder]:
-        return MemoryHistory(dimension=2), BackgroundEmbedder(Slow)
-
     rows = tmp_path / "rows.jsonl"
     line = {"input_token_length": 12, "outputs": OUTPUTS}
     asked = [json.dumps({"query": f"What is {i} plus 1?", **line}) for i in range(5000)]
     rows.write_text("\n".join(asked), encoding="utf-8")
-    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    config = Config(Location(None, None, tmp_path, "test"), settings, ())
     others = {*threading.enumerate()}  # another suite's kernel lives as long as the session
-    with Engine(config, models=MODELS, stores=stores) as engine:
+    with retrieving(tmp_path, embedder=BackgroundEmbedder(Slow)) as engine:
         assert engine.wait_ready(60)
         hand_over([rows], engine.workload)
         assert begun.wait(60)
@@ -216,10 +212,7 @@ def test_what_other_kernels_cannot_be_told_is_no_fault_of_the_history(
         raise WorkloadError("Redis is away")
 
     monkeypatch.setattr(MemoryWorkload, "notes", away)
-    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    config = Config(Location(None, None, tmp_path, "test"), settings, ())
-    stores = (MemoryHistory(dimension=2), None)
-    with Engine(config, models=MODELS, stores=lambda _: stores) as engine:
+    with retrieving(tmp_path) as engine:
         assert engine.wait_ready(60)
         assert engine.upkeep.error is None
     told = [each for each in caplog.records if each.thread not in others]
@@ -255,12 +248,10 @@ def test_a_history_that_is_away_when_the_kernel_is_refreshed_is_learned_from_lat
             return super().count()
 
     history, learned = Remote(dimension=2), []
-    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    config = Config(Location(None, None, tmp_path, "test"), settings, ())
-    with Engine(config, models=MODELS, stores=lambda _: (history, None)) as engine:
+    with retrieving(tmp_path, history) as engine:
         assert engine.wait_ready(60)
         away.set()
-        engine.use(config, MODELS[:1])
+        engine.use(engine.config, MODELS[:1])
         until(lambda: engine.upkeep.error)
         monkeypatch.setattr(engine.floors, "prepare", lambda *what: learned.append(what))
         away.clear()
@@ -299,10 +290,7 @@ def test_an_embedded_history_whose_files_are_harmed_under_the_kernel_is_said(
     path.write_bytes(SQLITE)
     kept = path.with_name("kept")
     os.link(path, kept)  # keeps the number of the file from being used again
-    settings = parse_settings({"redis": "memory", "predictor": "retrieval"})
-    config = Config(Location(None, None, tmp_path, "test"), settings, ())
-    stores = (MemoryHistory(dimension=2), None)
-    with Engine(config, models=MODELS, stores=lambda _: stores) as engine:
+    with retrieving(tmp_path) as engine:
         assert engine.wait_ready(60)
         assert engine.upkeep.error is None
         harm(path)
