@@ -102,6 +102,7 @@ def test_no_redis_is_started_to_learn_that_none_runs(
     assert [row["in_use"] for row in found["models"]] == [0, 0]
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_the_load_of_a_running_kernel_is_shown(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,6 +45,7 @@ def config(tmp_path, servers, monkeypatch):
     return load_config(locate(None, home))
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_limits_hold_over_a_kernel_and_a_collection(config, servers, tmp_path):
     kernel = open_workload("embedded", state_dir=config.location.state_dir)
     model = config.entries[0].model()

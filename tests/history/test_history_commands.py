@@ -215,6 +215,7 @@ def owned(state: Path) -> Iterator[History]:
     store.close()
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_beside_the_owner_records_are_handed_over(
     owned: History, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,6 +158,7 @@ def test_feedback_is_given_to_a_living_kernel(world: World, kernel, tmp_path: Pa
         assert isinstance(refused, ConfigError)
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_feedback_beside_no_kernel_is_handed_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +172,7 @@ def test_feedback_beside_no_kernel_is_handed_to_the_next(
     assert "judged 0; handed to the owner" in told.stdout
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_without_a_kernel_redis_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIOS_ECCOS_STATE", str(tmp_path / "state"))
     home = write_config(tmp_path, 9)

@@ -24,6 +24,8 @@ from aios_eccos.serve.engine import Engine
 from aios_eccos.values import Answer, Model, Outcome, Query, Record
 from aios_eccos.workload.memory import MemoryWorkload
 
+pytestmark = pytest.mark.usefixtures("patient_redis")
+
 MODELS = (
     Model("small", input_price=1e-7, output_price=1e-7, limit=2),
     Model("large", input_price=1e-5, output_price=1e-5, limit=2),

@@ -132,6 +132,7 @@ def test_waiting_calls_are_decided_anew_without_what_is_forgotten(
     assert known == [[]]
 
 
+@pytest.mark.usefixtures("patient_redis")
 def test_an_engine_keeps_and_shares_what_it_was_refused(tmp_path: Path) -> None:
 
     def run(model: str, left: float) -> Answer:
