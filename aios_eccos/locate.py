@@ -149,13 +149,22 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """Parse a YAML file whose top is a mapping.
 
     Raises:
-        ConfigError: unreadable, not UTF-8, or no mapping; names file and line.
+        ConfigError: as `read_document`, or it is no mapping.
+    """
+    return mapping_of(read_document(path), str(path))
+
+
+def read_document(path: Path) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        ConfigError: unreadable, not UTF-8, or no YAML; names file and line.
     """
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    return mapping_of(load(decode(raw, str(path)), str(path)), str(path))
+    return load(decode(raw, str(path)), str(path))
 
 
 def mapping_of(raw: object, where: str) -> Mapping[str, Any]:

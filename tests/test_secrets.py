@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import traceback
 from pathlib import Path
 
 import pytest
 
+from aios_eccos.collect.client import load_endpoints
+from aios_eccos.config import Settings
 from aios_eccos.errors import ConfigError, EccosError, HistoryError, hide
 from aios_eccos.history.client import open_server
 from aios_eccos.kernel.answers import explain
+from aios_eccos.kernel.client import url_of
+from aios_eccos.locate import Config, Location
 from aios_eccos.providers.transport import HttpProvider
+from aios_eccos.serve.shared_servers import fetched
 from aios_eccos.values import Failure
 from aios_eccos.workload.connect import open_workload
 
@@ -135,6 +141,62 @@ def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
     with pytest.raises(ConfigError, match=r"h\.example/v1, by .*proxy\.example") as failed:
         HttpProvider("http://h.example/v1")
     assert SECRET not in "".join(traceback.format_exception(failed.value))
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://u:hunter2/x@proxy.example:1",
+        "http://u:hunter2@proxy.example:port",
+        "socks5://u:hunter2@proxy.example",
+        "socks9://u:hunter2@proxy.example",
+    ],
+)
+def test_a_proxy_that_other_requests_cannot_use_is_told_without_its_password(
+    proxy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    with pytest.raises(OSError) as failed:
+        fetched("http://h.example/metrics")
+    assert SECRET not in "".join(traceback.format_exception(failed.value))
+    with socket.create_server(("127.0.0.1", 0)) as server, pytest.raises(HistoryError) as refused:
+        open_server(f"http://127.0.0.1:{server.getsockname()[1]}")
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[{name: a, api_key: hunter2", 'api_keys:\n - "hunter2', "a: *hunter2", "a: !!int hunter2"],
+)
+def test_a_file_of_models_that_is_no_yaml_is_told_without_its_keys(
+    text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"models\.yaml: ") as failed:
+        load_endpoints(Location(None, None, tmp_path, "a test"), path)
+    assert SECRET not in "".join(traceback.format_exception(failed.value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"server: {{port: 0x{'f' * 4000}}}",
+        f"server: {{host: 0x{'f' * 4000}}}",
+        "server: {host: [hunter2]}",
+        "server: {host: 'http://u:hunter2@h'}",
+        "server: {port: 'http://u:hunter2@h'}",
+    ],
+)
+def test_an_address_of_the_kernel_that_is_none_is_refused_by_its_key(
+    text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    config = Config(Location(tmp_path, path, tmp_path, "a test"), Settings(), ())
+    with pytest.raises(ConfigError, match=r"server\.(port|host) = \(") as failed:
+        url_of(config)
+    assert SECRET not in str(failed.value)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import SecretStr
 
 from aios_eccos.collect.reply import Reply, failed_reply, read_reply
@@ -21,7 +20,7 @@ from aios_eccos.collect.slots import Slots
 from aios_eccos.config import ModelEntry, parse_models
 from aios_eccos.errors import ConfigError
 from aios_eccos.forecast.pricing import with_facts
-from aios_eccos.locate import Location, environment_key, read_yaml
+from aios_eccos.locate import Location, environment_key, mapping_of, read_document
 from aios_eccos.providers.failures import TIMEOUT, failure_of
 from aios_eccos.providers.transport import HttpProvider, LiteLLMProvider, Provider
 from aios_eccos.values import Failure, Model
@@ -87,13 +86,10 @@ def load_endpoints(
 
 
 def _read(path: Path) -> tuple[list[ModelEntry], Mapping[str, Any]]:
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    raw = read_document(path)
     if isinstance(raw, list):
         return parse_models(raw), {}
-    config = read_yaml(path)
+    config = mapping_of(raw, str(path))
     llms, keys = config.get("llms"), config.get("api_keys")
     models = llms.get("models") if isinstance(llms, Mapping) else config.get("models")
     return parse_models(models), keys if isinstance(keys, Mapping) else {}

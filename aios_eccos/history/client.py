@@ -49,6 +49,12 @@ def translated(place: str = "") -> Iterator[None]:
         yield
     except EccosError:
         raise
+    except (httpx.InvalidURL, ImportError) as error:
+        if not place:
+            raise
+        # What such an error says of a proxy may hold its password.
+        said = f"{place}a proxy of the environment cannot be used ({type(error).__name__})"
+        raise HistoryError(f"{said}; look at HTTP_PROXY, HTTPS_PROXY and ALL_PROXY") from None
     except (httpx.HTTPError, ConnectionError, TimeoutError, socket.gaierror) as error:
         reason = hide(str(error) or type(error).__name__)[:250]
         said = (

@@ -85,6 +85,7 @@ def read_config(llm_configs: list[dict[str, Any]] | None = None) -> Config:
 def check_file() -> None:
     """Validate the configuration file before AIOS takes anything down for it."""
     from aios_eccos.config import parse_config
+    from aios_eccos.config.checks import shown
     from aios_eccos.errors import ConfigError
     from aios_eccos.locate import Config, Location, mapping_of, read_yaml, state_dir_of
 
@@ -99,9 +100,8 @@ def check_file() -> None:
     router = mapping_of(llms.get("router"), "llms.router")
     strategy = STRATEGY if forced() else router.get("strategy", STOCK_STRATEGY)
     if strategy not in (STRATEGY, *STOCK_STRATEGIES):
-        shown = repr(strategy)[:80] if isinstance(strategy, str) else f"({type(strategy).__name__})"
-        known = " and ".join(STOCK_STRATEGIES)
-        raise ConfigError(f"llms.router.strategy = {shown}: allowed: {STRATEGY}, or AIOS's {known}")
+        found, known = shown(strategy), " and ".join(STOCK_STRATEGIES)
+        raise ConfigError(f"llms.router.strategy = {found}: allowed: {STRATEGY}, or AIOS's {known}")
     if not llms.get("models"):
         raise ConfigError("llms.models: wanted a list with at least one model")
     if strategy == STRATEGY:

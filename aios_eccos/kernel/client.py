@@ -12,6 +12,7 @@ from http.client import HTTPConnection, HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from aios_eccos.config.checks import shown
 from aios_eccos.errors import ConfigError, KernelError
 from aios_eccos.locate import Config, mapping_of, read_yaml
 
@@ -31,9 +32,9 @@ def url_of(config: Config) -> str | None:
     server = mapping_of(read_yaml(path).get("server"), "server")
     host, port = server.get("host", "localhost"), server.get("port", 8000)
     if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
-        raise ConfigError(f"server.port = {port!r}: wanted a number from 1 to 65535")
+        raise ConfigError(f"server.port = {shown(port)}: wanted a number from 1 to 65535")
     if not isinstance(host, str) or not re.fullmatch(r"[\w.:-]*", host):
-        raise ConfigError(f"server.host = {host!r}: wanted a name or an address")
+        raise ConfigError(f"server.host = {shown(host)}: wanted a name or an address")
     # AIOS listens on all addresses by default; it is asked on loopback.
     host = "localhost" if host in ("0.0.0.0", "::", "") else host
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

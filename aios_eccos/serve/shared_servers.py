@@ -151,8 +151,9 @@ def fetched(url: str, seconds: float | None = None) -> str:
             httpx.Client(transport=way, timeout=seconds or ANSWER_S, trust_env=False) as client,
         ):
             response = client.get(url)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise OSError(type(error).__name__) from error
+    except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
+        # The last three, of the environment's proxy, may hold its password.
+        raise OSError(type(error).__name__) from None
     except Broken:
         raise ValueError("beyond all bounds") from None
     if response.status_code != 200:
