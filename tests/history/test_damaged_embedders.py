@@ -242,7 +242,7 @@ def test_whatever_a_setting_is(name: str, whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("onnx_only")
 def test_whatever_a_setting_of_the_tokenizer_is(whole: Path, tmp_path: Path) -> None:
-    found = swept(whole, tmp_path, settings_changed("tokenizer.json", [None, "", -1, 10**6]))
+    found = swept(whole, tmp_path, settings_changed("tokenizer.json", [None, 10**6]))
     assert "works" in found.values()
     assert any("tokenizer.json: numbers tokens up to 1000000" in each for each in found.values())
 
