@@ -351,8 +351,8 @@ def test_an_interpreter_that_is_gone(home: Path, enabled: Path) -> None:
 
 def test_each_point_says_where_what_and_why() -> None:
     points = contract.points()
-    assert len(points) == 42
-    assert len(set(points)) == 42
+    assert len(points) == 43
+    assert len(set(points)) == 43
     for point in points:
         assert point.file.endswith(".py") and point.wanted and point.why
         assert all(isinstance(each, str) for each in point.wanted)
