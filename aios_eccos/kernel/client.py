@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from aios_eccos.config.checks import shown
-from aios_eccos.errors import ConfigError, KernelError
+from aios_eccos.errors import ConfigError, DataError, KernelError
 from aios_eccos.locate import Config, mapping_of, read_yaml
 
 #: No answer of a kernel is longer.
@@ -43,7 +43,8 @@ def url_of(config: Config) -> str | None:
 def ask(config: Config, path: str, body: Any = None) -> Any:
     """The answer to a GET, or to a POST of `body`, as JSON.
 
-    None where no kernel with the plugin answers, a KernelError where it refuses.
+    None where no kernel with the plugin answers, a KernelError where it refuses, a DataError where
+    it has not what is asked for.
     """
     url = url_of(config)
     if url is None:
@@ -56,13 +57,16 @@ def ask(config: Config, path: str, body: Any = None) -> Any:
         status, answer = _sent(url, path, body, headers)
     except (OSError, ValueError, HTTPException, RecursionError):
         return None  # something else listens there, or nothing
-    if status == 404:
+    if status < 300:
+        return answer
+    reason = answer.get("detail") if isinstance(answer, dict) else None
+    said = reason[:MOST_SAID] if isinstance(reason, str) else ""
+    if status == 404 and said in ("", "Not Found"):
         return None  # a kernel without the plugin
-    if status >= 300:  # a redirection is not followed: the token is for the kernel alone
-        reason = answer.get("detail") if isinstance(answer, dict) else None
-        said = f", {reason[:MOST_SAID]}" if isinstance(reason, str) else ""
-        raise KernelError(f"{url}{path}: HTTP {status}{said}")
-    return answer
+    if status == 404:
+        raise DataError(said)
+    # A redirection is not followed: the token is for the kernel alone.
+    raise KernelError(f"{url}{path}: HTTP {status}{f', {said}' if said else ''}")
 
 
 def _hang_up(connected: socket.socket) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aios_eccos.errors import KernelError
+from aios_eccos.errors import DataError, KernelError
 from aios_eccos.kernel import answers, calls, client
 from aios_eccos.kernel.calls import settle
 from aios_eccos.kernel.sessions import Known, Sessions
@@ -347,13 +348,24 @@ def test_whatever_listens_on_the_kernels_port_is_left_in_time(
             assert client.ask(config, "/eccos/status") is None
 
 
-def test_a_refusal_is_told_with_what_the_kernel_says_of_it(tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("status", "detail", "error", "told"),
+    [
+        (401, "http_token is set", KernelError, "HTTP 401, http_token is set"),
+        (503, "the plugin serves no calls now", KernelError, "503, the plugin serves no calls now"),
+        (422, [{"loc": 1}], KernelError, "HTTP 422$"),
+        (404, "no decision has been kept yet", DataError, "^no decision has been kept yet$"),
+    ],
+)
+def test_a_refusal_is_told_with_what_the_kernel_says_of_it(
+    tmp_path: Any, status: int, detail: object, error: type[Exception], told: str
+) -> None:
     from aios_eccos.locate import load_config, locate
 
-    path, said = tmp_path / "config.yaml", b'{"detail": "http_token is set"}'
-    answer = b"HTTP/1.1 401 X\r\nContent-Length: %d\r\n\r\n" % len(said) + said
+    path, said = tmp_path / "config.yaml", json.dumps({"detail": detail}).encode()
+    answer = b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(said)) + said
     with server(lambda send: send(answer)) as url:
         port = url.split(":")[2].split("/")[0]
         path.write_text(f"llms: {{models: [{{name: a}}]}}\nserver: {{port: {port}}}\n")
-        with pytest.raises(KernelError, match="HTTP 401, http_token is set"):
+        with pytest.raises(error, match=told):
             client.ask(load_config(locate(config=path)), "/eccos/status")
