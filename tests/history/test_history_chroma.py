@@ -292,7 +292,7 @@ def test_files_that_would_crash_chroma_are_refused(indexed: Path, tmp_path: Path
 INDEX = ("header.bin", "data_level0.bin", "length.bin", "link_lists.bin", "index_metadata.pickle")
 
 
-@pytest.mark.parametrize("written", [0, 1, 60, 99])
+@pytest.mark.parametrize("written", [0, 60])
 @pytest.mark.parametrize("at", range(5))
 def test_a_kill_while_chroma_first_writes_an_index_loses_nothing(
     indexed: Path, tmp_path: Path, at: int, written: int
@@ -334,7 +334,7 @@ def written_twice(
     return before, after, whole
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.6])
 @pytest.mark.parametrize("at", range(5))
 def test_a_kill_while_chroma_writes_an_index_again_loses_nothing(
     written_twice: tuple[Path, Path, HistoryTable], tmp_path: Path, at: int, share: float
