@@ -108,6 +108,7 @@ class RedisWorkload(RedisLedger):
             self.leases.doubt(leases)
             raise
         if answer[0] < 0:
+            self.taken.kernels.note(answer[1])  # some may have come since the last heartbeat
             raise Forgotten(self.place)
         self._note_told(declared)
         self._note_kernels(answer[0])
@@ -205,6 +206,7 @@ class RedisWorkload(RedisLedger):
         args = [told, self._redis.key(RELEASES), *places(owed, slots)]
         kernels, rank, told_it = self._redis.run("renew", slot_keys(slots, asked.caps), args)
         if not told_it:
+            self.taken.kernels.note(kernels)
             self._told = None
             return False
         self.taken.ranks.note(rank)

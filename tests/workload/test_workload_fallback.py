@@ -516,9 +516,10 @@ def test_who_holds_no_slot_gets_none_that_others_hold_and_redis_evicted(
 ) -> None:
     """The empty slot looks to it as a free one."""
     options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
-    holder, asker = (opened(own_server.url, **options) for _ in range(2))
-    for one in (holder, asker, holder):
-        one.renew()
+    asker = opened(own_server.url, **options)
+    until(lambda: heard_by(own_server) == 1 and asker.renew() is None)
+    holder = opened(own_server.url, **options)  # the other takes itself to be alone still
+    holder.renew()
     assert holder.acquire(leases(2), {SLOT: 2}) == [True] * 2
     if who == "holds none":
         assert asker.acquire(leases(1, "more"), {SLOT: 2}) == [False]

@@ -2,13 +2,15 @@
 -- KEYS, ARGV  as common.lua says
 -- Returns the number of known kernels; for each slot those in use, the limit, rpm and tpm that hold
 -- (-1 = none), and the requests and tokens of the last minute; for each cap what is gone of it, all
--- these with what is granted; then 1 or 0 for each lease. -1 alone: Redis has forgotten the kernel,
--- or lost a slot's leases or limits: the kernel has to tell it first what it holds.
+-- these with what is granted; then 1 or 0 for each lease. Instead -1: Redis has forgotten the kernel,
+-- or lost a slot's leases or limits: the kernel has to tell it first what it holds. Then the number of
+-- kernels that it knew.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
 local ends, living = end_of(KEYS[1], kernel), living_of(KEYS[1], now)
+local known = redis.call('ZCOUNT', KEYS[1], now + 1, '+inf')
 if asked.known and ends <= now or has_lost(asked, living) then
-  return { -1 }
+  return { -1, known }
 end
 if ends < now + ttl / 2 then -- else its heartbeat has just said so
   register(KEYS[1], kernel, now, ttl)

@@ -7,9 +7,9 @@
 -- have known this one and did not, or has lost a slot's leases or limits: then nothing is done.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-local living = living_of(KEYS[1], now)
+local living, before = living_of(KEYS[1], now), redis.call('ZCOUNT', KEYS[1], now + 1, '+inf')
 if asked.known and end_of(KEYS[1], kernel) <= now or has_lost(asked, living) then
-  return { 0, 0, 0 } -- it has to hear that, and to stop lending from here, before it is one again
+  return { before, 0, 0 } -- it has to hear that, and to stop lending from here, before it is one again
 end
 register(KEYS[1], kernel, now, ttl)
 local rated = {}
