@@ -7,9 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from aios_eccos.cli.output import write_json
 
@@ -49,9 +51,21 @@ def test_a_command_that_is_ended_says_so_and_leaves_nothing(
         stderr=subprocess.PIPE,
         text=True,
     )
-    with pipe.open("w"):  # it reads now
+    held: list[int] = []
+
+    def is_read() -> bool:
+        with suppress(OSError):  # nobody has opened it yet
+            held.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(held)
+
+    try:
+        until(lambda: is_read() or child.poll() is not None)
         child.send_signal(number)
         _, said = child.communicate(timeout=60)
+    finally:
+        child.kill()
+        for handle in held:
+            os.close(handle)
     assert (child.returncode, "Traceback" in said) == (code, False), said
     assert not [*tmp_path.rglob("*.part")]
 
