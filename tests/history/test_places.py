@@ -174,7 +174,6 @@ def test_two_kernels_that_remove_the_same_rows_write_over_no_row_of_the_other(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(places, "REST_S", 0.5)
     stores = [opened(own_server[0], tmp_path) for _ in range(2)]
     put(stores[0], calls(0, 200, agent="ann"))
     both = threading.Barrier(2)
@@ -182,9 +181,10 @@ def test_two_kernels_that_remove_the_same_rows_write_over_no_row_of_the_other(
     def work(store: History, first: int) -> None:
         both.wait(60)
         store.forget(agent="ann")
+        both.wait(60)
+        monkeypatch.setattr(places, "REST_S", 0.0)  # none removes a row from here on
         for start in range(first, first + 120, 20):
             put(store, calls(start, 20))
-            time.sleep(0.2)  # so that places are taken while the other kernel adds, too
 
     with ThreadPoolExecutor(2) as threads:
         for done in [threads.submit(work, s, 1000 * i) for i, s in enumerate(stores, 1)]:
@@ -195,6 +195,31 @@ def test_two_kernels_that_remove_the_same_rows_write_over_no_row_of_the_other(
     assert np.allclose(table.embeddings, vectors_of([record(i) for i in table.ids]), atol=1e-5)
     for store in stores:
         store.close()
+    assert rows_of(own_server[0]) < 200 + 240, "places were taken"
+
+
+def rows_of(url: str) -> int:
+    """Rows that nobody has judged on a server, free ones among them."""
+    raw = client.open_server(url)
+    count = int(raw.get_collection(chroma.UNJUDGED, embedding_function=None).count())
+    client.close_client(raw)
+    return count
+
+
+def test_a_place_rests_where_other_processes_write(
+    own_server: tuple[str, Path],
+    clean_own_server: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(places, "REST_S", 3600.0)
+    store = opened(own_server[0], tmp_path)
+    put(store, calls(0, 100, agent="ann"))
+    store.forget(agent="ann")
+    put(store, calls(100, 20))
+    assert store.count() == 20
+    assert rows_of(own_server[0]) == 120
+    store.close()
 
 
 def test_places_of_a_kernel_that_has_ended_are_taken_over(
@@ -214,11 +239,7 @@ def test_places_of_a_kernel_that_has_ended_are_taken_over(
         put(store, calls(first, 20))
         assert store.count() == len(store.table()) == first - 80
         store.close()
-        raw = client.open_server(own_server[0])
-        rows = raw.get_collection(chroma.UNJUDGED, embedding_function=None)
-        count = int(rows.count())
-        client.close_client(raw)
-        return count
+        return rows_of(own_server[0])
 
     assert rows_after(100) == 120, "its process may go on"
     monkeypatch.setattr(places, "LEFT_S", -1.0)
