@@ -13,8 +13,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, Protocol
 
+from aios_eccos.config.checks import misspelt
 from aios_eccos.forecast.query_text import asked as asked_text
 from aios_eccos.providers.failures import MALFORMED
 from aios_eccos.providers.tokens import images, prompt_tokens, text_of
@@ -24,6 +26,8 @@ from aios_eccos.values import Ability, CallResult, Failure, Query, Reading
 
 #: Longest name of an agent, characters: it is kept with its records, and while it is served.
 AGENT_MOST = 1_000
+#: What an agent may hint at; others are those of later versions, and are left aside.
+HINTS = ("floor", "deadline_s", "priority", "max_cost", "private")
 #: AIOS's own words to an agent whose models do not exist.
 UNAVAILABLE = "Selected LLMs are not all available. Please check the available LLMs."
 
@@ -284,5 +288,9 @@ def _hints(query: Any, key: str) -> Iterator[Any]:
         hints = entry.get("eccos") if isinstance(entry, Mapping) else None
         if hints is not None and not isinstance(hints, Mapping):
             raise Refused("the eccos part of an llms entry must be a mapping of hints", 400)
+        for name in islice(hints or (), len(HINTS)):
+            meant = misspelt(name, HINTS)
+            if meant is not None:  # a `privat` call would go out
+                raise Refused(f"hint {name!r:.60} is unknown; did you mean {meant!r}?", 400)
         if hints and hints.get(key) is not None:
             yield hints[key]

@@ -67,11 +67,19 @@ def test_hints_without_a_model_allow_every_model() -> None:
     assert read(llms=[{"eccos": {"floor": 0.5}}]).allowed is None
 
 
+def test_hints_of_later_versions_are_left_aside() -> None:
+    assert read(llms=[{"name": "small", "eccos": {"region": "eu", "floor": 0.5}}]).floor == 0.5
+
+
 @pytest.mark.parametrize(
     "llms",
     [
         [{"name": "small", "eccos": 5}],
         [{"name": "small", "eccos": {"floor": "high"}}],
+        [{"name": "small", "eccos": {"privat": True}}],
+        [{"name": "small", "eccos": {"Private": True}}],
+        [{"name": "small", "eccos": {"floor": 0.5, "deadlines": 5}}],
+        [{"name": "small"}, {"eccos": {"max_costs": 1}}],
         [{"name": "small", "eccos": {"floor": True}}],
         [{"name": "small", "eccos": {"deadline_s": -1}}],
         [{"name": "small", "eccos": {"deadline_s": 10**400}}],
