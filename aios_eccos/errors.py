@@ -131,9 +131,9 @@ def _without_user(word: str) -> str:
 
 def shown_address(url: str) -> str:
     """An address that stands alone without user, password and keys, whatever signs they hold."""
-    user, _, host = url.rpartition("@")
-    scheme, mark, _ = user.partition("//")
-    return hide(f"{scheme}{mark}(hidden)@{host}" if mark else host)
+    user, at, host = url.rpartition("@")
+    scheme = re.match(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//|", user)
+    return hide(f"{scheme[0] if scheme else ''}(hidden)@{host}" if at else url)
 
 
 #: What is said of an address that cannot be read, as a password may be the cause.

@@ -72,6 +72,8 @@ def test_what_is_no_secret_stays(text: str) -> None:
         "http://eccos:'hunter2'@chroma.example:x",
         "//eccos:hunter2@chroma.example",
         "http://eccos:hunter2@127.0.0.1:9",
+        ":hunter2//1@127.0.0.1:9",
+        "u:1=;hunter2://@[::1",
     ],
 )
 def test_a_history_that_cannot_be_opened_is_named_without_its_password(url: str) -> None:
@@ -116,6 +118,9 @@ def test_a_redis_that_cannot_be_used_is_named_without_its_password(
         "http://eccos:hunter2/x@h:port/v1",
         "http://eccos:hunter2?x@h:port/v1",
         "http://h:port/v1?api-key=hunter2",
+        "http://eccos:hunter2\uff20@h:port/v1",
+        "http://eccos:\u2100hunter2@h:port/v1",
+        "http://[:1%40hunter2@[::1/v1",
     ],
 )
 def test_a_models_server_that_cannot_be_asked_is_named_without_its_password(url: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from aios_eccos.errors import ENCODED, ConfigError, misread, shown_address
+from aios_eccos.errors import ENCODED, ConfigError, shown_address
 from aios_eccos.providers.failures import INVALID, MALFORMED, Broken, StatusError
 from aios_eccos.providers.refusals import LOOKED_AT
 from aios_eccos.providers.wire import cleaned
@@ -56,9 +56,10 @@ class HttpProvider:
             )
         except (ImportError, httpx.InvalidURL, ValueError) as error:
             by = f", by the proxy {shown_address(proxy)}" if proxy else ""
-            # What was read as host or port may be part of a password.
-            doubtful = misread(base_url) or misread(proxy or "") or "port" in str(error).lower()
-            reason = f"malformed: a port is a number, and {ENCODED}" if doubtful else error
+            # What is said of a host or a port may be part of a password.
+            doubtful = "@" in f"{base_url}{proxy}" or "port" in str(error).lower()
+            malformed = f"malformed: its scheme is known, a port is a number, and {ENCODED}"
+            reason = error if isinstance(error, ImportError) or not doubtful else malformed
             raise ConfigError(f"{shown_address(base_url)}{by}: {reason}") from None
 
     def complete(self, request: dict[str, Any], timeout_s: float) -> object:
