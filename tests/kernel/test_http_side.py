@@ -233,7 +233,7 @@ def test_a_refresh_looks_first(served: Any) -> None:
     for broken, said in (
         ("llms: {models: [{name: a}], router: {strategy: ecos}}", "llms.router.strategy = 'ecos'"),
         ("llms: {models: [{name: a}], router: {strategy: [a]}}", "llms.router.strategy = (list)"),
-        ("llms: {models: [{name: a}], router: {strategy: }}", "llms.router.strategy = (NoneType)"),
+        ("llms: {models: [{name: a}], router: {strategy: }}", "llms.router.strategy = None"),
         ("server: {port: 1}", "llms.models"),
         ("llms: {router: {strategy: smart}}", "llms.models"),
         ("llms: {models: [], router: {strategy: eccos}}", "llms.models"),
