@@ -175,6 +175,7 @@ def test_a_stream_under_limits_in_recorded_order(command):
         "--batch-size", "8", "--limits", "cheap=4,middle=4,strong=4", "--order", "recorded",
         "--floors", "0.5,0.8", "--json", "-",
     )  # fmt: skip
+    assert done.exit_code == 0, (done.exception, done.output)
     body = json.loads(done.stdout)
     over = {r["strategy"]: r["limit_violations"] for r in body["rows"]}
     assert over["eccos"] == 0
