@@ -101,7 +101,8 @@ class RedisWorkload(RedisLedger):
         self._known = True
         self.leases.settle(leases)
         asked, asked_at = Asked(leases, slots), time.monotonic()
-        args = [asked.lending(self._ttl_ms, self.kernel, declared, self._told)]
+        told = asked.lending(self._ttl_ms, self.kernel, declared, self._told)
+        args = [told, self._redis.key(RELEASES)]
         try:
             answer = self._redis.run("acquire", slot_keys(slots, asked.caps), args)
         except WorkloadError:

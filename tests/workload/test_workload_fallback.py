@@ -534,6 +534,26 @@ def test_who_holds_no_slot_gets_none_that_others_hold_and_redis_evicted(
     assert asker.acquire(leases(2, "more"), {SLOT: 2}) == [True, False]
 
 
+def test_a_kernel_that_starts_waits_for_those_that_have_heard_of_the_loss_and_not_told_yet(
+    own_server: RedisServer,
+) -> None:
+    server = Server(own_server.url, 10.0)
+    holder, new = (RedisWorkload(server, namespace="default") for _ in range(2))
+    assert holder.acquire(leases(2), {SLOT: 2}) == [True] * 2
+    with own_server.client() as client:
+        client.delete(SLOTS)
+    with pytest.raises(Forgotten):
+        holder.renew()
+    for word in (lambda: new.acquire(leases(1, "new"), {SLOT: 2}), new.renew):
+        with pytest.raises(Forgotten):
+            word()
+    holder.renew()
+    new.renew()
+    assert new.acquire(leases(1, "new"), {SLOT: 2}) == [False]
+    for store in (holder, new):
+        store.close()
+
+
 def test_a_heartbeat_finds_what_redis_evicted(
     own_server: RedisServer, opened: Open, tmp_path: Path
 ) -> None:

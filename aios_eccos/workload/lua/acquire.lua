@@ -1,5 +1,5 @@
 -- Take slots for a batch of calls, and with each a request, tokens and money.
--- KEYS, ARGV  as common.lua says
+-- KEYS, ARGV  as common.lua says; channel
 -- Returns the number of known kernels; for each slot those in use, the limit, rpm and tpm that hold
 -- (-1 = none), and the requests and tokens of the last minute; for each cap what is gone of it, all
 -- these with what is granted; then 1 or 0 for each lease. Instead -1: Redis has forgotten the kernel,
@@ -8,8 +8,9 @@
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
 local ends, living = end_of(KEYS[1], kernel), living_of(KEYS[1], now)
-local known = redis.call('ZCOUNT', KEYS[1], now + 1, '+inf')
-if asked.known and ends <= now or has_lost(asked, living) then
+local lost = forgotten(KEYS[1], now, ttl)
+local known = redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') + lost
+if asked.known and ends <= now or ends == 0 and lost > 0 or has_lost(asked, living, now, ARGV[2]) then
   return { -1, known }
 end
 if ends < now + ttl / 2 then -- else its heartbeat has just said so

@@ -28,9 +28,23 @@ local function living_of(kernels, now)
   end
 end
 
+-- Kernels that have yet to hear that Redis has lost something: until each has told anew what it
+-- holds, or its leases are over, a kernel that starts lends nothing. They stand among the kernels,
+-- with the negative time at which that was found.
+local function forget(kernels, now)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', kernels, now + 1, '+inf')) do
+    redis.call('ZADD', kernels, 0 - now, name)
+  end
+end
+
+local function forgotten(kernels, now, ttl)
+  return redis.call('ZCOUNT', kernels, '-inf', ttl - now)
+end
+
 -- Note that a kernel lives.
 local function register(kernels, kernel, now, ttl)
-  redis.call('ZREMRANGEBYSCORE', kernels, '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', kernels, '(0', now)
+  redis.call('ZREMRANGEBYSCORE', kernels, '(' .. ttl - now, 0)
   redis.call('ZADD', kernels, now + ttl, kernel)
   keep(kernels, ttl)
 end
@@ -210,7 +224,7 @@ end
 
 -- Whether Redis has lost the leases or limits of a slot that is asked for. Then it knows no kernel any
 -- longer, so that each hears of it at its next word, and tells anew what it holds.
-local function has_lost(asked, living)
+local function has_lost(asked, living, now, channel)
   for i, own in ipairs(asked.limits) do
     if own[1] >= 0 then
       local leases, limits, told = KEYS[6 * i - 2], KEYS[6 * i - 1], asked.known and asked.told[i]
@@ -219,7 +233,8 @@ local function has_lost(asked, living)
         not kept and (told or is_declared(limits, living))
         or told and not redis.call('ZSCORE', limits, asked.kernel)
       then
-        redis.call('DEL', KEYS[1])
+        forget(KEYS[1], now)
+        redis.call('PUBLISH', channel, '?') -- all look at once
         return true
       elseif not kept then
         redis.call('ZADD', leases, '+inf', KEPT)

@@ -7,8 +7,9 @@
 -- have known this one and did not, or has lost a slot's leases or limits: then nothing is done.
 local asked = cjson.decode(ARGV[1])
 local now, ttl, kernel, slots = now_ms(), asked.ttl, asked.kernel, #asked.limits
-local living, before = living_of(KEYS[1], now), redis.call('ZCOUNT', KEYS[1], now + 1, '+inf')
-if asked.known and end_of(KEYS[1], kernel) <= now or has_lost(asked, living) then
+local ends, living, lost = end_of(KEYS[1], kernel), living_of(KEYS[1], now), forgotten(KEYS[1], now, ttl)
+local before = redis.call('ZCOUNT', KEYS[1], now + 1, '+inf') + lost
+if asked.known and ends <= now or ends == 0 and lost > 0 or has_lost(asked, living, now, ARGV[2]) then
   return { before, 0, 0 } -- it has to hear that, and to stop lending from here, before it is one again
 end
 register(KEYS[1], kernel, now, ttl)
@@ -45,7 +46,7 @@ end
 if freed > 0 then
   redis.call('PUBLISH', ARGV[2], kernel)
 end
-local known, lesser = redis.call('ZRANGE', KEYS[1], 0, -1), 0
+local known, lesser = redis.call('ZRANGEBYSCORE', KEYS[1], '(0', '+inf'), 0
 for _, other in ipairs(known) do
   if other < kernel then
     lesser = lesser + 1
