@@ -247,7 +247,8 @@ class TestOfDeadKernels:
             dead = RedisWorkload(
                 Server(redis_server.url, 10.0), namespace=namespace, lease_ttl_s=0.05
             )
-            dead.acquire([Lease(f"dead-{n}", SLOT)], {SLOT: 100 if n % 2 else 3})
+            # The last to go has the least limit: who gets a slot finds all of them gone.
+            dead.acquire([Lease(f"dead-{n}", SLOT)], {SLOT: 3 if n % 2 else 100})
             atexit.unregister(dead.close)
         until(lambda: found.acquire([Lease("mine", SLOT)], {SLOT: 100})[0])
         yield found
