@@ -50,6 +50,8 @@ def test_a_command_that_is_ended_says_so_and_leaves_nothing(
         env={**os.environ, **keep, "PYTHONPATH": str(ROOT), "AIOS_HOME": ""},
         stderr=subprocess.PIPE,
         text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C, and that is inherited.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     held: list[int] = []
 
@@ -60,13 +62,14 @@ def test_a_command_that_is_ended_says_so_and_leaves_nothing(
 
     try:
         until(lambda: is_read() or child.poll() is not None)
-        said = None
-        while said is None:
+        said = ""
+        for _ in range(6):
             # One that comes after Python has looked for signals, and before it reads, waits for the
             # next: nothing interrupts a read that has not begun.
             child.send_signal(number)
             with suppress(subprocess.TimeoutExpired):
-                said = child.communicate(timeout=10)[1]
+                _, said = child.communicate(timeout=10)
+                break
     finally:
         child.kill()
         for handle in held:
