@@ -10,7 +10,8 @@ All keys of a namespace carry one hash tag, so that a script may touch any of th
     eccos:{namespace}:v1:closed:SLOT    the same where its server has asked for that
     eccos:{namespace}:v1:spent:CAP      hash        billionths of a dollar, as common.lua says
     eccos:{namespace}:v1:charged, settled   sorted sets: needs -> expiry in ms
-    eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms
+    eccos:{namespace}:v1:kernels        sorted set  kernel  -> expiry in ms; negative: the time at
+                                        which Redis was found to have lost what it had told
     eccos:{namespace}:v1:prices         hash        name    -> price
     eccos:{namespace}:v1:inbox, taken, aside   lists of messages for the owner of the history
     eccos:{namespace}:v1:batch          number of the batch that is taken from the inbox next

@@ -554,14 +554,21 @@ def test_a_kernel_that_starts_waits_for_those_that_have_heard_of_the_loss_and_no
         store.close()
 
 
-def test_a_heartbeat_finds_what_redis_evicted(
+def two_that_know_of_each_other(
     own_server: RedisServer, opened: Open, tmp_path: Path
-) -> None:
-    """What it put back were not all: then the slots of other kernels would look free."""
+) -> tuple[WorkloadStore, WorkloadStore]:
     options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
     one, other = (opened(own_server.url, **options) for _ in range(2))
     for store in (one, other, one):
         store.renew()
+    return one, other
+
+
+def test_a_heartbeat_finds_what_redis_evicted(
+    own_server: RedisServer, opened: Open, tmp_path: Path
+) -> None:
+    """What it put back were not all: then the slots of other kernels would look free."""
+    one, other = two_that_know_of_each_other(own_server, opened, tmp_path)
     for store, name in ((one, "one"), (other, "other")):
         assert store.acquire(leases(1, name), {SLOT: 2}) == [True]
     with own_server.client() as client:
@@ -575,10 +582,7 @@ def test_a_heartbeat_finds_what_redis_evicted(
 def test_the_least_limit_holds_where_redis_evicted_who_declares_it(
     own_server: RedisServer, opened: Open, tmp_path: Path
 ) -> None:
-    options = {"state_dir": tmp_path, "lease_ttl_s": LONG_S}
-    one, other = (opened(own_server.url, **options) for _ in range(2))
-    for store in (one, other, one):
-        store.renew()
+    one, other = two_that_know_of_each_other(own_server, opened, tmp_path)
     assert other.acquire(leases(1, "other"), {SLOT: 2}) == [True]
     assert one.acquire(leases(2, "one"), {SLOT: 9}) == [True, False]
     with own_server.client() as client:
